@@ -1,0 +1,34 @@
+"""Why a stream or a job ended: one enum for log, status, metric, webhook and ledger."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EndReason(StrEnum):
+    PUBLISHER_LEFT = "publisher_left"
+    DELETED = "deleted"
+    INGEST_TIMEOUT = "ingest_timeout"
+    NO_KEY_FRAME = "no_key_frame"
+    NO_ORCHESTRATOR = "no_orchestrator"
+    PRICE_RAISED = "price_raised"
+    PAYMENT_REFUSED = "payment_refused"
+    SIGNER_UNREACHABLE = "signer_unreachable"
+    SIGNER_REFUSED = "signer_refused"
+    CREDIT_EXHAUSTED = "credit_exhausted"
+    ORCHESTRATOR_LOST = "orchestrator_lost"
+    SWAPS_EXHAUSTED = "swaps_exhausted"
+    SPEND_LIMIT = "spend_limit"
+    TIME_LIMIT = "time_limit"
+    TERMINATED = "terminated"
+    DRAINED = "drained"
+    INTERNAL_ERROR = "internal_error"
+
+
+class Ended(Exception):
+    """A stream or a job is over: carries the reason and a sentence for people."""
+
+    def __init__(self, reason: EndReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,50 @@
+"""The one way to spawn a task outside a TaskGroup."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger("tasks")
+
+_running: set[asyncio.Task[Any]] = set()
+failures: Counter[str] = Counter()
+"""How many tasks of each name ended with an exception since the process started."""
+
+
+def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+    """Start `coroutine` as a task that is kept until its end and whose exception is logged and counted.
+
+    The part of `name` before the first space is the kind of task: what `/debug/state` counts by.
+    """
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    _running.add(task)
+    task.add_done_callback(_ended)
+    return task
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is not None:
+        failures[kind(task)] += 1
+        log.error("task failed", task=task.get_name(), exc_info=error)
+
+
+async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel the tasks and wait until all of them have ended, whatever they end with."""
+    present = [task for task in tasks if task is not None]
+    for task in present:
+        task.cancel()
+    await asyncio.gather(*present, return_exceptions=True)
+
+
+def kind(task: asyncio.Task[Any]) -> str:
+    """The name a task is counted by: `viewer` for the task `viewer 81f3`."""
+    return task.get_name().partition(" ")[0]
