@@ -1,0 +1,242 @@
+"""Command-line flags as Go programs take them, fed from command line, environment and file.
+
+`-name value`, `-name=value` and `--name ..` are the same; a boolean is `-name` or `-name=false`. Each flag
+is also `LP_NAME` in the environment and a line `name value` in the file that `-config` names. Command line
+beats environment beats file beats default. An empty variable of the environment counts as not set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class FlagError(Exception):
+    """Bad usage, as one sentence that names the flag, the value and what is accepted."""
+
+
+class HelpRequested(Exception):
+    """`-h` or `-help` was given."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a flag's text becomes a value. `accepts` completes the sentence "it takes ..".
+
+    `parse` raises ValueError for text that it does not take.
+    """
+
+    name: str
+    accepts: str
+    parse: Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One row of a flag table; `default` is text, parsed as if it had been given, or None for "not set"."""
+
+    name: str
+    kind: Kind
+    default: str | None
+    help: str
+    shown_default: str = ""
+    """What help prints where the default is worked out later."""
+
+    @property
+    def variable(self) -> str:
+        return "LP_" + self.name.upper()
+
+
+@dataclass
+class Parsed:
+    """Values by flag name, and the names that were given anywhere rather than defaulted."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+
+_DURATION_UNITS = {
+    "ns": Decimal("1e-9"),
+    "us": Decimal("1e-6"),
+    "µs": Decimal("1e-6"),
+    "ms": Decimal("1e-3"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+
+
+def parse_duration(value: str) -> float:
+    """Seconds of a Go duration: `5s`, `1m30s`, `500ms`, `1.5h`, `0`. Negative ones are not taken."""
+    if value == "0":
+        return 0.0
+    parts = list(_DURATION_PART.finditer(value))
+    if not parts or "".join(part.group() for part in parts) != value:
+        raise ValueError(value)
+    return float(sum(Decimal(part[1]) * _DURATION_UNITS[part[2]] for part in parts))
+
+
+def _parse_boolean(value: str) -> bool:
+    # strconv.ParseBool's words
+    if value in {"1", "t", "T", "true", "TRUE", "True"}:
+        return True
+    if value in {"0", "f", "F", "false", "FALSE", "False"}:
+        return False
+    raise ValueError(value)
+
+
+def _parse_integer(value: str) -> int:
+    if not re.fullmatch(r"[0-9]+", value):
+        raise ValueError(value)
+    return int(value)
+
+
+def _parse_address(value: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ValueError(value)
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _parse_url(value: str) -> str:
+    url = value if "://" in value else f"https://{value}"
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(value)
+    _ = parts.port  # raises ValueError for a port that is none
+    return url.rstrip("/")
+
+
+def _parse_list(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+TEXT = Kind("text", "any text", str)
+PATH = Kind("path", "a path", lambda value: Path(value).expanduser())
+BOOLEAN = Kind("boolean", "true or false", _parse_boolean)
+INTEGER = Kind("integer", "a whole number, 0 or more", _parse_integer)
+DURATION = Kind("duration", "a duration such as 5s, 1m30s or 500ms", parse_duration)
+ADDRESS = Kind("host:port", "host:port with a port from 0 to 65535", _parse_address)
+URL = Kind("url", "an http or https URL", _parse_url)
+LIST = Kind("list", "a comma-separated list", _parse_list)
+
+
+def choice(*names: str) -> Kind:
+    """A kind that takes one of the names, as they are written."""
+
+    def parse(value: str) -> str:
+        if value not in names:
+            raise ValueError(value)
+        return value
+
+    return Kind("|".join(names), "one of " + ", ".join(names), parse)
+
+
+def parse_flags(
+    flags: Sequence[Flag], argv: Sequence[str], environ: Mapping[str, str], *, program: str
+) -> Parsed:
+    """Read every flag of the table from `argv`, then `environ`, then the file of `-config`, then its default.
+
+    Raises FlagError for bad usage and HelpRequested for `-h`; `program` is how sentences call the program.
+    """
+    table = {flag.name: flag for flag in flags}
+    command_line = dict(_arguments(table, argv, program))
+    environment = {flag.name: environ[flag.variable] for flag in flags if environ.get(flag.variable)}
+    sources = [("", command_line), ("from the environment", environment)]
+    path = command_line.get("config") or environment.get("config")
+    if path and "config" in table:
+        sources.append((f"from {path}", _file(table, Path(path).expanduser())))
+    parsed = Parsed()
+    for flag in flags:
+        for origin, source in sources:
+            if flag.name in source:
+                parsed.values[flag.name] = _value(flag, source[flag.name], origin)
+                parsed.given.add(flag.name)
+                break
+        else:
+            parsed.values[flag.name] = None if flag.default is None else flag.kind.parse(flag.default)
+    return parsed
+
+
+def _arguments(table: Mapping[str, Flag], argv: Sequence[str], program: str) -> Iterable[tuple[str, str]]:
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-") or word in {"-", "--"}:
+            raise FlagError(
+                f"{word!r} is not a flag: {program} takes flags only, such as -name value (see -help)"
+            )
+        name, equals, value = word.lstrip("-").partition("=")
+        if name in {"h", "help"}:
+            raise HelpRequested
+        flag = table.get(name)
+        if flag is None:
+            raise FlagError(f"-{name} is not a flag of {program}{_suggestion(table, name)}")
+        if not equals:
+            if flag.kind is BOOLEAN:
+                value = "true"
+            elif rest:
+                value = rest.pop(0)
+            else:
+                raise FlagError(f"-{name} needs a value: it takes {flag.kind.accepts}")
+        yield name, value
+
+
+def _suggestion(table: Iterable[str], name: str) -> str:
+    import difflib
+
+    lower = {known.lower(): known for known in table}
+    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f": did you mean -{lower[close[0]]}?" if close else ": -help lists the flags that it takes"
+
+
+def _file(table: Mapping[str, Flag], path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FlagError(
+            f"-config {path} cannot be read ({error}): it takes a text file of lines 'name value'"
+        ) from error
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, _, value = text.partition(" ")
+        name = name.lstrip("-")
+        if name not in table or name == "config":
+            raise FlagError(f"{name!r} in line {number} of {path} is not a flag{_suggestion(table, name)}")
+        values[name] = value.strip() or ("true" if table[name].kind is BOOLEAN else "")
+    return values
+
+
+def _value(flag: Flag, text: str, origin: str) -> Any:
+    try:
+        return flag.kind.parse(text)
+    except ValueError as error:
+        said = str(error)
+        because = f" ({said})" if said and said != text and "invalid literal" not in said else ""
+        where = f" {origin}" if origin else ""
+        raise FlagError(
+            f"-{flag.name} {text!r}{where} is refused{because}: it takes {flag.kind.accepts}"
+        ) from error
+
+
+def help_text(flags: Sequence[Flag], *, usage: str) -> str:
+    """What `-help` prints: the usage line, then each flag with its kind, meaning and default."""
+    lines = [usage, ""]
+    for flag in flags:
+        kind = "" if flag.kind is BOOLEAN else f" {flag.kind.name}"
+        shown = flag.shown_default or flag.default
+        default = f" (default {shown})" if shown not in {None, "", "false"} else ""
+        lines += [f"  -{flag.name}{kind}", f"        {flag.help}{default}"]
+    return "\n".join(lines)
