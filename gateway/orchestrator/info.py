@@ -1,0 +1,141 @@
+"""What an orchestrator says of itself: where it is, what it costs, how to pay it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from urllib.parse import urlsplit
+
+from eth_utils.address import to_checksum_address
+from google.protobuf.message import DecodeError
+
+from gateway.orchestrator import livepeer_pb2
+from gateway.orchestrator.capabilities import LIVE_VIDEO_TO_VIDEO
+from gateway.payments.price import wei_per_second
+
+ADDRESS_BYTES = 20
+MAX_WIN_PROB = 2**256 - 1
+"""A ticket with this win probability always wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrchestratorInfo:
+    """An OrchestratorInfo message beside the very bytes it came in.
+
+    The bytes go to the signer as they are, so that fields that no schema here knows survive. Price and
+    ticket params are valid together only: take both from one instance.
+    """
+
+    raw: bytes
+    message: livepeer_pb2.OrchestratorInfo
+
+    @classmethod
+    def parse(cls, raw: bytes) -> OrchestratorInfo:
+        """Read and check the message. ValueError, with a sentence, for anything that cannot be worked with."""
+        message = livepeer_pb2.OrchestratorInfo()
+        try:
+            message.ParseFromString(raw)
+        except DecodeError as error:
+            raise ValueError("not an OrchestratorInfo message") from error
+        info = cls(bytes(raw), message)
+        info._check()
+        return info
+
+    def _check(self) -> None:
+        uri = urlsplit(self.message.transcoder)
+        if uri.scheme not in ("http", "https") or not uri.hostname:
+            raise ValueError(f"its service URI is no http(s) URL: {self.message.transcoder[:100]!r}")
+        if len(self.message.address) not in (0, ADDRESS_BYTES):
+            raise ValueError(f"its address has {len(self.message.address)} bytes, not {ADDRESS_BYTES}")
+        _ = self.price
+
+    @property
+    def url(self) -> str:
+        """The service URI for HTTP calls, without trailing slash."""
+        return self.message.transcoder.rstrip("/")
+
+    @property
+    def address(self) -> str:
+        """The orchestrator's Ethereum address with its checksum (EIP-55); empty off-chain."""
+        if not self.message.address:
+            return ""
+        return to_checksum_address(self.message.address)
+
+    @property
+    def price(self) -> Fraction | None:
+        """Wei per second, exact, for the capabilities that were asked for; None without one (off-chain)."""
+        if not self.message.HasField("price_info"):
+            return None
+        price = self.message.price_info
+        return wei_per_second(price.pricePerUnit, price.pixelsPerUnit)
+
+    @property
+    def has_ticket_params(self) -> bool:
+        """Whether it wants to be paid at all: off-chain orchestrators send none."""
+        return self.message.HasField("ticket_params")
+
+    @property
+    def ticket_ev(self) -> Fraction | None:
+        """A ticket's expected value in wei: faceValue x winProb / (2^256 - 1); None without ticket params."""
+        if not self.has_ticket_params:
+            return None
+        params = self.message.ticket_params
+        face_value, win_prob = (
+            int.from_bytes(value, "big") for value in (params.face_value, params.win_prob)
+        )
+        return Fraction(face_value * win_prob, MAX_WIN_PROB)
+
+    @property
+    def ticket_seconds(self) -> Fraction | None:
+        """How many seconds of stream one ticket buys; None where nothing is to be paid."""
+        price, value = self.price, self.ticket_ev
+        return value / price if price and value is not None else None
+
+    @property
+    def expiration_block(self) -> int | None:
+        """The L1 block after which the ticket params are worth nothing."""
+        if not self.has_ticket_params:
+            return None
+        return int.from_bytes(self.message.ticket_params.expiration_block, "big")
+
+    @property
+    def session_id(self) -> str:
+        """The auth token's session: each GetOrchestrator answer has a new one."""
+        return self.message.auth_token.session_id
+
+    @property
+    def token_expires_at(self) -> int | None:
+        """When the auth token runs out, in unix seconds by the orchestrator's clock."""
+        return self.message.auth_token.expiration if self.message.HasField("auth_token") else None
+
+    def offers(self, model: str) -> bool:
+        """Whether it serves live video to video with this model.
+
+        An orchestrator that lists no models for the capability has not constrained it: that counts as yes,
+        and the job's start decides.
+        """
+        message = self.message.capabilities
+        if not self.message.HasField("capabilities"):
+            return True
+        if not _has_bit(message.bitstring, LIVE_VIDEO_TO_VIDEO) and not message.capacities.get(
+            LIVE_VIDEO_TO_VIDEO
+        ):
+            return False
+        models = self._models()
+        return not models or model in models
+
+    def warm(self, model: str) -> bool:
+        """Whether it has the model loaded, by its own word."""
+        models = self._models()
+        return model in models and models[model].warm
+
+    def _models(self) -> dict[str, livepeer_pb2.Capabilities.ModelConstraint]:
+        constraints = self.message.capabilities.constraints.PerCapability
+        if LIVE_VIDEO_TO_VIDEO not in constraints:
+            return {}
+        return dict(constraints[LIVE_VIDEO_TO_VIDEO].models)
+
+
+def _has_bit(bitstring: object, bit: int) -> bool:
+    words = list(bitstring)  # type: ignore[call-overload]
+    return bit // 64 < len(words) and bool(words[bit // 64] >> (bit % 64) & 1)
