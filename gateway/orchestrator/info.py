@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from urllib.parse import urlsplit
@@ -31,7 +32,7 @@ class OrchestratorInfo:
 
     @classmethod
     def parse(cls, raw: bytes) -> OrchestratorInfo:
-        """Read and check the message. ValueError, with a sentence, for anything that cannot be worked with."""
+        """Read and check the message; ValueError, with a sentence, for what cannot be worked with."""
         message = livepeer_pb2.OrchestratorInfo()
         try:
             message.ParseFromString(raw)
@@ -43,7 +44,7 @@ class OrchestratorInfo:
 
     def _check(self) -> None:
         uri = urlsplit(self.message.transcoder)
-        if uri.scheme not in ("http", "https") or not uri.hostname:
+        if uri.scheme not in ("http", "https") or not uri.hostname or uri.port == 0:
             raise ValueError(f"its service URI is no http(s) URL: {self.message.transcoder[:100]!r}")
         if len(self.message.address) not in (0, ADDRESS_BYTES):
             raise ValueError(f"its address has {len(self.message.address)} bytes, not {ADDRESS_BYTES}")
@@ -80,9 +81,8 @@ class OrchestratorInfo:
         if not self.has_ticket_params:
             return None
         params = self.message.ticket_params
-        face_value, win_prob = (
-            int.from_bytes(value, "big") for value in (params.face_value, params.win_prob)
-        )
+        face_value = int.from_bytes(params.face_value, "big")
+        win_prob = int.from_bytes(params.win_prob, "big")
         return Fraction(face_value * win_prob, MAX_WIN_PROB)
 
     @property
@@ -114,11 +114,11 @@ class OrchestratorInfo:
         An orchestrator that lists no models for the capability has not constrained it: that counts as yes,
         and the job's start decides.
         """
-        message = self.message.capabilities
         if not self.message.HasField("capabilities"):
             return True
-        if not _has_bit(message.bitstring, LIVE_VIDEO_TO_VIDEO) and not message.capacities.get(
-            LIVE_VIDEO_TO_VIDEO
+        stated = self.message.capabilities
+        if LIVE_VIDEO_TO_VIDEO not in stated.capacities and not _has_bit(
+            stated.bitstring, LIVE_VIDEO_TO_VIDEO
         ):
             return False
         models = self._models()
@@ -136,6 +136,7 @@ class OrchestratorInfo:
         return dict(constraints[LIVE_VIDEO_TO_VIDEO].models)
 
 
-def _has_bit(bitstring: object, bit: int) -> bool:
-    words = list(bitstring)  # type: ignore[call-overload]
-    return bit // 64 < len(words) and bool(words[bit // 64] >> (bit % 64) & 1)
+def _has_bit(bitstring: Sequence[int], bit: int) -> bool:
+    """Whether a bit is set in a string of 64-bit words, the lowest first."""
+    word, offset = divmod(bit, 64)
+    return word < len(bitstring) and bool(bitstring[word] >> offset & 1)
