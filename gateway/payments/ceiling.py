@@ -17,14 +17,14 @@ _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(wei|gwei|eth)?(/h)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class MaxPrice:
-    """A price as it was written: wei for one second or, without a unit, for as much as `-pixelsPerUnit` says."""
+    """A price as it was written: wei per second or, without a unit, per as much as `-pixelsPerUnit` says."""
 
     amount: Fraction
     has_unit: bool
 
     @classmethod
     def parse(cls, value: str) -> MaxPrice:
-        """Read `1000000000000000`, `0.001ETH`, `1000000gwei` or `3.6ETH/h`. Raises ValueError for anything else."""
+        """Read `1000000000000000`, `0.001ETH`, `1000000gwei` or `3.6ETH/h`; ValueError for anything else."""
         form = _FORM.fullmatch(value.strip())
         if form is None:
             raise ValueError(value)

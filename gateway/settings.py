@@ -1,0 +1,216 @@
+"""Every flag of the daemon in one table, and the settings that come out of it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import platformdirs
+
+from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
+from gateway.flags import (
+    ADDRESS,
+    BOOLEAN,
+    DURATION,
+    INTEGER,
+    LIST,
+    PATH,
+    TEXT,
+    URL,
+    Flag,
+    FlagError,
+    Kind,
+    Parsed,
+    choice,
+    parse_flags,
+)
+from gateway.payments.ceiling import MaxPrice
+
+PROGRAM = "livepeer-gateway"
+SHORTEST_PAYMENT_INTERVAL = 0.1
+LONGEST_PAYMENT_INTERVAL = 30.0
+LOOPBACK_CLI_PORT = 5935
+
+PRICE = Kind(
+    "price",
+    "an integer of wei per second, or a decimal with a unit such as 0.001ETH, 1000000gwei or 3.6ETH/h",
+    MaxPrice.parse,
+)
+
+GATEWAY_FLAGS: tuple[Flag, ...] = (
+    Flag("config", PATH, None, "a file of flags, one 'name value' a line"),
+    Flag("httpAddr", ADDRESS, "127.0.0.1:9935", "where WHIP, WHEP, the stream API and the web page are served"),
+    Flag(
+        "cliAddr",
+        ADDRESS,
+        None,
+        "where the operator's routes are served (metrics, debug state)",
+        "-httpAddr where that is loopback, else 127.0.0.1:5935",
+    ),
+    Flag("remoteSignerUrl", URL, None, "the remote signer; with it the network is a paid one"),
+    Flag("remoteSignerHeaders", TEXT, None, "headers for every request to the signer: name:value,name2:value2"),
+    Flag("orchAddr", LIST, None, "orchestrators, comma-separated host:port or URLs"),
+    Flag("orchVerifyTLS", BOOLEAN, "false", "refuse orchestrators whose TLS certificate does not verify"),
+    Flag(
+        "maxPricePerUnit",
+        PRICE,
+        None,
+        "the most to pay: wei per second, or a decimal with a unit, per hour with /h; dearer orchestrators are passed over",
+        "required on a paid network",
+    ),
+    Flag(
+        "pixelsPerUnit",
+        INTEGER,
+        None,
+        "reads a bare -maxPricePerUnit as go-livepeer does: wei per so many pixels",
+    ),
+    Flag("livePaymentInterval", DURATION, "5s", "time between payments, 100ms to 30s"),
+    Flag("model", TEXT, "comfystream", "the model asked for where a publisher names no pipeline"),
+    Flag("ingestTimeout", DURATION, "5s", "a stream without media for so long ends"),
+    Flag("ledger", TEXT, None, "where payments are written down", "ledger.sqlite3 in the data directory"),
+    Flag(
+        "dataDir",
+        PATH,
+        None,
+        "all that the daemon writes",
+        "a per-user data directory; under -devnet a temporary one",
+    ),
+    Flag("devnet", BOOLEAN, "false", "start a small Livepeer network beside the gateway and use it"),
+    Flag("version", BOOLEAN, "false", "print name and version, and exit"),
+    Flag("v", INTEGER, "3", "log level in go-livepeer's numbers: 0 errors, 3 what happens, 6 everything"),
+    Flag("logFormat", choice("text", "json"), "text", "how log lines are written"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator wants, checked. Durations are seconds, prices wei per second."""
+
+    http_addr: tuple[str, int]
+    cli_addr: tuple[str, int] | None
+    """None: the operator's routes are served beside the public ones."""
+    signer_url: str | None
+    signer_headers: str | None
+    orchestrators: tuple[str, ...]
+    verify_tls: bool
+    ceiling: Fraction | None
+    """None: free of charge, or (under devnet) the devnet's list price once it is known."""
+    payment_interval: float
+    model: str
+    ingest_timeout: float
+    ledger: str
+    data_dir: Path
+    data_dir_is_temporary: bool
+    devnet: DevnetSettings | None
+    log_level: int
+    log_format: str
+    warnings: tuple[str, ...]
+
+    def remove_temporary_data(self) -> None:
+        if self.data_dir_is_temporary:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+
+
+def wants_version(parsed: Parsed) -> bool:
+    return bool(parsed["version"])
+
+
+def read_flags(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
+    """Read the daemon's flags and, as it takes them too, the devnet's."""
+    return parse_flags((*GATEWAY_FLAGS, *DEVNET_FLAGS), argv, environ, program=PROGRAM)
+
+
+def settings_from(parsed: Parsed) -> Settings:
+    """Check the flags against each other. Raises FlagError with a sentence for what does not fit."""
+    interval = parsed["livePaymentInterval"]
+    if not SHORTEST_PAYMENT_INTERVAL <= interval <= LONGEST_PAYMENT_INTERVAL:
+        raise FlagError(f"-livePaymentInterval {interval:g}s is refused: it takes 100ms to 30s")
+    if parsed["ingestTimeout"] <= 0:
+        raise FlagError("-ingestTimeout 0s is refused: it takes a duration above 0")
+    _check_devnet(parsed)
+    paid = bool(parsed["remoteSignerUrl"] or parsed["devnet"])
+    ceiling, warnings = _ceiling(parsed, paid)
+    if not parsed["orchAddr"] and not parsed["devnet"]:
+        raise FlagError(
+            "no orchestrator to use: -orchAddr takes host:port or URLs, comma-separated; "
+            "or try -devnet, which brings its own"
+        )
+    temporary = bool(parsed["devnet"]) and parsed["dataDir"] is None
+    data_dir = _data_dir(parsed["dataDir"], temporary)
+    return Settings(
+        http_addr=parsed["httpAddr"],
+        cli_addr=_cli_addr(parsed["cliAddr"], parsed["httpAddr"]),
+        signer_url=parsed["remoteSignerUrl"],
+        signer_headers=parsed["remoteSignerHeaders"],
+        orchestrators=parsed["orchAddr"] or (),
+        verify_tls=parsed["orchVerifyTLS"],
+        ceiling=ceiling,
+        payment_interval=interval,
+        model=parsed["model"],
+        ingest_timeout=parsed["ingestTimeout"],
+        ledger=parsed["ledger"] or str(data_dir / "ledger.sqlite3"),
+        data_dir=data_dir,
+        data_dir_is_temporary=temporary,
+        devnet=DevnetSettings.from_parsed(parsed) if parsed["devnet"] else None,
+        log_level=parsed["v"],
+        log_format=parsed["logFormat"],
+        warnings=warnings,
+    )
+
+
+def _check_devnet(parsed: Parsed) -> None:
+    if parsed["devnet"]:
+        for name in ("orchAddr", "remoteSignerUrl"):
+            if name in parsed.given:
+                raise FlagError(f"-devnet brings its own network: leave out -{name}, or -devnet")
+        return
+    for flag in DEVNET_FLAGS:
+        if flag.name in parsed.given:
+            raise FlagError(f"-{flag.name} is a flag of the devnet: it takes -devnet beside it")
+
+
+def _ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:
+    price: MaxPrice | None = parsed["maxPricePerUnit"]
+    pixels: int | None = parsed["pixelsPerUnit"]
+    if price is None:
+        if pixels is not None:
+            raise FlagError(f"-pixelsPerUnit {pixels} needs -maxPricePerUnit beside it")
+        if paid and not parsed["devnet"]:
+            raise FlagError(f"-maxPricePerUnit is required on a paid network: it takes {PRICE.accepts}")
+        return None, ()
+    try:
+        ceiling = price.per_second(pixels)
+    except ValueError as error:
+        raise FlagError(f"-pixelsPerUnit {pixels} is refused: {error}") from error
+    if price.is_suspiciously_low(pixels):
+        return ceiling, (
+            f"-maxPricePerUnit {price.amount} is read as wei per second, which is very little: if wei per pixel "
+            "was meant, as go-livepeer reads it, add -pixelsPerUnit 1",
+        )
+    return ceiling, ()
+
+
+def _cli_addr(given: tuple[str, int] | None, http_addr: tuple[str, int]) -> tuple[str, int] | None:
+    if given is not None:
+        return given if given != http_addr else None
+    return None if is_loopback(http_addr[0]) else ("127.0.0.1", LOOPBACK_CLI_PORT)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host that is listened on can be reached from this machine only."""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _data_dir(given: Path | None, temporary: bool) -> Path:
+    if temporary:
+        return Path(tempfile.mkdtemp(prefix="livepeer-gateway-"))
+    data_dir = given or Path(platformdirs.user_data_dir("livepeer-gateway"))
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FlagError(f"-dataDir {data_dir} cannot be made ({error.strerror}): it takes a folder to write in") from error
+    return data_dir

@@ -1,0 +1,303 @@
+"""A job on an orchestrator: paid through the remote signer, relayed over trickle channels."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import aiohttp
+from structlog.typing import FilteringBoundLogger
+
+from gateway.media.frames import Frame, FrameSink
+from gateway.media.segmenter import Segmenter
+from gateway.media.ts_demuxer import TsDemuxer
+from gateway.orchestrator.client import JobRequest, JobUrls, OrchestratorClient
+from gateway.orchestrator.credentials import unsigned_credentials
+from gateway.orchestrator.errors import NoCapacity, OrchestratorError
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.pool import OrchestratorPool
+from gateway.orchestrator.selection import Candidate
+from gateway.payments import price as prices
+from gateway.payments.ledger import Ledger
+from gateway.payments.payer import Payer
+from gateway.stream.reason import Ended, EndReason
+from gateway.stream.relay import Json, PublishRequest, RelayStatus
+from gateway.tasks import spawn
+from gateway.trickle.control import JsonPublisher
+from gateway.trickle.errors import ChannelError
+from gateway.trickle.events import JsonSubscriber
+from gateway.trickle.publisher import TricklePublisher
+from gateway.trickle.subscriber import TrickleSubscriber
+from signer_client import SignerClient
+
+EVENTS_SILENCE = 30.0
+"""Seconds without an event after which the worker counts as gone."""
+EVENTS_CHECK = 10.0
+CLOSE_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True)
+class Network:
+    """What every job on the network shares."""
+
+    http: aiohttp.ClientSession
+    orchestrators: OrchestratorClient
+    pool: OrchestratorPool
+    ledger: Ledger
+    signer: SignerClient | None
+    """None where nothing is paid."""
+    sender: str
+    ceiling: Fraction | None
+    payment_interval: float
+
+
+class OrchestratorJob:
+    """One job: a null state, a first payment, the job's start, then frames, payments and events until the end."""
+
+    def __init__(
+        self,
+        network: Network,
+        candidate: Candidate,
+        request: PublishRequest,
+        sink: FrameSink,
+        on_live: Callable[[], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.live = False
+        self._network = network
+        self._candidate = candidate
+        self._request = request
+        self._sink = sink
+        self._on_live = on_live
+        self._log = log.bind(orchestrator=candidate.url)
+        self._info: OrchestratorInfo | None = None
+        self._payer: Payer | None = None
+        self._starting: asyncio.Task[JobUrls] | None = None
+        self._manifest_id = ""
+        self._uplink: TricklePublisher | None = None
+        self._segmenter: Segmenter | None = None
+        self._downlink: TrickleSubscriber | None = None
+        self._control: JsonPublisher | None = None
+        self._worker: Json = {}
+        self._last_event = time.monotonic()
+
+    # the relay's side
+
+    async def run(self) -> None:
+        """Pay, start and relay. Raises Ended; `close` gives back what was taken."""
+        try:
+            self._info = info = await self._network.pool.take(self._candidate.addr)
+        except OrchestratorError as error:
+            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url}: {error}") from error
+        self._check_price(info)
+        urls = await self._start(info)
+        try:
+            await self._relay(urls)
+        except* ChannelError as errors:
+            raise self._lost(errors.exceptions[0]) from errors
+
+    def push(self, frame: Frame) -> None:
+        if self._segmenter is not None:
+            self._segmenter.push(frame)
+
+    async def update(self, params: Mapping[str, Any]) -> None:
+        if self._control is not None:
+            self._control.publish(dict(params))
+
+    async def close(self, reason: EndReason) -> None:
+        """End the payments and close the channels, which frees the orchestrator's capacity."""
+        if self._segmenter is not None:
+            self._segmenter.close()
+        await asyncio.gather(self._close_channels(), self._close_payments(reason))
+
+    def status(self) -> RelayStatus:
+        info, uplink, downlink = self._info, self._uplink, self._downlink
+        orchestrator = None
+        if info is not None:
+            orchestrator = {
+                "url": info.url,
+                "address": info.address,
+                "price_wei_per_second": None if info.price is None else prices.text(info.price),
+                "manifest_id": self._manifest_id,
+            }
+        return RelayStatus(
+            worker=self._worker,
+            orchestrator=orchestrator,
+            payments=self._payer.status() if self._payer else None,
+            segments=downlink.segments_read if downlink else 0,
+            gaps=downlink.gaps if downlink else 0,
+            dropped=uplink.dropped if uplink else 0,
+            held_bytes=uplink.buffered if uplink else 0,
+        )
+
+    # the start
+
+    def _check_price(self, info: OrchestratorInfo) -> None:
+        ceiling = self._network.ceiling
+        if ceiling is not None and (info.price is None or info.price > ceiling):
+            asked = "no price" if info.price is None else f"{prices.text(info.price)} wei per second"
+            raise Ended(
+                EndReason.PRICE_RAISED,
+                f"{info.url} asks {asked}, above the ceiling of {prices.text(ceiling)}",
+            )
+
+    async def _start(self, info: OrchestratorInfo) -> JobUrls:
+        """Buy the first credit and start the job with it; nothing was signed for this stream before."""
+        network, request = self._network, self._request
+        if network.signer is None:
+            payment, credentials = "", unsigned_credentials(info)
+        else:
+            self._payer = Payer(
+                signer=network.signer,
+                orchestrator=network.orchestrators,
+                ledger=network.ledger,
+                info=info,
+                addr=self._candidate.addr,
+                ceiling=network.ceiling,
+                interval=network.payment_interval,
+                capabilities=network.orchestrators.capabilities,
+                sender=network.sender,
+                stream=request.name,
+                stream_id=request.stream_id,
+                request_id=request.request_id,
+                log=self._log,
+            )
+            first = await self._payer.first_payment()
+            payment, credentials = first.payment, first.seg_creds
+        # kept as a task of its own: a job that starts while its stream ends must still be closed
+        self._starting = spawn(
+            network.orchestrators.start_job(
+                info,
+                payment=payment,
+                seg_creds=credentials,
+                body=JobRequest(
+                    model_id=request.model,
+                    params=request.params,
+                    gateway_request_id=request.request_id,
+                    stream_id=request.stream_id,
+                ),
+            ),
+            name=f"job-start {request.request_id}",
+        )
+        try:
+            urls = await asyncio.shield(self._starting)
+        except OrchestratorError as error:
+            if self._payer is not None:
+                await self._payer.job_refused(error)
+            if isinstance(error, NoCapacity):
+                self._network.pool.set_aside(self._candidate.addr, error)
+            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{info.url} did not start the job: {error}") from error
+        self._manifest_id = urls.manifest_id
+        if self._payer is not None:
+            await self._payer.job_started(urls.manifest_id)
+        self._log = self._log.bind(manifest_id=urls.manifest_id)
+        self._log.info("job started", price_wei_per_second=prices.text(info.price or 0))
+        return urls
+
+    # the relay
+
+    async def _relay(self, urls: JobUrls) -> None:
+        http, log = self._network.http, self._log
+        self._uplink = TricklePublisher(http, urls.publish_url, log=log)
+        self._segmenter = Segmenter(self._uplink.open_segment)
+        self._downlink = TrickleSubscriber(http, urls.subscribe_url, log=log)
+        self._control = JsonPublisher(http, urls.control_url, log=log)
+        events = JsonSubscriber(http, urls.events_url, log=log)
+        async with asyncio.TaskGroup() as group:
+            name = f"job {self._request.request_id}"
+            group.create_task(self._uplink.run(), name=f"{name} uplink")
+            group.create_task(self._read_output(self._downlink), name=f"{name} downlink")
+            group.create_task(self._control.run(), name=f"{name} control")
+            group.create_task(self._read_events(events), name=f"{name} events")
+            group.create_task(self._watch_events(), name=f"{name} watchdog")
+            if self._payer is not None:
+                group.create_task(self._payer.run(), name=f"{name} payments")
+            self.live = True
+            self._on_live()
+
+    async def _read_output(self, downlink: TrickleSubscriber) -> None:
+        demuxer = TsDemuxer()
+        async for segment in downlink.segments():
+            async for chunk in segment.chunks():
+                for frame in demuxer.feed(chunk):
+                    self._sink(frame)
+            for frame in demuxer.flush():
+                self._sink(frame)
+
+    async def _read_events(self, events: JsonSubscriber) -> None:
+        async for event in events:
+            self._last_event = time.monotonic()
+            if event.get("type") == "status":
+                self._worker = merge_status(self._worker, event)
+
+    async def _watch_events(self) -> None:
+        self._last_event = time.monotonic()
+        while True:
+            await asyncio.sleep(EVENTS_CHECK)
+            silence = time.monotonic() - self._last_event
+            if silence > EVENTS_SILENCE:
+                detail = f"{self._candidate.url}: its worker has said nothing for {silence:.0f} s"
+                raise Ended(EndReason.ORCHESTRATOR_LOST, detail)
+
+    def _lost(self, error: BaseException) -> Ended:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if self._payer is not None and self._payer.out_of_credit():
+            detail = f"{self._candidate.url} closed the stream: the credit that was paid for is used up"
+            return Ended(EndReason.CREDIT_EXHAUSTED, detail)
+        return Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url}: {error}")
+
+    # the end
+
+    async def _close_channels(self) -> None:
+        if self._starting is not None and self._uplink is None:
+            await self._close_unused_start(self._starting)
+        if self._uplink is not None:
+            await self._uplink.close()
+        if self._control is not None:
+            await self._control.close()
+
+    async def _close_unused_start(self, starting: asyncio.Task[JobUrls]) -> None:
+        try:
+            urls = await starting
+        except OrchestratorError:
+            return  # it did not start, so there is nothing to close
+        await TricklePublisher(self._network.http, urls.publish_url, log=self._log).close()
+
+    async def _close_payments(self, reason: EndReason) -> None:
+        if self._payer is not None:
+            await self._payer.close(reason)
+
+
+def merge_status(former: Json, event: Json) -> Json:
+    """The worker's status after `event`: newer fields win, but a null never hides the last parameters or logs."""
+    merged = {**former, **event}
+    before, now = former.get("inference_status"), event.get("inference_status")
+    if isinstance(before, dict) and isinstance(now, dict):
+        kept = {key: before.get(key) for key in ("last_params", "last_restart_logs") if now.get(key) is None}
+        merged["inference_status"] = {**now, **{key: value for key, value in kept.items() if value is not None}}
+    return merged
+
+
+class OrchestratorRelays:
+    """The network's orchestrators as a source of jobs."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def candidates(self, request: PublishRequest) -> list[Candidate]:
+        return self._network.pool.candidates(request.model, only=request.orchestrator)
+
+    def open(
+        self,
+        candidate: Candidate,
+        request: PublishRequest,
+        sink: FrameSink,
+        on_live: Callable[[], None],
+        log: FilteringBoundLogger,
+    ) -> OrchestratorJob:
+        return OrchestratorJob(self._network, candidate, request, sink, on_live, log)

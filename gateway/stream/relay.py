@@ -1,0 +1,99 @@
+"""The seam between a stream and what transforms it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.media.frames import Frame, FrameSink
+from gateway.stream.reason import EndReason
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PublishRequest:
+    """What a publisher asked for."""
+
+    name: str
+    stream_id: str
+    request_id: str
+    model: str
+    params: Json = field(default_factory=dict)
+    orchestrator: str | None = None
+    """Use this one only, by its URL or address."""
+
+
+class Candidate(Protocol):
+    """Somebody who could take a job."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a job may be opened here."""
+
+    def json(self) -> Json:
+        """As status lists it: url, price, verdict and the verdict's detail."""
+
+    def passed_over(self, detail: str) -> None:
+        """Note that a job was tried here and why it did not start."""
+
+
+class Relay(Protocol):
+    """One job: frames go in, changed frames come out through the sink that it was opened with.
+
+    `run` brings the job up and relays until cancelled or until it raises Ended. Whatever it ended with,
+    `close` follows: it gives back all that the job took, and is bounded in time.
+    """
+
+    @property
+    def live(self) -> bool:
+        """Whether the job came up: an end before that is a failed start."""
+
+    async def run(self) -> None: ...
+
+    def push(self, frame: Frame) -> None:
+        """Take one frame of the publisher, in order and from a key frame on."""
+
+    async def update(self, params: Mapping[str, Any]) -> None:
+        """Hand new parameters to the worker."""
+
+    async def close(self, reason: EndReason) -> None: ...
+
+    def status(self) -> RelayStatus: ...
+
+
+@dataclass
+class RelayStatus:
+    """What a job tells about itself, in the forms that the status route uses."""
+
+    worker: Json = field(default_factory=dict)
+    """The worker's newest status, merged over its events."""
+    orchestrator: Json | None = None
+    payments: Json | None = None
+    segments: int = 0
+    """Segments of output that came."""
+    gaps: int = 0
+    """Segments of output that were lost."""
+    dropped: int = 0
+    """Segments of input that were given up."""
+    held_bytes: int = 0
+
+
+class Relays(Protocol):
+    """Where jobs come from: orchestrators of the network, or servers of one's own."""
+
+    def candidates(self, request: PublishRequest) -> Sequence[Candidate]:
+        """Everybody known with a verdict, the usable ones first and best first; asks nobody."""
+
+    def open(
+        self,
+        candidate: Candidate,
+        request: PublishRequest,
+        sink: FrameSink,
+        on_live: Callable[[], None],
+        log: FilteringBoundLogger,
+    ) -> Relay:
+        """A job on the candidate, not yet run; it calls `on_live` once, when it takes frames."""

@@ -1,0 +1,281 @@
+"""One stream's life, from its publisher's offer to the line that says why it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import structlog
+
+from gateway.media.fanout import Fanout, GopBuffer
+from gateway.media.frames import AccessUnit, Frame
+from gateway.stream.reason import Ended, EndReason
+from gateway.stream.relay import Candidate, PublishRequest, Relay, Relays, RelayStatus
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.errors import ConnectFailed
+from gateway.webrtc.publisher import Publisher
+
+KEY_FRAME_TIMEOUT = 10.0
+"""Seconds of media without a key frame after which a stream is given up."""
+TAKEOVER_AFTER = 2.0
+"""Seconds without media after which another publisher may take the name over."""
+OUTPUT_SILENCE = 3.0
+"""Seconds without a picture back, while the publisher sends, that status calls an error."""
+MEDIA_POLL = 0.25
+
+# Another candidate would meet the same refusal: these end the stream, not the attempt.
+_NOT_THE_ORCHESTRATORS_FAULT = {
+    EndReason.SIGNER_REFUSED,
+    EndReason.SIGNER_UNREACHABLE,
+    EndReason.SPEND_LIMIT,
+    EndReason.TIME_LIMIT,
+    EndReason.INTERNAL_ERROR,
+}
+
+
+class State(StrEnum):
+    STARTING = "starting"
+    WAITING_FOR_KEY_FRAME = "waiting_for_key_frame"
+    LIVE = "live"
+    SWAPPING = "swapping"
+    ENDED = "ended"
+
+
+class Stream:
+    """A publisher, the job that transforms it and the viewers of its name, held together.
+
+    Frames go from the publisher through `on_frame` to the job, and from the job to `output`. `run` is
+    the whole life; `end` asks for its end from outside.
+    """
+
+    def __init__(
+        self,
+        request: PublishRequest,
+        relays: Relays,
+        candidates: Sequence[Candidate],
+        output: Fanout,
+        *,
+        ingest_timeout: float,
+    ) -> None:
+        self.request = request
+        self.candidates = candidates
+        self.output = output
+        self.state = State.STARTING
+        self.swaps = 0
+        self.error: tuple[str, int] | None = None
+        """The last error in words, and when: milliseconds of the wall clock."""
+        self.ended: tuple[Ended, datetime] | None = None
+        self.started_at = datetime.now(UTC)
+        self.first_frame_after: float | None = None
+        """Seconds from the publisher's request to the first frame back."""
+        self.relay_status = RelayStatus()
+        self.log = structlog.get_logger("stream").bind(stream=request.name, request_id=request.request_id)
+        self._relays = relays
+        self._ingest_timeout = ingest_timeout
+        self._relay: Relay | None = None
+        self._publisher: Publisher | None = None
+        self._started = time.monotonic()
+        self._stopped: float | None = None
+        self._last_output = self._started
+        self._held = GopBuffer()
+        self._key_frame = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._told_to_end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self.finished = asyncio.Event()
+
+    # what the outside asks
+
+    async def answer(self, offer: str, config: WebRtcConfig) -> Publisher:
+        """Answer the publisher's SDP. Raises OfferRefused, with nothing left behind."""
+        self._publisher = await Publisher.answer_offer(
+            offer, config=config, sink=self.on_frame, log=self.log
+        )
+        return self._publisher
+
+    @property
+    def publisher(self) -> Publisher | None:
+        return self._publisher
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the publisher's request, until the end."""
+        return (self._stopped or time.monotonic()) - self._started
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since media last came; since the request where none ever did."""
+        last = self._publisher.stats().last_media_at if self._publisher else None
+        return time.monotonic() - (last if last is not None else self._started)
+
+    def end(self, reason: EndReason, detail: str) -> None:
+        """Ask for the end. The first asker's reason counts; asking again changes nothing."""
+        if not self._told_to_end.done():
+            self._told_to_end.set_result(Ended(reason, detail))
+
+    async def update(self, params: Mapping[str, Any]) -> None:
+        """Hand new parameters to the worker now, and to the next worker when there is one."""
+        self.request.params.update(params)
+        if self._relay is not None and self._relay.live:
+            await self._relay.update(params)
+
+    def current_relay_status(self) -> RelayStatus:
+        """The running job's account of itself, or the last one's."""
+        if self._relay is not None:
+            self.relay_status = self._relay.status()
+        return self.relay_status
+
+    def current_error(self) -> tuple[str, int] | None:
+        """The last error, or the picture's absence where it does not come back."""
+        silence = time.monotonic() - self._last_output
+        if self.state is State.LIVE and silence > OUTPUT_SILENCE and self.silent_for < OUTPUT_SILENCE:
+            return f"no picture has come back for {int(silence)} s", _wall_ms() - int(silence * 1000)
+        return self.error
+
+    def held_bytes(self) -> int:
+        return self._held.size + self.current_relay_status().held_bytes
+
+    # frames
+
+    def on_frame(self, frame: Frame) -> None:
+        """Take one frame of the publisher; called as soon as its last packet is in."""
+        self._held.push(frame)
+        if self._relay is not None and self._relay.live:
+            self._relay.push(frame)
+        elif not self._key_frame.is_set() and isinstance(frame, AccessUnit) and frame.key:
+            self._key_frame.set()
+
+    def _on_output(self, frame: Frame) -> None:
+        self._last_output = time.monotonic()
+        if self.first_frame_after is None and isinstance(frame, AccessUnit):
+            self.first_frame_after = self.elapsed
+            self.log.info("first frame back", seconds=round(self.first_frame_after, 3))
+        if self.ended is None:
+            self.output.push(frame)
+
+    # the life
+
+    async def run(self) -> None:
+        """Live until the end, then give everything back and say why it ended."""
+        ended = await self._live()
+        self._stopped = time.monotonic()
+        self.state = State.ENDED
+        self.ended = (ended, datetime.now(UTC))
+        if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
+            self._note_error(ended.detail)
+        if self._publisher is not None:
+            await self._publisher.close()
+        await self._close_relay(ended.reason)
+        self._held.clear()
+        payments = self.relay_status.payments or {}
+        self.log.info(
+            "stream ended",
+            reason=str(ended.reason),
+            detail=ended.detail,
+            seconds=round(self.elapsed, 1),
+            credited_wei=payments.get("credited_wei", "0"),
+            payments=payments.get("accepted", 0),
+        )
+        self.finished.set()
+
+    async def _live(self) -> Ended:
+        steps = (self._until_told, self._while_connected, self._while_media_flows, self._jobs)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for step in steps:
+                    group.create_task(step(), name=f"stream {self.request.request_id} {step.__name__}")
+        except ExceptionGroup as group_of_errors:
+            first = next(_leaves(group_of_errors))
+            if isinstance(first, Ended):
+                return first
+            self.log.error("stream failed", exc_info=first)
+            return Ended(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {first!r}")
+        raise AssertionError("a stream's steps end with a reason")
+
+    async def _until_told(self) -> None:
+        raise await self._told_to_end
+
+    async def _while_connected(self) -> None:
+        assert self._publisher is not None
+        try:
+            await self._publisher.connect()
+        except ConnectFailed as error:
+            raise Ended(EndReason.INGEST_TIMEOUT, str(error)) from error
+        self.log.info("publisher connected", seconds=round(self.elapsed, 3))
+        self._connected.set()
+        why = await self._publisher.wait_closed()
+        raise Ended(EndReason.PUBLISHER_LEFT, why)
+
+    async def _while_media_flows(self) -> None:
+        await self._connected.wait()
+        connected_at = time.monotonic()
+        assert self._publisher is not None
+        while True:
+            await asyncio.sleep(MEDIA_POLL)
+            now = time.monotonic()
+            last = self._publisher.stats().last_media_at
+            silence = now - (last if last is not None else connected_at)
+            if silence > self._ingest_timeout:
+                raise Ended(EndReason.INGEST_TIMEOUT, f"no media came for {silence:.1f} s")
+            if self.state is State.WAITING_FOR_KEY_FRAME and now - connected_at > KEY_FRAME_TIMEOUT:
+                raise Ended(
+                    EndReason.NO_KEY_FRAME,
+                    f"media came for {KEY_FRAME_TIMEOUT:.0f} s without a key frame: set the encoder's key frame "
+                    "interval to 2 s or less",
+                )
+
+    async def _jobs(self) -> None:
+        await self._connected.wait()
+        self.state = State.WAITING_FOR_KEY_FRAME
+        await self._key_frame.wait()
+        self.state = State.STARTING
+        failures: list[Ended] = []
+        for candidate in self.candidates:
+            if not candidate.usable:
+                continue
+            self._relay = self._relays.open(candidate, self.request, self._on_output, self._job_is_up, self.log)
+            try:
+                await self._relay.run()
+            except Ended as failure:
+                if self._relay.live or failure.reason in _NOT_THE_ORCHESTRATORS_FAULT:
+                    raise
+                candidate.passed_over(failure.detail)
+                self._note_error(failure.detail)
+                failures.append(failure)
+                await self._close_relay(failure.reason)
+        if len(failures) == 1:
+            raise failures[0]
+        raise Ended(EndReason.NO_ORCHESTRATOR, "; ".join(failure.detail for failure in failures))
+
+    def _job_is_up(self) -> None:
+        """Called by a job that takes frames from now on: it begins with those held since the key frame."""
+        assert self._relay is not None
+        for frame in self._held.frames():
+            self._relay.push(frame)
+        self._last_output = time.monotonic()
+        self.state = State.LIVE
+        self.log.info("stream live", seconds=round(self.elapsed, 3))
+
+    async def _close_relay(self, reason: EndReason) -> None:
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            await relay.close(reason)
+            self.relay_status = relay.status()
+
+    def _note_error(self, words: str) -> None:
+        self.error = (words, _wall_ms())
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
