@@ -1,0 +1,6 @@
+"""A remote signer as the network has them: HTTP and JSON, stateless, real tickets."""
+
+from gateway.devnet.signer.config import ListedOrchestrator, SignerConfig
+from gateway.devnet.signer.server import Signer, serve
+
+__all__ = ["ListedOrchestrator", "Signer", "SignerConfig", "serve"]

@@ -1,0 +1,38 @@
+"""What a devnet signer is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from gateway.devnet.chainclock import ChainClock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedOrchestrator:
+    """One entry of `/discover-orchestrators`: where its gRPC side is, and what it offers (empty: not said)."""
+
+    address: str
+    score: float = 1.0
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerConfig:
+    """Wei as integers or fractions, seconds as fractions.
+
+    `key` is the 32-byte Ethereum key: a signer started again with the same one takes the states that the
+    former process gave. A limit that is None is not set; `max_price` is in wei per second of 720p30.
+    """
+
+    key: bytes = field(repr=False)
+    host: str = "127.0.0.1"
+    port: int = 0
+    preload: Fraction = Fraction(60)
+    clock: ChainClock = field(default_factory=ChainClock)
+    max_ticket_ev: int | None = None
+    max_total_ev: int | None = None
+    max_face_value: int | None = None
+    max_price: Fraction | None = None
+    orchestrators: Sequence[ListedOrchestrator] = ()
