@@ -1,0 +1,83 @@
+"""From the timestamps on the wire to ticks that never wrap."""
+
+from __future__ import annotations
+
+from gateway.media.frames import TICKS_PER_SECOND
+
+
+class Unwrapper:
+    """Turns a counter of `bits` bits into plain integers that go on over its wraps.
+
+    Each value is taken as the one nearest to the value before it, so a step of less than half the
+    range may go either way: late and reordered values come out right (RFC 3550, A.1; ISO 13818-1,
+    2.4.3.7). The first value stands for itself; one from just before it comes out negative where the
+    counter wrapped between them.
+    """
+
+    __slots__ = ("_half", "_last", "_mask", "_range")
+
+    def __init__(self, bits: int) -> None:
+        self._range = 1 << bits
+        self._mask = self._range - 1
+        self._half = self._range >> 1
+        self._last: int | None = None
+
+    def unwrap(self, value: int) -> int:
+        """`value` (0 to 2^bits - 1) as an integer near the former one."""
+        last = self._last
+        if last is None:
+            self._last = value
+            return value
+        step = (value - last) & self._mask
+        if step >= self._half:
+            step -= self._range
+        self._last = last + step
+        return self._last
+
+    def reset(self) -> None:
+        """Forget the past: the next value stands for itself."""
+        self._last = None
+
+
+class VideoClock:
+    """90 kHz ticks from the RTP timestamps of one incoming video stream.
+
+    Safari on iOS 18.4 and 18.5 counts them at 1 MHz. The stream's rate against the wall clock tells:
+    a rate above 800 kHz over the first half second is the wrong clock, and that verdict is kept for
+    the stream's life (a stall and its burst later on look alike). Until there is a verdict each frame
+    is judged on its own, so that not even the first frames are eleven times too far apart.
+    """
+
+    WRONG_RATE = 1_000_000
+    WRONG_ABOVE = 800_000
+    SUSPECT_ABOVE = 300_000
+    """Ticks a second; about the geometric mean of both clocks, as jitter stretches and shrinks short spans."""
+    VERDICT_AFTER = 0.5
+    """Seconds."""
+
+    def __init__(self) -> None:
+        self._unwrapper = Unwrapper(32)
+        self._first: tuple[int, float] | None = None
+        self._megahertz: bool | None = None
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the publisher was found to count at 1 MHz."""
+        return self._megahertz is True
+
+    def ticks(self, timestamp: int, now: float) -> int:
+        """The 90 kHz time of a frame with the 32-bit RTP `timestamp` that came at `now` (seconds)."""
+        value = self._unwrapper.unwrap(timestamp)
+        if self._first is None:
+            self._first = (value, now)
+        first, since = self._first
+        if self._megahertz is None:
+            elapsed = now - since
+            if elapsed < self.VERDICT_AFTER:
+                suspect = value - first > self.SUSPECT_ABOVE * elapsed
+                return self._corrected(value, first) if suspect else value
+            self._megahertz = value - first > self.WRONG_ABOVE * elapsed
+        return self._corrected(value, first) if self._megahertz else value
+
+    def _corrected(self, value: int, first: int) -> int:
+        return first + (value - first) * TICKS_PER_SECOND // self.WRONG_RATE
