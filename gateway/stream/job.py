@@ -24,7 +24,7 @@ from gateway.orchestrator.selection import Candidate
 from gateway.payments import price as prices
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
-from gateway.stream.reason import Ended, EndReason
+from gateway.stream.reason import Ended, EndReason, first_error
 from gateway.stream.relay import Json, PublishRequest, RelayStatus
 from gateway.tasks import spawn
 from gateway.trickle.control import JsonPublisher
@@ -97,8 +97,9 @@ class OrchestratorJob:
         urls = await self._start(info)
         try:
             await self._relay(urls)
-        except* ChannelError as errors:
-            raise self._lost(errors.exceptions[0]) from errors
+        except ExceptionGroup as group:
+            first = first_error(group)
+            raise self._lost(first) if isinstance(first, ChannelError) else first from group
 
     def push(self, frame: Frame) -> None:
         if self._segmenter is not None:
@@ -243,9 +244,7 @@ class OrchestratorJob:
                 detail = f"{self._candidate.url}: its worker has said nothing for {silence:.0f} s"
                 raise Ended(EndReason.ORCHESTRATOR_LOST, detail)
 
-    def _lost(self, error: BaseException) -> Ended:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+    def _lost(self, error: ChannelError) -> Ended:
         if self._payer is not None and self._payer.out_of_credit():
             detail = f"{self._candidate.url} closed the stream: the credit that was paid for is used up"
             return Ended(EndReason.CREDIT_EXHAUSTED, detail)

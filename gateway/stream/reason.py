@@ -32,3 +32,9 @@ class Ended(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that brought a TaskGroup down: the others are what its fall caused."""
+    error = group.exceptions[0]
+    return first_error(error) if isinstance(error, BaseExceptionGroup) else error

@@ -80,6 +80,10 @@ class RelayStatus:
     dropped: int = 0
     """Segments of input that were given up."""
     held_bytes: int = 0
+    channels: int = 0
+    """Trickle channels that are open."""
+    sessions: int = 0
+    """Payment sessions that are open."""
 
 
 class Relays(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -13,7 +13,7 @@ import structlog
 
 from gateway.media.fanout import Fanout, GopBuffer
 from gateway.media.frames import AccessUnit, Frame
-from gateway.stream.reason import Ended, EndReason
+from gateway.stream.reason import Ended, EndReason, first_error
 from gateway.stream.relay import Candidate, PublishRequest, Relay, Relays, RelayStatus
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
@@ -188,7 +188,7 @@ class Stream:
                 for step in steps:
                     group.create_task(step(), name=f"stream {self.request.request_id} {step.__name__}")
         except ExceptionGroup as group_of_errors:
-            first = next(_leaves(group_of_errors))
+            first = first_error(group_of_errors)
             if isinstance(first, Ended):
                 return first
             self.log.error("stream failed", exc_info=first)
@@ -272,10 +272,3 @@ class Stream:
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
-
-def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

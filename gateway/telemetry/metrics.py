@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 START_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30)
 
 
+@dataclass
+class Totals:
+    """Sums over streams, live and ended. Wei here are for graphs: exact sums are in the ledger."""
+
+    payments_accepted: int = 0
+    tickets: int = 0
+    credited_wei: int = 0
+    segments_dropped: int = 0
+    segments_missed: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class StreamSample:
+    """One live stream at the moment of a scrape."""
+
+    name: str
+    credit_left_s: float | None
+    last_payment_age_s: float | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a scrape reads from the streams rather than having them count along."""
+
+    streams: list[StreamSample]
+    viewers: int
+    totals: Totals
+
+
 class Metrics:
-    """The gateway's counters and gauges. Wei counters are for graphs: exact sums are in the ledger."""
+    """The gateway's metrics; `attach` gives them the streams to look at when they are scraped."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.streams = Gauge("livepeer_streams", "Live streams", registry=self.registry)
-        self.viewers = Gauge("livepeer_viewers", "Connected viewers", registry=self.registry)
         self.starts = Counter(
             "livepeer_stream_starts", "WHIP requests by outcome", ["outcome"], registry=self.registry
         )
@@ -26,30 +62,48 @@ class Metrics:
             buckets=START_BUCKETS,
             registry=self.registry,
         )
-        self.payments = Counter(
-            "livepeer_payments", "Payments by outcome", ["outcome"], registry=self.registry
-        )
-        self.credited_wei = Counter(
-            "livepeer_credited_wei", "Wei that orchestrators credited (expected value)", registry=self.registry
-        )
-        self.credit_left = Gauge(
-            "livepeer_credit_left_seconds",
-            "Seconds of stream the orchestrator still has credit for",
-            ["stream"],
-            registry=self.registry,
-        )
-        self.payment_age = Gauge(
-            "livepeer_last_payment_age_seconds",
-            "Seconds since the last accepted payment",
-            ["stream"],
-            registry=self.registry,
-        )
-        self.drops = Counter("livepeer_drops", "What was dropped, by kind", ["kind"], registry=self.registry)
+
+    def attach(self, look: Callable[[], Snapshot]) -> None:
+        self.registry.register(_Streams(look))
 
     def render(self) -> bytes:
+        """Every metric in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def forget_stream(self, stream: str) -> None:
-        """Remove a stream's series, so that names that come and go do not pile up."""
-        for gauge in (self.credit_left, self.payment_age):
-            gauge.remove_by_labels({"stream": stream})
+
+class _Streams(Collector):
+    def __init__(self, look: Callable[[], Snapshot]) -> None:
+        self._look = look
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing is looked at before the first scrape
+
+    def collect(self) -> Iterator[Metric]:
+        seen = self._look()
+        totals = seen.totals
+        yield GaugeMetricFamily("livepeer_streams", "Live streams", len(seen.streams))
+        yield GaugeMetricFamily("livepeer_viewers", "Connected viewers", seen.viewers)
+        yield CounterMetricFamily(
+            "livepeer_payments_accepted", "Payments that were credited", totals.payments_accepted
+        )
+        yield CounterMetricFamily("livepeer_tickets", "Tickets in credited payments", totals.tickets)
+        yield CounterMetricFamily(
+            "livepeer_credited_wei", "Wei credited, by the tickets' expected value", totals.credited_wei
+        )
+        drops = CounterMetricFamily("livepeer_drops", "What was given up, by kind", labels=["kind"])
+        drops.add_metric(["segment_in"], totals.segments_dropped)
+        drops.add_metric(["segment_out"], totals.segments_missed)
+        yield drops
+        credit = GaugeMetricFamily(
+            "livepeer_credit_left_seconds", "Stream time that is paid for in advance", labels=["stream"]
+        )
+        age = GaugeMetricFamily(
+            "livepeer_last_payment_age_seconds", "Since the last accepted payment", labels=["stream"]
+        )
+        for stream in seen.streams:
+            if stream.credit_left_s is not None:
+                credit.add_metric([stream.name], stream.credit_left_s)
+            if stream.last_payment_age_s is not None:
+                age.add_metric([stream.name], stream.last_payment_age_s)
+        yield credit
+        yield age

@@ -1,0 +1,73 @@
+"""Reading what strangers send: bodies within limits, JSON that is an object, SDP that is labelled so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import web
+
+from gateway.http.problem import Problem
+
+MAX_SDP_BYTES = 64 * 1024
+MAX_JSON_BYTES = 1024 * 1024
+BODY_TIMEOUT = 10.0
+"""Seconds that a body may take to arrive."""
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The whole body. Raises Problem 413 above `limit` bytes and 408 where it takes too long."""
+    if request.content_length is not None and request.content_length > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError as error:
+        raise Problem(408, "body_too_slow", f"the body did not arrive within {BODY_TIMEOUT:.0f} s") from error
+    return bytes(body)
+
+
+async def read_sdp(request: web.Request) -> str:
+    """An SDP offer. Raises Problem 415 for another content type and 400 for what is no text."""
+    if request.content_type != "application/sdp":
+        raise Problem(
+            415,
+            "unsupported_media_type",
+            f"the body is {request.content_type!r}: send an SDP offer as application/sdp",
+            headers={"Accept-Post": "application/sdp", "Accept": "application/sdp"},
+        )
+    body = await read_body(request, MAX_SDP_BYTES)
+    if not body.strip():
+        raise Problem(400, "bad_sdp", "the body is empty: send an SDP offer")
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(400, "bad_sdp", "the body is not UTF-8 text: send an SDP offer") from error
+
+
+async def read_json_object(request: web.Request) -> dict[str, Any]:
+    return parse_json_object(await read_body(request, MAX_JSON_BYTES), "the body")
+
+
+def parse_json_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """A JSON object. Raises Problem 400 that says what `what` is instead."""
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "bad_json", f"{what} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise Problem(400, "bad_json", f"{what} is JSON, but not an object such as {{}}")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "too_large", f"the body is larger than {limit} bytes")

@@ -1,0 +1,67 @@
+"""The operator's routes: metrics, orchestrators and the daemon's own state."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from gateway.stream.registry import Registry
+from gateway.tasks import kind
+from gateway.telemetry.metrics import Metrics
+
+HEAVY_MODULES = ("web3", "eth_account", "matplotlib", "asyncpg")
+
+
+class OperatorRoutes:
+    """For whoever runs the gateway, not for publishers and viewers."""
+
+    def __init__(
+        self, registry: Registry, metrics: Metrics, orchestrators: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._registry = registry
+        self._metrics = metrics
+        self._orchestrators = orchestrators
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/metrics", self.metrics),
+            web.get("/orchestrators", self.orchestrators),
+            web.get("/debug/state", self.state),
+        ]
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def orchestrators(self, _: web.Request) -> web.Response:
+        return web.json_response(self._orchestrators())
+
+    async def state(self, _: web.Request) -> web.Response:
+        return web.json_response(debug_state(self._registry))
+
+
+def debug_state(registry: Registry) -> dict[str, Any]:
+    """What a test compares before and after: everything that could be left behind, counted."""
+    tasks = Counter(kind(task) for task in asyncio.all_tasks())
+    streams = list(registry.with_ending())
+    return {
+        "tasks": dict(sorted(tasks.items())),
+        "tasks_total": tasks.total(),
+        "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        "threads": threading.active_count(),
+        "peers": len(streams) + registry.viewers,
+        "streams": len(streams),
+        "viewers": registry.viewers,
+        "trickle": sum(stream.current_relay_status().channels for stream in streams),
+        "sessions": sum(stream.current_relay_status().sessions for stream in streams),
+        "held_bytes": sum(stream.held_bytes() for stream in streams) + registry.output_bytes(),
+        "modules": [name for name in HEAVY_MODULES if name in sys.modules],
+    }
+

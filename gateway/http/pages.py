@@ -1,0 +1,34 @@
+"""The web page and the files that it is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp import web
+
+PAGES = Path(__file__).parent / "pages"
+
+_HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+
+
+class PageRoutes:
+    """Two documents at `/` and `/watch`, their scripts and style under `/pages/`. No build step."""
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self.index),
+            web.get("/watch", self.watch),
+            web.get("/pages/{file}", self.file),
+        ]
+
+    async def index(self, _: web.Request) -> web.FileResponse:
+        return web.FileResponse(PAGES / "index.html", headers=_HEADERS)
+
+    async def watch(self, _: web.Request) -> web.FileResponse:
+        return web.FileResponse(PAGES / "watch.html", headers=_HEADERS)
+
+    async def file(self, request: web.Request) -> web.FileResponse:
+        path = PAGES / request.match_info["file"]
+        if path.parent != PAGES or not path.is_file():
+            raise web.HTTPNotFound
+        return web.FileResponse(path, headers=_HEADERS)

@@ -1,0 +1,246 @@
+"""Every stream and every output by name: who may come in, and who watches what."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import structlog
+
+from gateway.media.fanout import Fanout
+from gateway.stream.names import output_name
+from gateway.stream.reason import EndReason
+from gateway.stream.relay import Candidate, PublishRequest, Relays
+from gateway.stream.stream import TAKEOVER_AFTER, Stream
+from gateway.tasks import spawn
+from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.errors import ConnectFailed
+from gateway.webrtc.viewer import Viewer
+
+log = structlog.get_logger("streams")
+
+KEEP_ENDED = 60.0
+"""Seconds for which a stream's status is kept after its end."""
+
+
+class NameTaken(Exception):
+    """Another live stream has this name or id, as a sentence."""
+
+
+class NoOrchestrator(Exception):
+    """Nobody may take the stream; carries everybody's verdict."""
+
+    def __init__(self, candidates: list[Candidate]) -> None:
+        super().__init__("no orchestrator can take this stream")
+        self.candidates = candidates
+
+
+class Registry:
+    """The live streams, the recently ended ones, and the outputs that viewers hang on.
+
+    An output belongs to a name, not to a publish: viewers stay over a republish, and may come first.
+    """
+
+    def __init__(
+        self, relays: Relays, metrics: Metrics, *, webrtc: WebRtcConfig, ingest_timeout: float
+    ) -> None:
+        self._relays = relays
+        self._metrics = metrics
+        self._webrtc = webrtc
+        self._ingest_timeout = ingest_timeout
+        self._live: dict[str, Stream] = {}
+        self._ending: set[Stream] = set()
+        self._ended: dict[str, tuple[float, Stream]] = {}
+        self._outputs: dict[str, Fanout] = {}
+        self._viewers: dict[str, Viewer] = {}
+        self._totals_of_ended = Totals()
+        metrics.attach(self._snapshot)
+
+    # publishing
+
+    async def publish(self, request: PublishRequest, offer: str) -> Stream:
+        """Admit a publisher and answer its offer.
+
+        Raises NameTaken, NoOrchestrator or OfferRefused, each with nothing left behind.
+        """
+        self._admit(request)
+        candidates = list(self._relays.candidates(request))
+        if not any(candidate.usable for candidate in candidates):
+            raise NoOrchestrator(candidates)
+        stream = Stream(
+            request, self._relays, candidates, self._output(request.name), ingest_timeout=self._ingest_timeout
+        )
+        self._live[request.name] = stream
+        try:
+            await stream.answer(offer, self._webrtc)
+        except BaseException:
+            self._forget(stream)
+            raise
+        spawn(self._run(stream), name=f"stream {request.request_id}")
+        return stream
+
+    def _admit(self, request: PublishRequest) -> None:
+        former = self._live.get(request.name)
+        if former is not None:
+            if former.silent_for < TAKEOVER_AFTER:
+                raise NameTaken(
+                    f"{request.name!r} is being published: stop that publisher, or use another name"
+                )
+            former.end(EndReason.PUBLISHER_LEFT, "another publisher took the name over")
+            self._forget(former)
+        for other in self._live.values():
+            if request.stream_id in (other.request.stream_id, other.request.name):
+                raise NameTaken(f"the stream id {request.stream_id!r} belongs to a live stream: use another")
+            if request.name == other.request.stream_id:
+                raise NameTaken(f"the name {request.name!r} is the id of a live stream: use another")
+
+    async def _run(self, stream: Stream) -> None:
+        self._ending.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._ending.discard(stream)
+            self._forget(stream)
+            self._ended[stream.request.stream_id] = (time.monotonic(), stream)
+            self._totals_of_ended += _totals(stream)
+            if stream.ended is not None:
+                self._metrics.ends.labels(stream.ended[0].reason.value).inc()
+            if stream.first_frame_after is not None:
+                self._metrics.first_frame_seconds.observe(stream.first_frame_after)
+
+    def _forget(self, stream: Stream) -> None:
+        if self._live.get(stream.request.name) is stream:
+            del self._live[stream.request.name]
+        self._drop_output_if_unused(stream.request.name)
+
+    # finding
+
+    def find(self, name_or_id: str) -> Stream | None:
+        """The live stream of this name or id."""
+        stream = self._live.get(name_or_id)
+        if stream is not None:
+            return stream
+        return next((s for s in self._live.values() if s.request.stream_id == name_or_id), None)
+
+    def find_with_ended(self, name_or_id: str) -> Stream | None:
+        """The live stream of this name or id, else the newest that ended within the last minute."""
+        live = self.find(name_or_id)
+        if live is not None:
+            return live
+        now = time.monotonic()
+        self._ended = {key: kept for key, kept in self._ended.items() if now - kept[0] < KEEP_ENDED}
+        for _, stream in sorted(self._ended.values(), key=lambda kept: -kept[0]):
+            if name_or_id in (stream.request.stream_id, stream.request.name):
+                return stream
+        return None
+
+    def by_request_id(self, request_id: str) -> Stream | None:
+        return next((s for s in self._live.values() if s.request.request_id == request_id), None)
+
+    def watched_name(self, path_name: str) -> str:
+        """Which stream name a playback path means: a name, an id, or go-livepeer's forms with `-out`."""
+        base = output_name(path_name)
+        if base is None:
+            stream = self.find(path_name)
+            return stream.request.name if stream else path_name
+        for stream in self._live.values():
+            if base == f"{stream.request.name}-{stream.request.request_id}":
+                return stream.request.name
+        return base
+
+    def with_ending(self) -> set[Stream]:
+        """The live streams, and those that have yet to give everything back."""
+        return {*self._live.values(), *self._ending}
+
+    def output_bytes(self) -> int:
+        """Bytes held for viewers that join."""
+        return sum(output.held_bytes for output in self._outputs.values())
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(list(self._live.values()))
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    # watching
+
+    async def watch(self, name: str, viewer_id: str, offer: str) -> Viewer:
+        """Answer a viewer of `name`, published or not yet. Raises OfferRefused, with nothing left behind."""
+        viewer_log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id)
+        viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=viewer_log)
+        self._viewers[viewer_id] = viewer
+        spawn(self._serve(name, viewer_id, viewer), name=f"viewer {viewer_id}")
+        return viewer
+
+    async def _serve(self, name: str, viewer_id: str, viewer: Viewer) -> None:
+        try:
+            await viewer.connect()
+            self._output(name).add(viewer)
+            viewer.log.info("viewer connected")
+            why = await viewer.wait_closed()
+            viewer.log.info("viewer left", detail=why)
+        except ConnectFailed as error:
+            viewer.log.warning("viewer never connected", detail=str(error))
+        finally:
+            self._viewers.pop(viewer_id, None)
+            if name in self._outputs:
+                self._outputs[name].remove(viewer)
+                self._drop_output_if_unused(name)
+            await viewer.close()
+
+    async def stop_watching(self, viewer_id: str) -> None:
+        viewer = self._viewers.get(viewer_id)
+        if viewer is not None:
+            await viewer.close()
+
+    @property
+    def viewers(self) -> int:
+        return len(self._viewers)
+
+    def viewers_of(self, name: str) -> int:
+        return len(self._outputs[name]) if name in self._outputs else 0
+
+    def _output(self, name: str) -> Fanout:
+        return self._outputs.setdefault(name, Fanout())
+
+    def _drop_output_if_unused(self, name: str) -> None:
+        output = self._outputs.get(name)
+        if output is not None and name not in self._live and len(output) == 0:
+            del self._outputs[name]
+
+    # being looked at
+
+    def _snapshot(self) -> Snapshot:
+        samples = []
+        for stream in self:
+            payments = stream.current_relay_status().payments or {}
+            samples.append(
+                StreamSample(
+                    stream.request.name, payments.get("credit_left_s"), payments.get("last_accepted_age_s")
+                )
+            )
+        totals = sum((_totals(stream) for stream in self.with_ending()), self._totals_of_ended)
+        return Snapshot(samples, len(self._viewers), totals)
+
+    # the end
+
+    async def close(self, reason: EndReason, detail: str) -> None:
+        """End every stream and send every viewer away, and wait until that is done."""
+        for stream in self:
+            stream.end(reason, detail)
+        await asyncio.gather(*(stream.finished.wait() for stream in list(self._ending)))
+        await asyncio.gather(*(viewer.close() for viewer in list(self._viewers.values())))
+
+
+def _totals(stream: Stream) -> Totals:
+    relay = stream.current_relay_status()
+    payments = relay.payments or {}
+    return Totals(
+        payments_accepted=payments.get("accepted", 0),
+        tickets=payments.get("tickets", 0),
+        credited_wei=int(payments.get("credited_wei", 0)),
+        segments_dropped=relay.dropped,
+        segments_missed=relay.gaps,
+    )
