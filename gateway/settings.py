@@ -43,7 +43,7 @@ PRICE = Kind(
 
 GATEWAY_FLAGS: tuple[Flag, ...] = (
     Flag("config", PATH, None, "a file of flags, one 'name value' a line"),
-    Flag("httpAddr", ADDRESS, "127.0.0.1:9935", "where WHIP, WHEP, the stream API and the web page are served"),
+    Flag("httpAddr", ADDRESS, "127.0.0.1:9935", "where WHIP, WHEP, the stream API and the page are served"),
     Flag(
         "cliAddr",
         ADDRESS,
@@ -52,14 +52,16 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         "-httpAddr where that is loopback, else 127.0.0.1:5935",
     ),
     Flag("remoteSignerUrl", URL, None, "the remote signer; with it the network is a paid one"),
-    Flag("remoteSignerHeaders", TEXT, None, "headers for every request to the signer: name:value,name2:value2"),
+    Flag(
+        "remoteSignerHeaders", TEXT, None, "headers for each request to the signer: name:value,name2:value2"
+    ),
     Flag("orchAddr", LIST, None, "orchestrators, comma-separated host:port or URLs"),
     Flag("orchVerifyTLS", BOOLEAN, "false", "refuse orchestrators whose TLS certificate does not verify"),
     Flag(
         "maxPricePerUnit",
         PRICE,
         None,
-        "the most to pay: wei per second, or a decimal with a unit, per hour with /h; dearer orchestrators are passed over",
+        "the most to pay: wei per second, or a decimal with a unit, per hour with /h",
         "required on a paid network",
     ),
     Flag(
@@ -188,8 +190,8 @@ def _ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ..
         raise FlagError(f"-pixelsPerUnit {pixels} is refused: {error}") from error
     if price.is_suspiciously_low(pixels):
         return ceiling, (
-            f"-maxPricePerUnit {price.amount} is read as wei per second, which is very little: if wei per pixel "
-            "was meant, as go-livepeer reads it, add -pixelsPerUnit 1",
+            f"-maxPricePerUnit {price.amount} is read as wei per second, which is very little: if wei per "
+            "pixel was meant, as go-livepeer reads it, add -pixelsPerUnit 1",
         )
     return ceiling, ()
 
@@ -212,5 +214,7 @@ def _data_dir(given: Path | None, temporary: bool) -> Path:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FlagError(f"-dataDir {data_dir} cannot be made ({error.strerror}): it takes a folder to write in") from error
+        raise FlagError(
+            f"-dataDir {data_dir} cannot be made ({error.strerror}): it takes a folder to write in"
+        ) from error
     return data_dir

@@ -64,4 +64,3 @@ def debug_state(registry: Registry) -> dict[str, Any]:
         "held_bytes": sum(stream.held_bytes() for stream in streams) + registry.output_bytes(),
         "modules": [name for name in HEAVY_MODULES if name in sys.modules],
     }
-

@@ -37,7 +37,7 @@ from signer_client import SignerClient
 EVENTS_SILENCE = 30.0
 """Seconds without an event after which the worker counts as gone."""
 EVENTS_CHECK = 10.0
-CLOSE_TIMEOUT = 5.0
+KEPT_OVER_NULL = ("last_params", "last_restart_logs")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Network:
 
 
 class OrchestratorJob:
-    """One job: a null state, a first payment, the job's start, then frames, payments and events until the end."""
+    """One job: a null state, a first payment, the start, then frames, payments and events until the end."""
 
     def __init__(
         self,
@@ -273,12 +273,12 @@ class OrchestratorJob:
 
 
 def merge_status(former: Json, event: Json) -> Json:
-    """The worker's status after `event`: newer fields win, but a null never hides the last parameters or logs."""
+    """The worker's status after `event`: newer fields win, but a null never hides the last params or logs."""
     merged = {**former, **event}
     before, now = former.get("inference_status"), event.get("inference_status")
     if isinstance(before, dict) and isinstance(now, dict):
-        kept = {key: before.get(key) for key in ("last_params", "last_restart_logs") if now.get(key) is None}
-        merged["inference_status"] = {**now, **{key: value for key, value in kept.items() if value is not None}}
+        kept = {key: before[key] for key in KEPT_OVER_NULL if now.get(key) is None and key in before}
+        merged["inference_status"] = {**now, **kept}
     return merged
 
 

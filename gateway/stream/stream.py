@@ -91,9 +91,7 @@ class Stream:
 
     async def answer(self, offer: str, config: WebRtcConfig) -> Publisher:
         """Answer the publisher's SDP. Raises OfferRefused, with nothing left behind."""
-        self._publisher = await Publisher.answer_offer(
-            offer, config=config, sink=self.on_frame, log=self.log
-        )
+        self._publisher = await Publisher.answer_offer(offer, config=config, sink=self.on_frame, log=self.log)
         return self._publisher
 
     @property
@@ -223,8 +221,8 @@ class Stream:
             if self.state is State.WAITING_FOR_KEY_FRAME and now - connected_at > KEY_FRAME_TIMEOUT:
                 raise Ended(
                     EndReason.NO_KEY_FRAME,
-                    f"media came for {KEY_FRAME_TIMEOUT:.0f} s without a key frame: set the encoder's key frame "
-                    "interval to 2 s or less",
+                    f"media came for {KEY_FRAME_TIMEOUT:.0f} s without a key frame: set the encoder's "
+                    "key frame interval to 2 s or less",
                 )
 
     async def _jobs(self) -> None:
@@ -236,7 +234,9 @@ class Stream:
         for candidate in self.candidates:
             if not candidate.usable:
                 continue
-            self._relay = self._relays.open(candidate, self.request, self._on_output, self._job_is_up, self.log)
+            self._relay = self._relays.open(
+                candidate, self.request, self._on_output, self._job_is_up, self.log
+            )
             try:
                 await self._relay.run()
             except Ended as failure:
@@ -271,4 +271,3 @@ class Stream:
 
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
-
