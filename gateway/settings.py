@@ -53,7 +53,7 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
     ),
     Flag("remoteSignerUrl", URL, None, "the remote signer; with it the network is a paid one"),
     Flag(
-        "remoteSignerHeaders", TEXT, None, "headers for each request to the signer: name:value,name2:value2"
+        "remoteSignerHeaders", TEXT, None, "headers for requests to the signer: name:value,name2:value2"
     ),
     Flag("orchAddr", LIST, None, "orchestrators, comma-separated host:port or URLs"),
     Flag("orchVerifyTLS", BOOLEAN, "false", "refuse orchestrators whose TLS certificate does not verify"),

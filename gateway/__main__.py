@@ -1,0 +1,45 @@
+"""`livepeer-gateway`: flags to settings to a running daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+
+from gateway.flags import FlagError, HelpRequested, help_text
+from gateway.settings import GATEWAY_FLAGS, PROGRAM, read_flags, settings_from, wants_version
+
+
+def main() -> None:
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(argv: list[str]) -> int:
+    try:
+        parsed = read_flags(argv, os.environ)
+        if wants_version(parsed):
+            print(f"{PROGRAM} {version('livepeer-live-gateway')}")  # noqa: T201
+            return 0
+        settings = settings_from(parsed)
+    except HelpRequested:
+        print(help_text(GATEWAY_FLAGS, usage=f"usage: {PROGRAM} [flags]"))  # noqa: T201
+        return 0
+    except FlagError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    # imported late: a wrong flag is answered at once
+    import uvloop
+
+    from gateway.daemon import Daemon
+    from gateway.telemetry import log
+
+    log.configure(settings.log_level, settings.log_format)
+
+    async def run() -> int:
+        return await Daemon(settings).run()
+
+    return uvloop.run(run())
+
+
+if __name__ == "__main__":
+    main()

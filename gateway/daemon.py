@@ -1,0 +1,216 @@
+"""The composition root: builds every part from the settings, and owns the order of start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from gateway.devnet.network import Network as Devnet
+from gateway.http.health import HealthRoutes
+from gateway.http.live import LiveRoutes
+from gateway.http.operator import OperatorRoutes
+from gateway.http.pages import PageRoutes
+from gateway.http.server import ListenError, Server, application
+from gateway.orchestrator.client import OrchestratorClient
+from gateway.orchestrator.pool import OrchestratorPool
+from gateway.payments import price as prices
+from gateway.payments.ledger import Ledger, LedgerError
+from gateway.settings import Settings
+from gateway.stream.job import Network, OrchestratorRelays
+from gateway.stream.reason import EndReason
+from gateway.stream.registry import Registry
+from gateway.tasks import cancel, spawn
+from gateway.telemetry.metrics import Metrics
+from gateway.webrtc.config import WebRtcConfig
+from signer_client import SignerClient, SignerError, SignerIdentity, parse_headers
+
+log = structlog.get_logger("daemon")
+
+READY_POLL = 0.05
+
+
+class CannotStart(Exception):
+    """Why the daemon does not come up, as one sentence."""
+
+
+class Daemon:
+    """One gateway. `run` is its whole life and gives the process's exit status."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._pool: OrchestratorPool | None = None
+
+    async def run(self) -> int:
+        """Serve until SIGINT or SIGTERM. 0 after a clean stop, 1 where it cannot start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            async with AsyncExitStack() as stack:
+                await self._serve(stack)
+        except (CannotStart, ListenError, LedgerError) as error:
+            print(f"livepeer-gateway: {error}", file=sys.stderr)  # noqa: T201
+            return 1
+        finally:
+            self._settings.remove_temporary_data()
+        return 0
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        for words in settings.warnings:
+            log.warning(words)
+        devnet = await self._start_devnet(stack)
+        if devnet is not None:
+            settings = _pointed_at(devnet.description(), settings)
+        ledger = await Ledger.open(settings.ledger)
+        stack.push_async_callback(ledger.close)
+        http = await stack.enter_async_context(
+            # orchestrators hold many requests open per stream: no limit on connections, no limit on time
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=settings.verify_tls),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            )
+        )
+        signer, identity = await self._meet_signer(settings, stack)
+        orchestrators = OrchestratorClient(
+            http,
+            address=identity.address if identity else "",
+            signature=identity.signature if identity else b"",
+            verify_tls=settings.verify_tls,
+        )
+        stack.push_async_callback(orchestrators.close)
+        self._pool = pool = OrchestratorPool(
+            orchestrators, settings.orchestrators, model=settings.model, ceiling=settings.ceiling
+        )
+        pool_task = spawn(pool.run(), name="pool")
+        stack.push_async_callback(cancel, pool_task)
+        relays = OrchestratorRelays(
+            Network(
+                http=http,
+                orchestrators=orchestrators,
+                pool=pool,
+                ledger=ledger,
+                signer=signer,
+                sender=identity.address if identity else "",
+                ceiling=settings.ceiling,
+                payment_interval=settings.payment_interval,
+            )
+        )
+        metrics = Metrics()
+        registry = Registry(relays, metrics, webrtc=WebRtcConfig(), ingest_timeout=settings.ingest_timeout)
+        stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops")
+        url = await self._listen(stack, settings, registry, metrics, devnet)
+        log.info(
+            "gateway listens",
+            url=url,
+            signer=settings.signer_url or "none",
+            ceiling_wei_per_second="none" if settings.ceiling is None else prices.text(settings.ceiling),
+            payment_interval_s=settings.payment_interval,
+        )
+        await self._announce_ready(url)
+        await self._stop.wait()
+        log.info("gateway stops", streams=len(registry), viewers=registry.viewers)
+
+    async def _start_devnet(self, stack: AsyncExitStack) -> Devnet | None:
+        if self._settings.devnet is None:
+            return None
+        devnet = Devnet(self._settings.devnet, self._settings.data_dir)
+        stack.push_async_callback(devnet.stop)
+        try:
+            await devnet.start()
+        except OSError as error:
+            raise CannotStart(f"the devnet did not start: {error}") from error
+        return devnet
+
+    async def _meet_signer(
+        self, settings: Settings, stack: AsyncExitStack
+    ) -> tuple[SignerClient | None, SignerIdentity | None]:
+        if settings.signer_url is None:
+            return None, None
+        signer = SignerClient(settings.signer_url, headers=parse_headers(settings.signer_headers or ""))
+        await stack.enter_async_context(signer)
+        try:
+            return signer, await signer.sign_orchestrator_info()
+        except SignerError as error:
+            raise CannotStart(
+                f"-remoteSignerUrl {settings.signer_url}: the signer cannot be asked who it is ({error}); "
+                "start it, or correct the URL"
+            ) from error
+
+    async def _listen(
+        self,
+        stack: AsyncExitStack,
+        settings: Settings,
+        registry: Registry,
+        metrics: Metrics,
+        devnet: Devnet | None,
+    ) -> str:
+        assert self._pool is not None
+        public = [
+            LiveRoutes(registry, metrics, default_model=settings.model).routes(),
+            HealthRoutes(self.reasons_not_ready).routes(),
+            PageRoutes().routes(),
+        ]
+        if devnet is not None:
+            public.append([web.get("/devnet", _json_route(devnet))])
+        operator = OperatorRoutes(registry, metrics, self._pool.state).routes()
+        if settings.cli_addr is None:
+            public.append(operator)
+        else:
+            await self._start_server(stack, [operator], settings.cli_addr, "cliAddr")
+        return await self._start_server(stack, public, settings.http_addr, "httpAddr")
+
+    async def _start_server(
+        self,
+        stack: AsyncExitStack,
+        routes: list[list[web.RouteDef]],
+        address: tuple[str, int],
+        flag: str,
+    ) -> str:
+        server = Server(application(routes), address, flag)
+        url = await server.start()
+        stack.push_async_callback(server.stop)
+        return url
+
+    def reasons_not_ready(self) -> list[str]:
+        """A sentence for each thing that keeps a publisher from being served; none when all is well."""
+        if self._pool is None:
+            return ["the gateway is starting"]
+        return self._pool.reasons_not_ready()
+
+    async def _announce_ready(self, url: str) -> None:
+        while self.reasons_not_ready() and not self._stop.is_set():
+            await asyncio.sleep(READY_POLL)
+        if not self._stop.is_set():
+            print(f"ready: {url}", flush=True)  # noqa: T201
+
+
+def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
+    """The settings of a gateway whose network is the devnet that is described."""
+    orchestrators = description["orchestrators"]
+    ceiling = settings.ceiling
+    if ceiling is None and settings.devnet is not None:
+        ceiling = Fraction(settings.devnet.list_price)
+    return replace(
+        settings,
+        signer_url=description["signer"],
+        orchestrators=tuple(orchestrator["addr"] for orchestrator in orchestrators),
+        ceiling=ceiling,
+    )
+
+
+def _json_route(devnet: Devnet) -> Any:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(devnet.description())
+
+    return answer
