@@ -1,0 +1,256 @@
+"""What a gateway asks of an orchestrator, over gRPC and HTTP, with every failure named once."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+from google.protobuf.message import DecodeError
+
+from gateway.orchestrator import livepeer_pb2, urls
+from gateway.orchestrator.errors import (
+    AlreadySeen,
+    BadAnswer,
+    NoCapacity,
+    OrchestratorError,
+    Refused,
+    UnknownOutcome,
+    Unreachable,
+)
+from gateway.orchestrator.grpc import GrpcCaller
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.job import JobRequest, JobUrls
+
+INFO_TIMEOUT = 1.5
+START_TIMEOUT = 5.0
+PAYMENT_TIMEOUT = 5.0
+MAX_BODY = 1024 * 1024
+"""The largest HTTP answer read, in bytes."""
+MAX_DETAIL = 200
+"""How many characters of an orchestrator's own words are passed on."""
+CONNECT_SHARE = 0.6
+"""The part of a call's time-out that connecting may take: what is left tells "not sent" from "unknown"."""
+SEEN = "already seen"
+
+
+class OrchestratorClient:
+    """Calls to orchestrators for one model, signed with one sender's identity.
+
+    `http` stays the caller's. `address` (0x..) and `signature` are the signer's; both empty off-chain.
+    Connections for gRPC are kept open until `close`.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        *,
+        address: str,
+        signature: bytes,
+        capabilities: bytes,
+        verify_tls: bool = False,
+    ) -> None:
+        self._http = http
+        self._verify_tls = verify_tls
+        self._grpc = GrpcCaller(_tls_context(verify_tls))
+        request = livepeer_pb2.OrchestratorRequest(
+            address=bytes.fromhex(address.removeprefix("0x")),
+            sig=signature,
+            capabilities=livepeer_pb2.Capabilities.FromString(capabilities),
+        )
+        self._request = request.SerializeToString()
+        request.ignoreCapacityCheck = True
+        self._request_when_full = request.SerializeToString()
+
+    def on_connection_lost(self, callback: Callable[[str], None]) -> None:
+        """Have `callback` told the address of each orchestrator whose gRPC connection breaks."""
+        self._grpc.on_lost = callback
+
+    async def get_info(
+        self, addr: str, *, ignore_capacity: bool = False, timeout: float = INFO_TIMEOUT
+    ) -> OrchestratorInfo:
+        """Ask an orchestrator (`host:port` or URL) for price, ticket params and a new session's auth token.
+
+        `ignore_capacity` is for the refresh of a running stream: the orchestrator may look full because of
+        this very stream. Raises Unreachable, NoCapacity, Refused or BadAnswer; asking is free.
+        """
+        try:
+            host, port = urls.grpc_target(addr)
+        except ValueError as error:
+            raise Unreachable(str(error)) from error
+        request = self._request_when_full if ignore_capacity else self._request
+        return _info(await self._grpc.ask(addr, host, port, request, timeout))
+
+    async def start_job(
+        self,
+        info: OrchestratorInfo,
+        *,
+        payment: str,
+        seg_creds: str,
+        body: JobRequest,
+        timeout: float = START_TIMEOUT,
+    ) -> JobUrls:
+        """Start a job, paying with the signer's two headers (`payment` empty off-chain).
+
+        Raises any OrchestratorError; after UnknownOutcome and BadAnswer the payment may have been credited
+        to a job that nobody knows the id of.
+        """
+        answer = await self._post(
+            f"{info.url}/live-video-to-video", timeout, headers=_paying(payment, seg_creds), body=body.json()
+        )
+        if answer.status == 503:
+            raise NoCapacity(answer.detail)
+        try:
+            job = JobUrls.parse(answer.accepted(), info.url)
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
+        await self._refuse_inside(job, info)
+        return job
+
+    async def deliver_payment(
+        self, info: OrchestratorInfo, *, payment: str, seg_creds: str, timeout: float = PAYMENT_TIMEOUT
+    ) -> OrchestratorInfo:
+        """Deliver a signed payment; the answer holds price and ticket params for the next one.
+
+        Safe to repeat with the same two values after UnknownOutcome or Unreachable: AlreadySeen then says
+        that it had arrived.
+        """
+        answer = await self._post(f"{info.url}/payment", timeout, headers=_paying(payment, seg_creds))
+        try:
+            result = livepeer_pb2.PaymentResult.FromString(answer.accepted())
+        except DecodeError as error:
+            raise BadAnswer("its answer to a payment is no PaymentResult") from error
+        return _info(result.info)
+
+    async def refresh_payment(
+        self, info: OrchestratorInfo, *, sender: str, manifest_id: str, timeout: float = PAYMENT_TIMEOUT
+    ) -> OrchestratorInfo:
+        """Ask for ticket params at the price that a running session started with.
+
+        Refused with status 409 means that the orchestrator does not know the session.
+        """
+        answer = await self._post(
+            f"{info.url}/refresh-payment", timeout, body={"sender": sender, "manifest_id": manifest_id}
+        )
+        try:
+            params = json.loads(answer.accepted())["payment_params"]
+            raw = base64.b64decode(params, validate=True)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadAnswer("its answer holds no payment_params") from error
+        return _info(raw)
+
+    async def close(self) -> None:
+        self._grpc.close()
+
+    async def _post(
+        self,
+        url: str,
+        timeout: float,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> _Answer:
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=timeout * CONNECT_SHARE)
+        try:
+            async with self._http.post(
+                url,
+                headers=headers,
+                json=body,
+                data=b"" if body is None else None,
+                timeout=limits,
+                ssl=self._verify_tls,
+                allow_redirects=False,
+            ) as response:
+                return _Answer(response.status, await _bounded(response))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+            raise Unreachable(f"no connection: {error}") from error
+        except TimeoutError as error:
+            raise UnknownOutcome(f"no answer within {timeout:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnknownOutcome(f"the connection was lost: {type(error).__name__}") from error
+
+    async def _refuse_inside(self, job: JobUrls, info: OrchestratorInfo) -> None:
+        own = urls.host(info.url)
+        home = await _addresses(own)
+        for url in job.channels:
+            name = urls.host(url)
+            if name == own:
+                continue
+            try:
+                urls.refuse_inside(url, await _addresses(name), home)
+            except ValueError as error:
+                raise BadAnswer(str(error)) from error
+
+
+class _Answer:
+    """An HTTP answer: what its status means is decided here and nowhere else."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self._body = body
+
+    def accepted(self) -> bytes:
+        """The body of a 200; otherwise raises what the status stands for."""
+        if self.status == 200:
+            return self._body
+        raise self._failure()
+
+    @property
+    def detail(self) -> str:
+        words = self._body[: 4 * MAX_DETAIL].decode("utf-8", "replace")
+        printable = "".join(c if c.isprintable() else " " for c in words).strip()
+        return f"HTTP {self.status}: {printable[:MAX_DETAIL]}" if printable else f"HTTP {self.status}"
+
+    def _failure(self) -> OrchestratorError:
+        if self.status == 400 and SEEN.encode() in self._body:
+            return AlreadySeen(self.detail)
+        if self.status >= 500:
+            return UnknownOutcome(self.detail)
+        return Refused(self.status, self.detail)
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise BadAnswer(f"its answer is over the limit of {MAX_BODY} bytes")
+    return bytes(body)
+
+
+def _paying(payment: str, seg_creds: str) -> dict[str, str]:
+    return {"Livepeer-Payment": payment, "Livepeer-Segment": seg_creds}
+
+
+def _info(raw: bytes) -> OrchestratorInfo:
+    try:
+        return OrchestratorInfo.parse(raw)
+    except ValueError as error:
+        raise BadAnswer(str(error)) from error
+
+
+async def _addresses(name: str) -> list[urls.Ip]:
+    """Where a host is; BadAnswer where that cannot be found out."""
+    spelled = urls.literal(name)
+    if spelled is not None:
+        return [spelled]
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise BadAnswer(f"{name} cannot be looked up: {error.strerror}") from error
+    return [ip for *_, where in found if (ip := urls.literal(str(where[0]).partition("%")[0])) is not None]
+
+
+def _tls_context(verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not verify:
+        # Orchestrators' certificates are self-signed as a rule; trust comes from what they sign.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context

@@ -1,0 +1,94 @@
+"""The start of a job: what is asked for and what comes back."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.orchestrator import livepeer_pb2
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.urls import complete
+
+MAX_MANIFEST_ID = 256
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """The body of `POST {transcoder}/live-video-to-video`."""
+
+    model_id: str
+    gateway_request_id: str
+    stream_id: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "model_id": self.model_id,
+            "params": dict(self.params),
+            "gateway_request_id": self.gateway_request_id,
+            "stream_id": self.stream_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JobUrls:
+    """A job's trickle channels and the id that all its payments are made for.
+
+    `events_url` may be empty: the job then reports nothing.
+    """
+
+    publish_url: str
+    subscribe_url: str
+    control_url: str
+    events_url: str
+    manifest_id: str
+
+    @classmethod
+    def parse(cls, body: bytes, base: str) -> JobUrls:
+        """Read the answer to a job start, completing URLs with the orchestrator's own, `base`.
+
+        Raises ValueError where something is missing: without the manifest id, payments would be credited
+        to nobody.
+        """
+        try:
+            answer = json.loads(body)
+        except ValueError as error:
+            raise ValueError("the answer is no JSON") from error
+        if not isinstance(answer, dict):
+            raise ValueError("the answer is no JSON object")
+        manifest_id = _text(answer, "manifest_id")
+        if not manifest_id or len(manifest_id) > MAX_MANIFEST_ID or not manifest_id.isprintable():
+            raise ValueError("the answer has no manifest_id to pay for")
+        return cls(
+            publish_url=_url(answer, "publish_url", base),
+            subscribe_url=_url(answer, "subscribe_url", base),
+            control_url=_url(answer, "control_url", base),
+            events_url=_url(answer, "events_url", base) if _text(answer, "events_url") else "",
+            manifest_id=manifest_id,
+        )
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        urls = (self.publish_url, self.subscribe_url, self.control_url, self.events_url)
+        return tuple(url for url in urls if url)
+
+
+def unsigned_segment(info: OrchestratorInfo) -> str:
+    """The `Livepeer-Segment` header for an off-chain orchestrator: SegData with just its auth token."""
+    segment = livepeer_pb2.SegData(auth_token=info.message.auth_token)
+    return base64.b64encode(segment.SerializeToString()).decode()
+
+
+def _text(answer: dict[str, Any], name: str) -> str:
+    value = answer.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _url(answer: dict[str, Any], name: str, base: str) -> str:
+    try:
+        return complete(_text(answer, name), base)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
