@@ -36,5 +36,10 @@ def fee(elapsed_seconds: Fraction, per_second: Fraction) -> Fraction:
 
 
 def text(wei: Fraction | int) -> str:
-    """How a price is written in JSON and logs: decimal digits where it is whole, else `n/d` in lowest terms."""
+    """How a price is written in JSON and logs: decimal digits if it is whole, else `n/d` in lowest terms."""
     return str(Fraction(wei))
+
+
+def whole_wei(wei: Fraction) -> str:
+    """How a sum is written in JSON: decimal digits, rounded towards zero. For the end of a calculation only."""
+    return str(int(wei))
