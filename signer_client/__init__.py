@@ -1,0 +1,64 @@
+"""An asyncio client for Livepeer's remote signer.
+
+A first payment, and the one that follows it:
+
+    import asyncio
+    from signer_client import SignerClient, parse_headers
+
+    async def pay(orchestrator_info: bytes, capabilities: bytes) -> None:
+        headers = parse_headers("Authorization:Bearer abc")
+        async with SignerClient("https://signer.example", headers=headers) as signer:
+            print("paying as", (await signer.sign_orchestrator_info()).address)
+            first = await signer.generate_live_payment(
+                orchestrator=orchestrator_info, state=None, capabilities=capabilities
+            )
+            # first.payment and first.seg_creds are the orchestrator's headers; first.state goes back:
+            await signer.generate_live_payment(
+                orchestrator=orchestrator_info, state=first.state, manifest_id="..", capabilities=capabilities
+            )
+
+Every status that the protocol names has an exception of its own, see `signer_client.errors`.
+"""
+
+from signer_client.client import SignerClient, parse_headers
+from signer_client.errors import (
+    BadRequest,
+    NoTicketsNeeded,
+    PriceExceeded,
+    RefreshNeeded,
+    Rejected,
+    SignerBadAnswer,
+    SignerError,
+    SignerStatusError,
+    SignerUnavailable,
+    SignerUnreachable,
+)
+from signer_client.types import (
+    DiscoveredOrchestrator,
+    LivePayment,
+    MaxPrice,
+    PaymentType,
+    SignerIdentity,
+    SignerState,
+)
+
+__all__ = [
+    "BadRequest",
+    "DiscoveredOrchestrator",
+    "LivePayment",
+    "MaxPrice",
+    "NoTicketsNeeded",
+    "PaymentType",
+    "PriceExceeded",
+    "RefreshNeeded",
+    "Rejected",
+    "SignerBadAnswer",
+    "SignerClient",
+    "SignerError",
+    "SignerIdentity",
+    "SignerState",
+    "SignerStatusError",
+    "SignerUnavailable",
+    "SignerUnreachable",
+    "parse_headers",
+]

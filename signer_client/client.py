@@ -1,0 +1,292 @@
+"""The calls to a remote signer over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import random
+import re
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from signer_client.errors import (
+    BadRequest,
+    NoTicketsNeeded,
+    PriceExceeded,
+    RefreshNeeded,
+    Rejected,
+    SignerBadAnswer,
+    SignerStatusError,
+    SignerUnavailable,
+    SignerUnreachable,
+)
+from signer_client.types import (
+    DiscoveredOrchestrator,
+    LivePayment,
+    MaxPrice,
+    PaymentType,
+    SignerIdentity,
+    SignerState,
+)
+
+DEFAULT_TIMEOUT = 5.0
+"""Seconds for one request, from connecting to the last byte of the answer."""
+DEFAULT_RETRIES = 2
+MAX_ANSWER_BYTES = 1 << 20
+MAX_MESSAGE_CHARS = 500
+"""How much of a signer's error message is kept."""
+FIRST_BACKOFF = 0.2
+"""Seconds before the first retry; doubled for each further one, then shortened at random by up to half."""
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_SIGNATURE_BYTES = 65
+
+
+def parse_headers(text: str) -> dict[str, str]:
+    """Read `name:value,name2:value2`; a value may hold colons, not commas. ValueError names the bad entry."""
+    headers = {}
+    for position, entry in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
+        name, colon, value = entry.partition(":")
+        if not colon or not name.strip():
+            # The entry itself may be a secret without its name.
+            raise ValueError(f"header {position} is not of the form name:value")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+class SignerClient:
+    """One remote signer. Use it as `async with SignerClient(url) as signer`, or call `close` at the end.
+
+    `url` without a scheme means https. `headers` go with every request and nowhere else. A `session` that
+    is given stays its owner's to close. `timeout` is seconds for one try; `retries` is how often a call
+    that failed in a passing way is tried again.
+
+    Every call raises SignerUnreachable, SignerBadAnswer or the SignerStatusError of its status.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] = {},
+        session: aiohttp.ClientSession | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        retries: int = DEFAULT_RETRIES,
+    ) -> None:
+        self.url = (url if "://" in url else f"https://{url}").rstrip("/")
+        self._headers = dict(headers)
+        self._session = session
+        self._owns_session = session is None
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._retries = retries
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections, unless the session was given."""
+        if self._session is not None and self._owns_session:
+            await self._session.close()
+            self._session = None
+
+    async def sign_orchestrator_info(self) -> SignerIdentity:
+        """Who pays, with the signature that orchestrators ask for. It never changes: ask once."""
+        answer = _object(await self._call("POST", "/sign-orchestrator-info"))
+        address = _text(answer, "address")
+        if not _ADDRESS.fullmatch(address):
+            raise SignerBadAnswer("its address is not 20 bytes in hex")
+        try:
+            signature = bytes.fromhex(_text(answer, "signature").removeprefix("0x"))
+        except ValueError as error:
+            raise SignerBadAnswer("its signature is not hex") from error
+        if len(signature) != _SIGNATURE_BYTES:
+            raise SignerBadAnswer(f"its signature has {len(signature)} bytes, not {_SIGNATURE_BYTES}")
+        return SignerIdentity(address, signature)
+
+    async def generate_live_payment(
+        self,
+        *,
+        orchestrator: bytes,
+        state: SignerState | None,
+        manifest_id: str = "",
+        payment_type: PaymentType = "lv2v",
+        capabilities: bytes = b"",
+        max_price: MaxPrice | None = None,
+        app: str = "",
+        retries: int | None = None,
+    ) -> LivePayment:
+        """Sign the payment that is due since `state`, or open a session where it is None.
+
+        `orchestrator` is the newest serialised OrchestratorInfo, byte for byte as it came; `manifest_id` is
+        required once there is a state; `capabilities` go with every call. An answer is money spent: keep
+        its state, and deliver its payment before asking for another. Asking again with the same input after
+        an answer that was lost is safe, since the signer remembers nothing. `retries` overrides the
+        client's own.
+        """
+        request: dict[str, Any] = {
+            "orchestrator": base64.b64encode(orchestrator).decode(),
+            "type": payment_type,
+            "capabilities": base64.b64encode(capabilities).decode(),
+        }
+        if state is not None:
+            request["state"] = {"State": state.state, "Sig": state.signature}
+        if manifest_id:
+            request["ManifestID"] = manifest_id
+        if app:
+            request["app"] = app
+        if max_price is not None:
+            request["maxPrice"] = {
+                "price": max_price.price,
+                "currency": max_price.currency,
+                "unit": max_price.unit,
+            }
+        answer = _object(await self._call("POST", "/generate-live-payment", body=request, retries=retries))
+        new_state = _object(_field(answer, "state"))
+        return LivePayment(
+            payment=_base64(answer, "payment"),
+            seg_creds=_base64(answer, "segCreds"),
+            state=SignerState(_base64(new_state, "State"), _base64(new_state, "Sig")),
+        )
+
+    async def discover_orchestrators(self, caps: Sequence[str]) -> list[DiscoveredOrchestrator]:
+        """Orchestrators with any of `caps`, each like `live-video-to-video/comfystream`."""
+        answer = await self._call("GET", "/discover-orchestrators", query=[("caps", cap) for cap in caps])
+        if not isinstance(answer, list):
+            raise SignerBadAnswer("its orchestrators are no list")
+        return [_discovered(_object(entry)) for entry in answer]
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Sequence[tuple[str, str]] = (),
+        retries: int | None = None,
+    ) -> Any:
+        left = self._retries if retries is None else retries
+        backoff = FIRST_BACKOFF
+        while True:
+            try:
+                return await self._try(method, path, body, query)
+            except (SignerUnavailable, SignerUnreachable):
+                if left <= 0:
+                    raise
+            left -= 1
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+            backoff *= 2
+
+    async def _try(self, method: str, path: str, body: Any, query: Sequence[tuple[str, str]]) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        try:
+            async with self._session.request(
+                method,
+                self.url + path,
+                json=body,
+                params=query,
+                headers=self._headers,
+                timeout=self._timeout,
+                allow_redirects=False,  # the headers are for this signer only
+            ) as response:
+                content = await _read(response)
+        except aiohttp.InvalidURL as error:
+            raise SignerUnreachable(f"{self.url} is no URL") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise SignerUnreachable(f"{self.url}: {str(error) or 'no answer in time'}") from error
+        if response.status != 200:
+            raise _status_error(response.status, _message(content), response.headers)
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise SignerBadAnswer("its answer is not JSON") from error
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_chunked(64 * 1024):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise SignerBadAnswer(f"its answer is over {MAX_ANSWER_BYTES} bytes")
+    return bytes(content)
+
+
+def _status_error(status: int, message: str, headers: Mapping[str, str]) -> SignerStatusError:
+    match status:
+        case 400:
+            return BadRequest(status, message)
+        case 480:
+            return RefreshNeeded(status, message, headers.get("Livepeer-Orchestrator-URL"))
+        case 481:
+            return PriceExceeded(status, message)
+        case 482:
+            return NoTicketsNeeded(status, message)
+        case 500 | 502 | 503 | 504:  # the last from proxies before the signer, which itself never says it
+            return SignerUnavailable(status, message)
+        case _:
+            return Rejected(status, message)
+
+
+def _message(content: bytes) -> str:
+    """The message of `{"error": {"message": ..}}`, or the start of whatever text came instead."""
+    try:
+        message = _text(_object(_field(_object(json.loads(content)), "error")), "message")
+    except (ValueError, RecursionError, SignerBadAnswer):
+        message = content.decode(errors="replace").strip()
+    return message[:MAX_MESSAGE_CHARS]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SignerBadAnswer("its answer is no JSON object where one is due")
+    return value
+
+
+def _field(answer: Mapping[str, Any], name: str) -> Any:
+    """A field by its name, matched without regard to case as Go does; the exact name goes first."""
+    if name in answer:
+        return answer[name]
+    for key, value in answer.items():
+        if key.lower() == name.lower():
+            return value
+    raise SignerBadAnswer(f"its answer has no {name}")
+
+
+def _text(answer: Mapping[str, Any], name: str) -> str:
+    value = _field(answer, name)
+    if not isinstance(value, str):
+        raise SignerBadAnswer(f"its {name} is no text")
+    return value
+
+
+def _base64(answer: Mapping[str, Any], name: str) -> str:
+    """Text that is base64 of at least one byte, kept as the text it is."""
+    text = _text(answer, name)
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise SignerBadAnswer(f"its {name} is not base64") from error
+    if not content:
+        raise SignerBadAnswer(f"its {name} is empty")
+    return text
+
+
+def _discovered(entry: Mapping[str, Any]) -> DiscoveredOrchestrator:
+    named = {key.lower(): value for key, value in entry.items()}
+    score = named.get("score")
+    capabilities = named.get("capabilities") or ()
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise SignerBadAnswer("an orchestrator's score is no number")
+    if not isinstance(capabilities, list | tuple) or not all(isinstance(cap, str) for cap in capabilities):
+        raise SignerBadAnswer("an orchestrator's capabilities are no list of text")
+    return DiscoveredOrchestrator(_text(entry, "address"), score, tuple(capabilities))
