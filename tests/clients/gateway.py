@@ -1,0 +1,130 @@
+"""The real daemon as a process, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+BIN = Path(sys.executable).parent
+READY_DEADLINE = 60.0
+STOP_DEADLINE = 30.0
+
+
+class GatewayProcess:
+    """`livepeer-gateway` with the given flags, and what its routes say."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, http: aiohttp.ClientSession) -> None:
+        self.process = process
+        self.log = log
+        self.http = http
+        self.url = ""
+        self.seconds_to_ready = 0.0
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def live(self, path: str) -> str:
+        return f"{self.url}live/video-to-video/{path}"
+
+    async def get(self, path: str) -> Any:
+        """JSON of one of the gateway's routes."""
+        async with self.http.get(self.url + path.lstrip("/")) as response:
+            assert response.status == 200, f"{path}: {response.status} {await response.text()}"
+            return await response.json()
+
+    async def status(self, stream: str) -> dict[str, Any]:
+        """The gateway's part of a stream's status."""
+        async with self.http.get(self.live(f"{stream}/status")) as response:
+            assert response.status == 200, await response.text()
+            return dict((await response.json())["gateway_status"])
+
+    async def devnet(self) -> dict[str, Any]:
+        return dict(await self.get("devnet"))
+
+    async def audits(self) -> list[dict[str, Any]]:
+        """What each orchestrator's audit says."""
+        devnet = await self.devnet()
+        return [await self.fetch(orchestrator["audit_url"]) for orchestrator in devnet["orchestrators"]]
+
+    async def signer_audit(self) -> dict[str, Any]:
+        return dict(await self.fetch((await self.devnet())["signer_audit_url"]))
+
+    async def fetch(self, url: str) -> Any:
+        async with self.http.get(url, ssl=False) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit status that follows."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await asyncio.wait_for(self.process.wait(), STOP_DEADLINE)
+
+
+@asynccontextmanager
+async def gateway_process(
+    folder: Path, *flags: str, devnet: bool = True, wait_ready: bool = True
+) -> AsyncIterator[GatewayProcess]:
+    """A gateway on a free port with its log in `folder`; stopped at the end, whatever happened."""
+    log = folder / f"gateway-{time.monotonic_ns()}.log"
+    arguments = [*(["-devnet"] if devnet else []), "-httpAddr", "127.0.0.1:0", *flags]
+    started = time.monotonic()
+    with log.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            BIN / "livepeer-gateway",
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            env=_environment(),
+        )
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+            gateway = GatewayProcess(process, log, http)
+            if wait_ready:
+                gateway.url = await asyncio.wait_for(_ready_line(gateway), READY_DEADLINE)
+                gateway.seconds_to_ready = time.monotonic() - started
+            yield gateway
+            if process.returncode is None:
+                await gateway.stop()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _ready_line(gateway: GatewayProcess) -> str:
+    assert gateway.process.stdout is not None
+    async for line in gateway.process.stdout:
+        words = line.decode().split()
+        if words[:1] == ["ready:"]:
+            return words[1]
+    raise AssertionError(f"the gateway ended before it was ready:\n{gateway.log.read_text()[-3000:]}")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("LP_")}
+
+
+async def eventually(
+    condition: Callable[[], Any], *, deadline: float = 20.0, every: float = 0.05, what: str = ""
+) -> Any:
+    """Wait until `condition` (plain or a coroutine function) gives something true, and give it back."""
+    until = time.monotonic() + deadline
+    while True:
+        value = condition()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        assert time.monotonic() < until, f"waited {deadline:.0f} s for {what or condition}"
+        await asyncio.sleep(every)

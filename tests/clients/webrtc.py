@@ -1,0 +1,233 @@
+"""A publisher and a viewer made of aiortc, which shares no media code with the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import fractions
+import hashlib
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import TracebackType
+
+import aiohttp
+import aioice.ice
+import av
+import numpy as np
+from aiortc import (
+    MediaStreamTrack,
+    RTCConfiguration,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+from aiortc.mediastreams import MediaStreamError
+
+FPS = 30
+CLOCK = 90_000
+
+# tests talk over loopback only, which aioice by itself leaves out
+aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
+
+
+@lru_cache(maxsize=8)
+def encoded_pattern(width: int = 320, height: int = 240, seconds: int = 4, gop_s: float = 1.0) -> list[bytes]:
+    """A moving picture as H.264 access units: the left half bright, the right half dark, a bar that moves."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.framerate, encoder.time_base = fractions.Fraction(FPS), fractions.Fraction(1, FPS)
+    encoder.bit_rate = width * height * 10
+    encoder.options = {
+        "preset": "ultrafast",
+        "tune": "zerolatency",
+        "profile": "baseline",
+        "x264-params": f"keyint={int(FPS * gop_s)}:min-keyint={int(FPS * gop_s)}:scenecut=0:repeat-headers=1",
+    }
+    units = []
+    for number in range(FPS * seconds):
+        picture = np.full((height, width, 3), 40, np.uint8)
+        picture[:, : width // 2] = 210
+        left = number * width // (FPS * seconds)
+        picture[height // 3 : height // 2, left : left + width // 10] = (200, 60, 60)
+        frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+        frame.pts = number
+        units += [bytes(packet) for packet in encoder.encode(frame)]
+    return units
+
+
+def vcl_hashes(access_unit: bytes) -> list[str]:
+    """SHA-256 of each slice NAL unit in an Annex B access unit."""
+    nals = [part.rstrip(b"\0") for part in access_unit.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]]
+    return [hashlib.sha256(nal).hexdigest() for nal in nals if nal and 1 <= nal[0] & 31 <= 5]
+
+
+class PatternTrack(MediaStreamTrack):
+    """A video track whose frames are encoded already; aiortc packetises them as they are."""
+
+    kind = "video"
+
+    def __init__(self, units: list[bytes]) -> None:
+        super().__init__()
+        self._units = units
+        self._number = 0
+        self._started = 0.0
+        self.paused = asyncio.Event()
+        self.hashes: list[str] = []
+
+    async def recv(self) -> av.Packet:
+        if self.readyState != "live":
+            raise MediaStreamError
+        if self.paused.is_set():
+            await asyncio.get_running_loop().create_future()
+        if not self._started:
+            self._started = time.monotonic()
+        delay = self._started + self._number / FPS - time.monotonic()
+        if delay > 0:
+            await asyncio.sleep(delay)
+        unit = self._units[self._number % len(self._units)]
+        self.hashes += vcl_hashes(unit)
+        packet = av.Packet(unit)
+        packet.pts = packet.dts = self._number * CLOCK // FPS
+        packet.time_base = fractions.Fraction(1, CLOCK)
+        self._number += 1
+        return packet
+
+
+@dataclass
+class Refused(Exception):
+    """The gateway did not answer 201."""
+
+    status: int
+    problem: dict[str, object]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class WhipPublisher:
+    """Publishes the pattern: `async with WhipPublisher(http, url)`."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, *, units: list[bytes] | None = None, audio: bool = False
+    ) -> None:
+        self._http = http
+        self._url = url
+        self.track = PatternTrack(units or encoded_pattern())
+        self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        transceiver = self.peer.addTransceiver(self.track, direction="sendonly")
+        capabilities = RTCRtpSender.getCapabilities("video").codecs
+        transceiver.setCodecPreferences(
+            [c for c in capabilities if c.mimeType in ("video/H264", "video/rtx")]
+        )
+        if audio:
+            from aiortc.mediastreams import AudioStreamTrack
+
+            self.peer.addTransceiver(AudioStreamTrack(), direction="sendonly")
+        self.location = ""
+        self.headers: dict[str, str] = {}
+
+    async def __aenter__(self) -> WhipPublisher:
+        try:
+            await self.peer.setLocalDescription(await self.peer.createOffer())
+            self.headers, answer = await _exchange(self._http, self._url, self.peer.localDescription.sdp)
+            self.location = self.headers["Location"]
+            await self.peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        except BaseException:
+            await self.peer.close()
+            raise
+        return self
+
+    async def stop(self) -> None:
+        """As OBS does: DELETE on the Location."""
+        url = aiohttp.client.URL(self._url).join(aiohttp.client.URL(self.location))
+        async with self._http.delete(url) as response:
+            assert response.status == 200
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.track.stop()
+        await self.peer.close()
+
+
+class WhepViewer:
+    """Watches and decodes; keeps what the newest frames look like."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self._http = http
+        self._url = url
+        self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.peer.addTransceiver("video", direction="recvonly")
+        self.frames = 0
+        self.sound = 0
+        self.times: deque[float] = deque(maxlen=10_000)
+        self.pts: deque[int] = deque(maxlen=10_000)
+        self.halves: tuple[float, float] = (0.0, 0.0)
+        """Mean luma of the newest frame's left and right half, 0 to 255."""
+        self.size = (0, 0)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.location = ""
+
+    @property
+    def shows_negative(self) -> bool:
+        """The pattern is bright on its left: in its negative the right is the bright one."""
+        left, right = self.halves
+        return self.frames > 0 and right - left > 60
+
+    async def __aenter__(self) -> WhepViewer:
+        @self.peer.on("track")
+        def on_track(track: MediaStreamTrack) -> None:
+            watch = self._watch(track) if track.kind == "video" else self._listen(track)
+            self._tasks.append(asyncio.get_running_loop().create_task(watch))
+
+        try:
+            await self.peer.setLocalDescription(await self.peer.createOffer())
+            headers, answer = await _exchange(self._http, self._url, self.peer.localDescription.sdp)
+            self.location = headers["Location"]
+            await self.peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+        except BaseException:
+            await self.peer.close()
+            raise
+        return self
+
+    async def _watch(self, track: MediaStreamTrack) -> None:
+        while True:
+            try:
+                frame = await track.recv()
+            except MediaStreamError:
+                return
+            assert isinstance(frame, av.VideoFrame)
+            luma = frame.to_ndarray(format="gray")
+            middle = luma.shape[1] // 2
+            self.halves = (float(luma[:, :middle].mean()), float(luma[:, middle:].mean()))
+            self.size = (frame.width, frame.height)
+            self.frames += 1
+            self.times.append(time.monotonic())
+            self.pts.append(frame.pts)
+
+    async def _listen(self, track: MediaStreamTrack) -> None:
+        while True:
+            try:
+                await track.recv()
+            except MediaStreamError:
+                return
+            self.sound += 1
+
+    async def stop(self) -> None:
+        url = aiohttp.client.URL(self._url).join(aiohttp.client.URL(self.location))
+        async with self._http.delete(url) as response:
+            assert response.status == 200
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.peer.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _exchange(http: aiohttp.ClientSession, url: str, offer: str) -> tuple[dict[str, str], str]:
+    async with http.post(url, data=offer, headers={"Content-Type": "application/sdp"}) as response:
+        if response.status != 201:
+            raise Refused(response.status, await response.json(content_type=None), dict(response.headers))
+        return dict(response.headers), await response.text()
