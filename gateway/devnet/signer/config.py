@@ -11,7 +11,7 @@ from gateway.devnet.chainclock import ChainClock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedOrchestrator:
-    """One entry of `/discover-orchestrators`: where its gRPC side is, and what it offers (empty: not said)."""
+    """An entry of `/discover-orchestrators`: where the gRPC side is, what it offers (empty: not said)."""
 
     address: str
     score: float = 1.0

@@ -2,20 +2,165 @@
 
 from __future__ import annotations
 
-from gateway.devnet.signer.config import SignerConfig
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+from aiohttp import web
+from eth_hash.auto import keccak
+
+from gateway.devnet.account import Account
+from gateway.devnet.signer.audit import Audit
+from gateway.devnet.signer.call import SignedState, read_call
+from gateway.devnet.signer.config import ListedOrchestrator, SignerConfig
+from gateway.devnet.signer.payment import check_state, check_terms, draft, sign
+from gateway.devnet.signer.refusal import (
+    BadRequest,
+    NoTicketsNeeded,
+    PriceExceeded,
+    RefreshNeeded,
+    Refusal,
+    SigningFailed,
+)
+from gateway.devnet.signer.state import SessionState
+from gateway.payments.ticket import recover
+
+log = structlog.get_logger("devnet.signer")
+
+STATUS: dict[type[Refusal], int] = {
+    BadRequest: 400,
+    RefreshNeeded: 480,
+    PriceExceeded: 481,
+    NoTicketsNeeded: 482,
+    SigningFailed: 500,
+}
+
+MASKED = {500: "the signer could not sign", 503: "the signer has nothing to offer yet"}
+"""What callers are told instead of the signer's own trouble."""
+
+ORCHESTRATOR_HEADER = "Livepeer-Orchestrator-URL"
 
 
 class Signer:
-    """One signer; `start` listens and gives its URL, `stop` gives everything back."""
+    """One signer; `start` listens and gives its URL, `stop` gives everything back.
+
+    It keeps nothing about its sessions but counts: any signer with the same key can go on with them.
+    """
 
     def __init__(self, config: SignerConfig) -> None:
         self._config = config
+        self._account = Account(config.key)
+        self._audit = Audit()
+        self._listed: Sequence[ListedOrchestrator] = tuple(config.orchestrators)
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    @property
+    def address(self) -> str:
+        """The account that the tickets are paid from."""
+        return self._account.address
+
+    @property
+    def audit_url(self) -> str:
+        return f"{self.url}/devnet/audit"
+
+    def list_orchestrators(self, orchestrators: Sequence[ListedOrchestrator]) -> None:
+        """What `/discover-orchestrators` answers from now on."""
+        self._listed = tuple(orchestrators)
 
     async def start(self) -> str:
-        raise NotImplementedError
+        """Listen; gives the URL."""
+        app = web.Application(middlewares=[_refusals])
+        app.router.add_post("/sign-orchestrator-info", self._sign_orchestrator_info)
+        app.router.add_post("/generate-live-payment", self._generate_live_payment)
+        app.router.add_get("/discover-orchestrators", self._discover_orchestrators)
+        app.router.add_get("/devnet/audit", self._show_audit)
+        app.router.add_put("/devnet/orchestrators", self._set_orchestrators)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._config.host, self._config.port).start()
+        host, port = self._runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        log.info("signer listens", url=self.url, address=self.address)
+        return self.url
 
     async def stop(self) -> None:
-        raise NotImplementedError
+        """Stop listening; calls under way get a second to finish."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _sign_orchestrator_info(self, _: web.Request) -> web.Response:
+        signature = self._account.sign(keccak(self.address.encode()))
+        return web.json_response({"address": self.address, "signature": "0x" + signature.hex()})
+
+    async def _generate_live_payment(self, request: web.Request) -> web.Response:
+        call = read_call(await request.read())
+        check_terms(call.info, self._config)
+        state = None
+        if call.state is not None:
+            state = self._open_state(call.state)
+            check_state(call, state)
+        with self._audit.call(state):
+            decided = draft(call, state, self._config)
+            signed = await asyncio.to_thread(sign, decided, self._account)
+            self._audit.signed(state, decided.state)
+        log.info(
+            "payment signed",
+            session=decided.state.state_id,
+            manifest_id=call.manifest_id,
+            tickets=decided.tickets,
+        )
+        return web.json_response(
+            {
+                "payment": _base64(signed.payment),
+                "segCreds": _base64(signed.credentials),
+                "state": {"State": _base64(signed.state), "Sig": _base64(signed.state_signature)},
+            }
+        )
+
+    def _open_state(self, signed: SignedState) -> SessionState:
+        try:
+            if recover(signed.raw, signed.signature) != self._account.raw_address:
+                raise BadRequest("the state is not signed by this signer")
+            return SessionState.from_json(signed.raw)
+        except ValueError as error:
+            raise BadRequest("the state or its signature cannot be read") from error
+
+    async def _discover_orchestrators(self, request: web.Request) -> web.Response:
+        if not self._listed:
+            return _problem(503, MASKED[503])
+        wanted = set(request.query.getall("caps", []))
+        found = [
+            entry
+            for entry in self._listed
+            if not wanted or not entry.capabilities or wanted.intersection(entry.capabilities)
+        ]
+        return web.json_response([_entry(orchestrator) for orchestrator in found])
+
+    async def _set_orchestrators(self, request: web.Request) -> web.Response:
+        """Control of the devnet itself: replace the list that discovery gives."""
+        try:
+            entries = json.loads(await request.read())
+            self.list_orchestrators(
+                [
+                    ListedOrchestrator(
+                        address=str(entry["address"]),
+                        score=float(entry.get("score", 1)),
+                        capabilities=tuple(map(str, entry.get("capabilities", ()))),
+                    )
+                    for entry in entries
+                ]
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadRequest("expected a list of objects with an address") from error
+        return web.Response(status=204)
+
+    async def _show_audit(self, _: web.Request) -> web.Response:
+        return web.json_response(self._audit.to_json())
 
 
 async def serve(config: SignerConfig) -> Signer:
@@ -23,3 +168,33 @@ async def serve(config: SignerConfig) -> Signer:
     signer = Signer(config)
     await signer.start()
     return signer
+
+
+@web.middleware
+async def _refusals(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        status = STATUS[type(refusal)]
+        log.info("call refused", path=request.path, status=status, why=str(refusal))
+        response = _problem(status, MASKED.get(status, str(refusal)))
+        if isinstance(refusal, RefreshNeeded):
+            response.headers[ORCHESTRATOR_HEADER] = refusal.orchestrator
+        return response
+
+
+def _problem(status: int, message: str) -> web.Response:
+    return web.json_response({"error": {"message": message}}, status=status)
+
+
+def _entry(orchestrator: ListedOrchestrator) -> dict[str, Any]:
+    entry: dict[str, Any] = {"address": orchestrator.address, "score": orchestrator.score}
+    if orchestrator.capabilities:
+        entry["capabilities"] = list(orchestrator.capabilities)
+    return entry
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,21 @@
+"""An Ethereum account with its key: signers and orchestrators have one, the gateway never does."""
+
+from __future__ import annotations
+
+from coincurve import PrivateKey
+from eth_utils.address import to_checksum_address
+
+from gateway.payments.ticket import address_of, sign
+
+
+class Account:
+    """`raw_address` is the 20 bytes, `address` the 0x text with its checksum (EIP-55)."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = PrivateKey(key)
+        self.raw_address = address_of(self._key.public_key)
+        self.address: str = to_checksum_address(self.raw_address)
+
+    def sign(self, message: bytes) -> bytes:
+        """The 65-byte personal-message signature (EIP-191) of `message`."""
+        return sign(message, self._key)

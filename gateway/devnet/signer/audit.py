@@ -1,0 +1,75 @@
+"""What a signer saw, counted: for looking, never for deciding."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from gateway.devnet.signer.state import SessionState
+
+MAX_SESSIONS = 10_000
+"""Sessions remembered; the one quiet for longest is forgotten first, the totals keep it."""
+
+
+@dataclass(slots=True)
+class Counts:
+    signings: int = 0
+    null_states: int = 0
+    stale_states: int = 0
+    overlapping: int = 0
+
+
+@dataclass(slots=True)
+class _Session:
+    counts: Counts = field(default_factory=Counts)
+    newest: int = 0
+    under_way: int = 0
+
+
+class Audit:
+    """Counts over this process's life, in total and by the state's id."""
+
+    def __init__(self) -> None:
+        self._total = Counts()
+        self._sessions: OrderedDict[str, _Session] = OrderedDict()
+
+    @contextmanager
+    def call(self, state: SessionState | None) -> Iterator[None]:
+        """Count what a call shows by itself, for as long as it is under way."""
+        if state is None:
+            yield
+            return
+        session = self._session(state.state_id)
+        if state.sequence < session.newest:
+            self._total.stale_states += 1
+            session.counts.stale_states += 1
+        if session.under_way:
+            self._total.overlapping += 1
+            session.counts.overlapping += 1
+        session.under_way += 1
+        try:
+            yield
+        finally:
+            session.under_way -= 1
+
+    def signed(self, before: SessionState | None, after: SessionState) -> None:
+        """Count an answer that gives `after` to a call that came with `before`."""
+        session = self._session(after.state_id)
+        session.newest = max(session.newest, after.sequence)
+        for counts in (self._total, session.counts):
+            counts.signings += 1
+            counts.null_states += before is None
+
+    def to_json(self) -> dict[str, Any]:
+        sessions = {state_id: asdict(session.counts) for state_id, session in self._sessions.items()}
+        return {**asdict(self._total), "sessions": sessions}
+
+    def _session(self, state_id: str) -> _Session:
+        session = self._sessions.setdefault(state_id, _Session())
+        self._sessions.move_to_end(state_id)
+        if len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+        return session
