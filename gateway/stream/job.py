@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,10 +16,11 @@ from structlog.typing import FilteringBoundLogger
 from gateway.media.frames import Frame, FrameSink
 from gateway.media.segmenter import Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
-from gateway.orchestrator.client import JobRequest, JobUrls, OrchestratorClient
+from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.credentials import unsigned_credentials
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.job import JobRequest, JobUrls
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Candidate
 from gateway.payments import price as prices
@@ -205,16 +207,17 @@ class OrchestratorJob:
         http, log = self._network.http, self._log
         self._uplink = TricklePublisher(http, urls.publish_url, log=log)
         self._segmenter = Segmenter(self._uplink.open_segment)
-        self._downlink = TrickleSubscriber(http, urls.subscribe_url, log=log)
+        self._downlink = TrickleSubscriber(http, urls.subscribe_url, start=0, log=log)
         self._control = JsonPublisher(http, urls.control_url, log=log)
-        events = JsonSubscriber(http, urls.events_url, log=log)
         async with asyncio.TaskGroup() as group:
             name = f"job {self._request.request_id}"
             group.create_task(self._uplink.run(), name=f"{name} uplink")
             group.create_task(self._read_output(self._downlink), name=f"{name} downlink")
             group.create_task(self._control.run(), name=f"{name} control")
-            group.create_task(self._read_events(events), name=f"{name} events")
-            group.create_task(self._watch_events(), name=f"{name} watchdog")
+            if urls.events_url:
+                events = JsonSubscriber(http, urls.events_url, log=log)
+                group.create_task(self._read_events(events), name=f"{name} events")
+                group.create_task(self._watch_events(), name=f"{name} watchdog")
             if self._payer is not None:
                 group.create_task(self._payer.run(), name=f"{name} payments")
             self.live = True
@@ -222,18 +225,21 @@ class OrchestratorJob:
 
     async def _read_output(self, downlink: TrickleSubscriber) -> None:
         demuxer = TsDemuxer()
-        async for segment in downlink.segments():
-            async for chunk in segment.chunks():
-                for frame in demuxer.feed(chunk):
+        async with aclosing(downlink.segments()) as segments:
+            async for segment in segments:
+                async with aclosing(segment.chunks()) as chunks:
+                    async for chunk in chunks:
+                        for frame in demuxer.feed(chunk):
+                            self._sink(frame)
+                for frame in demuxer.flush():
                     self._sink(frame)
-            for frame in demuxer.flush():
-                self._sink(frame)
 
     async def _read_events(self, events: JsonSubscriber) -> None:
-        async for event in events:
-            self._last_event = time.monotonic()
-            if event.get("type") == "status":
-                self._worker = merge_status(self._worker, event)
+        async with aclosing(events.messages()) as messages:
+            async for event in messages:
+                self._last_event = time.monotonic()
+                if event.get("type") == "status":
+                    self._worker = merge_status(self._worker, event)
 
     async def _watch_events(self) -> None:
         self._last_event = time.monotonic()
