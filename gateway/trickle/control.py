@@ -1,0 +1,100 @@
+"""JSON messages into a channel, one object a segment: the control channel, and a worker's events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from structlog.typing import FilteringBoundLogger
+
+from gateway.trickle.errors import single_error
+from gateway.trickle.publisher import TricklePublisher
+from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries
+
+KEEP_ALIVE_INTERVAL = 10.0
+"""Seconds without a message after which the control channel is kept alive."""
+KEEP_ALIVE = {"keep": "alive"}
+MAX_MESSAGE = 1_048_576
+"""Bytes of one JSON object on the wire, either way."""
+MAX_BACKLOG = 64
+"""Messages that wait for a slow server."""
+
+
+class JsonPublisher:
+    """Sends each message once the one before was taken. None is dropped: a full backlog is refused aloud.
+
+    `keep_alive` is the interval of keep-alive messages in seconds, None for a channel without them. A
+    message whose delivery broke off is sent again as the next segment, so a reader may see it twice.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        *,
+        keep_alive: float | None = KEEP_ALIVE_INTERVAL,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self.sent = 0
+        """Messages delivered, keep-alives among them."""
+        self._publisher = TricklePublisher(
+            http, url, content_type="application/json", max_buffer=MAX_MESSAGE, log=log
+        )
+        self._keep_alive = keep_alive
+        self._backlog: asyncio.Queue[bytes] = asyncio.Queue(MAX_BACKLOG)
+
+    def publish(self, message: Mapping[str, Any]) -> bool:
+        """Send `message` as soon as possible. False when too many wait already.
+
+        Raises ValueError for a message that is longer than MAX_MESSAGE or is not JSON.
+        """
+        data = _encode(message)
+        if len(data) > MAX_MESSAGE:
+            raise ValueError(f"a message of {len(data)} bytes is longer than {MAX_MESSAGE}")
+        try:
+            self._backlog.put_nowait(data)
+        except asyncio.QueueFull:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Send until cancelled or closed. Raises ChannelClosed or ChannelLost."""
+        with single_error():
+            async with asyncio.TaskGroup() as group:
+                sending = group.create_task(self._send_all(), name=f"trickle-json {self._publisher.url}")
+                await self._publisher.run()
+                sending.cancel()
+
+    async def close(self) -> None:
+        """Close the channel on the server; what still waits is not sent."""
+        await self._publisher.close()
+
+    async def _send_all(self) -> None:
+        while True:
+            await self._deliver(await self._next())
+
+    async def _next(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._keep_alive):
+                return await self._backlog.get()
+        except TimeoutError:
+            return _encode(KEEP_ALIVE)
+
+    async def _deliver(self, data: bytes) -> None:
+        retries = Retries(self._publisher.url)
+        while True:
+            segment = self._publisher.open_segment()
+            segment.write(data)
+            segment.close()
+            if await segment.wait_delivered():
+                self.sent += 1
+                return
+            retries.failed(BadAnswer("the server does not take a message"))
+            await asyncio.sleep(RETRY_DELAY)
+
+
+def _encode(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode()

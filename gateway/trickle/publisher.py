@@ -1,0 +1,257 @@
+"""The publishing side of a trickle channel: segments streamed out as they are made."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import aiohttp
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from gateway.trickle import wire
+from gateway.trickle.errors import ChannelClosed, ChannelError, single_error
+from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries, describe
+from gateway.trickle.segment_writer import SegmentWriter, SendBuffer
+
+MAX_BUFFER = 5_000_000
+"""Bytes written and not yet sent, of all segments of a channel together."""
+MAX_IN_FLIGHT = 3
+"""Segments begun whose POST is not over; one more means that the server is too slow."""
+DRAIN_TIMEOUT = 1.0
+"""Seconds that closing waits for segments in flight."""
+DELETE_TIMEOUT = 2.0
+
+
+class TricklePublisher:
+    """Publishes one channel. `run` does the I/O; everything else is for whoever has bytes to send.
+
+    The POST of the next segment is always open before its first byte is there (preconnect), so a server
+    that dies is noticed at once and a segment's first bytes need no round trip. Nothing waits for a slow
+    server: what exceeds the bounds is dropped by whole segments, oldest first, and counted.
+
+    `http` must have a connector without a limit on connections (`limit=0`): each channel holds at least
+    one all the time, and aiohttp's default of 100 would let channels starve each other without an error.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        *,
+        content_type: str = "video/MP2T",
+        max_buffer: int = MAX_BUFFER,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        clock: Callable[[], float] = time.monotonic,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.segments = 0
+        """Segments begun."""
+        self.dropped = 0
+        """Segments given up before the server had taken all of them."""
+        self.slow = False
+        """A segment had to be dropped for the server's slowness, and none was finished since."""
+        self._http = http
+        self._content_type = content_type
+        self._max_in_flight = max_in_flight
+        self._clock = clock
+        self._log = (log or structlog.get_logger("trickle")).bind(channel=self.url)
+        self._buffer = SendBuffer(max_buffer)
+        self._retries = Retries(self.url)
+        self._next_seq = 0
+        self._idle = self._new_segment()
+        self._in_flight: deque[SegmentWriter] = deque()
+        self._unposted: deque[SegmentWriter] = deque([self._idle])
+        self._given_up: deque[int] = deque()
+        self._posts: dict[SegmentWriter, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._over = False
+
+    @property
+    def in_flight(self) -> int:
+        """Segments begun whose POST is not over, the one being written among them."""
+        return len(self._in_flight)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written and not yet sent."""
+        return self._buffer.used
+
+    def open_segment(self) -> SegmentWriter:
+        """End the segment being written and begin the next. Never waits, never fails."""
+        if self._in_flight:
+            self._in_flight[-1].close()
+        segment, self._idle = self._idle, self._new_segment()
+        self.segments += 1
+        if self._over:
+            segment.drop()
+            return segment
+        self._in_flight.append(segment)
+        self._unposted.append(self._idle)
+        while len(self._in_flight) > self._max_in_flight:
+            self._drop_slow(self._in_flight[0])
+        self._wake.set()
+        return segment
+
+    async def run(self) -> None:
+        """Send until cancelled or closed.
+
+        Raises ChannelClosed when the server ends the channel, ChannelLost when it cannot be reached.
+        """
+        try:
+            with single_error():
+                async with asyncio.TaskGroup() as group:
+                    await self._start_requests(group)
+                    for post in self._posts.values():
+                        post.cancel()
+        except ChannelError:
+            if not self._closing:
+                raise
+        finally:
+            self._end()
+
+    async def close(self) -> None:
+        """Let the segments in flight end, close the channel on the server, end `run`. Takes 3 s at most."""
+        if self._closing:
+            return
+        self._closing = True
+        for segment in self._in_flight:
+            segment.close()
+        try:
+            if self._posts:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN_TIMEOUT):
+                        for segment in tuple(self._in_flight):
+                            await segment.wait_delivered()
+            await self._delete(self.url)
+        finally:
+            self._over = True
+            self._wake.set()
+
+    async def _start_requests(self, group: asyncio.TaskGroup) -> None:
+        while not self._over:
+            while self._unposted:
+                segment = self._unposted.popleft()
+                if not segment.dropped:
+                    self._number(segment)
+                    post = group.create_task(self._post(segment), name=f"trickle-post {self.url}")
+                    post.add_done_callback(partial(self._post_ended, segment))
+                    self._posts[segment] = post
+            while self._given_up:
+                url = f"{self.url}/{self._given_up.popleft()}"
+                group.create_task(self._delete(url), name=f"trickle-delete {self.url}")
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _post(self, segment: SegmentWriter) -> None:
+        """Send one segment, again while that is allowed; drop it otherwise."""
+        while True:
+            begun = self._clock()
+            try:
+                await self._attempt(segment)
+            except (aiohttp.ClientError, OSError, BadAnswer) as error:
+                if not self._may_repeat(segment):
+                    self._drop(segment, describe(error))
+                    return
+                if segment is self._idle:
+                    # each round of failures counts once, by the segment that is there in every round
+                    self._retries.failed(error, lived=self._clock() - begun)
+                await asyncio.sleep(RETRY_DELAY)
+                if not self._may_repeat(segment):
+                    self._drop(segment, describe(error))
+                    return
+            else:
+                segment.delivered = True
+                self.slow = False
+                return
+
+    def _post_ended(self, segment: SegmentWriter, post: asyncio.Task[None]) -> None:
+        del self._posts[segment]
+        self._forget(segment)
+        segment.end()
+
+    async def _attempt(self, segment: SegmentWriter) -> None:
+        """One POST. Raises BadAnswer where the server did not take the whole segment."""
+        request = self._http.post(
+            f"{self.url}/{segment.seq}",
+            data=segment.body(),
+            headers={"Content-Type": self._content_type},
+            timeout=wire.NO_TOTAL_TIMEOUT,
+            allow_redirects=False,
+        )
+        async with request as response:
+            status, headers = response.status, response.headers
+            if not segment.exhausted:
+                response.close()
+        if status == 404 or headers.get(wire.CLOSED) == wire.TERMINATED:
+            raise ChannelClosed(f"{self.url}: the server closed the channel")
+        if status == wire.NO_SUCH_SEGMENT:
+            self._next_seq = max(self._next_seq, wire.header_number(headers, wire.LATEST) or 0)
+            if self._may_repeat(segment):
+                self._number(segment)
+        if status != 200 or not segment.exhausted:
+            raise BadAnswer(f"status {status} to segment {segment.seq}")
+
+    def _number(self, segment: SegmentWriter) -> None:
+        segment.seq = self._next_seq
+        self._next_seq += 1
+
+    def _may_repeat(self, segment: SegmentWriter) -> bool:
+        """None of its bytes went out and the next segment has not begun."""
+        newest = segment is self._idle or (bool(self._in_flight) and segment is self._in_flight[-1])
+        return newest and not segment.started
+
+    def _make_room(self, writing: SegmentWriter, size: int) -> bool:
+        """Drop the oldest segments that hold bytes until `size` more fit; False when `writing` went too."""
+        for segment in tuple(self._in_flight):
+            if self._buffer.fits(size):
+                return True
+            if segment.holds_bytes or segment is writing:
+                self._drop_slow(segment)
+        return not writing.dropped
+
+    def _drop_slow(self, segment: SegmentWriter) -> None:
+        self.slow = True
+        post = self._posts.get(segment)
+        self._drop(segment, "the server is too slow")
+        if post is not None:
+            post.cancel()
+
+    def _drop(self, segment: SegmentWriter, why: str) -> None:
+        self._log.warning("segment dropped", seq=segment.seq, reason=why)
+        self.dropped += 1
+        self._forget(segment)
+        segment.drop()
+        if segment.seq >= 0:
+            self._given_up.append(segment.seq)
+            self._wake.set()
+
+    async def _delete(self, url: str) -> None:
+        """Tell the server that a segment or the channel is over; whether it hears is not ours to mend."""
+        try:
+            async with asyncio.timeout(DELETE_TIMEOUT), self._http.delete(url):
+                pass
+        except (aiohttp.ClientError, OSError) as error:
+            self._log.debug("delete failed", url=url, error=describe(error))
+
+    def _new_segment(self) -> SegmentWriter:
+        return SegmentWriter(self._buffer, self._make_room)
+
+    def _forget(self, segment: SegmentWriter) -> None:
+        with suppress(ValueError):
+            self._in_flight.remove(segment)
+
+    def _end(self) -> None:
+        """Nothing is sent any more: let go of what is held."""
+        self._over = True
+        for segment in (*self._in_flight, self._idle):
+            segment.drop()
+        self._in_flight.clear()
+        self._unposted.clear()
+        self._given_up.clear()

@@ -1,0 +1,182 @@
+"""The subscribing side of a trickle channel: segments read while they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import aiohttp
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from gateway import tasks
+from gateway.trickle import wire
+from gateway.trickle.errors import ChannelClosed, ChannelError
+from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries, describe
+
+READ_BUFFER = 65_536
+"""Bytes of a segment read ahead of its reader; twice that makes the longest chunk."""
+
+
+class SegmentReader:
+    """One segment, read while it is still being written."""
+
+    def __init__(self, seq: int, response: aiohttp.ClientResponse) -> None:
+        self.seq = seq
+        self.truncated = False
+        """The server cut the segment off before its end."""
+        self._response = response
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Its bytes as they come in. Ends early, with `truncated` set, where the connection does."""
+        try:
+            while chunk := await self._response.content.readany():
+                yield chunk
+        except (aiohttp.ClientError, OSError):
+            self.truncated = True
+
+    async def read(self, limit: int) -> bytes | None:
+        """The whole segment, or None where it is truncated or longer than `limit` bytes."""
+        parts, size = [], 0
+        async for chunk in self.chunks():
+            size += len(chunk)
+            if size > limit:
+                return None
+            parts.append(chunk)
+        return None if self.truncated else b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    seq: int
+    response: aiohttp.ClientResponse
+
+
+class TrickleSubscriber:
+    """Follows one channel, each segment's request open before its first byte is there (preconnect).
+
+    `start` is a segment's number, wire.NEXT or wire.NEWEST; 0 loses nothing of a channel that is fresh.
+    `http` must have a connector without a limit on connections (see TricklePublisher).
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        *,
+        start: int = wire.NEXT,
+        ask_anew: float = wire.ASK_ANEW,
+        clock: Callable[[], float] = time.monotonic,
+        log: FilteringBoundLogger | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.segments_read = 0
+        """Segments handed out, empty ones among them."""
+        self.gaps = 0
+        """Segments between the first and the newest that never came."""
+        self.truncated = 0
+        """Segments that broke off before their end."""
+        self._http = http
+        self._start = start
+        self._ask_anew = ask_anew
+        self._clock = clock
+        self._log = (log or structlog.get_logger("trickle")).bind(channel=self.url)
+        self._retries = Retries(self.url)
+        self._ahead: asyncio.Task[_Answer | ChannelError] | None = None
+        self._reading: aiohttp.ClientResponse | None = None
+
+    async def segments(self) -> AsyncIterator[SegmentReader]:
+        """Each segment in order, to be read before the next is asked for; what is left of it is skipped.
+
+        Raises ChannelClosed at the end of the stream, ChannelLost when the server cannot be reached.
+        """
+        expected = self._start
+        self._ahead = self._request(expected)
+        try:
+            while True:
+                answer = await self._ahead
+                if isinstance(answer, ChannelError):
+                    raise answer
+                self._reading = answer.response
+                self._count_gap(expected, answer.seq)
+                expected = answer.seq + 1 if answer.seq >= 0 else wire.NEXT
+                self._ahead = self._request(expected)
+                self.segments_read += 1
+                reader = SegmentReader(answer.seq, answer.response)
+                yield reader
+                self.truncated += reader.truncated
+                answer.response.close()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Give up the requests under way. Needed where `segments` was left without running to its end."""
+        ahead, self._ahead = self._ahead, None
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()
+        if ahead is not None:
+            await tasks.cancel(ahead)
+            if not ahead.cancelled() and isinstance(answer := ahead.result(), _Answer):
+                answer.response.close()
+
+    def _request(self, seq: int) -> asyncio.Task[_Answer | ChannelError]:
+        return tasks.spawn(self._outcome(seq), name=f"trickle-get {self.url}")
+
+    async def _outcome(self, seq: int) -> _Answer | ChannelError:
+        """The answer or the channel's end as a value: a request made ahead may end with nobody waiting."""
+        try:
+            return await self._ask(seq)
+        except ChannelError as error:
+            return error
+
+    async def _ask(self, seq: int) -> _Answer:
+        """Ask until the segment, or one after it, begins."""
+        jumped = False
+        while True:
+            begun = self._clock()
+            try:
+                async with asyncio.timeout(self._ask_anew):
+                    response = await self._http.get(
+                        f"{self.url}/{seq}",
+                        headers={"Accept-Encoding": "identity"},
+                        timeout=wire.NO_TOTAL_TIMEOUT,
+                        read_bufsize=READ_BUFFER,
+                        allow_redirects=False,
+                    )
+            except aiohttp.ClientError as error:
+                await self._failed(error, begun)
+                continue
+            except TimeoutError:
+                continue
+            except OSError as error:
+                await self._failed(error, begun)
+                continue
+            headers = response.headers
+            if response.status == 404 or headers.get(wire.CLOSED) == wire.TERMINATED:
+                response.close()
+                raise ChannelClosed(f"{self.url}: the server closed the channel")
+            if response.status == 200:
+                self._retries.succeeded()
+                real = wire.header_number(headers, wire.SEQ)
+                return _Answer(seq if real is None else real, response)
+            response.release()
+            latest = wire.header_number(headers, wire.LATEST)
+            if response.status == wire.NO_SUCH_SEGMENT and latest not in (None, seq) and not jumped:
+                jumped = True
+            else:
+                jumped = False
+                await self._failed(BadAnswer(f"status {response.status} to segment {seq}"), begun)
+            seq = seq if latest is None else latest
+
+    async def _failed(self, error: Exception, begun: float) -> None:
+        self._retries.failed(error, lived=self._clock() - begun)
+        self._log.debug("subscribing again", error=describe(error))
+        await asyncio.sleep(RETRY_DELAY)
+
+    def _count_gap(self, expected: int, seq: int) -> None:
+        if 0 <= expected < seq:
+            self.gaps += seq - expected
+            self._log.warning("segments missed", expected=expected, seq=seq)
