@@ -51,7 +51,7 @@ class VideoClock:
     WRONG_RATE = 1_000_000
     WRONG_ABOVE = 800_000
     SUSPECT_ABOVE = 300_000
-    """Ticks a second; about the geometric mean of both clocks, as jitter stretches and shrinks short spans."""
+    """Ticks a second; about the geometric mean of both clocks, as jitter distorts short spans."""
     VERDICT_AFTER = 0.5
     """Seconds."""
 

@@ -1,0 +1,152 @@
+"""NAL units of an H.264 stream: their kinds, the Annex B byte stream, parameter sets kept for later.
+
+Source: ITU-T H.264, 7.3 and 7.4 (syntax and meaning), Annex B (byte stream).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from enum import IntEnum
+
+from gateway.media.sps import BitReader, Sps
+
+START_CODE = b"\x00\x00\x00\x01"
+_SHORT_START_CODE = b"\x00\x00\x01"
+_SLICE_HEADER_BYTES = 16
+
+
+class NalType(IntEnum):
+    """nal_unit_type (table 7-1), as far as the gateway tells them apart."""
+
+    SLICE = 1
+    IDR = 5
+    SEI = 6
+    SPS = 7
+    PPS = 8
+    AUD = 9
+    FILLER = 12
+
+
+def nal_type(nal: bytes) -> int:
+    """The nal_unit_type of a NAL unit; 0 (unspecified) for an empty one."""
+    return nal[0] & 0x1F if nal else 0
+
+
+def has_idr(nals: Iterable[bytes]) -> bool:
+    """Whether a decoder can start at the picture made of `nals`."""
+    return any(nal_type(nal) == NalType.IDR for nal in nals)
+
+
+def split_annex_b(data: bytes) -> list[bytes]:
+    """The NAL units of a byte stream, without start codes and padding; what precedes the first is lost."""
+    nals = []
+    found = data.find(_SHORT_START_CODE)
+    while found >= 0:
+        begin = found + 3
+        found = data.find(_SHORT_START_CODE, begin)
+        # The last byte of a NAL unit is never zero (7.4.1), so zeros at its end are the byte stream's.
+        nal = (data[begin:found] if found >= 0 else data[begin:]).rstrip(b"\x00")
+        if nal:
+            nals.append(nal)
+    return nals
+
+
+def join_annex_b(nals: Sequence[bytes]) -> bytes:
+    """A byte stream of `nals`, each behind a start code of four bytes."""
+    return START_CODE + START_CODE.join(nals) if nals else b""
+
+
+class ParameterSets:
+    """The SPS and PPS that a stream has shown so far, by their ids, newest wins.
+
+    They come in band, or from an SDP's `sprop-parameter-sets` (RFC 6184, 8.1) given as `sprop`.
+    """
+
+    MAX_BYTES = 1024
+    """A longer one is no parameter set that a live encoder makes; it is not remembered."""
+
+    def __init__(self, sprop: str = "") -> None:
+        self._sps: dict[int, tuple[bytes, Sps]] = {}
+        self._pps: dict[int, tuple[bytes, int]] = {}
+        self._active: Sps | None = None
+        self.observe(decode_sprop(sprop))
+
+    @property
+    def sps(self) -> Sps | None:
+        """The SPS that the newest key picture refers to; before the first, any that has come."""
+        if self._active is None and self._sps:
+            return next(iter(self._sps.values()))[1]
+        return self._active
+
+    @property
+    def complete(self) -> bool:
+        """Whether a decoder could be started with what is remembered."""
+        return bool(self._sps and self._pps)
+
+    def observe(self, nals: Iterable[bytes]) -> bool:
+        """Remember the parameter sets among a picture's `nals`.
+
+        True when it is a key picture whose size in pixels is another than that of the former one.
+        """
+        for nal in nals:
+            kind = nal_type(nal)
+            if kind == NalType.SPS:
+                self._remember_sps(nal)
+            elif kind == NalType.PPS:
+                self._remember_pps(nal)
+            elif kind == NalType.IDR:
+                return self._activate(nal)
+        return False
+
+    def ahead_of(self, nals: list[bytes]) -> list[bytes]:
+        """The `nals` of a key picture, with the parameter sets that it lacks put before it."""
+        kinds = [nal_type(nal) for nal in nals]
+        has_sps, has_pps = NalType.SPS in kinds, NalType.PPS in kinds
+        if has_sps and has_pps:
+            return nals
+        sps_nals = [] if has_sps else [nal for nal, _ in self._sps.values()]
+        pps_nals = [] if has_pps else [nal for nal, _ in self._pps.values()]
+        own = 1 + max(index for index, kind in enumerate(kinds) if kind == NalType.SPS) if has_sps else 0
+        return [*nals[:own], *sps_nals, *pps_nals, *nals[own:]]
+
+    def _remember_sps(self, nal: bytes) -> None:
+        if len(nal) > self.MAX_BYTES or any(nal == known for known, _ in self._sps.values()):
+            return
+        with suppress(ValueError):
+            sps = Sps.parse(nal)
+            self._sps[sps.id] = (nal, sps)
+
+    def _remember_pps(self, nal: bytes) -> None:
+        if len(nal) > self.MAX_BYTES or any(nal == known for known, _ in self._pps.values()):
+            return
+        with suppress(ValueError):
+            bits = BitReader(nal[1:])
+            pps_id, sps_id = bits.ue(255), bits.ue(31)
+            self._pps[pps_id] = (nal, sps_id)
+
+    def _activate(self, idr: bytes) -> bool:
+        """Follow an IDR slice's header (7.3.3) to its SPS; whether the picture's size changed with it."""
+        with suppress(ValueError, KeyError):
+            bits = BitReader(idr[1:_SLICE_HEADER_BYTES])
+            bits.ue()  # first_mb_in_slice
+            bits.ue()  # slice_type
+            _, sps_id = self._pps[bits.ue(255)]
+            before, self._active = self._active, self._sps[sps_id][1]
+            return before is not None and before.size != self._active.size
+        return False
+
+
+def decode_sprop(sprop: str) -> list[bytes]:
+    """The NAL units of an SDP's `sprop-parameter-sets` (base64, comma-separated) that are readable."""
+    nals = []
+    for text in filter(None, sprop.split(",")):
+        try:
+            nal = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        if nal:
+            nals.append(nal)
+    return nals
