@@ -1,0 +1,17 @@
+"""What a gateway's ledger says, read from outside."""
+
+from __future__ import annotations
+
+import sqlite3
+from fractions import Fraction
+from pathlib import Path
+
+
+def credited(path: Path) -> Fraction:
+    """The exact sum of everything that the ledger calls credited, in wei."""
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        rows = connection.execute(
+            "SELECT p.tickets, p.ticket_ev FROM payments p JOIN steps s ON s.payment_id = p.id"
+            " WHERE s.step = 'credited'"
+        ).fetchall()
+    return sum((int(tickets) * Fraction(ev) for tickets, ev in rows), Fraction(0))

@@ -1,0 +1,188 @@
+"""What breaks around a live stream, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.clients.gateway import eventually, gateway_process
+from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.e2e.test_loop import clean_audits, ended, stream_for
+
+
+@pytest.mark.asyncio
+async def test_an_orchestrator_that_dies_ends_the_stream_with_that_reason(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with gateway_process(tmp_path, "-orchestrators", "1") as gateway:
+        before = await gateway.get("debug/state")
+        async with (
+            WhepViewer(http, gateway.live("cam/whep")) as viewer,
+            WhipPublisher(http, gateway.live("cam/whip")),
+        ):
+            await eventually(lambda: viewer.shows_negative, what="the changed picture")
+            os.kill((await gateway.devnet())["orchestrators"][0]["pid"], signal.SIGKILL)
+            status = await ended(gateway, "cam")
+            assert status["ended"]["reason"] == "orchestrator_lost"
+            assert status["error"]["error_message"]
+
+        async def given_back() -> bool:
+            after = await gateway.get("debug/state")
+            return all(
+                after[key] == 0 for key in ("peers", "streams", "viewers", "trickle", "sessions")
+            ) and (after["tasks_total"] <= before["tasks_total"] and after["fds"] <= before["fds"])
+
+        await eventually(given_back, what="everything given back")
+
+
+@pytest.mark.asyncio
+async def test_the_signer_may_be_away_for_a_while(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    flags = ("-livePaymentInterval", "1s", "-restart")
+    async with gateway_process(tmp_path, *flags) as gateway:
+        async with (
+            WhepViewer(http, gateway.live("cam/whep")) as viewer,
+            WhipPublisher(http, gateway.live("cam/whip")) as publisher,
+        ):
+            await eventually(lambda: viewer.shows_negative, what="the changed picture")
+            before = await gateway.devnet()
+            paid = (await gateway.status("cam"))["payments"]["accepted"]
+            os.kill(before["signer_pid"], signal.SIGKILL)
+
+            async def restarted() -> bool:
+                return bool((await gateway.devnet())["signer_pid"] != before["signer_pid"])
+
+            await eventually(restarted, what="the signer's restart")
+
+            async def pays_again() -> bool:
+                return bool((await gateway.status("cam"))["payments"]["accepted"] >= paid + 3)
+
+            await eventually(pays_again, deadline=30, what="payments after the restart")
+            # the new process has seen no null state: the session went on
+            assert (await gateway.signer_audit())["null_states"] == 0
+            await publisher.stop()
+            await ended(gateway, "cam")
+        await clean_audits(gateway)
+
+
+@pytest.mark.asyncio
+async def test_params_and_tokens_that_expire_within_the_stream_are_renewed(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    # params live 40 blocks = 4 s, and tokens want a refresh every 10 s
+    flags = ("-blockTime", "100ms", "-tokenLife", "3m10s", "-livePaymentInterval", "5s")
+    async with gateway_process(tmp_path, *flags) as gateway:
+        _, viewer = await stream_for(25, gateway, http)
+        status = await gateway.status("cam")
+        assert status["ended"]["reason"] == "deleted"
+        assert status["payments"]["accepted"] >= 4
+        assert viewer.frames > 500
+        assert (await gateway.signer_audit())["null_states"] == 1
+        await clean_audits(gateway)
+
+
+@pytest.mark.asyncio
+async def test_a_payment_of_a_hundred_tickets_passes(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with gateway_process(tmp_path, "-ticketSeconds", "0.6") as gateway:
+        await stream_for(1, gateway, http)
+        assert (await gateway.status("cam"))["payments"]["tickets"] >= 100
+        await clean_audits(gateway)
+
+
+@pytest.mark.asyncio
+async def test_a_runner_that_stands_still_is_seen_in_the_status(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with gateway_process(tmp_path) as gateway:
+        async with (
+            WhepViewer(http, gateway.live("cam/whep")) as viewer,
+            WhipPublisher(http, gateway.live("cam/whip")),
+        ):
+            await eventually(lambda: viewer.shows_negative, what="the changed picture")
+            runner = (await gateway.devnet())["runner_pid"]
+            os.kill(runner, signal.SIGSTOP)
+            try:
+
+                async def silence() -> bool:
+                    status = await gateway.status("cam")
+                    error = status["error"] or {}
+                    return "no picture has come back" in error.get("error_message", "")
+
+                await eventually(silence, what="the silence in the status")
+                seen = viewer.frames
+                await asyncio.sleep(1)  # a second in which nothing comes
+                assert viewer.frames == seen
+                assert (await gateway.status("cam"))["output"]["fps"] == 0
+            finally:
+                os.kill(runner, signal.SIGCONT)
+            await eventually(lambda: viewer.frames > seen + 10, what="the picture's return")
+
+
+@pytest.mark.asyncio
+async def test_dear_orchestrators_are_refused_with_their_verdicts(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    flags = ("-prices", "1000000000000001", "-maxPricePerUnit", "1000000000000000")
+    async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
+        # never ready, so the address is in the log rather than on a ready line
+        gateway.url = await eventually(lambda: listening_at(gateway.log), deadline=40, what="the listener")
+
+        async def asked() -> bool:
+            async with http.get(gateway.url + "readyz") as response:
+                return response.status == 503 and "above" in await response.text()
+
+        await eventually(asked, what="the orchestrators' answers")
+        with pytest.raises(Refused) as refused:
+            async with WhipPublisher(http, gateway.live("cam/whip")):
+                pass
+        assert refused.value.status == 503
+        assert "Retry-After" in refused.value.headers
+        candidates = refused.value.problem["candidates"]
+        assert isinstance(candidates, list)
+        assert {c["verdict"] for c in candidates} == {"price_above_max"}
+        assert {c["price_wei_per_second"] for c in candidates} == {"1000000000000001"}
+
+
+def listening_at(log: Path) -> str:
+    for line in log.read_text().splitlines():
+        if "gateway listens" in line:
+            return line.split("url=")[1].split()[0]
+    return ""
+
+
+@pytest.mark.asyncio
+async def test_a_name_is_taken_while_media_flows_and_free_when_it_stopped(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with (
+        gateway_process(tmp_path, "-ingestTimeout", "30s") as gateway,
+        WhipPublisher(http, gateway.live("cam/whip")) as first,
+    ):
+
+        async def live() -> bool:
+            return bool((await gateway.status("cam"))["state"] == "live")
+
+        await eventually(live, what="the first stream")
+        with pytest.raises(Refused) as refused:
+            async with WhipPublisher(http, gateway.live("cam/whip")):
+                pass
+        assert (refused.value.status, refused.value.problem["code"]) == (409, "name_taken")
+
+        first.track.paused.set()
+
+        async def taken_over() -> WhipPublisher | None:
+            second = WhipPublisher(http, gateway.live("cam/whip"))
+            try:
+                return await second.__aenter__()
+            except Refused:
+                return None
+
+        second = await eventually(taken_over, every=0.5, what="the takeover")
+        try:
+            await eventually(live, what="the second stream")
+        finally:
+            await second.__aexit__(None, None, None)
