@@ -97,29 +97,29 @@ async def test_a_payment_of_a_hundred_tickets_passes(tmp_path: Path, http: aioht
 async def test_a_runner_that_stands_still_is_seen_in_the_status(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    async with gateway_process(tmp_path) as gateway:
-        async with (
-            WhepViewer(http, gateway.live("cam/whep")) as viewer,
-            WhipPublisher(http, gateway.live("cam/whip")),
-        ):
-            await eventually(lambda: viewer.shows_negative, what="the changed picture")
-            runner = (await gateway.devnet())["runner_pid"]
-            os.kill(runner, signal.SIGSTOP)
-            try:
+    async with (
+        gateway_process(tmp_path) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")),
+    ):
+        await eventually(lambda: viewer.shows_negative, what="the changed picture")
+        runner = (await gateway.devnet())["runner_pid"]
+        os.kill(runner, signal.SIGSTOP)
+        try:
 
-                async def silence() -> bool:
-                    status = await gateway.status("cam")
-                    error = status["error"] or {}
-                    return "no picture has come back" in error.get("error_message", "")
+            async def silence() -> bool:
+                status = await gateway.status("cam")
+                error = status["error"] or {}
+                return "no picture has come back" in error.get("error_message", "")
 
-                await eventually(silence, what="the silence in the status")
-                seen = viewer.frames
-                await asyncio.sleep(1)  # a second in which nothing comes
-                assert viewer.frames == seen
-                assert (await gateway.status("cam"))["output"]["fps"] == 0
-            finally:
-                os.kill(runner, signal.SIGCONT)
-            await eventually(lambda: viewer.frames > seen + 10, what="the picture's return")
+            await eventually(silence, what="the silence in the status")
+            seen = viewer.frames
+            await asyncio.sleep(1)  # a second in which nothing comes
+            assert viewer.frames == seen
+            assert (await gateway.status("cam"))["output"]["fps"] == 0
+        finally:
+            os.kill(runner, signal.SIGCONT)
+        await eventually(lambda: viewer.frames > seen + 10, what="the picture's return")
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,36 @@
+"""`scripts/bench [name ..]`: run the named benchmarks, or all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import loop
+
+BENCHMARKS: dict[str, Callable[[Path], AsyncIterator[dict[str, Any]]]] = {"loop": loop.measure}
+
+
+async def run(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        for name in names:
+            async for row in BENCHMARKS[name](Path(folder)):
+                print(json.dumps({"bench": name, **row}), flush=True)
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"no benchmark is called {unknown[0]!r}: there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    asyncio.run(run(names))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
