@@ -1,0 +1,212 @@
+"""A trickle channel as the server keeps it: its newest segments and who waits for them. No HTTP here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+RETAINED = 5
+"""Segments kept; a reader still in an older one is cut."""
+NEXT = -1
+NEWEST = -2
+
+
+class NoSuchSegment(Exception):
+    """The channel exists, that segment does not and will not."""
+
+
+class Closed(Exception):
+    """The channel is over."""
+
+
+class Cut(Exception):
+    """The reader was slower than the channel keeps its segments."""
+
+
+class Watched:
+    """Something that changes: readers sleep until it does."""
+
+    def __init__(self) -> None:
+        self._sleepers: set[asyncio.Future[None]] = set()
+
+    async def changed(self) -> None:
+        sleeper = asyncio.get_running_loop().create_future()
+        self._sleepers.add(sleeper)
+        try:
+            await sleeper
+        finally:
+            self._sleepers.discard(sleeper)
+
+    def notify(self) -> None:
+        for sleeper in self._sleepers:
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+
+class Segment(Watched):
+    """One segment's bytes, kept once however many read them."""
+
+    def __init__(self, seq: int) -> None:
+        super().__init__()
+        self.seq = seq
+        self.size = 0
+        self.ended = False
+        self.evicted = False
+        self.on_end: Callable[[], None] | None = None
+        """Called once when the segment ends by another hand than its writer's."""
+        self.on_evict: set[Callable[[], None]] = set()
+        self._chunks: list[bytes] = []
+
+    @property
+    def started(self) -> bool:
+        return bool(self._chunks)
+
+    def append(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self.size += len(data)
+        self.notify()
+
+    def end(self) -> None:
+        """No more bytes follow."""
+        if not self.ended:
+            self.ended = True
+            self.notify()
+            if self.on_end is not None:
+                self.on_end()
+
+    def evict(self) -> None:
+        """It is kept no longer: whoever still reads it is cut."""
+        self.end()
+        self.evicted = True
+        self.notify()
+        for cut in tuple(self.on_evict):
+            cut()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Its bytes from the beginning, each chunk as soon as it is written. Raises Cut."""
+        position = 0
+        while True:
+            if self.evicted:
+                raise Cut
+            if position < len(self._chunks):
+                position += 1
+                yield self._chunks[position - 1]
+            elif self.ended:
+                return
+            else:
+                await self.changed()
+
+
+class Channel(Watched):
+    """Segments by number. A segment exists from the request that opens it, counts from its first byte."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        content_type: str,
+        now: float,
+        on_segment: Callable[[int], None] | None = None,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.content_type = content_type
+        self.closed = False
+        self.next_seq = 0
+        """The next segment to be written."""
+        self.last_segment = now
+        """When a segment was begun last, in seconds of the caller's clock."""
+        self._on_segment = on_segment
+        self._on_close = on_close
+        self._segments: dict[int, Segment] = {}
+        self._newest: int | None = None
+
+    def open(self, seq: int) -> Segment:
+        """The segment that a POST is to fill. Raises NoSuchSegment for a number used up or far ahead.
+
+        A POST that was opened before for the same number and brought nothing gives way: its sender has
+        lost the connection and tries again.
+        """
+        present = self._segments.get(seq)
+        if not self.next_seq <= seq < self.next_seq + RETAINED or (present is not None and present.started):
+            raise NoSuchSegment
+        segment = self._segments[seq] = Segment(seq)
+        if present is not None:
+            present.end()
+        return segment
+
+    def write(self, segment: Segment, data: bytes, now: float) -> None:
+        """Add bytes to an open segment; the first ones make it the newest."""
+        first = not segment.started
+        segment.append(data)
+        if first:
+            self._newest = segment.seq
+            self._use_up(segment.seq, now)
+            if self._on_segment is not None:
+                self._on_segment(segment.seq)
+
+    def finish(self, segment: Segment, now: float) -> None:
+        """The POST ended in order: also without bytes its number is used up."""
+        if self._segments.get(segment.seq) is segment:
+            self._use_up(segment.seq, now)
+        segment.end()
+
+    def abandon(self, segment: Segment) -> None:
+        """The POST broke off: with bytes that is the segment's end, without them its number stays free."""
+        if not segment.started and self._segments.get(segment.seq) is segment:
+            del self._segments[segment.seq]
+        segment.end()
+        self.notify()
+
+    def give_up(self, seq: int, now: float) -> bool:
+        """The publisher will not go on with this segment. False where there is none of that number."""
+        segment = self._segments.get(seq)
+        if segment is None:
+            return False
+        self.finish(segment, now)
+        return True
+
+    def restart(self, seq: int, now: float) -> None:
+        """The publisher started anew at `seq`: everything before it is over."""
+        for segment in tuple(self._segments.values()):
+            if segment.seq < seq and not segment.ended:
+                self.finish(segment, now)
+
+    def resolve(self, seq: int) -> int:
+        """The number that a reader means by NEXT, NEWEST or a number."""
+        if seq == NEWEST and self._newest is not None:
+            return self._newest
+        return self.next_seq if seq in (NEXT, NEWEST) else seq
+
+    async def find(self, seq: int) -> Segment:
+        """The segment of that number once it has bytes or has ended.
+
+        Raises NoSuchSegment, or Closed when the channel ends before that.
+        """
+        while not self.closed:
+            segment = self._segments.get(seq)
+            if seq > self.next_seq or seq < 0 or (seq < self.next_seq and segment is None):
+                raise NoSuchSegment
+            if segment is not None and (segment.started or segment.ended):
+                return segment
+            await self.changed()
+        raise Closed
+
+    def close(self) -> None:
+        """End all segments and everybody's waiting."""
+        if self.closed:
+            return
+        self.closed = True
+        for segment in tuple(self._segments.values()):
+            segment.end()
+        self.notify()
+        if self._on_close is not None:
+            self._on_close()
+
+    def _use_up(self, seq: int, now: float) -> None:
+        self.last_segment = now
+        self.next_seq = max(self.next_seq, seq + 1)
+        for old in [number for number in self._segments if number < self.next_seq - RETAINED]:
+            self._segments.pop(old).evict()
+        self.notify()

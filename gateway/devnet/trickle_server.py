@@ -1,0 +1,235 @@
+"""The trickle protocol's server: channels of numbered segments over HTTP, to be mounted in an aiohttp app."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+from aiohttp import web
+
+from gateway.devnet.trickle_channel import Channel, Closed, Cut, NoSuchSegment, Segment
+from gateway.trickle import wire
+
+MAX_BODY = 32_000_000
+"""Bytes of one segment."""
+SWEEP_AFTER = 300.0
+"""Seconds without a new segment after which a channel is closed."""
+CONTINUE_INTERVAL = 10.0
+"""Seconds between the interim answers to a POST that has brought nothing yet."""
+HANGUP_CHECK = 1.0
+"""Seconds between looks at whether a waiting client is still there; aiohttp does not tell its handlers."""
+INTERIM_ANSWER = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+log = structlog.get_logger("trickle")
+
+
+class TrickleServer:
+    """All channels under one path. Times are those of the running event loop's clock."""
+
+    def __init__(
+        self,
+        *,
+        prefix: str = "/ai/trickle",
+        max_body: int = MAX_BODY,
+        sweep_after: float = SWEEP_AFTER,
+        continue_interval: float = CONTINUE_INTERVAL,
+    ) -> None:
+        self._prefix = prefix.rstrip("/")
+        self._max_body = max_body
+        self._sweep_after = sweep_after
+        self._continue_interval = continue_interval
+        self._channels: dict[str, Channel] = {}
+        self._sweeps: dict[str, asyncio.TimerHandle] = {}
+
+    def routes(self) -> list[web.RouteDef]:
+        """What the application mounts."""
+        channel = self._prefix + "/{name}"
+        segment = channel + r"/{seq:-?\d{1,18}}"
+        return [
+            web.post(segment, self._post),
+            web.get(channel + "/next", self._next, allow_head=False),
+            web.get(segment, self._get, allow_head=False),
+            web.delete(segment, self._delete_segment),
+            web.delete(channel, self._delete_channel),
+        ]
+
+    def create(
+        self,
+        name: str,
+        *,
+        content_type: str = "video/MP2T",
+        on_segment: Callable[[int], None] | None = None,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        """Make a channel. Raises ValueError where there is one of that name.
+
+        `on_segment` is called with a segment's number when its first bytes arrive, `on_close` once when
+        the channel ends, whoever ends it; both may call `terminate`.
+        """
+        if name in self._channels:
+            raise ValueError(f"there is a channel {name} already")
+        loop = asyncio.get_running_loop()
+        self._channels[name] = Channel(
+            name, content_type=content_type, now=loop.time(), on_segment=on_segment, on_close=on_close
+        )
+        self._sweeps[name] = loop.call_later(self._sweep_after, self._sweep, name)
+
+    def terminate(self, name: str) -> bool:
+        """End a channel: requests in flight are told, later ones get 404. False where there is none."""
+        channel = self._channels.pop(name, None)
+        if channel is None:
+            return False
+        self._sweeps.pop(name).cancel()
+        channel.close()
+        return True
+
+    async def close(self, name: str) -> None:
+        """End a channel, if it is there, and let the requests in flight see that."""
+        self.terminate(name)
+        await asyncio.sleep(0)
+
+    async def shutdown(self, _: web.Application | None = None) -> None:
+        """End all channels; fit for an application's `on_shutdown`, which waits for requests in flight."""
+        for name in self.names():
+            self.terminate(name)
+
+    def names(self) -> list[str]:
+        """The channels there are."""
+        return list(self._channels)
+
+    def _sweep(self, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        due = self._channels[name].last_segment + self._sweep_after
+        if loop.time() >= due:
+            log.info("idle channel swept", channel=name)
+            self.terminate(name)
+        else:
+            self._sweeps[name] = loop.call_at(due, self._sweep, name)
+
+    def _channel(self, request: web.Request) -> Channel:
+        channel = self._channels.get(request.match_info["name"])
+        if channel is None:
+            raise web.HTTPNotFound(text="no such channel\n")
+        return channel
+
+    async def _post(self, request: web.Request) -> web.StreamResponse:
+        channel = self._channel(request)
+        seq = int(request.match_info["seq"])
+        now = asyncio.get_running_loop().time
+        if wire.RESET in request.headers:
+            channel.restart(seq, now())
+        try:
+            segment = channel.open(seq)
+        except NoSuchSegment:
+            return _no_such_segment(channel)
+        try:
+            async with asyncio.timeout(None) as scope:
+                # whatever else ends the segment ends this request's waiting for its bytes
+                segment.on_end = lambda: scope.reschedule(now())
+                try:
+                    await self._fill(request, channel, segment)
+                finally:
+                    segment.on_end = None
+        except TimeoutError:
+            return _last_answer(channel)
+        except web.HTTPRequestEntityTooLarge:
+            channel.finish(segment, now())
+            raise
+        except BaseException:
+            channel.abandon(segment)
+            raise
+        channel.finish(segment, now())
+        return _answer(channel)
+
+    async def _fill(self, request: web.Request, channel: Channel, segment: Segment) -> None:
+        """Read the body into the segment as it comes."""
+        loop = asyncio.get_running_loop()
+        while not request.content.at_eof():
+            try:
+                async with asyncio.timeout(None if segment.started else self._continue_interval):
+                    data = await request.content.readany()
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.write(INTERIM_ANSWER)
+                continue
+            if segment.size + len(data) > self._max_body:
+                raise web.HTTPRequestEntityTooLarge(self._max_body, segment.size + len(data))
+            if data:
+                channel.write(segment, data, loop.time())
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        channel = self._channel(request)
+        try:
+            segment = await _wait(request, channel, channel.resolve(int(request.match_info["seq"])))
+        except NoSuchSegment:
+            return _no_such_segment(channel)
+        except Closed:
+            return _answer(channel)
+        response = web.StreamResponse(
+            headers={"Content-Type": channel.content_type, wire.SEQ: str(segment.seq)}
+        )
+        response.headers["Cache-Control"] = "no-store"
+        await response.prepare(request)
+        transport = request.transport
+        cut = transport.abort if transport is not None else (lambda: None)
+        segment.on_evict.add(cut)
+        try:
+            async for chunk in segment.chunks():
+                await response.write(chunk)
+        except Cut:
+            log.info("slow reader cut", channel=channel.name, seq=segment.seq)
+            cut()
+            raise ConnectionResetError("the reader was slower than segments are kept") from None
+        finally:
+            segment.on_evict.discard(cut)
+        await response.write_eof()
+        return response
+
+    async def _next(self, request: web.Request) -> web.Response:
+        channel = self._channel(request)
+        return web.Response(text=str(channel.next_seq), headers={wire.LATEST: str(channel.next_seq)})
+
+    async def _delete_segment(self, request: web.Request) -> web.Response:
+        channel = self._channels.get(request.match_info["name"])
+        now = asyncio.get_running_loop().time()
+        if channel is None or not channel.give_up(int(request.match_info["seq"]), now):
+            raise web.HTTPBadRequest(text="no such segment\n")
+        return web.Response()
+
+    async def _delete_channel(self, request: web.Request) -> web.Response:
+        if not self.terminate(request.match_info["name"]):
+            raise web.HTTPBadRequest(text="no such channel\n")
+        return web.Response()
+
+
+async def _wait(request: web.Request, channel: Channel, seq: int) -> Segment:
+    """Wait for the segment as long as somebody still asks for it."""
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HANGUP_CHECK):
+                return await channel.find(seq)
+        if request.transport is None or request.transport.is_closing():
+            raise ConnectionResetError("the reader has gone")
+
+
+def _answer(channel: Channel) -> web.Response:
+    """Status 200, with the end of the channel where it has come."""
+    return web.Response(headers={wire.CLOSED: wire.TERMINATED} if channel.closed else {})
+
+
+def _last_answer(channel: Channel) -> web.Response:
+    """The same to a request whose body is not at its end: the connection is of no more use."""
+    response = _answer(channel)
+    response.force_close()
+    return response
+
+
+def _no_such_segment(channel: Channel) -> web.Response:
+    return web.Response(
+        status=wire.NO_SUCH_SEGMENT,
+        reason="No Such Segment",
+        headers={wire.LATEST: str(channel.next_seq)},
+        text="no such segment\n",
+    )
