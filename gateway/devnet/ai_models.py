@@ -1,0 +1,72 @@
+"""`aiModels.json`: what an orchestrator offers, for how much, and where its runner is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from gateway.payments.price import wei_per_second
+
+PIPELINE = "live-video-to-video"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AiModel:
+    """The entry of a file that is for live video; `price` is in wei per second of 720p30."""
+
+    model_id: str
+    url: str
+    price: Fraction
+    warm: bool
+
+
+def read_ai_models(path: Path) -> AiModel:
+    """The first entry for live video. Raises ValueError with a sentence where there is none to use."""
+    return _live_model(_entries(path))
+
+
+def write_ai_models(source: Path, target: Path, runner_url: str) -> None:
+    """Write `source` again as `target`, with the runner's real URL in the entries for live video."""
+    entries = [
+        {**entry, "url": runner_url} if entry.get("pipeline") == PIPELINE else entry
+        for entry in _entries(source)
+    ]
+    target.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError("it is not JSON") from error
+    if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
+        raise ValueError("it is not a list of objects")
+    return document
+
+
+def _live_model(entries: list[dict[str, Any]]) -> AiModel:
+    for entry in entries:
+        if entry.get("pipeline") != PIPELINE:
+            continue
+        model_id, warm = entry.get("model_id"), entry.get("warm", False)
+        if not isinstance(model_id, str) or not model_id or not isinstance(warm, bool):
+            raise ValueError("model_id is a text and warm is true or false")
+        return AiModel(model_id=model_id, url=str(entry.get("url", "")), price=_price(entry), warm=warm)
+    raise ValueError(f"it has no entry with the pipeline {PIPELINE}")
+
+
+def _price(entry: dict[str, Any]) -> Fraction:
+    """Wei per second; with `pixels_per_unit` the price is read as go-livepeer reads it, per so many pixels."""
+    price, pixels = entry.get("price_per_unit"), entry.get("pixels_per_unit")
+    if type(price) is not int or price < 0:
+        raise ValueError("price_per_unit is a whole number of wei")
+    if pixels is None:
+        return Fraction(price)
+    if type(pixels) is not int:
+        raise ValueError("pixels_per_unit is a whole number")
+    return wei_per_second(price, pixels)

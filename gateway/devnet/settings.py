@@ -1,0 +1,160 @@
+"""Every flag of the devnet in one table, and the settings that come out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from pathlib import Path
+
+from gateway.devnet.ai_models import AiModel, read_ai_models
+from gateway.flags import BOOLEAN, DURATION, INTEGER, PATH, Flag, FlagError, Kind, Parsed, choice
+from gateway.payments.price import wei_per_pixel
+
+EFFECTS = ("negative", "mirror", "grey", "none")
+
+SHORTEST_TOKEN_LIFE = 180.0
+"""Seconds: a signer wants a new auth token in the last three minutes of the old one."""
+
+MOST_ORCHESTRATORS = 32
+
+DEFAULT_AI_MODELS = "config/aiModels.json"
+_INSTALLED_FROM = Path(__file__).resolve().parents[2]
+
+
+def _parse_prices(value: str) -> tuple[Fraction, ...]:
+    prices = tuple(parse_price(part.strip()) for part in value.split(","))
+    if len(prices) > MOST_ORCHESTRATORS:
+        raise ValueError(f"there are at most {MOST_ORCHESTRATORS} orchestrators")
+    return prices
+
+
+def parse_price(value: str) -> Fraction:
+    """Wei per second as `1000000000000000` or `n/d`; ValueError where no `PriceInfo` can hold it."""
+    numerator, _, denominator = value.partition("/")
+    if not numerator.isdecimal() or not (denominator or "1").isdecimal() or int(denominator or 1) == 0:
+        raise ValueError(value)
+    price = Fraction(int(numerator), int(denominator or 1))
+    if max(wei_per_pixel(price).as_integer_ratio()) >= 1 << 63:
+        raise ValueError("its fraction of wei per pixel does not fit into 64 bits")
+    return price
+
+
+def _parse_number(value: str) -> Fraction:
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise ValueError(value) from None
+    if not number.is_finite() or not 0 <= number <= 1_000_000:
+        raise ValueError(value)
+    return Fraction(number)
+
+
+PRICES = Kind("wei,..", "whole numbers of wei per second or fractions n/d, comma-separated", _parse_prices)
+NUMBER = Kind("number", "a number from 0 to 1000000 such as 1 or 0.6", _parse_number)
+EFFECT = choice(*EFFECTS)
+
+DEVNET_FLAGS: tuple[Flag, ...] = (
+    Flag("orchestrators", INTEGER, "2", "how many orchestrators, each a process of its own"),
+    Flag(
+        "aiModels",
+        PATH,
+        DEFAULT_AI_MODELS,
+        "the orchestrators' pipeline, model and price; the runner's URL in it is replaced by the real one",
+    ),
+    Flag(
+        "prices",
+        PRICES,
+        None,
+        "wei per second of each orchestrator, the last one repeated",
+        "the price in -aiModels for the first, twice that for every other",
+    ),
+    Flag(
+        "ticketSeconds",
+        NUMBER,
+        "1",
+        "the expected value of a ticket, in seconds of the orchestrator's own price",
+    ),
+    Flag("debitInterval", DURATION, "1s", "how often the orchestrators debit"),
+    Flag("debitRate", NUMBER, "1.0", "how fast the orchestrators debit, against the agreed price"),
+    Flag("capacity", INTEGER, "64", "streams that each orchestrator takes for the model"),
+    Flag("preload", DURATION, "60s", "what the signer bills at the start of a session"),
+    Flag("blockTime", DURATION, "12s", "time between blocks; ticket params live 40 blocks"),
+    Flag("tokenLife", DURATION, "30m", "how long auth tokens live; more than 3m"),
+    Flag("effect", EFFECT, "negative", "what the runner does to the picture; none hands it on undecoded"),
+    Flag("restart", BOOLEAN, "false", "start a process of the devnet again when it died"),
+)
+
+
+@dataclass(frozen=True)
+class DevnetSettings:
+    """What kind of network is wanted, checked. Durations are seconds, prices wei per second."""
+
+    orchestrators: int
+    ai_models: Path
+    model: AiModel
+    prices: tuple[Fraction, ...]
+    """One for each orchestrator."""
+    ticket_seconds: Fraction
+    debit_interval: float
+    debit_rate: Fraction
+    capacity: int
+    preload: float
+    block_time: float
+    token_life: float
+    effect: str
+    restart: bool
+
+    @property
+    def list_price(self) -> Fraction:
+        """The price in aiModels.json: a gateway's ceiling unless it has one of its own."""
+        return self.model.price
+
+    @classmethod
+    def from_parsed(cls, parsed: Parsed) -> DevnetSettings:
+        """Check the flags against each other. Raises FlagError with a sentence for what does not fit."""
+        count: int = parsed["orchestrators"]
+        if not 1 <= count <= MOST_ORCHESTRATORS:
+            raise FlagError(f"-orchestrators {count} is refused: it takes 1 to {MOST_ORCHESTRATORS}")
+        if parsed["tokenLife"] <= SHORTEST_TOKEN_LIFE:
+            raise FlagError(
+                f"-tokenLife {parsed['tokenLife']:g}s is refused: it takes more than 3m, because a signer wants "
+                "a new token in the last 3 minutes of the old one"
+            )
+        for name in ("debitInterval", "blockTime", "preload", "ticketSeconds"):
+            if parsed[name] <= 0:
+                raise FlagError(f"-{name} 0 is refused: it takes more than 0")
+        ai_models = find_ai_models(parsed["aiModels"])
+        try:
+            model = read_ai_models(ai_models)
+        except ValueError as error:
+            raise FlagError(
+                f"-aiModels {ai_models} is refused ({error}): it takes a file such as {DEFAULT_AI_MODELS}"
+            ) from error
+        return cls(
+            orchestrators=count,
+            ai_models=ai_models,
+            model=model,
+            prices=_prices(parsed["prices"] or (model.price, 2 * model.price), count),
+            ticket_seconds=parsed["ticketSeconds"],
+            debit_interval=parsed["debitInterval"],
+            debit_rate=parsed["debitRate"],
+            capacity=parsed["capacity"],
+            preload=parsed["preload"],
+            block_time=parsed["blockTime"],
+            token_life=parsed["tokenLife"],
+            effect=parsed["effect"],
+            restart=parsed["restart"],
+        )
+
+
+def find_ai_models(path: Path) -> Path:
+    """`path` as it is, or else the one of the checkout that this package runs from."""
+    if path.is_absolute() or path.exists():
+        return path
+    beside = _INSTALLED_FROM / path
+    return beside if beside.exists() else path
+
+
+def _prices(given: tuple[Fraction, ...], count: int) -> tuple[Fraction, ...]:
+    return (*given, *(given[-1:] * count))[:count]
