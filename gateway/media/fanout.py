@@ -1,0 +1,212 @@
+"""One output stream, packetised once, to all who watch it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame, OpusPacket
+from gateway.media.gop import MAX_GOP_BYTES, MAX_GOP_ENTRIES, GopBuffer, HeldGop
+from gateway.media.h264 import ParameterSets
+from gateway.media.opus import SAMPLE_RATE
+from gateway.media.rate import RateMeter
+from gateway.media.rtp_h264 import packetize as packetize_h264
+from gateway.media.timeline import Timeline
+
+__all__ = ["Fanout", "GopBuffer", "ViewerSink"]
+
+_RTP_TIME_MASK = 0xFFFF_FFFF
+
+
+class ViewerSink(Protocol):
+    """A viewer's side of the fan-out. Calls return at once; one that raises loses its viewer."""
+
+    def send_video(self, payloads: Sequence[bytes], timestamp: int, key: bool) -> None:
+        """The RTP payloads of one picture (marker on the last), with its 90 kHz 32-bit timestamp."""
+
+    def send_audio(self, payload: bytes, timestamp: int) -> None:
+        """One Opus packet, with its 48 kHz 32-bit timestamp."""
+
+    def congested(self) -> bool:
+        """Whether it cannot take more now: it is then skipped up to a key frame."""
+
+
+@dataclass(slots=True)
+class _Viewer:
+    sink: ViewerSink
+    waits_for_key: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    payloads: list[bytes]
+    timestamp: int
+    key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Audio:
+    payload: bytes
+    timestamp: int
+
+
+class Fanout:
+    """The output of one stream name: it outlives jobs and publishers, and its viewers with it.
+
+    A picture is packetised once, whatever the number of viewers. The current group of pictures is
+    held packetised: who joins gets it at once, then what comes live. Times never go back, whatever
+    changes behind it (`new_source`). A viewer that cannot keep up is skipped to the next key frame
+    that it can take; one that raises is removed; neither is felt by the others.
+    """
+
+    def __init__(
+        self,
+        *,
+        packetize: Callable[[Sequence[bytes]], list[bytes]] = packetize_h264,
+        clock: Callable[[], float] = time.monotonic,
+        log: Any = None,
+        max_gop_bytes: int = MAX_GOP_BYTES,
+        max_gop_entries: int = MAX_GOP_ENTRIES,
+    ) -> None:
+        self.frames = 0
+        """Pictures that came in."""
+        self.frames_before_key = 0
+        """Pictures left out because none could be decoded before a key frame."""
+        self.frames_skipped = 0
+        """Pictures not sent to a congested viewer, summed over viewers."""
+        self.viewers_failed = 0
+        """Viewers removed because they raised."""
+        self._packetize = packetize
+        self._log = log if log is not None else structlog.get_logger("fanout")
+        self._timeline = Timeline(clock=clock)
+        self._parameter_sets = ParameterSets()
+        self._gop: HeldGop[_Video | _Audio] = HeldGop(max_bytes=max_gop_bytes, max_entries=max_gop_entries)
+        self._rate = RateMeter(clock=clock)
+        self._viewers: dict[int, _Viewer] = {}
+        self._waits_for_key = True
+
+    def __len__(self) -> int:
+        return len(self._viewers)
+
+    @property
+    def fps(self) -> float:
+        """Pictures a second that came in of late."""
+        return self._rate.per_second
+
+    @property
+    def bitrate_bps(self) -> int:
+        """Bits of video a second that came in of late."""
+        return self._rate.bits_per_second
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes held for viewers to come."""
+        return self._gop.size
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the pictures in pixels, None before the first key frame."""
+        sps = self._parameter_sets.sps
+        return sps.size if sps is not None else None
+
+    def new_source(self) -> None:
+        """What comes from now on is made by another job: other times, other parameter sets.
+
+        The held group stays for those who join before the new source's first key frame.
+        """
+        self._timeline.new_source()
+        self._parameter_sets = ParameterSets()
+        self._waits_for_key = True
+
+    def clear(self) -> None:
+        """The stream is over: who joins later is not shown its last pictures."""
+        self.new_source()
+        self._gop.clear()
+
+    def add(self, viewer: ViewerSink) -> None:
+        """Send `viewer` what is held, then everything that comes; adding it twice changes nothing."""
+        if id(viewer) in self._viewers:
+            return
+        entry = _Viewer(viewer)
+        self._viewers[id(viewer)] = entry
+        for held in self._gop.entries():
+            if isinstance(held, _Video):
+                entry.waits_for_key = False
+            if not self._deliver(entry, held):
+                return
+
+    def remove(self, viewer: ViewerSink) -> None:
+        """Send nothing more to `viewer`; no error where it is not there."""
+        self._viewers.pop(id(viewer), None)
+
+    def push(self, frame: Frame) -> None:
+        """Send `frame` to all viewers; never blocks and never raises for one of them."""
+        if isinstance(frame, AccessUnit):
+            self._push_video(frame)
+        else:
+            self._push_audio(frame)
+
+    def _push_video(self, unit: AccessUnit) -> None:
+        self.frames += 1
+        self._parameter_sets.observe(unit.nals)
+        if unit.key and self._parameter_sets.complete:
+            self._waits_for_key = False
+        if self._waits_for_key:
+            self.frames_before_key += 1
+            return
+        unit = self._timeline.video(unit)
+        nals = self._parameter_sets.ahead_of(unit.nals) if unit.key else unit.nals
+        video = _Video(self._packetize(nals), unit.pts & _RTP_TIME_MASK, unit.key)
+        size = sum(map(len, video.payloads))
+        self._rate.add(size)
+        if unit.key:
+            self._gop.begin(video, size)
+        else:
+            self._gop.add(video, size)
+        for viewer in tuple(self._viewers.values()):
+            self._send_video(viewer, video)
+
+    def _push_audio(self, packet: OpusPacket) -> None:
+        placed = None if self._waits_for_key else self._timeline.audio(packet)
+        if placed is None:
+            return
+        timestamp = placed.pts * SAMPLE_RATE // TICKS_PER_SECOND & _RTP_TIME_MASK
+        audio = _Audio(placed.data, timestamp)
+        self._gop.add(audio, len(placed.data))
+        for viewer in tuple(self._viewers.values()):
+            self._deliver(viewer, audio)
+
+    def _send_video(self, viewer: _Viewer, video: _Video) -> None:
+        try:
+            congested = viewer.sink.congested()
+        except Exception:
+            self._fail(viewer)
+            return
+        if congested:
+            viewer.waits_for_key = True
+        elif video.key:
+            viewer.waits_for_key = False
+        if viewer.waits_for_key:
+            self.frames_skipped += 1
+        else:
+            self._deliver(viewer, video)
+
+    def _deliver(self, viewer: _Viewer, entry: _Video | _Audio) -> bool:
+        try:
+            if isinstance(entry, _Video):
+                viewer.sink.send_video(entry.payloads, entry.timestamp, entry.key)
+            else:
+                viewer.sink.send_audio(entry.payload, entry.timestamp)
+        except Exception:
+            self._fail(viewer)
+            return False
+        return True
+
+    def _fail(self, viewer: _Viewer) -> None:
+        if self._viewers.pop(id(viewer.sink), None) is not None:
+            self.viewers_failed += 1
+            self._log.warning("viewer removed", exc_info=True)

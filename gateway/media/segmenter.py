@@ -1,0 +1,132 @@
+"""Cuts a live stream into MPEG-TS segments, each one playable by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.media.decode_order import DecodeOrder
+from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame, OpusPacket
+from gateway.media.h264 import ParameterSets
+from gateway.media.timeline import Timeline
+from gateway.media.ts_muxer import TsMuxer
+
+
+class Segment(Protocol):
+    """Where the bytes of one segment go."""
+
+    def write(self, data: bytes) -> bool:
+        """Take bytes without blocking; False where they were dropped."""
+
+    def close(self) -> None:
+        """The segment is complete."""
+
+
+class Segmenter:
+    """Frames in, MPEG-TS bytes out, in segments made by `open_segment`.
+
+    A segment starts with PAT, PMT and a key frame with its parameter sets. It is at least
+    `min_duration` seconds long by the media's clock and by the wall clock, except that a key frame
+    of another size always starts one. Each frame is written at once, in one piece.
+
+    Sound is declared where `audio` says that there is some, or where some came since the segment
+    before began: a reader waits in vain for a stream that is declared and silent.
+
+    `sprop` holds parameter sets from the SDP, for encoders that do not repeat them in band.
+    """
+
+    def __init__(
+        self,
+        open_segment: Callable[[], Segment],
+        *,
+        min_duration: float = 1.0,
+        audio: bool = False,
+        sprop: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.segments = 0
+        self.frames = 0
+        self.frames_before_key = 0
+        """Frames left out because no decoder could have started with them."""
+        self.frames_dropped = 0
+        """Frames that their segment did not take."""
+        self._open_segment = open_segment
+        self._min_duration = min_duration
+        self._clock = clock
+        self._parameter_sets = ParameterSets(sprop)
+        self._order = DecodeOrder()
+        self._timeline = Timeline(clock=clock)
+        self._muxer = TsMuxer()
+        self._segment: Segment | None = None
+        self._began_at = 0.0
+        self._began_dts = 0
+        self._audio_declared = False
+        self._audio_came = audio
+        self._closed = False
+
+    @property
+    def reordered(self) -> bool:
+        """Whether the stream was seen to have B-frames."""
+        return self._order.reordered
+
+    def push(self, frame: Frame) -> None:
+        """Write `frame`, to a new segment where it may start one; never blocks."""
+        if self._closed:
+            return
+        if isinstance(frame, AccessUnit):
+            self._push_video(frame)
+        else:
+            self._push_audio(frame)
+
+    def close(self) -> None:
+        """End the last segment; frames pushed later are ignored."""
+        self._closed = True
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def _push_video(self, unit: AccessUnit) -> None:
+        resized = self._parameter_sets.observe(unit.nals)
+        if self._segment is None and not (unit.key and self._parameter_sets.complete):
+            self.frames_before_key += 1
+            return
+        dts = self._order.dts(unit, self._parameter_sets.sps)
+        unit = self._timeline.video(AccessUnit(unit.nals, unit.pts, dts, unit.key))
+        if unit.key and (resized or self._long_enough(unit)):
+            self._begin(unit)
+        else:
+            self._write(self._muxer.video(unit))
+
+    def _push_audio(self, packet: OpusPacket) -> None:
+        self._audio_came = True
+        if self._segment is None:
+            self.frames_before_key += 1
+            return
+        placed = self._timeline.audio(packet) if self._audio_declared else None
+        if placed is None:
+            self.frames_dropped += 1
+        else:
+            self._write(self._muxer.audio(placed))
+
+    def _long_enough(self, unit: AccessUnit) -> bool:
+        if self._segment is None:
+            return True
+        media = (unit.dts - self._began_dts) / TICKS_PER_SECOND
+        return media >= self._min_duration and self._clock() - self._began_at >= self._min_duration
+
+    def _begin(self, unit: AccessUnit) -> None:
+        if self._segment is not None:
+            self._segment.close()
+        self._segment = self._open_segment()
+        self.segments += 1
+        self._began_at = self._clock()
+        self._began_dts = unit.dts
+        self._audio_declared, self._audio_came = self._audio_came, False
+        unit = AccessUnit(self._parameter_sets.ahead_of(unit.nals), unit.pts, unit.dts, True)
+        self._write(self._muxer.tables(audio=self._audio_declared) + self._muxer.video(unit))
+
+    def _write(self, data: bytes) -> None:
+        self.frames += 1
+        if self._segment is not None and not self._segment.write(data):
+            self.frames_dropped += 1

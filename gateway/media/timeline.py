@@ -1,0 +1,87 @@
+"""One output timeline over everything that happens to its source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, OpusPacket
+
+MAX_STEP_FORWARD = 10 * TICKS_PER_SECOND
+"""A longer step in a source's decoding times is a jump of its clock, not a gap in its pictures."""
+
+MAX_STEP_BACK = TICKS_PER_SECOND // 2
+"""A longer step back is a source that started over; a shorter one is straightened out."""
+
+MAX_SKEW = 3 * TICKS_PER_SECOND
+"""Sound further away from the picture than this belongs to another clock and is dropped."""
+
+MIN_JUMP = 3_000
+MAX_JUMP = 10 * TICKS_PER_SECOND
+"""How far the output goes on over a change of source: the time that really passed, within these."""
+
+
+class Timeline:
+    """Maps a source's times to output times that never go back.
+
+    The first source's times are kept as they are. When a source starts over or another takes its
+    place, the output goes on from where it was by the wall-clock time since the last picture,
+    so that a viewer's playout clock sees no jump. Pictures lead: one offset, found by them, is used
+    for the sound too, which keeps both together.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.jumps = 0
+        """How often the source's clock was given a new place on the timeline."""
+        self.audio_dropped = 0
+        self._clock = clock
+        self._offset = 0
+        self._source_dts: int | None = None
+        self._video_out: int | None = None
+        self._audio_out: int | None = None
+        self._picture_at = 0.0
+
+    def new_source(self) -> None:
+        """What comes from now on has nothing to do with the times before."""
+        self._source_dts = None
+
+    def video(self, unit: AccessUnit) -> AccessUnit:
+        """The picture at its place on the output timeline; its DTS is above all before it."""
+        now = self._clock()
+        if not self._continues(unit.dts):
+            self._offset = self._resume_at(unit.dts, now) - unit.dts
+        self._source_dts = unit.dts
+        self._picture_at = now
+        dts = unit.dts + self._offset
+        if self._video_out is not None and dts <= self._video_out:
+            dts = self._video_out + 1
+        self._video_out = dts
+        pts = max(unit.pts + self._offset, dts)
+        if pts == unit.pts and dts == unit.dts:
+            return unit
+        return AccessUnit(unit.nals, pts, dts, unit.key)
+
+    def audio(self, packet: OpusPacket) -> OpusPacket | None:
+        """The packet at its place, or None where it has none: before a picture, far from it, not rising."""
+        pts = packet.pts + self._offset
+        if (
+            self._source_dts is None
+            or abs(packet.pts - self._source_dts) > MAX_SKEW
+            or (self._audio_out is not None and pts <= self._audio_out)
+        ):
+            self.audio_dropped += 1
+            return None
+        self._audio_out = pts
+        return OpusPacket(packet.data, pts) if self._offset else packet
+
+    def _continues(self, dts: int) -> bool:
+        last = self._source_dts
+        return last is not None and -MAX_STEP_BACK <= dts - last <= MAX_STEP_FORWARD
+
+    def _resume_at(self, dts: int, now: float) -> int:
+        if self._video_out is None:
+            return dts
+        self.jumps += 1
+        passed = int((now - self._picture_at) * TICKS_PER_SECOND)
+        video = self._video_out + min(max(passed, MIN_JUMP), MAX_JUMP)
+        return video if self._audio_out is None else max(video, self._audio_out + MIN_JUMP)
