@@ -55,6 +55,8 @@ class OrchestratorClient:
         capabilities: bytes,
         verify_tls: bool = False,
     ) -> None:
+        self.capabilities = capabilities
+        """Serialised: every signing call for these orchestrators carries the same ones."""
         self._http = http
         self._verify_tls = verify_tls
         self._grpc = GrpcCaller(_tls_context(verify_tls))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.orchestrator import livepeer_pb2
-from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.urls import complete
 
 MAX_MANIFEST_ID = 256
@@ -74,12 +71,6 @@ class JobUrls:
     def channels(self) -> tuple[str, ...]:
         urls = (self.publish_url, self.subscribe_url, self.control_url, self.events_url)
         return tuple(url for url in urls if url)
-
-
-def unsigned_segment(info: OrchestratorInfo) -> str:
-    """The `Livepeer-Segment` header for an off-chain orchestrator: SegData with just its auth token."""
-    segment = livepeer_pb2.SegData(auth_token=info.message.auth_token)
-    return base64.b64encode(segment.SerializeToString()).decode()
 
 
 def _text(answer: dict[str, Any], name: str) -> str:

@@ -1,0 +1,167 @@
+"""Where orchestrators are found: the operator's list, a webhook, the signer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+
+from gateway.orchestrator.urls import grpc_target
+
+MAX_ORCHESTRATORS = 200
+"""How many entries of one source are used."""
+MAX_LIST = 1024 * 1024
+"""The largest list read, in bytes."""
+TIMEOUT = 5.0
+
+
+class DiscoveryFailed(Exception):
+    """A source gave no list to work with, as a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """An orchestrator as a source names it: `addr` is host:port or a URL.
+
+    `address` is the Ethereum address that it must answer with; empty where the source does not vouch for one.
+    """
+
+    addr: str
+    address: str = ""
+
+
+class Source(Protocol):
+    """Somewhere orchestrators are listed."""
+
+    name: str
+    interval: float | None
+    """Seconds between two looks; None for a list that never changes."""
+
+    async def listings(self) -> list[Listing]:
+        """Everybody listed now. Raises DiscoveryFailed."""
+
+
+class FixedSource:
+    """The operator's own list, `-orchAddr`."""
+
+    name = "orchAddr"
+    interval: float | None = None
+
+    def __init__(self, addrs: Sequence[str]) -> None:
+        self._listings = [Listing(addr) for addr in addrs]
+
+    async def listings(self) -> list[Listing]:
+        return self._listings
+
+
+class WebhookSource:
+    """`-orchWebhookUrl`: a GET that answers with a JSON list of objects with `address`.
+
+    It is the operator's own service: its certificate is verified, and no signer headers go there.
+    """
+
+    name = "webhook"
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, *, interval: float = 60.0) -> None:
+        self.interval: float | None = interval
+        self._http = http
+        self._url = url
+
+    async def listings(self) -> list[Listing]:
+        limit = aiohttp.ClientTimeout(total=TIMEOUT)
+        try:
+            async with self._http.get(self._url, timeout=limit, ssl=True, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise DiscoveryFailed(f"the webhook answered HTTP {response.status}")
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_LIST:
+                        raise DiscoveryFailed(f"the webhook's list is over the limit of {MAX_LIST} bytes")
+        except (aiohttp.ClientError, OSError) as error:
+            raise DiscoveryFailed(f"the webhook cannot be asked: {type(error).__name__}") from error
+        return listed_in(bytes(body))
+
+
+class SignerSource:
+    """The remote signer's own discovery. `ask` gives the URLs it lists, raising whatever it likes."""
+
+    name = "signer"
+
+    def __init__(self, ask: Callable[[], Awaitable[Iterable[str]]], *, interval: float = 60.0) -> None:
+        self.interval: float | None = interval
+        self._ask = ask
+
+    async def listings(self) -> list[Listing]:
+        try:
+            urls = await self._ask()
+        except Exception as error:
+            raise DiscoveryFailed(f"the signer lists nobody: {error}") from error
+        return usable(Listing(url) for url in urls)
+
+
+class Directory:
+    """The last good list of each source: a source that fails, or turns up empty, loses nobody."""
+
+    def __init__(self) -> None:
+        self._lists: dict[str, list[Listing]] = {}
+        self._listed_at: dict[str, float] = {}
+        self._errors: dict[str, str] = {}
+
+    def took(self, source: str, found: list[Listing], now: float) -> None:
+        """Note a source's list, seen at `now` (monotonic seconds)."""
+        self._errors.pop(source, None)
+        self._lists[source], self._listed_at[source] = found, now
+
+    def failed(self, source: str, why: str) -> int:
+        """Note that a source gave none; how many of its last list stay."""
+        self._errors[source] = why
+        return len(self._lists.get(source, []))
+
+    def listings(self) -> dict[str, Listing]:
+        """Everybody on any list, by address."""
+        return {listing.addr: listing for found in self._lists.values() for listing in found}
+
+    def troubles(self) -> list[str]:
+        return [f"{source}: {error}" for source, error in self._errors.items()]
+
+    def json(self, now: float) -> list[dict[str, Any]]:
+        """Each source with the length and the age of its list, and its last failure."""
+        return [
+            {
+                "name": source,
+                "listed": len(self._lists.get(source, [])),
+                "age_s": round(now - self._listed_at[source], 1) if source in self._listed_at else None,
+                "error": self._errors.get(source),
+            }
+            for source in sorted(self._lists.keys() | self._errors.keys())
+        ]
+
+
+def listed_in(body: bytes) -> list[Listing]:
+    """Read a JSON list of `{"address": "https://.."}`; entries that are no orchestrators are passed over."""
+    try:
+        entries: Any = json.loads(body)
+    except ValueError as error:
+        raise DiscoveryFailed("the list is no JSON") from error
+    if not isinstance(entries, list):
+        raise DiscoveryFailed("the list is no JSON list")
+    named = (entry.get("address") for entry in entries if isinstance(entry, dict))
+    return usable(Listing(addr) for addr in named if isinstance(addr, str))
+
+
+def usable(listings: Iterable[Listing]) -> list[Listing]:
+    """The entries that can be asked, each address once, as many as the limit allows."""
+    found: dict[str, Listing] = {}
+    for listing in listings:
+        try:
+            grpc_target(listing.addr)
+        except ValueError:
+            continue
+        found.setdefault(listing.addr, listing)
+        if len(found) == MAX_ORCHESTRATORS:
+            break
+    return list(found.values())

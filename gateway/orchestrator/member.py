@@ -1,0 +1,96 @@
+"""One orchestrator of the pool: what it said last, how good that still is, when to ask again."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from gateway.orchestrator.discovery import Listing
+from gateway.orchestrator.errors import NoCapacity, OrchestratorError
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.selection import Candidate, Verdict, judge, verdict_of
+from gateway.orchestrator.suspension import Suspension
+
+RETRY_FIRST = 1.0
+RETRY_WHILE_NOBODY = 4.0
+"""Seconds: an orchestrator that fails is asked ever more rarely, but for when nobody else is usable."""
+CAPACITY_RETRY = 15.0
+TOKEN_RESERVE = 180.0
+"""Seconds: a signer wants another auth token in the last 3 minutes of one's life."""
+SHORTEST_REFRESH = 2.0
+
+
+class Member:
+    """Plain bookkeeping. Times are monotonic seconds, but for `wall`, which is unix time."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self.info: OrchestratorInfo | None = None
+        self.error: OrchestratorError | None = None
+        """What the newest question ended with; None after an answer."""
+        self.failures = 0
+        self.fetched_at: float | None = None
+        self.rtt: float | None = None
+        self._unused = False
+        self._good_for = 0.0
+
+    def answered(self, info: OrchestratorInfo, *, asked_at: float, now: float, wall: float) -> None:
+        """Take an answer in. Its first round trip includes the handshakes."""
+        self.info, self.error, self.failures = info, None, 0
+        self.fetched_at, self.rtt = now, now - asked_at
+        self._unused = True
+        expires_at = info.token_expires_at
+        left = float("inf") if expires_at is None else expires_at - wall - TOKEN_RESERVE
+        # A new token that looks old already means clocks that differ: its age then says nothing.
+        self._good_for = left if left > 0 else float("inf")
+
+    def failed(self, error: OrchestratorError) -> None:
+        """Take a failure in: what was said before still tells the price, but is given to no job."""
+        self.error, self._unused = error, False
+        self.failures += 1
+
+    def use(self, now: float, max_age: float) -> OrchestratorInfo | None:
+        """The info in hand for one job, never to be given out again; None where there is no good one."""
+        if self.info is None or self.fetched_at is None or not self._unused:
+            return None
+        if now - self.fetched_at >= min(max_age, self._good_for):
+            return None
+        self._unused = False
+        return self.info
+
+    def pause(self, interval: float, anybody_usable: bool) -> float:
+        """Seconds until it is to be asked again, `interval` when all is well."""
+        if isinstance(self.error, NoCapacity):
+            return min(CAPACITY_RETRY, interval)
+        if self.error is not None:
+            longest = interval if anybody_usable else min(interval, RETRY_WHILE_NOBODY)
+            return min(RETRY_FIRST * 2.0 ** min(self.failures - 1, 16), longest)
+        # An info that waits for a job must not be one that the signer wants refreshed.
+        return max(SHORTEST_REFRESH, min(interval, self._good_for / 2))
+
+    def candidate(self, model: str, ceiling: Fraction | None) -> Candidate:
+        """What a stream that asks for `model` may think of it."""
+        addr, info = self.listing.addr, self.info
+        candidate = Candidate(addr, addr if "://" in addr else f"https://{addr}", rtt=self.rtt)
+        if info is not None:
+            candidate.url, candidate.address = info.url, info.address
+            candidate.price, candidate.warm = info.price, info.warm(model)
+        if self.error is not None:
+            candidate.verdict, candidate.detail = verdict_of(self.error), self.error.detail
+        elif info is None:
+            candidate.verdict, candidate.detail = Verdict.UNREACHABLE, "it has not answered yet"
+        else:
+            candidate.verdict, candidate.detail = judge(info, model, ceiling)
+        return candidate
+
+    def json(self, candidate: Candidate, suspension: Suspension | None, now: float) -> dict[str, Any]:
+        """As operators see it."""
+        return {
+            **candidate.json(),
+            "addr": self.listing.addr,
+            "address": candidate.address,
+            "warm": candidate.warm,
+            "rtt_ms": None if self.rtt is None else round(self.rtt * 1000, 1),
+            "age_s": None if self.fetched_at is None else round(now - self.fetched_at, 1),
+            "set_aside": None if suspension is None else suspension.json(now),
+        }

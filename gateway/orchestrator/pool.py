@@ -1,0 +1,284 @@
+"""Every orchestrator that is known, its newest answer kept warm, so that a stream's start asks nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, Protocol
+
+import structlog
+
+from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Source
+from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.member import Member
+from gateway.orchestrator.selection import Candidate, Verdict, judge, rank, verdict_of
+from gateway.orchestrator.suspension import Suspensions
+from gateway.payments.price import text
+
+log = structlog.get_logger("orchestrators")
+
+REFRESH_INTERVAL = 60.0
+SHORTEST_GAP = 1.0
+"""Seconds between two questions to one orchestrator, whatever calls for the second."""
+SOURCE_RETRY = 5.0
+JITTER = 0.1
+
+
+class InfoClient(Protocol):
+    """The part of the orchestrators' client that the pool uses."""
+
+    async def get_info(self, addr: str) -> OrchestratorInfo: ...
+
+    def on_connection_lost(self, callback: Callable[[str], None]) -> None: ...
+
+
+class OrchestratorPool:
+    """The orchestrators for one model.
+
+    `sources` lists them (plain addresses will do); `ceiling` is in wei per second, None where nothing is
+    paid. `run` does the asking, at least every `refresh_interval` seconds, until it is cancelled. The rest
+    answers at once from what is known, but for `take`, which asks where it has nothing left to give.
+    `clock` is monotonic; `wall` is unix time, and only auth tokens' expiry is compared with it.
+    """
+
+    def __init__(
+        self,
+        client: InfoClient,
+        sources: Sequence[Source | str],
+        *,
+        model: str,
+        ceiling: Fraction | None,
+        refresh_interval: float = REFRESH_INTERVAL,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.model = model
+        self.ceiling = ceiling
+        fixed = [source for source in sources if isinstance(source, str)]
+        self._sources: list[Source] = [FixedSource(fixed)] if fixed else []
+        self._sources += [source for source in sources if not isinstance(source, str)]
+        self._directory = Directory()
+        self._client = client
+        self._refresh_interval = refresh_interval
+        self._clock = clock
+        self._wall = wall
+        self._members: dict[str, Member] = {}
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._wake: dict[str, asyncio.Event] = {}
+        self._suspensions = Suspensions()
+        self._changed = asyncio.Event()
+        self._was_ready = False
+        client.on_connection_lost(self._connection_lost)
+
+    # what is known
+
+    def candidates(self, model: str | None = None, *, only: str | None = None) -> list[Candidate]:
+        """Everybody with a verdict, the usable ones first and best first. Asks nobody.
+
+        `only` leaves the one that it names (address, URL or Ethereum address). Where nobody else is left,
+        those that are set aside for a fault are forgiven.
+        """
+        known = [member.candidate(self.model, self.ceiling) for member in self._members.values()]
+        if only is not None:
+            known = [candidate for candidate in known if candidate.named(only)]
+        if model is not None and model != self.model:
+            for candidate in known:
+                why = f"the gateway asks orchestrators for the model {self.model} only"
+                candidate.passed_over(why, Verdict.MODEL_NOT_OFFERED)
+        return rank(self._without_suspended(known))
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why a publisher would not be served now, a sentence each; empty when one would be."""
+        candidates = self.candidates()
+        if any(candidate.usable for candidate in candidates):
+            return []
+        reasons = [f"{candidate.url}: {candidate.verdict}: {candidate.detail}" for candidate in candidates]
+        return reasons or ["no orchestrator is known", *self._directory.troubles()]
+
+    def ready(self) -> bool:
+        """Whether there is an orchestrator that a stream could start on."""
+        return any(candidate.usable for candidate in self.candidates())
+
+    async def wait_changed(self) -> None:
+        """Wait until somebody's answer, or the list, is another than now."""
+        await self._changed.wait()
+
+    async def wait_ready(self) -> None:
+        """Wait for the first orchestrator that a stream could start on."""
+        while not self.ready():
+            await self.wait_changed()
+
+    def state(self) -> dict[str, Any]:
+        """For operators: everybody with verdict, age, round trip and suspension, and who listed them."""
+        now = self._clock()
+        return {
+            "model": self.model,
+            "max_price_wei_per_second": None if self.ceiling is None else text(self.ceiling),
+            "orchestrators": [
+                self._members[candidate.addr].json(
+                    candidate, self._suspensions.active(candidate.addr, now), now
+                )
+                for candidate in self.candidates()
+            ],
+            "sources": self._directory.json(now),
+        }
+
+    # what streams do
+
+    async def take(self, addr: str) -> OrchestratorInfo:
+        """An info for one job, never given to another: a job's auth token is its own.
+
+        The one in hand is given at once and the next one fetched in the background. Where none is in hand
+        the orchestrator is asked on the spot; raises OrchestratorError where that fails.
+        """
+        member = self._members.get(addr)
+        if member is None:
+            return await self._client.get_info(addr)
+        max_age = 2 * self._refresh_interval
+        info = member.use(self._clock(), max_age)
+        if info is None:
+            await self._ask(member)
+            info = member.use(self._clock(), max_age)
+        if info is None:
+            raise member.error or BadAnswer("its answer is out of date on arrival")
+        self._ask_again(addr)
+        return info
+
+    def set_aside(self, addr: str, why: Exception) -> None:
+        """Pass an orchestrator over for a while: 15 s where it had no capacity, a doubling back-off else."""
+        now = self._clock()
+        note = self._suspensions.no_capacity if isinstance(why, NoCapacity) else self._suspensions.fault
+        seconds = round(note(addr, str(why), now).seconds_left(now), 1)
+        log.warning("orchestrator set aside", addr=addr, reason=str(why), seconds=seconds)
+        self._note_change()
+
+    # keeping warm
+
+    async def run(self) -> None:
+        """Look for orchestrators and keep their answers warm, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for source in self._sources:
+                    group.create_task(self._follow(source, group), name=f"discovery {source.name}")
+        finally:
+            self._keepers.clear()
+
+    async def _follow(self, source: Source, group: asyncio.TaskGroup) -> None:
+        while True:
+            pause = source.interval
+            try:
+                found = await source.listings()
+                if not found:
+                    raise DiscoveryFailed("the list is empty")
+            except DiscoveryFailed as error:
+                kept = self._directory.failed(source.name, str(error))
+                log.warning("discovery failed", source=source.name, detail=str(error), kept=kept)
+                pause = min(SOURCE_RETRY, pause or SOURCE_RETRY)
+            else:
+                self._directory.took(source.name, found, self._clock())
+                self._admit(group)
+            if pause is None:
+                return
+            await asyncio.sleep(_jittered(pause))
+
+    def _admit(self, group: asyncio.TaskGroup) -> None:
+        """Make the members those that are listed anywhere."""
+        listed = self._directory.listings()
+        for addr in self._members.keys() - listed.keys():
+            del self._members[addr], self._wake[addr]
+            self._keepers.pop(addr).cancel()
+            self._suspensions.forget(addr)
+            log.info("orchestrator no longer listed", addr=addr)
+        for addr, listing in listed.items():
+            if addr not in self._members:
+                self._wake[addr] = asyncio.Event()
+                member = self._members[addr] = Member(listing)
+                keeper = self._keep(member, self._wake[addr])
+                self._keepers[addr] = group.create_task(keeper, name=f"orchestrator {addr}")
+        self._note_change()
+
+    async def _keep(self, member: Member, wake: asyncio.Event) -> None:
+        while True:
+            wake.clear()
+            await self._ask(member)
+            pause = member.pause(self._refresh_interval, self.ready())
+            await asyncio.sleep(min(SHORTEST_GAP, pause))
+            try:
+                async with asyncio.timeout(_jittered(pause) - SHORTEST_GAP):
+                    await wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _ask(self, member: Member) -> None:
+        addr, asked_at = member.listing.addr, self._clock()
+        try:
+            info = await self._client.get_info(addr)
+            if member.listing.address and member.listing.address.lower() != info.address.lower():
+                raise BadAnswer(f"it answers as {info.address}, and is listed as {member.listing.address}")
+        except OrchestratorError as error:
+            if member.error is None or member.error.detail != error.detail:
+                verdict = str(verdict_of(error))
+                log.warning("orchestrator failed", addr=addr, verdict=verdict, detail=error.detail)
+            member.failed(error)
+        else:
+            if member.error is not None or member.info is None:
+                self._log_answer(addr, info)
+            member.answered(info, asked_at=asked_at, now=self._clock(), wall=self._wall())
+        self._note_change()
+
+    def _log_answer(self, addr: str, info: OrchestratorInfo) -> None:
+        verdict, detail = judge(info, self.model, self.ceiling)
+        price = None if info.price is None else text(info.price)
+        log.info(
+            "orchestrator answers",
+            addr=addr,
+            url=info.url,
+            price_wei_per_second=price,
+            verdict=str(verdict),
+            detail=detail,
+        )
+
+    def _ask_again(self, addr: str) -> None:
+        if addr in self._wake:
+            self._wake[addr].set()
+
+    def _connection_lost(self, addr: str) -> None:
+        member = self._members.get(addr)
+        if member is not None and member.error is None:
+            self._ask_again(addr)
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+        is_ready = self.ready()
+        if self._was_ready and not is_ready:
+            for addr in self._wake:
+                self._ask_again(addr)
+        self._was_ready = is_ready
+
+    def _without_suspended(self, known: list[Candidate]) -> list[Candidate]:
+        """Take those that are set aside out of the usable ones, unless that leaves nobody."""
+        now = self._clock()
+        faulty: list[tuple[Candidate, str]] = []
+        for candidate in known:
+            suspension = self._suspensions.active(candidate.addr, now)
+            if suspension is None or not candidate.usable:
+                continue
+            why = f"{suspension.reason}; passed over for another {suspension.seconds_left(now):.0f} s"
+            candidate.passed_over(why, Verdict.SET_ASIDE if suspension.is_fault else Verdict.NO_CAPACITY)
+            if suspension.is_fault:
+                faulty.append((candidate, suspension.reason))
+        if not any(candidate.usable for candidate in known):
+            for candidate, reason in faulty:
+                why = f"forgiven, as nobody else is left: {reason}"
+                candidate.passed_over(why, Verdict.AVAILABLE)
+        return known
+
+
+def _jittered(seconds: float) -> float:
+    """Spread over a tenth, so that orchestrators and gateways do not fall into step."""
+    return seconds * random.uniform(1 - JITTER, 1 + JITTER)

@@ -1,0 +1,126 @@
+"""Who gets the job: every orchestrator's verdict, and the order of those that may have it.
+
+Plain logic on what is known; nothing here asks anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any
+
+from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments.price import text
+
+
+class Verdict(StrEnum):
+    """What became of a candidate."""
+
+    CHOSEN = "chosen"
+    AVAILABLE = "available"
+    """As acceptable as the chosen one, and behind it in the order."""
+    PRICE_ABOVE_MAX = "price_above_max"
+    NO_CAPACITY = "no_capacity"
+    UNREACHABLE = "unreachable"
+    MODEL_NOT_OFFERED = "model_not_offered"
+    BAD_ANSWER = "bad_answer"
+    SET_ASIDE = "set_aside"
+
+
+USABLE = frozenset({Verdict.CHOSEN, Verdict.AVAILABLE})
+
+
+@dataclass(slots=True)
+class Candidate:
+    """An orchestrator as one stream sees it when it looks for one.
+
+    `addr` is where it is asked (gRPC), `url` where jobs go; `price` in wei per second, None where there is
+    none; `rtt` in seconds, None before it answered.
+    """
+
+    addr: str
+    url: str
+    address: str = ""
+    price: Fraction | None = None
+    warm: bool = False
+    rtt: float | None = None
+    verdict: Verdict = Verdict.AVAILABLE
+    detail: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a job may be started there."""
+        return self.verdict in USABLE
+
+    def choose(self) -> None:
+        """Note that the job goes there."""
+        self.verdict, self.detail = Verdict.CHOSEN, ""
+
+    def passed_over(self, detail: str, verdict: Verdict = Verdict.SET_ASIDE) -> None:
+        """Note that a job was tried there, and why it is not running there."""
+        self.verdict, self.detail = verdict, detail
+
+    def named(self, name: str) -> bool:
+        """Whether an operator or a publisher means this one: by address, URL or Ethereum address."""
+        return name.rstrip("/").lower() in (self.addr.lower(), self.url.lower(), self.address.lower())
+
+    def json(self) -> dict[str, Any]:
+        """As the status of a stream lists it."""
+        return {
+            "url": self.url,
+            "price_wei_per_second": None if self.price is None else text(self.price),
+            "verdict": str(self.verdict),
+            "detail": self.detail,
+        }
+
+
+def judge(info: OrchestratorInfo, model: str, ceiling: Fraction | None) -> tuple[Verdict, str]:
+    """Whether an orchestrator may have a job for `model`, and why not.
+
+    `ceiling` is in wei per second and inclusive; None is a network where nothing is paid.
+    """
+    if not info.offers(model):
+        return Verdict.MODEL_NOT_OFFERED, f"it does not offer the model {model}"
+    if ceiling is None:
+        if info.price or info.has_ticket_params:
+            return Verdict.PRICE_ABOVE_MAX, "it wants to be paid, and there is no signer to pay with"
+        return Verdict.AVAILABLE, ""
+    if info.price is None or not info.has_ticket_params:
+        return Verdict.BAD_ANSWER, "it names no price or no ticket params: it is not on the paid network"
+    if info.price > ceiling:
+        return (
+            Verdict.PRICE_ABOVE_MAX,
+            f"{text(info.price)} wei per second, above the ceiling of {text(ceiling)}",
+        )
+    if not info.price or not info.ticket_ev:
+        return Verdict.BAD_ANSWER, "its price or its tickets' value is zero, which no signer pays"
+    if not info.session_id:
+        return Verdict.BAD_ANSWER, "it gave no auth token, without which no signer pays"
+    return Verdict.AVAILABLE, ""
+
+
+def verdict_of(error: OrchestratorError) -> Verdict:
+    """The verdict on an orchestrator that answered a question with `error`."""
+    if isinstance(error, NoCapacity):
+        return Verdict.NO_CAPACITY
+    return Verdict.UNREACHABLE if isinstance(error, Unreachable) else Verdict.BAD_ANSWER
+
+
+def rank(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The usable ones first, best first and the best one chosen; then the others by address.
+
+    The one place that says what is better: a warm model, then the price, then the round trip.
+    """
+    judged = list(candidates)
+    usable = sorted((c for c in judged if c.usable), key=_order)
+    rejected = sorted((c for c in judged if not c.usable), key=lambda c: c.addr)
+    verdicts = [Verdict.CHOSEN] + [Verdict.AVAILABLE] * len(usable)
+    return [replace(c, verdict=v) for c, v in zip(usable, verdicts, strict=False)] + rejected
+
+
+def _order(candidate: Candidate) -> tuple[bool, Fraction, float, str]:
+    rtt = float("inf") if candidate.rtt is None else candidate.rtt
+    return (not candidate.warm, candidate.price or Fraction(0), rtt, candidate.addr)
