@@ -37,6 +37,9 @@ class Candidate(Protocol):
     def json(self) -> Json:
         """As status lists it: url, price, verdict and the verdict's detail."""
 
+    def choose(self) -> None:
+        """Note that the job goes here."""
+
     def passed_over(self, detail: str) -> None:
         """Note that a job was tried here and why it did not start."""
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import structlog
 
-from gateway.media.fanout import Fanout, GopBuffer
+from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame
+from gateway.media.gop import GopBuffer
 from gateway.stream.reason import Ended, EndReason, first_error
 from gateway.stream.relay import Candidate, PublishRequest, Relay, Relays, RelayStatus
 from gateway.webrtc.config import WebRtcConfig
@@ -168,6 +169,7 @@ class Stream:
             await self._publisher.close()
         await self._close_relay(ended.reason)
         self._held.clear()
+        self.output.clear()
         payments = self.relay_status.payments or {}
         self.log.info(
             "stream ended",
@@ -234,6 +236,7 @@ class Stream:
         for candidate in self.candidates:
             if not candidate.usable:
                 continue
+            candidate.choose()
             self._relay = self._relays.open(
                 candidate, self.request, self._on_output, self._job_is_up, self.log
             )
@@ -253,6 +256,7 @@ class Stream:
     def _job_is_up(self) -> None:
         """Called by a job that takes frames from now on: it begins with those held since the key frame."""
         assert self._relay is not None
+        self.output.new_source()
         for frame in self._held.frames():
             self._relay.push(frame)
         self._last_output = time.monotonic()
