@@ -168,23 +168,27 @@ class TrickleServer:
         except Closed:
             return _answer(channel)
         response = web.StreamResponse(
-            headers={"Content-Type": channel.content_type, wire.SEQ: str(segment.seq)}
+            headers={
+                "Content-Type": channel.content_type,
+                "Cache-Control": "no-store",
+                wire.SEQ: str(segment.seq),
+            }
         )
-        response.headers["Cache-Control"] = "no-store"
-        await response.prepare(request)
         transport = request.transport
-        cut = transport.abort if transport is not None else (lambda: None)
-        segment.on_evict.add(cut)
+        if transport is None:
+            return response
+        await response.prepare(request)
+        # the reader may be stuck in a write when its segment goes, so it is cut from outside
+        segment.on_evict.add(transport.abort)
         try:
             async for chunk in segment.chunks():
                 await response.write(chunk)
         except Cut:
             log.info("slow reader cut", channel=channel.name, seq=segment.seq)
-            cut()
-            raise ConnectionResetError("the reader was slower than segments are kept") from None
+        except ConnectionError:
+            log.debug("reader gone", channel=channel.name, seq=segment.seq)
         finally:
-            segment.on_evict.discard(cut)
-        await response.write_eof()
+            segment.on_evict.discard(transport.abort)
         return response
 
     async def _next(self, request: web.Request) -> web.Response:
@@ -205,13 +209,13 @@ class TrickleServer:
 
 
 async def _wait(request: web.Request, channel: Channel, seq: int) -> Segment:
-    """Wait for the segment as long as somebody still asks for it."""
+    """Wait for the segment as long as somebody still asks for it; NoSuchSegment to nobody otherwise."""
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(HANGUP_CHECK):
                 return await channel.find(seq)
         if request.transport is None or request.transport.is_closing():
-            raise ConnectionResetError("the reader has gone")
+            raise NoSuchSegment
 
 
 def _answer(channel: Channel) -> web.Response:
