@@ -41,5 +41,5 @@ def text(wei: Fraction | int) -> str:
 
 
 def whole_wei(wei: Fraction) -> str:
-    """How a sum is written in JSON: decimal digits, rounded towards zero. For the end of a calculation only."""
+    """How a sum is written in JSON: decimal digits, rounded towards zero. To end a calculation with."""
     return str(int(wei))
