@@ -1,0 +1,214 @@
+// The page: what its controls do.
+
+import { MotionTrace, delayBetween } from "./delay.js";
+import { devnetUrl, watchUrl } from "./endpoints.js";
+import { parseParams } from "./params.js";
+import { request } from "./request.js";
+import { Session } from "./session.js";
+import { openSource } from "./sources.js";
+import { View } from "./view.js";
+import { explain } from "./words.js";
+
+const MEASURE_MS = 1000;
+
+const byId = (id) => document.getElementById(id);
+const view = new View();
+let session = null;
+let measuring = null;
+let attempts = 0;
+const troubles = { gateway: null, playback: null };
+
+function settings() {
+  const [width, height] = byId("resolution").value.split("x").map(Number);
+  return {
+    name: byId("stream-name").value.trim(),
+    pipeline: byId("pipeline").value.trim(),
+    params: params(),
+    publishToken: byId("publish-token").value.trim(),
+    playToken: byId("play-token").value.trim(),
+    kind: byId("source").value,
+    picture: { width, height, microphone: byId("microphone").checked },
+  };
+}
+
+/** The parameter field's and the effect picker's wishes in one object. Throws SyntaxError. */
+function params() {
+  const effect = byId("effect").value;
+  return { ...parseParams(byId("params").value), ...(effect && { effect }) };
+}
+
+async function start() {
+  let wanted;
+  try {
+    wanted = settings();
+  } catch (error) {
+    view.error(error.message);
+    return;
+  }
+  setRunning(true);
+  view.reset();
+  tell({ gateway: null, playback: null });
+  await attempt(wanted);
+}
+
+async function attempt(wanted) {
+  const mine = (attempts += 1);
+  let source = null;
+  try {
+    view.state("source");
+    source = await openSource(wanted.kind, wanted.picture);
+    if (mine !== attempts) {
+      source.stop();
+      return;
+    }
+    byId("source-video").srcObject = source.media;
+    byId("source-stage").classList.remove("waiting");
+    view.state("connecting");
+    session = new Session(wanted, source, byId("result-video"), listeners);
+    await session.start();
+    if (mine === attempts && session) measuring = measureEverySecond(session);
+  } catch (error) {
+    if (mine !== attempts) return;
+    session?.abandon();
+    source?.stop();
+    if (error.candidates) view.candidates(error.candidates);
+    ended(explain(error), "idle");
+  }
+}
+
+const listeners = {
+  state: (key) => view.state(key),
+  status: (status) => {
+    view.status(status);
+    const state = status.gateway_status?.state;
+    if (state && state !== "ended" && byId("state").dataset.state !== "stopping") view.state(state);
+  },
+  warning: (sentence) => tell({ gateway: sentence }),
+  playProblem: (error) => tell({ playback: explain(error) }),
+  picture: (flows) => {
+    byId("result-stage").classList.toggle("waiting", !flows);
+    if (flows) tell({ playback: null });
+  },
+  over: (sentence) => ended(sentence, "ended"),
+};
+
+/** Show what goes wrong and may pass: what the gateway says before what playing the result says. */
+function tell(news) {
+  Object.assign(troubles, news);
+  view.error(troubles.gateway ?? troubles.playback);
+}
+
+function ended(sentence, state) {
+  attempts += 1;
+  session = null;
+  measuring?.stop();
+  measuring = null;
+  view.rates({ sent: null, received: null });
+  view.delay(null);
+  view.state(state);
+  view.error(sentence);
+  byId("source-video").srcObject = null;
+  byId("result-video").srcObject = null;
+  byId("result-stage").classList.add("waiting");
+  byId("source-stage").classList.add("waiting");
+  setRunning(false);
+}
+
+async function stop() {
+  byId("stop").disabled = true;
+  if (session) await session.stop();
+  else ended(null, "idle");
+}
+
+function setRunning(running) {
+  byId("start").disabled = running;
+  byId("stop").disabled = !running;
+  byId("send-params").disabled = !running;
+  for (const field of document.querySelectorAll("[data-fixed-while-live]")) field.disabled = running;
+  if (!running && document.activeElement === document.body) byId("start").focus({ preventScroll: true });
+}
+
+function measureEverySecond(current) {
+  const [source, result] = [byId("source-video"), byId("result-video")].map((video) => new MotionTrace(video));
+  const timer = setInterval(async () => {
+    const rates = await current.measure();
+    if (session !== current) return;
+    view.rates(rates);
+    view.delay(delayBetween(source.samples, result.samples));
+  }, MEASURE_MS);
+  return {
+    stop() {
+      clearInterval(timer);
+      source.stop();
+      result.stop();
+    },
+  };
+}
+
+async function sendParams() {
+  const said = byId("params-said");
+  try {
+    said.textContent = "";
+    await session?.update(params());
+    said.textContent = "Sent.";
+  } catch (error) {
+    said.textContent = error instanceof SyntaxError ? error.message : explain(error);
+  }
+}
+
+function showWatchLink() {
+  const link = byId("watch-link");
+  link.href = watchUrl(byId("stream-name").value.trim(), byId("play-token").value.trim());
+  link.textContent = link.href;
+}
+
+async function copyWatchLink() {
+  try {
+    await navigator.clipboard.writeText(byId("watch-link").href);
+    byId("copy-said").textContent = "Copied.";
+  } catch {
+    byId("copy-said").textContent = "The browser did not allow copying: select the link instead.";
+  }
+}
+
+function toggleSound() {
+  const video = byId("result-video");
+  video.muted = !video.muted;
+  byId("sound").setAttribute("aria-pressed", String(!video.muted));
+}
+
+async function offerEffects() {
+  // Only the small network beside the gateway knows these effects; a 404 is the usual answer elsewhere.
+  await request(devnetUrl()).then(
+    () => (byId("effects").hidden = false),
+    () => undefined,
+  );
+}
+
+function prepare() {
+  const asked = new URLSearchParams(location.search).get("stream");
+  byId("stream-name").value = asked || `stream-${crypto.getRandomValues(new Uint16Array(1))[0].toString(36)}`;
+  view.reset();
+  view.state("idle");
+  showWatchLink();
+  byId("controls").addEventListener("submit", (event) => {
+    event.preventDefault();
+    start();
+  });
+  byId("stop").addEventListener("click", stop);
+  byId("send-params").addEventListener("click", sendParams);
+  byId("effect").addEventListener("change", () => session && sendParams());
+  byId("copy-link").addEventListener("click", copyWatchLink);
+  byId("sound").addEventListener("click", toggleSound);
+  byId("stream-name").addEventListener("input", showWatchLink);
+  byId("play-token").addEventListener("input", showWatchLink);
+  window.addEventListener("pagehide", () => {
+    if (!session) return;
+    session.abandon();
+    ended(null, "ended");
+  });
+  setRunning(false);
+  offerEffects();
+}
+
+prepare();

@@ -1,0 +1,83 @@
+// A small chart of what was paid against what was owed, over the stream's time. SVG, drawn anew each time.
+
+import { ethFromWei, share } from "./money.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const [WIDTH, HEIGHT] = [560, 190];
+const PLOT = { left: 8, right: WIDTH - 8, top: 24, bottom: HEIGHT - 26 };
+const MOST_POINTS = 600;
+
+export class CostChart {
+  #points = [];
+
+  constructor(svg) {
+    this.svg = svg;
+    svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  }
+
+  clear() {
+    this.#points = [];
+    this.#draw();
+  }
+
+  /** Add a moment: seconds since the start, wei paid and owed (whole numbers as text). */
+  add(seconds, paidWei, owedWei) {
+    this.#points.push({ seconds, paid: BigInt(paidWei), owed: BigInt(owedWei) });
+    if (this.#points.length > MOST_POINTS) {
+      // Halving the resolution keeps the whole stream in view, however long it runs.
+      this.#points = this.#points.filter((_, i) => i % 2 === 0 || i === this.#points.length - 1);
+    }
+    this.#draw();
+  }
+
+  #draw() {
+    const last = this.#points.at(-1);
+    this.svg.replaceChildren();
+    if (!last) {
+      this.svg.setAttribute("aria-label", "Paid and owed over time: nothing yet");
+      return;
+    }
+    const top = this.#points.reduce((most, p) => max(most, max(p.paid, p.owed)), 1n);
+    const { left, right, top: upper, bottom } = PLOT;
+    const x = (point) => left + (right - left) * (last.seconds > 0 ? point.seconds / last.seconds : 0);
+    const y = (wei) => bottom - (bottom - upper) * share(wei, top);
+    this.#line("grid", `M${left} ${upper}H${right}M${left} ${bottom}H${right}`);
+    this.#line("owed", path(this.#points, (p) => [x(p), y(p.owed)]));
+    this.#line("paid", path(steps(this.#points), (p) => [x(p), y(p.paid)]));
+    this.#text(`${ethFromWei(top)} ETH`, left, upper - 8, "start");
+    this.#text("start", left, HEIGHT - 8, "start");
+    this.#text(`${Math.round(last.seconds)} s`, right, HEIGHT - 8, "end");
+    const label = `after ${Math.round(last.seconds)} seconds ${ethFromWei(String(last.paid))} ETH paid, `;
+    this.svg.setAttribute("aria-label", `${label}${ethFromWei(String(last.owed))} ETH owed`);
+  }
+
+  #line(kind, d) {
+    this.svg.append(element("path", { class: kind, d }));
+  }
+
+  #text(content, x, y, anchor) {
+    const text = element("text", { x, y, "text-anchor": anchor });
+    text.textContent = content;
+    this.svg.append(text);
+  }
+}
+
+// A payment is a step, not a slope: what was paid holds until the next one.
+function steps(points) {
+  return points.flatMap((point, i) => (i ? [{ ...points[i - 1], seconds: point.seconds }, point] : [point]));
+}
+
+function path(points, place) {
+  const at = (point) => place(point).map((number) => number.toFixed(1)).join(" ");
+  return points.map((point, i) => `${i ? "L" : "M"}${at(point)}`).join("");
+}
+
+function element(name, attributes) {
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
+}
+
+function max(a, b) {
+  return a > b ? a : b;
+}

@@ -1,0 +1,111 @@
+// How far the result runs behind the source, seen on the pictures themselves. Both are watched for
+// how much they change from frame to frame; colours, a mirror or a style leave that rhythm in place.
+// The shift at which the two rhythms fit best is the delay: capture, network, AI and playout included.
+
+const GRID_MS = 25;
+const WINDOW_MS = 10_000;
+const LONGEST_MS = 5_000;
+const SHORTEST_OVERLAP_MS = 3_000;
+const GOOD_FIT = 0.6;
+const WIDTH = 32;
+const HEIGHT = 18;
+
+/** Records how much a playing video changes over time. */
+export class MotionTrace {
+  #samples = [];
+  #former = null;
+  #stopped = false;
+
+  constructor(video) {
+    this.video = video;
+    this.canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
+    this.context = this.canvas.getContext("2d", { willReadFrequently: true });
+    this.#next();
+  }
+
+  get samples() {
+    return this.#samples;
+  }
+
+  stop() {
+    this.#stopped = true;
+  }
+
+  #next() {
+    if (this.#stopped || !this.video.requestVideoFrameCallback) return;
+    this.video.requestVideoFrameCallback((now, frame) => {
+      this.#look(frame.presentationTime ?? now);
+      this.#next();
+    });
+  }
+
+  #look(at) {
+    this.context.drawImage(this.video, 0, 0, WIDTH, HEIGHT);
+    const pixels = this.context.getImageData(0, 0, WIDTH, HEIGHT).data;
+    if (this.#former) this.#samples.push({ at, change: difference(pixels, this.#former) });
+    this.#former = pixels;
+    const oldest = at - WINDOW_MS - LONGEST_MS;
+    while (this.#samples.length && this.#samples[0].at < oldest) this.#samples.shift();
+  }
+}
+
+/**
+ * Milliseconds by which `later` follows `earlier`, or null where the pictures do not tell.
+ * Both are lists of {at: ms, change: number} in order of time.
+ */
+export function delayBetween(earlier, later) {
+  if (earlier.length < 2 || later.length < 2) return null;
+  const end = Math.min(earlier.at(-1).at, later.at(-1).at);
+  const start = Math.max(end - WINDOW_MS, later[0].at);
+  const follower = onGrid(later, start, end);
+  let best = { fit: GOOD_FIT, lag: null };
+  for (let lag = 0; lag <= LONGEST_MS; lag += GRID_MS) {
+    const from = Math.max(start, earlier[0].at + lag);
+    if (end - from < SHORTEST_OVERLAP_MS) break;
+    const skipped = Math.ceil((from - start) / GRID_MS);
+    const leader = onGrid(earlier, start + skipped * GRID_MS - lag, end - lag);
+    const fit = correlation(leader, follower.slice(skipped));
+    if (fit > best.fit) best = { fit, lag };
+  }
+  return best.lag;
+}
+
+function difference(pixels, former) {
+  let sum = 0;
+  for (let i = 0; i < pixels.length; i += 4) {
+    sum += Math.abs(pixels[i] - former[i]) + Math.abs(pixels[i + 1] - former[i + 1]);
+    sum += Math.abs(pixels[i + 2] - former[i + 2]);
+  }
+  return sum / (WIDTH * HEIGHT);
+}
+
+// Change per cell of the grid, spread over the time since the frame before, so that a frame which
+// the path dropped (two changes seen as one) still lines up.
+function onGrid(samples, start, end) {
+  const cells = new Float64Array(Math.max(0, Math.floor((end - start) / GRID_MS)));
+  for (let i = 1; i < samples.length; i += 1) {
+    const first = Math.max(0, Math.round((samples[i - 1].at - start) / GRID_MS));
+    const last = Math.min(cells.length, Math.round((samples[i].at - start) / GRID_MS));
+    for (let cell = first; cell < last; cell += 1) cells[cell] = samples[i].change / (last - first);
+  }
+  return cells;
+}
+
+function correlation(a, b) {
+  const length = Math.min(a.length, b.length);
+  const [meanA, meanB] = [mean(a, length), mean(b, length)];
+  let [together, squaresA, squaresB] = [0, 0, 0];
+  for (let i = 0; i < length; i += 1) {
+    const [x, y] = [a[i] - meanA, b[i] - meanB];
+    together += x * y;
+    squaresA += x * x;
+    squaresB += y * y;
+  }
+  return squaresA && squaresB ? together / Math.sqrt(squaresA * squaresB) : 0;
+}
+
+function mean(values, length) {
+  let sum = 0;
+  for (let i = 0; i < length; i += 1) sum += values[i];
+  return length ? sum / length : 0;
+}

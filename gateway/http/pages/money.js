@@ -1,0 +1,52 @@
+// Wei and ETH, exactly: BigInt all the way, because a float cannot count to one ether in wei.
+
+const WEI_PER_ETH = 10n ** 18n;
+const SECONDS_PER_HOUR = 3600n;
+
+/** A sum or price as the gateway writes it: "12" or "n/d". Gives [numerator, denominator]. */
+export function parseWei(text) {
+  const match = /^(-?\d+)(?:\/(\d+))?$/.exec(String(text));
+  if (!match) throw new RangeError(`${text} is no amount of wei`);
+  const denominator = BigInt(match[2] ?? 1);
+  if (denominator === 0n) throw new RangeError(`${text} has a denominator of zero`);
+  return [BigInt(match[1]), denominator];
+}
+
+/** "1500000000000000" -> "0.0015". Digits past the 18th are cut off and marked by a leading "≈ ". */
+export function ethFromWei(text) {
+  const [numerator, denominator] = parseWei(text);
+  return decimalEth(numerator, denominator);
+}
+
+/** What a price in wei per second comes to in an hour, in ETH. */
+export function ethPerHour(weiPerSecond) {
+  const [numerator, denominator] = parseWei(weiPerSecond);
+  return decimalEth(numerator * SECONDS_PER_HOUR, denominator);
+}
+
+/** "1234567" -> "1 234 567", with spaces that do not break; a rational keeps its denominator. */
+export function groupDigits(text) {
+  return String(text).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
+}
+
+/** Negative, zero or positive, as sort wants it. */
+export function compareWei(a, b) {
+  const [an, ad] = parseWei(a);
+  const [bn, bd] = parseWei(b);
+  const difference = an * bd - bn * ad;
+  return difference < 0n ? -1 : Number(difference > 0n);
+}
+
+/** `part` of `whole` as a number from 0 to 1, for drawing only. */
+export function share(part, whole) {
+  return whole > 0n ? Number((part * 10000n) / whole) / 10000 : 0;
+}
+
+function decimalEth(numerator, denominator) {
+  const wei = numerator / denominator;
+  const size = wei < 0n ? -wei : wei;
+  const fraction = (size % WEI_PER_ETH).toString().padStart(18, "0").replace(/0+$/, "");
+  const sign = numerator < 0n ? "-" : "";
+  const exact = numerator % denominator === 0n;
+  return `${exact ? "" : "≈ "}${sign}${size / WEI_PER_ETH}${fraction && `.${fraction}`}`;
+}

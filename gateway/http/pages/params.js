@@ -1,0 +1,16 @@
+// What the parameter field says: a JSON object as it is, plain words as a prompt.
+
+/** Throws SyntaxError, with a sentence, for text that means to be JSON and is not. */
+export function parseParams(text) {
+  const trimmed = text.trim();
+  if (!trimmed) return {};
+  if (!/^[{[]/.test(trimmed)) return { prompt: trimmed };
+  let value;
+  try {
+    value = JSON.parse(trimmed);
+  } catch (error) {
+    throw new SyntaxError(`The parameters are not valid JSON: ${error.message}`);
+  }
+  if (Array.isArray(value)) throw new SyntaxError("The parameters must be one JSON object, not a list.");
+  return value;
+}

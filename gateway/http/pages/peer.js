@@ -1,0 +1,82 @@
+// What publishing and watching share: a complete offer with H.264 in front, one POST, one DELETE.
+
+import { authorization, request } from "./request.js";
+
+const GATHERING_MS = 1000;
+
+/** The browser has no H.264, the one video codec that the gateway takes. */
+export class NoH264 extends Error {}
+
+/** H.264 in packetization mode 1 first, other H.264 next, then the rest in the browser's order. */
+export function h264First(codecs) {
+  const rank = (codec) => {
+    if (codec.mimeType.toLowerCase() !== "video/h264") return 2;
+    return /packetization-mode=1/.test(codec.sdpFmtpLine || "") ? 0 : 1;
+  };
+  return [...codecs].sort((a, b) => rank(a) - rank(b));
+}
+
+/** Put H.264 first in the transceiver's part of the offer. Throws NoH264. */
+export function preferH264(transceiver, endpoint) {
+  const ordered = h264First(endpoint.getCapabilities("video")?.codecs ?? []);
+  if (ordered[0]?.mimeType.toLowerCase() !== "video/h264") throw new NoH264();
+  transceiver.setCodecPreferences(ordered);
+}
+
+/** One WebRTC session that was opened by a POST of an offer and ends with a DELETE on its Location. */
+export class HttpPeer {
+  constructor(url, token) {
+    this.url = url;
+    this.token = token;
+    this.location = null;
+    this.closed = false;
+    this.connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  }
+
+  /** Offer, POST, apply the answer; gives the POST's response. Throws Refused, NotReached or NoH264. */
+  async negotiate() {
+    await this.connection.setLocalDescription();
+    await gathered(this.connection);
+    const response = await request(this.url, {
+      method: "POST",
+      headers: { "Content-Type": "application/sdp", ...authorization(this.token) },
+      body: this.connection.localDescription.sdp,
+    });
+    const location = response.headers.get("Location");
+    this.location = location ? new URL(location, response.url || this.url) : null;
+    const sdp = await response.text();
+    if (this.closed) {
+      this.#delete();
+      return response;
+    }
+    await this.connection.setRemoteDescription({ type: "answer", sdp });
+    return response;
+  }
+
+  /** Close, and tell the gateway. Safe to repeat, and while the page is being left. */
+  close() {
+    if (this.closed) return Promise.resolve();
+    this.closed = true;
+    this.connection.close();
+    return this.#delete();
+  }
+
+  async #delete() {
+    if (!this.location) return;
+    const options = { method: "DELETE", keepalive: true, headers: authorization(this.token) };
+    // The gateway notices a publisher's absence by itself: a DELETE that fails only ends it later.
+    await request(this.location, options).catch(() => undefined);
+  }
+}
+
+function gathered(connection) {
+  if (connection.iceGatheringState === "complete") return Promise.resolve();
+  return new Promise((resolve) => {
+    const enough = setTimeout(resolve, GATHERING_MS);
+    connection.addEventListener("icegatheringstatechange", () => {
+      if (connection.iceGatheringState !== "complete") return;
+      clearTimeout(enough);
+      resolve();
+    });
+  });
+}

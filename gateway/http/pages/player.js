@@ -1,0 +1,82 @@
+// Keeps one video element supplied over WHEP: comes back after whatever breaks.
+
+import { NoH264 } from "./peer.js";
+import { Refused } from "./request.js";
+import { WhepViewer } from "./whep.js";
+
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 5000;
+const STALL_MS = 2500;
+const GIVE_UP = new Set([400, 401, 403, 406]);
+
+/** Calls `on.playing()`, `on.waiting()` as frames come and stop, `on.problem(error)` when refused. */
+export class Player {
+  #stopped = false;
+  #viewer = null;
+  #stall = 0;
+  #wake = () => undefined;
+
+  constructor(video, url, token, on = {}) {
+    this.video = video;
+    this.url = url;
+    this.token = token;
+    this.on = on;
+  }
+
+  /** The peer connection in use, for its statistics; null between two. */
+  get connection() {
+    return this.#viewer?.connection ?? null;
+  }
+
+  async run() {
+    this.#watchFrames();
+    for (let wait = FIRST_WAIT_MS; !this.#stopped; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
+      this.#viewer = new WhepViewer(this.url, this.token);
+      try {
+        await this.#viewer.watch(this.video);
+        await this.#lost(this.#viewer.connection, () => (wait = FIRST_WAIT_MS));
+      } catch (error) {
+        if (!this.#stopped) this.on.problem?.(error);
+        if (error instanceof NoH264 || (error instanceof Refused && GIVE_UP.has(error.status))) break;
+      } finally {
+        this.#viewer.close();
+      }
+      if (!this.#stopped) await this.#pause(wait);
+    }
+  }
+
+  stop() {
+    this.#stopped = true;
+    clearTimeout(this.#stall);
+    this.#viewer?.close();
+    this.#wake();
+  }
+
+  #pause(ms) {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      setTimeout(resolve, ms);
+    });
+  }
+
+  #lost(connection, connected) {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      connection.addEventListener("connectionstatechange", () => {
+        if (connection.connectionState === "connected") connected();
+        if (["failed", "closed"].includes(connection.connectionState)) resolve();
+      });
+    });
+  }
+
+  #watchFrames() {
+    if (this.#stopped) return;
+    this.video.requestVideoFrameCallback?.(() => {
+      if (this.#stopped) return;
+      this.on.playing?.();
+      clearTimeout(this.#stall);
+      this.#stall = setTimeout(() => this.on.waiting?.(), STALL_MS);
+      this.#watchFrames();
+    });
+  }
+}

@@ -1,0 +1,157 @@
+// Writes a stream's status into the page.
+
+import { CostChart } from "./chart.js";
+import { compareWei, ethFromWei, ethPerHour, groupDigits } from "./money.js";
+import { bitrateText } from "./stats.js";
+import { STATES, verdictText } from "./words.js";
+
+const PAYMENTS_SHOWN = 50;
+const UNKNOWN = "–";
+const PAYMENT_STATES = {
+  ok: "Payments are up to date.",
+  waiting: "Waiting for a payment to be accepted.",
+  failing: "Payments are failing; the stream lives on the credit that is left.",
+};
+
+const byId = (id) => document.getElementById(id);
+
+export class View {
+  #chart = new CostChart(byId("chart"));
+  #payments = { accepted: 0, credited: "0", tickets: 0 };
+
+  /** Empty what the stream before left. */
+  reset() {
+    this.#chart.clear();
+    this.#payments = { accepted: 0, credited: "0", tickets: 0 };
+    byId("payment-log").replaceChildren();
+    this.#money("0", "0");
+    for (const id of ["price-hour", "credit-left", "last-payment", "next-payment", "payment-state"]) {
+      byId(id).textContent = UNKNOWN;
+    }
+    byId("payments").textContent = byId("tickets").textContent = "0";
+    this.candidates([]);
+    this.rates({ sent: null, received: null });
+    this.delay(null);
+    this.worker({});
+  }
+
+  /** A key of words.STATES, or a state that a newer gateway may have. */
+  state(key) {
+    const state = byId("state");
+    if (state.dataset.state === key) return;
+    state.dataset.state = key;
+    state.textContent = STATES[key] ?? key.replaceAll("_", " ");
+  }
+
+  error(sentence) {
+    const error = byId("error");
+    if (error.textContent !== (sentence ?? "")) error.textContent = sentence ?? "";
+    error.hidden = !sentence;
+  }
+
+  status({ gateway_status: gateway = {}, ...worker }) {
+    this.candidates(gateway.candidates ?? [], gateway.orchestrator);
+    if (gateway.orchestrator?.price_wei_per_second) {
+      byId("price-hour").textContent = `${ethPerHour(gateway.orchestrator.price_wei_per_second)} ETH`;
+    }
+    if (gateway.payments) this.#paymentsOf(gateway.payments, gateway.elapsed_s ?? 0);
+    byId("viewers").textContent = gateway.output?.viewers ?? UNKNOWN;
+    byId("swaps").textContent = gateway.swaps ?? 0;
+    byId("gaps").textContent = gateway.output?.gaps ?? 0;
+    byId("packets-lost").textContent = gateway.ingest?.packets_lost ?? UNKNOWN;
+    this.worker(worker);
+  }
+
+  candidates(candidates, inUse) {
+    const rows = candidates.map((candidate) => candidateRow(candidate, candidate.url === inUse?.url));
+    byId("candidates").replaceChildren(...rows);
+    byId("candidates-none").hidden = rows.length > 0;
+    byId("candidates-table").hidden = rows.length === 0;
+  }
+
+  rates({ sent, received }) {
+    this.#rate("source", sent);
+    this.#rate("result", received);
+  }
+
+  delay(milliseconds) {
+    byId("delay").textContent = milliseconds === null ? UNKNOWN : `${(milliseconds / 1000).toFixed(2)} s`;
+  }
+
+  worker(status) {
+    const told = Object.keys(status).length > 0;
+    byId("worker").hidden = !told;
+    byId("worker-status").textContent = told ? JSON.stringify(status, null, 2) : "";
+  }
+
+  #rate(side, rate) {
+    byId(`${side}-fps`).textContent = rate ? `${Math.round(rate.fps)} fps` : UNKNOWN;
+    byId(`${side}-bitrate`).textContent = rate ? bitrateText(rate.bitrate) : UNKNOWN;
+    byId(`${side}-size`).textContent = rate?.width ? `${rate.width} × ${rate.height}` : UNKNOWN;
+  }
+
+  #money(paid, owed) {
+    byId("cost-eth").textContent = `${ethFromWei(paid)} ETH`;
+    byId("cost-wei").textContent = `${groupDigits(paid)} wei`;
+    byId("owed-eth").textContent = `${ethFromWei(owed)} ETH`;
+    byId("owed-wei").textContent = `${groupDigits(owed)} wei`;
+  }
+
+  #paymentsOf(payments, elapsed) {
+    this.#money(payments.credited_wei, payments.owed_wei);
+    this.#chart.add(elapsed, payments.credited_wei, payments.owed_wei);
+    byId("payments").textContent = payments.accepted;
+    byId("tickets").textContent = payments.tickets;
+    byId("last-payment").textContent = secondsText(payments.last_accepted_age_s, " ago");
+    byId("next-payment").textContent = secondsText(payments.next_due_in_s, "");
+    byId("credit-left").textContent = secondsText(payments.credit_left_s, "");
+    byId("payment-state").textContent = PAYMENT_STATES[payments.state] ?? payments.state ?? UNKNOWN;
+    byId("payment-state").dataset.state = payments.state ?? "";
+    if (payments.accepted > this.#payments.accepted) this.#logPayment(payments);
+  }
+
+  #logPayment(payments) {
+    const former = this.#payments;
+    const wei = BigInt(payments.credited_wei) - BigInt(former.credited);
+    const many = payments.accepted - former.accepted;
+    const tickets = payments.tickets - former.tickets;
+    const item = document.createElement("li");
+    const when = document.createElement("time");
+    when.textContent = new Date(Date.now() - 1000 * (payments.last_accepted_age_s ?? 0)).toLocaleTimeString();
+    const amount = document.createElement("span");
+    amount.textContent = `${ethFromWei(String(wei))} ETH`;
+    const count = document.createElement("span");
+    count.textContent = `${many > 1 ? `${many} payments, ` : ""}${tickets} ${tickets === 1 ? "ticket" : "tickets"}`;
+    item.append(when, amount, count);
+    const list = byId("payment-log");
+    list.prepend(item);
+    while (list.children.length > PAYMENTS_SHOWN) list.lastChild.remove();
+    this.#payments = {
+      accepted: payments.accepted,
+      credited: payments.credited_wei,
+      tickets: payments.tickets,
+    };
+  }
+}
+
+function candidateRow(candidate, inUse) {
+  const price = candidate.price_wei_per_second;
+  const row = document.createElement("tr");
+  row.dataset.verdict = inUse ? "chosen" : (candidate.verdict ?? "");
+  const url = Object.assign(document.createElement("th"), { scope: "row", textContent: candidate.url });
+  const cost = document.createElement("td");
+  cost.textContent = price ? `${ethPerHour(price)} ETH` : UNKNOWN;
+  if (price && compareWei(price, "0") === 0) cost.textContent = "free";
+  const why = document.createElement("td");
+  why.textContent = inUse ? verdictText("chosen") : verdictText(candidate.verdict);
+  if (candidate.detail) {
+    why.append(Object.assign(document.createElement("small"), { textContent: candidate.detail }));
+  }
+  row.append(url, cost, why);
+  return row;
+}
+
+function secondsText(seconds, ending) {
+  if (seconds === null || seconds === undefined) return UNKNOWN;
+  return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s${ending}`;
+}

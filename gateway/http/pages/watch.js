@@ -1,0 +1,49 @@
+// The page for viewers: one picture that comes by itself and comes back by itself.
+
+import { streamUrl } from "./endpoints.js";
+import { Player } from "./player.js";
+import { explain } from "./words.js";
+
+const byId = (id) => document.getElementById(id);
+const name = new URLSearchParams(location.search).get("stream") ?? "";
+const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
+
+function say(sentence) {
+  byId("state").textContent = sentence;
+  byId("stage").classList.toggle("waiting", Boolean(sentence));
+}
+
+function toggleSound() {
+  const video = byId("video");
+  video.muted = !video.muted;
+  byId("sound").setAttribute("aria-pressed", String(!video.muted));
+}
+
+function toggleFullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else byId("stage").requestFullscreen?.();
+}
+
+function watch() {
+  const player = new Player(byId("video"), streamUrl(name, "whep"), token, {
+    playing: () => say(""),
+    waiting: () => say("Waiting for the picture. It comes back by itself."),
+    problem: (error) => say(explain(error)),
+  });
+  say("Waiting for the picture. It starts by itself when the stream does.");
+  player.run();
+  window.addEventListener("pagehide", () => player.stop(), { once: true });
+}
+
+byId("sound").addEventListener("click", toggleSound);
+byId("fullscreen").addEventListener("click", toggleFullScreen);
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted && name) watch();
+});
+if (name) {
+  document.title = `${name} – live`;
+  byId("name").textContent = name;
+  watch();
+} else {
+  say("This link names no stream. Ask the publisher for the whole link.");
+}

@@ -1,0 +1,15 @@
+// Watching: WHEP, draft-ietf-wish-whep.
+
+import { HttpPeer, preferH264 } from "./peer.js";
+
+export class WhepViewer extends HttpPeer {
+  /** Ask for the picture and show it; it appears when the stream has one. */
+  async watch(element) {
+    const media = new MediaStream();
+    element.srcObject = media;
+    this.connection.addEventListener("track", ({ track }) => media.addTrack(track));
+    preferH264(this.connection.addTransceiver("video", { direction: "recvonly" }), RTCRtpReceiver);
+    this.connection.addTransceiver("audio", { direction: "recvonly" });
+    return this.negotiate();
+  }
+}
