@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -32,6 +34,7 @@ class OrchestratorConfig:
     debit_rate: Fraction = Fraction(1)
     token_life: float = 1800.0
     clock: ChainClock = field(default_factory=ChainClock)
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,20 +2,152 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+import socket
+from contextlib import AsyncExitStack
+
+import aiohttp
+import structlog
+from aiohttp import web
+from grpclib.server import Server
+
+from gateway.devnet.account import Account
+from gateway.devnet.orchestrator.cashier import Cashier
 from gateway.devnet.orchestrator.config import OrchestratorAddress, OrchestratorConfig
+from gateway.devnet.orchestrator.http import OrchestratorRoutes, refusals
+from gateway.devnet.orchestrator.job import RUNNER_TIMEOUT, Jobs
+from gateway.devnet.orchestrator.offer import Offer, Places, Tariff, price_info
+from gateway.devnet.orchestrator.rpc import OrchestratorService
+from gateway.devnet.orchestrator.session import Sessions
+from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
+from gateway.devnet.orchestrator.tickets import NonceBook
+from gateway.devnet.orchestrator.tls import server_context
+from gateway.devnet.orchestrator.tokens import Tokens
+from gateway.devnet.trickle_server import TrickleServer
+from gateway.tasks import cancel, spawn
+
+MAX_FIELD_SIZE = 64 * 1024
+"""Bytes of one header: a payment of 100 tickets is over aiohttp's own 8,190."""
+
+TRICKLE_PREFIX = "/ai/trickle"
+
+log = structlog.get_logger("devnet.orchestrator")
 
 
 class Orchestrator:
-    """`start` listens on both ports, `stop` ends every session and gives everything back."""
+    """`start` listens on both ports, `stop` ends every session and gives everything back.
+
+    Balances, nonces and the secret behind tokens and ticket params live as long as the process, as on the
+    network: one that was started again knows no session of the former.
+    """
+
+    where: OrchestratorAddress
 
     def __init__(self, config: OrchestratorConfig) -> None:
+        if config.price_wei_per_second is not None:
+            price_info(config.price_wei_per_second)
         self._config = config
+        self._account = Account(config.key)
+        self._cleanup = AsyncExitStack()
 
     async def start(self) -> OrchestratorAddress:
-        raise NotImplementedError
+        """Listen; gives where. A start that fails leaves nothing behind."""
+        async with AsyncExitStack() as stack:
+            self.where = await self._start(stack)
+            self._cleanup = stack.pop_all()
+        log.info("orchestrator listens", url=self.where.url, addr=self.where.addr, address=self.where.address)
+        return self.where
 
     async def stop(self) -> None:
-        raise NotImplementedError
+        """End every job and stop listening; requests under way get a second."""
+        await self._cleanup.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> OrchestratorAddress:
+        config, account = self._config, self._account
+        secret = secrets.token_bytes(32)
+        tariff = Tariff(
+            price=config.price_wei_per_second,
+            debit_rate=config.debit_rate,
+            capacity=config.capacity,
+            warm=config.warm,
+        )
+        places, sessions = Places(tariff), Sessions()
+        tokens = Tokens(secret, config.clock, config.token_life)
+        issuer = ParamsIssuer(
+            secret=secret,
+            recipient=account.raw_address,
+            clock=config.clock,
+            ticket_seconds=config.ticket_seconds,
+        )
+        offer = Offer(
+            model=config.model,
+            pipeline=config.pipeline,
+            tariff=tariff,
+            places=places,
+            issuer=issuer,
+            tokens=tokens,
+        )
+        cashier = Cashier(
+            offer=offer,
+            tariff=tariff,
+            issuer=issuer,
+            tokens=tokens,
+            nonces=NonceBook(config.clock),
+            sessions=sessions,
+        )
+        trickle = TrickleServer(prefix=TRICKLE_PREFIX)
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=RUNNER_TIMEOUT))
+        )
+        jobs = Jobs(
+            runner_url=config.runner_url,
+            pipeline=config.pipeline,
+            tariff=tariff,
+            debit_interval=config.debit_interval,
+            monotonic_ns=config.monotonic_ns,
+            places=places,
+            sessions=sessions,
+            trickle=trickle,
+            http=http,
+        )
+        watch = spawn(jobs.watch_runner(), name="runner watch")
+        stack.push_async_callback(cancel, watch)
+
+        routes = OrchestratorRoutes(
+            cashier=cashier, jobs=jobs, offer=offer, places=places, sessions=sessions, tariff=tariff
+        )
+        offer.url = await self._serve_http(stack, [*routes.routes(), *trickle.routes()])
+        jobs.base_url = offer.url + TRICKLE_PREFIX
+        addr = await self._serve_grpc(stack, OrchestratorService(account, offer, tariff, places))
+        # The first to go at the end: what hangs on a channel is let go before its server waits for it.
+        stack.callback(jobs.end_all, "the orchestrator stops")
+        return OrchestratorAddress(
+            addr=addr, url=offer.url, address=account.address, audit_url=f"{offer.url}/devnet/audit"
+        )
+
+    async def _serve_http(self, stack: AsyncExitStack, routes: list[web.RouteDef]) -> str:
+        app = web.Application(middlewares=[refusals])
+        app.router.add_routes(routes)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, max_field_size=MAX_FIELD_SIZE)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        context = await asyncio.to_thread(server_context, self._config.host, alpn=["http/1.1"])
+        await web.TCPSite(runner, self._config.host, self._config.http_port, ssl_context=context).start()
+        host, port = runner.addresses[0][:2]
+        return f"https://{host}:{port}"
+
+    async def _serve_grpc(self, stack: AsyncExitStack, service: OrchestratorService) -> str:
+        server = Server([service])
+        context = await asyncio.to_thread(server_context, self._config.host, alpn=["h2"])
+        # Bound here, because grpclib does not tell which port it was given.
+        listening = socket.create_server((self._config.host, self._config.grpc_port))
+        stack.callback(listening.close)
+        await server.start(sock=listening, ssl=context)
+        stack.push_async_callback(server.wait_closed)
+        stack.callback(server.close)
+        host, port = listening.getsockname()[:2]
+        return f"{host}:{port}"
 
 
 async def serve(config: OrchestratorConfig) -> Orchestrator:

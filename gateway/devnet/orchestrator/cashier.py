@@ -1,0 +1,147 @@
+"""Receives payments: every check of the network's orchestrators, in their order, and the audit's counting."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from eth_utils.address import to_checksum_address
+
+from gateway.devnet.orchestrator.credentials import check_signature, read_credentials
+from gateway.devnet.orchestrator.offer import Offer, Tariff
+from gateway.devnet.orchestrator.refusal import (
+    BadCredentials,
+    InsufficientBalance,
+    NonceSeen,
+    Refusal,
+    UnknownSession,
+)
+from gateway.devnet.orchestrator.session import Counts, Session, Sessions
+from gateway.devnet.orchestrator.ticket_params import ParamsIssuer, expected_value, issue_number
+from gateway.devnet.orchestrator.tickets import Batch, CheckedTicket, NonceBook, check_batch, read_payment
+from gateway.devnet.orchestrator.tokens import Tokens
+from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, Payment, PaymentResult, SegData
+
+MAX_DELIVERIES = 100_000
+"""Payments remembered by their digest, so that a repeated delivery is known as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A payment taken: the session it was credited to, and the credentials it came with."""
+
+    session: Session
+    payment: Payment
+    credentials: SegData
+
+
+class Cashier:
+    """Stateless where the protocol is: it remembers nonces, balances and, for the audit, digests."""
+
+    def __init__(
+        self,
+        *,
+        offer: Offer,
+        tariff: Tariff,
+        issuer: ParamsIssuer,
+        tokens: Tokens,
+        nonces: NonceBook,
+        sessions: Sessions,
+    ) -> None:
+        self._offer = offer
+        self._tariff = tariff
+        self._issuer = issuer
+        self._tokens = tokens
+        self._nonces = nonces
+        self._sessions = sessions
+        self._delivered: OrderedDict[bytes, Counts] = OrderedDict()
+
+    async def accept(self, payment_header: str, segment_header: str, *, manifest_id: str = "") -> Receipt:
+        """Take a payment in for `manifest_id`, by default the one that the credentials name.
+
+        Raises UnreadablePayment, BadCredentials or TicketRefused; what tickets came before a refused one
+        is credited all the same.
+        """
+        digest = hashlib.sha256(payment_header.encode()).digest()
+        repeated = self._delivered.get(digest)
+        counts = repeated or self._sessions.unattributed
+        self._remember(digest, counts)
+        if repeated:
+            counts.redelivered += 1
+        try:
+            payment = read_payment(payment_header)
+            credentials = self._check_credentials(segment_header, payment)
+            manifest_id = manifest_id or credentials.manifestId.decode("utf-8", "replace")
+            if self._tariff.price is None:
+                return Receipt(self._sessions.open("", manifest_id), payment, credentials)
+            batch = await asyncio.to_thread(
+                check_batch, payment, recipient=self._issuer.recipient, secret=self._issuer.secret
+            )
+            session = self._sessions.open(to_checksum_address(payment.sender), manifest_id)
+            if not repeated:
+                counts = session.counts
+                self._remember(digest, counts)
+                counts.stale_params += batch.issue_number < session.newest_answer
+            self._take(batch, session)
+        except Refusal as refusal:
+            if not repeated:
+                counts.rejected += 1
+                counts.duplicate_nonces += isinstance(refusal, NonceSeen)
+            raise
+        session.counts.payments += 1
+        return Receipt(session, payment, credentials)
+
+    def require_first_ticket(self, session: Session) -> None:
+        """Raises InsufficientBalance where a stream could not even begin."""
+        price = self._tariff.price
+        if price is not None and session.balance < expected_value(price, self._issuer.ticket_seconds):
+            raise InsufficientBalance("insufficient balance")
+
+    def result(self, receipt: Receipt) -> bytes:
+        """The serialised PaymentResult: ticket params for the next payment, at the price of now."""
+        info = self._offer.info(
+            receipt.payment.sender, receipt.credentials.capabilities, token=receipt.credentials.auth_token
+        )
+        if info.HasField("ticket_params"):
+            receipt.session.newest_answer = issue_number(info.ticket_params)
+        return PaymentResult(info=info.SerializeToString()).SerializeToString()
+
+    def refresh(self, sender: bytes, manifest_id: str) -> OrchestratorInfo:
+        """Ticket params at the session's fixed price, with a token whose session id is the manifest id.
+
+        Raises UnknownSession.
+        """
+        session = self._sessions.find(to_checksum_address(sender), manifest_id)
+        if session is None or session.price is None:
+            raise UnknownSession("no payment was received for that sender and manifest_id")
+        token = self._tokens.issue(manifest_id)
+        return self._offer.info(sender, self._offer.capabilities(), token=token, price=session.price)
+
+    def _remember(self, digest: bytes, counts: Counts) -> None:
+        self._delivered[digest] = counts
+        if len(self._delivered) > MAX_DELIVERIES:
+            self._delivered.popitem(last=False)
+
+    def _check_credentials(self, header: str, payment: Payment) -> SegData:
+        credentials = read_credentials(header)
+        if self._tariff.price is not None:
+            check_signature(credentials, payment.sender)
+            if not self._offer.serves(credentials.capabilities):
+                raise BadCredentials("capabilities that are not offered here")
+        self._tokens.check(credentials.auth_token)
+        return credentials
+
+    def _take(self, batch: Batch, session: Session) -> None:
+        taken: list[CheckedTicket] = []
+        try:
+            for ticket in batch.tickets:
+                self._nonces.receive(batch, ticket)
+                taken.append(ticket)
+        finally:
+            if taken:
+                session.price = batch.price if session.price is None else session.price
+                session.credit(batch.value * len(taken))
+                session.counts.tickets += len(taken)
+                session.counts.winning_tickets += sum(ticket.wins for ticket in taken)

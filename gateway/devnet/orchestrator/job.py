@@ -1,0 +1,232 @@
+"""Jobs: a stream's channels, its metering, and the runner that does the work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import aiohttp
+import structlog
+
+from gateway.devnet.orchestrator.offer import Places, Tariff
+from gateway.devnet.orchestrator.refusal import BadJob, WorkerFailed
+from gateway.devnet.orchestrator.session import Session, Sessions
+from gateway.devnet.trickle_server import TrickleServer
+from gateway.payments.price import fee
+
+RUNNER_TIMEOUT = 4.0
+"""Seconds that the runner has to take a job: gateways give up on a start after 5."""
+
+RUNNER_CHECK = 0.5
+"""Seconds between looks at whether the runner still listens, while there are jobs."""
+
+JSON = "application/json"
+
+log = structlog.get_logger("devnet.orchestrator")
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """The body of a job's start."""
+
+    model_id: str
+    params: dict[str, Any]
+    gateway_request_id: str
+    stream_id: str
+
+
+def read_job(body: bytes) -> JobRequest:
+    """Raises BadJob."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadJob("the body is not JSON") from error
+    if not isinstance(document, dict):
+        raise BadJob("the body is not a JSON object")
+    params = document.get("params") or {}
+    if not isinstance(params, dict):
+        raise BadJob("params is not an object")
+    texts = [document.get(name) or "" for name in ("model_id", "gateway_request_id", "stream_id")]
+    if not all(isinstance(text, str) for text in texts):
+        raise BadJob("model_id, gateway_request_id and stream_id are strings")
+    return JobRequest(texts[0], params, texts[1], texts[2])
+
+
+class Meter:
+    """Debits elapsed time at a session's fixed price, when told of a segment and the interval has passed."""
+
+    def __init__(
+        self, session: Session, tariff: Tariff, *, interval: float, monotonic_ns: Callable[[], int]
+    ) -> None:
+        self._session = session
+        self._tariff = tariff
+        self._interval_ns = round(interval * 10**9)
+        self._now_ns = monotonic_ns
+        self._debited_until = monotonic_ns()
+
+    def segment_arrived(self) -> bool:
+        """Whether the session's balance still covers the stream."""
+        now = self._now_ns()
+        elapsed = now - self._debited_until
+        if self._session.price is None or elapsed < self._interval_ns:
+            return True
+        self._debited_until = now
+        seconds = Fraction(elapsed, 10**9) * self._tariff.debit_rate
+        self._session.debit(fee(seconds, self._session.price))
+        return self._session.balance >= 0
+
+
+class Job:
+    """One stream at work. Ends once, for whatever reason comes first, and gives everything back."""
+
+    def __init__(
+        self, manifest_id: str, meter: Meter, trickle: TrickleServer, on_end: Callable[[Job], None]
+    ) -> None:
+        self.manifest_id = manifest_id
+        self._meter = meter
+        self._trickle = trickle
+        self._on_end = on_end
+        self._ended = False
+        self._log = log.bind(manifest_id=manifest_id)
+
+    @property
+    def channels(self) -> dict[str, str]:
+        """The names of the four channels by what they carry."""
+        mid = self.manifest_id
+        return {
+            "input": mid,
+            "output": f"{mid}-out",
+            "control": f"{mid}-control",
+            "events": f"{mid}-events",
+        }
+
+    def open(self) -> None:
+        """Make the channels: media in and out, control, events."""
+        names = self.channels
+        self._trickle.create(
+            names["input"],
+            on_segment=self._segment_arrived,
+            on_close=lambda: self.end("the publisher closed its channel"),
+        )
+        self._trickle.create(names["output"], on_close=lambda: self.end("the runner closed its output"))
+        self._trickle.create(names["control"], content_type=JSON)
+        self._trickle.create(names["events"], content_type=JSON)
+
+    def end(self, why: str) -> None:
+        """Close the channels and give the place back. Later calls do nothing."""
+        if self._ended:
+            return
+        self._ended = True
+        self._log.info("job ended", why=why)
+        for name in self.channels.values():
+            self._trickle.terminate(name)
+        self._on_end(self)
+
+    def _segment_arrived(self, _: int) -> None:
+        if not self._meter.segment_arrived():
+            self.end("the balance does not cover the stream")
+
+
+class Jobs:
+    """All jobs of an orchestrator, and its runner."""
+
+    def __init__(
+        self,
+        *,
+        runner_url: str,
+        pipeline: str,
+        tariff: Tariff,
+        debit_interval: float,
+        monotonic_ns: Callable[[], int],
+        places: Places,
+        sessions: Sessions,
+        trickle: TrickleServer,
+        http: aiohttp.ClientSession,
+    ) -> None:
+        self.base_url = ""
+        self._runner_url = runner_url.rstrip("/")
+        self._pipeline = pipeline
+        self._tariff = tariff
+        self._debit_interval = debit_interval
+        self._monotonic_ns = monotonic_ns
+        self._places = places
+        self._sessions = sessions
+        self._trickle = trickle
+        self._http = http
+        self._jobs: set[Job] = set()
+
+    async def start(self, request: JobRequest, manifest_id: str, session: Session) -> dict[str, str]:
+        """Open the channels and hand the job to the runner; gives the start's answer.
+
+        The caller has taken the place; it is given back when the job ends, or here when the start fails
+        with WorkerFailed.
+        """
+        meter = Meter(session, self._tariff, interval=self._debit_interval, monotonic_ns=self._monotonic_ns)
+        job = Job(manifest_id, meter, self._trickle, self._ended)
+        self._jobs.add(job)
+        job.open()
+        urls = {what: f"{self.base_url}/{name}" for what, name in job.channels.items()}
+        try:
+            await self._hand_over(request, manifest_id, urls)
+        except BaseException:
+            job.end("the start failed")
+            raise
+        log.info("job started", manifest_id=manifest_id, stream_id=request.stream_id)
+        return {
+            "publish_url": urls["input"],
+            "subscribe_url": urls["output"],
+            "control_url": urls["control"],
+            "events_url": urls["events"],
+            "manifest_id": manifest_id,
+        }
+
+    def end_all(self, why: str) -> None:
+        for job in list(self._jobs):
+            job.end(why)
+
+    async def watch_runner(self) -> None:
+        """Until cancelled: end all jobs when nobody listens any more where the runner was.
+
+        A runner that is merely silent is for the gateway to judge, which sees the events stop.
+        """
+        while True:
+            await asyncio.sleep(RUNNER_CHECK)
+            if self._jobs and not await self._runner_listens():
+                self.end_all("the runner is lost")
+
+    async def _runner_listens(self) -> bool:
+        try:
+            async with self._http.get(f"{self._runner_url}/health"):
+                return True
+        except aiohttp.ClientConnectorError:
+            return False
+        except (aiohttp.ClientError, TimeoutError):
+            return True
+
+    async def _hand_over(self, request: JobRequest, manifest_id: str, urls: dict[str, str]) -> None:
+        body = {
+            "model_id": request.model_id,
+            "params": request.params,
+            "subscribe_url": urls["input"],
+            "publish_url": urls["output"],
+            "control_url": urls["control"],
+            "events_url": urls["events"],
+            "gateway_request_id": request.gateway_request_id,
+            "manifest_id": manifest_id,
+            "stream_id": request.stream_id,
+        }
+        try:
+            async with self._http.post(f"{self._runner_url}/{self._pipeline}", json=body) as answer:
+                if answer.status != 200:
+                    raise WorkerFailed(f"the runner answered {answer.status}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise WorkerFailed(f"the runner cannot be reached: {type(error).__name__}") from error
+
+    def _ended(self, job: Job) -> None:
+        self._jobs.discard(job)
+        self._places.free()
+        self._sessions.end(job.manifest_id)

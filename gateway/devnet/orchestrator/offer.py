@@ -1,0 +1,149 @@
+"""What an orchestrator says of itself: price, ticket params, capabilities, capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gateway.devnet.orchestrator.refusal import NoCapacity
+from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
+from gateway.devnet.orchestrator.tokens import Tokens
+from gateway.orchestrator.capabilities import LIVE_VIDEO_TO_VIDEO, VERSION
+from gateway.orchestrator.livepeer_pb2 import AuthToken, Capabilities, OrchestratorInfo, PriceInfo
+from gateway.payments.price import PIXELS_PER_SECOND, wei_per_pixel
+
+TRANSCODING_PRICE = Fraction(1200 * PIXELS_PER_SECOND)
+"""Wei per second for a request that does not ask for the live-video capability."""
+
+MAX_INT64 = 2**63 - 1
+
+
+def price_info(price: Fraction) -> PriceInfo:
+    """`price` (wei per second) in lowest terms per pixel. ValueError where it does not fit the message."""
+    per_pixel = wei_per_pixel(price)
+    if per_pixel.numerator < 0 or max(per_pixel.numerator, per_pixel.denominator) > MAX_INT64:
+        raise ValueError(f"{price} wei per second is no price that fits two 64-bit integers")
+    return PriceInfo(pricePerUnit=per_pixel.numerator, pixelsPerUnit=per_pixel.denominator)
+
+
+@dataclass(slots=True)
+class Tariff:
+    """What may change while an orchestrator runs. Prices in wei per second; None: off-chain."""
+
+    price: Fraction | None
+    debit_rate: Fraction
+    capacity: int
+    warm: bool
+
+
+class Places:
+    """The streams that there is room for."""
+
+    def __init__(self, tariff: Tariff) -> None:
+        self._tariff = tariff
+        self.taken = 0
+
+    @property
+    def full(self) -> bool:
+        return self.taken >= self._tariff.capacity
+
+    def take(self) -> None:
+        """Raises NoCapacity where there is no room."""
+        if self.full:
+            raise NoCapacity("insufficient capacity")
+        self.taken += 1
+
+    def free(self) -> None:
+        self.taken -= 1
+
+
+class Offer:
+    """One model for live video to video, at the tariff's price."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        pipeline: str,
+        tariff: Tariff,
+        places: Places,
+        issuer: ParamsIssuer,
+        tokens: Tokens,
+    ) -> None:
+        self.model = model
+        self.pipeline = pipeline
+        self.url = ""
+        self._tariff = tariff
+        self._places = places
+        self._issuer = issuer
+        self._tokens = tokens
+
+    def names_model(self, capabilities: Capabilities) -> bool:
+        """Whether live video to video with this very model is named among the constraints."""
+        constraints = capabilities.constraints.PerCapability
+        return LIVE_VIDEO_TO_VIDEO in constraints and self.model in constraints[LIVE_VIDEO_TO_VIDEO].models
+
+    def serves(self, capabilities: Capabilities) -> bool:
+        """Whether credentials with these capabilities are for what is offered here."""
+        return _has_bit(capabilities.bitstring, LIVE_VIDEO_TO_VIDEO) and self.names_model(capabilities)
+
+    def price(self, capabilities: Capabilities) -> Fraction | None:
+        """Wei per second for what is asked: without the capability's capacity that is transcoding."""
+        if self._tariff.price is None:
+            return None
+        wants_live = capabilities.capacities.get(LIVE_VIDEO_TO_VIDEO, 0) > 0 and self.names_model(
+            capabilities
+        )
+        return self._tariff.price if wants_live else TRANSCODING_PRICE
+
+    def info(
+        self,
+        sender: bytes,
+        capabilities: Capabilities,
+        *,
+        token: AuthToken | None = None,
+        price: Fraction | None = None,
+    ) -> OrchestratorInfo:
+        """The message for `sender` (20 bytes), with a new session's token and the tariff's price by default."""
+        info = OrchestratorInfo(
+            transcoder=self.url,
+            address=self._issuer.recipient,
+            capabilities=self.capabilities(),
+            auth_token=self._tokens.issue() if token is None else token,
+        )
+        price = self.price(capabilities) if price is None else price
+        if price is not None:
+            info.price_info.CopyFrom(price_info(price))
+            info.ticket_params.CopyFrom(self._issuer.issue(sender, price))
+        else:
+            info.ClearField("address")
+        if not capabilities.ByteSize():
+            self._describe(info)
+        return info
+
+    def _describe(self, info: OrchestratorInfo) -> None:
+        """What only those are told who ask for nothing in particular; prices in whole wei per pixel."""
+        if self._tariff.price is not None:
+            info.capabilities_prices.add(
+                pricePerUnit=int(wei_per_pixel(self._tariff.price)),
+                pixelsPerUnit=1,
+                capability=LIVE_VIDEO_TO_VIDEO,
+                constraint=self.model,
+            )
+        info.hardware.add(pipeline=self.pipeline, model_id=self.model)
+
+    def capabilities(self) -> Capabilities:
+        """What is offered, and how much of it is taken."""
+        own = Capabilities(bitstring=[1 << LIVE_VIDEO_TO_VIDEO], version=VERSION)
+        own.capacities[LIVE_VIDEO_TO_VIDEO] = self._tariff.capacity
+        model = own.constraints.PerCapability[LIVE_VIDEO_TO_VIDEO].models[self.model]
+        model.warm = self._tariff.warm
+        model.capacity = max(0, self._tariff.capacity - self._places.taken)
+        model.capacityInUse = self._places.taken
+        return own
+
+
+def _has_bit(words: Iterable[int], bit: int) -> bool:
+    """Whether a bit is set in a string of 64-bit words, the lowest first."""
+    return bool(sum(word << 64 * place for place, word in enumerate(words)) >> bit & 1)

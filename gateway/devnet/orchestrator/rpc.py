@@ -1,0 +1,65 @@
+"""The gRPC side: `net.Orchestrator`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
+
+from gateway.devnet.account import Account
+from gateway.devnet.orchestrator.offer import Offer, Places, Tariff
+from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, OrchestratorRequest, PingPong
+from gateway.payments.ticket import recover
+
+if TYPE_CHECKING:
+    from grpclib.server import Stream
+
+CAPPED = "OrchestratorCapped"
+
+
+class OrchestratorService:
+    """Errors have the status UNKNOWN: go-livepeer returns plain errors, told apart by their text."""
+
+    def __init__(self, account: Account, offer: Offer, tariff: Tariff, places: Places) -> None:
+        self._account = account
+        self._offer = offer
+        self._tariff = tariff
+        self._places = places
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {
+            "/net.Orchestrator/GetOrchestrator": Handler(
+                self._get_orchestrator, Cardinality.UNARY_UNARY, OrchestratorRequest, OrchestratorInfo
+            ),
+            "/net.Orchestrator/Ping": Handler(self._ping, Cardinality.UNARY_UNARY, PingPong, PingPong),
+        }
+
+    async def _get_orchestrator(self, stream: Stream[OrchestratorRequest, OrchestratorInfo]) -> None:
+        request = await stream.recv_message()
+        if request is None:
+            raise GRPCError(Status.UNKNOWN, "the request is missing")
+        if self._tariff.price is not None and not _signed(request):
+            raise GRPCError(Status.UNKNOWN, "the request is not signed by its address")
+        wanted = request.capabilities
+        if self._places.full and self._offer.names_model(wanted) and not request.ignoreCapacityCheck:
+            raise GRPCError(Status.UNKNOWN, CAPPED)
+        await stream.send_message(self._offer.info(request.address, wanted))
+
+    async def _ping(self, stream: Stream[PingPong, PingPong]) -> None:
+        request = await stream.recv_message()
+        if request is None:
+            raise GRPCError(Status.UNKNOWN, "the ping is missing")
+        await stream.send_message(PingPong(value=self._account.sign(keccak(request.value))))
+
+
+def _signed(request: OrchestratorRequest) -> bool:
+    if len(request.address) != 20:
+        return False
+    message = keccak(to_checksum_address(request.address).encode())
+    try:
+        return recover(message, request.sig) == request.address
+    except ValueError:
+        return False

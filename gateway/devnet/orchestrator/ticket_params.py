@@ -1,0 +1,121 @@
+"""Ticket params: issued without keeping them, recognised again by the HMAC that made them."""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from eth_hash.auto import keccak
+
+from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.orchestrator.tokens import minimal
+from gateway.orchestrator.livepeer_pb2 import TicketExpirationParams, TicketParams
+from gateway.payments.price import wei_per_pixel
+from gateway.payments.ticket import auxiliary_data, win_prob_for
+
+LIFE_BLOCKS = 40
+"""Blocks between issue and expiration."""
+
+REDEMPTION_COST = 350_000 * 10_000_000
+"""Wei that redeeming a winning ticket costs: gas x price."""
+
+FACE_VALUE_MULTIPLE = 100
+
+COUNTER_BYTES = 8
+
+
+def recipient_rand(
+    secret: bytes,
+    *,
+    seed: int,
+    sender: bytes,
+    face_value: int,
+    win_prob: int,
+    expiration_block: int,
+    price: Fraction,
+    aux: bytes,
+) -> int:
+    """The number behind a recipientRandHash. `price` is wei per pixel: another price gives another number."""
+    message = b"".join(
+        (
+            minimal(seed),
+            sender,
+            minimal(face_value),
+            minimal(win_prob),
+            minimal(expiration_block),
+            minimal(price.numerator),
+            minimal(price.denominator),
+            aux,
+        )
+    )
+    return int.from_bytes(hmac.digest(secret, message, "sha256"), "big")
+
+
+def rand_hash(rand: int) -> bytes:
+    return keccak(rand.to_bytes(32, "big"))
+
+
+def expected_value(price: Fraction, ticket_seconds: Fraction) -> int:
+    """What a ticket should be worth, in whole wei, at `price` wei per second; 0 where the price is."""
+    return max(1, int(price * ticket_seconds)) if price else 0
+
+
+def face_value(ev: int) -> int:
+    """What a winning ticket pays, in wei, so that redeeming it is worth the gas.
+
+    Senders on the devnet have funds for any face value.
+    """
+    redeemable = FACE_VALUE_MULTIPLE * REDEMPTION_COST
+    return redeemable if redeemable >= ev else FACE_VALUE_MULTIPLE * ev
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParamsIssuer:
+    """Ticket params for any sender and price. `recipient` is the 20-byte address that tickets pay."""
+
+    secret: bytes
+    recipient: bytes
+    clock: ChainClock
+    ticket_seconds: Fraction
+    _counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def issue(self, sender: bytes, price: Fraction) -> TicketParams:
+        """Params for tickets of `sender` at `price` wei per second, good for 40 blocks."""
+        ev = expected_value(price, self.ticket_seconds)
+        face = face_value(ev)
+        win_prob = win_prob_for(face, ev)
+        # The order of issue travels in the seed, so that an audit can tell older params from newer ones.
+        seed = int.from_bytes(secrets.token_bytes(16), "big") << 8 * COUNTER_BYTES | next(self._counter)
+        expiration_block = self.clock.block() + LIFE_BLOCKS
+        creation_round = self.clock.round()
+        block_hash = self.clock.round_block_hash(creation_round)
+        rand = recipient_rand(
+            self.secret,
+            seed=seed,
+            sender=sender,
+            face_value=face,
+            win_prob=win_prob,
+            expiration_block=expiration_block,
+            price=wei_per_pixel(price),
+            aux=auxiliary_data(creation_round, block_hash),
+        )
+        return TicketParams(
+            recipient=self.recipient,
+            face_value=minimal(face),
+            win_prob=minimal(win_prob),
+            recipient_rand_hash=rand_hash(rand),
+            seed=minimal(seed),
+            expiration_block=minimal(expiration_block),
+            expiration_params=TicketExpirationParams(
+                creation_round=creation_round, creation_round_block_hash=block_hash
+            ),
+        )
+
+
+def issue_number(params: TicketParams) -> int:
+    """The place of these params in the order of issue."""
+    return int.from_bytes(params.seed[-COUNTER_BYTES:], "big")

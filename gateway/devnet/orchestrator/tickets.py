@@ -1,0 +1,157 @@
+"""Whether tickets are acceptable: first what each says by itself, then against the nonces received before."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from google.protobuf.message import DecodeError
+
+from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.orchestrator.refusal import NonceSeen, TicketRefused, UnreadablePayment
+from gateway.devnet.orchestrator.ticket_params import issue_number, rand_hash, recipient_rand
+from gateway.orchestrator.livepeer_pb2 import Payment
+from gateway.payments.price import wei_per_pixel, wei_per_second
+from gateway.payments.ticket import Ticket, recover, wins
+
+MAX_NONCES = 600
+"""Nonces accepted for one recipientRandHash."""
+
+REMEMBER_SECONDS = 600
+"""How long nonces are kept beyond the expiration of their params, so that late repeats are known as such."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedTicket:
+    """One ticket after the checks that need no memory; `fault` says why it is no good."""
+
+    nonce: int
+    wins: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The tickets of one payment. `price` is wei per second, `value` one ticket's expected value in wei."""
+
+    price: Fraction
+    value: Fraction
+    rand_hash: bytes
+    expiration_block: int
+    issue_number: int
+    tickets: list[CheckedTicket]
+
+
+def read_payment(header: str) -> Payment:
+    """The payment in a `Livepeer-Payment` header; an empty one reads as an empty payment."""
+    try:
+        return Payment.FromString(base64.b64decode(header, validate=True))
+    except (binascii.Error, ValueError, DecodeError) as error:
+        raise UnreadablePayment("the payment cannot be read") from error
+
+
+def check_batch(payment: Payment, *, recipient: bytes, secret: bytes) -> Batch:
+    """The checks that need no memory; milliseconds for 100 tickets, so not for an event loop.
+
+    Raises TicketRefused where no ticket of the payment could be good.
+    """
+    if not payment.HasField("ticket_params"):
+        raise TicketRefused("the payment has no ticket params")
+    params = payment.ticket_params
+    try:
+        price = wei_per_second(payment.expected_price.pricePerUnit, payment.expected_price.pixelsPerUnit)
+        first = _ticket(payment, 0)
+        rand = recipient_rand(
+            secret,
+            seed=int.from_bytes(params.seed, "big"),
+            sender=payment.sender,
+            face_value=first.face_value,
+            win_prob=first.win_prob,
+            expiration_block=int.from_bytes(params.expiration_block, "big"),
+            price=wei_per_pixel(price),
+            aux=first.aux,
+        )
+    except (ValueError, OverflowError) as error:
+        raise TicketRefused("the payment's price or ticket params are none") from error
+    if params.recipient != recipient:
+        raise TicketRefused("invalid ticket recipient")
+    if len(payment.sender) != 20 or not any(payment.sender):
+        raise TicketRefused("invalid ticket sender")
+    if rand_hash(rand) != params.recipient_rand_hash:
+        raise TicketRefused("invalid recipientRand for ticket recipientRandHash")
+    return Batch(
+        price=price,
+        value=first.expected_value,
+        rand_hash=params.recipient_rand_hash,
+        expiration_block=int.from_bytes(params.expiration_block, "big"),
+        issue_number=issue_number(params),
+        tickets=[
+            _check(_ticket(payment, one.sender_nonce), one.sig, rand) for one in payment.ticket_sender_params
+        ],
+    )
+
+
+def _check(ticket: Ticket, signature: bytes, rand: int) -> CheckedTicket:
+    try:
+        signed = recover(ticket.hash, signature) == ticket.sender
+    except ValueError:
+        signed = False
+    if not signed:
+        return CheckedTicket(ticket.sender_nonce, wins=False, fault="invalid ticket signature")
+    return CheckedTicket(ticket.sender_nonce, wins=wins(signature, rand, ticket.win_prob))
+
+
+def _ticket(payment: Payment, nonce: int) -> Ticket:
+    params = payment.ticket_params
+    return Ticket(
+        recipient=params.recipient,
+        sender=payment.sender,
+        face_value=int.from_bytes(params.face_value, "big"),
+        win_prob=int.from_bytes(params.win_prob, "big"),
+        sender_nonce=nonce,
+        recipient_rand_hash=params.recipient_rand_hash,
+        creation_round=payment.expiration_params.creation_round,
+        creation_round_block_hash=payment.expiration_params.creation_round_block_hash,
+    )
+
+
+@dataclass(slots=True)
+class _Received:
+    expiration_block: int
+    nonces: set[int] = field(default_factory=set)
+
+
+class NonceBook:
+    """Every nonce received, by recipientRandHash, until some time after its params expired."""
+
+    def __init__(self, clock: ChainClock) -> None:
+        self._clock = clock
+        self._received: OrderedDict[bytes, _Received] = OrderedDict()
+
+    def receive(self, batch: Batch, ticket: CheckedTicket) -> None:
+        """Take one ticket in. Raises NonceSeen or TicketRefused.
+
+        The nonce is written down before the expiration is looked at: an expired ticket cannot be tried again.
+        """
+        if ticket.fault:
+            raise TicketRefused(ticket.fault)
+        self._forget()
+        received = self._received.setdefault(batch.rand_hash, _Received(batch.expiration_block))
+        if ticket.nonce in received.nonces:
+            raise NonceSeen
+        if len(received.nonces) >= MAX_NONCES:
+            raise TicketRefused("invalid ticket senderNonce: too many values sent")
+        received.nonces.add(ticket.nonce)
+        if batch.expiration_block <= self._clock.block():
+            raise TicketRefused("ticket params expired")
+
+    def _forget(self) -> None:
+        horizon = self._clock.block() - int(REMEMBER_SECONDS / self._clock.block_time)
+        while self._received:
+            oldest = next(iter(self._received.values()))
+            if oldest.expiration_block >= horizon:
+                return
+            self._received.popitem(last=False)

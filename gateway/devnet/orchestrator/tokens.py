@@ -1,0 +1,47 @@
+"""Auth tokens: what ties a payment's credentials to an OrchestratorInfo that this orchestrator gave."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass
+
+from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.orchestrator.refusal import BadCredentials
+from gateway.orchestrator.livepeer_pb2 import AuthToken
+
+
+def token(secret: bytes, session_id: str, expiration: int) -> bytes:
+    """HMAC-SHA256 over the session id and its expiration (unix seconds) as minimal big-endian bytes."""
+    return hmac.digest(secret, session_id.encode() + minimal(expiration), "sha256")
+
+
+def minimal(number: int) -> bytes:
+    """A non-negative integer as big-endian bytes without leading zeros: nothing at all for 0."""
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Issues and checks tokens that live `life` seconds; nothing is kept of them."""
+
+    secret: bytes
+    clock: ChainClock
+    life: float
+
+    def issue(self, session_id: str = "") -> AuthToken:
+        """A token for a session, by default a new one."""
+        session_id = session_id or secrets.token_hex(8)
+        expiration = self.clock.unix() + int(self.life)
+        return AuthToken(
+            token=token(self.secret, session_id, expiration), session_id=session_id, expiration=expiration
+        )
+
+    def check(self, presented: AuthToken) -> None:
+        """Raises BadCredentials for a token of somebody else's or one that has expired."""
+        if presented.expiration < 0 or not hmac.compare_digest(
+            presented.token, token(self.secret, presented.session_id, presented.expiration)
+        ):
+            raise BadCredentials("invalid auth token")
+        if presented.expiration <= self.clock.unix():
+            raise BadCredentials("auth token expired")
