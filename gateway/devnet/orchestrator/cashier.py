@@ -74,8 +74,9 @@ class Cashier:
             payment = read_payment(payment_header)
             credentials = self._check_credentials(segment_header, payment)
             manifest_id = manifest_id or credentials.manifestId.decode("utf-8", "replace")
-            if self._tariff.price is None:
-                return Receipt(self._sessions.open("", manifest_id), payment, credentials)
+            if self._asks_nothing(payment):
+                sender = to_checksum_address(payment.sender) if payment.sender else ""
+                return Receipt(self._sessions.open(sender, manifest_id), payment, credentials)
             batch = await asyncio.to_thread(
                 check_batch, payment, recipient=self._issuer.recipient, secret=self._issuer.secret
             )
@@ -123,6 +124,11 @@ class Cashier:
         self._delivered[digest] = counts
         if len(self._delivered) > MAX_DELIVERIES:
             self._delivered.popitem(last=False)
+
+    def _asks_nothing(self, payment: Payment) -> bool:
+        """Whether this payment may do without tickets: off-chain any, at price zero one without params."""
+        price = self._tariff.price
+        return price is None or (price == 0 and not payment.HasField("ticket_params"))
 
     def _check_credentials(self, header: str, payment: Payment) -> SegData:
         credentials = read_credentials(header)

@@ -168,9 +168,9 @@ class Jobs:
         meter = Meter(session, self._tariff, interval=self._debit_interval, monotonic_ns=self._monotonic_ns)
         job = Job(manifest_id, meter, self._trickle, self._ended)
         self._jobs.add(job)
-        job.open()
         urls = {what: f"{self.base_url}/{name}" for what, name in job.channels.items()}
         try:
+            job.open()
             await self._hand_over(request, manifest_id, urls)
         except BaseException:
             job.end("the start failed")

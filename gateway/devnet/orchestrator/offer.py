@@ -105,7 +105,7 @@ class Offer:
         token: AuthToken | None = None,
         price: Fraction | None = None,
     ) -> OrchestratorInfo:
-        """The message for `sender` (20 bytes), with a new session's token and the tariff's price by default."""
+        """The message for `sender` (20 bytes); by default with a new session's token, at the tariff's price."""
         info = OrchestratorInfo(
             transcoder=self.url,
             address=self._issuer.recipient,

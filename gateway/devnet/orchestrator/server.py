@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import aiohttp
 import structlog
@@ -29,6 +29,9 @@ from gateway.tasks import cancel, spawn
 
 MAX_FIELD_SIZE = 64 * 1024
 """Bytes of one header: a payment of 100 tickets is over aiohttp's own 8,190."""
+
+GRACE = 1.0
+"""Seconds that requests under way get at the end."""
 
 TRICKLE_PREFIX = "/ai/trickle"
 
@@ -129,7 +132,7 @@ class Orchestrator:
     async def _serve_http(self, stack: AsyncExitStack, routes: list[web.RouteDef]) -> str:
         app = web.Application(middlewares=[refusals])
         app.router.add_routes(routes)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, max_field_size=MAX_FIELD_SIZE)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE, max_field_size=MAX_FIELD_SIZE)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         context = await asyncio.to_thread(server_context, self._config.host, alpn=["http/1.1"])
@@ -144,10 +147,17 @@ class Orchestrator:
         listening = socket.create_server((self._config.host, self._config.grpc_port))
         stack.callback(listening.close)
         await server.start(sock=listening, ssl=context)
-        stack.push_async_callback(server.wait_closed)
-        stack.callback(server.close)
+        stack.push_async_callback(_close, server)
         host, port = listening.getsockname()[:2]
         return f"{host}:{port}"
+
+
+async def _close(server: Server) -> None:
+    server.close()
+    # From Python 3.12 on this waits for clients to hang up, which is theirs to decide.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GRACE):
+            await server.wait_closed()
 
 
 async def serve(config: OrchestratorConfig) -> Orchestrator:
