@@ -174,6 +174,8 @@ class TricklePublisher:
     def _post_ended(self, segment: SegmentWriter, post: asyncio.Task[None]) -> None:
         del self._posts[segment]
         self._forget(segment)
+        if not segment.delivered:
+            segment.drop()
         segment.end()
 
     async def _attempt(self, segment: SegmentWriter) -> None:

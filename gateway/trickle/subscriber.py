@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -87,7 +87,7 @@ class TrickleSubscriber:
         self._ahead: asyncio.Task[_Answer | ChannelError] | None = None
         self._reading: aiohttp.ClientResponse | None = None
 
-    async def segments(self) -> AsyncIterator[SegmentReader]:
+    async def segments(self) -> AsyncGenerator[SegmentReader, None]:
         """Each segment in order, to be read before the next is asked for; what is left of it is skipped.
 
         Raises ChannelClosed at the end of the stream, ChannelLost when the server cannot be reached.
@@ -95,8 +95,11 @@ class TrickleSubscriber:
         expected = self._start
         self._ahead = self._request(expected)
         try:
-            while True:
-                answer = await self._ahead
+            while (ahead := self._ahead) is not None:
+                await asyncio.wait([ahead])
+                if ahead.cancelled():
+                    return  # closed from elsewhere
+                answer = ahead.result()
                 if isinstance(answer, ChannelError):
                     raise answer
                 self._reading = answer.response
