@@ -39,7 +39,9 @@ def complete(url: str, base: str) -> str:
     if not url or len(url) > MAX_URL or any(c.isspace() or not c.isprintable() for c in url):
         raise ValueError(f"no URL: {url[:80]!r}")
     whole = urljoin(f"{base.rstrip('/')}/", url)
-    parts = urlsplit(whole)
+    given, parts = urlsplit(url), urlsplit(whole)
+    if given.scheme and not given.hostname:
+        raise ValueError(f"no plain http(s) URL: {url[:80]!r}")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise ValueError(f"no plain http(s) URL: {url[:80]!r}")
     _ = parts.port
