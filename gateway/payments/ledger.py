@@ -30,10 +30,10 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
-    PrimaryKeyConstraint,
     String,
     Table,
     Text,
+    UniqueConstraint,
     event,
     insert,
     select,
@@ -124,6 +124,7 @@ _sessions = Table(
 _payments = Table(
     "payments",
     _metadata,
+    Column("id", String(48), primary_key=True),
     Column("session_id", String(32), ForeignKey("sessions.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("manifest_id", Text, nullable=False),
@@ -136,7 +137,7 @@ _payments = Table(
     Column("first_nonce", BigInteger, nullable=False),
     Column("last_nonce", BigInteger, nullable=False),
     Column("recipient_rand_hash", String(64), nullable=False),
-    PrimaryKeyConstraint("session_id", "number"),
+    UniqueConstraint("session_id", "number"),
 )
 
 _steps = Table(
@@ -144,14 +145,15 @@ _steps = Table(
     _metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("session_id", String(32), ForeignKey("sessions.id"), nullable=False),
-    Column("payment", Integer),
+    Column("payment_id", String(48)),  # no foreign key: a payment is intended before it exists
     Column("step", String(16), nullable=False),
     Column("reason", Text),
     Column("detail", Text, nullable=False),
     Column("run", String(32), nullable=False),
     Column("wall_ns", BigInteger, nullable=False),
     Column("monotonic_ns", BigInteger, nullable=False),
-    Index("steps_session", "session_id", "payment"),
+    Index("steps_session", "session_id"),
+    Index("steps_payment", "payment_id"),
 )
 
 
@@ -232,6 +234,7 @@ class Ledger:
     ) -> None:
         """The signer made this payment, at `price` wei per second."""
         row = insert(_payments).values(
+            id=_payment_id(session_id, number),
             session_id=session_id,
             number=number,
             manifest_id=manifest_id,
@@ -271,13 +274,8 @@ class Ledger:
 
     async def credited_wei(self, stream_id: str | None = None) -> Fraction:
         """The exact expected value of all that was credited, in wei: of one stream id, or of all."""
-        credited = (
-            select(_steps.c.session_id, _steps.c.payment).where(_steps.c.step == Step.CREDITED).distinct()
-        )
-        of = credited.subquery()
-        query = select(_payments.c.value).join(
-            of, (of.c.session_id == _payments.c.session_id) & (of.c.payment == _payments.c.number)
-        )
+        credited = select(_steps.c.payment_id).where(_steps.c.step == Step.CREDITED)
+        query = select(_payments.c.value).where(_payments.c.id.in_(credited))
         if stream_id is not None:
             query = query.join(_sessions, _sessions.c.id == _payments.c.session_id)
             query = query.where(_sessions.c.stream_id == stream_id)
@@ -305,14 +303,14 @@ class Ledger:
     def _step(
         self,
         session_id: str,
-        payment: int | None,
+        number: int | None,
         step: Step,
         detail: str = "",
         reason: EndReason | None = None,
     ) -> Insert:
         return insert(_steps).values(
             session_id=session_id,
-            payment=payment,
+            payment_id=None if number is None else _payment_id(session_id, number),
             step=step,
             reason=reason,
             detail=detail,
@@ -385,6 +383,10 @@ async def _prepare(connection: AsyncConnection) -> None:
             f"the ledger has schema version {max(version)}, this gateway writes {SCHEMA_VERSION}: use "
             "the gateway that wrote it, or another -ledger"
         )
+
+
+def _payment_id(session_id: str, number: int) -> str:
+    return f"{session_id}-{number}"
 
 
 def _clocks() -> dict[str, int]:

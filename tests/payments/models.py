@@ -1,0 +1,186 @@
+"""Exact models of those who answer a payment session: the signer's accounting, an orchestrator's books.
+
+Written from the protocol's rules for these tests alone; tickets are real, signed with a test key.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil, floor
+
+from coincurve import PrivateKey
+
+from gateway.orchestrator import livepeer_pb2
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments import ticket
+from gateway.payments.price import PIXELS_PER_SECOND
+from gateway.payments.ticket import Ticket
+from signer_client import LivePayment, SignerState
+
+KEY = PrivateKey(bytes.fromhex("4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"))
+SENDER = ticket.address_of(KEY.public_key)
+SENDER_TEXT = "0x" + SENDER.hex()
+ORCHESTRATOR = bytes.fromhex("00112233445566778899aabbccddeeff00112233")
+PRICE = 10**15
+MANIFEST = "5fa1b2c3"
+
+
+def orchestrator_info(
+    *,
+    price: Fraction | int = PRICE,
+    ticket_seconds: Fraction | int = 1,
+    rand: int = 1,
+    address: bytes = ORCHESTRATOR,
+) -> OrchestratorInfo:
+    """An info whose tickets always win, so that their expected value is exactly their face value.
+
+    `rand` tells ticket params apart; the expected value follows the price.
+    """
+    per_pixel = Fraction(price) / PIXELS_PER_SECOND
+    face_value = int(Fraction(price) * Fraction(ticket_seconds))
+    message = livepeer_pb2.OrchestratorInfo(
+        transcoder="https://127.0.0.1:8935",
+        address=address,
+        price_info=livepeer_pb2.PriceInfo(
+            pricePerUnit=per_pixel.numerator, pixelsPerUnit=per_pixel.denominator
+        ),
+        ticket_params=livepeer_pb2.TicketParams(
+            recipient=address,
+            face_value=face_value.to_bytes(32, "big").lstrip(b"\0"),
+            win_prob=ticket.MAX_WIN_PROB.to_bytes(32, "big"),
+            recipient_rand_hash=rand.to_bytes(32, "big"),
+            seed=rand.to_bytes(32, "big").lstrip(b"\0"),
+            expiration_block=b"\1\2",
+            expiration_params=livepeer_pb2.TicketExpirationParams(
+                creation_round=7, creation_round_block_hash=bytes([9]) * 32
+            ),
+        ),
+        auth_token=livepeer_pb2.AuthToken(token=b"t", session_id=f"s{rand}", expiration=1),
+    )
+    return OrchestratorInfo.parse(message.SerializeToString())
+
+
+class Status(Exception):
+    """The signer model's answer other than 200."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def signed_payment(
+    info: OrchestratorInfo, first_nonce: int, count: int, state: str = "{}", key: PrivateKey = KEY
+) -> LivePayment:
+    """A payment as a signer makes it, with real signatures."""
+    params = livepeer_pb2.TicketParams()
+    params.CopyFrom(info.message.ticket_params)
+    expiry = livepeer_pb2.TicketExpirationParams()
+    expiry.CopyFrom(params.expiration_params)
+    params.ClearField("expiration_params")
+    message = livepeer_pb2.Payment(
+        ticket_params=params,
+        sender=SENDER,
+        expiration_params=expiry,
+        expected_price=info.message.price_info,
+    )
+    for nonce in range(first_nonce, first_nonce + count):
+        made = Ticket(
+            recipient=params.recipient,
+            sender=SENDER,
+            face_value=int.from_bytes(params.face_value, "big"),
+            win_prob=int.from_bytes(params.win_prob, "big"),
+            sender_nonce=nonce,
+            recipient_rand_hash=params.recipient_rand_hash,
+            creation_round=expiry.creation_round,
+            creation_round_block_hash=expiry.creation_round_block_hash,
+        )
+        message.ticket_sender_params.add(sender_nonce=nonce, sig=ticket.sign(made.hash, key))
+    return LivePayment(
+        payment=base64.b64encode(message.SerializeToString()).decode(),
+        seg_creds=base64.b64encode(b"creds").decode(),
+        state=SignerState(base64.b64encode(state.encode()).decode(), base64.b64encode(b"sig").decode()),
+    )
+
+
+@dataclass
+class SignerModel:
+    """The signer's rules: stateless, everything is in the state that goes to and fro. Time is seconds."""
+
+    preload: int = 60
+    null_states: int = 0
+    sequences_seen: list[int] = field(default_factory=list)
+
+    def sign(self, info: OrchestratorInfo, state: SignerState | None, now: Fraction) -> LivePayment:
+        assert info.price is not None
+        assert info.ticket_ev is not None
+        ev, rand = info.ticket_ev, info.message.ticket_params.recipient_rand_hash.hex()
+        if state is None:
+            self.null_states += 1
+            former = {
+                "seq": 0,
+                "updated": str(now - self.preload),
+                "balance": "0",
+                "price": str(info.price),
+                "nonce": 0,
+                "rand": rand,
+            }
+        else:
+            former = json.loads(base64.b64decode(state.state))
+            self.sequences_seen.append(former["seq"])
+        price = Fraction(former["price"])
+        if info.price > price:
+            raise Status(481)
+        elapsed = now - Fraction(former["updated"])
+        fee = floor(PIXELS_PER_SECOND * elapsed) * price / PIXELS_PER_SECOND
+        balance, needed = Fraction(former["balance"]), max(fee, ev)
+        count = ceil((needed - balance) / ev)
+        if count <= 0:
+            raise Status(482)
+        if count > 100:
+            raise Status(400)
+        nonce = former["nonce"] if former["rand"] == rand else 0
+        new_state = {
+            "seq": former["seq"] + 1,
+            "updated": str(now),
+            "balance": str(balance + count * ev - fee),
+            "price": str(price),
+            "nonce": nonce + count,
+            "rand": rand,
+        }
+        return signed_payment(info, nonce + 1, count, json.dumps(new_state))
+
+
+@dataclass
+class OrchestratorModel:
+    """An orchestrator's books: nonces are spent once, and each credited payment brings new ticket params."""
+
+    ticket_seconds: Fraction | int = 1
+    price: Fraction | int = PRICE
+    credited: Fraction = Fraction(0)
+    duplicates: int = 0
+    _rand: int = 1
+    _seen: set[tuple[bytes, int]] = field(default_factory=set)
+
+    def info(self) -> OrchestratorInfo:
+        return orchestrator_info(price=self.price, ticket_seconds=self.ticket_seconds, rand=self._rand)
+
+    def fresh_info(self) -> OrchestratorInfo:
+        self._rand += 1
+        return self.info()
+
+    def accept(self, live: LivePayment) -> OrchestratorInfo | None:
+        """The info for the next payment; None where the nonces were seen."""
+        message = livepeer_pb2.Payment.FromString(live.payment_bytes)
+        rand_hash = message.ticket_params.recipient_rand_hash
+        nonces = {(rand_hash, one.sender_nonce) for one in message.ticket_sender_params}
+        if nonces & self._seen:
+            self.duplicates += 1
+            return None
+        self._seen |= nonces
+        face_value = int.from_bytes(message.ticket_params.face_value, "big")
+        win_prob = int.from_bytes(message.ticket_params.win_prob, "big")
+        self.credited += len(nonces) * ticket.expected_value(face_value, win_prob)
+        return self.fresh_info()
