@@ -61,7 +61,7 @@ def _live_model(entries: list[dict[str, Any]]) -> AiModel:
 
 
 def _price(entry: dict[str, Any]) -> Fraction:
-    """Wei per second; with `pixels_per_unit` the price is read as go-livepeer reads it, per so many pixels."""
+    """Wei per second; with `pixels_per_unit` read as go-livepeer reads it, wei per so many pixels."""
     price, pixels = entry.get("price_per_unit"), entry.get("pixels_per_unit")
     if type(price) is not int or price < 0:
         raise ValueError("price_per_unit is a whole number of wei")

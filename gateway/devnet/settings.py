@@ -118,8 +118,8 @@ class DevnetSettings:
             raise FlagError(f"-orchestrators {count} is refused: it takes 1 to {MOST_ORCHESTRATORS}")
         if parsed["tokenLife"] <= SHORTEST_TOKEN_LIFE:
             raise FlagError(
-                f"-tokenLife {parsed['tokenLife']:g}s is refused: it takes more than 3m, because a signer wants "
-                "a new token in the last 3 minutes of the old one"
+                f"-tokenLife {parsed['tokenLife']:g}s is refused: it takes more than 3m, because "
+                "a signer wants a new token in the last 3 minutes of the old one"
             )
         for name in ("debitInterval", "blockTime", "preload", "ticketSeconds"):
             if parsed[name] <= 0:

@@ -1,0 +1,95 @@
+"""Input segments on their way from the event loop to the thread that decodes them, bounded in bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+MAX_HELD = 8_000_000
+"""Bytes of a job's input that wait to be read; what comes beyond is dropped up to the next segment."""
+
+
+class FeedSegment:
+    """One input segment: written on the loop, read by the thread as a blocking file."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.damaged = False
+        """Part of it was dropped or never came."""
+        self._feed = feed
+        self._chunks: deque[bytes] = deque()
+        self._ended = False
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes on; beyond the feed's bound the rest of the segment is dropped."""
+        with self._feed.changed:
+            if self._ended:
+                return
+            if self._feed.held + len(data) > MAX_HELD:
+                self.damaged = self._ended = True
+                self._feed.dropped += 1
+            else:
+                self._chunks.append(data)
+                self._feed.held += len(data)
+            self._feed.changed.notify_all()
+
+    def end(self, *, truncated: bool = False) -> None:
+        """No more bytes follow."""
+        with self._feed.changed:
+            self._ended = True
+            self.damaged = self.damaged or truncated
+            self._feed.changed.notify_all()
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes as soon as there are any, none at the end: what PyAV asks a file for."""
+        with self._feed.changed:
+            while not self._chunks:
+                if self._ended or self._feed.ended:
+                    return b""
+                self._feed.changed.wait()
+            chunk = self._chunks.popleft()
+            if len(chunk) > size:
+                self._chunks.appendleft(chunk[size:])
+                chunk = chunk[:size]
+            self._feed.held -= len(chunk)
+            return chunk
+
+    def discard(self) -> None:
+        """Drop what is left of it, and what is still to come."""
+        with self._feed.changed:
+            self._ended = True
+            self._feed.held -= sum(map(len, self._chunks))
+            self._chunks.clear()
+
+
+class Feed:
+    """A job's input segments in order."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.held = 0
+        self.dropped = 0
+        """Segments cut short because the thread was too slow."""
+        self.ended = False
+        self._segments: deque[FeedSegment] = deque()
+
+    def open_segment(self) -> FeedSegment:
+        segment = FeedSegment(self)
+        with self.changed:
+            self._segments.append(segment)
+            self.changed.notify_all()
+        return segment
+
+    def next_segment(self) -> FeedSegment | None:
+        """The next segment as soon as it begins; None once the feed has ended."""
+        with self.changed:
+            while not self._segments:
+                if self.ended:
+                    return None
+                self.changed.wait()
+            return self._segments.popleft()
+
+    def end(self) -> None:
+        """No more segments follow: whoever reads sees the end of what is there."""
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()

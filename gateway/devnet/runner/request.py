@@ -1,0 +1,73 @@
+"""What an orchestrator asks a runner for: the body of `POST /live-video-to-video`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.devnet.settings import EFFECTS
+
+
+class BadRequest(ValueError):
+    """The body asks for something that no runner can do; the message says what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """One job. The URLs are trickle channels; `control_url` and `events_url` may be empty: not wanted."""
+
+    model_id: str
+    subscribe_url: str
+    publish_url: str
+    control_url: str = ""
+    events_url: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    gateway_request_id: str = ""
+    manifest_id: str = ""
+    stream_id: str = ""
+
+    @classmethod
+    def from_json(cls, document: object) -> JobRequest:
+        """Read the body. Raises BadRequest."""
+        if not isinstance(document, dict):
+            raise BadRequest("the body is not a JSON object")
+        params = document.get("params") or {}
+        if not isinstance(params, dict):
+            raise BadRequest("params is not an object")
+        chosen_effect(params)
+        return cls(
+            model_id=_text(document, "model_id"),
+            subscribe_url=_url(document, "subscribe_url", required=True),
+            publish_url=_url(document, "publish_url", required=True),
+            control_url=_url(document, "control_url"),
+            events_url=_url(document, "events_url"),
+            params=params,
+            gateway_request_id=_text(document, "gateway_request_id"),
+            manifest_id=_text(document, "manifest_id"),
+            stream_id=_text(document, "stream_id"),
+        )
+
+
+def chosen_effect(params: Mapping[str, Any]) -> str | None:
+    """The effect that parameters ask for, None where they leave it as it is. Raises BadRequest."""
+    effect = params.get("effect")
+    if effect is None or effect in EFFECTS:
+        return effect
+    raise BadRequest(f"there is no effect {effect!r:.60}: it is one of {', '.join(EFFECTS)}")
+
+
+def _text(document: Mapping[str, Any], name: str) -> str:
+    value = document.get(name) or ""
+    if not isinstance(value, str):
+        raise BadRequest(f"{name} is not a text")
+    return value
+
+
+def _url(document: Mapping[str, Any], name: str, *, required: bool = False) -> str:
+    url = _text(document, name)
+    parts = urlsplit(url)
+    if (url or required) and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise BadRequest(f"{name} is not an http or https URL")
+    return url

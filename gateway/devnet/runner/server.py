@@ -1,0 +1,104 @@
+"""The runner's HTTP shell: takes jobs, and shows what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from dataclasses import dataclass
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from gateway import tasks
+from gateway.devnet.runner.job import Job
+from gateway.devnet.runner.request import BadRequest, JobRequest
+
+log = structlog.get_logger("devnet.runner")
+
+MAX_BODY = 1_048_576
+MAX_JOBS = 256
+REMEMBERED_JOBS = 16
+"""Jobs that are over and still shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerConfig:
+    """Port 0 takes a free one; `effect` is for jobs that ask for none."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    effect: str = "negative"
+
+
+class Runner:
+    """`start` listens and gives the URL, `stop` ends all jobs and gives everything back."""
+
+    def __init__(self, config: RunnerConfig) -> None:
+        self.url = ""
+        self._config = config
+        self._jobs: dict[Job, asyncio.Task[None]] = {}
+        self._over: deque[Job] = deque(maxlen=REMEMBERED_JOBS)
+        self._http: aiohttp.ClientSession | None = None
+        self._server: web.AppRunner | None = None
+
+    async def start(self) -> str:
+        """Listen; gives the URL. Raises OSError where the port is taken."""
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_post("/live-video-to-video", self._start_job)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/devnet/jobs", self._show_jobs)
+        self._server = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._server.setup()
+        await web.TCPSite(self._server, self._config.host, self._config.port).start()
+        # orchestrators have certificates that they signed themselves
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=False),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+        )
+        host, port = self._server.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        log.info("runner listens", url=self.url, effect=self._config.effect)
+        return self.url
+
+    async def stop(self) -> None:
+        """End all jobs and stop listening."""
+        await tasks.cancel(*self._jobs.values())
+        if self._server is not None:
+            await self._server.cleanup()
+        if self._http is not None:
+            await self._http.close()
+
+    async def _start_job(self, request: web.Request) -> web.Response:
+        try:
+            wanted = JobRequest.from_json(json.loads(await request.read()))
+        except BadRequest as error:
+            return _problem(400, str(error))
+        except (ValueError, RecursionError):
+            return _problem(400, "the body is not JSON")
+        if len(self._jobs) >= MAX_JOBS:
+            return _problem(503, f"{MAX_JOBS} jobs run already")
+        assert self._http is not None
+        job = Job(wanted, http=self._http, default_effect=self._config.effect)
+        self._jobs[job] = tasks.spawn(self._run(job), name=f"job {wanted.manifest_id}")
+        return web.json_response({})
+
+    async def _run(self, job: Job) -> None:
+        try:
+            await job.run()
+        finally:
+            del self._jobs[job]
+            self._over.append(job)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "OK", "jobs": len(self._jobs)})
+
+    async def _show_jobs(self, _: web.Request) -> web.Response:
+        """Newest first, those that are over behind those that run."""
+        jobs = [*reversed(self._jobs), *reversed(self._over)]
+        return web.json_response([job.description() for job in jobs])
+
+
+def _problem(status: int, detail: str) -> web.Response:
+    return web.json_response({"detail": {"msg": detail}}, status=status)

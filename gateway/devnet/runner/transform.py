@@ -1,0 +1,206 @@
+"""The thread of one job: reads each input segment as a file of its own and makes the output of it.
+
+Every segment gets a fresh demultiplexer of FFmpeg's: a segment that cannot be read without those before
+it, or is damaged, shows, and hurts no other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import structlog
+from av.audio.stream import AudioStream
+from structlog.typing import FilteringBoundLogger
+
+from gateway.devnet.runner.feed import Feed, FeedSegment
+from gateway.devnet.runner.output import SegmentMuxer, SegmentSink
+from gateway.devnet.runner.picture import Decoder, Effect, Encoder
+from gateway.devnet.runner.received import Received
+from gateway.media.clock import Unwrapper
+from gateway.media.frames import TICKS_PER_SECOND
+
+DEMUXER_OPTIONS = {
+    # take the streams as the first tables declare them: every byte read ahead is delay
+    "probesize": "32",
+    "analyzeduration": "1",
+    "fpsprobesize": "0",
+    # one PES packet is one access unit, so nothing waits for the next one to begin
+    "fflags": "+nofillin+noparse",
+    "correct_ts_overflow": "0",
+}
+PTS_BITS = 33
+NO_EFFECT = "none"
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a job has done so far; written by its thread, read by the loop."""
+
+    segments_in: int = 0
+    segments_damaged: int = 0
+    frames_in: int = 0
+    frames_out: int = 0
+    frames_undecodable: int = 0
+    audio_in: int = 0
+    bytes_in: int = 0
+
+
+class Transform:
+    """One job's work, from `feed` to `sink`, until the feed ends. `effect` may be set at any time.
+
+    A change between two effects shows on the next picture. From `none`, where segments are handed on
+    undecoded, it shows from the next segment's key frame; to `none`, pictures go unchanged until then.
+    """
+
+    def __init__(
+        self, feed: Feed, sink: SegmentSink, *, effect: str, log: FilteringBoundLogger | None = None
+    ) -> None:
+        self.effect = effect
+        self.counters = Counters()
+        self.received = Received()
+        self.last_error: str | None = None
+        self._feed = feed
+        self._sink = sink
+        self._muxer = SegmentMuxer(sink)
+        self._decoder = Decoder()
+        self._filter = Effect()
+        self._encoder: Encoder | None = None
+        self._times = Unwrapper(PTS_BITS)
+        self._bit_rate: int | None = None
+        self._handed_on = 0
+        self._log = log or structlog.get_logger("devnet.runner")
+
+    @property
+    def segments_out(self) -> int:
+        return self._muxer.segments + self._handed_on
+
+    def start(self, ended: Callable[[], None], *, name: str) -> threading.Thread:
+        """Begin in a thread of its own; `ended` is called from there when it is over, however."""
+
+        def run() -> None:
+            try:
+                self.run()
+            except Exception as error:
+                self._failed("job thread failed", error)
+            finally:
+                ended()
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def run(self) -> None:
+        while (segment := self._feed.next_segment()) is not None:
+            self.counters.segments_in += 1
+            try:
+                if self.effect == NO_EFFECT:
+                    self._hand_on(segment)
+                else:
+                    self._change(segment)
+            except (av.FFmpegError, ValueError) as error:
+                segment.damaged = True
+                self._failed("segment skipped", error)
+            finally:
+                segment.discard()
+            self.counters.segments_damaged += segment.damaged
+        self._muxer.close()
+
+    def _hand_on(self, segment: FeedSegment) -> None:
+        self._muxer.close()
+        self._decoder.reset()
+        self._encoder = None
+        self._handed_on += 1
+        self._sink.open_segment()
+        source = _Tee(segment, self._sink)
+        try:
+            with _demuxer(source) as container:
+                for packet in container.demux():
+                    if self._record(packet) and packet.stream.type == "video":
+                        self.counters.frames_out += 1
+        finally:
+            # what the demultiplexer could not read is handed on all the same
+            while source.read(1 << 16):
+                pass
+            self._sink.close_segment()
+
+    def _change(self, segment: FeedSegment) -> None:
+        video_bytes, first, last = 0, None, 0
+        with _demuxer(segment) as container:
+            sound = _opus(container)
+            for packet in container.demux():
+                if not self._record(packet):
+                    continue
+                if packet.stream.type == "video":
+                    video_bytes += packet.size
+                    first, last = first if first is not None else packet.pts, packet.pts or last
+                    self._change_picture(packet, sound)
+                elif sound is not None and packet.stream.index == sound.index:
+                    self._muxer.audio(packet)
+        if first is not None and last > first:
+            self._bit_rate = video_bytes * 8 * TICKS_PER_SECOND // (last - first)
+            if self._encoder is not None:
+                self._encoder.set_bit_rate(self._bit_rate)
+
+    def _record(self, packet: av.Packet[Any]) -> bool:
+        """Count and note what was received; False for what is not a frame of ours."""
+        if packet.size == 0 or packet.pts is None:
+            return False
+        self.counters.bytes_in += packet.size
+        if packet.stream.type == "video":
+            self.counters.frames_in += 1
+            self.received.record(bytes(packet))
+            # a demultiplexer that starts anew with each segment knows nothing of a wrap in one before
+            packet.pts = self._times.unwrap(packet.pts & ((1 << PTS_BITS) - 1))
+            packet.dts = None
+            return True
+        self.counters.audio_in += 1
+        return True
+
+    def _change_picture(self, packet: av.Packet[Any], sound: AudioStream | None) -> None:
+        try:
+            frames = list(self._decoder.decode(packet))
+        except av.FFmpegError as error:
+            self.counters.frames_undecodable += 1
+            self.last_error = f"a picture cannot be decoded: {error}"
+            return
+        for frame in frames:
+            key = frame.key_frame
+            changed = self._filter.apply(frame, self.effect)
+            if self._encoder is None or not self._encoder.takes(changed):
+                self._encoder = Encoder(changed.width, changed.height, self._bit_rate)
+            for encoded in self._encoder.encode(changed, key=key):
+                self._muxer.video(encoded, self._encoder.size, sound)
+                self.counters.frames_out += 1
+
+    def _failed(self, event: str, error: Exception) -> None:
+        self.last_error = f"{event}: {error}"
+        self._log.warning(event, error=str(error))
+
+
+class _Tee:
+    """Hands on what the demultiplexer reads."""
+
+    def __init__(self, segment: FeedSegment, sink: SegmentSink) -> None:
+        self._segment = segment
+        self._sink = sink
+
+    def read(self, size: int) -> bytes:
+        data = self._segment.read(size)
+        if data:
+            self._sink.write(data)
+        return data
+
+
+def _demuxer(source: FeedSegment | _Tee) -> av.container.InputContainer:
+    return av.open(source, "r", format="mpegts", options=DEMUXER_OPTIONS)
+
+
+def _opus(container: av.container.InputContainer) -> AudioStream | None:
+    for stream in container.streams.audio:
+        if stream.codec_context.name == "opus":
+            return stream
+    return None
