@@ -178,6 +178,7 @@ class OrchestratorPool:
                 kept = self._directory.failed(source.name, str(error))
                 log.warning("discovery failed", source=source.name, detail=str(error), kept=kept)
                 pause = min(SOURCE_RETRY, pause or SOURCE_RETRY)
+                self._note_change()
             else:
                 self._directory.took(source.name, found, self._clock())
                 self._admit(group)

@@ -1,0 +1,345 @@
+"""The pool: warm answers, one job each, faults and their forgiveness, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from fractions import Fraction
+from typing import Any
+
+import psutil
+import pytest
+from grpclib import GRPCError, Status
+
+from gateway.orchestrator import livepeer_pb2
+from gateway.orchestrator.client import OrchestratorClient
+from gateway.orchestrator.discovery import DiscoveryFailed, Listing, Source
+from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError, Unreachable
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.pool import OrchestratorPool
+
+InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
+
+
+class Orchestrators:
+    """Stands in for the client: each address answers with a new session at its price, or fails."""
+
+    def __init__(self, make: InfoMaker, **prices: int) -> None:
+        self._make = make
+        self.prices = {f"{name}:1": price for name, price in prices.items()}
+        self.failing: dict[str, OrchestratorError] = {}
+        self.asked: list[str] = []
+        self.lost: Callable[[str], None] = lambda addr: None
+
+    async def get_info(self, addr: str) -> OrchestratorInfo:
+        self.asked.append(addr)
+        session = f"{addr} {len(self.asked)}"
+        await asyncio.sleep(0)
+        if addr in self.failing:
+            raise self.failing[addr]
+        message = self._make(f"https://{addr}", self.prices[addr], session=session)
+        return OrchestratorInfo.parse(message.SerializeToString())
+
+    def on_connection_lost(self, callback: Callable[[str], None]) -> None:
+        self.lost = callback
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def running(pool: OrchestratorPool) -> AsyncIterator[OrchestratorPool]:
+    """Run a pool beside the test, and see that nothing of it is left."""
+    task = asyncio.get_running_loop().create_task(pool.run(), name="pool under test")
+    try:
+        yield pool
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        left = {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+        assert not left
+
+
+def pool_of(
+    client: Any, *sources: Source | str, ceiling: int = 10_000, clock: Callable[[], float] = time.monotonic
+) -> OrchestratorPool:
+    return OrchestratorPool(
+        client,
+        sources or tuple(client.prices),
+        model="comfystream",
+        ceiling=Fraction(ceiling),
+        clock=clock,
+    )
+
+
+async def until(condition: Callable[[], bool], pool: OrchestratorPool) -> None:
+    """Wait for something that a change of the pool brings about."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await pool.wait_changed()
+
+
+def verdicts(pool: OrchestratorPool, **how: Any) -> dict[str, str]:
+    return {candidate.addr: str(candidate.verdict) for candidate in pool.candidates(**how)}
+
+
+async def all_asked(pool: OrchestratorPool) -> None:
+    await until(lambda: all(c.detail != "it has not answered yet" for c in pool.candidates()), pool)
+
+
+@pytest.mark.asyncio
+async def test_everybody_gets_a_verdict_and_the_cheapest_is_chosen(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=3000, b=2000, c=10_001, d=10_000)
+    async with running(pool_of(client)) as pool:
+        await until(lambda: "c:1" in client.asked and pool.ready(), pool)
+        await all_asked(pool)
+        assert verdicts(pool) == {
+            "b:1": "chosen",
+            "a:1": "available",
+            "d:1": "available",
+            "c:1": "price_above_max",
+        }
+        asked = len(client.asked)
+        pool.candidates()
+        pool.state()
+        assert len(client.asked) == asked, "what is known is told without asking"
+
+
+@pytest.mark.asyncio
+async def test_it_is_ready_with_the_first_usable_answer_however_slow_the_others(
+    orchestrator_info: InfoMaker,
+) -> None:
+    class OneSlow(Orchestrators):
+        async def get_info(self, addr: str) -> OrchestratorInfo:
+            if addr == "slow:1":
+                await asyncio.Event().wait()
+            return await super().get_info(addr)
+
+    async with running(pool_of(OneSlow(orchestrator_info, slow=1, dear=20_000, good=5))) as pool:
+        assert not pool.ready()
+        async with asyncio.timeout(1):
+            await pool.wait_ready()
+        assert verdicts(pool)["good:1"] == "chosen"
+        assert verdicts(pool)["slow:1"] == "unreachable"
+        assert pool.reasons_not_ready() == []
+
+
+@pytest.mark.asyncio
+async def test_why_nobody_can_be_served_is_said_for_each(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=10_001, b=1)
+    client.failing["b:1"] = Unreachable("connection refused")
+    pool = pool_of(client)
+    assert pool.reasons_not_ready() == ["no orchestrator is known"]
+    async with running(pool):
+        await until(lambda: len(pool.candidates()) == 2, pool)
+        await all_asked(pool)
+        assert pool.reasons_not_ready() == [
+            "https://a:1: price_above_max: 10001 wei per second, above the ceiling of 10000",
+            "https://b:1: unreachable: connection refused",
+        ]
+
+
+@pytest.mark.asyncio
+async def test_no_two_jobs_get_the_same_session(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=1)
+    async with running(pool_of(client)) as pool:
+        await pool.wait_ready()
+        first = await pool.take("a:1")
+        assert len(client.asked) == 1, "the first is in hand"
+        others = await asyncio.gather(*(pool.take("a:1") for _ in range(5)))
+        assert len({info.session_id for info in (first, *others)}) == 6
+        assert pool.ready(), "one that has been given out still tells the price"
+
+
+@pytest.mark.asyncio
+async def test_after_one_is_taken_the_next_is_fetched_without_being_asked_for(
+    orchestrator_info: InfoMaker,
+) -> None:
+    client = Orchestrators(orchestrator_info, a=1)
+    async with running(pool_of(client)) as pool:
+        await pool.wait_ready()
+        await pool.take("a:1")
+        await until(lambda: len(client.asked) == 2, pool)
+        await pool.take("a:1")
+        assert len(client.asked) == 2
+
+
+@pytest.mark.asyncio
+async def test_taking_from_one_that_fails_says_how_it_fails(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=1)
+    async with running(pool_of(client)) as pool:
+        await pool.wait_ready()
+        await pool.take("a:1")
+        client.failing["a:1"] = NoCapacity("full")
+        with pytest.raises(NoCapacity):
+            await pool.take("a:1")
+        assert verdicts(pool) == {"a:1": "no_capacity"}
+
+
+@pytest.mark.asyncio
+async def test_one_that_nobody_lists_is_asked_on_the_spot(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=1)
+    assert (await pool_of(client).take("a:1")).session_id == "a:1 1"
+
+
+@pytest.mark.asyncio
+async def test_a_lost_connection_is_looked_into_at_once(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=1, b=2)
+    async with running(pool_of(client)) as pool:
+        await until(lambda: len([c for c in pool.candidates() if c.usable]) == 2, pool)
+        client.failing["a:1"] = Unreachable("refused")
+        client.lost("a:1")
+        client.lost("unknown:1")
+        await until(lambda: verdicts(pool) == {"b:1": "chosen", "a:1": "unreachable"}, pool)
+
+
+@pytest.mark.asyncio
+async def test_one_that_comes_back_is_found_again(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=1)
+    client.failing["a:1"] = BadAnswer("garbage")
+    async with running(pool_of(client)) as pool:
+        await until(lambda: bool(pool.candidates()), pool)
+        await all_asked(pool)
+        assert verdicts(pool) == {"a:1": "bad_answer"}
+        client.failing.clear()
+        await until(pool.ready, pool)
+
+
+@pytest.mark.asyncio
+async def test_a_fault_is_backed_off_from_and_forgiven_when_nobody_else_is_left(
+    orchestrator_info: InfoMaker,
+) -> None:
+    client, clock = Orchestrators(orchestrator_info, a=1, b=2), Clock()
+    async with running(pool_of(client, clock=clock)) as pool:
+        await until(lambda: len([c for c in pool.candidates() if c.usable]) == 2, pool)
+        pool.set_aside("a:1", Unreachable("channels closed"))
+        assert verdicts(pool) == {"b:1": "chosen", "a:1": "set_aside"}
+        assert pool.candidates()[1].detail == "channels closed; passed over for another 30 s"
+        told = pool.state()["orchestrators"][1]
+        assert told["set_aside"] == {"reason": "channels closed", "seconds_left": 30.0}
+        pool.set_aside("b:1", Unreachable("events silent"))
+        assert verdicts(pool) == {"a:1": "chosen", "b:1": "available"}, "nobody else is left"
+        assert "forgiven" in pool.candidates()[0].detail
+        clock.now += 30
+        assert pool.candidates()[0].detail == ""
+        pool.set_aside("a:1", Unreachable("again"))
+        assert pool.state()["orchestrators"][1]["set_aside"]["seconds_left"] == 60.0
+
+
+@pytest.mark.asyncio
+async def test_no_capacity_is_skipped_for_a_while_and_not_forgiven(orchestrator_info: InfoMaker) -> None:
+    client, clock = Orchestrators(orchestrator_info, a=1), Clock()
+    async with running(pool_of(client, clock=clock)) as pool:
+        await pool.wait_ready()
+        pool.set_aside("a:1", NoCapacity("HTTP 503"))
+        assert verdicts(pool) == {"a:1": "no_capacity"}
+        assert not pool.ready()
+        clock.now += 15
+        assert pool.ready()
+
+
+@pytest.mark.asyncio
+async def test_a_stream_may_name_the_one_it_wants(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=1, b=2)
+    async with running(pool_of(client)) as pool:
+        await until(lambda: len([c for c in pool.candidates() if c.usable]) == 2, pool)
+        assert verdicts(pool, only="https://b:1") == {"b:1": "chosen"}
+        assert verdicts(pool, only="c:1") == {}
+        assert set(verdicts(pool, model="other").values()) == {"model_not_offered"}
+
+
+class Changing:
+    """A source whose list a test changes; None makes it fail."""
+
+    name = "webhook"
+    interval: float | None = 0.01
+
+    def __init__(self, *addrs: str) -> None:
+        self.found: Sequence[Listing] | None = [Listing(addr) for addr in addrs]
+
+    async def listings(self) -> list[Listing]:
+        if self.found is None:
+            raise DiscoveryFailed("HTTP 500")
+        return list(self.found)
+
+
+@pytest.mark.asyncio
+async def test_the_list_is_followed(orchestrator_info: InfoMaker) -> None:
+    client, source = Orchestrators(orchestrator_info, a=1, b=2), Changing("a:1")
+    async with running(pool_of(client, source)) as pool:
+        await until(lambda: verdicts(pool) == {"a:1": "chosen"}, pool)
+        source.found = [Listing("b:1")]
+        await until(lambda: verdicts(pool) == {"b:1": "chosen"}, pool)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("nothing", [None, []])
+async def test_a_list_that_fails_or_empties_loses_nobody(
+    orchestrator_info: InfoMaker, nothing: list[Listing] | None
+) -> None:
+    client, source = Orchestrators(orchestrator_info, a=1), Changing("a:1")
+    async with running(pool_of(client, source)) as pool:
+        await pool.wait_ready()
+        source.found = nothing
+        await until(lambda: pool.state()["sources"][0]["error"] is not None, pool)
+        assert pool.ready()
+        (told,) = pool.state()["sources"]
+        assert told["listed"] == 1
+        assert told["error"] in ("HTTP 500", "the list is empty")
+
+
+@pytest.mark.asyncio
+async def test_one_that_answers_as_somebody_else_is_passed_over(orchestrator_info: InfoMaker) -> None:
+    client, source = Orchestrators(orchestrator_info, a=1, b=2), Changing()
+    source.found = [Listing("a:1", "0x" + "02" * 20), Listing("b:1", "0x" + "01" * 20)]
+    async with running(pool_of(client, source)) as pool:
+        await pool.wait_ready()
+        await all_asked(pool)
+        assert verdicts(pool) == {"b:1": "chosen", "a:1": "bad_answer"}
+
+
+@pytest.mark.asyncio
+async def test_real_orchestrators_are_asked_in_parallel_and_nothing_is_left_behind(
+    client: OrchestratorClient, grpc_orchestrator: Callable[[], Any]
+) -> None:
+    good, hanging, capped = [await grpc_orchestrator() for _ in range(3)]
+
+    async def hang(_: Any) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async def full(_: Any) -> bytes:
+        raise GRPCError(Status.UNKNOWN, "OrchestratorCapped")
+
+    hanging.answer, capped.answer = hang, full
+    fds = psutil.Process().num_fds()
+    addrs = (good.addr, hanging.addr, capped.addr, "127.0.0.1:1")
+    started = time.monotonic()
+    async with running(pool_of(client, *addrs, ceiling=1000)) as pool:
+        await pool.wait_ready()
+        assert time.monotonic() - started < 1
+        await all_asked(pool)
+        assert time.monotonic() - started < 2.5, "all within one deadline"
+        assert verdicts(pool) == {
+            good.addr: "chosen",
+            hanging.addr: "unreachable",
+            capped.addr: "no_capacity",
+            "127.0.0.1:1": "unreachable",
+        }
+        taken = await pool.take(good.addr)
+        assert taken.url == f"https://{good.addr}"
+        await good.stop()
+        await until(lambda: not pool.ready(), pool)
+    await client.close()
+    await asyncio.gather(hanging.stop(), capped.stop())
+    await asyncio.sleep(0)
+    assert psutil.Process().num_fds() <= fds
