@@ -61,7 +61,7 @@ def make_sample() -> MakeSample:
 def _encode(count: int, bframes: int, gop: int, size: tuple[int, int], audio: str, quality: int) -> Sample:
     sample = Sample([])
     file = io.BytesIO()
-    with av.open(file, "w", format="mpegts", options={"muxdelay": "0"}) as container:
+    with av.open(file, "w", format="mpegts") as container:
         video = container.add_stream("libx264", rate=30)
         video.width, video.height = size
         video.pix_fmt = "yuv420p"

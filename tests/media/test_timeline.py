@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.media.frames import AccessUnit, OpusPacket
+from gateway.media.timeline import MAX_JUMP, MAX_SKEW, Timeline
+
+STEP = 3_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def unit(dts: int, delay: int = 0) -> AccessUnit:
+    return AccessUnit([b"\x65"], dts + delay, dts, True)
+
+
+def play(timeline: Timeline, clock: Clock, start: int, count: int) -> list[int]:
+    """Output times of `count` pictures from `start` on, at their pace."""
+    times = []
+    for index in range(count):
+        times.append(timeline.video(unit(start + index * STEP)).dts)
+        clock.now += 1 / 30
+    return times
+
+
+def test_the_first_source_keeps_its_times() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    assert play(timeline, clock, 777, 5) == [777 + index * STEP for index in range(5)]
+    packet = OpusPacket(b"x", 800)
+    assert timeline.audio(packet) == packet
+    assert timeline.jumps == 0
+
+
+def test_a_lost_segment_leaves_a_gap_of_its_length() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    play(timeline, clock, 0, 30)
+    assert timeline.video(unit(3 * 90_000)).dts == 3 * 90_000
+    assert timeline.jumps == 0
+
+
+def test_a_worker_that_starts_over_goes_on_where_the_output_was() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    before = play(timeline, clock, 500_000, 30)
+    clock.now += 2
+    after = play(timeline, clock, 0, 3)
+    assert abs(after[0] - before[-1] - (2 * 90_000 + STEP)) <= 1
+    assert after[2] - after[0] == 2 * STEP
+    assert timeline.jumps == 1
+
+
+def test_a_new_source_may_count_from_anywhere_and_nearby() -> None:
+    for start in (0, 90_000, 2**40):
+        clock = Clock()
+        timeline = Timeline(clock=clock)
+        before = play(timeline, clock, 90_000, 30)
+        timeline.new_source()
+        after = play(timeline, clock, start, 3)
+        assert abs(after[0] - before[-1] - STEP) <= 1
+        assert timeline.jumps == 1
+
+
+def test_a_jump_is_bounded_however_long_nothing_came() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    before = play(timeline, clock, 0, 2)
+    clock.now += 7_200
+    timeline.new_source()
+    assert timeline.video(unit(123)).dts == before[-1] + MAX_JUMP
+
+
+def test_the_clock_of_a_source_that_leaps_ahead_is_not_followed() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    before = play(timeline, clock, 0, 30)
+    after = play(timeline, clock, 2**33, 2)
+    assert abs(after[0] - before[-1] - STEP) <= 1
+
+
+def test_sound_keeps_its_distance_from_the_picture_over_a_change_of_source() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    play(timeline, clock, 400_000, 3)
+    timeline.new_source()
+    assert timeline.audio(OpusPacket(b"early", 77_000)) is None
+    picture = timeline.video(unit(77_000))
+    placed = timeline.audio(OpusPacket(b"x", 77_500))
+    assert placed is not None
+    assert placed.pts == picture.dts + 500
+
+
+def test_sound_of_another_clock_is_dropped_and_counted() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    play(timeline, clock, 0, 1)
+    assert timeline.audio(OpusPacket(b"x", MAX_SKEW + 1)) is None
+    assert timeline.audio(OpusPacket(b"x", -MAX_SKEW - 1)) is None
+    assert timeline.audio(OpusPacket(b"x", 10)) is not None
+    assert timeline.audio(OpusPacket(b"x", 10)) is None
+    assert timeline.audio_dropped == 3
+
+
+def test_a_delay_between_decoding_and_showing_is_kept() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    play(timeline, clock, 0, 2)
+    timeline.new_source()
+    placed = timeline.video(unit(10**7, delay=6_000))
+    assert placed.pts - placed.dts == 6_000
+
+
+@given(
+    events=st.lists(
+        st.tuples(st.integers(-(2**34), 2**34), st.integers(-9_000, 9_000), st.floats(0, 30), st.booleans()),
+        max_size=60,
+    )
+)
+def test_output_times_never_go_back_whatever_comes(events: list[tuple[int, int, float, bool]]) -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    video, audio = [], []
+    for dts, skew, passed, new in events:
+        clock.now += passed
+        if new:
+            timeline.new_source()
+        placed = timeline.video(unit(dts, delay=abs(skew)))
+        assert placed.pts >= placed.dts
+        video.append(placed.dts)
+        sound = timeline.audio(OpusPacket(b"x", dts + skew))
+        if sound is not None:
+            audio.append(sound.pts)
+    assert all(b > a for a, b in pairwise(video))
+    assert all(b > a for a, b in pairwise(audio))
