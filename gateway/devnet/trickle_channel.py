@@ -106,8 +106,8 @@ class Channel(Watched):
         *,
         content_type: str,
         now: float,
-        on_segment: Callable[[int], None] | None = None,
-        on_close: Callable[[], None] | None = None,
+        on_segment: Callable[[int], object] | None = None,
+        on_close: Callable[[], object] | None = None,
     ) -> None:
         super().__init__()
         self.name = name

@@ -60,8 +60,8 @@ class TrickleServer:
         name: str,
         *,
         content_type: str = "video/MP2T",
-        on_segment: Callable[[int], None] | None = None,
-        on_close: Callable[[], None] | None = None,
+        on_segment: Callable[[int], object] | None = None,
+        on_close: Callable[[], object] | None = None,
     ) -> None:
         """Make a channel. Raises ValueError where there is one of that name.
 

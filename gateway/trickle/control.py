@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.trickle.errors import single_error
 from gateway.trickle.publisher import TricklePublisher
-from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries
+from gateway.trickle.retries import BadAnswer, Retries
 
 KEEP_ALIVE_INTERVAL = 10.0
 """Seconds without a message after which the control channel is kept alive."""
@@ -84,7 +84,7 @@ class JsonPublisher:
             return _encode(KEEP_ALIVE)
 
     async def _deliver(self, data: bytes) -> None:
-        retries = Retries(self._publisher.url)
+        tries = Retries(self._publisher.url)
         while True:
             segment = self._publisher.open_segment()
             segment.write(data)
@@ -92,8 +92,7 @@ class JsonPublisher:
             if await segment.wait_delivered():
                 self.sent += 1
                 return
-            retries.failed(BadAnswer("the server does not take a message"))
-            await asyncio.sleep(RETRY_DELAY)
+            await asyncio.sleep(tries.failed(BadAnswer("the server does not take a message")))
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:

@@ -13,9 +13,9 @@ import aiohttp
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from gateway.trickle import wire
+from gateway.trickle import retries, wire
 from gateway.trickle.errors import ChannelClosed, ChannelError, single_error
-from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries, describe
+from gateway.trickle.retries import BadAnswer, Retries, describe
 from gateway.trickle.segment_writer import SegmentWriter, SendBuffer
 
 MAX_BUFFER = 5_000_000
@@ -159,14 +159,16 @@ class TricklePublisher:
                 if not self._may_repeat(segment):
                     self._drop(segment, describe(error))
                     return
+                delay = retries.RETRY_DELAY
                 if segment is self._idle:
                     # each round of failures counts once, by the segment that is there in every round
-                    self._retries.failed(error, lived=self._clock() - begun)
-                await asyncio.sleep(RETRY_DELAY)
+                    delay = self._retries.failed(error, lived=self._clock() - begun)
+                await asyncio.sleep(delay)
                 if not self._may_repeat(segment):
                     self._drop(segment, describe(error))
                     return
             else:
+                self._retries.succeeded()
                 segment.delivered = True
                 self.slow = False
                 return

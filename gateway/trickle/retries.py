@@ -16,6 +16,9 @@ REFUSED_COUNTS_AS = 3
 FORGIVEN_AFTER = 2.0
 """Seconds that an attempt lived after which the failures before it are forgotten."""
 
+NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""Time spent on these was not the life of a connection."""
+
 
 class Retries:
     """Counts failures in a row of one channel's requests."""
@@ -27,13 +30,19 @@ class Retries:
     def succeeded(self) -> None:
         self._failures = 0
 
-    def failed(self, why: Exception, *, lived: float = 0.0) -> None:
-        """Note that an attempt failed after `lived` seconds. Raises ChannelLost when it was one too many."""
-        if lived > FORGIVEN_AFTER:
+    def failed(self, why: Exception, *, lived: float = 0.0) -> float:
+        """Note that an attempt failed after `lived` seconds; the answer is how long to wait before the next.
+
+        The first in a row is repeated at once, so that a server that died is known in one delay. Raises
+        ChannelLost when it was one too many.
+        """
+        if lived > FORGIVEN_AFTER and not isinstance(why, NEVER_CONNECTED):
             self._failures = 0
+        first = self._failures == 0
         self._failures += REFUSED_COUNTS_AS if _refused(why) else 1
         if self._failures >= MAX_FAILURES:
             raise ChannelLost(f"{self._url}: {describe(why)}") from why
+        return 0.0 if first else RETRY_DELAY
 
 
 def _refused(why: Exception) -> bool:

@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway import tasks
 from gateway.trickle import wire
 from gateway.trickle.errors import ChannelClosed, ChannelError
-from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries, describe
+from gateway.trickle.retries import BadAnswer, Retries, describe
 
 READ_BUFFER = 65_536
 """Bytes of a segment read ahead of its reader; twice that makes the longest chunk."""
@@ -175,9 +175,9 @@ class TrickleSubscriber:
             seq = seq if latest is None else latest
 
     async def _failed(self, error: Exception, begun: float) -> None:
-        self._retries.failed(error, lived=self._clock() - begun)
+        delay = self._retries.failed(error, lived=self._clock() - begun)
         self._log.debug("subscribing again", error=describe(error))
-        await asyncio.sleep(RETRY_DELAY)
+        await asyncio.sleep(delay)
 
     def _count_gap(self, expected: int, seq: int) -> None:
         if 0 <= expected < seq:

@@ -343,16 +343,23 @@ async def test_a_reader_slower_than_retention_is_cut() -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_idle_channel_is_swept_and_a_busy_one_is_not() -> None:
-    async with channel(sweep_after=0.15) as at:
-        ended = asyncio.Event()
-        at.server.create("idle", on_close=ended.set)
-        for seq in range(4):
-            await asyncio.sleep(0.05)
-            await at.publish(seq, b"busy")
+async def test_an_idle_channel_is_swept_and_a_segment_puts_that_off() -> None:
+    swept: list[str] = []
+    done = asyncio.Event()
+    server = TrickleServer(sweep_after=0.4)
+
+    def busy_swept() -> None:
+        swept.append("busy")
+        done.set()
+
+    server.create("c", on_close=busy_swept)
+    server.create("idle", on_close=lambda: swept.append("idle"))
+    async with bench(server) as at:
+        assert (await at.publish(0, b"busy"))[0] == 200
         async with asyncio.timeout(5):
-            await ended.wait()
-        assert at.server.names() == ["c"]
+            await done.wait()
+        assert swept == ["idle", "busy"]
+        assert server.names() == []
 
 
 @pytest.mark.asyncio
@@ -370,7 +377,7 @@ async def test_the_first_bytes_of_each_segment_are_reported() -> None:
 @pytest.mark.asyncio
 async def test_the_report_of_a_segment_may_end_the_channel() -> None:
     server = TrickleServer()
-    server.create("c", on_segment=lambda _: server.terminate("c") and None)
+    server.create("c", on_segment=lambda _: server.terminate("c"))
     async with bench(server) as at:
         status, headers = await at.publish(0, b"unpaid")
         assert (status, headers["lp-trickle-closed"]) == (200, "terminated")

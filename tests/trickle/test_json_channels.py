@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import tasks
-from gateway.trickle import control
+from gateway.trickle import retries
 from gateway.trickle.control import MAX_BACKLOG, MAX_MESSAGE, JsonPublisher
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.events import JsonSubscriber, parse
@@ -64,7 +64,7 @@ async def test_a_quiet_control_channel_is_kept_alive_and_its_reader_not_bothered
 async def test_a_message_that_broke_off_is_sent_again(
     http: aiohttp.ClientSession, rogue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "RETRY_DELAY", 0.02)
+    monkeypatch.setattr(retries, "RETRY_DELAY", 0.02)
     taken: list[tuple[str, dict[str, Any]]] = []
 
     async def script(request: Any) -> None:
@@ -92,7 +92,7 @@ async def test_a_message_that_broke_off_is_sent_again(
 async def test_a_server_that_takes_no_message_is_lost(
     http: aiohttp.ClientSession, rogue: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "RETRY_DELAY", 0.02)
+    monkeypatch.setattr(retries, "RETRY_DELAY", 0.02)
 
     async def script(request: Any) -> None:
         if request.method == "POST":

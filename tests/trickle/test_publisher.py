@@ -9,7 +9,6 @@ import aiohttp
 import pytest
 
 from gateway import tasks
-from gateway.trickle import publisher as module
 from gateway.trickle import retries
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.publisher import TricklePublisher
@@ -17,7 +16,7 @@ from gateway.trickle.publisher import TricklePublisher
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_DELAY", 0.02)
+    monkeypatch.setattr(retries, "RETRY_DELAY", 0.02)
 
 
 @asynccontextmanager

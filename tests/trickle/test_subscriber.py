@@ -11,14 +11,13 @@ import aiohttp
 import pytest
 
 from gateway.trickle import retries, wire
-from gateway.trickle import subscriber as module
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.subscriber import TrickleSubscriber
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_DELAY", 0.02)
+    monkeypatch.setattr(retries, "RETRY_DELAY", 0.02)
 
 
 async def until(condition: Callable[[], Any]) -> None:
