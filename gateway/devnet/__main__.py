@@ -1,0 +1,110 @@
+"""`livepeer-devnet`: the small network as a whole, or one of its parts alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from gateway.devnet.parts import COMMON_FLAGS, PARTS
+from gateway.devnet.process import die_with_parent
+from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings, check_limits
+from gateway.flags import PATH, Flag, FlagError, HelpRequested, Parsed, help_text, parse_flags
+
+PROGRAM = "livepeer-devnet"
+NETWORK_FLAGS: tuple[Flag, ...] = (
+    *DEVNET_FLAGS,
+    Flag("dataDir", PATH, None, "where keys and the effective aiModels.json go", "a temporary one"),
+    *COMMON_FLAGS,
+)
+
+Up = tuple[dict[str, Any], Callable[[], Awaitable[None]]]
+
+
+def main() -> None:
+    die_with_parent()
+    sys.exit(_main(sys.argv[1:]))
+
+
+def _main(argv: Sequence[str]) -> int:
+    """Run until SIGINT or SIGTERM; gives the exit status."""
+    part = PARTS.get(argv[0]) if argv else None
+    program = PROGRAM if part is None else f"{PROGRAM} {part.name}"
+    flags = NETWORK_FLAGS if part is None else part.flags
+    try:
+        parsed = parse_flags(flags, argv if part is None else argv[1:], os.environ, program=program)
+        check_limits(parsed)
+        if part is not None:
+            return _run(parsed, part.start(parsed))
+        return _run(parsed, _start_network(DevnetSettings.from_parsed(parsed), parsed))
+    except HelpRequested:
+        print(_help(program, flags))  # noqa: T201
+        return 0
+    except FlagError as error:
+        print(f"{program}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except OSError as error:
+        print(f"{program}: cannot start: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+async def _start_network(settings: DevnetSettings, parsed: Parsed) -> Up:
+    from gateway.devnet.network import Network
+
+    given: Path | None = parsed["dataDir"]
+    folder = given or Path(tempfile.mkdtemp(prefix="livepeer-devnet-"))
+    log_flags = (f"-v={parsed['v']}", f"-logFormat={parsed['logFormat']}")
+    network = Network(settings, folder, log_flags=log_flags)
+
+    async def stop() -> None:
+        await network.stop()
+        if given is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    try:
+        return await network.start(), stop
+    except BaseException:
+        await stop()
+        raise
+
+
+def _run(parsed: Parsed, starting: Coroutine[Any, Any, Up]) -> int:
+    import uvloop
+
+    from gateway.telemetry import log
+
+    log.configure(parsed["v"], parsed["logFormat"])
+    uvloop.run(_until_signal(starting))
+    return 0
+
+
+async def _until_signal(starting: Coroutine[Any, Any, Up]) -> None:
+    stop_wanted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop_wanted.set)
+    ready, stop = await starting
+    try:
+        print(json.dumps(ready), flush=True)  # noqa: T201
+        await stop_wanted.wait()
+    finally:
+        await stop()
+
+
+def _help(program: str, flags: Sequence[Flag]) -> str:
+    text = help_text(flags, usage=f"usage: {program} [flags]")
+    if program != PROGRAM:
+        return text
+    parts = "\n".join(f"  {PROGRAM} {part.name:14}{part.help}" for part in PARTS.values())
+    return f"{text}\n\nEach part alone, with flags of its own (see its -help):\n{parts}"
+
+
+if __name__ == "__main__":
+    main()

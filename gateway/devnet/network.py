@@ -1,0 +1,165 @@
+"""The devnet as a whole: a signer, a runner and orchestrators, each a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+
+from gateway.devnet.ai_models import write_ai_models
+from gateway.devnet.process import Child, Ready
+from gateway.devnet.settings import DevnetSettings
+from gateway.payments.price import text
+
+log = structlog.get_logger("devnet")
+
+EPHEMERAL = "127.0.0.1:0"
+LIST_TIMEOUT = 5.0
+
+
+class Network:
+    """`start` brings everything up, `stop` ends it; keys and the effective aiModels.json are in `data_dir`.
+
+    `log_flags` are the flags that the parts log by. To be started on the main thread: the parts die with
+    the thread that started them.
+    """
+
+    def __init__(self, settings: DevnetSettings, data_dir: Path, *, log_flags: Sequence[str] = ()) -> None:
+        self._settings = settings
+        self._folder = data_dir / "devnet"
+        self._log_flags = log_flags
+        self._runner = self._child("runner", self._runner_flags)
+        self._signer = self._child("signer", self._signer_flags)
+        self._orchestrators = [
+            self._child("orchestrator", self._orchestrator_flags(number, price), number)
+            for number, price in enumerate(settings.prices)
+        ]
+
+    async def start(self) -> dict[str, Any]:
+        """Bring the network up; gives its description.
+
+        Raises OSError with a sentence, and leaves nothing behind, where a part does not come up.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            await _start_all(self._runner, self._signer)
+            write_ai_models(self._settings.ai_models, self._ai_models, self._runner.ready["runner"])
+            await _start_all(*self._orchestrators)
+            await self._tell_signer()
+        except BaseException:
+            await self.stop()
+            raise
+        log.info("devnet ready", orchestrators=len(self._orchestrators), signer=self._signer.ready["signer"])
+        return self.description()
+
+    async def stop(self) -> None:
+        """End all processes, all at once, within a few seconds. Idempotent."""
+        await asyncio.gather(*(child.stop() for child in self._children()))
+
+    def description(self) -> dict[str, Any]:
+        """Where everything is, and the process ids of this moment."""
+        return {
+            "signer": self._signer.ready["signer"],
+            "signer_pid": self._signer.pid,
+            "signer_audit_url": self._signer.ready["audit_url"],
+            "signer_address": self._signer.ready["address"],
+            "runner": self._runner.ready["runner"],
+            "runner_pid": self._runner.pid,
+            "orchestrators": [
+                {
+                    key: child.ready[key]
+                    for key in ("addr", "url", "address", "price_wei_per_second", "audit_url")
+                }
+                | {"pid": child.pid}
+                for child in self._orchestrators
+            ],
+        }
+
+    @property
+    def _ai_models(self) -> Path:
+        return self._folder / "aiModels.json"
+
+    def _children(self) -> list[Child]:
+        return [*self._orchestrators, self._runner, self._signer]
+
+    def _child(
+        self, part: str, flags: Callable[[Ready | None], Mapping[str, object]], number: int | None = None
+    ) -> Child:
+        def command(before: Ready | None) -> list[str]:
+            arguments = [f"-{name}={value}" for name, value in flags(before).items()]
+            return [sys.executable, "-m", "gateway.devnet", part, *arguments, *self._log_flags]
+
+        name = part if number is None else f"{part}-{number}"
+        return Child(name, command, restart=self._settings.restart)
+
+    def _runner_flags(self, before: Ready | None) -> Mapping[str, object]:
+        return {
+            "addr": EPHEMERAL if before is None else urlsplit(before["runner"]).netloc,
+            "effect": self._settings.effect,
+        }
+
+    def _signer_flags(self, before: Ready | None) -> Mapping[str, object]:
+        flags: dict[str, object] = {
+            "addr": EPHEMERAL if before is None else urlsplit(before["signer"]).netloc,
+            "keyFile": self._folder / "signer.key",
+            "preload": _seconds(self._settings.preload),
+            "blockTime": _seconds(self._settings.block_time),
+        }
+        if before is not None:
+            flags["orchAddr"] = ",".join(child.ready["addr"] for child in self._orchestrators)
+        return flags
+
+    def _orchestrator_flags(
+        self, number: int, price: Fraction
+    ) -> Callable[[Ready | None], Mapping[str, object]]:
+        settings = self._settings
+
+        def flags(before: Ready | None) -> Mapping[str, object]:
+            return {
+                "addr": EPHEMERAL if before is None else before["addr"],
+                "httpPort": 0 if before is None else urlsplit(before["url"]).port,
+                "keyFile": self._folder / f"orchestrator-{number}.key",
+                "aiModels": self._ai_models,
+                "price": text(price),
+                "ticketSeconds": settings.ticket_seconds,
+                "debitInterval": _seconds(settings.debit_interval),
+                "debitRate": settings.debit_rate,
+                "capacity": settings.capacity,
+                "blockTime": _seconds(settings.block_time),
+                "tokenLife": _seconds(settings.token_life),
+            }
+
+        return flags
+
+    async def _tell_signer(self) -> None:
+        """Give the signer's discovery the orchestrators, which were not there yet when it started."""
+        signer = self._signer.ready["signer"]
+        listed = [{"address": child.ready["addr"]} for child in self._orchestrators]
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIST_TIMEOUT)) as http,
+                http.put(f"{signer}/devnet/orchestrators", json=listed, raise_for_status=True),
+            ):
+                pass
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise OSError(f"the signer does not take the list of orchestrators: {error}") from error
+
+
+async def _start_all(*children: Child) -> None:
+    """Start them at once. Raises what the first that failed raised, when all have come up or failed."""
+    outcomes = await asyncio.gather(*(child.start() for child in children), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+def _seconds(value: float) -> str:
+    """A duration as flags take it."""
+    return f"{value:.9f}".rstrip("0").rstrip(".") + "s"

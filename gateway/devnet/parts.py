@@ -1,0 +1,182 @@
+"""The devnet's parts as programs: `livepeer-devnet signer`, `orchestrator` and `runner`, each from flags.
+
+Each part's heavy modules are loaded when it starts, so that no part pays for another's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from gateway.devnet.ai_models import PIPELINE
+from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.settings import DEVNET_FLAGS, PRICE, ai_model
+from gateway.flags import ADDRESS, INTEGER, LIST, PATH, Flag, FlagError, Parsed, choice
+from gateway.payments.price import text
+
+Ready = dict[str, Any]
+Stop = Callable[[], Awaitable[None]]
+
+COMMON_FLAGS: tuple[Flag, ...] = (
+    Flag("config", PATH, None, "a file of flags, one 'name value' a line"),
+    Flag("v", INTEGER, "3", "log level in go-livepeer's numbers: 0 errors, 3 what happens, 6 everything"),
+    Flag("logFormat", choice("text", "json"), "text", "how log lines are written"),
+)
+KEY_FLAG = Flag(
+    "keyFile", PATH, None, "a file with the Ethereum key in hex, made when there is none", "a new key"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """`start` brings it up and gives its ready line and what stops it."""
+
+    name: str
+    help: str
+    flags: tuple[Flag, ...]
+    start: Callable[[Parsed], Coroutine[Any, Any, tuple[Ready, Stop]]]
+
+
+def _shared(*names: str) -> tuple[Flag, ...]:
+    table = {flag.name: flag for flag in DEVNET_FLAGS}
+    return tuple(table[name] for name in names)
+
+
+async def _start_runner(flags: Parsed) -> tuple[Ready, Stop]:
+    from gateway.devnet.runner.server import Runner, RunnerConfig
+
+    host, port = flags["addr"]
+    runner = Runner(RunnerConfig(host=host, port=port, effect=flags["effect"]))
+    return {"runner": await runner.start()}, runner.stop
+
+
+async def _start_signer(flags: Parsed) -> tuple[Ready, Stop]:
+    from gateway.devnet.signer import ListedOrchestrator, SignerConfig, serve
+
+    host, port = flags["addr"]
+    signer = await serve(
+        SignerConfig(
+            key=read_key(flags["keyFile"]),
+            host=host,
+            port=port,
+            preload=_exact(flags["preload"]),
+            clock=ChainClock(block_time=flags["blockTime"]),
+            orchestrators=[ListedOrchestrator(address=addr) for addr in flags["orchAddr"] or ()],
+        )
+    )
+    ready = {"signer": signer.url, "address": signer.address, "audit_url": signer.audit_url}
+    return ready, signer.stop
+
+
+async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
+    from gateway.devnet.orchestrator import OrchestratorConfig, serve
+
+    model = ai_model(flags["aiModels"])
+    price: Fraction = model.price if flags["price"] is None else flags["price"]
+    host, port = flags["addr"]
+    orchestrator = await serve(
+        OrchestratorConfig(
+            key=read_key(flags["keyFile"]),
+            runner_url=model.url,
+            price_wei_per_second=price,
+            model=model.model_id,
+            pipeline=PIPELINE,
+            warm=model.warm,
+            capacity=flags["capacity"],
+            host=host,
+            grpc_port=port,
+            http_port=flags["httpPort"],
+            ticket_seconds=flags["ticketSeconds"],
+            debit_interval=flags["debitInterval"],
+            debit_rate=flags["debitRate"],
+            token_life=flags["tokenLife"],
+            clock=ChainClock(block_time=flags["blockTime"]),
+        )
+    )
+    where = orchestrator.where
+    ready = {
+        "addr": where.addr,
+        "url": where.url,
+        "address": where.address,
+        "price_wei_per_second": text(price),
+        "audit_url": where.audit_url,
+    }
+    return ready, orchestrator.stop
+
+
+PARTS: dict[str, Part] = {
+    part.name: part
+    for part in (
+        Part(
+            "signer",
+            "a remote signer: tickets from a key of its own",
+            (
+                Flag("addr", ADDRESS, "127.0.0.1:0", "where it listens; port 0 takes a free one"),
+                KEY_FLAG,
+                Flag("orchAddr", LIST, None, "orchestrators that its discovery tells of"),
+                *_shared("preload", "blockTime"),
+                *COMMON_FLAGS,
+            ),
+            _start_signer,
+        ),
+        Part(
+            "orchestrator",
+            "an orchestrator: sells a runner's work for tickets",
+            (
+                Flag("addr", ADDRESS, "127.0.0.1:0", "where gRPC listens; port 0 takes a free one"),
+                Flag("httpPort", INTEGER, "0", "the port for HTTP on the same host; 0 takes a free one"),
+                KEY_FLAG,
+                Flag("price", PRICE, None, "wei per second", "the price in -aiModels"),
+                *_shared(
+                    "aiModels",
+                    "ticketSeconds",
+                    "debitInterval",
+                    "debitRate",
+                    "capacity",
+                    "blockTime",
+                    "tokenLife",
+                ),
+                *COMMON_FLAGS,
+            ),
+            _start_orchestrator,
+        ),
+        Part(
+            "runner",
+            "an AI worker: changes the picture",
+            (
+                Flag("addr", ADDRESS, "127.0.0.1:8188", "where it listens; port 0 takes a free one"),
+                *_shared("effect"),
+                *COMMON_FLAGS,
+            ),
+            _start_runner,
+        ),
+    )
+}
+
+
+def read_key(path: Path | None) -> bytes:
+    """The 32-byte key in a file of hex digits; a new one, written there where there was none.
+
+    Raises FlagError for a file that holds something else.
+    """
+    if path is None:
+        return secrets.token_bytes(32)
+    try:
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip().removeprefix("0x"))
+    except (OSError, ValueError) as error:
+        raise FlagError(f"-keyFile {path} is refused ({error}): it takes a file of 64 hex digits") from error
+    if len(key) != 32:
+        raise FlagError(f"-keyFile {path} is refused: it takes a file of 64 hex digits")
+    return key
+
+
+def _exact(duration: float) -> Fraction:
+    """The decimal that was meant by a duration in seconds."""
+    return Fraction(repr(duration))
