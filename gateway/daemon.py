@@ -20,6 +20,7 @@ from gateway.http.live import LiveRoutes
 from gateway.http.operator import OperatorRoutes
 from gateway.http.pages import PageRoutes
 from gateway.http.server import ListenError, Server, application
+from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments import price as prices
@@ -34,8 +35,6 @@ from gateway.webrtc.config import WebRtcConfig
 from signer_client import SignerClient, SignerError, SignerIdentity, parse_headers
 
 log = structlog.get_logger("daemon")
-
-READY_POLL = 0.05
 
 
 class CannotStart(Exception):
@@ -86,6 +85,7 @@ class Daemon:
             http,
             address=identity.address if identity else "",
             signature=identity.signature if identity else b"",
+            capabilities=capabilities(settings.model),
             verify_tls=settings.verify_tls,
         )
         stack.push_async_callback(orchestrators.close)
@@ -117,14 +117,16 @@ class Daemon:
             ceiling_wei_per_second="none" if settings.ceiling is None else prices.text(settings.ceiling),
             payment_interval_s=settings.payment_interval,
         )
-        await self._announce_ready(url)
+        announcing = spawn(self._announce_ready(url, pool), name="ready")
+        stack.push_async_callback(cancel, announcing)
         await self._stop.wait()
         log.info("gateway stops", streams=len(registry), viewers=registry.viewers)
 
     async def _start_devnet(self, stack: AsyncExitStack) -> Devnet | None:
         if self._settings.devnet is None:
             return None
-        devnet = Devnet(self._settings.devnet, self._settings.data_dir)
+        log_flags = (f"-v={self._settings.log_level}", f"-logFormat={self._settings.log_format}")
+        devnet = Devnet(self._settings.devnet, self._settings.data_dir, log_flags=log_flags)
         stack.push_async_callback(devnet.stop)
         try:
             await devnet.start()
@@ -188,11 +190,9 @@ class Daemon:
             return ["the gateway is starting"]
         return self._pool.reasons_not_ready()
 
-    async def _announce_ready(self, url: str) -> None:
-        while self.reasons_not_ready() and not self._stop.is_set():
-            await asyncio.sleep(READY_POLL)
-        if not self._stop.is_set():
-            print(f"ready: {url}", flush=True)  # noqa: T201
+    async def _announce_ready(self, url: str, pool: OrchestratorPool) -> None:
+        await pool.wait_ready()
+        print(f"ready: {url}", flush=True)  # noqa: T201
 
 
 def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:

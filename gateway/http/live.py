@@ -73,7 +73,7 @@ class LiveRoutes:
             content_type="application/sdp",
             headers={
                 "Location": f"{PREFIX}/{wanted.name}/whip/{wanted.request_id}",
-                "ETag": f'"{publisher.etag}"',
+                "ETag": publisher.etag,
                 "Livepeer-Playback-URL": f"{PREFIX}/{wanted.name}/whep",
             },
         )
@@ -112,7 +112,7 @@ class LiveRoutes:
             status=201,
             text=viewer.answer,
             content_type="application/sdp",
-            headers={"Location": f"{PREFIX}/{name}/whep/{viewer_id}", "ETag": f'"{viewer.etag}"'},
+            headers={"Location": f"{PREFIX}/{name}/whep/{viewer_id}", "ETag": viewer.etag},
         )
 
     async def unwatch(self, request: web.Request) -> web.Response:

@@ -18,7 +18,7 @@ from gateway.media.segmenter import Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.credentials import unsigned_credentials
-from gateway.orchestrator.errors import NoCapacity, OrchestratorError
+from gateway.orchestrator.errors import OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job import JobRequest, JobUrls
 from gateway.orchestrator.pool import OrchestratorPool
@@ -85,6 +85,8 @@ class OrchestratorJob:
         self._downlink: TrickleSubscriber | None = None
         self._control: JsonPublisher | None = None
         self._worker: Json = {}
+        self._open_channels = 0
+        self._closed = False
         self._last_event = time.monotonic()
 
     # the relay's side
@@ -116,6 +118,8 @@ class OrchestratorJob:
         if self._segmenter is not None:
             self._segmenter.close()
         await asyncio.gather(self._close_channels(), self._close_payments(reason))
+        self._open_channels = 0
+        self._closed = True
 
     def status(self) -> RelayStatus:
         info, uplink, downlink = self._info, self._uplink, self._downlink
@@ -135,6 +139,8 @@ class OrchestratorJob:
             gaps=downlink.gaps if downlink else 0,
             dropped=uplink.dropped if uplink else 0,
             held_bytes=uplink.buffered if uplink else 0,
+            channels=self._open_channels,
+            sessions=int(self._payer is not None and not self._closed),
         )
 
     # the start
@@ -191,8 +197,7 @@ class OrchestratorJob:
         except OrchestratorError as error:
             if self._payer is not None:
                 await self._payer.job_refused(error)
-            if isinstance(error, NoCapacity):
-                self._network.pool.set_aside(self._candidate.addr, error)
+            self._network.pool.set_aside(self._candidate.addr, error)
             raise Ended(EndReason.ORCHESTRATOR_LOST, f"{info.url} did not start the job: {error}") from error
         self._manifest_id = urls.manifest_id
         if self._payer is not None:
@@ -209,6 +214,7 @@ class OrchestratorJob:
         self._segmenter = Segmenter(self._uplink.open_segment)
         self._downlink = TrickleSubscriber(http, urls.subscribe_url, start=0, log=log)
         self._control = JsonPublisher(http, urls.control_url, log=log)
+        self._open_channels = len(urls.channels)
         async with asyncio.TaskGroup() as group:
             name = f"job {self._request.request_id}"
             group.create_task(self._uplink.run(), name=f"{name} uplink")
@@ -227,19 +233,20 @@ class OrchestratorJob:
         demuxer = TsDemuxer()
         async with aclosing(downlink.segments()) as segments:
             async for segment in segments:
-                async with aclosing(segment.chunks()) as chunks:
-                    async for chunk in chunks:
-                        for frame in demuxer.feed(chunk):
-                            self._sink(frame)
+                async for chunk in segment.chunks():
+                    for frame in demuxer.feed(chunk):
+                        self._sink(frame)
                 for frame in demuxer.flush():
                     self._sink(frame)
 
     async def _read_events(self, events: JsonSubscriber) -> None:
-        async with aclosing(events.messages()) as messages:
-            async for event in messages:
+        try:
+            async for event in events:
                 self._last_event = time.monotonic()
                 if event.get("type") == "status":
                     self._worker = merge_status(self._worker, event)
+        finally:
+            await events.close()
 
     async def _watch_events(self) -> None:
         self._last_event = time.monotonic()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from gateway.media.fanout import Fanout
 from gateway.stream.names import output_name
@@ -18,8 +20,6 @@ from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.viewer import Viewer
-
-log = structlog.get_logger("streams")
 
 KEEP_ENDED = 60.0
 """Seconds for which a stream's status is kept after its end."""
@@ -44,7 +44,7 @@ class Registry:
     """
 
     def __init__(
-        self, relays: Relays, metrics: Metrics, *, webrtc: WebRtcConfig, ingest_timeout: float
+        self, relays: Relays[Any], metrics: Metrics, *, webrtc: WebRtcConfig, ingest_timeout: float
     ) -> None:
         self._relays = relays
         self._metrics = metrics
@@ -168,21 +168,21 @@ class Registry:
 
     async def watch(self, name: str, viewer_id: str, offer: str) -> Viewer:
         """Answer a viewer of `name`, published or not yet. Raises OfferRefused, with nothing left behind."""
-        viewer_log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id)
-        viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=viewer_log)
+        log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id)
+        viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=log)
         self._viewers[viewer_id] = viewer
-        spawn(self._serve(name, viewer_id, viewer), name=f"viewer {viewer_id}")
+        spawn(self._serve(name, viewer_id, viewer, log), name=f"viewer {viewer_id}")
         return viewer
 
-    async def _serve(self, name: str, viewer_id: str, viewer: Viewer) -> None:
+    async def _serve(self, name: str, viewer_id: str, viewer: Viewer, log: FilteringBoundLogger) -> None:
         try:
             await viewer.connect()
             self._output(name).add(viewer)
-            viewer.log.info("viewer connected")
+            log.info("viewer connected")
             why = await viewer.wait_closed()
-            viewer.log.info("viewer left", detail=why)
+            log.info("viewer left", detail=why)
         except ConnectFailed as error:
-            viewer.log.warning("viewer never connected", detail=str(error))
+            log.warning("viewer never connected", detail=str(error))
         finally:
             self._viewers.pop(viewer_id, None)
             if name in self._outputs:

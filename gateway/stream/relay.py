@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -42,6 +42,9 @@ class Candidate(Protocol):
 
     def passed_over(self, detail: str) -> None:
         """Note that a job was tried here and why it did not start."""
+
+
+C = TypeVar("C", bound=Candidate)
 
 
 class Relay(Protocol):
@@ -89,15 +92,15 @@ class RelayStatus:
     """Payment sessions that are open."""
 
 
-class Relays(Protocol):
+class Relays(Protocol[C]):
     """Where jobs come from: orchestrators of the network, or servers of one's own."""
 
-    def candidates(self, request: PublishRequest) -> Sequence[Candidate]:
+    def candidates(self, request: PublishRequest) -> Sequence[C]:
         """Everybody known with a verdict, the usable ones first and best first; asks nobody."""
 
     def open(
         self,
-        candidate: Candidate,
+        candidate: C,
         request: PublishRequest,
         sink: FrameSink,
         on_live: Callable[[], None],

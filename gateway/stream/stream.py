@@ -56,7 +56,7 @@ class Stream:
     def __init__(
         self,
         request: PublishRequest,
-        relays: Relays,
+        relays: Relays[Any],
         candidates: Sequence[Candidate],
         output: Fanout,
         *,
