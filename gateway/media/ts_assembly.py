@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.media.mpegts import MAX_SECTION, crc32
+from gateway.media.mpegts import HEADER_SIZE, MAX_SECTION, PACKET_SIZE, PAYLOAD_SIZE, SYNC, crc32
 from gateway.media.pes import PES_LENGTH_OFFSET
 
 MAX_PES_BYTES = 8 * 1024 * 1024
@@ -23,6 +23,10 @@ class Assembler(Protocol):
     counter: int | None
     last_payload: bytes
     lost: int
+
+    @property
+    def held(self) -> int:
+        """Bytes kept of what is not complete."""
 
     def start(self, payload: bytes, stuffed: bool) -> list[bytes]:
         """A payload with payload_unit_start_indicator: what it completes."""
@@ -48,6 +52,7 @@ class PesAssembler:
         self.counter: int | None = None
         self.last_payload = b""
         self.lost = 0
+        self._plain_heads = [bytes((SYNC, pid >> 8, pid & 0xFF, 0x10 | count)) for count in range(16)]
         self._parts: list[bytes] = []
         self._size = 0
         self._wanted: int | None = None
@@ -55,6 +60,10 @@ class PesAssembler:
         self._stuffed = False
         self._stuffed_ends = 0
         self._stuffs_anywhere = False
+
+    @property
+    def held(self) -> int:
+        return self._size if self._open else 0
 
     def start(self, payload: bytes, stuffed: bool) -> list[bytes]:
         former = self.finish()
@@ -84,6 +93,28 @@ class PesAssembler:
         elif stuffed and self._stuffed_ends >= _TRUSTED_ENDS and not self._stuffs_anywhere:
             return self._take()
         return None
+
+    def more_in_a_row(self, data: bytes, at: int) -> int:
+        """Take the plain packets of this PID that lie one behind the other in `data` from `at` on.
+
+        Where the next packet that is not one of them begins. It stops short of the packet that might
+        complete something, which is left to `more`; this is for the bulk of large pictures.
+        """
+        if not self._open or self._stuffed or self._wanted is None or self.counter is None:
+            return at
+        missing = (self._wanted or MAX_PES_BYTES) - self._size
+        end = min(len(data), at + (missing - 1) // PAYLOAD_SIZE * PACKET_SIZE) - PACKET_SIZE
+        counter, heads, parts = self.counter, self._plain_heads, self._parts
+        begin = at
+        while at <= end and data.startswith(heads[counter], at):
+            parts.append(data[at + HEADER_SIZE : at + PACKET_SIZE])
+            counter = (counter + 1) & 0x0F
+            at += PACKET_SIZE
+        if at > begin:
+            self.counter = counter
+            self.last_payload = parts[-1]
+            self._size += (at - begin) // PACKET_SIZE * PAYLOAD_SIZE
+        return at
 
     def finish(self) -> bytes | None:
         """What was only waiting for the next start; a packet that says it is longer is given up."""
@@ -117,6 +148,10 @@ class SectionAssembler:
         self.last_payload = b""
         self.lost = 0
         self._buffer: bytes | None = None
+
+    @property
+    def held(self) -> int:
+        return len(self._buffer or b"")
 
     def start(self, payload: bytes, stuffed: bool) -> list[bytes]:
         pointer = payload[0] if payload else 0

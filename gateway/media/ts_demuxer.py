@@ -62,6 +62,11 @@ class TsDemuxer:
         """Whether the newest PMT declares an Opus stream."""
         return self._audio is not None
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept of frames and tables that are not complete."""
+        return len(self._rest) + sum(assembler.held for assembler in self._pids.values())
+
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are complete with `data`, in the order in which they end."""
         if self._rest:
@@ -76,6 +81,8 @@ class TsDemuxer:
                 continue
             self._packet(data, at, frames)
             at += PACKET_SIZE
+            if self._video is not None:
+                at = self._video.more_in_a_row(data, at)
         self._rest = data[at:]
         return frames
 
@@ -210,8 +217,8 @@ class TsDemuxer:
         pmt_pid = next(iter(pids.values()), None)
         if pmt_pid is None or pmt_pid in (self._pmt_pid, PAT_PID, NULL_PID):
             return
-        if self._pids.get(self._pmt_pid or PAT_PID) is self._pmt:
-            del self._pids[self._pmt_pid or PAT_PID]
+        if self._pmt_pid is not None:
+            self._pids.pop(self._pmt_pid, None)
         self._pmt = SectionAssembler()
         self._pmt_pid = pmt_pid
         self._program = None

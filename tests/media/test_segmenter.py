@@ -113,6 +113,18 @@ def test_every_segment_decodes_by_itself(make_sample) -> None:
         assert frames[0].key_frame
 
 
+def test_segments_laid_end_to_end_are_one_stream_to_ffmpeg(make_sample) -> None:
+    sample = make_sample(90, audio="libopus")
+    uplink = Uplink(audio=True)
+    uplink.push(*sample.frames)
+    data = b"".join(b"".join(segment.writes) for segment in uplink.segments)
+    with av.open(io.BytesIO(data), format="mpegts") as container:
+        packets = [packet for packet in container.demux() if packet.size]
+        assert not any(packet.is_corrupt for packet in packets)
+        assert sum(packet.stream.type == "video" for packet in packets) == 90
+        assert sum(packet.stream.type == "audio" for packet in packets) >= len(sample.audio) - 3
+
+
 def test_a_crowd_of_key_frames_makes_no_crowd_of_segments(make_sample) -> None:
     sample = make_sample(90, gop=3)
     uplink = Uplink()

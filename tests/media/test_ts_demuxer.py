@@ -284,7 +284,7 @@ def test_random_bytes_never_raise_and_never_pile_up() -> None:
                 noise[at + 1] = chance.choice((0x00, 0x40, 0x41, 0x50))
                 noise[at + 2] = 0
         demuxer.feed(bytes(noise))
-    assert held(demuxer) < 2 * PACKET_SIZE * 40 + MAX_PES_BYTES
+    assert demuxer.held_bytes < 2 * PACKET_SIZE * 40 + MAX_PES_BYTES
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -308,14 +308,6 @@ def test_mutated_streams_never_raise(seed: int) -> None:
         data = bytearray(flat(parts))
 
 
-def held(demuxer: TsDemuxer) -> int:
-    assemblers = list(demuxer._pids.values())
-    return len(demuxer._rest) + sum(
-        sum(map(len, getattr(one, "_parts", []))) + len(getattr(one, "_buffer", None) or b"")
-        for one in assemblers
-    )
-
-
 def test_a_picture_without_end_is_given_up() -> None:
     demuxer = TsDemuxer()
     demuxer.feed(tables(ElementaryStream(STREAM_H264, VIDEO_PID)))
@@ -325,7 +317,7 @@ def test_a_picture_without_end_is_given_up() -> None:
     for index in range(1, MAX_PES_BYTES // 184 + 1_000):
         demuxer.feed(plain_packet(VIDEO_PID, index, b"\xaa" * 184))
         if index % 1_000 == 0:
-            worst = max(worst, held(demuxer))
+            worst = max(worst, demuxer.held_bytes)
     assert worst <= MAX_PES_BYTES + PACKET_SIZE
     assert demuxer.damaged == 1
 
@@ -443,3 +435,22 @@ def test_stuffing_within_pictures_is_learned_before_it_can_cut_one() -> None:
     assert [unit.dts for unit in video(frames)] == [index * 3_000 for index in range(8)]
     assert all(len(unit.nals[0]) == 601 for unit in video(frames))
     assert demuxer.damaged == 0
+
+
+def test_a_writer_that_begins_to_stuff_within_pictures_costs_one_picture() -> None:
+    demuxer = TsDemuxer()
+    demuxer.feed(tables(ElementaryStream(STREAM_H264, 0x100)))
+    frames, counter = [], 0
+    for index in range(12):
+        if index < 6:
+            data = b"".join(unbounded(index, pieces=1))
+            pieces = [data[at : at + 184] for at in range(0, len(data), 184)]
+        else:
+            pieces = unbounded(index, pieces=6)
+        for place, piece in enumerate(pieces):
+            frames += demuxer.feed(plain_packet(0x100, counter, piece, start=place == 0))
+            counter += 1
+    frames += demuxer.flush()
+    whole = [unit.dts // 3_000 for unit in video(frames) if len(unit.nals[0]) == 601]
+    assert whole == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+    assert demuxer.damaged == 1
