@@ -185,6 +185,7 @@ class Ledger:
         self._run = uuid.uuid4().hex
         self._queue: asyncio.Queue[tuple[Sequence[Insert], asyncio.Future[None]] | None] = asyncio.Queue()
         self._writer: asyncio.Task[Any] | None = None
+        self._closed = False
 
     @classmethod
     async def open(cls, where: str | Path) -> Ledger:
@@ -209,10 +210,11 @@ class Ledger:
 
     async def close(self) -> None:
         """Write what is queued, then let go of the file."""
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
+        if not self._closed:
+            self._closed = True
             self._queue.put_nowait(None)
-            await writer
+            if self._writer is not None:
+                await self._writer
             await self._engine.dispose()
             self._lock.close()
 
@@ -279,6 +281,7 @@ class Ledger:
         if stream_id is not None:
             query = query.join(_sessions, _sessions.c.id == _payments.c.session_id)
             query = query.where(_sessions.c.stream_id == stream_id)
+        self._check_open()
         async with self._connected() as connection:
             return sum((await connection.execute(query)).scalars(), Fraction(0))
 
@@ -319,8 +322,7 @@ class Ledger:
         )
 
     async def _write(self, *statements: Insert) -> None:
-        if self._writer is None:
-            raise LedgerError("the ledger is closed")
+        self._check_open()
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((statements, written))
         await written
@@ -353,7 +355,12 @@ class Ledger:
                 else:
                     written.set_exception(failure)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LedgerError("the ledger is closed")
+
     async def _rows(self, query: Any) -> list[dict[str, Any]]:
+        self._check_open()
         async with self._connected() as connection:
             return [dict(row) for row in (await connection.execute(query)).mappings()]
 

@@ -1,0 +1,432 @@
+"""The loop around a payment session, against a scripted signer and orchestrator and a real ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from coincurve import PrivateKey
+
+from gateway import tasks
+from gateway.orchestrator.client import OrchestratorClient
+from gateway.orchestrator.errors import (
+    AlreadySeen,
+    BadAnswer,
+    NoCapacity,
+    Refused,
+    UnknownOutcome,
+    Unreachable,
+)
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments.ledger import Ledger, LedgerError
+from gateway.payments.payer import Payer
+from gateway.stream.reason import Ended, EndReason
+from signer_client import (
+    BadRequest,
+    LivePayment,
+    NoTicketsNeeded,
+    PriceExceeded,
+    RefreshNeeded,
+    Rejected,
+    SignerClient,
+    SignerUnavailable,
+    SignerUnreachable,
+)
+from tests.payments.models import MANIFEST, PRICE, SENDER_TEXT, orchestrator_info, signed_payment
+
+Script = list[Any]
+
+
+class ScriptedSigner:
+    """Answers with what the script says: a number of tickets, or an exception; then one ticket each time."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script: Script = list(script)
+        self.calls: list[dict[str, Any]] = []
+        self.under_way = 0
+        self.hold: asyncio.Event | None = None
+        self._nonce: dict[bytes, int] = {}
+
+    async def generate_live_payment(self, **call: Any) -> LivePayment:
+        assert self.under_way == 0, "two signing calls at once"
+        self.under_way += 1
+        try:
+            await asyncio.sleep(0)
+            if self.hold is not None:
+                await self.hold.wait()
+            self.calls.append(call)
+            answer = self.script.pop(0) if self.script else 1
+            if isinstance(answer, Exception):
+                raise answer
+            if isinstance(answer, LivePayment):
+                return answer
+            info = OrchestratorInfo.parse(call["orchestrator"])
+            rand = info.message.ticket_params.recipient_rand_hash
+            first = self._nonce.get(rand, 0) + 1
+            self._nonce[rand] = first + answer - 1
+            return signed_payment(info, first, answer, state=f'{{"seq": {len(self.calls)}}}')
+        finally:
+            self.under_way -= 1
+
+
+class ScriptedOrchestrator:
+    """Credits every payment with new ticket params, unless the script says otherwise."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script: Script = list(script)
+        self.delivered: list[str] = []
+        self.refreshed: list[str] = []
+        self.rand = 1
+        self.price = PRICE
+        self.on_delivery: Callable[[], Awaitable[None]] | None = None
+
+    def _info(self) -> OrchestratorInfo:
+        self.rand += 1
+        return orchestrator_info(rand=self.rand, price=self.price)
+
+    async def deliver_payment(
+        self, info: OrchestratorInfo, *, payment: str, seg_creds: str
+    ) -> OrchestratorInfo:
+        if self.on_delivery is not None:
+            await self.on_delivery()
+        self.delivered.append(payment)
+        answer = self.script.pop(0) if self.script else None
+        if isinstance(answer, Exception):
+            raise answer
+        return self._info()
+
+    async def get_info(self, addr: str, *, ignore_capacity: bool = False) -> OrchestratorInfo:
+        assert ignore_capacity
+        self.refreshed.append(f"info of {addr}")
+        return self._info()
+
+    async def refresh_payment(
+        self, info: OrchestratorInfo, *, sender: str, manifest_id: str
+    ) -> OrchestratorInfo:
+        self.refreshed.append(f"{sender} {manifest_id}")
+        self.rand += 1
+        return orchestrator_info(rand=self.rand)
+
+
+class Bench:
+    def __init__(
+        self, payer: Payer, signer: ScriptedSigner, orchestrator: ScriptedOrchestrator, ledger: Ledger
+    ):
+        self.payer = payer
+        self.signer = signer
+        self.orchestrator = orchestrator
+        self.ledger = ledger
+
+    async def start(self) -> None:
+        await self.payer.first_payment()
+        await self.payer.job_started(MANIFEST)
+
+    async def run_until(self, done: Callable[[], bool]) -> None:
+        """Run the payer until something has happened, then cancel it as a job does."""
+        running = tasks.spawn(self.payer.run(), name="test payments")
+        try:
+            async with asyncio.timeout(5):
+                while not done() and not running.done():  # noqa: ASYNC110 (nobody announces what is waited for)
+                    await asyncio.sleep(0.002)
+        finally:
+            await tasks.cancel(running)
+        if not running.cancelled():
+            raise running.exception() or AssertionError("the payer returned")
+
+    async def steps(self) -> list[str]:
+        (session,) = await self.ledger.session_rows()
+        return [step["step"] for step in await self.ledger.step_rows(session["id"])]
+
+
+@asynccontextmanager
+async def bench(
+    path: Path,
+    signer: ScriptedSigner | None = None,
+    orchestrator: ScriptedOrchestrator | None = None,
+    *,
+    info: OrchestratorInfo | None = None,
+    ceiling: int | None = PRICE,
+    interval: float = 0.01,
+) -> AsyncIterator[Bench]:
+    signer, orchestrator = signer or ScriptedSigner(60), orchestrator or ScriptedOrchestrator()
+    async with AsyncExitStack() as stack:
+        ledger = await Ledger.open(path / "ledger.sqlite3")
+        stack.push_async_callback(ledger.close)
+        payer = Payer(
+            signer=cast(SignerClient, signer),
+            orchestrator=cast(OrchestratorClient, orchestrator),
+            ledger=ledger,
+            info=info or orchestrator_info(),
+            addr="127.0.0.1:8935",
+            ceiling=None if ceiling is None else Fraction(ceiling),
+            interval=interval,
+            capabilities=b"caps",
+            sender=SENDER_TEXT,
+            stream="cam",
+            stream_id="cam",
+            request_id="r1",
+        )
+        stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
+        yield Bench(payer, signer, orchestrator, ledger)
+        await payer.close(EndReason.PUBLISHER_LEFT)
+        credited = int(await ledger.credited_wei("cam"))
+        assert payer.status()["credited_wei"] == str(credited)
+
+
+@pytest.mark.asyncio
+async def test_a_job_is_paid_from_its_start_to_its_end_and_all_of_it_is_written_down(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        first = await b.payer.first_payment()
+        assert first.payment
+        assert b.payer.status()["accepted"] == 0
+        assert b.payer.status()["state"] == "waiting"
+        await b.payer.job_started(MANIFEST)
+        await b.run_until(lambda: len(b.orchestrator.delivered) >= 3)
+        await b.payer.close(EndReason.DELETED)
+        accepted = 1 + len(b.orchestrator.delivered)
+        status = b.payer.status()
+        assert status["accepted"] == accepted
+        assert status["credited_wei"] == str((60 + accepted - 1) * PRICE)
+        assert status["state"] == "ok"
+        assert 55 < status["credit_left_s"] < 65
+        assert 0 < int(status["owed_wei"]) < PRICE
+        assert (await b.steps()) == ["intended", "signed", "delivered", "credited"] * accepted + ["closed"]
+        calls = b.signer.calls
+        assert [call["manifest_id"] for call in calls] == [""] + [MANIFEST] * (accepted - 1)
+        assert [call["state"] is None for call in calls] == [True] + [False] * (accepted - 1)
+        assert {call["capabilities"] for call in calls} == {b"caps"}
+        assert calls[0]["max_price"].price == "36168981.481481481481481482"
+        assert calls[0]["max_price"].unit == "720p-pixel-seconds"
+
+
+@pytest.mark.asyncio
+async def test_a_price_above_the_ceiling_signs_nothing_and_opens_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path, info=orchestrator_info(price=PRICE + 1)) as b:
+        with pytest.raises(Ended) as ended:
+            await b.payer.first_payment()
+        assert ended.value.reason is EndReason.PRICE_RAISED
+        assert b.signer.calls == []
+        assert await b.ledger.session_rows() == []
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_delivery_is_repeated_and_already_seen_is_credited_once(tmp_path: Path) -> None:
+    orchestrator = ScriptedOrchestrator(
+        UnknownOutcome("time-out"), Unreachable("refused"), AlreadySeen("400")
+    )
+    async with bench(tmp_path, orchestrator=orchestrator) as b:
+        await b.start()
+        await b.run_until(lambda: bool(orchestrator.refreshed))
+        assert len(set(orchestrator.delivered[:3])) == 1
+        assert b.payer.status()["accepted"] == 2
+        assert (await b.steps())[4:11] == [
+            "intended", "signed", "delivered", "unknown", "delivered", "delivered", "credited",
+        ]  # fmt: skip
+
+
+@pytest.mark.asyncio
+async def test_480_on_the_first_call_takes_a_fresh_info_with_the_same_null_state(tmp_path: Path) -> None:
+    signer = ScriptedSigner(RefreshNeeded(480, "expiring", None), 60)
+    async with bench(tmp_path, signer) as b:
+        await b.payer.first_payment()
+        assert b.orchestrator.refreshed == ["info of 127.0.0.1:8935"]
+        assert [call["state"] for call in signer.calls] == [None, None]
+        assert signer.calls[1]["orchestrator"] == b.payer.info.raw != signer.calls[0]["orchestrator"]
+        await b.payer.job_refused(NoCapacity("full"))
+        assert await b.steps() == ["intended", "signed", "delivered", "refused"]
+
+
+@pytest.mark.asyncio
+async def test_482_is_waited_out_and_writes_nothing(tmp_path: Path) -> None:
+    signer = ScriptedSigner(60, *[NoTicketsNeeded(482, "")] * 3)
+    async with bench(tmp_path, signer) as b:
+        await b.start()
+        await b.run_until(lambda: len(signer.calls) == 4)
+        assert b.payer.status()["state"] in ("waiting", "ok")
+        states = [call["state"] for call in signer.calls[1:4]]
+        assert states[0] == states[1] == states[2] is not None
+        assert (await b.steps()).count("intended") == 2
+
+
+@pytest.mark.asyncio
+async def test_a_dearer_answer_goes_back_to_the_first_price(tmp_path: Path) -> None:
+    async with bench(tmp_path, ceiling=10 * PRICE) as b:
+        await b.start()
+        b.orchestrator.price = 2 * PRICE
+        await b.run_until(lambda: len(b.orchestrator.refreshed) >= 2)
+        assert set(b.orchestrator.refreshed) == {f"{SENDER_TEXT} {MANIFEST}"}
+        prices = {OrchestratorInfo.parse(call["orchestrator"]).price for call in b.signer.calls}
+        assert prices == {Fraction(PRICE)}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (BadRequest(400, "deposit"), EndReason.PAYMENT_REFUSED),
+        (PriceExceeded(481, "dear"), EndReason.PRICE_RAISED),
+        (Rejected(483, "insufficient balance"), EndReason.SIGNER_REFUSED),
+        (Rejected(401, "who"), EndReason.SIGNER_REFUSED),
+    ],
+)
+async def test_a_first_call_that_is_refused_ends_with_its_reason(
+    tmp_path: Path, answer: Exception, reason: EndReason
+) -> None:
+    async with bench(tmp_path, ScriptedSigner(answer)) as b:
+        with pytest.raises(Ended) as ended:
+            await b.payer.first_payment()
+        assert ended.value.reason is reason
+        assert b.orchestrator.delivered == []
+        assert await b.steps() == ["intended"]
+
+
+@pytest.mark.asyncio
+async def test_a_signer_that_fails_in_passing_is_asked_again_with_the_same_state(tmp_path: Path) -> None:
+    signer = ScriptedSigner(60, SignerUnavailable(503, "busy"))
+    async with bench(tmp_path, signer) as b:
+        await b.start()
+        await b.run_until(lambda: len(signer.calls) == 2)
+        assert b.payer.status()["state"] == "failing"
+        await b.run_until(lambda: len(b.orchestrator.delivered) == 1)
+        assert signer.calls[1]["state"] == signer.calls[2]["state"]
+        assert b.payer.status()["state"] == "ok"
+
+
+@pytest.mark.asyncio
+async def test_a_refused_delivery_ends_and_is_not_counted(tmp_path: Path) -> None:
+    async with bench(tmp_path, orchestrator=ScriptedOrchestrator(Refused(403, "credentials"))) as b:
+        await b.start()
+        with pytest.raises(Ended) as ended:
+            await b.run_until(lambda: False)
+        assert ended.value.reason is EndReason.PAYMENT_REFUSED
+        assert b.payer.status()["credited_wei"] == str(60 * PRICE)
+        assert (await b.steps())[-1] == "refused"
+
+
+@pytest.mark.asyncio
+async def test_an_unreadable_answer_to_a_payment_is_credited_and_the_params_fetched(tmp_path: Path) -> None:
+    async with bench(tmp_path, orchestrator=ScriptedOrchestrator(BadAnswer("garbage"))) as b:
+        await b.start()
+        await b.run_until(lambda: bool(b.orchestrator.refreshed))
+        assert b.payer.status()["accepted"] == 2
+
+
+@pytest.mark.asyncio
+async def test_a_payment_by_somebody_else_is_written_down_and_not_forwarded(tmp_path: Path) -> None:
+    forged = signed_payment(orchestrator_info(), 1, 60, key=PrivateKey(b"\1" * 32))
+    async with bench(tmp_path, ScriptedSigner(forged)) as b:
+        with pytest.raises(Ended, match="signed by somebody else") as ended:
+            await b.payer.first_payment()
+        assert ended.value.reason is EndReason.PAYMENT_REFUSED
+        assert await b.steps() == ["intended", "signed", "refused"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("error", "step"),
+    [
+        (UnknownOutcome("time-out"), "unknown"),
+        (BadAnswer("no JSON"), "unknown"),
+        (Refused(403, ""), "refused"),
+    ],
+)
+async def test_a_job_that_did_not_start_leaves_its_payment_explained(
+    tmp_path: Path, error: Refused | UnknownOutcome | BadAnswer, step: str
+) -> None:
+    async with bench(tmp_path) as b:
+        await b.payer.first_payment()
+        await b.payer.job_refused(error)
+        assert b.payer.status()["credited_wei"] == "0"
+        await b.payer.close(EndReason.ORCHESTRATOR_LOST)
+        assert await b.steps() == ["intended", "signed", "delivered", step, "closed"]
+
+
+@pytest.mark.asyncio
+async def test_a_job_whose_start_nobody_waited_for_leaves_its_payment_unknown(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.payer.first_payment()
+        await b.payer.close(EndReason.PUBLISHER_LEFT)
+        assert await b.steps() == ["intended", "signed", "delivered", "unknown", "closed"]
+
+
+@pytest.mark.asyncio
+async def test_a_signing_under_way_at_the_end_is_finished_written_down_and_not_sent(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.start()
+        b.signer.hold = asyncio.Event()
+        await b.run_until(lambda: b.signer.under_way == 1)
+        closing = tasks.spawn(b.payer.close(EndReason.DELETED), name="test close")
+        await asyncio.sleep(0)
+        b.signer.hold.set()
+        await closing
+        assert len(b.signer.calls) == 2
+        assert b.orchestrator.delivered == []
+        assert (await b.steps())[4:] == ["intended", "signed", "closed"]
+
+
+@pytest.mark.asyncio
+async def test_a_delivery_under_way_at_the_end_is_settled(tmp_path: Path) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        started.set()
+        await go_on.wait()
+
+    orchestrator = ScriptedOrchestrator(UnknownOutcome("reset"), AlreadySeen("400"))
+    async with bench(tmp_path, orchestrator=orchestrator) as b:
+        await b.start()
+        orchestrator.on_delivery = hold
+        await b.run_until(started.is_set)
+        closing = tasks.spawn(b.payer.close(EndReason.DELETED), name="test close")
+        go_on.set()
+        await closing
+        assert len(orchestrator.delivered) == 2
+        assert b.payer.status()["credited_wei"] == str(61 * PRICE)
+        assert (await b.steps())[-3:] == ["delivered", "credited", "closed"]
+
+
+@pytest.mark.asyncio
+async def test_an_empty_manifest_id_is_not_paid_on(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.payer.first_payment()
+        await b.payer.job_started("")
+        with pytest.raises(Ended, match="no manifest id"):
+            await b.payer.run()
+        assert len(b.signer.calls) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_signer_out_of_reach_from_the_start_ends_with_that_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.payments.session.FIRST_BACKOFF", 1_000_000)
+    async with bench(tmp_path, ScriptedSigner(*[SignerUnreachable("refused")] * 4)) as b:
+        with pytest.raises(Ended) as ended:
+            await b.payer.first_payment()
+        assert ended.value.reason is EndReason.SIGNER_UNREACHABLE
+        assert len(b.signer.calls) == 4
+
+
+@pytest.mark.asyncio
+async def test_a_ledger_that_cannot_be_written_ends_the_spending(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="closed"):  # what the bench meets when it sums up
+        async with bench(tmp_path) as b:
+            await b.start()
+            await b.ledger.close()
+            with pytest.raises(Ended, match="written down") as ended:
+                await b.run_until(lambda: False)
+            assert ended.value.reason is EndReason.INTERNAL_ERROR
+            assert len(b.signer.calls) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_orchestrator_that_takes_no_payments_has_no_payer(tmp_path: Path) -> None:
+    free = OrchestratorInfo.parse(b"\x0a\x16https://127.0.0.1:8935")
+    with pytest.raises(ValueError, match="takes no payments"):
+        async with bench(tmp_path, info=free):
+            pass
