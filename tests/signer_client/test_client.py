@@ -1,0 +1,411 @@
+"""The signer client against a real HTTP server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from fractions import Fraction
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+import signer_client
+from signer_client import (
+    BadRequest,
+    MaxPrice,
+    NoTicketsNeeded,
+    PriceExceeded,
+    RefreshNeeded,
+    Rejected,
+    SignerBadAnswer,
+    SignerClient,
+    SignerState,
+    SignerStatusError,
+    SignerUnavailable,
+    SignerUnreachable,
+    client,
+    parse_headers,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+PAYMENT = {
+    "payment": b64(b"payment"),
+    "segCreds": b64(b"creds"),
+    "state": {"State": b64(b"{}"), "Sig": b64(b"s" * 65)},
+}
+STATE = SignerState(b64(b"{}"), b64(b"s" * 65))
+
+
+class Server:
+    """A signer that answers with one handler and keeps what it was asked."""
+
+    def __init__(self, *handlers: Handler) -> None:
+        self.requests: list[web.Request] = []
+        self.bodies: list[Any] = []
+        self._handlers = list(handlers)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request)
+        self.bodies.append(await request.json() if request.can_read_body else None)
+        handler = self._handlers.pop(0) if len(self._handlers) > 1 else self._handlers[0]
+        return await handler(request)
+
+
+def answers(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Handler:
+    async def handle(_: web.Request) -> web.Response:
+        return web.json_response(body, status=status, headers=headers)
+
+    return handle
+
+
+def fails(status: int, message: str = "no", **headers: str) -> Handler:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return answers({"error": {"message": message}}, status, named)
+
+
+@asynccontextmanager
+async def signer(*handlers: Handler, **options: Any) -> AsyncIterator[tuple[SignerClient, Server]]:
+    server = Server(*handlers)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    try:
+        async with SignerClient(f"http://{host}:{port}/", **options) as it:
+            yield it, server
+    finally:
+        await runner.cleanup()
+
+
+async def pay(it: SignerClient, **options: Any) -> signer_client.LivePayment:
+    return await it.generate_live_payment(orchestrator=b"info", state=STATE, manifest_id="m", **options)
+
+
+@pytest.fixture(autouse=True)
+def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_BACKOFF", 0.001)
+
+
+@pytest.mark.asyncio
+async def test_the_identity_is_asked_with_an_empty_body_and_the_extra_headers() -> None:
+    identity = {"address": "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23", "signature": "0x" + "ab" * 65}
+    async with signer(answers(identity), headers=parse_headers("Authorization:Bearer a:b, X-Key:1")) as (
+        it,
+        s,
+    ):
+        answer = await it.sign_orchestrator_info()
+    assert answer.address == identity["address"]
+    assert answer.signature == b"\xab" * 65
+    (request,) = s.requests
+    assert (request.method, request.path) == ("POST", "/sign-orchestrator-info")
+    assert (request.headers["Authorization"], request.headers["X-Key"]) == ("Bearer a:b", "1")
+    assert s.bodies == [None]
+
+
+@pytest.mark.asyncio
+async def test_a_null_state_is_left_out_and_all_the_rest_is_as_the_protocol_has_it() -> None:
+    async with signer(answers(PAYMENT)) as (it, s):
+        first = await it.generate_live_payment(
+            orchestrator=b"\xff\x00info",
+            state=None,
+            capabilities=b"caps",
+            max_price=MaxPrice.of(Fraction(976562500, 27)),
+            app="app",
+        )
+        await it.generate_live_payment(
+            orchestrator=b"info", state=first.state, manifest_id="m1", capabilities=b"caps"
+        )
+    assert (first.payment, first.seg_creds, first.payment_bytes) == (
+        b64(b"payment"),
+        b64(b"creds"),
+        b"payment",
+    )
+    assert s.bodies == [
+        {
+            "orchestrator": b64(b"\xff\x00info"),
+            "type": "lv2v",
+            "capabilities": b64(b"caps"),
+            "app": "app",
+            "maxPrice": {
+                "price": "36168981.481481481481481482",
+                "currency": "wei",
+                "unit": "720p-pixel-seconds",
+            },
+        },
+        {
+            "orchestrator": b64(b"info"),
+            "type": "lv2v",
+            "capabilities": b64(b"caps"),
+            "ManifestID": "m1",
+            "state": PAYMENT["state"],
+        },
+    ]
+
+
+@pytest.mark.asyncio
+async def test_field_names_are_matched_without_regard_to_case() -> None:
+    state = {"state": b64(b"{}"), "SIG": b64(b"s")}
+    async with signer(answers({"Payment": b64(b"p"), "segcreds": b64(b"c"), "STATE": state})) as (it, _):
+        answer = await pay(it)
+    assert answer.payment_bytes == b"p"
+    assert answer.state.signature == b64(b"s")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, BadRequest),
+        (480, RefreshNeeded),
+        (481, PriceExceeded),
+        (482, NoTicketsNeeded),
+        (500, SignerUnavailable),
+        (502, SignerUnavailable),
+        (503, SignerUnavailable),
+        (401, Rejected),
+        (403, Rejected),
+        (404, Rejected),
+        (483, Rejected),
+        (302, Rejected),
+    ],
+)
+async def test_each_status_has_its_exception_with_the_signers_words(
+    status: int, kind: type[SignerStatusError]
+) -> None:
+    async with signer(fails(status, "because")) as (it, _):
+        with pytest.raises(kind) as error:
+            await pay(it, retries=0)
+    assert type(error.value) is kind
+    assert (error.value.status, error.value.message) == (status, "because")
+    assert "because" in str(error.value)
+
+
+@pytest.mark.asyncio
+async def test_480_names_the_orchestrator() -> None:
+    async with signer(fails(480, Livepeer_Orchestrator_URL="https://o:8935")) as (it, _):
+        with pytest.raises(RefreshNeeded) as error:
+            await pay(it)
+    assert error.value.orchestrator_url == "https://o:8935"
+
+
+@pytest.mark.asyncio
+async def test_an_error_that_is_not_json_is_passed_on_and_cut_short() -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(status=502, text="<h1>Bad Gateway</h1>" + "x" * 10_000)
+
+    async with signer(page) as (it, _):
+        with pytest.raises(SignerUnavailable) as error:
+            await pay(it, retries=0)
+    assert error.value.message.startswith("<h1>Bad Gateway</h1>")
+    assert len(error.value.message) == client.MAX_MESSAGE_CHARS
+
+
+@pytest.mark.asyncio
+async def test_what_may_pass_is_tried_again_and_what_cannot_is_not() -> None:
+    async with signer(fails(503), fails(500), answers(PAYMENT)) as (it, s):
+        assert (await pay(it)).payment_bytes == b"payment"
+        assert len(s.requests) == 3
+        assert s.bodies[0] == s.bodies[1] == s.bodies[2]
+    async with signer(fails(503)) as (it, s):
+        with pytest.raises(SignerUnavailable):
+            await pay(it, retries=0)
+        assert len(s.requests) == 1
+    for status in (400, 480, 481, 482, 403):
+        async with signer(fails(status), answers(PAYMENT)) as (it, s):
+            with pytest.raises(SignerStatusError):
+                await pay(it)
+            assert len(s.requests) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_connection_cut_in_the_middle_is_tried_again_then_unreachable() -> None:
+    async def cut(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with signer(cut, answers(PAYMENT)) as (it, s):
+        assert (await pay(it)).payment_bytes == b"payment"
+        assert len(s.requests) == 2
+    async with signer(cut) as (it, s):
+        with pytest.raises(SignerUnreachable):
+            await pay(it)
+        assert len(s.requests) == 3
+
+
+@pytest.mark.asyncio
+async def test_silence_is_unreachable_within_the_time_out() -> None:
+    asked = asyncio.Event()
+
+    async def silence(_: web.Request) -> web.StreamResponse:
+        asked.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async with signer(silence, timeout=0.05, retries=0) as (it, _):
+        with pytest.raises(SignerUnreachable, match="no answer in time"):
+            await pay(it)
+        assert asked.is_set()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://nobody.invalid", "http://[", "127.0.0.1:1"])
+async def test_a_signer_that_is_not_there_is_unreachable(url: str) -> None:
+    async with SignerClient(url, retries=0, timeout=2) as it:
+        with pytest.raises(SignerUnreachable):
+            await it.sign_orchestrator_info()
+
+
+def test_a_url_without_a_scheme_means_https() -> None:
+    assert SignerClient("signer.example/").url == "https://signer.example"
+    assert SignerClient("http://signer.example").url == "http://signer.example"
+
+
+def _without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in PAYMENT.items() if key != name}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([], "no JSON object"),
+        (None, "no JSON object"),
+        (_without("payment"), "has no payment"),
+        (_without("segCreds"), "has no segCreds"),
+        (_without("state"), "has no state"),
+        (PAYMENT | {"payment": 7}, "payment is no text"),
+        (PAYMENT | {"payment": "?!"}, "payment is not base64"),
+        (PAYMENT | {"payment": "ü"}, "payment is not base64"),
+        (PAYMENT | {"segCreds": ""}, "segCreds is empty"),
+        (PAYMENT | {"state": "text"}, "no JSON object"),
+        (PAYMENT | {"state": {"State": b64(b"{}"), "Sig": None}}, "Sig is no text"),
+        (PAYMENT | {"payment": "A" * (2 << 20)}, "over"),
+    ],
+)
+async def test_an_answer_that_is_not_the_protocols_is_a_bad_answer(answer: Any, words: str) -> None:
+    async with signer(answers(answer)) as (it, s):
+        with pytest.raises(SignerBadAnswer, match=words):
+            await pay(it)
+        assert len(s.requests) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("text", ["not json", "[" * 100_000])
+async def test_an_answer_that_is_not_json_is_a_bad_answer(text: str) -> None:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    async with signer(handle) as (it, _):
+        with pytest.raises(SignerBadAnswer, match="not JSON"):
+            await pay(it)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"address": "0x12", "signature": "0x" + "ab" * 65}, "address"),
+        ({"address": "0x" + "1" * 40, "signature": "0xzz"}, "not hex"),
+        ({"address": "0x" + "1" * 40, "signature": "0xab"}, "1 bytes"),
+    ],
+)
+async def test_an_identity_that_is_none_is_a_bad_answer(answer: Any, words: str) -> None:
+    async with signer(answers(answer)) as (it, _):
+        with pytest.raises(SignerBadAnswer, match=words):
+            await it.sign_orchestrator_info()
+
+
+@pytest.mark.asyncio
+async def test_discovery_asks_for_each_capability_and_takes_entries_with_less_and_more() -> None:
+    found = [
+        {"address": "https://a:1", "score": 1.5, "capabilities": ["live-video-to-video/x"], "runners": []},
+        {"Address": "https://b:1"},
+    ]
+    async with signer(answers(found)) as (it, s):
+        answer = await it.discover_orchestrators(["live-video-to-video/x", "live-video-to-video/y"])
+    assert [(one.address, one.score, one.capabilities) for one in answer] == [
+        ("https://a:1", 1.5, ("live-video-to-video/x",)),
+        ("https://b:1", None, ()),
+    ]
+    assert s.requests[0].query.getall("caps") == ["live-video-to-video/x", "live-video-to-video/y"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("answer", [{}, [7], [{"score": 1}], [{"address": "a", "score": "high"}]])
+async def test_a_discovery_that_is_none_is_a_bad_answer(answer: Any) -> None:
+    async with signer(answers(answer)) as (it, _):
+        with pytest.raises(SignerBadAnswer):
+            await it.discover_orchestrators(["c"])
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_was_given_stays_open() -> None:
+    async with aiohttp.ClientSession() as session:
+        async with signer(answers(PAYMENT), session=session) as (it, _):
+            await pay(it)
+        assert not session.closed
+
+
+@pytest.mark.asyncio
+async def test_a_redirect_is_not_followed_since_the_headers_are_secrets() -> None:
+    async with signer(fails(307, Location="/elsewhere")) as (it, s):
+        with pytest.raises(Rejected):
+            await pay(it)
+        assert len(s.requests) == 1
+
+
+def test_nothing_that_can_be_spent_shows_in_a_repr() -> None:
+    payment = signer_client.LivePayment(payment="spendable", seg_creds="credentials", state=STATE)
+    assert "spendable" not in repr(payment)
+    assert "credentials" not in repr(payment)
+    assert STATE.state not in repr(payment)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("a:b", {"a": "b"}),
+        (" a : b , c:d:e,", {"a": "b", "c": "d:e"}),
+        ("Authorization:Bearer x", {"Authorization": "Bearer x"}),
+    ],
+)
+def test_headers_are_read_as_go_writes_them(text: str, expected: dict[str, str]) -> None:
+    assert parse_headers(text) == expected
+
+
+@pytest.mark.parametrize("text", ["secret", "a:b,secret", ":secret"])
+def test_a_header_without_a_name_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(ValueError, match="is not of the form") as error:
+        parse_headers(text)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [
+        (Fraction(1), "1"),
+        (Fraction(0), "0"),
+        (Fraction(3, 2), "1.5"),
+        (Fraction(100), "100"),
+        (Fraction(1, 3), "0.333333333333333334"),
+    ],
+)
+def test_a_maximum_price_is_a_decimal_that_is_never_below_the_exact_one(price: Fraction, text: str) -> None:
+    assert MaxPrice.of(price).price == text
+    assert Fraction(text) >= price
+    assert MaxPrice.of(price, "live").unit == "seconds"
