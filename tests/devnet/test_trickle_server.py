@@ -344,22 +344,28 @@ async def test_a_reader_slower_than_retention_is_cut() -> None:
 
 @pytest.mark.asyncio
 async def test_an_idle_channel_is_swept_and_a_segment_puts_that_off() -> None:
-    swept: list[str] = []
-    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    swept: dict[str, float] = {}
     server = TrickleServer(sweep_after=0.4)
+    created = loop.time()
+    both = asyncio.Event()
+    for name in ("idle", "c"):
 
-    def busy_swept() -> None:
-        swept.append("busy")
-        done.set()
+        def note(name: str = name) -> None:
+            swept[name] = loop.time()
+            if len(swept) == 2:
+                both.set()
 
-    server.create("c", on_close=busy_swept)
-    server.create("idle", on_close=lambda: swept.append("idle"))
+        server.create(name, on_close=note)
     async with bench(server) as at:
+        await asyncio.sleep(0.05)
+        published = loop.time()
         assert (await at.publish(0, b"busy"))[0] == 200
         async with asyncio.timeout(5):
-            await done.wait()
-        assert swept == ["idle", "busy"]
+            await both.wait()
         assert server.names() == []
+    assert swept["idle"] >= created + 0.4
+    assert swept["c"] >= published + 0.4
 
 
 @pytest.mark.asyncio

@@ -166,7 +166,6 @@ async def test_a_reset_request_is_made_again(http: aiohttp.ClientSession, rogue:
     async def script(request: Any) -> None:
         if len(server.requests) < 4:
             request.reset()
-            return
         request.answer(404)
 
     async with rogue(script) as server:
