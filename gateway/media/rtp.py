@@ -1,0 +1,212 @@
+"""RTP packets (RFC 3550): headers, header extensions (RFC 8285), and putting packets back in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct
+
+HEADER_SIZE = 12
+ONE_BYTE_EXTENSIONS = 0xBEDE
+TWO_BYTE_EXTENSIONS = 0x1000
+
+MAX_HELD = 512
+"""Packets held behind a gap before the gap is given up: 1.5 s of 3 Mbit/s."""
+MAX_WAIT = 0.4
+"""Seconds a gap may stay open: two or three round trips of retransmission."""
+MAX_JUMP = 3000
+"""Sequence numbers; a packet farther off than this belongs to a sender that started over (RFC 3550, A.1)."""
+
+_FIXED = Struct("!BBHII")
+_EXTENSION = Struct("!HH")
+
+
+@dataclass(slots=True)
+class RtpPacket:
+    """One packet without its padding.
+
+    `sequence` is 16 bits as parsed; a ReorderBuffer replaces it by a number that never wraps.
+    `extensions` is the raw block of header extensions: read it with `extension`.
+    """
+
+    payload_type: int
+    marker: bool
+    sequence: int
+    timestamp: int
+    ssrc: int
+    payload: bytes
+    profile: int = 0
+    extensions: bytes = b""
+
+    @classmethod
+    def parse(cls, data: bytes) -> RtpPacket:
+        """Read a packet. Raises ValueError where it is not one."""
+        size = len(data)
+        if size < HEADER_SIZE:
+            raise ValueError("an RTP packet has at least 12 bytes")
+        flags, kind, sequence, timestamp, ssrc = _FIXED.unpack_from(data)
+        if flags >> 6 != 2:
+            raise ValueError("RTP's version is 2")
+        start = HEADER_SIZE + 4 * (flags & 0x0F)
+        profile, extensions = 0, b""
+        if flags & 0x10:
+            if size < start + 4:
+                raise ValueError("the RTP header extension is cut off")
+            profile, words = _EXTENSION.unpack_from(data, start)
+            begin = start + 4
+            start = begin + 4 * words
+            extensions = data[begin:start]
+        end = size
+        if flags & 0x20:
+            padding = data[-1]
+            if padding == 0:
+                raise ValueError("RTP padding counts itself: it is never 0")
+            end -= padding
+        if end < start:
+            raise ValueError("the RTP packet is shorter than its header says")
+        return cls(kind & 0x7F, kind >= 0x80, sequence, timestamp, ssrc, data[start:end], profile, extensions)
+
+    def extension(self, wanted: int) -> bytes | None:
+        """The header extension with this id, if the packet carries it (RFC 8285, one- and two-byte forms)."""
+        block = self.extensions
+        if not block:
+            return None
+        one_byte = self.profile == ONE_BYTE_EXTENSIONS
+        if not one_byte and self.profile & 0xFFF0 != TWO_BYTE_EXTENSIONS:
+            return None
+        at, size = 0, len(block)
+        while at < size:
+            first = block[at]
+            if first == 0:
+                at += 1
+                continue
+            if one_byte:
+                number, length, at = first >> 4, (first & 0x0F) + 1, at + 1
+                if number == 15:
+                    return None
+            else:
+                if at + 1 >= size:
+                    return None
+                number, length, at = first, block[at + 1], at + 2
+            if number == wanted:
+                return block[at : at + length] if at + length <= size else None
+            at += length
+        return None
+
+
+def one_byte_extensions(elements: dict[int, bytes]) -> bytes:
+    """The extension block for a packet's header, its own 4-byte head included; empty for no elements.
+
+    Ids are 1 to 14, values 1 to 16 bytes (RFC 8285, 4.2).
+    """
+    if not elements:
+        return b""
+    body = b"".join(bytes([number << 4 | len(value) - 1]) + value for number, value in elements.items())
+    body += bytes(-len(body) % 4)
+    return _EXTENSION.pack(ONE_BYTE_EXTENSIONS, len(body) // 4) + body
+
+
+class ReorderBuffer:
+    """Puts the packets of one sender in order, holding back what came before its turn.
+
+    A gap is held open for `max_wait` seconds or `max_held` packets, then given up and counted in `lost`.
+    Packets come out with sequence numbers that never wrap, so that a reader sees by them what is missing.
+    """
+
+    def __init__(self, *, max_held: int = MAX_HELD, max_wait: float = MAX_WAIT) -> None:
+        self.lost = 0
+        """Packets that never came, or came after they were given up."""
+        self.late = 0
+        """Packets that came twice or too late to be used."""
+        self.restarts = 0
+        """How often the sender's numbers started over."""
+        self._max_held = max_held
+        self._max_wait = max_wait
+        self._next: int | None = None
+        self._held: dict[int, RtpPacket] = {}
+        self._highest = 0
+        self._gap_since = 0.0
+        self._suspect: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def highest(self) -> int:
+        """The highest sequence number so far, wraps counted in the bits above 16."""
+        return self._highest
+
+    def push(self, packet: RtpPacket, now: float) -> list[RtpPacket]:
+        """Take a packet that arrived at `now` (monotonic seconds); give back those whose turn it is."""
+        expected = self._next
+        if expected is None:
+            self._highest = packet.sequence
+            self._next = packet.sequence + 1
+            return [packet]
+        ahead = (packet.sequence - expected + 0x8000 & 0xFFFF) - 0x8000
+        sequence = expected + ahead
+        if ahead > MAX_JUMP or ahead < -MAX_JUMP:
+            return self._far_off(packet, now)
+        self._suspect = None
+        if ahead < 0 or sequence in self._held:
+            self.late += 1
+            return []
+        packet.sequence = sequence
+        if sequence > self._highest:
+            self._highest = sequence
+        if ahead == 0 and not self._held:
+            self._next = sequence + 1
+            return [packet]
+        if not self._held:
+            self._gap_since = now
+        self._held[sequence] = packet
+        ready = self._run(now)
+        while len(self._held) > self._max_held:
+            ready += self._give_up(now)
+        return ready
+
+    def expire(self, now: float) -> list[RtpPacket]:
+        """Give up gaps that were open for too long; give back what waited behind them."""
+        ready: list[RtpPacket] = []
+        while self._held and now - self._gap_since >= self._max_wait:
+            ready += self._give_up(now)
+        return ready
+
+    def missing(self, limit: int = 256) -> list[int]:
+        """The sequence numbers (unwrapped) that packets held back wait for: what to ask for again."""
+        if not self._held or self._next is None:
+            return []
+        return [number for number in range(self._next, max(self._held)) if number not in self._held][:limit]
+
+    def _run(self, now: float) -> list[RtpPacket]:
+        return list(self._take(now))
+
+    def _take(self, now: float) -> Iterator[RtpPacket]:
+        assert self._next is not None
+        while (packet := self._held.pop(self._next, None)) is not None:
+            self._next += 1
+            self._gap_since = now
+            yield packet
+
+    def _give_up(self, now: float) -> list[RtpPacket]:
+        assert self._next is not None
+        oldest = min(self._held)
+        self.lost += oldest - self._next
+        self._next = oldest
+        return self._run(now)
+
+    def _far_off(self, packet: RtpPacket, now: float) -> list[RtpPacket]:
+        if packet.sequence != self._suspect:
+            self._suspect = packet.sequence + 1 & 0xFFFF
+            return []
+        # Two in a row from elsewhere: the sender started over. Jump ahead by more than any gap, so that
+        # the reader sees a break.
+        self.restarts += 1
+        self._suspect = None
+        waiting = [self._held[number] for number in sorted(self._held)]
+        self._held.clear()
+        above = (self._highest | 0xFFFF) + 1 + packet.sequence
+        packet.sequence = self._highest = above
+        self._next = above + 1
+        self._gap_since = now
+        return [*waiting, packet]

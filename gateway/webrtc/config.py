@@ -1,0 +1,23 @@
+"""What an operator decides about WebRTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WebRtcConfig:
+    loopback: bool = True
+    """Offer 127.0.0.1 too, for browsers and tools on the same machine."""
+    stun_servers: tuple[tuple[str, int], ...] = ()
+    """(host, port); the first is asked for the gateway's public address. None by default."""
+    gather_timeout: float = 1.0
+    """Seconds that an answer may wait for STUN."""
+    handshake_timeout: float = 10.0
+    """Seconds for ICE and DTLS together."""
+    silence_timeout: float = 15.0
+    """Seconds without any datagram from a peer, checks of its ICE included, after which it is gone."""
+    start_bitrate_kbps: int = 2500
+    """What a publishing browser is told to begin with."""
+    max_bitrate_kbps: int = 8000
+    """What a publishing browser is told to stay under, where it asks for an estimate (REMB)."""

@@ -1,0 +1,227 @@
+"""The DTLS handshake (RFC 5763, RFC 5764) on OpenSSL's memory buffers: datagrams in and out, no task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiortc import RTCCertificate
+from aiortc.rtcdtlstransport import (
+    SRTP_PROFILES,
+    X509_DIGEST_ALGORITHMS,
+    SRTPProtectionProfile,
+    certificate_digest,
+)
+from OpenSSL import SSL
+from pylibsrtp import Policy, Session
+
+MTU = 1200
+"""Bytes of one datagram of the handshake: what passes every path, tunnels included."""
+REPLAY_WINDOW = 1024
+_RECORD_HEADER = 13
+
+
+class DtlsRefused(Exception):
+    """The handshake failed; the text says why in OpenSSL's or our words."""
+
+
+@dataclass(frozen=True)
+class SrtpSessions:
+    incoming: Session
+    outgoing: Session
+
+
+class DtlsSession:
+    """One end of a DTLS association that gives the keys of SRTP.
+
+    `done` is set when the handshake is through, or fails with DtlsRefused; `srtp` is there from that very
+    datagram on. `on_closed` is called when the peer closes the association afterwards.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: bool,
+        fingerprints: list[tuple[str, str]],
+        send: Callable[[bytes], object],
+        on_closed: Callable[[str], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+        self.srtp: SrtpSessions | None = None
+        self._certificate = RTCCertificate.generateCertificate()
+        self._server = server
+        self._fingerprints = fingerprints
+        self._send = send
+        self._on_closed = on_closed
+        self._timer: asyncio.TimerHandle | None = None
+        self._started = False
+        self._closed = False
+        self._ssl = SSL.Connection(self._certificate._create_ssl_context(srtp_profiles=SRTP_PROFILES))
+        self._ssl.set_ciphertext_mtu(MTU)
+        if server:
+            self._ssl.set_accept_state()
+        else:
+            self._ssl.set_connect_state()
+
+    @property
+    def fingerprint(self) -> tuple[str, str]:
+        """Hash function and value of our certificate's digest, for the SDP."""
+        own = self._certificate.getFingerprints()[0]
+        return own.algorithm, own.value
+
+    def start(self) -> None:
+        """Begin, once datagrams can be sent."""
+        self._started = True
+        self._advance()
+
+    def receive(self, datagram: bytes) -> None:
+        """Take one datagram of the peer."""
+        if self._closed or not self._started:
+            return
+        self._ssl.bio_write(datagram)
+        if self.done.done():
+            self._read()
+        else:
+            self._advance()
+
+    def close(self) -> None:
+        """Say goodbye (close_notify) if there was a handshake, and stop."""
+        if self._closed:
+            return
+        self._stop_timer()
+        if self._started:
+            with suppress(SSL.Error):  # what was never up needs no goodbye
+                self._ssl.shutdown()
+            self._flush()
+        self._closed = True
+        self.srtp = None
+        self._fail("closed here before the handshake was through")
+
+    def _advance(self) -> None:
+        try:
+            self._ssl.do_handshake()
+        except SSL.WantReadError:
+            self._flush()
+            self._set_timer()
+        except SSL.Error as error:
+            self._flush()
+            self._fail(f"the DTLS handshake was refused: {_words(error)}")
+        else:
+            self._flush()
+            self._set_timer()
+            self._finish()
+
+    def _finish(self) -> None:
+        try:
+            self._check_certificate()
+            self.srtp = self._derive()
+        except DtlsRefused as refusal:
+            self._fail(str(refusal))
+        else:
+            if not self.done.done():
+                self.done.set_result(None)
+
+    def _fail(self, detail: str) -> None:
+        self._stop_timer()
+        if not self.done.done():
+            self.done.set_exception(DtlsRefused(detail))
+            self.done.exception()  # nobody may be waiting any more: that is no mistake
+
+    def _read(self) -> None:
+        try:
+            # Nothing but alerts and repeated handshake messages comes here: data channels are not offered.
+            self._ssl.recv(MTU)
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self._on_closed("the peer closed the connection (DTLS close_notify)")
+        except SSL.Error as error:
+            self._on_closed(f"the DTLS association broke: {_words(error)}")
+        self._flush()
+
+    def _check_certificate(self) -> None:
+        certificate = self._ssl.get_peer_certificate(as_cryptography=True)
+        known = [(name, value) for name, value in self._fingerprints if name in X509_DIGEST_ALGORITHMS]
+        if not known or certificate is None:
+            raise DtlsRefused(
+                "the offer's a=fingerprint lines use no hash function that is supported (sha-256)"
+            )
+        if any(certificate_digest(certificate, name) != value for name, value in known):
+            raise DtlsRefused("the peer's certificate is not the one whose a=fingerprint its SDP gave")
+
+    def _derive(self) -> SrtpSessions:
+        chosen = self._ssl.get_selected_srtp_profile()
+        profile = next((one for one in SRTP_PROFILES if one.openssl_profile == chosen), None)
+        if profile is None:
+            raise DtlsRefused("the peer offers no SRTP protection profile in DTLS (use_srtp)")
+        material = self._ssl.export_keying_material(
+            b"EXTRACTOR-dtls_srtp", 2 * (profile.key_length + profile.salt_length)
+        )
+        client, server = (_session_key(profile, material, index) for index in (0, 1))
+        own, peer = (server, client) if self._server else (client, server)
+        return SrtpSessions(
+            incoming=Session(_policy(profile, peer, Policy.SSRC_ANY_INBOUND)),
+            outgoing=Session(_policy(profile, own, Policy.SSRC_ANY_OUTBOUND)),
+        )
+
+    def _flush(self) -> None:
+        """Send what OpenSSL wrote, as many whole records in a datagram as fit (RFC 6347, 4.1.1)."""
+        written = bytearray()
+        while True:
+            try:
+                written += self._ssl.bio_read(65536)
+            except SSL.Error:
+                break
+        begin = end = 0
+        while end + _RECORD_HEADER <= len(written):
+            record = _RECORD_HEADER + int.from_bytes(written[end + 11 : end + 13], "big")
+            if end > begin and end + record - begin > MTU:
+                self._send(bytes(written[begin:end]))
+                begin = end
+            end += record
+        if end > begin:
+            self._send(bytes(written[begin:end]))
+
+    def _set_timer(self) -> None:
+        self._stop_timer()
+        seconds = self._ssl.DTLSv1_get_timeout()
+        if seconds is not None:
+            self._timer = self._loop.call_later(seconds, self._repeat)
+
+    def _repeat(self) -> None:
+        self._timer = None
+        try:
+            self._ssl.DTLSv1_handle_timeout()
+        except SSL.Error as error:
+            self._flush()
+            self._fail(f"the DTLS handshake got no answer: {_words(error)}")
+            return
+        self._flush()
+        self._set_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _session_key(profile: SRTPProtectionProfile, material: bytes, index: int) -> bytes:
+    return profile.get_key_and_salt(material, index)
+
+
+def _policy(profile: SRTPProtectionProfile, key: bytes, ssrc_type: int) -> Policy:
+    policy = Policy(key=key, ssrc_type=ssrc_type, srtp_profile=profile.libsrtp_profile)
+    policy.allow_repeat_tx = True
+    policy.window_size = REPLAY_WINDOW
+    return policy
+
+
+def _words(error: SSL.Error) -> str:
+    """OpenSSL's reasons, TLS alerts among them, from an error's queue."""
+    queue = error.args[0] if error.args else None
+    if isinstance(queue, list) and queue:
+        return "; ".join(str(entry[-1]) for entry in queue)
+    return str(error) or type(error).__name__

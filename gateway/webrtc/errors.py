@@ -1,0 +1,19 @@
+"""Why a peer was not taken, in words for the one who runs it."""
+
+from __future__ import annotations
+
+
+class OfferRefused(Exception):
+    """An SDP offer (or a fragment of one) that cannot be answered.
+
+    `code` is one of `bad_sdp`, `no_video`, `no_common_codec`, `ice_restart`; the text says what to change.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+class ConnectFailed(Exception):
+    """No connection came about with a peer whose offer was answered; the text says what to open or change."""

@@ -1,0 +1,106 @@
+"""What a publisher and a viewer have in common: an answered offer, a transport, a life and an end."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway import tasks
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.errors import ConnectFailed, OfferRefused
+from gateway.webrtc.negotiation import Negotiation, Source
+from gateway.webrtc.sdp import Fragment
+from gateway.webrtc.transport import SecureTransport
+
+live: set[Peer] = set()
+"""Every peer whose sockets are open."""
+
+
+class Peer(ABC):
+    """One WebRTC peer that made an offer. `answer` is the SDP for it."""
+
+    PUBLISHING: ClassVar[bool]
+    TICK: ClassVar[float]
+    """Seconds between the times at which reports are sent."""
+
+    def __init__(self, negotiation: Negotiation, config: WebRtcConfig, log: FilteringBoundLogger) -> None:
+        self.answer = ""
+        self.etag = f'"{secrets.token_hex(8)}"'
+        """Names the ICE session (RFC 9725, 4.3.1), quoted as the header wants it."""
+        self._negotiation = negotiation
+        self._config = config
+        self._log = log
+        self._ticker: asyncio.Task[None] | None = None
+        self._transport = SecureTransport(
+            config, negotiation, on_rtp=self._on_rtp, on_rtcp=self._on_rtcp, log=log
+        )
+        live.add(self)
+
+    async def _open(self, sources: dict[str, Source] | None = None) -> None:
+        try:
+            local = await self._transport.gather()
+            self.answer = self._negotiation.answer(
+                local, start_bitrate_kbps=self._config.start_bitrate_kbps, sources=sources
+            )
+        except BaseException:
+            await self.close()
+            raise
+
+    async def connect(self) -> None:
+        """Wait for ICE and DTLS. Raises ConnectFailed with a sentence that says what to open."""
+        try:
+            await self._transport.connect()
+        except ConnectFailed as failure:
+            self._log.warning("peer did not connect", detail=str(failure))
+            raise
+        self._connected(time.monotonic())
+        self._ticker = tasks.spawn(self._keep_reporting(), name=f"{type(self).__name__.lower()} reports")
+
+    async def trickle(self, fragment: str) -> None:
+        """Take candidates that come after the offer (RFC 9725, 4.3.2).
+
+        Raises OfferRefused: `bad_sdp` for garbage, `ice_restart` for credentials of another ICE session.
+        """
+        parsed = Fragment.parse(fragment)
+        if parsed.username is not None and parsed.username != self._negotiation.ice.username:
+            raise OfferRefused("ice_restart", "ICE restarts are not supported: make a new session")
+        for candidate in parsed.candidates:
+            await self._transport.add_candidate(candidate)
+
+    async def wait_closed(self) -> str:
+        """Wait until the peer has gone; why, in words."""
+        return await self._transport.wait_closed()
+
+    async def close(self) -> None:
+        """Give back sockets and tasks. Idempotent."""
+        ticker, self._ticker = self._ticker, None
+        await tasks.cancel(ticker)
+        await self._transport.close()
+        live.discard(self)
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            await asyncio.sleep(self.TICK)
+            now = time.monotonic()
+            silence = now - self._transport.last_received
+            if silence > self._config.silence_timeout:
+                self._transport.report_closed(f"nothing came from the peer for {silence:.0f} s")
+                return
+            self._tick(now)
+
+    @abstractmethod
+    def _connected(self, now: float) -> None: ...
+
+    @abstractmethod
+    def _tick(self, now: float) -> None: ...
+
+    @abstractmethod
+    def _on_rtp(self, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _on_rtcp(self, data: bytes) -> None: ...

@@ -1,0 +1,88 @@
+"""What arrives of one RTP stream: order, loss, jitter, and its sender's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiortc.rtp import RtcpReceiverInfo, RtcpSenderInfo
+
+from gateway.media.rtp import ReorderBuffer, RtpPacket
+
+
+@dataclass(frozen=True)
+class SenderClock:
+    """A sender report's mapping: at NTP time `ntp` (64 bits, 32.32 seconds) the stream was at `ticks`."""
+
+    ntp: int
+    ticks: int
+    """Unwrapped, in the stream's own clock rate."""
+
+
+class Reception:
+    """One incoming stream, told of every packet and asked for a report now and then."""
+
+    def __init__(self, ssrc: int, clock_rate: int, *, max_wait: float) -> None:
+        self.ssrc = ssrc
+        self.buffer = ReorderBuffer(max_wait=max_wait)
+        self.clock: SenderClock | None = None
+        self.fraction_lost = 0.0
+        """Between the last two reports."""
+        self._clock_rate = clock_rate
+        self._received = 0
+        self._first: int | None = None
+        self._reported_received = 0
+        self._reported_expected = 0
+        self._jitter = 0.0
+        self._transit: float | None = None
+        self._report: tuple[int, float] | None = None
+
+    def push(self, packet: RtpPacket, now: float, *, repeated: bool = False) -> list[RtpPacket]:
+        """Take a packet, a retransmission where `repeated`; give back those whose turn it is."""
+        if not repeated:
+            self._received += 1
+            if packet.marker:
+                self._measure_jitter(packet.timestamp, now)
+        ready = self.buffer.push(packet, now)
+        if self._first is None:
+            self._first = self.buffer.highest
+        return ready
+
+    def sender_reported(self, info: RtcpSenderInfo, ticks: int, now: float) -> None:
+        """Take a sender report; `ticks` is its RTP timestamp, unwrapped."""
+        self.clock = SenderClock(info.ntp_timestamp, ticks)
+        self._report = (info.ntp_timestamp, now)
+
+    def report(self, now: float) -> RtcpReceiverInfo | None:
+        """The report block since the former one (RFC 3550, 6.4.1 and A.3); None before the first packet."""
+        if self._first is None:
+            return None
+        highest = self.buffer.highest
+        expected = highest - self._first + 1
+        lost = expected - self._received
+        new_expected = expected - self._reported_expected
+        new_lost = new_expected - (self._received - self._reported_received)
+        self._reported_expected, self._reported_received = expected, self._received
+        self.fraction_lost = min(1.0, max(0.0, new_lost / new_expected)) if new_expected > 0 else 0.0
+        last_report, since = 0, 0
+        if self._report is not None:
+            ntp, at = self._report
+            last_report = ntp >> 16 & 0xFFFFFFFF
+            since = min(int((now - at) * 65536), 0xFFFFFFFF)
+        return RtcpReceiverInfo(
+            ssrc=self.ssrc,
+            fraction_lost=min(255, int(self.fraction_lost * 256)),
+            packets_lost=max(-(1 << 23), min(lost, (1 << 23) - 1)),
+            highest_sequence=highest & 0xFFFFFFFF,
+            jitter=int(self._jitter),
+            lsr=last_report,
+            dlsr=since,
+        )
+
+    def _measure_jitter(self, timestamp: int, now: float) -> None:
+        # RFC 3550, A.8, once a frame: its packets have one timestamp, and their spread is no jitter.
+        transit = now * self._clock_rate - timestamp
+        if self._transit is not None:
+            difference = abs(transit - self._transit)
+            if difference < self._clock_rate:
+                self._jitter += (difference - self._jitter) / 16
+        self._transit = transit

@@ -1,0 +1,277 @@
+"""Reading SDP (RFC 8866) as WebRTC peers write it: tolerant of what does not matter, clear on what does."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from aioice import Candidate
+
+from gateway.webrtc.errors import OfferRefused
+
+MAX_SDP = 65_536
+"""Characters. Chromium's offers with everything in them stay below 10,000."""
+MAX_MEDIA = 16
+MAX_CANDIDATES = 32
+"""Candidates of one peer that are tried; the others are ignored."""
+
+MAX_MID = 64
+
+Attributes = list[tuple[str, str]]
+
+
+@dataclass
+class Section:
+    """An m= section, or what stands before the first one."""
+
+    kind: str = ""
+    port: int = 0
+    protocol: str = ""
+    formats: list[str] = field(default_factory=list)
+    attributes: Attributes = field(default_factory=list)
+
+    def values(self, name: str) -> Iterator[str]:
+        return (value for key, value in self.attributes if key == name)
+
+    def value(self, name: str) -> str | None:
+        return next(self.values(name), None)
+
+    def has(self, name: str) -> bool:
+        return self.value(name) is not None
+
+    @property
+    def mid(self) -> str:
+        return self.value("mid") or ""
+
+    @property
+    def direction(self) -> str:
+        for key, _ in self.attributes:
+            if key in ("sendrecv", "sendonly", "recvonly", "inactive"):
+                return key
+        return "sendrecv"
+
+    @property
+    def offered(self) -> bool:
+        """Whether the offer wants this section: port 0 says no, unless it only waits to be bundled."""
+        return self.port != 0 or self.has("bundle-only")
+
+
+@dataclass(frozen=True)
+class IceCredentials:
+    username: str
+    password: str = field(repr=False)
+    lite: bool = False
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One payload type of a section with its parameters."""
+
+    payload_type: int
+    name: str
+    clock_rate: int
+    channels: int
+    parameters: dict[str, str]
+    feedback: tuple[str, ...]
+
+    @property
+    def fmtp(self) -> str:
+        return ";".join(f"{key}={value}" if value else key for key, value in self.parameters.items())
+
+
+@dataclass
+class Description:
+    """A whole session description."""
+
+    session: Section
+    media: list[Section]
+
+    @classmethod
+    def parse(cls, text: str) -> Description:
+        """Read an SDP. Raises OfferRefused (`bad_sdp`) where it is not one."""
+        if len(text) > MAX_SDP:
+            raise OfferRefused("bad_sdp", f"the SDP is longer than {MAX_SDP} characters")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if not lines or lines[0] != "v=0":
+            raise OfferRefused("bad_sdp", "the body is not an SDP: it must begin with v=0")
+        session, media = parse_sections(lines)
+        if not media:
+            raise OfferRefused("bad_sdp", "the SDP has no media section (m=)")
+        if len(media) > MAX_MEDIA:
+            raise OfferRefused("bad_sdp", f"the SDP has more than {MAX_MEDIA} media sections")
+        if any(len(section.mid) > MAX_MID for section in media):
+            raise OfferRefused("bad_sdp", f"a=mid takes at most {MAX_MID} characters")
+        return cls(session, media)
+
+    def bundle(self) -> list[str]:
+        """The mids that share one transport, in the offer's order (RFC 9143); empty without a group."""
+        for value in self.session.values("group"):
+            semantics, *mids = value.split() or [""]
+            if semantics == "BUNDLE":
+                return mids
+        return []
+
+    def ice(self, section: Section) -> IceCredentials:
+        """A section's ICE credentials. Raises OfferRefused where they are missing or malformed."""
+        username = section.value("ice-ufrag") or self.session.value("ice-ufrag")
+        password = section.value("ice-pwd") or self.session.value("ice-pwd")
+        if not username or not password:
+            raise OfferRefused(
+                "bad_sdp", "the offer has no a=ice-ufrag and a=ice-pwd: it is not a WebRTC offer"
+            )
+        if not 4 <= len(username) <= 256 or not 22 <= len(password) <= 256:
+            raise OfferRefused("bad_sdp", "a=ice-ufrag takes 4 to 256 characters, a=ice-pwd 22 to 256")
+        return IceCredentials(username, password, self.session.has("ice-lite"))
+
+    def fingerprints(self, section: Section) -> list[tuple[str, str]]:
+        """(hash function, value) of the peer's certificates. Raises OfferRefused where there is none."""
+        values = list(section.values("fingerprint")) or list(self.session.values("fingerprint"))
+        pairs = [value.split() for value in values]
+        found = [(pair[0].lower(), pair[1].upper()) for pair in pairs if len(pair) == 2]
+        if not found:
+            raise OfferRefused("bad_sdp", "the offer has no a=fingerprint: media without DTLS is not taken")
+        return found
+
+    def setup(self, section: Section) -> str:
+        return section.value("setup") or self.session.value("setup") or "actpass"
+
+
+def parse_sections(lines: list[str]) -> tuple[Section, list[Section]]:
+    """Split lines into what stands before the first m= and the media sections."""
+    session = current = Section()
+    media: list[Section] = []
+    for line in lines:
+        if line.startswith("m="):
+            current = _media(line)
+            media.append(current)
+        elif line.startswith("a="):
+            key, _, value = line[2:].partition(":")
+            current.attributes.append((key, value.strip()))
+    return session, media
+
+
+def _media(line: str) -> Section:
+    words = line[2:].split()
+    if len(words) < 4:
+        raise OfferRefused("bad_sdp", f"this line is cut off: {line[:80]}")
+    kind, port, protocol, *formats = words
+    number = _number(port.partition("/")[0], 65535)
+    if number is None:
+        raise OfferRefused("bad_sdp", f"this line has no port: {line[:80]}")
+    return Section(kind, number, protocol, formats)
+
+
+def _number(text: str, highest: int) -> int | None:
+    if len(text) > 10 or not (text.isascii() and text.isdecimal()):
+        return None
+    value = int(text)
+    return value if value <= highest else None
+
+
+def codecs(section: Section) -> list[Codec]:
+    """The payload types of a section that are described by an rtpmap, in the offer's order."""
+    maps = dict(_numbered(section, "rtpmap"))
+    fmtps = dict(_numbered(section, "fmtp"))
+    found = []
+    for text in section.formats:
+        number = _number(text, 127)
+        if number is None or number not in maps:
+            continue
+        name, _, rest = maps[number].partition("/")
+        rate, _, channels = rest.partition("/")
+        clock_rate = _number(rate, 1_000_000)
+        if clock_rate is None:
+            continue
+        feedback = tuple(
+            value.partition(" ")[2]
+            for value in section.values("rtcp-fb")
+            if value.split(" ")[0] in (text, "*")
+        )
+        found.append(
+            Codec(
+                payload_type=number,
+                name=name.lower(),
+                clock_rate=clock_rate,
+                channels=_number(channels, 255) or 1,
+                parameters=_parameters(fmtps.get(number, "")),
+                feedback=feedback,
+            )
+        )
+    return found
+
+
+def _numbered(section: Section, name: str) -> Iterator[tuple[int, str]]:
+    for value in section.values(name):
+        text, _, rest = value.partition(" ")
+        number = _number(text, 127)
+        if number is not None:
+            yield number, rest.strip()
+
+
+def _parameters(fmtp: str) -> dict[str, str]:
+    pairs = (part.strip().partition("=") for part in fmtp.split(";"))
+    return {key.strip().lower(): value.strip() for key, _, value in pairs if key.strip()}
+
+
+def extension_ids(section: Section) -> dict[str, int]:
+    """Header extensions of a section: URI to id, those only that fit the one-byte form (RFC 8285)."""
+    found: dict[str, int] = {}
+    for value in section.values("extmap"):
+        words = value.split()
+        number = _number(words[0].partition("/")[0], 14) if len(words) >= 2 else None
+        if number:
+            found.setdefault(words[1], number)
+    return found
+
+
+def candidates(section: Section) -> list[Candidate]:
+    """The remote candidates that can be tried: UDP, first component, a numeric address.
+
+    Names (`.local` ones of browsers that hide their addresses among them) are not resolved: such a peer
+    sends checks to the gateway's own candidates and is learned from them (RFC 8445, 7.3.1.3).
+    """
+    found: dict[tuple[str, int], Candidate] = {}
+    for value in section.values("candidate"):
+        candidate = parse_candidate(value)
+        if candidate is not None and len(found) < MAX_CANDIDATES:
+            found.setdefault((candidate.host, candidate.port), candidate)
+    return list(found.values())
+
+
+def parse_candidate(value: str) -> Candidate | None:
+    """One candidate without the name of its attribute; None where it is of no use or malformed."""
+    try:
+        candidate = Candidate.from_sdp(value)
+        ipaddress.ip_address(candidate.host)
+    except ValueError:
+        return None
+    usable = (
+        candidate.transport.lower() == "udp"
+        and candidate.component == 1
+        and 0 < candidate.port < 65536
+        and candidate.type in ("host", "srflx", "relay")
+    )
+    return candidate if usable else None
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """What a PATCH brings (RFC 8840's application/trickle-ice-sdpfrag)."""
+
+    username: str | None
+    candidates: list[Candidate]
+
+    @classmethod
+    def parse(cls, text: str) -> Fragment:
+        """Read a fragment. Raises OfferRefused (`bad_sdp`) where there is nothing of ICE in it."""
+        if len(text) > MAX_SDP:
+            raise OfferRefused("bad_sdp", f"the fragment is longer than {MAX_SDP} characters")
+        session, media = parse_sections([line.strip() for line in text.splitlines() if line.strip()])
+        sections = [session, *media]
+        username = next((name for section in sections if (name := section.value("ice-ufrag"))), None)
+        found = [candidate for section in sections for candidate in candidates(section)]
+        ends = any(section.has("end-of-candidates") for section in sections)
+        if username is None and not found and not ends:
+            raise OfferRefused("bad_sdp", "the fragment names neither a=ice-ufrag nor a candidate")
+        return cls(username, found)

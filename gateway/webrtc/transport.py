@@ -1,0 +1,176 @@
+"""One peer's transport: ICE, DTLS and SRTP, from a datagram to a plain RTP packet in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pylibsrtp
+from aioice import Candidate
+from structlog.typing import FilteringBoundLogger
+
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.dtls import DtlsRefused, DtlsSession
+from gateway.webrtc.errors import ConnectFailed
+from gateway.webrtc.ice import IceConnection, address
+from gateway.webrtc.negotiation import Local, Negotiation
+
+MAX_EARLY = 16
+"""DTLS datagrams kept that come before our side of ICE has settled."""
+MAX_UNSENT = 256 * 1024
+"""Bytes waiting in the socket above which a peer counts as congested."""
+
+PacketHandler = Callable[[bytes], None]
+
+
+class SecureTransport:
+    """Carries RTP and RTCP to and from one peer.
+
+    `on_rtp` and `on_rtcp` are called with each packet as it comes, unprotected, in the datagram callback:
+    no queue and no task stands between. `close` leaves no socket, task or timer.
+    """
+
+    def __init__(
+        self,
+        config: WebRtcConfig,
+        negotiation: Negotiation,
+        *,
+        on_rtp: PacketHandler,
+        on_rtcp: PacketHandler,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.rejected = 0
+        """Packets that SRTP did not take: garbage, replays, wrong keys."""
+        self._config = config
+        self._negotiation = negotiation
+        self._on_rtp = on_rtp
+        self._on_rtcp = on_rtcp
+        self._log = log
+        self._closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._early: list[bytes] = []
+        self._ice_done = False
+        self._ice = IceConnection(
+            config, negotiation.ice, on_datagram=self._datagram, on_closed=self.report_closed
+        )
+        self._dtls = DtlsSession(
+            server=negotiation.dtls_server,
+            fingerprints=negotiation.fingerprints,
+            send=self._ice.send_datagram,
+            on_closed=self.report_closed,
+        )
+
+    async def gather(self) -> Local:
+        """Open the sockets; what to put into the answer."""
+        await self._ice.gather_candidates()
+        for candidate in self._negotiation.candidates:
+            await self._ice.add_remote_candidate(candidate)
+        return Local(
+            username=self._ice.local_username,
+            password=self._ice.local_password,
+            fingerprint=self._dtls.fingerprint,
+            candidates=self._ice.local_candidates,
+        )
+
+    async def add_candidate(self, candidate: Candidate) -> None:
+        """Try a remote candidate that came after the offer (RFC 8838)."""
+        await self._ice.add_remote_candidate(candidate)
+
+    async def connect(self) -> None:
+        """Shake hands. Raises ConnectFailed with a sentence on what stood in the way."""
+        own = self._ice.local_candidates
+        try:
+            async with asyncio.timeout(self._config.handshake_timeout):
+                await self._ice.connect()
+                self._ice_done = True
+                self._dtls.start()
+                for datagram in self._early:
+                    self._dtls.receive(datagram)
+                self._early.clear()
+                await self._dtls.done
+        except TimeoutError:
+            raise ConnectFailed(self._what_is_missing(own)) from None
+        except ConnectionError as error:
+            raise ConnectFailed(f"ICE failed ({error}). {self._what_is_missing(own)}") from error
+        except DtlsRefused as refusal:
+            raise ConnectFailed(str(refusal)) from refusal
+        self._log.info("peer connected", path=self._ice.selected)
+
+    def send_rtp(self, packet: bytes) -> int:
+        """Protect and send one RTP packet; the bytes that went out, 0 where there is no connection."""
+        srtp = self._dtls.srtp
+        if srtp is None:
+            return 0
+        protected = srtp.outgoing.protect(packet)
+        return len(protected) if self._ice.send_datagram(protected) else 0
+
+    def send_rtcp(self, packet: bytes) -> None:
+        """Protect and send one compound RTCP packet, if there is a connection."""
+        srtp = self._dtls.srtp
+        if srtp is not None:
+            self._ice.send_datagram(srtp.outgoing.protect_rtcp(packet))
+
+    @property
+    def congested(self) -> bool:
+        return self._ice.unsent > MAX_UNSENT
+
+    @property
+    def last_received(self) -> float:
+        """When the last datagram of any kind came, in seconds of the monotonic clock."""
+        return self._ice.last_received
+
+    async def wait_closed(self) -> str:
+        """Wait until the connection is over by the peer's doing; why."""
+        return await asyncio.shield(self._closed)
+
+    def report_closed(self, why: str) -> None:
+        """End the waiting of wait_closed. The first reason counts."""
+        if not self._closed.done():
+            self._closed.set_result(why)
+
+    async def close(self) -> None:
+        """Give everything back. May be called more than once, and at any stage."""
+        self._dtls.close()
+        self._early.clear()
+        await self._ice.shut()
+        self.report_closed("closed here")
+
+    def _datagram(self, data: bytes) -> None:
+        # RFC 7983: 20 to 63 is DTLS, 128 to 191 is RTP or RTCP (RFC 5761: told apart by the second byte).
+        first = data[0]
+        if 127 < first < 192:
+            srtp = self._dtls.srtp
+            if srtp is None or len(data) < 12:
+                return
+            control = 192 <= data[1] <= 223
+            try:
+                packet = srtp.incoming.unprotect_rtcp(data) if control else srtp.incoming.unprotect(data)
+            except (pylibsrtp.Error, ValueError):
+                self.rejected += 1
+                return
+            if control:
+                self._on_rtcp(packet)
+            else:
+                self._on_rtp(packet)
+        elif 19 < first < 64:
+            if self._ice_done:
+                self._dtls.receive(data)
+            elif len(self._early) < MAX_EARLY:
+                self._early.append(data)
+
+    def _what_is_missing(self, own: list[Candidate]) -> str:
+        seconds = f"{self._config.handshake_timeout:g} s"
+        if self._ice_done:
+            path = self._ice.selected
+            return f"the peer answered ICE ({path}) but did not finish the DTLS handshake in {seconds}"
+        ours = ", ".join(address(candidate.host, candidate.port) for candidate in own) or "none"
+        theirs = (
+            ", ".join(
+                f"{address(candidate.host, candidate.port)} ({candidate.type})"
+                for candidate in self._ice.remote_candidates
+            )
+            or "none given"
+        )
+        return (
+            f"no UDP came through between the gateway ({ours}) and the peer ({theirs}) in {seconds}: "
+            "let UDP from the peer to one of the gateway's addresses pass firewall and NAT"
+        )

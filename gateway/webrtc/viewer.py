@@ -1,0 +1,249 @@
+"""A WHEP viewer: takes RTP payloads made once for all viewers, sends them under its own numbers and keys."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from struct import Struct
+
+from aiortc.rtp import RtcpPsfbPacket, RtcpRrPacket, RtcpRtpfbPacket
+from structlog.typing import FilteringBoundLogger
+
+from gateway.webrtc import rtcp
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.negotiation import Negotiation, Source
+from gateway.webrtc.peer import Peer
+
+HISTORY = 512
+"""Packets kept for retransmission, a power of two below SRTP's replay window."""
+RESENDS_PER_SECOND = 1000
+"""Packets a viewer can ask for again; what it asks beyond is ignored."""
+PACE = 5_000_000
+"""Bytes per second that a burst, such as a joining viewer's held GOP, is spread over."""
+BURST = 128 * 1024
+"""Bytes that go out at once: less than a receiver's socket holds."""
+PACE_TICK = 0.005
+MAX_BACKLOG = 4 << 20
+"""Bytes waiting to be paced out above which a viewer counts as congested."""
+
+_HEADER = Struct("!BBHII")
+_MARKER = 0x80
+Packet = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True)
+class ViewerStats:
+    packets: int
+    bytes: int
+    frames: int
+    resent: int
+    key_frames_asked: int
+    fraction_lost: float
+    """As the viewer last reported, 0 to 1."""
+
+
+class Outgoing:
+    """One RTP stream's numbers: everything in its packets that is not payload."""
+
+    def __init__(self, payload_type: int, cname: str) -> None:
+        self.source = Source(secrets.randbits(32) or 1, cname)
+        self.payload_type = payload_type
+        self.sequence = secrets.randbits(15)
+        self.packets = 0
+        self.octets = 0
+
+    def header(self, timestamp: int, *, marker: bool) -> bytes:
+        sequence = self.sequence
+        self.sequence = sequence + 1 & 0xFFFF
+        return _HEADER.pack(
+            0x80,
+            self.payload_type | (_MARKER if marker else 0),
+            sequence,
+            timestamp & 0xFFFFFFFF,
+            self.source.ssrc,
+        )
+
+
+class Viewer(Peer):
+    """One viewer. Timestamps are those of the stream, 90 kHz and 48 kHz ticks of one time line.
+
+    What is sent before the connection is up is dropped. `on_key_frame_needed` is called when the viewer
+    asks for a key frame.
+    """
+
+    PUBLISHING = False
+    TICK = 1.0
+
+    def __init__(self, negotiation: Negotiation, config: WebRtcConfig, log: FilteringBoundLogger) -> None:
+        super().__init__(negotiation, config, log)
+        self.on_key_frame_needed: Callable[[], None] | None = None
+        cname = secrets.token_hex(8)
+        self._cname = cname
+        self._video = Outgoing(negotiation.video.codec.payload_type, cname)
+        self._audio = Outgoing(negotiation.audio.codec.payload_type, cname) if negotiation.audio else None
+        self._history: list[Packet | None] = [None] * HISTORY
+        self._backlog: deque[Packet] = deque()
+        self._backlog_bytes = 0
+        self._allowance = float(BURST)
+        self._allowed_at = 0.0
+        self._pacer: asyncio.TimerHandle | None = None
+        self._up = False
+        self._time_line: int | None = None
+        self._frames = 0
+        self._resent = 0
+        self._resends_left = RESENDS_PER_SECOND
+        self._key_frames_asked = 0
+        self._fraction_lost = 0.0
+
+    @classmethod
+    async def answer_offer(cls, offer: str, *, config: WebRtcConfig, log: FilteringBoundLogger) -> Viewer:
+        """Take a viewer's SDP offer. Raises OfferRefused, with nothing left behind."""
+        viewer = cls(Negotiation.of(offer, publishing=False), config, log)
+        sources = {"video": viewer._video.source}
+        if viewer._audio is not None:
+            sources["audio"] = viewer._audio.source
+        await viewer._open(sources)
+        return viewer
+
+    def send_video(self, payloads: Sequence[bytes], timestamp: int, key: bool) -> None:
+        """Send one access unit's RTP payloads; `timestamp` in 90 kHz ticks, wrapped or not."""
+        del key
+        if not self._up:
+            return
+        self._time_line = timestamp
+        self._frames += 1
+        self._refill(time.monotonic())
+        video, history, last = self._video, self._history, len(payloads) - 1
+        for place, payload in enumerate(payloads):
+            slot = video.sequence & HISTORY - 1
+            packet = (video.header(timestamp, marker=place == last), payload)
+            history[slot] = packet
+            if self._allowance > 0 and not self._backlog:
+                self._send(packet)
+            else:
+                self._backlog.append(packet)
+                self._backlog_bytes += len(payload)
+        if self._backlog and self._pacer is None:
+            self._pacer = asyncio.get_running_loop().call_later(PACE_TICK, self._drain)
+
+    def send_audio(self, payload: bytes, timestamp: int) -> None:
+        """Send one Opus packet; `timestamp` in 48 kHz ticks, wrapped or not."""
+        audio = self._audio
+        if audio is None or not self._up:
+            return
+        if self._time_line is None:
+            self._time_line = timestamp * 15 // 8
+        audio.packets += 1
+        audio.octets += len(payload)
+        self._transport.send_rtp(audio.header(timestamp, marker=False) + payload)
+
+    def congested(self) -> bool:
+        """Whether more is waiting to go out than a viewer at live speed ever has."""
+        return self._backlog_bytes > MAX_BACKLOG or self._transport.congested
+
+    def stats(self) -> ViewerStats:
+        audio = self._audio
+        return ViewerStats(
+            packets=self._video.packets + (audio.packets if audio else 0),
+            bytes=self._video.octets + (audio.octets if audio else 0),
+            frames=self._frames,
+            resent=self._resent,
+            key_frames_asked=self._key_frames_asked,
+            fraction_lost=self._fraction_lost,
+        )
+
+    async def close(self) -> None:
+        self._up = False
+        if self._pacer is not None:
+            self._pacer.cancel()
+            self._pacer = None
+        self._backlog.clear()
+        self._backlog_bytes = 0
+        self._history = [None] * HISTORY
+        await super().close()
+
+    # sending
+
+    def _send(self, packet: Packet) -> None:
+        header, payload = packet
+        video = self._video
+        video.packets += 1
+        video.octets += len(payload)
+        self._allowance -= len(payload)
+        self._transport.send_rtp(header + payload)
+
+    def _refill(self, now: float) -> None:
+        self._allowance = min(BURST, self._allowance + (now - self._allowed_at) * PACE)
+        self._allowed_at = now
+
+    def _drain(self) -> None:
+        self._pacer = None
+        self._refill(time.monotonic())
+        while self._backlog and self._allowance > 0:
+            packet = self._backlog.popleft()
+            self._backlog_bytes -= len(packet[1])
+            self._send(packet)
+        if self._backlog:
+            self._pacer = asyncio.get_running_loop().call_later(PACE_TICK, self._drain)
+
+    # reports
+
+    def _connected(self, now: float) -> None:
+        self._allowed_at = now
+        self._up = True
+
+    def _tick(self, now: float) -> None:
+        del now
+        self._resends_left = RESENDS_PER_SECOND
+        line = self._time_line
+        if line is None:
+            return
+        # One instant for both streams: that is what a player lines sound and picture up by.
+        ntp = rtcp.ntp_time()
+        self._transport.send_rtcp(self._report(self._video, ntp, line))
+        if self._audio is not None:
+            self._transport.send_rtcp(self._report(self._audio, ntp, line * 8 // 15))
+
+    def _report(self, stream: Outgoing, ntp: int, timestamp: int) -> bytes:
+        return rtcp.sender_report(
+            stream.source.ssrc,
+            ntp=ntp,
+            timestamp=timestamp,
+            packets=stream.packets,
+            octets=stream.octets,
+            cname=self._cname,
+        )
+
+    def _on_rtp(self, data: bytes) -> None:
+        """A viewer has no media to send: what comes is dropped."""
+
+    def _on_rtcp(self, data: bytes) -> None:
+        ssrc = self._video.source.ssrc
+        for packet in rtcp.parse(data):
+            if isinstance(packet, RtcpRtpfbPacket):
+                if packet.fmt == rtcp.NACK and packet.media_ssrc == ssrc:
+                    self._repeat(packet.lost)
+            elif isinstance(packet, RtcpPsfbPacket):
+                if packet.fmt in (rtcp.PLI, rtcp.FIR):
+                    self._key_frames_asked += 1
+                    if self.on_key_frame_needed is not None:
+                        self.on_key_frame_needed()
+            elif isinstance(packet, RtcpRrPacket):
+                for report in packet.reports:
+                    if report.ssrc == ssrc:
+                        self._fraction_lost = report.fraction_lost / 256
+
+    def _repeat(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            packet = self._history[number & HISTORY - 1]
+            if packet is None or self._resends_left <= 0 or not self._up:
+                continue
+            header, payload = packet
+            if int.from_bytes(header[2:4], "big") == number & 0xFFFF:
+                self._resends_left -= 1
+                self._resent += 1
+                self._transport.send_rtp(header + payload)
