@@ -105,7 +105,7 @@ class Offer:
         token: AuthToken | None = None,
         price: Fraction | None = None,
     ) -> OrchestratorInfo:
-        """The message for `sender` (20 bytes); by default with a new session's token, at the tariff's price."""
+        """The message for `sender` (20 bytes); by default with a new token and at the tariff's price."""
         info = OrchestratorInfo(
             transcoder=self.url,
             address=self._issuer.recipient,
