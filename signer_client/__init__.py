@@ -2,19 +2,15 @@
 
 A first payment, and the one that follows it:
 
-    import asyncio
     from signer_client import SignerClient, parse_headers
 
-    async def pay(orchestrator_info: bytes, capabilities: bytes) -> None:
-        headers = parse_headers("Authorization:Bearer abc")
-        async with SignerClient("https://signer.example", headers=headers) as signer:
+    async def pay(url: str, orchestrator_info: bytes) -> None:
+        async with SignerClient(url, headers=parse_headers("Authorization:Bearer abc")) as signer:
             print("paying as", (await signer.sign_orchestrator_info()).address)
-            first = await signer.generate_live_payment(
-                orchestrator=orchestrator_info, state=None, capabilities=capabilities
-            )
-            # first.payment and first.seg_creds are the orchestrator's headers; first.state goes back:
+            first = await signer.generate_live_payment(orchestrator=orchestrator_info, state=None)
+            # start a job with the headers first.payment and first.seg_creds; it says its manifest id
             await signer.generate_live_payment(
-                orchestrator=orchestrator_info, state=first.state, manifest_id="..", capabilities=capabilities
+                orchestrator=orchestrator_info, state=first.state, manifest_id="5fa1b2c3"
             )
 
 Every status that the protocol names has an exception of its own, see `signer_client.errors`.

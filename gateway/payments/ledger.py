@@ -13,42 +13,27 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import sqlite3
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    event,
-    insert,
-    select,
-)
-from sqlalchemy.engine import Dialect, make_url
+from sqlalchemy import event, insert, select
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql import Insert
-from sqlalchemy.types import TypeDecorator
 
 from gateway.payments.payment import Payment
+from gateway.payments.schema import SCHEMA_VERSION, Step, metadata, payments, schema_version, sessions, steps
 from gateway.stream.reason import EndReason
 from gateway.tasks import spawn
 
-SCHEMA_VERSION = 1
 MOST_GROUPED = 256
 """How many writes share one transaction at most."""
 
@@ -59,102 +44,6 @@ class LedgerError(Exception):
 
 class LedgerBusy(LedgerError):
     """Another gateway has the ledger."""
-
-
-class Step(StrEnum):
-    """What is about to happen to a payment, or what became of it."""
-
-    INTENDED = "intended"
-    """The signer is about to be asked for it."""
-    SIGNED = "signed"
-    """The signer made it: it exists, and nobody else has it."""
-    DELIVERED = "delivered"
-    """It is about to be handed to the orchestrator, for the first time or again."""
-    CREDITED = "credited"
-    REFUSED = "refused"
-    """It was not credited, or was not what had been asked for."""
-    UNKNOWN = "unknown"
-    """No verdict came: it may have been credited."""
-    CLOSED = "closed"
-    """The session is over; the step belongs to no payment."""
-
-
-class Exact(TypeDecorator[Fraction]):
-    """An exact number as text: decimal digits, or `n/d` in lowest terms."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Fraction | int | None, dialect: Dialect) -> str | None:
-        return None if value is None else str(Fraction(value))
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Fraction | None:
-        return None if value is None else Fraction(value)
-
-
-_metadata = MetaData()
-
-_schema = Table(
-    "schema_version",
-    _metadata,
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("wall_ns", BigInteger, nullable=False),
-)
-
-_sessions = Table(
-    "sessions",
-    _metadata,
-    Column("id", String(32), primary_key=True),
-    Column("run", String(32), nullable=False),
-    Column("stream", Text, nullable=False),
-    Column("stream_id", Text, nullable=False),
-    Column("request_id", Text, nullable=False),
-    Column("sender", String(42), nullable=False),
-    Column("orchestrator_address", String(42), nullable=False),
-    Column("orchestrator_url", Text, nullable=False),
-    Column("orchestrator_addr", Text, nullable=False),
-    Column("price", Exact, nullable=False),
-    Column("ceiling", Exact),
-    Column("interval_ns", BigInteger, nullable=False),
-    Column("wall_ns", BigInteger, nullable=False),
-    Column("monotonic_ns", BigInteger, nullable=False),
-    Index("sessions_stream_id", "stream_id"),
-)
-
-_payments = Table(
-    "payments",
-    _metadata,
-    Column("id", String(48), primary_key=True),
-    Column("session_id", String(32), ForeignKey("sessions.id"), nullable=False),
-    Column("number", Integer, nullable=False),
-    Column("manifest_id", Text, nullable=False),
-    Column("tickets", Integer, nullable=False),
-    Column("face_value", Exact, nullable=False),
-    Column("win_prob", Exact, nullable=False),
-    Column("ticket_ev", Exact, nullable=False),
-    Column("value", Exact, nullable=False),
-    Column("price", Exact, nullable=False),
-    Column("first_nonce", BigInteger, nullable=False),
-    Column("last_nonce", BigInteger, nullable=False),
-    Column("recipient_rand_hash", String(64), nullable=False),
-    UniqueConstraint("session_id", "number"),
-)
-
-_steps = Table(
-    "steps",
-    _metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("session_id", String(32), ForeignKey("sessions.id"), nullable=False),
-    Column("payment_id", String(48)),  # no foreign key: a payment is intended before it exists
-    Column("step", String(16), nullable=False),
-    Column("reason", Text),
-    Column("detail", Text, nullable=False),
-    Column("run", String(32), nullable=False),
-    Column("wall_ns", BigInteger, nullable=False),
-    Column("monotonic_ns", BigInteger, nullable=False),
-    Index("steps_session", "session_id"),
-    Index("steps_payment", "payment_id"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +87,7 @@ class Ledger:
         engine = _sqlite(path)
         ledger = cls(engine, lock)
         try:
+            await asyncio.to_thread(_try_sqlite, path)
             async with ledger._connected() as connection:
                 await _prepare(connection)
                 await ledger._close_abandoned(connection)
@@ -224,7 +114,7 @@ class Ledger:
         """Write down a new session; its id."""
         session_id = uuid.uuid4().hex
         values = {name: getattr(record, name) for name in SessionRecord.__slots__}
-        await self._write(insert(_sessions).values(id=session_id, run=self._run, **values, **_clocks()))
+        await self._write(insert(sessions).values(id=session_id, run=self._run, **values, **_clocks()))
         return session_id
 
     async def intended(self, session_id: str, number: int) -> None:
@@ -235,7 +125,7 @@ class Ledger:
         self, session_id: str, number: int, payment: Payment, *, manifest_id: str, price: Fraction
     ) -> None:
         """The signer made this payment, at `price` wei per second."""
-        row = insert(_payments).values(
+        row = insert(payments).values(
             id=_payment_id(session_id, number),
             session_id=session_id,
             number=number,
@@ -276,30 +166,30 @@ class Ledger:
 
     async def credited_wei(self, stream_id: str | None = None) -> Fraction:
         """The exact expected value of all that was credited, in wei: of one stream id, or of all."""
-        credited = select(_steps.c.payment_id).where(_steps.c.step == Step.CREDITED)
-        query = select(_payments.c.value).where(_payments.c.id.in_(credited))
+        credited = select(steps.c.payment_id).where(steps.c.step == Step.CREDITED)
+        query = select(payments.c.value).where(payments.c.id.in_(credited))
         if stream_id is not None:
-            query = query.join(_sessions, _sessions.c.id == _payments.c.session_id)
-            query = query.where(_sessions.c.stream_id == stream_id)
+            query = query.join(sessions, sessions.c.id == payments.c.session_id)
+            query = query.where(sessions.c.stream_id == stream_id)
         self._check_open()
         async with self._connected() as connection:
             return sum((await connection.execute(query)).scalars(), Fraction(0))
 
     async def session_rows(self, stream_id: str | None = None) -> list[dict[str, Any]]:
         """The sessions, oldest first, each a mapping of its columns."""
-        query = select(_sessions).order_by(_sessions.c.wall_ns)
+        query = select(sessions).order_by(sessions.c.wall_ns)
         if stream_id is not None:
-            query = query.where(_sessions.c.stream_id == stream_id)
+            query = query.where(sessions.c.stream_id == stream_id)
         return await self._rows(query)
 
     async def payment_rows(self, session_id: str) -> list[dict[str, Any]]:
         """A session's payments in order, each a mapping of its columns."""
-        query = select(_payments).where(_payments.c.session_id == session_id)
-        return await self._rows(query.order_by(_payments.c.number))
+        query = select(payments).where(payments.c.session_id == session_id)
+        return await self._rows(query.order_by(payments.c.number))
 
     async def step_rows(self, session_id: str) -> list[dict[str, Any]]:
         """A session's steps as they were written, each a mapping of its columns."""
-        return await self._rows(select(_steps).where(_steps.c.session_id == session_id).order_by(_steps.c.id))
+        return await self._rows(select(steps).where(steps.c.session_id == session_id).order_by(steps.c.id))
 
     # how it is done
 
@@ -311,7 +201,7 @@ class Ledger:
         detail: str = "",
         reason: EndReason | None = None,
     ) -> Insert:
-        return insert(_steps).values(
+        return insert(steps).values(
             session_id=session_id,
             payment_id=None if number is None else _payment_id(session_id, number),
             step=step,
@@ -372,8 +262,8 @@ class Ledger:
                 yield connection
 
     async def _close_abandoned(self, connection: AsyncConnection) -> None:
-        closed = select(_steps.c.session_id).where(_steps.c.step == Step.CLOSED)
-        left_open = select(_sessions.c.id).where(_sessions.c.id.not_in(closed))
+        closed = select(steps.c.session_id).where(steps.c.step == Step.CLOSED)
+        left_open = select(sessions.c.id).where(sessions.c.id.not_in(closed))
         for session_id in (await connection.execute(left_open)).scalars().all():
             detail = "the gateway stopped without closing this session; found open at its next start"
             step = self._step(session_id, None, Step.CLOSED, detail, EndReason.INTERNAL_ERROR)
@@ -381,10 +271,12 @@ class Ledger:
 
 
 async def _prepare(connection: AsyncConnection) -> None:
-    await connection.run_sync(_metadata.create_all)
-    version = (await connection.execute(select(_schema.c.version))).scalars().all()
+    await connection.run_sync(metadata.create_all)
+    version = (await connection.execute(select(schema_version.c.version))).scalars().all()
     if not version:
-        await connection.execute(insert(_schema).values(version=SCHEMA_VERSION, wall_ns=time.time_ns()))
+        await connection.execute(
+            insert(schema_version).values(version=SCHEMA_VERSION, wall_ns=time.time_ns())
+        )
     elif max(version) != SCHEMA_VERSION:
         raise LedgerError(
             f"the ledger has schema version {max(version)}, this gateway writes {SCHEMA_VERSION}: use "
@@ -444,6 +336,18 @@ def _sqlite(path: Path) -> AsyncEngine:
         cursor.close()
 
     return engine
+
+
+def _try_sqlite(path: Path) -> None:
+    """LedgerError where SQLite cannot use the file.
+
+    Found out without aiosqlite, whose thread outlives a connection that never came to be.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+    except sqlite3.Error as error:
+        raise LedgerError(f"the ledger {path} cannot be used: {error}") from error
 
 
 @contextmanager

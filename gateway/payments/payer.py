@@ -127,7 +127,7 @@ class Payer:
         """The job runs under this id: its first payment is credited, and the fee counts from now."""
         payment = self._session.pending
         self._session.started(manifest_id, self._clock())
-        await self._finish(self._credited(payment, "job start"))
+        await self._finish(self._credited(payment, f"job started, manifest id {manifest_id or 'missing'}"))
 
     async def job_refused(self, error: OrchestratorError) -> None:
         """The job did not start, and whether its payment may have been credited shows in the error."""

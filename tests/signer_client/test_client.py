@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from fractions import Fraction
@@ -350,6 +351,19 @@ async def test_a_discovery_that_is_none_is_a_bad_answer(answer: Any) -> None:
     async with signer(answers(answer)) as (it, _):
         with pytest.raises(SignerBadAnswer):
             await it.discover_orchestrators(["c"])
+
+
+@pytest.mark.asyncio
+async def test_the_example_in_the_package_docstring_works(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (signer_client.__doc__ or "").splitlines()
+    example = textwrap.dedent("\n".join(line for line in lines if line.startswith("    ") or not line))
+    names: dict[str, Any] = {}
+    exec(example, names)
+    identity = {"address": "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23", "signature": "0x" + "ab" * 65}
+    async with signer(answers(identity), answers(PAYMENT)) as (it, s):
+        await names["pay"](it.url, b"info")
+    assert capsys.readouterr().out == f"paying as {identity['address']}\n"
+    assert s.bodies[2]["state"] == PAYMENT["state"]
 
 
 @pytest.mark.asyncio

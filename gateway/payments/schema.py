@@ -1,0 +1,119 @@
+"""The ledger's tables. Rows are only ever added; the types are those that SQLite and PostgreSQL share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from fractions import Fraction
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+SCHEMA_VERSION = 1
+
+
+class Step(StrEnum):
+    """What is about to happen to a payment, or what became of it."""
+
+    INTENDED = "intended"
+    """The signer is about to be asked for it."""
+    SIGNED = "signed"
+    """The signer made it: it exists, and nobody else has it."""
+    DELIVERED = "delivered"
+    """It is about to be handed to the orchestrator, for the first time or again."""
+    CREDITED = "credited"
+    REFUSED = "refused"
+    """It was not credited, or was not what had been asked for."""
+    UNKNOWN = "unknown"
+    """No verdict came: it may have been credited."""
+    CLOSED = "closed"
+    """The session is over; the step belongs to no payment."""
+
+
+class Exact(TypeDecorator[Fraction]):
+    """An exact number as text: decimal digits, or `n/d` in lowest terms."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Fraction | int | None, dialect: Dialect) -> str | None:
+        return None if value is None else str(Fraction(value))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Fraction | None:
+        return None if value is None else Fraction(value)
+
+
+metadata = MetaData()
+
+schema_version = Table(
+    "schema_version",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("wall_ns", BigInteger, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("run", String(32), nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("stream_id", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("sender", String(42), nullable=False),
+    Column("orchestrator_address", String(42), nullable=False),
+    Column("orchestrator_url", Text, nullable=False),
+    Column("orchestrator_addr", Text, nullable=False),
+    Column("price", Exact, nullable=False),
+    Column("ceiling", Exact),
+    Column("interval_ns", BigInteger, nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+    Column("monotonic_ns", BigInteger, nullable=False),
+    Index("sessions_stream_id", "stream_id"),
+)
+
+payments = Table(
+    "payments",
+    metadata,
+    Column("id", String(48), primary_key=True),
+    Column("session_id", String(32), ForeignKey("sessions.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("manifest_id", Text, nullable=False),
+    Column("tickets", Integer, nullable=False),
+    Column("face_value", Exact, nullable=False),
+    Column("win_prob", Exact, nullable=False),
+    Column("ticket_ev", Exact, nullable=False),
+    Column("value", Exact, nullable=False),
+    Column("price", Exact, nullable=False),
+    Column("first_nonce", BigInteger, nullable=False),
+    Column("last_nonce", BigInteger, nullable=False),
+    Column("recipient_rand_hash", String(64), nullable=False),
+    UniqueConstraint("session_id", "number"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("session_id", String(32), ForeignKey("sessions.id"), nullable=False),
+    Column("payment_id", String(48)),  # no foreign key: a payment is intended before it exists
+    Column("step", String(16), nullable=False),
+    Column("reason", Text),
+    Column("detail", Text, nullable=False),
+    Column("run", String(32), nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+    Column("monotonic_ns", BigInteger, nullable=False),
+    Index("steps_session", "session_id"),
+    Index("steps_payment", "payment_id"),
+)
