@@ -212,6 +212,8 @@ async def test_off_chain_a_start_takes_an_empty_payment_and_the_bare_token() -> 
         at.monotonic.advance(1000)
         assert await at.segment_bytes(urls, 0) == 200
         assert not await gone(at, urls)
+        await at.post("/live-video-to-video", segment=segment, body=JOB)
+        assert (await at.audit())["redelivered"] == 0
         refused = await at.post("/live-video-to-video", segment=base64_of(SegData()), body=JOB)
         assert refused.status == 403
 

@@ -244,7 +244,7 @@ async def test_names_are_matched_without_case_and_nulls_are_as_good_as_absent() 
 
 def without(name: str) -> livepeer_pb2.OrchestratorInfo:
     message = info()
-    message.ClearField(name)  # type: ignore[arg-type]
+    message.ClearField(name)
     return message
 
 

@@ -65,29 +65,31 @@ class Cashier:
         is credited all the same.
         """
         digest = hashlib.sha256(payment_header.encode()).digest()
-        repeated = self._delivered.get(digest)
-        counts = repeated or self._sessions.unattributed
-        self._remember(digest, counts)
-        if repeated:
-            counts.redelivered += 1
+        repeated: Counts | None = None
+        counts = self._sessions.unattributed
         try:
             payment = read_payment(payment_header)
+            if payment.ticket_sender_params:
+                repeated = self._delivered.get(digest)
+                counts = repeated or counts
+                counts.redelivered += repeated is not None
+                self._remember(digest, counts)
             credentials = self._check_credentials(segment_header, payment)
             manifest_id = manifest_id or credentials.manifestId.decode("utf-8", "replace")
             if self._asks_nothing(payment):
-                sender = to_checksum_address(payment.sender) if payment.sender else ""
+                sender = "" if self._tariff.price is None else to_checksum_address(payment.sender)
                 return Receipt(self._sessions.open(sender, manifest_id), payment, credentials)
             batch = await asyncio.to_thread(
                 check_batch, payment, recipient=self._issuer.recipient, secret=self._issuer.secret
             )
             session = self._sessions.open(to_checksum_address(payment.sender), manifest_id)
-            if not repeated:
+            if repeated is None:
                 counts = session.counts
                 self._remember(digest, counts)
                 counts.stale_params += batch.issue_number < session.newest_answer
             self._take(batch, session)
         except Refusal as refusal:
-            if not repeated:
+            if repeated is None:
                 counts.rejected += 1
                 counts.duplicate_nonces += isinstance(refusal, NonceSeen)
             raise
