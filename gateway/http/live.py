@@ -125,7 +125,8 @@ class LiveRoutes:
         stream = self._registry.find(request.match_info["stream"])
         if stream is None:
             raise _unknown_stream(request)
-        await stream.update(await read_json_object(request))
+        if not stream.update(await read_json_object(request)):
+            raise Problem(503, "worker_busy", "too many updates wait for the worker: send fewer")
         return web.json_response({"status": "ok"})
 
     async def status(self, request: web.Request) -> web.Response:

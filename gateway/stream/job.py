@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,6 +13,7 @@ import aiohttp
 from structlog.typing import FilteringBoundLogger
 
 from gateway.media.frames import Frame, FrameSink
+from gateway.media.gop import GopBuffer
 from gateway.media.segmenter import Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
 from gateway.orchestrator.client import OrchestratorClient
@@ -66,7 +66,7 @@ class OrchestratorJob:
         candidate: Candidate,
         request: PublishRequest,
         sink: FrameSink,
-        on_live: Callable[[], None],
+        on_live: Callable[[], GopBuffer],
         log: FilteringBoundLogger,
     ) -> None:
         self.live = False
@@ -109,9 +109,8 @@ class OrchestratorJob:
         if self._segmenter is not None:
             self._segmenter.push(frame)
 
-    async def update(self, params: Mapping[str, Any]) -> None:
-        if self._control is not None:
-            self._control.publish(dict(params))
+    def update(self, params: Mapping[str, Any]) -> bool:
+        return self._control is not None and self._control.publish(params)
 
     async def close(self, reason: EndReason) -> None:
         """End the payments and close the channels, which frees the orchestrator's capacity."""
@@ -211,7 +210,6 @@ class OrchestratorJob:
     async def _relay(self, urls: JobUrls) -> None:
         http, log = self._network.http, self._log
         self._uplink = TricklePublisher(http, urls.publish_url, log=log)
-        self._segmenter = Segmenter(self._uplink.open_segment)
         self._downlink = TrickleSubscriber(http, urls.subscribe_url, start=0, log=log)
         self._control = JsonPublisher(http, urls.control_url, log=log)
         self._open_channels = len(urls.channels)
@@ -226,18 +224,25 @@ class OrchestratorJob:
                 group.create_task(self._watch_events(), name=f"{name} watchdog")
             if self._payer is not None:
                 group.create_task(self._payer.run(), name=f"{name} payments")
+            held = self._on_live()
+            self._segmenter = Segmenter(self._uplink.open_segment, audio=held.has_audio)
+            for frame in held.frames():
+                self._segmenter.push(frame)
             self.live = True
-            self._on_live()
 
     async def _read_output(self, downlink: TrickleSubscriber) -> None:
         demuxer = TsDemuxer()
-        async with aclosing(downlink.segments()) as segments:
-            async for segment in segments:
+        try:
+            async for segment in downlink.segments():
                 async for chunk in segment.chunks():
                     for frame in demuxer.feed(chunk):
                         self._sink(frame)
+                if segment.truncated:
+                    demuxer.discard()
                 for frame in demuxer.flush():
                     self._sink(frame)
+        finally:
+            await downlink.close()
 
     async def _read_events(self, events: JsonSubscriber) -> None:
         try:
@@ -309,7 +314,7 @@ class OrchestratorRelays:
         candidate: Candidate,
         request: PublishRequest,
         sink: FrameSink,
-        on_live: Callable[[], None],
+        on_live: Callable[[], GopBuffer],
         log: FilteringBoundLogger,
     ) -> OrchestratorJob:
         return OrchestratorJob(self._network, candidate, request, sink, on_live, log)

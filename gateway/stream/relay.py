@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from structlog.typing import FilteringBoundLogger
 
 from gateway.media.frames import Frame, FrameSink
+from gateway.media.gop import GopBuffer
 from gateway.stream.reason import EndReason
 
 Json = dict[str, Any]
@@ -63,8 +64,8 @@ class Relay(Protocol):
     def push(self, frame: Frame) -> None:
         """Take one frame of the publisher, in order and from a key frame on."""
 
-    async def update(self, params: Mapping[str, Any]) -> None:
-        """Hand new parameters to the worker."""
+    def update(self, params: Mapping[str, Any]) -> bool:
+        """Hand new parameters to the worker; False when too many wait for it already."""
 
     async def close(self, reason: EndReason) -> None: ...
 
@@ -103,7 +104,10 @@ class Relays(Protocol[C]):
         candidate: C,
         request: PublishRequest,
         sink: FrameSink,
-        on_live: Callable[[], None],
+        on_live: Callable[[], GopBuffer],
         log: FilteringBoundLogger,
     ) -> Relay:
-        """A job on the candidate, not yet run; it calls `on_live` once, when it takes frames."""
+        """A job on the candidate, not yet run.
+
+        It calls `on_live` once, when it takes frames: the answer is what it begins with.
+        """

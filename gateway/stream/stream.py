@@ -115,11 +115,15 @@ class Stream:
         if not self._told_to_end.done():
             self._told_to_end.set_result(Ended(reason, detail))
 
-    async def update(self, params: Mapping[str, Any]) -> None:
-        """Hand new parameters to the worker now, and to the next worker when there is one."""
+    def update(self, params: Mapping[str, Any]) -> bool:
+        """Hand new parameters to the worker now, and to every later one with its job's start.
+
+        False when too many updates wait for the worker already.
+        """
+        if self._relay is not None and self._relay.live and not self._relay.update(params):
+            return False
         self.request.params.update(params)
-        if self._relay is not None and self._relay.live:
-            await self._relay.update(params)
+        return True
 
     def current_relay_status(self) -> RelayStatus:
         """The running job's account of itself, or the last one's."""
@@ -253,15 +257,13 @@ class Stream:
             raise failures[0]
         raise Ended(EndReason.NO_ORCHESTRATOR, "; ".join(failure.detail for failure in failures))
 
-    def _job_is_up(self) -> None:
+    def _job_is_up(self) -> GopBuffer:
         """Called by a job that takes frames from now on: it begins with those held since the key frame."""
-        assert self._relay is not None
         self.output.new_source()
-        for frame in self._held.frames():
-            self._relay.push(frame)
         self._last_output = time.monotonic()
         self.state = State.LIVE
         self.log.info("stream live", seconds=round(self.elapsed, 3))
+        return self._held
 
     async def _close_relay(self, reason: EndReason) -> None:
         relay, self._relay = self._relay, None

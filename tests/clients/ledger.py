@@ -7,11 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 
 
-def credited(path: Path) -> Fraction:
-    """The exact sum of everything that the ledger calls credited, in wei."""
+def credited(path: Path) -> int:
+    """The sum of everything that the ledger calls credited, in wei: exact, rounded down once, at the end."""
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
         rows = connection.execute(
             "SELECT p.tickets, p.ticket_ev FROM payments p JOIN steps s ON s.payment_id = p.id"
             " WHERE s.step = 'credited'"
         ).fetchall()
-    return sum((int(tickets) * Fraction(ev) for tickets, ev in rows), Fraction(0))
+    return int(sum((int(tickets) * Fraction(ev) for tickets, ev in rows), Fraction(0)))
