@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
@@ -123,9 +122,8 @@ class ReorderBuffer:
         self._max_held = max_held
         self._max_wait = max_wait
         self._next: int | None = None
-        self._held: dict[int, RtpPacket] = {}
+        self._held: dict[int, tuple[RtpPacket, float]] = {}
         self._highest = 0
-        self._gap_since = 0.0
         self._suspect: int | None = None
 
     def __len__(self) -> int:
@@ -146,7 +144,7 @@ class ReorderBuffer:
         ahead = (packet.sequence - expected + 0x8000 & 0xFFFF) - 0x8000
         sequence = expected + ahead
         if ahead > MAX_JUMP or ahead < -MAX_JUMP:
-            return self._far_off(packet, now)
+            return self._far_off(packet)
         self._suspect = None
         if ahead < 0 or sequence in self._held:
             self.late += 1
@@ -157,19 +155,17 @@ class ReorderBuffer:
         if ahead == 0 and not self._held:
             self._next = sequence + 1
             return [packet]
-        if not self._held:
-            self._gap_since = now
-        self._held[sequence] = packet
-        ready = self._run(now)
+        self._held[sequence] = (packet, now)
+        ready = self._run()
         while len(self._held) > self._max_held:
-            ready += self._give_up(now)
+            ready += self._give_up()
         return ready
 
     def expire(self, now: float) -> list[RtpPacket]:
         """Give up gaps that were open for too long; give back what waited behind them."""
         ready: list[RtpPacket] = []
-        while self._held and now - self._gap_since >= self._max_wait:
-            ready += self._give_up(now)
+        while self._held and now - self._held[min(self._held)][1] >= self._max_wait:
+            ready += self._give_up()
         return ready
 
     def missing(self, limit: int = 256) -> list[int]:
@@ -178,24 +174,22 @@ class ReorderBuffer:
             return []
         return [number for number in range(self._next, max(self._held)) if number not in self._held][:limit]
 
-    def _run(self, now: float) -> list[RtpPacket]:
-        return list(self._take(now))
-
-    def _take(self, now: float) -> Iterator[RtpPacket]:
+    def _run(self) -> list[RtpPacket]:
         assert self._next is not None
-        while (packet := self._held.pop(self._next, None)) is not None:
+        ready: list[RtpPacket] = []
+        while (held := self._held.pop(self._next, None)) is not None:
             self._next += 1
-            self._gap_since = now
-            yield packet
+            ready.append(held[0])
+        return ready
 
-    def _give_up(self, now: float) -> list[RtpPacket]:
+    def _give_up(self) -> list[RtpPacket]:
         assert self._next is not None
         oldest = min(self._held)
         self.lost += oldest - self._next
         self._next = oldest
-        return self._run(now)
+        return self._run()
 
-    def _far_off(self, packet: RtpPacket, now: float) -> list[RtpPacket]:
+    def _far_off(self, packet: RtpPacket) -> list[RtpPacket]:
         if packet.sequence != self._suspect:
             self._suspect = packet.sequence + 1 & 0xFFFF
             return []
@@ -203,10 +197,9 @@ class ReorderBuffer:
         # the reader sees a break.
         self.restarts += 1
         self._suspect = None
-        waiting = [self._held[number] for number in sorted(self._held)]
+        waiting = [self._held[number][0] for number in sorted(self._held)]
         self._held.clear()
         above = (self._highest | 0xFFFF) + 1 + packet.sequence
         packet.sequence = self._highest = above
         self._next = above + 1
-        self._gap_since = now
         return [*waiting, packet]

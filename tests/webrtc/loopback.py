@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from aiortc import (
@@ -98,9 +99,7 @@ async def take_answer(client: RTCPeerConnection, answer: str) -> None:
 def open_descriptors() -> set[str]:
     """What this process has open, sockets by their inode."""
     found = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found.add(os.readlink(f"/proc/self/fd/{name}"))
-        except OSError:
-            continue
+    for name in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.add(str(name.readlink()))
     return found
