@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaBlackhole, MediaRelay
 from playwright.async_api import Browser, Page, async_playwright
@@ -52,10 +54,13 @@ class ScriptedGateway:
         self.offers: list[str] = []
         self.queries: list[dict[str, str]] = []
         self.authorizations: list[str | None] = []
+        self.play_authorizations: list[str | None] = []
         self.updates: list[Any] = []
         self.deleted: list[str] = []
         self.watches = 0
+        self.publishers: list[RTCPeerConnection] = []
         self.viewers: list[RTCPeerConnection] = []
+        self._asked = asyncio.Condition()
         self._relay = MediaRelay()
         self._video: MediaStreamTrack | None = None
         self._peers: list[RTCPeerConnection] = []
@@ -65,8 +70,20 @@ class ScriptedGateway:
         """Change fields of `gateway_status`, keeping the others."""
         self.status["gateway_status"].update(gateway_status)
 
+    async def until(self, condition: Callable[[], object], timeout: float = 15.0) -> None:
+        """Wait until the requests that came have made `condition` true."""
+        async with asyncio.timeout(timeout), self._asked:
+            await self._asked.wait_for(lambda: bool(condition()))
+
     def app(self) -> web.Application:
-        app = web.Application()
+        @web.middleware
+        async def notice(request: web.Request, handler: Handler) -> web.StreamResponse:
+            response = await handler(request)
+            async with self._asked:
+                self._asked.notify_all()
+            return response
+
+        app = web.Application(middlewares=[notice])
         app.add_routes(
             [
                 web.get(f"{self.prefix}/", self._file("index.html")),
@@ -104,6 +121,7 @@ class ScriptedGateway:
         if self.refusal is not None:
             return self.refusal
         peer = self._peer()
+        self.publishers.append(peer)
 
         @peer.on("track")
         def on_track(track: MediaStreamTrack) -> None:
@@ -120,6 +138,7 @@ class ScriptedGateway:
 
     async def _watch(self, request: web.Request) -> web.Response:
         self.watches += 1
+        self.play_authorizations.append(request.headers.get("Authorization"))
         if self.play_refusal is not None:
             return self.play_refusal
         offer = await request.text()

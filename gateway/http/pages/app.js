@@ -112,6 +112,8 @@ function ended(sentence, state) {
   byId("result-stage").classList.add("waiting");
   byId("source-stage").classList.add("waiting");
   setRunning(false);
+  // Stop is disabled now and has lost the focus that it may have had.
+  if (document.activeElement === document.body) byId("start").focus({ preventScroll: true });
 }
 
 async function stop() {
@@ -121,11 +123,11 @@ async function stop() {
 }
 
 function setRunning(running) {
+  byId("main").dataset.running = running;
   byId("start").disabled = running;
   byId("stop").disabled = !running;
   byId("send-params").disabled = !running;
   for (const field of document.querySelectorAll("[data-fixed-while-live]")) field.disabled = running;
-  if (!running && document.activeElement === document.body) byId("start").focus({ preventScroll: true });
 }
 
 function measureEverySecond(current) {

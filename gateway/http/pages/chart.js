@@ -3,16 +3,17 @@
 import { ethFromWei, share } from "./money.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT] = [560, 190];
-const PLOT = { left: 8, right: WIDTH - 8, top: 24, bottom: HEIGHT - 26 };
+const HEIGHT = 190;
+const PLOT = { left: 2, top: 24, bottom: HEIGHT - 26 };
 const MOST_POINTS = 600;
+const NOTHING = { seconds: 0, paid: 0n, owed: 0n };
 
 export class CostChart {
   #points = [];
 
   constructor(svg) {
     this.svg = svg;
-    svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+    svg.setAttribute("height", HEIGHT);
   }
 
   clear() {
@@ -31,20 +32,17 @@ export class CostChart {
   }
 
   #draw() {
-    const last = this.#points.at(-1);
+    const last = this.#points.at(-1) ?? NOTHING;
     this.svg.replaceChildren();
-    if (!last) {
-      this.svg.setAttribute("aria-label", "Paid and owed over time: nothing yet");
-      return;
-    }
     const top = this.#points.reduce((most, p) => max(most, max(p.paid, p.owed)), 1n);
-    const { left, right, top: upper, bottom } = PLOT;
+    const { left, top: upper, bottom } = PLOT;
+    const right = this.svg.clientWidth - left;
     const x = (point) => left + (right - left) * (last.seconds > 0 ? point.seconds / last.seconds : 0);
     const y = (wei) => bottom - (bottom - upper) * share(wei, top);
     this.#line("grid", `M${left} ${upper}H${right}M${left} ${bottom}H${right}`);
     this.#line("owed", path(this.#points, (p) => [x(p), y(p.owed)]));
     this.#line("paid", path(steps(this.#points), (p) => [x(p), y(p.paid)]));
-    this.#text(`${ethFromWei(top)} ETH`, left, upper - 8, "start");
+    this.#text(`${ethFromWei(top > 1n ? top : 0n)} ETH`, left, upper - 8, "start");
     this.#text("start", left, HEIGHT - 8, "start");
     this.#text(`${Math.round(last.seconds)} s`, right, HEIGHT - 8, "end");
     const label = `after ${Math.round(last.seconds)} seconds ${ethFromWei(String(last.paid))} ETH paid, `;

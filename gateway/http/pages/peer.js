@@ -25,7 +25,11 @@ export function preferH264(transceiver, endpoint) {
 
 /** One WebRTC session that was opened by a POST of an offer and ends with a DELETE on its Location. */
 export class HttpPeer {
+  #lost;
+  #noteLost;
+
   constructor(url, token) {
+    this.#lost = new Promise((resolve) => (this.#noteLost = resolve));
     this.url = url;
     this.token = token;
     this.location = null;
@@ -50,7 +54,13 @@ export class HttpPeer {
       return response;
     }
     await this.connection.setRemoteDescription({ type: "answer", sdp });
+    this.#watchTransport();
     return response;
+  }
+
+  /** Settles once the media path is gone: ICE failed, or the gateway closed it. */
+  get lost() {
+    return this.#lost;
   }
 
   /** Close, and tell the gateway. Safe to repeat, and while the page is being left. */
@@ -58,7 +68,21 @@ export class HttpPeer {
     if (this.closed) return Promise.resolve();
     this.closed = true;
     this.connection.close();
+    this.#noteLost();
     return this.#delete();
+  }
+
+  // Chromium goes on saying "connected" for half a minute after a DTLS close_notify: ask the transport too.
+  #watchTransport() {
+    const [transceiver] = this.connection.getTransceivers();
+    const transport = transceiver.sender.transport ?? transceiver.receiver.transport;
+    const look = () => {
+      const states = [this.connection.connectionState, transport?.state];
+      if (states.some((state) => state === "failed" || state === "closed")) this.#noteLost();
+    };
+    this.connection.addEventListener("connectionstatechange", look);
+    transport?.addEventListener("statechange", look);
+    look();
   }
 
   async #delete() {

@@ -30,18 +30,20 @@ export class Player {
 
   async run() {
     this.#watchFrames();
-    for (let wait = FIRST_WAIT_MS; !this.#stopped; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
+    for (let failures = 0; !this.#stopped; ) {
       this.#viewer = new WhepViewer(this.url, this.token);
       try {
         await this.#viewer.watch(this.video);
-        await this.#lost(this.#viewer.connection, () => (wait = FIRST_WAIT_MS));
+        failures = 0;
+        await this.#viewer.lost;
       } catch (error) {
+        failures += 1;
         if (!this.#stopped) this.on.problem?.(error);
         if (error instanceof NoH264 || (error instanceof Refused && GIVE_UP.has(error.status))) break;
       } finally {
         this.#viewer.close();
       }
-      if (!this.#stopped) await this.#pause(wait);
+      if (!this.#stopped) await this.#pause(Math.min(FIRST_WAIT_MS * 2 ** failures, LONGEST_WAIT_MS));
     }
   }
 
@@ -56,16 +58,6 @@ export class Player {
     return new Promise((resolve) => {
       this.#wake = resolve;
       setTimeout(resolve, ms);
-    });
-  }
-
-  #lost(connection, connected) {
-    return new Promise((resolve) => {
-      this.#wake = resolve;
-      connection.addEventListener("connectionstatechange", () => {
-        if (connection.connectionState === "connected") connected();
-        if (["failed", "closed"].includes(connection.connectionState)) resolve();
-      });
     });
   }
 

@@ -39,9 +39,7 @@ export class Session {
   async start() {
     this.source.onEnded(() => this.#finish(SOURCE_ENDED));
     const { connection } = this.publisher;
-    connection.addEventListener("connectionstatechange", () => {
-      if (connection.connectionState === "failed") this.#finish(MEDIA_LOST);
-    });
+    this.publisher.lost.then(() => this.#finish(MEDIA_LOST));
     await this.publisher.publish(this.source.media);
     if (this.#over) return;
     this.#sent = new VideoStats(connection, "outbound-rtp");
@@ -100,18 +98,21 @@ export class Session {
     if (this.#over) return;
     this.on.state("stopping");
     await this.abandon();
-    if (this.#poller) await this.#lastLook();
-    this.on.over(sentence);
+    const ended = this.#poller && (await this.#lastLook());
+    // A gateway that ends a stream closes the media path: its reason says more than the closing.
+    const told = sentence === MEDIA_LOST && ended && ended.reason !== "deleted";
+    this.on.over(told ? explainEnd(ended) : sentence);
   }
 
   // The last payments are counted only after the end: look until they are.
   async #lastLook() {
     for (let looks = 0; looks < LAST_LOOKS; looks += 1) {
       const status = await fetchStatus(this.statusUrl).catch(() => null);
-      if (!status || status.gateway_status?.request_id !== this.#requestId) return;
+      if (!status || status.gateway_status?.request_id !== this.#requestId) return null;
       this.on.status(status);
-      if (status.gateway_status.ended) return;
+      if (status.gateway_status.ended) return status.gateway_status.ended;
       await new Promise((resolve) => setTimeout(resolve, LAST_LOOK_MS));
     }
+    return null;
   }
 }

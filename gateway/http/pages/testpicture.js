@@ -11,6 +11,7 @@ export class TestPicture {
   #from = { x: 0.3, y: 0.5 };
   #to = { x: 0.7, y: 0.4 };
   #leapAt = 0;
+  #restMs = REST_MS[1];
 
   constructor(width, height) {
     this.canvas = Object.assign(document.createElement("canvas"), { width, height });
@@ -50,10 +51,10 @@ export class TestPicture {
 
   #drawDisc(unit) {
     const now = performance.now();
-    if (now > this.#leapAt + LEAP_MS + this.restMs) {
+    if (now > this.#leapAt + LEAP_MS + this.#restMs) {
       this.#from = this.#to;
       this.#to = { x: between(0.15, 0.85), y: between(0.2, 0.54) };
-      this.restMs = between(...REST_MS);
+      this.#restMs = between(...REST_MS);
       this.#leapAt = now;
     }
     const way = Math.min(1, (now - this.#leapAt) / LEAP_MS);
@@ -64,7 +65,7 @@ export class TestPicture {
     this.context.fillStyle = "#f4f6f8";
     this.context.fill();
     this.context.fillStyle = "#14181d";
-    this.context.font = `700 ${13 * unit}px system-ui, sans-serif`;
+    this.context.font = `700 ${10 * unit}px system-ui, sans-serif`;
     this.context.textAlign = "center";
     this.context.textBaseline = "middle";
     this.context.fillText("LIVE", x, y + unit);
@@ -75,8 +76,6 @@ export class TestPicture {
     this.context.fillStyle = "#19b37d";
     this.context.fillRect(0, this.canvas.height * 0.96, way * this.canvas.width, 4 * unit);
   }
-
-  restMs = 500;
 }
 
 function between(low, high) {

@@ -25,10 +25,11 @@ export class View {
     this.#payments = { accepted: 0, credited: "0", tickets: 0 };
     byId("payment-log").replaceChildren();
     this.#money("0", "0");
-    for (const id of ["price-hour", "credit-left", "last-payment", "next-payment", "payment-state"]) {
+    for (const id of ["price-hour", "credit-left", "last-payment", "next-payment"]) {
       byId(id).textContent = UNKNOWN;
     }
     byId("payments").textContent = byId("tickets").textContent = "0";
+    byId("payment-state").textContent = "No payment yet.";
     this.candidates([]);
     this.rates({ sent: null, received: null });
     this.delay(null);
@@ -141,6 +142,7 @@ function candidateRow(candidate, inUse) {
   const url = Object.assign(document.createElement("th"), { scope: "row", textContent: candidate.url });
   const cost = document.createElement("td");
   cost.textContent = price ? `${ethPerHour(price)} ETH` : UNKNOWN;
+  cost.toggleAttribute("data-unknown", !price);
   if (price && compareWei(price, "0") === 0) cost.textContent = "free";
   const why = document.createElement("td");
   why.textContent = inUse ? verdictText("chosen") : verdictText(candidate.verdict);

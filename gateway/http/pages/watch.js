@@ -4,6 +4,8 @@ import { streamUrl } from "./endpoints.js";
 import { Player } from "./player.js";
 import { explain } from "./words.js";
 
+const NEEDS_TOKEN = "This link needs a token. Ask the publisher for the whole link.";
+
 const byId = (id) => document.getElementById(id);
 const name = new URLSearchParams(location.search).get("stream") ?? "";
 const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
@@ -28,7 +30,7 @@ function watch() {
   const player = new Player(byId("video"), streamUrl(name, "whep"), token, {
     playing: () => say(""),
     waiting: () => say("Waiting for the picture. It comes back by itself."),
-    problem: (error) => say(explain(error)),
+    problem: (error) => say(error.status === 401 ? NEEDS_TOKEN : explain(error)),
   });
   say("Waiting for the picture. It starts by itself when the stream does.");
   player.run();
@@ -37,13 +39,12 @@ function watch() {
 
 byId("sound").addEventListener("click", toggleSound);
 byId("fullscreen").addEventListener("click", toggleFullScreen);
-window.addEventListener("pageshow", (event) => {
-  if (event.persisted && name) watch();
-});
 if (name) {
   document.title = `${name} – live`;
   byId("name").textContent = name;
-  watch();
+  // After loading, because a video that waits for its picture holds the page's load event back; and
+  // again when the browser brings the page back from its cache.
+  window.addEventListener("pageshow", watch);
 } else {
   say("This link names no stream. Ask the publisher for the whole link.");
 }

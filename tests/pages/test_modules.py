@@ -1,0 +1,108 @@
+"""The page's small modules on their own: parameters, URLs, codecs, rates, delay, words."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from playwright.async_api import Page
+
+from gateway.stream.reason import EndReason
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def call(page: Page, module: str, name: str, *args: Any) -> Any:
+    script = """async ([module, name, ...args]) => {
+      const found = await import(new URL(`pages/${module}`, document.baseURI));
+      try { return await found[name](...args); } catch (error) { return `${error.name}: ${error.message}`; }
+    }"""
+    return await page.evaluate(script, [module, name, *args])
+
+
+async def test_plain_words_are_a_prompt_and_json_objects_go_out_as_they_are(page: Page) -> None:
+    assert await call(page, "params.js", "parseParams", "  ") == {}
+    assert await call(page, "params.js", "parseParams", " a red fox ") == {"prompt": "a red fox"}
+    assert await call(page, "params.js", "parseParams", '{"strength": 0.5}') == {"strength": 0.5}
+
+
+@pytest.mark.parametrize("text", ['{"strength": }', "[1, 2]"])
+async def test_broken_parameters_are_a_sentence(page: Page, text: str) -> None:
+    said = await call(page, "params.js", "parseParams", text)
+    assert said.startswith("SyntaxError: The parameters")
+
+
+@pytest.mark.parametrize("prefix", ["", "/media/gateway"], indirect=False)
+async def test_every_url_stays_below_the_path_prefix(page: Page, prefix: str) -> None:
+    script = """async () => {
+      const { streamUrl, watchUrl } = await import(new URL("pages/endpoints.js", document.baseURI));
+      return [streamUrl("a", "whip", { pipeline: "p q", params: "" }), watchUrl("a", "secret")].map(
+        (url) => url.pathname + url.search + url.hash
+      );
+    }"""
+    whip, watch = await page.evaluate(script)
+    assert whip == f"{prefix}/live/video-to-video/a/whip?pipeline=p+q"
+    assert watch == f"{prefix}/watch?stream=a#token=secret"
+
+
+async def test_h264_in_packetization_mode_1_comes_first_and_nothing_is_lost(page: Page) -> None:
+    codecs = [
+        {"mimeType": "video/VP8"},
+        {"mimeType": "video/H264", "sdpFmtpLine": "packetization-mode=0"},
+        {"mimeType": "video/rtx"},
+        {"mimeType": "video/H264", "sdpFmtpLine": "profile-level-id=42e01f;packetization-mode=1"},
+    ]
+    ordered = await call(page, "peer.js", "h264First", codecs)
+    assert ordered == [codecs[3], codecs[1], codecs[0], codecs[2]]
+
+
+async def test_rates_are_what_came_between_two_looks(page: Page) -> None:
+    script = """async () => {
+      const { RateMeter, bitrateText } = await import(new URL("pages/stats.js", document.baseURI));
+      const meter = new RateMeter();
+      const first = meter.measure({ timestamp: 1000, framesEncoded: 10, bytesSent: 1000 });
+      const size = { frameWidth: 1280, frameHeight: 720 };
+      const look = { timestamp: 3000, framesEncoded: 70, bytesSent: 501000, ...size };
+      const { fps, bitrate, width } = meter.measure(look);
+      return [first, fps, bitrate, width, bitrateText(bitrate), bitrateText(640_000)];
+    }"""
+    assert await page.evaluate(script) == [None, 30, 2_000_000, 1280, "2.0 Mbit/s", "640 kbit/s"]
+
+
+def motion(seed: int, *, shift_ms: float, loss: float = 0.0, noise: float = 0.0) -> list[dict[str, float]]:
+    """Twelve seconds of a picture that rests and leaps, seen `shift_ms` late."""
+    moves, chance = random.Random(seed), random.Random(seed + 1)
+    samples = []
+    left = 0
+    for frame in range(360):
+        if left <= 0:
+            left = moves.randint(8, 30)
+        left -= 1
+        change = 40.0 if left < 6 else 2.0
+        if chance.random() >= loss:
+            at = 10_000 + frame * 1000 / 30 + shift_ms
+            samples.append({"at": at, "change": change + chance.random() * noise})
+    return samples
+
+
+@pytest.mark.parametrize("delay_ms", [0, 100, 850, 2400])
+async def test_the_delay_is_found_in_the_rhythm_of_the_pictures(page: Page, delay_ms: int) -> None:
+    source = motion(7, shift_ms=0)
+    result = motion(7, shift_ms=delay_ms, loss=0.1, noise=8)
+    found = await call(page, "delay.js", "delayBetween", source, result)
+    assert abs(found - delay_ms) <= 50
+
+
+async def test_pictures_that_have_nothing_in_common_give_no_delay(page: Page) -> None:
+    found = await call(page, "delay.js", "delayBetween", motion(7, shift_ms=0), motion(8, shift_ms=400))
+    assert found is None
+    assert await call(page, "delay.js", "delayBetween", [], []) is None
+
+
+async def test_every_end_reason_has_a_sentence(page: Page) -> None:
+    said = await page.evaluate(
+        'import(new URL("pages/words.js", document.baseURI)).then(({ END_REASONS }) => END_REASONS)'
+    )
+    assert set(said) == {str(reason) for reason in EndReason}
+    assert all(sentence.endswith(".") for sentence in said.values())
