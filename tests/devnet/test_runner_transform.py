@@ -14,17 +14,24 @@ from gateway.devnet.runner import feed as feed_module
 from gateway.devnet.runner.feed import Feed
 from gateway.devnet.runner.received import nal_units
 from gateway.devnet.runner.transform import Transform
+from gateway.media.frames import AccessUnit, OpusPacket
+from gateway.media.segmenter import Segmenter
 from tests.devnet.runner_kit import (
     EXPECTED,
+    FPS,
     FRAME_TICKS,
     MIRROR,
     NEGATIVE,
     UNCHANGED,
     Shelf,
+    TsSegment,
     look,
     make_segments,
     near,
 )
+
+SILENCE = b"\xfc\xff\xfe"
+"""An Opus packet of 20 ms (RFC 6716, 3.1)."""
 
 
 class Bench:
@@ -65,6 +72,43 @@ def changed(effect: str, segments: Sequence[bytes]) -> list[bytes]:
         return made.finish()
 
 
+def gateways_segments(source: Sequence[TsSegment], *, sound: bool) -> list[bytes]:
+    """The same pictures as the gateway sends them to an orchestrator."""
+    now, made = 0.0, list[_Written]()
+
+    def open_segment() -> _Written:
+        made.append(_Written())
+        return made[-1]
+
+    segmenter = Segmenter(open_segment, audio=sound, clock=lambda: now)
+    for segment in source:
+        with av.open(io.BytesIO(segment.data), format="mpegts") as container:
+            for packet in container.demux():
+                if packet.pts is None:
+                    continue
+                nals = nal_units(bytes(packet))
+                segmenter.push(AccessUnit(nals, packet.pts, packet.pts, key=packet.is_keyframe))
+                if sound:
+                    segmenter.push(OpusPacket(SILENCE, packet.pts))
+                now += 1 / FPS
+    segmenter.close()
+    return [segment.data for segment in made]
+
+
+class _Written:
+    """A segment writer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> bool:
+        self.data += data
+        return True
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.mark.parametrize("effect", ["negative", "mirror", "grey"])
 def test_an_effect_is_seen_on_every_pixel_looked_at_and_times_are_kept(effect: str) -> None:
     source = make_segments(2)
@@ -85,6 +129,20 @@ def test_the_slices_received_are_the_ones_that_were_encoded(effect: str) -> None
         made.put(*(segment.data for segment in source))
         made.finish()
         assert made.transform.received.hashes() == source[0].hashes + source[1].hashes
+
+
+@pytest.mark.parametrize("effect", ["negative", "none"])
+@pytest.mark.parametrize("sound", [False, True])
+def test_the_gateways_own_segments_are_read_slice_for_slice(sound: bool, effect: str) -> None:
+    source = make_segments(3)
+    segments = gateways_segments(source, sound=sound)
+    with bench(effect) as made:
+        made.put(*segments)
+        pictures = look(b"".join(made.finish()))
+        assert made.transform.received.hashes() == [digest for segment in source for digest in segment.hashes]
+        assert made.transform.counters.audio_in == (90 if sound else 0)
+    assert pictures.pts == [pts for segment in source for pts in segment.pts]
+    assert bool(pictures.sound_pts) == sound
 
 
 @pytest.mark.parametrize("effect", ["negative", "none"])

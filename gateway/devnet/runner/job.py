@@ -179,7 +179,7 @@ class Job:
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(_outcome(self._events.run()), name="runner-events-out")
             while not sending.done():
-                self._events.publish(self.status())
+                self._tell(self.status())
                 await asyncio.wait({sending}, timeout=self._status_interval)
 
     def _take_params(self, params: Json) -> None:
@@ -197,14 +197,19 @@ class Job:
         if effect is not None and effect != self._transform.effect:
             self._log.info("effect changed", effect=effect)
             self._transform.effect = effect
-            if self._events is not None:
-                self._events.publish(self.status())
+            self._tell(self.status())
 
     def _report(self, error: str) -> None:
         self._last_error, self._last_error_at = error, _now_ms()
         self._log.warning("error reported", error=error)
-        if self._events is not None:
-            self._events.publish({"type": "error", "message": error})
+        self._tell({"type": "error", "message": error})
+
+    def _tell(self, event: Json) -> None:
+        """Send an event where somebody wants events; one that is too long or too much is left out."""
+        if self._events is None:
+            return
+        with suppress(ValueError):
+            self._events.publish(event)
 
     def _error(self) -> str | None:
         return self._last_error or self._transform.last_error
