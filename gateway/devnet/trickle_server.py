@@ -134,6 +134,10 @@ class TrickleServer:
                     segment.on_end = None
         except TimeoutError:
             return _last_answer(channel)
+        except ConnectionError:
+            log.debug("publisher gone", channel=channel.name, seq=seq)
+            channel.abandon(segment)
+            return _last_answer(channel)
         except web.HTTPRequestEntityTooLarge:
             channel.finish(segment, now())
             raise

@@ -116,6 +116,8 @@ class OrchestratorJob:
         """End the payments and close the channels, which frees the orchestrator's capacity."""
         if self._segmenter is not None:
             self._segmenter.close()
+        if self._starting is not None and self._uplink is None:
+            await self._close_unused_start(self._starting)
         await asyncio.gather(self._close_channels(), self._close_payments(reason))
         self._open_channels = 0
         self._closed = True
@@ -176,28 +178,31 @@ class OrchestratorJob:
             )
             first = await self._payer.first_payment()
             payment, credentials = first.payment, first.seg_creds
-        # kept as a task of its own: a job that starts while its stream ends must still be closed
+        # a task of its own: a job that starts while its stream ends is still booked, and closed
         self._starting = spawn(
-            network.orchestrators.start_job(
-                info,
-                payment=payment,
-                seg_creds=credentials,
-                body=JobRequest(
-                    model_id=request.model,
-                    params=request.params,
-                    gateway_request_id=request.request_id,
-                    stream_id=request.stream_id,
-                ),
-            ),
-            name=f"job-start {request.request_id}",
+            self._start_job(info, payment, credentials), name=f"job-start {request.request_id}"
         )
         try:
-            urls = await asyncio.shield(self._starting)
+            return await asyncio.shield(self._starting)
+        except OrchestratorError as error:
+            network.pool.set_aside(self._candidate.addr, error)
+            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{info.url} did not start the job: {error}") from error
+
+    async def _start_job(self, info: OrchestratorInfo, payment: str, credentials: str) -> JobUrls:
+        body = JobRequest(
+            model_id=self._request.model,
+            params=self._request.params,
+            gateway_request_id=self._request.request_id,
+            stream_id=self._request.stream_id,
+        )
+        try:
+            urls = await self._network.orchestrators.start_job(
+                info, payment=payment, seg_creds=credentials, body=body
+            )
         except OrchestratorError as error:
             if self._payer is not None:
                 await self._payer.job_refused(error)
-            self._network.pool.set_aside(self._candidate.addr, error)
-            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{info.url} did not start the job: {error}") from error
+            raise
         self._manifest_id = urls.manifest_id
         if self._payer is not None:
             await self._payer.job_started(urls.manifest_id)
@@ -271,8 +276,6 @@ class OrchestratorJob:
     # the end
 
     async def _close_channels(self) -> None:
-        if self._starting is not None and self._uplink is None:
-            await self._close_unused_start(self._starting)
         if self._uplink is not None:
             await self._uplink.close()
         if self._control is not None:
@@ -283,7 +286,7 @@ class OrchestratorJob:
             urls = await starting
         except OrchestratorError:
             return  # it did not start, so there is nothing to close
-        await TricklePublisher(self._network.http, urls.publish_url, log=self._log).close()
+        self._uplink = TricklePublisher(self._network.http, urls.publish_url, log=self._log)
 
     async def _close_payments(self, reason: EndReason) -> None:
         if self._payer is not None:

@@ -156,7 +156,7 @@ class Stream:
         if self.first_frame_after is None and isinstance(frame, AccessUnit):
             self.first_frame_after = self.elapsed
             self.log.info("first frame back", seconds=round(self.first_frame_after, 3))
-        if self.ended is None:
+        if self._stopped is None:
             self.output.push(frame)
 
     # the life
@@ -165,8 +165,6 @@ class Stream:
         """Live until the end, then give everything back and say why it ended."""
         ended = await self._live()
         self._stopped = time.monotonic()
-        self.state = State.ENDED
-        self.ended = (ended, datetime.now(UTC))
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
             self._note_error(ended.detail)
         if self._publisher is not None:
@@ -174,6 +172,8 @@ class Stream:
         await self._close_relay(ended.reason)
         self._held.clear()
         self.output.clear()
+        self.state = State.ENDED
+        self.ended = (ended, datetime.now(UTC))
         payments = self.relay_status.payments or {}
         self.log.info(
             "stream ended",
@@ -266,10 +266,10 @@ class Stream:
         return self._held
 
     async def _close_relay(self, reason: EndReason) -> None:
-        relay, self._relay = self._relay, None
-        if relay is not None:
-            await relay.close(reason)
-            self.relay_status = relay.status()
+        if self._relay is not None:
+            await self._relay.close(reason)
+            self.relay_status = self._relay.status()
+            self._relay = None
 
     def _note_error(self, words: str) -> None:
         self.error = (words, _wall_ms())
