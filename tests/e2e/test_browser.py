@@ -1,0 +1,105 @@
+"""Debian's Chromium publishes its camera through the page, and sees what comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aiohttp
+import pytest
+from playwright.async_api import Page
+
+from tests.clients.browser import chromium
+from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.webrtc import WhepViewer
+from tests.e2e.test_loop import clean_audits, ended
+
+# Both pictures, small, as luma: the negative of a picture is its opposite, pixel by pixel.
+CORRELATION = """() => {
+  const luma = id => {
+    const canvas = new OffscreenCanvas(32, 18), context = canvas.getContext('2d');
+    context.drawImage(document.getElementById(id), 0, 0, 32, 18);
+    const data = context.getImageData(0, 0, 32, 18).data, values = [];
+    for (let i = 0; i < data.length; i += 4)
+      values.push(0.3 * data[i] + 0.6 * data[i + 1] + 0.1 * data[i + 2]);
+    return values;
+  };
+  const a = luma('source-video'), b = luma('result-video');
+  const mean = values => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const ma = mean(a), mb = mean(b);
+  let ab = 0, aa = 0, bb = 0;
+  for (let i = 0; i < a.length; i++) {
+    ab += (a[i] - ma) * (b[i] - mb); aa += (a[i] - ma) ** 2; bb += (b[i] - mb) ** 2;
+  }
+  return {correlation: ab / Math.sqrt(aa * bb || 1), sum: ma + mb};
+}"""
+
+
+async def shows_the_negative(page: Page) -> bool:
+    seen = await page.evaluate(CORRELATION)
+    return bool(seen["correlation"] < -0.8 and 215 < seen["sum"] < 295)
+
+
+async def wei_on(page: Page) -> int:
+    text = await page.locator("#cost-wei").inner_text()
+    return int("".join(c for c in text if c.isdigit()) or 0)
+
+
+@pytest.mark.asyncio
+async def test_a_camera_is_published_as_h264_changed_paid_for_and_stopped(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with gateway_process(tmp_path, "-livePaymentInterval", "1s") as gateway, chromium() as browser:
+        page = await browser.new_page(viewport={"width": 1280, "height": 1400})
+        await page.goto(gateway.url)
+        await page.select_option("#source", "camera")
+        await page.fill("#stream-name", "cam")
+        await page.click("#start")
+        await eventually(lambda: shows_the_negative(page), deadline=40, what="the negative on the page")
+        assert (await gateway.status("cam"))["ingest"]["codec"] == "H264"
+
+        first = await eventually(lambda: wei_on(page), what="the cost on the page")
+
+        async def grown() -> bool:
+            return await wei_on(page) > first
+
+        await eventually(grown, what="the cost to grow")
+        await page.screenshot(path=tmp_path / "live.png", full_page=True)
+        await stops_and_costs_nothing_more(page, gateway)
+        await clean_audits(gateway)
+
+
+async def stops_and_costs_nothing_more(page: Page, gateway: GatewayProcess) -> None:
+    await page.click("#stop")
+    status = await ended(gateway, "cam")
+    assert status["ended"]["reason"] in {"deleted", "publisher_left"}
+    settled = await gateway.signer_audit()
+    # longer than two payment intervals: nothing is signed any more
+    with pytest.raises(AssertionError, match="another signing"):
+        await eventually(
+            lambda: _signed_more(gateway, settled["signings"]), deadline=2.5, what="another signing"
+        )
+
+
+async def _signed_more(gateway: GatewayProcess, before: int) -> bool:
+    return bool((await gateway.signer_audit())["signings"] > before)
+
+
+@pytest.mark.asyncio
+async def test_others_watch_what_the_page_publishes(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with gateway_process(tmp_path) as gateway, chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(gateway.url)
+        await page.select_option("#source", "test")
+        await page.fill("#stream-name", "cam")
+        await page.click("#start")
+        watcher = await browser.new_page()
+        await watcher.goto(gateway.url + "watch?stream=cam")
+
+        async def plays() -> bool:
+            return bool(await watcher.evaluate("document.querySelector('video').videoWidth > 0"))
+
+        await eventually(plays, deadline=40, what="the watch page's picture")
+        async with WhepViewer(http, gateway.live("cam/whep")) as viewer:
+            await eventually(lambda: viewer.frames > 30, what="a viewer that is no browser")
+        await page.click("#stop")
+        await ended(gateway, "cam")
