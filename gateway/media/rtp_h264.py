@@ -208,10 +208,11 @@ class Depacketizer:
         if pts is None or not any(0 < nal[0] & 0x1F <= NalType.IDR for nal in nals):
             return
         key = has_idr(nals)
-        if key:
+        if key and self.parameter_sets.complete:
             self.needs_key_frame = False
             nals = self.parameter_sets.ahead_of(nals)
-        elif self.needs_key_frame:
+        elif key or self.needs_key_frame:
+            self.needs_key_frame = True
             self.skipped += 1
             return
         done.append(AccessUnit(nals, pts, self._dts(pts), key))
