@@ -94,6 +94,13 @@ async def test_the_delay_is_found_in_the_rhythm_of_the_pictures(page: Page, dela
     assert abs(found - delay_ms) <= 50
 
 
+async def test_a_change_of_the_whole_picture_does_not_hide_the_delay(page: Page) -> None:
+    source, result = motion(7, shift_ms=0), motion(7, shift_ms=300)
+    result[200]["change"] = 600.0
+    found = await call(page, "delay.js", "delayBetween", source, result)
+    assert abs(found - 300) <= 50
+
+
 async def test_pictures_that_have_nothing_in_common_give_no_delay(page: Page) -> None:
     found = await call(page, "delay.js", "delayBetween", motion(7, shift_ms=0), motion(8, shift_ms=400))
     assert found is None

@@ -85,9 +85,8 @@ async def test_a_link_without_a_name_says_what_is_missing(page: Page, gateway: A
 
 
 async def test_a_viewer_that_leaves_says_so(page: Page, gateway: Any) -> None:
+    await publish(page, gateway)
     watch = await open_watch(page, gateway)
-    await gateway.until(lambda: gateway.viewers)
-    await expect(watch.locator("#state")).to_contain_text("Waiting")
-    await watch.wait_for_function("document.getElementById('video').srcObject.getTracks().length > 0")
+    await watch.wait_for_function(PLAYS)
     await watch.goto("about:blank")
-    await gateway.until(lambda: any("/whep/" in path for path in gateway.deleted))
+    await gateway.until(lambda: any("/show/whep/" in path for path in gateway.deleted))

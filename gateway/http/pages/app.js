@@ -1,6 +1,6 @@
 // The page: what its controls do.
 
-import { MotionTrace, delayBetween } from "./delay.js";
+import { MotionTrace, delayBetween, whenCaptured, whenShown } from "./delay.js";
 import { devnetUrl, watchUrl } from "./endpoints.js";
 import { parseParams } from "./params.js";
 import { request } from "./request.js";
@@ -68,7 +68,7 @@ async function attempt(wanted) {
     await session.start();
     if (mine === attempts && session) measuring = measureEverySecond(session);
   } catch (error) {
-    if (mine !== attempts) return;
+    if (mine !== attempts || session?.over) return;
     session?.abandon();
     source?.stop();
     if (error.candidates) view.candidates(error.candidates);
@@ -131,7 +131,8 @@ function setRunning(running) {
 }
 
 function measureEverySecond(current) {
-  const [source, result] = [byId("source-video"), byId("result-video")].map((video) => new MotionTrace(video));
+  const source = new MotionTrace(byId("source-video"), whenCaptured);
+  const result = new MotionTrace(byId("result-video"), whenShown);
   const timer = setInterval(async () => {
     const rates = await current.measure();
     if (session !== current) return;

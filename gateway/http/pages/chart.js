@@ -9,7 +9,7 @@ const MOST_POINTS = 600;
 const NOTHING = { seconds: 0, paid: 0n, owed: 0n };
 
 export class CostChart {
-  #points = [];
+  #points = [NOTHING];
 
   constructor(svg) {
     this.svg = svg;
@@ -17,7 +17,7 @@ export class CostChart {
   }
 
   clear() {
-    this.#points = [];
+    this.#points = [NOTHING];
     this.#draw();
   }
 
@@ -32,7 +32,7 @@ export class CostChart {
   }
 
   #draw() {
-    const last = this.#points.at(-1) ?? NOTHING;
+    const last = this.#points.at(-1);
     this.svg.replaceChildren();
     const top = this.#points.reduce((most, p) => max(most, max(p.paid, p.owed)), 1n);
     const { left, top: upper, bottom } = PLOT;

@@ -7,8 +7,15 @@ const WINDOW_MS = 10_000;
 const LONGEST_MS = 5_000;
 const SHORTEST_OVERLAP_MS = 3_000;
 const GOOD_FIT = 0.6;
+const USUAL = 0.95;
 const WIDTH = 32;
 const HEIGHT = 18;
+
+/** When the camera or canvas made a frame of a local video, which is before the preview shows it. */
+export const whenCaptured = (now, frame) => frame.captureTime ?? whenShown(now, frame);
+
+/** When a frame was put on the screen. */
+export const whenShown = (now, frame) => frame.presentationTime ?? now;
 
 /** Records how much a playing video changes over time. */
 export class MotionTrace {
@@ -16,8 +23,9 @@ export class MotionTrace {
   #former = null;
   #stopped = false;
 
-  constructor(video) {
+  constructor(video, timeOf) {
     this.video = video;
+    this.timeOf = timeOf;
     this.canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.#next();
@@ -34,7 +42,7 @@ export class MotionTrace {
   #next() {
     if (this.#stopped || !this.video.requestVideoFrameCallback) return;
     this.video.requestVideoFrameCallback((now, frame) => {
-      this.#look(frame.presentationTime ?? now);
+      this.#look(this.timeOf(now, frame));
       this.#next();
     });
   }
@@ -55,6 +63,7 @@ export class MotionTrace {
  */
 export function delayBetween(earlier, later) {
   if (earlier.length < 2 || later.length < 2) return null;
+  [earlier, later] = [withoutCuts(earlier), withoutCuts(later)];
   const end = Math.min(earlier.at(-1).at, later.at(-1).at);
   const start = Math.max(end - WINDOW_MS, later[0].at);
   const follower = onGrid(later, start, end);
@@ -68,6 +77,13 @@ export function delayBetween(earlier, later) {
     if (fit > best.fit) best = { fit, lag };
   }
   return best.lag;
+}
+
+// A cut or a new effect changes the whole picture at once; left as it is, it would drown the rhythm.
+function withoutCuts(samples) {
+  const changes = samples.map(({ change }) => change).sort((a, b) => a - b);
+  const usual = changes[Math.floor((changes.length - 1) * USUAL)];
+  return samples.map(({ at, change }) => ({ at, change: Math.min(change, usual) }));
 }
 
 function difference(pixels, former) {

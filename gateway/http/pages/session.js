@@ -35,14 +35,18 @@ export class Session {
     });
   }
 
+  /** Whether it is ending or has ended. */
+  get over() {
+    return this.#over;
+  }
+
   /** Publish; returns once the gateway has taken the stream. Throws what words.explain has words for. */
   async start() {
     this.source.onEnded(() => this.#finish(SOURCE_ENDED));
-    const { connection } = this.publisher;
     this.publisher.lost.then(() => this.#finish(MEDIA_LOST));
     await this.publisher.publish(this.source.media);
     if (this.#over) return;
-    this.#sent = new VideoStats(connection, "outbound-rtp");
+    this.#sent = new VideoStats(this.publisher.connection, "outbound-rtp");
     this.#poller = new StatusPoller(this.statusUrl, {
       status: (status) => this.#look(status),
       silent: () => this.on.warning(GATEWAY_SILENT),
@@ -108,7 +112,8 @@ export class Session {
   async #lastLook() {
     for (let looks = 0; looks < LAST_LOOKS; looks += 1) {
       const status = await fetchStatus(this.statusUrl).catch(() => null);
-      if (!status || status.gateway_status?.request_id !== this.#requestId) return null;
+      const id = status?.gateway_status?.request_id;
+      if (!id || id !== (this.#requestId ??= id)) return null;
       this.on.status(status);
       if (status.gateway_status.ended) return status.gateway_status.ended;
       await new Promise((resolve) => setTimeout(resolve, LAST_LOOK_MS));

@@ -39,7 +39,7 @@ export const END_REASONS = {
 
 export const VERDICTS = {
   chosen: "in use",
-  usable: "could take the stream",
+  available: "could take the stream too",
   price_above_max: "asks more than this gateway pays",
   no_capacity: "has no free capacity",
   unreachable: "did not answer",
