@@ -52,9 +52,7 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         "-httpAddr where that is loopback, else 127.0.0.1:5935",
     ),
     Flag("remoteSignerUrl", URL, None, "the remote signer; with it the network is a paid one"),
-    Flag(
-        "remoteSignerHeaders", TEXT, None, "headers for requests to the signer: name:value,name2:value2"
-    ),
+    Flag("remoteSignerHeaders", TEXT, None, "headers for requests to the signer: name:value,name2:value2"),
     Flag("orchAddr", LIST, None, "orchestrators, comma-separated host:port or URLs"),
     Flag("orchVerifyTLS", BOOLEAN, "false", "refuse orchestrators whose TLS certificate does not verify"),
     Flag(
@@ -218,3 +216,17 @@ def _data_dir(given: Path | None, temporary: bool) -> Path:
             f"-dataDir {data_dir} cannot be made ({error.strerror}): it takes a folder to write in"
         ) from error
     return data_dir
+
+
+def flag_table(flags: Sequence[Flag]) -> str:
+    """The flags as the README's table."""
+    rows = ["| flag | takes | default | meaning |", "| --- | --- | --- | --- |"]
+    for flag in flags:
+        default = flag.shown_default or flag.default or "none"
+        kind = flag.kind.name.replace("|", "\\|")
+        rows.append(f"| `-{flag.name}` | {kind} | {default} | {flag.help} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(flag_table(GATEWAY_FLAGS))  # noqa: T201

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from gateway.flags import FlagError
+from gateway.settings import Settings, read_flags, settings_from
+
+BIN = Path(sys.executable).parent / "livepeer-gateway"
+PAID = ("-remoteSignerUrl", "http://127.0.0.1:1", "-orchAddr", "127.0.0.1:2")
+
+
+def settings(*argv: str, folder: Path | None = None) -> Settings:
+    extra = ("-dataDir", str(folder)) if folder else ()
+    return settings_from(read_flags((*argv, *extra), {}))
+
+
+def test_a_paid_network_takes_the_documented_flags(tmp_path: Path) -> None:
+    chosen = settings(*PAID, "-maxPricePerUnit", "0.001ETH", folder=tmp_path)
+    assert chosen.ceiling == 10**15
+    assert chosen.signer_url == "http://127.0.0.1:1"
+    assert chosen.orchestrators == ("127.0.0.1:2",)
+    assert chosen.ledger == str(tmp_path / "ledger.sqlite3")
+    assert chosen.warnings == ()
+    assert not chosen.data_dir_is_temporary
+
+
+def test_both_readings_of_the_ceiling(tmp_path: Path) -> None:
+    per_second = settings(*PAID, "-maxPricePerUnit", "1000000000000000", folder=tmp_path)
+    per_pixel = settings(*PAID, "-maxPricePerUnit", "1200", "-pixelsPerUnit", "1", folder=tmp_path)
+    assert (per_second.ceiling, per_pixel.ceiling) == (10**15, 1200 * 27_648_000)
+    small = settings(*PAID, "-maxPricePerUnit", "1200", folder=tmp_path)
+    assert small.ceiling == 1200
+    assert "-pixelsPerUnit 1" in small.warnings[0]
+
+
+def test_a_devnet_brings_its_network_and_a_folder_of_its_own() -> None:
+    chosen = settings("-devnet", "-prices", "7")
+    try:
+        assert chosen.devnet is not None
+        assert chosen.devnet.prices == (Fraction(7), Fraction(7))
+        assert chosen.data_dir_is_temporary
+        assert chosen.data_dir.is_dir()
+    finally:
+        chosen.remove_temporary_data()
+    assert not chosen.data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ((*PAID,), "-maxPricePerUnit is required on a paid network"),
+        ((), "no orchestrator to use: -orchAddr takes"),
+        (("-devnet", "-orchAddr", "x:1"), "leave out -orchAddr, or -devnet"),
+        (("-devnet", "-remoteSignerUrl", "http://x"), "leave out -remoteSignerUrl, or -devnet"),
+        (("-orchAddr", "x:1", "-effect", "grey"), "-effect is a flag of the devnet"),
+        (
+            ("-devnet", "-livePaymentInterval", "31s"),
+            "-livePaymentInterval 31s is refused: it takes 100ms to 30s",
+        ),
+        (("-devnet", "-livePaymentInterval", "99ms"), "it takes 100ms to 30s"),
+        (("-devnet", "-tokenLife", "3m"), "-tokenLife"),
+        (("-devnet", "-effect", "pink"), "-effect 'pink' is refused: it takes one of"),
+        ((*PAID, "-maxPricePerUnit", "1ETH", "-pixelsPerUnit", "1"), "-pixelsPerUnit 1 is refused"),
+        (("-devnet", "-pixelsPerUnit", "1"), "needs -maxPricePerUnit"),
+        (("-devnet", "-maxPricePerUnit", "0.5"), "-maxPricePerUnit '0.5' is refused"),
+        (("-orchAddr", "x:1", "-dataDir", "/proc/nothing"), "-dataDir /proc/nothing cannot be made"),
+    ],
+)
+def test_flags_that_do_not_fit_are_one_sentence(argv: tuple[str, ...], words: str) -> None:
+    with pytest.raises(FlagError) as error:
+        settings(*argv)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (("-version",), 0),
+        (("-help",), 0),
+        (("-nonsense",), 2),
+        (("-devnet", "-orchAddr", "x:1"), 2),
+        (("-remoteSignerUrl", "http://127.0.0.1:1", "-orchAddr", "x:1", "-maxPricePerUnit", "1ETH"), 1),
+        (("-orchAddr", "127.0.0.1:2", "-httpAddr", "192.0.2.77:1"), 1),
+    ],
+)
+def test_the_daemon_ends_with_the_documented_status_and_one_sentence(
+    argv: tuple[str, ...], status: int, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path)}
+    ended = subprocess.run([BIN, *argv], env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == status, ended.stderr
+    if status:
+        sentences = [line for line in ended.stderr.splitlines() if line.startswith("livepeer-gateway: ")]
+        assert len(sentences) == 1
+        assert "Traceback" not in ended.stderr
