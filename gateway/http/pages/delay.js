@@ -11,7 +11,7 @@ const USUAL = 0.95;
 const WIDTH = 32;
 const HEIGHT = 18;
 
-/** When the camera or canvas made a frame of a local video, which is before the preview shows it. */
+/** When the camera made a frame. Browsers do not say it of a canvas, whose preview follows within a frame. */
 export const whenCaptured = (now, frame) => frame.captureTime ?? whenShown(now, frame);
 
 /** When a frame was put on the screen. */
