@@ -93,18 +93,6 @@ class RtpPacket:
         return None
 
 
-def one_byte_extensions(elements: dict[int, bytes]) -> bytes:
-    """The extension block for a packet's header, its own 4-byte head included; empty for no elements.
-
-    Ids are 1 to 14, values 1 to 16 bytes (RFC 8285, 4.2).
-    """
-    if not elements:
-        return b""
-    body = b"".join(bytes([number << 4 | len(value) - 1]) + value for number, value in elements.items())
-    body += bytes(-len(body) % 4)
-    return _EXTENSION.pack(ONE_BYTE_EXTENSIONS, len(body) // 4) + body
-
-
 class ReorderBuffer:
     """Puts the packets of one sender in order, holding back what came before its turn.
 

@@ -21,6 +21,25 @@ MTU = 1200
 """Bytes of one datagram of the handshake: what passes every path, tunnels included."""
 REPLAY_WINDOW = 1024
 _RECORD_HEADER = 13
+_ALERTS = {
+    0: "close_notify",
+    10: "unexpected_message",
+    20: "bad_record_mac",
+    40: "handshake_failure",
+    42: "bad_certificate",
+    43: "unsupported_certificate",
+    46: "certificate_unknown",
+    47: "illegal_parameter",
+    48: "unknown_ca",
+    50: "decode_error",
+    51: "decrypt_error",
+    70: "protocol_version",
+    71: "insufficient_security",
+    80: "internal_error",
+    109: "missing_extension",
+    116: "certificate_required",
+}
+"""TLS alert descriptions (IANA's registry) that a handshake can end with."""
 
 
 class DtlsRefused(Exception):
@@ -59,7 +78,10 @@ class DtlsSession:
         self._timer: asyncio.TimerHandle | None = None
         self._started = False
         self._closed = False
-        self._ssl = SSL.Connection(self._certificate._create_ssl_context(srtp_profiles=SRTP_PROFILES))
+        self._alerts: list[str] = []
+        context = self._certificate._create_ssl_context(srtp_profiles=SRTP_PROFILES)
+        context.set_info_callback(_alert_noter(self._alerts))
+        self._ssl = SSL.Connection(context)
         self._ssl.set_ciphertext_mtu(MTU)
         if server:
             self._ssl.set_accept_state()
@@ -108,7 +130,7 @@ class DtlsSession:
             self._set_timer()
         except SSL.Error as error:
             self._flush()
-            self._fail(f"the DTLS handshake was refused: {_words(error)}")
+            self._fail(f"the DTLS handshake was refused: {'; '.join([_words(error), *self._alerts])}")
         else:
             self._flush()
             self._set_timer()
@@ -160,7 +182,7 @@ class DtlsSession:
         material = self._ssl.export_keying_material(
             b"EXTRACTOR-dtls_srtp", 2 * (profile.key_length + profile.salt_length)
         )
-        client, server = (_session_key(profile, material, index) for index in (0, 1))
+        client, server = (profile.get_key_and_salt(material, index) for index in (0, 1))
         own, peer = (server, client) if self._server else (client, server)
         return SrtpSessions(
             incoming=Session(_policy(profile, peer, Policy.SSRC_ANY_INBOUND)),
@@ -208,15 +230,23 @@ class DtlsSession:
             self._timer = None
 
 
-def _session_key(profile: SRTPProtectionProfile, material: bytes, index: int) -> bytes:
-    return profile.get_key_and_salt(material, index)
-
-
 def _policy(profile: SRTPProtectionProfile, key: bytes, ssrc_type: int) -> Policy:
     policy = Policy(key=key, ssrc_type=ssrc_type, srtp_profile=profile.libsrtp_profile)
     policy.allow_repeat_tx = True
     policy.window_size = REPLAY_WINDOW
     return policy
+
+
+def _alert_noter(alerts: list[str]) -> Callable[[SSL.Connection, int, int], None]:
+    """What OpenSSL calls with each alert, `code` being its level and description (RFC 8446, 6)."""
+
+    def note(_: SSL.Connection, where: int, code: int) -> None:
+        if where & SSL.SSL_CB_ALERT:
+            way = "sent" if where & SSL.SSL_CB_WRITE else "received"
+            name = _ALERTS.get(code & 0xFF, str(code & 0xFF))
+            alerts.append(f"TLS alert {name} {way}")
+
+    return note
 
 
 def _words(error: SSL.Error) -> str:

@@ -19,10 +19,9 @@ _NTP_EPOCH = 2_208_988_800
 """Seconds from 1900 to 1970."""
 
 
-def ntp_time(wall: float | None = None) -> int:
-    """The wall clock (now by default, seconds since 1970) as a 64-bit NTP timestamp (RFC 3550, 4)."""
-    nanoseconds = time.time_ns() if wall is None else int(wall * 1e9)
-    return ((nanoseconds + _NTP_EPOCH * 1_000_000_000) << 32) // 1_000_000_000
+def ntp_time() -> int:
+    """The wall clock as a 64-bit NTP timestamp (RFC 3550, 4)."""
+    return ((time.time_ns() + _NTP_EPOCH * 1_000_000_000) << 32) // 1_000_000_000
 
 
 def parse(data: bytes) -> list[AnyRtcpPacket]:
