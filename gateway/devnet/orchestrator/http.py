@@ -118,7 +118,8 @@ class OrchestratorRoutes:
         )
 
     async def _audit(self, _: web.Request) -> web.Response:
-        return web.json_response(self._sessions.audit())
+        held = {"channels": self._jobs.open_channels, "capacity_in_use": self._places.taken}
+        return web.json_response({**self._sessions.audit(), **held})
 
     async def _change_tariff(self, request: web.Request) -> web.Response:
         """Control of the devnet itself: any of price_wei_per_second, debit_rate, capacity, warm."""

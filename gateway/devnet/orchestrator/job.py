@@ -184,6 +184,11 @@ class Jobs:
             "manifest_id": manifest_id,
         }
 
+    @property
+    def open_channels(self) -> int:
+        """Trickle channels that are not closed."""
+        return len(self._trickle.names())
+
     def end_all(self, why: str) -> None:
         for job in list(self._jobs):
             job.end(why)

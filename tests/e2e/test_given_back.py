@@ -1,0 +1,203 @@
+"""Every way in which a stream fails gives back what it took: at the gateway and at the orchestrator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.e2e.test_loop import ended
+
+COUNTED = ("tasks_total", "fds", "peers", "streams", "viewers", "trickle", "sessions", "held_bytes")
+
+
+async def stays_live(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, name: str = "cam"
+) -> WhipPublisher:
+    publisher = WhipPublisher(http, gateway.live(f"{name}/whip"))
+    await publisher.__aenter__()
+
+    async def live() -> bool:
+        return bool((await gateway.status(name))["state"] == "live")
+
+    await eventually(live, what="the stream")
+    return publisher
+
+
+async def bad_offer(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    for offer in ("nonsense", "v=0\r\n", "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"):
+        sdp = {"Content-Type": "application/sdp"}
+        async with http.post(gateway.live("cam/whip"), data=offer, headers=sdp) as response:
+            assert response.status == 400, await response.text()
+
+
+async def never_connects(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    publisher = WhipPublisher(http, gateway.live("cam/whip"))
+    offer = await publisher.peer.createOffer()
+    await publisher.peer.setLocalDescription(offer)
+    sdp = {"Content-Type": "application/sdp"}
+    async with http.post(
+        gateway.live("cam/whip"), data=publisher.peer.localDescription.sdp, headers=sdp
+    ) as response:
+        assert response.status == 201
+    await publisher.__aexit__(None, None, None)
+    assert (await ended(gateway, "cam"))["ended"]["reason"] == "ingest_timeout"
+
+
+async def deleted_at_once(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    async with WhipPublisher(http, gateway.live("cam/whip")) as publisher:
+        await publisher.stop()
+        assert (await ended(gateway, "cam"))["ended"]["reason"] == "deleted"
+        await publisher.stop()  # a second DELETE is as welcome
+
+
+async def deleted_while_the_job_starts(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    async with WhipPublisher(http, gateway.live("cam/whip")) as publisher:
+
+        async def paying() -> bool:
+            return (await gateway.status("cam"))["payments"] is not None
+
+        await eventually(paying, every=0.001, what="the first payment")
+        await publisher.stop()
+        status = await ended(gateway, "cam")
+        assert status["ended"]["reason"] == "deleted"
+
+
+async def publisher_vanishes(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    publisher = await stays_live(gateway, http)
+    publisher.track.paused.set()
+    assert (await ended(gateway, "cam"))["ended"]["reason"] == "ingest_timeout"
+    await publisher.__aexit__(None, None, None)
+
+
+async def viewer_of_nothing(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    async with WhepViewer(http, gateway.live("nobody/whep")) as viewer:
+        await eventually(lambda: viewer.peer.connectionState == "connected", what="the viewer")
+        await viewer.stop()
+        await viewer.stop()
+
+
+async def runner_refuses(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    with pytest.raises(Refused) as refused:
+        async with WhipPublisher(http, gateway.live("cam/whip?params=[1]")):
+            pass
+    assert refused.value.status == 400
+    async with WhipPublisher(http, gateway.live('cam/whip?params={"effect":"no such"}')):
+        status = await ended(gateway, "cam")
+    assert status["ended"]["reason"] == "orchestrator_lost"
+    assert "effect" in status["error"]["error_message"] or "500" in status["error"]["error_message"]
+
+
+async def no_capacity(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    publisher = await stays_live(gateway, http)
+    async with WhipPublisher(http, gateway.live("second/whip")):
+        status = await ended(gateway, "second")
+    assert status["ended"]["reason"] in {"no_orchestrator", "orchestrator_lost"}
+    await publisher.stop()
+    await publisher.__aexit__(None, None, None)
+    await ended(gateway, "cam")
+
+
+async def runner_dies(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    publisher = await stays_live(gateway, http)
+    before = await gateway.devnet()
+    os.kill(before["runner_pid"], signal.SIGKILL)
+    assert (await ended(gateway, "cam"))["ended"]["reason"] == "orchestrator_lost"
+    await publisher.__aexit__(None, None, None)
+
+    async def restarted() -> bool:
+        return bool((await gateway.devnet())["runner_pid"] != before["runner_pid"])
+
+    await eventually(restarted, what="the runner's restart")
+
+
+async def signer_is_away(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    signer = (await gateway.devnet())["signer_pid"]
+    os.kill(signer, signal.SIGSTOP)
+    try:
+        async with WhipPublisher(http, gateway.live("cam/whip")) as publisher:
+            await asyncio.sleep(1)  # into the signing call, which hangs
+            await publisher.stop()
+    finally:
+        os.kill(signer, signal.SIGCONT)
+    assert (await ended(gateway, "cam"))["ended"]["reason"] == "deleted"
+
+
+Failure = Callable[[GatewayProcess, aiohttp.ClientSession], Awaitable[None]]
+FAILURES: list[Failure] = [
+    bad_offer,
+    never_connects,
+    deleted_at_once,
+    deleted_while_the_job_starts,
+    publisher_vanishes,
+    viewer_of_nothing,
+    runner_refuses,
+    no_capacity,
+    runner_dies,
+    signer_is_away,
+]
+
+
+@pytest.mark.asyncio
+async def test_whatever_fails_leaves_nothing_behind(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    flags = ("-orchestrators", "1", "-capacity", "1", "-ingestTimeout", "2s", "-restart")
+    async with gateway_process(tmp_path, *flags) as gateway:
+        # what is made once and kept is made by a first stream
+        publisher = await stays_live(gateway, http)
+        await publisher.stop()
+        await publisher.__aexit__(None, None, None)
+        await ended(gateway, "cam")
+        before = await settled(gateway)
+        for failure in FAILURES:
+            await ready(gateway, http)
+            await failure(gateway, http)
+
+            async def same(of: Failure = failure) -> bool:
+                return exceeded(await gateway.get("debug/state"), before) == {}
+
+            try:
+                await eventually(same, deadline=15, what="everything given back")
+            except AssertionError:
+                after = await gateway.get("debug/state")
+                pytest.fail(f"{failure.__name__} leaves behind {exceeded(after, before)}: {after['tasks']}")
+            await nothing_upstream(gateway, failure.__name__)
+
+
+async def ready(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    async def is_ready() -> bool:
+        async with http.get(gateway.url + "readyz") as response:
+            return response.status == 200
+
+    await eventually(is_ready, deadline=40, what="readiness")
+
+
+async def settled(gateway: GatewayProcess) -> dict[str, Any]:
+    """The state once two looks in a row agree and nobody streams."""
+    while True:
+        first = await gateway.get("debug/state")
+        await asyncio.sleep(0.3)
+        second = await gateway.get("debug/state")
+        if first["streams"] == 0 and all(first[key] == second[key] for key in COUNTED):
+            return dict(second)
+
+
+def exceeded(after: dict[str, Any], before: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    return {key: (before[key], after[key]) for key in COUNTED if after[key] > before[key]}
+
+
+async def nothing_upstream(gateway: GatewayProcess, failure: str) -> None:
+    async def closed() -> bool:
+        audits = await gateway.audits()
+        return all(audit["channels"] == 0 and audit["capacity_in_use"] == 0 for audit in audits)
+
+    await eventually(closed, what=f"the orchestrator's channels after {failure}")
+    for audit in await gateway.audits():
+        assert all(session["ended"] for session in audit["sessions"].values()), failure
