@@ -81,6 +81,7 @@ def wrong_segments(at: Peer, info: OrchestratorInfo) -> dict[str, SegData]:
         "signed by another": sender.segment(info, signer=STRANGER),
         "not signed": SegData(auth_token=info.auth_token, capabilities=info.capabilities),
         "no capabilities": sender.segment(info, asked=Capabilities()),
+        "a capability not offered": sender.segment(info, asked=with_bit(36)),
         "another model": sender.segment(info, asked=Capabilities.FromString(capabilities("x"))),
         "another's token": sender.segment(foreign),
         "a changed token": sender.segment(expired),
@@ -275,3 +276,21 @@ async def test_a_tariff_that_is_none_is_refused(change: Any) -> None:
             assert answer.status == 400
         assert (await at.info()).price_info.pricePerUnit == 976562500
         assert MODEL in (await at.info()).capabilities.constraints.PerCapability[35].models
+
+
+def with_bit(bit: int) -> Capabilities:
+    """What a gateway asks for, and one capability more."""
+    asked = Capabilities.FromString(capabilities(MODEL))
+    asked.bitstring[0] |= 1 << bit
+    return asked
+
+
+@pytest.mark.asyncio
+async def test_credentials_without_a_bitstring_are_taken_as_the_python_sdk_makes_them() -> None:
+    async with peer() as at:
+        info = await at.info()
+        asked = Capabilities.FromString(capabilities(MODEL))
+        asked.ClearField("bitstring")
+        assert asked.capacities[35] == 1
+        answer = await at.start_with(at.sender.payment(info, 1), at.sender.segment(info, asked=asked))
+        assert answer.status == 200

@@ -37,6 +37,9 @@ class Tariff:
     warm: bool
 
 
+OFFERED_BITS = 1 << LIVE_VIDEO_TO_VIDEO
+
+
 class Places:
     """The streams that there is room for."""
 
@@ -85,8 +88,11 @@ class Offer:
         return LIVE_VIDEO_TO_VIDEO in constraints and self.model in constraints[LIVE_VIDEO_TO_VIDEO].models
 
     def serves(self, capabilities: Capabilities) -> bool:
-        """Whether credentials with these capabilities are for what is offered here."""
-        return _has_bit(capabilities.bitstring, LIVE_VIDEO_TO_VIDEO) and self.names_model(capabilities)
+        """Whether credentials with these capabilities are for what is offered here.
+
+        Every bit that is asked for must be offered; clients such as the Python SDK set none at all.
+        """
+        return _bits(capabilities.bitstring) & ~OFFERED_BITS == 0 and self.names_model(capabilities)
 
     def price(self, capabilities: Capabilities) -> Fraction | None:
         """Wei per second for what is asked: without the capability's capacity that is transcoding."""
@@ -135,7 +141,7 @@ class Offer:
 
     def capabilities(self) -> Capabilities:
         """What is offered, and how much of it is taken."""
-        own = Capabilities(bitstring=[1 << LIVE_VIDEO_TO_VIDEO], version=VERSION)
+        own = Capabilities(bitstring=[OFFERED_BITS], version=VERSION)
         own.capacities[LIVE_VIDEO_TO_VIDEO] = self._tariff.capacity
         model = own.constraints.PerCapability[LIVE_VIDEO_TO_VIDEO].models[self.model]
         model.warm = self._tariff.warm
@@ -144,6 +150,6 @@ class Offer:
         return own
 
 
-def _has_bit(words: Iterable[int], bit: int) -> bool:
-    """Whether a bit is set in a string of 64-bit words, the lowest first."""
-    return bool(sum(word << 64 * place for place, word in enumerate(words)) >> bit & 1)
+def _bits(words: Iterable[int]) -> int:
+    """A bitstring of 64-bit words, the lowest first, as one integer."""
+    return sum(word << 64 * place for place, word in enumerate(words))
