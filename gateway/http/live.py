@@ -12,7 +12,7 @@ from gateway.http.problem import Problem
 from gateway.stream.names import BadName, check_name
 from gateway.stream.reason import EndReason
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
-from gateway.stream.relay import PublishRequest
+from gateway.stream.relay import PublishRequest, UpdateRefused
 from gateway.stream.status import stream_status
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.errors import OfferRefused
@@ -22,6 +22,7 @@ RETRY_AFTER_NO_ORCHESTRATOR = 10
 """Seconds after which a refused publisher should ask again."""
 
 _OFFER_STATUS = {"no_common_codec": 406}
+_UPDATE_STATUS = {"worker_busy": 503, "worker_refused": 422, "worker_silent": 504}
 
 
 class LiveRoutes:
@@ -125,9 +126,11 @@ class LiveRoutes:
         stream = self._registry.find(request.match_info["stream"])
         if stream is None:
             raise _unknown_stream(request)
-        if not stream.update(await read_json_object(request)):
-            raise Problem(503, "worker_busy", "too many updates wait for the worker: send fewer")
-        return web.json_response({"status": "ok"})
+        try:
+            answer = await stream.update(await read_json_object(request))
+        except UpdateRefused as error:
+            raise Problem(_UPDATE_STATUS[error.code], error.code, str(error)) from error
+        return web.json_response({"status": "ok", **answer})
 
     async def status(self, request: web.Request) -> web.Response:
         stream = self._registry.find_with_ended(request.match_info["stream"])

@@ -27,7 +27,7 @@ from gateway.payments import price as prices
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
 from gateway.stream.reason import Ended, EndReason, first_error
-from gateway.stream.relay import Json, PublishRequest, RelayStatus
+from gateway.stream.relay import Json, PublishRequest, RelayStatus, UpdateRefused
 from gateway.tasks import spawn
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
@@ -109,8 +109,10 @@ class OrchestratorJob:
         if self._segmenter is not None:
             self._segmenter.push(frame)
 
-    def update(self, params: Mapping[str, Any]) -> bool:
-        return self._control is not None and self._control.publish(params)
+    async def update(self, params: Mapping[str, Any]) -> Json:
+        if self._control is None or not self._control.publish(params):
+            raise UpdateRefused("worker_busy", "too many updates wait for the worker: send fewer")
+        return {}
 
     async def close(self, reason: EndReason) -> None:
         """End the payments and close the channels, which frees the orchestrator's capacity."""

@@ -28,6 +28,17 @@ class PublishRequest:
     """Use this one only, by its URL or address."""
 
 
+class UpdateRefused(Exception):
+    """The worker did not take new parameters; the text says why.
+
+    `code` is `worker_busy` (too many wait for it), `worker_refused` or `worker_silent`.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
 class Candidate(Protocol):
     """Somebody who could take a job."""
 
@@ -64,8 +75,11 @@ class Relay(Protocol):
     def push(self, frame: Frame) -> None:
         """Take one frame of the publisher, in order and from a key frame on."""
 
-    def update(self, params: Mapping[str, Any]) -> bool:
-        """Hand new parameters to the worker; False when too many wait for it already."""
+    async def update(self, params: Mapping[str, Any]) -> Json:
+        """Hand new parameters to the worker; what it answers, empty where it never does.
+
+        Raises UpdateRefused.
+        """
 
     async def close(self, reason: EndReason) -> None: ...
 

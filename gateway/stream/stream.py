@@ -15,7 +15,7 @@ from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.stream.reason import Ended, EndReason, first_error
-from gateway.stream.relay import Candidate, PublishRequest, Relay, Relays, RelayStatus
+from gateway.stream.relay import Candidate, Json, PublishRequest, Relay, Relays, RelayStatus
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import Publisher
@@ -115,15 +115,17 @@ class Stream:
         if not self._told_to_end.done():
             self._told_to_end.set_result(Ended(reason, detail))
 
-    def update(self, params: Mapping[str, Any]) -> bool:
+    async def update(self, params: Mapping[str, Any]) -> Json:
         """Hand new parameters to the worker now, and to every later one with its job's start.
 
-        False when too many updates wait for the worker already.
+        Gives what the worker answers, empty where it never does. Raises UpdateRefused.
         """
-        if self._relay is not None and self._relay.live and not self._relay.update(params):
-            return False
-        self.request.params.update(params)
-        return True
+        relay = self._relay
+        answer = await relay.update(params) if relay is not None and relay.live else {}
+        for name, value in params.items():
+            self.request.params.pop(name, None)  # so that the newest come last
+            self.request.params[name] = value
+        return answer
 
     def current_relay_status(self) -> RelayStatus:
         """The running job's account of itself, or the last one's."""
