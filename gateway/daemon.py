@@ -15,10 +15,12 @@ import structlog
 from aiohttp import web
 
 from gateway.devnet.network import Network as Devnet
+from gateway.http.forwarding import Forwarding
 from gateway.http.health import HealthRoutes
 from gateway.http.live import LiveRoutes
 from gateway.http.operator import OperatorRoutes
 from gateway.http.pages import PageRoutes
+from gateway.http.route import Route
 from gateway.http.server import ListenError, Server, application
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
@@ -107,7 +109,12 @@ class Daemon:
             )
         )
         metrics = Metrics()
-        registry = Registry(relays, metrics, webrtc=WebRtcConfig(), ingest_timeout=settings.ingest_timeout)
+        registry = Registry(
+            relays,
+            metrics,
+            webrtc=WebRtcConfig(handshake_timeout=settings.connect_timeout),
+            ingest_timeout=settings.ingest_timeout,
+        )
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops")
         url = await self._listen(stack, settings, registry, metrics, devnet)
         log.info(
@@ -159,12 +166,18 @@ class Daemon:
     ) -> str:
         assert self._pool is not None
         public = [
-            LiveRoutes(registry, metrics, default_model=settings.model).routes(),
+            LiveRoutes(
+                registry,
+                metrics,
+                default_model=settings.model,
+                forwarding=Forwarding(settings.external_url, settings.trusted_proxies),
+                ice_servers=settings.ice_servers,
+            ).routes(),
             HealthRoutes(self.reasons_not_ready).routes(),
             PageRoutes().routes(),
         ]
         if devnet is not None:
-            public.append([web.get("/devnet", _json_route(devnet))])
+            public.append([_devnet_route(devnet)])
         operator = OperatorRoutes(registry, metrics, self._pool.state).routes()
         if settings.cli_addr is None:
             public.append(operator)
@@ -175,7 +188,7 @@ class Daemon:
     async def _start_server(
         self,
         stack: AsyncExitStack,
-        routes: list[list[web.RouteDef]],
+        routes: list[list[Route]],
         address: tuple[str, int],
         flag: str,
     ) -> str:
@@ -209,8 +222,8 @@ def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
     )
 
 
-def _json_route(devnet: Devnet) -> Any:
+def _devnet_route(devnet: Devnet) -> Route:
     async def answer(_: web.Request) -> web.Response:
         return web.json_response(devnet.description())
 
-    return answer
+    return Route("GET", "/devnet", answer, "where the devnet's parts are", {200: "its parts"})

@@ -28,7 +28,9 @@ from gateway.flags import (
     choice,
     parse_flags,
 )
+from gateway.http.forwarding import Network, parse_networks
 from gateway.payments.ceiling import MaxPrice
+from gateway.webrtc.ice_servers import IceServer, parse_ice_servers
 
 PROGRAM = "livepeer-gateway"
 SHORTEST_PAYMENT_INTERVAL = 0.1
@@ -41,9 +43,28 @@ PRICE = Kind(
     MaxPrice.parse,
 )
 
+NETWORKS = Kind("networks", "addresses or networks such as 10.0.0.0/8, comma-separated", parse_networks)
+ICE_SERVERS = Kind(
+    "list",
+    "stun:host:port and turn:user:password@host:port?transport=udp, comma-separated",
+    parse_ice_servers,
+)
+
 GATEWAY_FLAGS: tuple[Flag, ...] = (
     Flag("config", PATH, None, "a file of flags, one 'name value' a line"),
     Flag("httpAddr", ADDRESS, "127.0.0.1:9935", "where WHIP, WHEP, the stream API and the page are served"),
+    Flag(
+        "externalUrl",
+        URL,
+        None,
+        "the URL that clients reach -httpAddr by, a path prefix included: Location headers start with it",
+    ),
+    Flag(
+        "trustedProxies",
+        NETWORKS,
+        None,
+        "addresses or networks of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed",
+    ),
     Flag(
         "cliAddr",
         ADDRESS,
@@ -71,6 +92,13 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
     Flag("livePaymentInterval", DURATION, "5s", "time between payments, 100ms to 30s"),
     Flag("model", TEXT, "comfystream", "the model asked for where a publisher names no pipeline"),
     Flag("ingestTimeout", DURATION, "5s", "a stream without media for so long ends"),
+    Flag("connectTimeout", DURATION, "10s", "a peer whose ICE and DTLS are not done in so long is given up"),
+    Flag(
+        "iceServers",
+        ICE_SERVERS,
+        None,
+        "STUN and TURN servers that clients are told: stun:host:port,turn:user:password@host:port",
+    ),
     Flag("ledger", TEXT, None, "where payments are written down", "ledger.sqlite3 in the data directory"),
     Flag(
         "dataDir",
@@ -91,6 +119,8 @@ class Settings:
     """What the operator wants, checked. Durations are seconds, prices wei per second."""
 
     http_addr: tuple[str, int]
+    external_url: str | None
+    trusted_proxies: tuple[Network, ...]
     cli_addr: tuple[str, int] | None
     """None: the operator's routes are served beside the public ones."""
     signer_url: str | None
@@ -102,6 +132,8 @@ class Settings:
     payment_interval: float
     model: str
     ingest_timeout: float
+    connect_timeout: float
+    ice_servers: tuple[IceServer, ...]
     ledger: str
     data_dir: Path
     data_dir_is_temporary: bool
@@ -129,8 +161,9 @@ def settings_from(parsed: Parsed) -> Settings:
     interval = parsed["livePaymentInterval"]
     if not SHORTEST_PAYMENT_INTERVAL <= interval <= LONGEST_PAYMENT_INTERVAL:
         raise FlagError(f"-livePaymentInterval {interval:g}s is refused: it takes 100ms to 30s")
-    if parsed["ingestTimeout"] <= 0:
-        raise FlagError("-ingestTimeout 0s is refused: it takes a duration above 0")
+    for name in ("ingestTimeout", "connectTimeout"):
+        if parsed[name] <= 0:
+            raise FlagError(f"-{name} 0s is refused: it takes a duration above 0")
     _check_devnet(parsed)
     paid = bool(parsed["remoteSignerUrl"] or parsed["devnet"])
     ceiling, warnings = _ceiling(parsed, paid)
@@ -143,6 +176,8 @@ def settings_from(parsed: Parsed) -> Settings:
     data_dir = _data_dir(parsed["dataDir"], temporary)
     return Settings(
         http_addr=parsed["httpAddr"],
+        external_url=parsed["externalUrl"],
+        trusted_proxies=parsed["trustedProxies"] or (),
         cli_addr=_cli_addr(parsed["cliAddr"], parsed["httpAddr"]),
         signer_url=parsed["remoteSignerUrl"],
         signer_headers=parsed["remoteSignerHeaders"],
@@ -152,6 +187,8 @@ def settings_from(parsed: Parsed) -> Settings:
         payment_interval=interval,
         model=parsed["model"],
         ingest_timeout=parsed["ingestTimeout"],
+        connect_timeout=parsed["connectTimeout"],
+        ice_servers=parsed["iceServers"] or (),
         ledger=parsed["ledger"] or str(data_dir / "ledger.sqlite3"),
         data_dir=data_dir,
         data_dir_is_temporary=temporary,

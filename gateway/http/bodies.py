@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.http.problem import Problem
+from gateway.http.route import SDP, SDP_FRAGMENT
 
 MAX_SDP_BYTES = 64 * 1024
 MAX_JSON_BYTES = 1024 * 1024
@@ -34,20 +35,29 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 
 async def read_sdp(request: web.Request) -> str:
     """An SDP offer. Raises Problem 415 for another content type and 400 for what is no text."""
-    if request.content_type != "application/sdp":
+    return await _read_text(request, SDP, "an SDP offer", "Accept-Post")
+
+
+async def read_sdp_fragment(request: web.Request) -> str:
+    """Trickled candidates (RFC 8840). Raises Problem as `read_sdp` does."""
+    return await _read_text(request, SDP_FRAGMENT, "an SDP fragment", "Accept-Patch")
+
+
+async def _read_text(request: web.Request, content_type: str, what: str, accept: str) -> str:
+    if request.content_type != content_type:
         raise Problem(
             415,
             "unsupported_media_type",
-            f"the body is {request.content_type!r}: send an SDP offer as application/sdp",
-            headers={"Accept-Post": "application/sdp", "Accept": "application/sdp"},
+            f"the body is {request.content_type!r}: send {what} as {content_type}",
+            headers={accept: content_type, "Accept": content_type},
         )
     body = await read_body(request, MAX_SDP_BYTES)
     if not body.strip():
-        raise Problem(400, "bad_sdp", "the body is empty: send an SDP offer")
+        raise Problem(400, "bad_sdp", f"the body is empty: send {what}")
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise Problem(400, "bad_sdp", "the body is not UTF-8 text: send an SDP offer") from error
+        raise Problem(400, "bad_sdp", f"the body is not UTF-8 text: send {what}") from error
 
 
 async def read_json_object(request: web.Request) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from gateway.http.route import Route
+
 
 class HealthRoutes:
     """`reasons_not_ready` gives a sentence for each thing that stands between a publisher and a stream."""
@@ -13,8 +15,17 @@ class HealthRoutes:
     def __init__(self, reasons_not_ready: Callable[[], list[str]]) -> None:
         self._reasons_not_ready = reasons_not_ready
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/healthz", self.healthz), web.get("/readyz", self.readyz)]
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/healthz", self.healthz, "the process lives", {200: "it does"}),
+            Route(
+                "GET",
+                "/readyz",
+                self.readyz,
+                "a publisher would be served",
+                {200: "it would", 503: "it would not, with the reasons"},
+            ),
+        ]
 
     async def healthz(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})

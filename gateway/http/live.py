@@ -3,45 +3,170 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
+from multidict import CIMultiDict
 
-from gateway.http.bodies import parse_json_object, read_json_object, read_sdp
+from gateway.http.bodies import parse_json_object, read_json_object, read_sdp, read_sdp_fragment
+from gateway.http.forwarding import Forwarding
 from gateway.http.problem import Problem
+from gateway.http.route import JSON, SDP, SDP_FRAGMENT, Route, Token
 from gateway.stream.names import BadName, check_name
 from gateway.stream.reason import EndReason
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
 from gateway.stream.relay import PublishRequest, UpdateRefused
 from gateway.stream.status import stream_status
+from gateway.stream.stream import Stream
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.errors import OfferRefused
+from gateway.webrtc.ice_servers import IceServer
+from gateway.webrtc.peer import Peer
 
 PREFIX = "/live/video-to-video"
 RETRY_AFTER_NO_ORCHESTRATOR = 10
 """Seconds after which a refused publisher should ask again."""
 
-_OFFER_STATUS = {"no_common_codec": 406}
+_OFFER_STATUS = {"no_common_codec": 406, "ice_restart": 422}
 _UPDATE_STATUS = {"worker_busy": 503, "worker_refused": 422, "worker_silent": 504}
 
 
 class LiveRoutes:
     """HTTP's view of the registry."""
 
-    def __init__(self, registry: Registry, metrics: Metrics, *, default_model: str) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        metrics: Metrics,
+        *,
+        default_model: str,
+        forwarding: Forwarding,
+        ice_servers: Sequence[IceServer] = (),
+    ) -> None:
         self._registry = registry
         self._metrics = metrics
         self._default_model = default_model
+        self._forwarding = forwarding
+        self._ice_servers = ice_servers
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         stream = PREFIX + "/{stream}"
+        whip, whep = stream + "/whip", stream + "/whep"
+        publish, play = Token.PUBLISH, Token.PLAY
+        offer_refused = {
+            400: "the offer or a parameter is not understood",
+            406: "the offer has no codec that is accepted; the detail names those",
+            408: "the body came too slowly",
+            413: "the body is too large",
+            415: "the body is not application/sdp",
+            429: "a limit is reached, or requests come too fast",
+        }
+        patch_refused = {
+            400: "the fragment is not understood",
+            404: "no such session",
+            408: "the body came too slowly",
+            412: "If-Match names another ICE session",
+            413: "the body is too large",
+            415: "the body is not application/trickle-ice-sdpfrag",
+            422: "an ICE restart, which is not supported: make a new session",
+            428: "If-Match is missing",
+        }
         return [
-            web.post(stream + "/whip", self.publish),
-            web.delete(stream + "/whip/{request_id}", self.unpublish),
-            web.post(stream + "/whep", self.watch),
-            web.delete(stream + "/whep/{viewer_id}", self.unwatch),
-            web.post(stream + "/update", self.update),
-            web.get(stream + "/status", self.status),
+            Route(
+                "POST",
+                whip,
+                self.publish,
+                "publish a stream (WHIP, RFC 9725)",
+                {
+                    201: "the answer, with Location, ETag, Link and Livepeer-Playback-URL",
+                    409: "the name or id is taken",
+                    503: "no orchestrator can take the stream; the candidates say why",
+                    **offer_refused,
+                },
+                takes=SDP,
+                gives=SDP,
+                token=publish,
+                query={
+                    "pipeline": "the pipeline; left out, the gateway's own",
+                    "params": "parameters for the worker, a JSON object",
+                    "streamId": "the stream's id, its name where left out",
+                    "orchestrator": "use this orchestrator only: its URL or address",
+                },
+            ),
+            Route(
+                "PATCH",
+                whip + "/{session}",
+                self.trickle_publisher,
+                "more candidates of a publisher (RFC 9725, 4.3)",
+                {204: "taken", **patch_refused},
+                takes=SDP_FRAGMENT,
+                gives=None,
+                token=publish,
+            ),
+            Route(
+                "DELETE",
+                whip + "/{session}",
+                self.unpublish,
+                "stop publishing",
+                {200: "stopped, or was not there"},
+                gives=None,
+                token=publish,
+            ),
+            Route(
+                "POST",
+                whep,
+                self.watch,
+                "watch a stream, before there is a publisher too (WHEP)",
+                {201: "the answer, with Location, ETag and Link", **offer_refused},
+                takes=SDP,
+                gives=SDP,
+                token=play,
+            ),
+            Route(
+                "PATCH",
+                whep + "/{session}",
+                self.trickle_viewer,
+                "more candidates of a viewer",
+                {204: "taken", **patch_refused},
+                takes=SDP_FRAGMENT,
+                gives=None,
+                token=play,
+            ),
+            Route(
+                "DELETE",
+                whep + "/{session}",
+                self.unwatch,
+                "stop watching",
+                {200: "stopped, or was not there"},
+                gives=None,
+                token=play,
+            ),
+            Route(
+                "POST",
+                stream + "/update",
+                self.update,
+                "new parameters for the worker",
+                {
+                    200: "handed on",
+                    400: "the body is no JSON object",
+                    404: "no such stream is live",
+                    408: "the body came too slowly",
+                    413: "the body is too large",
+                    422: "the worker refused them",
+                    503: "too many updates wait",
+                    504: "the worker did not answer",
+                },
+                takes=JSON,
+                token=publish,
+            ),
+            Route(
+                "GET",
+                stream + "/status",
+                self.status,
+                "the worker's status, and the gateway's as gateway_status",
+                {200: "the status", 404: "no such stream, now or within the last minute"},
+            ),
         ]
 
     # WHIP (RFC 9725)
@@ -72,11 +197,12 @@ class LiveRoutes:
             status=201,
             text=publisher.answer,
             content_type="application/sdp",
-            headers={
-                "Location": f"{PREFIX}/{wanted.name}/whip/{wanted.request_id}",
-                "ETag": publisher.etag,
-                "Livepeer-Playback-URL": f"{PREFIX}/{wanted.name}/whep",
-            },
+            headers=self._created(
+                request,
+                f"{PREFIX}/{wanted.name}/whip/{wanted.request_id}",
+                publisher.etag,
+                {"Livepeer-Playback-URL": self._whep_url(request, wanted.name)},
+            ),
         )
 
     def _publish_request(self, request: web.Request) -> PublishRequest:
@@ -93,10 +219,19 @@ class LiveRoutes:
         )
 
     async def unpublish(self, request: web.Request) -> web.Response:
-        stream = self._registry.by_request_id(request.match_info["request_id"])
+        stream = self._published(request)
         if stream is not None:
             stream.end(EndReason.DELETED, "its publisher deleted it")
         return web.Response()
+
+    async def trickle_publisher(self, request: web.Request) -> web.Response:
+        stream = self._published(request)
+        return await self._trickle(request, stream.publisher if stream else None)
+
+    def _published(self, request: web.Request) -> Stream | None:
+        """The stream that a Location of WHIP means: the name in it counts as much as the secret behind it."""
+        stream = self._registry.by_request_id(request.match_info["session"])
+        return stream if stream and stream.request.name == request.match_info["stream"] else None
 
     # WHEP (draft-ietf-wish-whep)
 
@@ -113,12 +248,49 @@ class LiveRoutes:
             status=201,
             text=viewer.answer,
             content_type="application/sdp",
-            headers={"Location": f"{PREFIX}/{name}/whep/{viewer_id}", "ETag": viewer.etag},
+            headers=self._created(request, f"{PREFIX}/{name}/whep/{viewer_id}", viewer.etag),
         )
 
     async def unwatch(self, request: web.Request) -> web.Response:
-        await self._registry.stop_watching(request.match_info["viewer_id"])
+        await self._registry.stop_watching(request.match_info["stream"], request.match_info["session"])
         return web.Response()
+
+    async def trickle_viewer(self, request: web.Request) -> web.Response:
+        viewer = self._registry.viewer(request.match_info["stream"], request.match_info["session"])
+        return await self._trickle(request, viewer)
+
+    # what both have in common
+
+    def _created(
+        self, request: web.Request, location: str, etag: str, more: Mapping[str, str] | None = None
+    ) -> CIMultiDict[str]:
+        """The headers of a 201 (RFC 9725, 4.2 and 4.6)."""
+        headers = CIMultiDict(more or {})
+        headers["Location"] = self._forwarding.link(request, location)
+        headers["ETag"] = etag
+        headers["Accept-Patch"] = SDP_FRAGMENT
+        for server in self._ice_servers:
+            headers.add("Link", server.link)
+        return headers
+
+    async def _trickle(self, request: web.Request, peer: Peer | None) -> web.Response:
+        """PATCH with candidates (RFC 9725, 4.3.2). ICE restarts are refused as 4.3.1 asks: 422."""
+        if peer is None:
+            raise Problem(404, "unknown_session", "there is no such session: it ended, or never was")
+        matches = request.headers.get("If-Match")
+        if matches is None:
+            raise Problem(428, "if_match_missing", "send If-Match with the ETag of the 201")
+        fragment = await read_sdp_fragment(request)
+        if matches.strip() != "*" and peer.etag not in [one.strip() for one in matches.split(",")]:
+            raise Problem(412, "if_match_failed", "If-Match names another ICE session than this one's ETag")
+        try:
+            await peer.trickle(fragment)
+        except OfferRefused as error:
+            raise _offer_refused(error) from error
+        return web.Response(status=204)
+
+    def _whep_url(self, request: web.Request, name: str) -> str:
+        return self._forwarding.link(request, f"{PREFIX}/{name}/whep")
 
     # the stream API
 
@@ -138,7 +310,7 @@ class LiveRoutes:
             raise _unknown_stream(request)
         name = stream.request.name
         body = stream_status(
-            stream, viewers=self._registry.viewers_of(name), whep_url=f"{PREFIX}/{name}/whep"
+            stream, viewers=self._registry.viewers_of(name), whep_url=self._whep_url(request, name)
         )
         return web.json_response(body, headers={"Cache-Control": "no-store"})
 

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from gateway.http.route import Route
 from gateway.stream.registry import Registry
 from gateway.tasks import kind
 from gateway.telemetry.metrics import Metrics
@@ -30,11 +31,30 @@ class OperatorRoutes:
         self._metrics = metrics
         self._orchestrators = orchestrators
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         return [
-            web.get("/metrics", self.metrics),
-            web.get("/orchestrators", self.orchestrators),
-            web.get("/debug/state", self.state),
+            Route(
+                "GET",
+                "/metrics",
+                self.metrics,
+                "what Prometheus scrapes",
+                {200: "the metrics"},
+                gives="text/plain",
+            ),
+            Route(
+                "GET",
+                "/orchestrators",
+                self.orchestrators,
+                "every orchestrator with its price and verdict",
+                {200: "the orchestrators"},
+            ),
+            Route(
+                "GET",
+                "/debug/state",
+                self.state,
+                "everything that could be left behind, counted",
+                {200: "the counts"},
+            ),
         ]
 
     async def metrics(self, _: web.Request) -> web.Response:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from gateway.http.route import Route
+
 PAGES = Path(__file__).parent / "pages"
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
@@ -14,11 +16,19 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 class PageRoutes:
     """Two documents at `/` and `/watch`, their scripts and style under `/pages/`. No build step."""
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
+        html = "text/html"
         return [
-            web.get("/", self.index),
-            web.get("/watch", self.watch),
-            web.get("/pages/{file}", self.file),
+            Route("GET", "/", self.index, "the page that publishes", {200: "the page"}, gives=html),
+            Route("GET", "/watch", self.watch, "the page that watches", {200: "the page"}, gives=html),
+            Route(
+                "GET",
+                "/pages/{file}",
+                self.file,
+                "what the pages are made of",
+                {200: "the file", 404: "no such file"},
+                gives="*/*",
+            ),
         ]
 
     async def index(self, _: web.Request) -> web.FileResponse:

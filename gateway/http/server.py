@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
-from gateway.http.cors import cross_origin
+from gateway.http.cors import cross_origin, options
 from gateway.http.problem import problems
+from gateway.http.route import Route
 
 SHUTDOWN_TIMEOUT = 2.0
 
@@ -16,12 +18,42 @@ class ListenError(Exception):
     """An address cannot be listened on, as a sentence."""
 
 
-def application(routes: Iterable[Sequence[web.RouteDef]]) -> web.Application:
-    """An app of these routes in which every error is a problem and every origin is welcome."""
-    app = web.Application(middlewares=[cross_origin, problems])
-    for group in routes:
-        app.add_routes(group)
+Guard = Callable[[web.Request, Route], None]
+"""Looks at a request before its route does; raises Problem to refuse it."""
+
+
+def application(
+    routes: Iterable[Sequence[Route]],
+    *,
+    guards: Sequence[Guard] = (),
+    middlewares: Sequence[Middleware] = (),
+) -> web.Application:
+    """An app of these routes in which every error is a problem and every origin is welcome.
+
+    `middlewares` see every request, those for no route too.
+    """
+    app = web.Application(middlewares=[cross_origin, problems, *middlewares])
+    by_path: dict[str, list[Route]] = {}
+    for route in (route for group in routes for route in group):
+        by_path.setdefault(route.path, []).append(route)
+    for path, siblings in by_path.items():
+        for route in siblings:
+            handler = _guarded(route, guards)
+            if route.method == "GET":
+                app.router.add_get(path, handler)
+            else:
+                app.router.add_route(route.method, path, handler)
+        app.router.add_route("OPTIONS", path, options(siblings))
     return app
+
+
+def _guarded(route: Route, guards: Sequence[Guard]) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        for guard in guards:
+            guard(request, route)
+        return await route.handler(request)
+
+    return handle
 
 
 class Server:

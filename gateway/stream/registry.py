@@ -54,7 +54,7 @@ class Registry:
         self._ending: set[Stream] = set()
         self._ended: dict[str, tuple[float, Stream]] = {}
         self._outputs: dict[str, Fanout] = {}
-        self._viewers: dict[str, Viewer] = {}
+        self._viewers: dict[tuple[str, str], Viewer] = {}
         self._totals_of_ended = Totals()
         metrics.attach(self._snapshot)
 
@@ -84,7 +84,7 @@ class Registry:
     def _admit(self, request: PublishRequest) -> None:
         former = self._live.get(request.name)
         if former is not None:
-            if former.silent_for < TAKEOVER_AFTER:
+            if former.silent_for < TAKEOVER_AFTER and not former.ending:
                 raise NameTaken(
                     f"{request.name!r} is being published: stop that publisher, or use another name"
                 )
@@ -170,7 +170,7 @@ class Registry:
         """Answer a viewer of `name`, published or not yet. Raises OfferRefused, with nothing left behind."""
         log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id)
         viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=log)
-        self._viewers[viewer_id] = viewer
+        self._viewers[name, viewer_id] = viewer
         spawn(self._serve(name, viewer_id, viewer, log), name=f"viewer {viewer_id}")
         return viewer
 
@@ -184,14 +184,18 @@ class Registry:
         except ConnectFailed as error:
             log.warning("viewer never connected", detail=str(error))
         finally:
-            self._viewers.pop(viewer_id, None)
+            self._viewers.pop((name, viewer_id), None)
             if name in self._outputs:
                 self._outputs[name].remove(viewer)
                 self._drop_output_if_unused(name)
             await viewer.close()
 
-    async def stop_watching(self, viewer_id: str) -> None:
-        viewer = self._viewers.get(viewer_id)
+    def viewer(self, name: str, viewer_id: str) -> Viewer | None:
+        """The viewer of this id among those of `name`."""
+        return self._viewers.get((name, viewer_id))
+
+    async def stop_watching(self, name: str, viewer_id: str) -> None:
+        viewer = self.viewer(name, viewer_id)
         if viewer is not None:
             await viewer.close()
 

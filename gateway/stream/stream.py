@@ -115,6 +115,11 @@ class Stream:
         if not self._told_to_end.done():
             self._told_to_end.set_result(Ended(reason, detail))
 
+    @property
+    def ending(self) -> bool:
+        """Whether the end has been asked for."""
+        return self._told_to_end.done()
+
     async def update(self, params: Mapping[str, Any]) -> Json:
         """Hand new parameters to the worker now, and to every later one with its job's start.
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.http import bodies
 from gateway.http.pages import PageRoutes
 from gateway.http.problem import Problem
+from gateway.http.route import JSON, SDP, Route
 from gateway.http.server import ListenError, Server, application
 
 
@@ -36,10 +37,10 @@ async def echo(request: web.Request) -> web.Response:
 @pytest_asyncio.fixture
 async def url() -> AsyncIterator[str]:
     routes = [
-        web.post("/refuse", refuse),
-        web.get("/fail", fail),
-        web.post("/cam/whip", sdp),
-        web.post("/json", echo),
+        Route("POST", "/refuse", refuse, "refuse", {}),
+        Route("GET", "/fail", fail, "fail", {}),
+        Route("POST", "/cam/whip", sdp, "take an offer", {}, takes=SDP),
+        Route("POST", "/json", echo, "echo", {}, takes=JSON),
     ]
     server = Server(application([routes, PageRoutes().routes()]), ("127.0.0.1", 0), "httpAddr")
     yield await server.start()

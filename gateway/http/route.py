@@ -1,0 +1,38 @@
+"""One row for each thing that the gateway answers: served by aiohttp, guarded, told by /openapi.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from aiohttp.typedefs import Handler
+
+JSON = "application/json"
+SDP = "application/sdp"
+SDP_FRAGMENT = "application/trickle-ice-sdpfrag"
+
+
+class Token(StrEnum):
+    """Which file of tokens opens a route, where the operator has given that file."""
+
+    PUBLISH = "publish"
+    PLAY = "play"
+
+
+@dataclass(frozen=True)
+class Route:
+    """`path` has its variables in braces; `answers` says what each status means, errors included."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    answers: Mapping[int, str]
+    takes: str | None = None
+    """The content type of the body that is taken."""
+    gives: str | None = JSON
+    """The content type of a successful answer; None where it has no body."""
+    token: Token | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    """Parameters of the query that are read, each with its meaning."""

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+from aiohttp.web import Request
+
+from gateway.http.forwarding import Forwarding, parse_networks
+
+TRUSTED = parse_networks("10.0.0.0/8, 192.0.2.1")
+
+
+def request(remote: str, **headers: str) -> Request:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return make_mocked_request("GET", "/x", headers={"Host": "inner:1", **named}).clone(remote=remote)
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded_for", "client"),
+    [
+        ("198.51.100.7", "", "198.51.100.7"),
+        ("198.51.100.7", "203.0.113.9", "198.51.100.7"),  # whoever asks is no trusted proxy
+        ("10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "203.0.113.9, 10.2.3.4", "203.0.113.9"),
+        ("10.0.0.1", "1.1.1.1, 203.0.113.9, 10.2.3.4", "203.0.113.9"),  # what stands left may be a lie
+        ("10.0.0.1", "10.2.3.4", "10.2.3.4"),
+        ("10.0.0.1", "nonsense", "10.0.0.1"),
+        ("10.0.0.1", "nonsense, 10.2.3.4", "10.2.3.4"),
+        ("10.0.0.1", "", "10.0.0.1"),
+    ],
+)
+def test_a_client_is_the_last_address_that_no_trusted_proxy_has(
+    remote: str, forwarded_for: str, client: str
+) -> None:
+    assert Forwarding(None, TRUSTED).client(request(remote, X_Forwarded_For=forwarded_for)) == client
+
+
+def test_links_go_below_a_trusted_proxys_prefix() -> None:
+    forwarding = Forwarding(None, TRUSTED)
+    asked = request(
+        "10.0.0.1", X_Forwarded_Prefix="/video/", X_Forwarded_Proto="https", X_Forwarded_Host="a.b"
+    )
+    assert forwarding.link(asked, "/live/x") == "/video/live/x"
+    assert forwarding.url(asked, "/live/x") == "https://a.b/video/live/x"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X_Forwarded_Prefix": "//evil.example"},
+        {"X_Forwarded_Prefix": "https://evil.example"},
+        {"X_Forwarded_Host": "evil.example/path?"},
+        {"X_Forwarded_Proto": "javascript"},
+    ],
+)
+def test_headers_that_make_no_sense_are_left_out(headers: dict[str, str]) -> None:
+    forwarding = Forwarding(None, TRUSTED)
+    asked = request("10.0.0.1", **headers)
+    assert forwarding.link(asked, "/live/x") == "/live/x"
+    assert forwarding.url(asked, "/live/x") == "http://inner:1/live/x"
+
+
+def test_a_strangers_headers_change_no_link() -> None:
+    asked = request("198.51.100.7", X_Forwarded_Prefix="/video", X_Forwarded_Host="evil.example")
+    assert Forwarding(None, TRUSTED).link(asked, "/live/x") == "/live/x"
+    assert Forwarding(None, TRUSTED).url(asked, "/live/x") == "http://inner:1/live/x"
+
+
+def test_the_external_url_beats_what_proxies_say() -> None:
+    forwarding = Forwarding("https://video.example/gw", TRUSTED)
+    asked = request("10.0.0.1", X_Forwarded_Prefix="/video")
+    assert forwarding.link(asked, "/live/x") == "https://video.example/gw/live/x"
+    assert forwarding.url(asked, "/live/x") == "https://video.example/gw/live/x"
