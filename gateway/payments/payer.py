@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from fractions import Fraction
 from typing import Any
@@ -24,9 +23,11 @@ from gateway.orchestrator.errors import (
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments import price as prices
 from gateway.payments.actions import Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
+from gateway.payments.figures import json_seconds, seconds_between
 from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.session import NANOSECONDS, PRELOAD, PaymentSession, wants_payment
+from gateway.payments.timebase import now_ns
 from gateway.stream.reason import Ended, EndReason
 from gateway.tasks import spawn
 from signer_client import (
@@ -52,8 +53,9 @@ class Payer:
 
     `first_payment` buys the first credit, the caller starts the job with it and says how that went
     (`job_started`, `job_refused`), `run` pays until it is cancelled or raises Ended, and `close` follows in
-    every case. `info` must ask to be paid (ValueError otherwise). `interval` is seconds between payments,
-    `ceiling` wei per second, `sender` the signer's address (0x..), `clock` monotonic nanoseconds.
+    every case. `info` must ask to be paid (ValueError otherwise). `interval` is nanoseconds between
+    payments, `ceiling` wei per second, `sender` the signer's address (0x..), `clock` monotonic nanoseconds
+    that go on while the machine sleeps.
     """
 
     def __init__(
@@ -65,13 +67,13 @@ class Payer:
         info: OrchestratorInfo,
         addr: str,
         ceiling: Fraction | None,
-        interval: float,
+        interval: int,
         capabilities: bytes,
         sender: str,
         stream: str,
         stream_id: str,
         request_id: str,
-        clock: Callable[[], int] = time.monotonic_ns,
+        clock: Callable[[], int] = now_ns,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         if not wants_payment(info):
@@ -86,7 +88,7 @@ class Payer:
         self._clock = clock
         self._log = log if log is not None else structlog.get_logger("payments")
         self._max_price = None if ceiling is None else MaxPrice.of(prices.wei_per_pixel(ceiling))
-        self._session = PaymentSession(info, interval=round(interval * NANOSECONDS), ceiling=ceiling)
+        self._session = PaymentSession(info, interval=interval, ceiling=ceiling)
         self._record = SessionRecord(
             stream=stream,
             stream_id=stream_id,
@@ -106,6 +108,7 @@ class Payer:
         self._under_way: asyncio.Task[Any] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._credit_was_low = False
+        self._alarms = 0
 
     # the job's side
 
@@ -170,10 +173,11 @@ class Payer:
             "tickets": session.tickets,
             "credited_wei": prices.whole_wei(session.credited),
             "owed_wei": prices.whole_wei(session.owed(now)),
-            "last_accepted_age_s": _seconds(now, session.last_accepted_at),
-            "next_due_in_s": _seconds(session.due_at, now),
-            "credit_left_s": _rounded(session.credit_seconds(now)),
+            "last_accepted_age_s": seconds_between(session.last_accepted_at, now),
+            "next_due_in_s": seconds_between(now, session.due_at),
+            "credit_left_s": json_seconds(session.credit_seconds(now)),
             "state": self._state(),
+            "alarms": self._alarms,
         }
 
     def _state(self) -> str:
@@ -212,6 +216,9 @@ class Payer:
         if self._intended != sign.number:
             await self._note(self._ledger.intended(self._ledger_id, sign.number))
             self._intended = sign.number
+        if session.ended:
+            session.withheld(EndReason.PAYMENT_REFUSED, "the job ended before the signer was asked")
+            return
         try:
             live = await self._signer.generate_live_payment(
                 orchestrator=sign.info.raw,
@@ -273,6 +280,7 @@ class Payer:
         self._session.signed(payment)
 
     async def _mistrust(self, sign: Sign, mismatch: PaymentMismatch) -> None:
+        self._alarms += 1
         self._log.error("payment is not what was asked for", error=str(mismatch))
         self._session.mistrusted(str(mismatch))
         await self._note(self._ledger.refused(self._ledger_id, sign.number, str(mismatch)))
@@ -329,7 +337,7 @@ class Payer:
             number=self._number,
             tickets=payment.tickets,
             wei=prices.whole_wei(payment.value),
-            credit_left_s=_rounded(self._session.credit_seconds(self._clock())),
+            credit_left_s=json_seconds(self._session.credit_seconds(self._clock())),
             **({"detail": detail} if detail else {}),
         )
         self._watch_credit()
@@ -377,16 +385,16 @@ class Payer:
             "payment cadence",
             price_wei_per_second=prices.text(price),
             ticket_wei=prices.whole_wei(worth),
-            ticket_seconds=_rounded(ticket_seconds),
-            interval_s=_rounded(interval),
+            ticket_seconds=json_seconds(ticket_seconds),
+            interval_s=json_seconds(interval),
             first_tickets=-(-PRELOAD * price // worth),
-            tickets_per_payment=_rounded(max(Fraction(1), interval / ticket_seconds)),
-            payment_every_s=_rounded(max(interval, ticket_seconds)),
+            tickets_per_payment=json_seconds(max(Fraction(1), interval / ticket_seconds)),
+            payment_every_s=json_seconds(max(interval, ticket_seconds)),
         )
         if ticket_seconds > PRELOAD:
             self._log.warning(
                 "one ticket is worth more than the preload: payments come rarely, and each one matters",
-                ticket_seconds=_rounded(ticket_seconds),
+                ticket_seconds=json_seconds(ticket_seconds),
                 preload_s=PRELOAD,
             )
 
@@ -397,16 +405,6 @@ class Payer:
             return
         low = left < Fraction(self._session.interval, NANOSECONDS)
         if low and not self._credit_was_low:
-            self._log.warning("credit is low", credit_left_s=_rounded(left))
+            self._alarms += 1
+            self._log.warning("credit is low", credit_left_s=json_seconds(left))
         self._credit_was_low = low
-
-
-def _seconds(later: int | None, earlier: int | None) -> float | None:
-    if later is None or earlier is None:
-        return None
-    return round(max(0, later - earlier) / NANOSECONDS, 3)
-
-
-def _rounded(seconds: Fraction | None) -> float | None:
-    """Seconds for people: never to calculate with."""
-    return None if seconds is None else round(float(seconds), 3)

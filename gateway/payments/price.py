@@ -43,3 +43,11 @@ def text(wei: Fraction | int) -> str:
 def whole_wei(wei: Fraction) -> str:
     """How a sum is written in JSON: decimal digits, rounded towards zero. To end a calculation with."""
     return str(int(wei))
+
+
+def decimal(number: Fraction, places: int = 3) -> str:
+    """How a number is written for people: rounded towards zero to so many decimal places."""
+    scaled = int(number * 10**places)
+    whole, rest = divmod(abs(scaled), 10**places)
+    sign = "-" if scaled < 0 else ""
+    return f"{sign}{whole}.{rest:0{places}d}".rstrip("0").rstrip(".")

@@ -28,6 +28,9 @@ TRIES_WITHOUT_CREDIT = 4
 """How often something is tried that nothing has been paid for yet, or that can be done without."""
 FIRST_BACKOFF = NANOSECONDS // 4
 LONGEST_BACKOFF = 4 * NANOSECONDS
+SHORTEST_INTERVAL = NANOSECONDS // 10
+BALANCE_IN_TICKETS = 2
+"""A signer's balance stays below the worth of so many tickets."""
 SETTLING_TRIES = 2
 """How often a payment whose fate is unknown is delivered again once the session is over."""
 
@@ -88,7 +91,12 @@ class PaymentSession:
         self._last_hash = b""
         self._signed_value = Fraction(0)
         self._largest_ev = Fraction(0)
+        self._first_value = Fraction(0)
         self._opened_at: int | None = None
+        self._asked_at = 0
+        """When the signer was last asked: what it bills ends there."""
+        self._billed_at = 0
+        """When the signer was last asked with success: what it bills next begins there."""
         self._take(info)
 
     # what to do
@@ -120,7 +128,22 @@ class PaymentSession:
             return Wait(self._due)
         if self._opened_at is None:
             self._opened_at = now
+        if self._gap_in_tickets(now) > MAX_TICKETS + BALANCE_IN_TICKETS:
+            self._give_up_the_state(now)
+            return self._decide(now)
+        self._asked_at = now
         return Sign(self.signed_count + 1, self.state, self.info, self.manifest_id)
+
+    def due_at_most(self, now: int) -> Fraction:
+        """The most that the next payment can be worth, in wei, by the rules that signers bill by."""
+        price, ev = self.info.price, self.info.ticket_ev
+        assert price and ev
+        if not self.signed_count:
+            return -(-max(PRELOAD * price, ev) // ev) * ev
+        opened_at = now if self._opened_at is None else self._opened_at
+        billed = self._first_value + prices.fee(Fraction(now - opened_at, NANOSECONDS), self.price)
+        in_all = billed + BALANCE_IN_TICKETS * max(self._largest_ev, ev)
+        return max(ev, min(in_all - self._signed_value, MAX_TICKETS * ev))
 
     def _settle(self) -> Action:
         """After the end: find out what became of a payment that was sent, and sign nothing."""
@@ -143,7 +166,7 @@ class PaymentSession:
         opened_at = now if self._opened_at is None else self._opened_at
         seconds = Fraction(now - opened_at, NANOSECONDS) + PRELOAD + CLOCK_SLACK
         price = self.price if self.signed_count else self.info.price or Fraction(0)
-        most = prices.fee(seconds, price) + 2 * max(self._largest_ev, payment.ticket_ev)
+        most = prices.fee(seconds, price) + BALANCE_IN_TICKETS * max(self._largest_ev, payment.ticket_ev)
         if self._signed_value + payment.value > most:
             raise PaymentMismatch(
                 f"the signer paid {prices.whole_wei(self._signed_value + payment.value)} wei in all, "
@@ -155,7 +178,9 @@ class PaymentSession:
         sign = self._answered(Sign)
         if self.signed_count == 0:
             self.price = sign.info.price or Fraction(0)
+            self._first_value = payment.value
         self.signed_count += 1
+        self._billed_at = self._asked_at
         self.state = payment.state
         self.pending = payment
         self._attempts = 0
@@ -166,6 +191,11 @@ class PaymentSession:
         self._largest_ev = max(self._largest_ev, payment.ticket_ev)
         self._succeeded()
 
+    def withheld(self, reason: EndReason, detail: str) -> None:
+        """The signer was not asked after all, or its payment is not handed out: the end of the session."""
+        self._answered(Sign)
+        self._give_up(reason, detail)
+
     def mistrusted(self, detail: str) -> None:
         """200 with a payment that failed its checks."""
         self._answered(Sign)
@@ -174,6 +204,8 @@ class PaymentSession:
     def signing_refused(self, detail: str) -> None:
         """400: the same request can never succeed."""
         self._answered(Sign)
+        if self._gap_in_tickets(self._asked_at) > MAX_TICKETS - BALANCE_IN_TICKETS:
+            self._give_up_the_state(self._asked_at)
         self._give_up(EndReason.PAYMENT_REFUSED, detail)
 
     def signer_rejected(self, detail: str) -> None:
@@ -197,22 +229,19 @@ class PaymentSession:
     def price_exceeded(self, detail: str) -> None:
         """481: the price is above what the signer allows or above the session's first one."""
         self._answered(Sign)
-        self._price_is_raised(detail)
+        self._price_is_raised(detail, needed=True)
 
     def no_tickets_needed(self, now: int) -> None:
         """482: the signer's balance covers the time. The state stays, the next interval asks again."""
         self._answered(Sign)
         if self.started_at is None:
             self._give_up(EndReason.PAYMENT_REFUSED, "the signer found nothing due for a job that starts")
-        elif self.credit(now) < 0:
-            self._give_up(
-                EndReason.CREDIT_EXHAUSTED, "the signer finds nothing due, but what was credited is used up"
-            )
         else:
             self._succeeded()
             self.idle = True
             self._refreshes = 0
             self._schedule(now)
+            self._must_last("the signer finds nothing due", now)
 
     def signer_failed(self, detail: str, now: int, *, answered: bool) -> None:
         """No payment came, which may pass: no answer at all, or (`answered`) a 5xx or an unreadable one."""
@@ -226,7 +255,8 @@ class PaymentSession:
         """The job runs and its first payment is credited to this manifest id."""
         self._answered(Start)
         self.manifest_id = manifest_id
-        self.started_at = self._due = now
+        self.started_at = self._due = self._asked_at = now
+        self._pay_within_the_preload()
         self._credit(now)
         if not manifest_id:
             self._give_up(
@@ -274,13 +304,12 @@ class PaymentSession:
     def refresh_failed(self, detail: str, now: int, *, refused: bool = False) -> None:
         """No info came; `refused` means that asking again is of no use."""
         kind = self._answered(Refresh).kind
-        if kind is RefreshKind.FIXED_PRICE:
-            if refused:
-                self._give_up(EndReason.PRICE_RAISED, f"the first price is not to be had any more: {detail}")
-            else:
-                self._failed(EndReason.PRICE_RAISED, detail, now)
-        elif self._refresh_is_needed:
-            self._failed(EndReason.ORCHESTRATOR_LOST, detail, now)
+        if kind is RefreshKind.FIXED_PRICE and refused:
+            self._give_up(EndReason.PRICE_RAISED, f"the first price is not to be had any more: {detail}")
+            return
+        if self._refresh_is_needed:
+            by_price = kind is RefreshKind.FIXED_PRICE
+            self._failed(EndReason.PRICE_RAISED if by_price else EndReason.ORCHESTRATOR_LOST, detail, now)
         elif self.failures + 1 >= TRIES_WITHOUT_CREDIT:
             self._refresh = None  # the former ticket params are still good for some time
             self._succeeded()
@@ -291,6 +320,11 @@ class PaymentSession:
         """The job is over: nothing is signed any more, and what is owed stands still."""
         if self._ended_at is None:
             self._ended_at = now
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is over, so that nothing may be signed."""
+        return self._ended_at is not None
 
     # what it comes to
 
@@ -340,16 +374,42 @@ class PaymentSession:
         self.last_accepted_at = now
         self.pending = None
         self._succeeded()
-        self._schedule(now)
-        if self.credit(now) < 0:
+        self._schedule(self._asked_at)
+        self._must_last("all payments are credited", self._asked_at)
+
+    def _schedule(self, billed_until: int) -> None:
+        """Due at the next tick of the interval: the ticks that were missed are one payment, not many."""
+        self._due += ((billed_until - self._due) // self.interval + 1) * self.interval
+
+    def _pay_within_the_preload(self) -> None:
+        """Pay twice before the first credit is used up, where the interval alone would not."""
+        assert self.pending is not None
+        if self.price:
+            half = int(self.pending.value / self.price * NANOSECONDS / 2)
+            self.interval = min(self.interval, max(half, SHORTEST_INTERVAL))
+
+    def _must_last(self, finding: str, paid_until: int) -> None:
+        """Leave where the credit that was left when the signer was asked is gone before it is asked again."""
+        if self.credit(paid_until) < prices.fee(Fraction(self.interval, NANOSECONDS), self.price):
             self._give_up(
                 EndReason.CREDIT_EXHAUSTED,
-                "all payments are credited, but they do not cover the time that passed",
+                f"{finding}, but by our estimate the credit lasts for less than one payment interval",
             )
 
-    def _schedule(self, now: int) -> None:
-        """Due at the next tick of the interval: the ticks that were missed are one payment, not many."""
-        self._due += max(1, -(-(now - self._due) // self.interval)) * self.interval
+    def _gap_in_tickets(self, now: int) -> Fraction:
+        """What passed since the signer last billed, in tickets; 0 before the job runs."""
+        ev = self.info.ticket_ev
+        if self.started_at is None or not ev:
+            return Fraction(0)
+        return prices.fee(Fraction(now - self._billed_at, NANOSECONDS), self.price) / ev
+
+    def _give_up_the_state(self, now: int) -> None:
+        seconds = (now - self._billed_at) // NANOSECONDS
+        self._give_up(
+            EndReason.CREDIT_EXHAUSTED,
+            f"{seconds} s without a payment need more than {MAX_TICKETS} tickets, which no signer gives at "
+            "once: only a new job's null state helps",
+        )
 
     def _take(self, info: OrchestratorInfo) -> None:
         """Pay on this info from now on, whole, unless it is one that must not be paid on."""
@@ -361,28 +421,31 @@ class PaymentSession:
             )
         elif self.ceiling is not None and info.price > self.ceiling:
             self._price_is_raised(
-                f"{prices.text(info.price)} wei/s is above the ceiling of {prices.text(self.ceiling)} wei/s"
+                f"{prices.text(info.price)} wei/s is above the ceiling of {prices.text(self.ceiling)} wei/s",
+                needed=False,
             )
         elif self.signed_count and info.price > self.price:
             self._price_is_raised(
-                f"{prices.text(info.price)} wei/s is above the session's {prices.text(self.price)} wei/s"
+                f"{prices.text(info.price)} wei/s is above the session's {prices.text(self.price)} wei/s",
+                needed=False,
             )
         elif not self.signed_count and PRELOAD * info.price > MAX_TICKETS * info.ticket_ev:
             self._give_up(
                 EndReason.PAYMENT_REFUSED,
-                f"one of its tickets is worth {float(info.ticket_ev / info.price):.3g} s of stream, so the "
-                f"first {PRELOAD} s need more than {MAX_TICKETS} tickets: the orchestrator's operator must "
-                "raise the expected value of a ticket",
+                f"one of its tickets is worth {prices.decimal(info.ticket_ev / info.price)} s of stream, so "
+                f"the first {PRELOAD} s need more than {MAX_TICKETS} tickets: the orchestrator's operator "
+                "must raise the expected value of a ticket",
             )
         else:
             self.info = info
 
-    def _price_is_raised(self, detail: str) -> None:
+    def _price_is_raised(self, detail: str, *, needed: bool) -> None:
+        """Ask for the first price; `needed` where nothing else is left that could be paid on meanwhile."""
         if self.started_at is None or self._asked_for_fixed_price:
             self._give_up(EndReason.PRICE_RAISED, detail)
         else:
             self._asked_for_fixed_price = True
-            self._want(RefreshKind.FIXED_PRICE, needed=True)
+            self._want(RefreshKind.FIXED_PRICE, needed=needed)
 
     def _want(self, kind: RefreshKind, *, needed: bool) -> None:
         self._refresh = kind

@@ -24,6 +24,7 @@ from gateway.orchestrator.job import JobRequest, JobUrls
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Candidate
 from gateway.payments import price as prices
+from gateway.payments.figures import nanoseconds
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
 from gateway.stream.reason import Ended, EndReason, first_error
@@ -170,7 +171,7 @@ class OrchestratorJob:
                 info=info,
                 addr=self._candidate.addr,
                 ceiling=network.ceiling,
-                interval=network.payment_interval,
+                interval=nanoseconds(network.payment_interval),
                 capabilities=network.orchestrators.capabilities,
                 sender=network.sender,
                 stream=request.name,

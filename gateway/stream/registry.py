@@ -245,6 +245,7 @@ def _totals(stream: Stream) -> Totals:
         payments_accepted=payments.get("accepted", 0),
         tickets=payments.get("tickets", 0),
         credited_wei=int(payments.get("credited_wei", 0)),
+        payment_alarms=payments.get("alarms", 0),
         segments_dropped=relay.dropped,
         segments_missed=relay.gaps,
     )

@@ -20,6 +20,7 @@ class Totals:
     payments_accepted: int = 0
     tickets: int = 0
     credited_wei: int = 0
+    payment_alarms: int = 0
     segments_dropped: int = 0
     segments_missed: int = 0
 
@@ -89,6 +90,11 @@ class _Streams(Collector):
         yield CounterMetricFamily("livepeer_tickets", "Tickets in credited payments", totals.tickets)
         yield CounterMetricFamily(
             "livepeer_credited_wei", "Wei credited, by the tickets' expected value", totals.credited_wei
+        )
+        yield CounterMetricFamily(
+            "livepeer_payment_alarms",
+            "Payments that were not what was asked for, and times that the credit fell below one interval",
+            totals.payment_alarms,
         )
         drops = CounterMetricFamily("livepeer_drops", "What was given up, by kind", labels=["kind"])
         drops.add_metric(["segment_in"], totals.segments_dropped)

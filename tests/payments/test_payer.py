@@ -151,7 +151,7 @@ async def bench(
     *,
     info: OrchestratorInfo | None = None,
     ceiling: int | None = PRICE,
-    interval: float = 0.01,
+    interval: int = 10_000_000,
 ) -> AsyncIterator[Bench]:
     signer, orchestrator = signer or ScriptedSigner(60), orchestrator or ScriptedOrchestrator()
     async with AsyncExitStack() as stack:

@@ -30,6 +30,7 @@ from tests.payments.models import (
 SEQUENCES: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "data" / "signer-sequences.json").read_text()
 )["sequences"]
+LONGEST_INTERVAL = 30
 S = NANOSECONDS
 
 
@@ -65,7 +66,11 @@ def leaves(session: PaymentSession, now: int = 0) -> EndReason:
     return action.reason
 
 
-@pytest.mark.parametrize("known", SEQUENCES, ids=lambda k: f"E {k['ticket_seconds']} I {k['interval_s']}")
+@pytest.mark.parametrize(
+    "known",
+    [k for k in SEQUENCES if Fraction(k["interval_s"]) <= LONGEST_INTERVAL],
+    ids=lambda k: f"E {k['ticket_seconds']} I {k['interval_s']}",
+)
 def test_calls_at_an_interval_get_the_known_answers(known: dict[str, Any]) -> None:
     seconds, interval = Fraction(known["ticket_seconds"]), int(Fraction(known["interval_s"]) * S)
     signer, orchestrator = SignerModel(), OrchestratorModel(ticket_seconds=seconds)
@@ -260,12 +265,103 @@ def test_482_keeps_the_state_and_asks_again_at_the_next_interval() -> None:
     assert second == first
 
 
-def test_482_while_the_credit_is_gone_is_credit_exhausted() -> None:
+def test_482_while_less_than_one_interval_of_credit_is_left_is_credit_exhausted() -> None:
     session = new_session()
     sign_and_start(session)
-    session.next(61 * S)
-    session.no_tickets_needed(61 * S)
-    assert leaves(session, 61 * S) is EndReason.CREDIT_EXHAUSTED
+    session.next(55 * S)
+    session.no_tickets_needed(55 * S)
+    assert session.next(55 * S) == Wait(60 * S)
+    session.next(60 * S)
+    session.no_tickets_needed(60 * S)
+    assert leaves(session, 60 * S) is EndReason.CREDIT_EXHAUSTED
+
+
+def test_payments_that_do_not_cover_the_time_leave_before_the_credit_is_gone() -> None:
+    session = new_session()
+    sign_and_start(session)
+    now, nonce = 5 * S, 61
+    while not isinstance(action := session.next(now), Leave):
+        match action:
+            case Wait(until):
+                now = until
+            case Sign(info=info):
+                session.signed(Payment.read(signed_payment(info, nonce, 1)))
+                nonce += 1
+            case _:
+                session.delivered(orchestrator_info(), now)
+    assert action.reason is EndReason.CREDIT_EXHAUSTED
+    assert 0 <= session.credit(now) < 5 * PRICE
+
+
+def test_a_short_preload_is_paid_on_twice_before_it_is_used_up() -> None:
+    session = new_session(interval=30 * S)
+    sign_and_start(session, tickets=10)
+    assert session.next(0) == Wait(5 * S)
+    signed(session, 5 * S, first_nonce=11, tickets=5)
+    session.next(5 * S)
+    session.delivered(orchestrator_info(rand=2), 5 * S)
+    assert session.next(5 * S) == Wait(10 * S)
+
+
+def test_a_gap_of_over_a_hundred_tickets_leaves_for_a_new_job_without_asking() -> None:
+    session = new_session()
+    sign_and_start(session)
+    action = session.next(103 * S)
+    assert isinstance(action, Leave)
+    assert action.reason is EndReason.CREDIT_EXHAUSTED
+    assert "null state" in action.detail
+
+
+def test_a_400_after_a_gap_near_a_hundred_tickets_is_the_gaps_fault_and_nobody_elses() -> None:
+    session = new_session()
+    sign_and_start(session)
+    assert isinstance(session.next(100 * S), Sign)
+    session.signing_refused("400")
+    assert leaves(session, 100 * S) is EndReason.CREDIT_EXHAUSTED
+
+
+def test_a_slow_delivery_is_followed_by_the_next_payment_at_once() -> None:
+    session = new_session()
+    sign_and_start(session)
+    signed(session, 5 * S)
+    session.next(5 * S)
+    session.delivered(orchestrator_info(rand=2), 12 * S)
+    assert isinstance(session.next(12 * S), Sign)
+
+
+def test_what_was_asked_for_and_then_not_asked_of_the_signer_ends_the_session() -> None:
+    session = new_session()
+    sign_and_start(session)
+    session.next(5 * S)
+    session.end(5 * S)
+    session.withheld(EndReason.SPEND_LIMIT, "over")
+    assert leaves(session, 5 * S) is EndReason.SPEND_LIMIT
+
+
+@pytest.mark.parametrize("seconds", [Fraction(3, 5), Fraction(1), Fraction(10), Fraction(61)])
+def test_what_is_due_at_most_is_never_exceeded_by_the_signers_rules(seconds: Fraction) -> None:
+    signer, orchestrator = SignerModel(), OrchestratorModel(ticket_seconds=seconds)
+    session, now, paid = new_session(orchestrator.info(), interval=2 * S), 0, 0
+    while paid < 40:
+        match action := session.next(now):
+            case Sign():
+                most = session.due_at_most(now)
+                try:
+                    payment = Payment.read(signer.sign(action.info, action.state, Fraction(now, S)))
+                except Status:
+                    session.no_tickets_needed(now)
+                    continue
+                assert payment.value <= most <= max(payment.value, 60 * PRICE) + 3 * payment.ticket_ev
+                session.signed(payment)
+                paid += 1
+            case Start():
+                session.started(MANIFEST, now)
+            case Deliver(payment):
+                session.delivered(orchestrator.accept(payment.live), now)
+            case Wait(until):
+                now = until
+            case other:
+                raise AssertionError(other)
 
 
 @pytest.mark.parametrize("by_signer", [True, False])
@@ -303,6 +399,23 @@ def test_the_first_price_found_again_goes_on() -> None:
         assert session.next(now) == Refresh(RefreshKind.FIXED_PRICE)
         session.refreshed(orchestrator_info(rand=10 * turn + 1))
     assert session.info.session_id == "s31"
+
+
+def test_former_ticket_params_serve_where_the_first_price_cannot_be_asked_for() -> None:
+    session = new_session()
+    sign_and_start(session)
+    signed(session, 5 * S)
+    session.next(5 * S)
+    session.delivered(orchestrator_info(price=2 * PRICE, rand=2), 5 * S)
+    now = 5 * S
+    while not isinstance(action := session.next(now), Sign):
+        if isinstance(action, Wait):
+            now = action.until
+        else:
+            assert action == Refresh(RefreshKind.FIXED_PRICE)
+            session.refresh_failed("no connection", now)
+    assert now == 10 * S
+    assert (action.info.price, action.info.session_id) == (PRICE, "s1")
 
 
 def test_a_session_unknown_to_refresh_payment_is_a_raised_price() -> None:
