@@ -19,6 +19,8 @@ from pylibsrtp import Policy, Session
 
 MTU = 1200
 """Bytes of one datagram of the handshake: what passes every path, tunnels included."""
+MAX_RECORD = 16_384
+"""Bytes of one record's content (RFC 6347, 4.1)."""
 REPLAY_WINDOW = 1024
 _RECORD_HEADER = 13
 _ALERTS = {
@@ -56,25 +58,26 @@ class DtlsSession:
     """One end of a DTLS association that gives the keys of SRTP.
 
     `done` is set when the handshake is through, or fails with DtlsRefused; `srtp` is there from that very
-    datagram on. `on_closed` is called when the peer closes the association afterwards.
+    datagram on. `on_closed` is called when the peer closes the association afterwards, `on_data` with what
+    it carries besides the keys: SCTP packets, where data channels were agreed (RFC 8261).
     """
 
     def __init__(
         self,
         *,
-        server: bool,
-        fingerprints: list[tuple[str, str]],
         send: Callable[[bytes], object],
         on_closed: Callable[[str], None],
+        on_data: Callable[[bytes], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self._loop.create_future()
         self.srtp: SrtpSessions | None = None
         self._certificate = RTCCertificate.generateCertificate()
-        self._server = server
-        self._fingerprints = fingerprints
+        self._server = True
+        self._fingerprints: list[tuple[str, str]] = []
         self._send = send
         self._on_closed = on_closed
+        self._on_data = on_data
         self._timer: asyncio.TimerHandle | None = None
         self._started = False
         self._closed = False
@@ -83,10 +86,6 @@ class DtlsSession:
         context.set_info_callback(_alert_noter(self._alerts))
         self._ssl = SSL.Connection(context)
         self._ssl.set_ciphertext_mtu(MTU)
-        if server:
-            self._ssl.set_accept_state()
-        else:
-            self._ssl.set_connect_state()
 
     @property
     def fingerprint(self) -> tuple[str, str]:
@@ -94,8 +93,14 @@ class DtlsSession:
         own = self._certificate.getFingerprints()[0]
         return own.algorithm, own.value
 
-    def start(self) -> None:
-        """Begin, once datagrams can be sent."""
+    def start(self, *, server: bool, fingerprints: list[tuple[str, str]]) -> None:
+        """Begin, once datagrams can be sent; `fingerprints` are those of the peer's SDP."""
+        self._server = server
+        self._fingerprints = fingerprints
+        if server:
+            self._ssl.set_accept_state()
+        else:
+            self._ssl.set_connect_state()
         self._started = True
         self._advance()
 
@@ -108,6 +113,16 @@ class DtlsSession:
             self._read()
         else:
             self._advance()
+
+    def send(self, data: bytes) -> None:
+        """Send application data in one record. Raises ConnectionError where there is no association."""
+        if self._closed or not self.done.done():
+            raise ConnectionError("there is no DTLS association")
+        try:
+            self._ssl.send(data)
+        except SSL.Error as error:
+            raise ConnectionError(_words(error)) from error
+        self._flush()
 
     def close(self) -> None:
         """Say goodbye (close_notify) if there was a handshake, and stop."""
@@ -154,8 +169,10 @@ class DtlsSession:
 
     def _read(self) -> None:
         try:
-            # Nothing but alerts and repeated handshake messages comes here: data channels are not offered.
-            self._ssl.recv(MTU)
+            while True:
+                data = self._ssl.recv(MAX_RECORD)
+                if self._on_data is not None:
+                    self._on_data(data)
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:

@@ -50,21 +50,22 @@ class MediaProtocol(StunProtocol):
 class IceConnection(Connection):
     """aioice's connection with our candidates, our fast path in, and a direct way out.
 
-    `on_closed` is called once when the connection ends by itself: consent expired (RFC 7675).
+    `remote` is None on the side that makes the offer, until it can `meet` who answers. `on_closed` is
+    called once when the connection ends by itself: consent expired (RFC 7675).
     """
 
     def __init__(
         self,
         config: WebRtcConfig,
-        remote: IceCredentials,
+        remote: IceCredentials | None,
         *,
         on_datagram: DatagramHandler,
         on_closed: Callable[[str], None],
     ) -> None:
-        super().__init__(ice_controlling=remote.lite)
-        self.remote_username = remote.username
-        self.remote_password = remote.password
-        self.remote_is_lite = remote.lite
+        # who made the offer controls, and has the peer's credentials with its answer (RFC 8445, 6.1.1)
+        super().__init__(ice_controlling=remote is None or remote.lite)
+        if remote is not None:
+            self.meet(remote)
         self.on_datagram = on_datagram
         self.last_received = time.monotonic()
         self._config = config
@@ -73,6 +74,12 @@ class IceConnection(Connection):
         self._pair: object = None
         self._transport: asyncio.DatagramTransport | None = None
         self._peer: tuple[str, int] = ("", 0)
+
+    def meet(self, remote: IceCredentials) -> None:
+        """Take the peer's credentials."""
+        self.remote_username = remote.username
+        self.remote_password = remote.password
+        self.remote_is_lite = remote.lite
 
     async def get_component_candidates(
         self, component: int, addresses: list[str], timeout: int = 5

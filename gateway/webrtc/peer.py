@@ -22,13 +22,24 @@ live: set[Peer] = set()
 
 
 class Peer(ABC):
-    """One WebRTC peer that made an offer. `answer` is the SDP for it."""
+    """One WebRTC peer that made an offer. `answer` is the SDP for it.
+
+    A peer that sends and receives is two of these on one `transport` given to both: its owner hands them
+    the packets that come.
+    """
 
     PUBLISHING: ClassVar[bool]
     TICK: ClassVar[float]
     """Seconds between the times at which reports are sent."""
 
-    def __init__(self, negotiation: Negotiation, config: WebRtcConfig, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        negotiation: Negotiation,
+        config: WebRtcConfig,
+        log: FilteringBoundLogger,
+        *,
+        transport: SecureTransport | None = None,
+    ) -> None:
         self.answer = ""
         self.etag = f'"{secrets.token_hex(8)}"'
         """Names the ICE session (RFC 9725, 4.3.1), quoted as the header wants it."""
@@ -36,8 +47,8 @@ class Peer(ABC):
         self._config = config
         self._log = log
         self._ticker: asyncio.Task[None] | None = None
-        self._transport = SecureTransport(
-            config, negotiation, on_rtp=self._on_rtp, on_rtcp=self._on_rtcp, log=log
+        self._transport = transport or SecureTransport(
+            config, negotiation, on_rtp=self.on_rtp, on_rtcp=self.on_rtcp, log=log
         )
         live.add(self)
 
@@ -58,6 +69,10 @@ class Peer(ABC):
         except ConnectFailed as failure:
             self._log.warning("peer did not connect", detail=str(failure))
             raise
+        self.start()
+
+    def start(self) -> None:
+        """Begin to work on a transport that is connected."""
         self._connected(time.monotonic())
         self._ticker = tasks.spawn(self._keep_reporting(), name=f"{type(self).__name__.lower()} reports")
 
@@ -100,7 +115,9 @@ class Peer(ABC):
     def _tick(self, now: float) -> None: ...
 
     @abstractmethod
-    def _on_rtp(self, data: bytes) -> None: ...
+    def on_rtp(self, data: bytes) -> None:
+        """Take one packet, unprotected, in the datagram callback."""
 
     @abstractmethod
-    def _on_rtcp(self, data: bytes) -> None: ...
+    def on_rtcp(self, data: bytes) -> None:
+        """Take one compound packet, unprotected, in the datagram callback."""

@@ -22,6 +22,7 @@ from gateway.webrtc.ingest import AudioClock, IngestMeter, IngestStats
 from gateway.webrtc.negotiation import RID, TRANSPORT_CC, Negotiation
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.reception import Reception
+from gateway.webrtc.transport import SecureTransport
 
 VIDEO_WAIT = 0.4
 """Seconds a missing video packet is asked for before it is given up."""
@@ -50,9 +51,15 @@ class Publisher(Peer):
     TICK = 0.1
 
     def __init__(
-        self, negotiation: Negotiation, config: WebRtcConfig, sink: FrameSink, log: FilteringBoundLogger
+        self,
+        negotiation: Negotiation,
+        config: WebRtcConfig,
+        sink: FrameSink,
+        log: FilteringBoundLogger,
+        *,
+        transport: SecureTransport | None = None,
     ) -> None:
-        super().__init__(negotiation, config, log)
+        super().__init__(negotiation, config, log, transport=transport)
         self.garbage = 0
         """Packets that were no RTP or of payload types that were not agreed."""
         video, audio = negotiation.video, negotiation.audio
@@ -66,11 +73,13 @@ class Publisher(Peer):
         self._can_nack = "nack" in video.feedback
         self._transport_cc_id = video.extensions.get(TRANSPORT_CC, 0)
         self._arrivals = TransportFeedback() if self._transport_cc_id else None
+        self._takes_remb = "goog-remb" in video.feedback
         self._estimate = (
             LossBasedEstimate(config.start_bitrate_kbps * 1000, config.max_bitrate_kbps * 1000)
-            if self._arrivals is None and "goog-remb" in video.feedback
+            if self._arrivals is None and self._takes_remb
             else None
         )
+        self._rate_limit: int | None = None
         self._sprop = video.codec.parameters.get("sprop-parameter-sets", "")
         self._depacketizer = Depacketizer(ParameterSets(self._sprop))
         self._video: Reception | None = None
@@ -99,6 +108,10 @@ class Publisher(Peer):
         """Ask the encoder for a key frame; too soon after the former request this does nothing."""
         self._request_key_frame(time.monotonic(), KEY_FRAME_SPACING)
 
+    def limit_bitrate(self, bits_per_second: int) -> None:
+        """Have the encoder stay under this rate too, for the sake of the path beyond the gateway."""
+        self._rate_limit = bits_per_second
+
     def stats(self) -> IngestStats:
         """How the ingest is doing."""
         return self._meter.stats(
@@ -117,7 +130,7 @@ class Publisher(Peer):
 
     # packets
 
-    def _on_rtp(self, data: bytes) -> None:
+    def on_rtp(self, data: bytes) -> None:
         now = time.monotonic()
         try:
             packet = RtpPacket.parse(data)
@@ -248,12 +261,15 @@ class Publisher(Peer):
         if not blocks:
             return
         compound = rtcp.receiver_report(self._ssrc, blocks)
-        if self._estimate is not None and self._video is not None:
-            rate = self._estimate.update(self._video.fraction_lost, self._meter.bits_per_second)
-            compound += rtcp.remb(self._ssrc, [self._video.ssrc], rate)
+        if self._video is not None and self._takes_remb:
+            rates = [self._rate_limit] if self._rate_limit is not None else []
+            if self._estimate is not None:
+                rates.append(self._estimate.update(self._video.fraction_lost, self._meter.bits_per_second))
+            if rates:
+                compound += rtcp.remb(self._ssrc, [self._video.ssrc], min(rates))
         self._transport.send_rtcp(compound)
 
-    def _on_rtcp(self, data: bytes) -> None:
+    def on_rtcp(self, data: bytes) -> None:
         now = time.monotonic()
         for packet in rtcp.parse(data):
             if not isinstance(packet, RtcpSrPacket):

@@ -27,17 +27,20 @@ class SecureTransport:
     """Carries RTP and RTCP to and from one peer.
 
     `on_rtp` and `on_rtcp` are called with each packet as it comes, unprotected, in the datagram callback:
-    no queue and no task stands between. `close` leaves no socket, task or timer.
+    no queue and no task stands between; `on_data` with the SCTP packets of data channels. `close` leaves no
+    socket, task or timer. Where the gateway makes the offer there is no negotiation before the answer:
+    `take_answer` brings it.
     """
 
     def __init__(
         self,
         config: WebRtcConfig,
-        negotiation: Negotiation,
+        negotiation: Negotiation | None,
         *,
         on_rtp: PacketHandler,
         on_rtcp: PacketHandler,
         log: FilteringBoundLogger,
+        on_data: PacketHandler | None = None,
     ) -> None:
         self.rejected = 0
         """Packets that SRTP did not take: garbage, replays, wrong keys."""
@@ -50,26 +53,34 @@ class SecureTransport:
         self._early: list[bytes] = []
         self._ice_done = False
         self._ice = IceConnection(
-            config, negotiation.ice, on_datagram=self._datagram, on_closed=self.report_closed
-        )
-        self._dtls = DtlsSession(
-            server=negotiation.dtls_server,
-            fingerprints=negotiation.fingerprints,
-            send=self._ice.send_datagram,
+            config,
+            negotiation.ice if negotiation is not None else None,
+            on_datagram=self._datagram,
             on_closed=self.report_closed,
         )
+        self._dtls = DtlsSession(send=self._ice.send_datagram, on_closed=self.report_closed, on_data=on_data)
 
     async def gather(self) -> Local:
-        """Open the sockets; what to put into the answer."""
+        """Open the sockets; what to put into the answer, or the offer."""
         await self._ice.gather_candidates()
-        for candidate in self._negotiation.candidates:
-            await self._ice.add_remote_candidate(candidate)
+        if self._negotiation is not None:
+            await self._add_candidates(self._negotiation)
         return Local(
             username=self._ice.local_username,
             password=self._ice.local_password,
             fingerprint=self._dtls.fingerprint,
             candidates=self._ice.local_candidates,
         )
+
+    async def take_answer(self, answer: Negotiation) -> None:
+        """Take what the peer answered to the gateway's offer."""
+        self._negotiation = answer
+        self._ice.meet(answer.ice)
+        await self._add_candidates(answer)
+
+    async def _add_candidates(self, negotiation: Negotiation) -> None:
+        for candidate in negotiation.candidates:
+            await self._ice.add_remote_candidate(candidate)
 
     async def add_candidate(self, candidate: Candidate) -> None:
         """Try a remote candidate that came after the offer (RFC 8838)."""
@@ -78,11 +89,13 @@ class SecureTransport:
     async def connect(self) -> None:
         """Shake hands. Raises ConnectFailed with a sentence on what stood in the way."""
         own = self._ice.local_candidates
+        negotiation = self._negotiation
+        assert negotiation is not None, "an offer is answered before its peer is connected to"
         try:
             async with asyncio.timeout(self._config.handshake_timeout):
                 await self._ice.connect()
                 self._ice_done = True
-                self._dtls.start()
+                self._dtls.start(server=negotiation.dtls_server, fingerprints=negotiation.fingerprints)
                 for datagram in self._early:
                     self._dtls.receive(datagram)
                 self._early.clear()
@@ -108,6 +121,14 @@ class SecureTransport:
         srtp = self._dtls.srtp
         if srtp is not None:
             self._ice.send_datagram(srtp.outgoing.protect_rtcp(packet))
+
+    def send_data(self, packet: bytes) -> None:
+        """Send one SCTP packet. Raises ConnectionError where there is no connection."""
+        self._dtls.send(packet)
+
+    @property
+    def is_dtls_server(self) -> bool:
+        return self._negotiation is not None and self._negotiation.dtls_server
 
     @property
     def congested(self) -> bool:

@@ -17,6 +17,7 @@ from gateway.webrtc import rtcp
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.negotiation import Negotiation, Source
 from gateway.webrtc.peer import Peer
+from gateway.webrtc.transport import SecureTransport
 
 HISTORY = 512
 """Packets kept for retransmission, a power of two below SRTP's replay window."""
@@ -78,8 +79,15 @@ class Viewer(Peer):
     PUBLISHING = False
     TICK = 1.0
 
-    def __init__(self, negotiation: Negotiation, config: WebRtcConfig, log: FilteringBoundLogger) -> None:
-        super().__init__(negotiation, config, log)
+    def __init__(
+        self,
+        negotiation: Negotiation,
+        config: WebRtcConfig,
+        log: FilteringBoundLogger,
+        *,
+        transport: SecureTransport | None = None,
+    ) -> None:
+        super().__init__(negotiation, config, log, transport=transport)
         self.on_key_frame_needed: Callable[[], None] | None = None
         cname = secrets.token_hex(8)
         self._cname = cname
@@ -218,10 +226,10 @@ class Viewer(Peer):
             cname=self._cname,
         )
 
-    def _on_rtp(self, data: bytes) -> None:
+    def on_rtp(self, data: bytes) -> None:
         """A viewer has no media to send: what comes is dropped."""
 
-    def _on_rtcp(self, data: bytes) -> None:
+    def on_rtcp(self, data: bytes) -> None:
         ssrc = self._video.source.ssrc
         for packet in rtcp.parse(data):
             if isinstance(packet, RtcpRtpfbPacket):

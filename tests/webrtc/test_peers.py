@@ -202,7 +202,7 @@ async def test_lost_packets_are_asked_for_again() -> None:
         client, track = aiortc_client(), CodedTrack(coded_pictures(30, size=(640, 360)))
         client.addTrack(track)
         publisher = await publish(client, frames.append)
-        really_take = publisher._on_rtp
+        really_take = publisher.on_rtp
         seen = 0
 
         def lose_every_twentieth(data: bytes) -> None:
@@ -233,7 +233,7 @@ async def test_a_key_frame_is_asked_for_where_nothing_helps() -> None:
         offer = await offer_of(client)
         publisher = await Publisher.answer_offer(offer, config=CONFIG, sink=frames.append, log=log)
         sent: list[bytes] = []
-        really_take, really_send = publisher._on_rtp, publisher._transport.send_rtcp
+        really_take, really_send = publisher.on_rtp, publisher._transport.send_rtcp
         publisher._transport._on_rtp = lambda data: really_take(data) if passed() else None
 
         def send(packet: bytes) -> None:
@@ -362,9 +362,9 @@ async def test_garbage_and_unknown_payload_types_are_counted() -> None:
         publisher = await publish(client, frames.append)
         await until(lambda: bool(frames))
         before = publisher.garbage
-        publisher._on_rtp(b"\x80" + bytes(5))
-        publisher._on_rtp(bytes([0x80, 35]) + bytes(30))
-        publisher._on_rtcp(b"\x80\xc8\xff\xff")
+        publisher.on_rtp(b"\x80" + bytes(5))
+        publisher.on_rtp(bytes([0x80, 35]) + bytes(30))
+        publisher.on_rtcp(b"\x80\xc8\xff\xff")
         publisher._transport._datagram(b"\x80" + bytes(100))
         publisher._transport._datagram(b"\x16" + bytes(10))
         assert publisher.garbage == before + 2
