@@ -19,17 +19,15 @@ from gateway.media.timeline import Timeline
 
 __all__ = ["Fanout", "GopBuffer", "ViewerSink"]
 
-_RTP_TIME_MASK = 0xFFFF_FFFF
-
 
 class ViewerSink(Protocol):
     """A viewer's side of the fan-out. Calls return at once; one that raises loses its viewer."""
 
     def send_video(self, payloads: Sequence[bytes], timestamp: int, key: bool) -> None:
-        """The RTP payloads of one picture (marker on the last), with its 90 kHz 32-bit timestamp."""
+        """The RTP payloads of one picture (marker on the last); times are 90 kHz ticks that never wrap."""
 
     def send_audio(self, payload: bytes, timestamp: int) -> None:
-        """One Opus packet, with its 48 kHz 32-bit timestamp."""
+        """One Opus packet; times are 48 kHz ticks that never wrap."""
 
     def congested(self) -> bool:
         """Whether it cannot take more now: it is then skipped up to a key frame."""
@@ -160,7 +158,7 @@ class Fanout:
             return
         unit = self._timeline.video(unit)
         nals = self._parameter_sets.ahead_of(unit.nals) if unit.key else unit.nals
-        video = _Video(self._packetize(nals), unit.pts & _RTP_TIME_MASK, unit.key)
+        video = _Video(self._packetize(nals), unit.pts, unit.key)
         size = sum(map(len, video.payloads))
         self._rate.add(size)
         if unit.key:
@@ -174,7 +172,7 @@ class Fanout:
         placed = None if self._waits_for_key else self._timeline.audio(packet)
         if placed is None:
             return
-        timestamp = placed.pts * SAMPLE_RATE // TICKS_PER_SECOND & _RTP_TIME_MASK
+        timestamp = placed.pts * SAMPLE_RATE // TICKS_PER_SECOND
         audio = _Audio(placed.data, timestamp)
         self._gop.add(audio, len(placed.data))
         for viewer in tuple(self._viewers.values()):

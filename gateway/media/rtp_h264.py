@@ -104,8 +104,6 @@ class Depacketizer:
         self._size = 0
         self._broken = False
         self._last_pts: int | None = None
-        self._last_dts: int | None = None
-        self._delay = 0
 
     def push(self, packet: RtpPacket, pts: int) -> list[AccessUnit]:
         """Take the next packet; `pts` is its timestamp, unwrapped, in 90 kHz ticks.
@@ -215,17 +213,7 @@ class Depacketizer:
             self.needs_key_frame = True
             self.skipped += 1
             return
-        done.append(AccessUnit(nals, pts, self._dts(pts), key))
-
-    def _dts(self, pts: int) -> int:
-        # RTP carries no decoding time. Without B-frames it is the presentation time; with them it lags by
-        # as much as pictures were seen to come late, and rises in any case.
-        if self._last_dts is None or self._last_pts is None:
-            dts = pts
-        else:
-            if pts < self._last_pts:
-                self.b_frames = True
-                self._delay = max(self._delay, self._last_dts + 1 - pts)
-            dts = max(self._last_dts + 1, pts - self._delay)
-        self._last_pts, self._last_dts = pts, dts
-        return dts
+        self.b_frames = self.b_frames or (self._last_pts is not None and pts < self._last_pts)
+        self._last_pts = pts
+        # RTP carries no decoding time: whoever needs one that lags works it out (DecodeOrder).
+        done.append(AccessUnit(nals, pts, pts, key))

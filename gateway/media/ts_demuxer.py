@@ -143,8 +143,9 @@ class TsDemuxer:
                 return
             flags = data[begin + 1] if length else 0
             discontinuity = flags >= 0x80
-            # PCR is the one field in live streams; bytes beyond it and its flags are stuffing.
-            stuffed = not flags & 0x0F and length != (7 if flags & 0x10 else 1)
+            # PCR is the one field in live streams; bytes beyond it and its flags are stuffing, and so is
+            # a field that says nothing.
+            stuffed = not flags & 0x0F and (not flags or length != (7 if flags & 0x10 else 1))
             begin += 1 + length
         if not control & 0x10:  # no payload: not counted
             if discontinuity:

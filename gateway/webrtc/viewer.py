@@ -118,7 +118,7 @@ class Viewer(Peer):
         return viewer
 
     def send_video(self, payloads: Sequence[bytes], timestamp: int, key: bool) -> None:
-        """Send one access unit's RTP payloads; `timestamp` in 90 kHz ticks, wrapped or not."""
+        """Send one access unit's RTP payloads; `timestamp` in 90 kHz ticks that never wrap."""
         del key
         if not self._up:
             return
@@ -139,7 +139,7 @@ class Viewer(Peer):
             self._pacer = asyncio.get_running_loop().call_later(PACE_TICK, self._drain)
 
     def send_audio(self, payload: bytes, timestamp: int) -> None:
-        """Send one Opus packet; `timestamp` in 48 kHz ticks, wrapped or not."""
+        """Send one Opus packet; `timestamp` in 48 kHz ticks that never wrap."""
         audio = self._audio
         if audio is None or not self._up:
             return

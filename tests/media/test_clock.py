@@ -71,3 +71,12 @@ def test_the_burst_after_a_stall_is_not_taken_for_the_wrong_clock(stall: float) 
     for index in range(30, 30 + int(stall * 30)):
         assert clock.ticks(index * 3000, 1 + stall) == index * 3000
     assert not clock.corrected
+
+
+@pytest.mark.parametrize("held_back", [2, 10, 60, 300])
+def test_frames_that_come_at_once_at_the_start_are_not_taken_for_the_wrong_clock(held_back: int) -> None:
+    clock = VideoClock()
+    for index in range(held_back + 60):
+        arrival = 5.0 + max(0, index - held_back) / 30
+        assert clock.ticks(index * 3000, arrival) == index * 3000
+    assert not clock.corrected

@@ -223,13 +223,12 @@ def test_timestamps_rise_over_a_change_of_source_and_start_with_its_key_frame(ma
     assert output.fanout.size == (320, 176)
 
 
-def test_timestamps_have_32_bits(make_sample) -> None:
+def test_timestamps_go_on_above_32_bits(make_sample) -> None:
     sample = make_sample(40)
     output = Output()
     viewer = output.watch()
-    output.push(*moved(sample.video, 2**33 - 10 * STEP))
-    assert all(0 <= timestamp < 2**32 for timestamp in times(viewer))
-    assert all((b - a) % 2**32 == STEP for a, b in pairwise(times(viewer)))
+    output.push(*moved(sample.video, 2**32 - 10 * STEP))
+    assert all(b - a == STEP for a, b in pairwise(times(viewer)))
 
 
 def test_a_group_that_outgrows_its_bounds_is_let_go(make_sample) -> None:

@@ -12,15 +12,6 @@ import pytest
 import structlog
 from aiortc import MediaStreamTrack, RTCPeerConnection
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError
-from loopback import (
-    CodedTrack,
-    aiortc_client,
-    coded_pictures,
-    nals_of,
-    offer_of,
-    open_descriptors,
-    take_answer,
-)
 
 from gateway import tasks
 from gateway.media.frames import AccessUnit, Frame, OpusPacket
@@ -30,6 +21,15 @@ from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed, OfferRefused
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.viewer import Viewer
+from tests.webrtc.loopback import (
+    CodedTrack,
+    aiortc_client,
+    coded_pictures,
+    nals_of,
+    offer_of,
+    open_descriptors,
+    take_answer,
+)
 
 CONFIG = WebRtcConfig(handshake_timeout=8.0)
 log = structlog.get_logger()
