@@ -1,0 +1,29 @@
+"""The small network's contracts, compiled from the Vyper beside this file."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A contract as Web3 takes it: the JSON ABI, and the hex code that deploys it."""
+
+    abi: list[dict[str, Any]]
+    bytecode: str
+
+
+@cache
+def compiled(name: str) -> Compiled:
+    """The contract of this name; compiling takes up to a second, once a process."""
+    source = (resources.files(__package__) / "contracts" / f"{name}.vy").read_text(encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own, about what it is made of
+        from vyper import compile_code
+
+        out = compile_code(source, output_formats=["abi", "bytecode"])
+    return Compiled(abi=out["abi"], bytecode=out["bytecode"])

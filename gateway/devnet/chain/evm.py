@@ -1,0 +1,93 @@
+"""An Ethereum chain in this process with the protocol's contracts on it. Every call is synchronous."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from eth_hash.auto import keccak
+
+from gateway.devnet.chain.contracts import compiled
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what these libraries say about each other's age
+    from eth_tester import EthereumTester, PyEVMBackend
+    from web3 import EthereumTesterProvider, Web3
+
+ETHER = 10**18
+TICKET_VALIDITY_ROUNDS = 2
+UNLOCK_ROUNDS = 10
+GAS_MONEY = 10 * ETHER
+"""What an orchestrator is given to pay for redemptions with."""
+
+
+class Evm:
+    """A fresh chain: contracts deployed, nobody registered, nobody funded. Each transaction is a block.
+
+    `web3` is the way in for whoever wants more than these methods; `contracts` holds the deployed ones by
+    the names that the Controller knows them by. The account that owns them is `owner`.
+    """
+
+    def __init__(self) -> None:
+        self.tester = EthereumTester(PyEVMBackend())
+        self.provider = EthereumTesterProvider(self.tester)
+        self.web3 = Web3(self.provider)
+        self.owner: str = self.web3.eth.accounts[0]
+        self.controller = self._deploy("Controller")
+        rounds = self._deploy("RoundsManager")
+        self.contracts: dict[str, Any] = {
+            "RoundsManager": rounds,
+            "BondingManager": self._deploy("BondingManager"),
+            "ServiceRegistry": self._deploy("ServiceRegistry"),
+            "AIServiceRegistry": self._deploy("ServiceRegistry"),
+            "TicketBroker": self._deploy(
+                "TicketBroker", rounds.address, TICKET_VALIDITY_ROUNDS, UNLOCK_ROUNDS
+            ),
+        }
+        for name, contract in self.contracts.items():
+            self.transact(self.controller.functions.setContract(keccak(name.encode()), contract.address))
+
+    def transact(self, function: Any, **options: Any) -> Any:
+        """Send a contract's function as a transaction, by default of the owner; the receipt.
+
+        Raises ValueError with the contract's own words where it reverts.
+        """
+        sent = function.transact({"from": self.owner, **options})
+        return self.web3.eth.wait_for_transaction_receipt(sent)
+
+    def register(self, address: str, uri: str, *, registry: str = "AIServiceRegistry") -> None:
+        """Put an orchestrator into the active pool and its service URI on a registry, a newer one too."""
+        bonding = self.contracts["BondingManager"].functions
+        if not bonding.isActiveTranscoder(address).call():
+            self.transact(bonding.join(address))
+        self.transact(self.contracts[registry].functions.setServiceURIFor(address, uri))
+
+    def give(self, address: str, wei: int) -> None:
+        """Send plain ether to an account."""
+        sent = self.web3.eth.send_transaction(
+            {"from": self.owner, "to": address, "value": Web3.to_wei(wei, "wei")}
+        )
+        self.web3.eth.wait_for_transaction_receipt(sent)
+
+    def fund(self, sender: str, *, deposit: int, reserve: int) -> None:
+        """Add to what a sender's tickets are paid from, in wei."""
+        fund = self.contracts["TicketBroker"].functions.fundDepositAndReserveFor(sender, deposit, reserve)
+        self.transact(fund, value=deposit + reserve)
+
+    def advance(self, l1_block: int, round_number: int, round_block_hash: bytes) -> None:
+        """Bring L1 block and round up to these; what is there already is left alone."""
+        rounds = self.contracts["RoundsManager"].functions
+        if l1_block > rounds.blockNum().call():
+            self.transact(rounds.advance(l1_block))
+        if round_number > rounds.lastInitializedRound().call():
+            self.transact(rounds.initializeRound(round_number, round_block_hash))
+
+    def mine(self, blocks: int = 1) -> None:
+        """Make empty blocks."""
+        self.tester.mine_blocks(blocks)
+
+    def _deploy(self, name: str, *arguments: Any) -> Any:
+        contract = compiled(name)
+        factory = self.web3.eth.contract(abi=contract.abi, bytecode=contract.bytecode)
+        receipt = self.transact(factory.constructor(*arguments))
+        return self.web3.eth.contract(address=receipt["contractAddress"], abi=contract.abi)

@@ -1,0 +1,166 @@
+"""The chain as a process of its own: JSON-RPC on a port, L1 blocks and rounds by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from gateway.devnet.chain.evm import GAS_MONEY, Evm
+from gateway.devnet.chainclock import ChainClock
+from gateway.tasks import cancel, spawn
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from eth_tester.exceptions import BlockNotFound, TransactionFailed, TransactionNotFound
+    from web3 import EthereumTesterProvider, Web3
+
+log = structlog.get_logger("devnet.chain")
+
+FASTEST_TICK = 1.0
+"""Seconds between two looks at the clock, however short its blocks are."""
+GRACE = 1.0
+REVERTED, FAILED, INVALID_REQUEST = 3, -32000, -32600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainConfig:
+    """`deposit` and `reserve` are the wei that a sender is funded with when it is made known."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    clock: ChainClock = field(default_factory=ChainClock)
+    deposit: int
+    reserve: int
+
+
+class ChainServer:
+    """`start` listens, `stop` ends it and the chain with it."""
+
+    url: str
+
+    def __init__(self, config: ChainConfig, evm: Evm) -> None:
+        self._config = config
+        self.evm = evm
+        # Web3's own conveniences (names, gas estimates) are for its users, not for what passes through.
+        provider = EthereumTesterProvider(evm.tester)
+        web3 = Web3(provider, middleware=[])
+        self._request = provider.request_func(web3, web3.middleware_onion)
+        self._funded: set[str] = set()
+        self._cleanup = AsyncExitStack()
+
+    async def start(self) -> str:
+        """Listen; gives the URL."""
+        async with AsyncExitStack() as stack:
+            self._tick()
+            ticking = spawn(self._keep_time(), name="chain clock")
+            stack.push_async_callback(cancel, ticking)
+            app = web.Application()
+            app.router.add_post("/", self._rpc)
+            app.router.add_put("/devnet/participants", self._participants)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, self._config.host, self._config.port).start()
+            host, port = runner.addresses[0][:2]
+            self.url = f"http://{host}:{port}"
+            self._cleanup = stack.pop_all()
+        log.info("chain listens", url=self.url, controller=self.evm.controller.address)
+        return self.url
+
+    async def stop(self) -> None:
+        await self._cleanup.aclose()
+
+    # the clock
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(max(FASTEST_TICK, self._config.clock.block_time))
+            self._tick()
+
+    def _tick(self) -> None:
+        clock = self._config.clock
+        number = clock.round()
+        self.evm.advance(clock.block(), number, clock.round_block_hash(number))
+
+    # JSON-RPC
+
+    async def _rpc(self, request: web.Request) -> web.Response:
+        try:
+            body: Any = await request.json()
+        except ValueError:
+            return web.json_response(_error(None, INVALID_REQUEST, "not JSON"))
+        if isinstance(body, list):
+            return web.json_response([self._answer(call) for call in body])
+        return web.json_response(self._answer(body))
+
+    def _answer(self, call: Any) -> dict[str, Any]:
+        match call:
+            case {"method": str(method), **rest}:
+                identifier, params = rest.get("id"), rest.get("params", [])
+            case _:
+                return _error(None, INVALID_REQUEST, "not a JSON-RPC request")
+        try:
+            answer: Any = self._request(method, params)
+        except TransactionFailed as error:
+            return _error(identifier, REVERTED, str(error))
+        except (BlockNotFound, TransactionNotFound):
+            return {"jsonrpc": "2.0", "id": identifier, "result": None}
+        except Exception as error:  # the EVM's and the codecs' own: whoever asked is told, the chain goes on
+            return _error(identifier, FAILED, f"{type(error).__name__}: {error}")
+        if "error" in answer:
+            return {**answer, "id": identifier}
+        return {"jsonrpc": "2.0", "id": identifier, "result": _hexed(answer["result"])}
+
+    # the network around it
+
+    async def _participants(self, request: web.Request) -> web.Response:
+        """`{"sender": "0x..", "orchestrators": [{"address": "0x..", "uri": "https://.."}]}`.
+
+        Registers the orchestrators and gives them gas money; funds the sender. Nobody is funded twice.
+        """
+        wanted = await request.json()
+        sender = wanted["sender"]
+        if sender not in self._funded:
+            self._funded.add(sender)
+            self.evm.fund(sender, deposit=self._config.deposit, reserve=self._config.reserve)
+        for orchestrator in wanted["orchestrators"]:
+            address = orchestrator["address"]
+            self.evm.register(address, orchestrator["uri"])
+            if address not in self._funded:
+                self._funded.add(address)
+                self.evm.give(address, GAS_MONEY)
+        return web.json_response({})
+
+
+def _error(identifier: Any, code: int, message: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": identifier, "error": {"code": code, "message": message}}
+
+
+def _hexed(value: Any) -> Any:
+    """A result as JSON-RPC writes it: numbers and bytes as 0x text."""
+    match value:
+        case bool() | None | str():
+            return value
+        case int():
+            return hex(value)
+        case bytes():
+            return "0x" + value.hex()
+        case Mapping():
+            return {key: _hexed(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_hexed(item) for item in value]
+    return str(value)
+
+
+async def serve(config: ChainConfig) -> ChainServer:
+    """Make a chain and serve it; where it is: `server.url`."""
+    server = ChainServer(config, await asyncio.to_thread(Evm))
+    await server.start()
+    return server
