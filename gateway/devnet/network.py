@@ -1,4 +1,4 @@
-"""The devnet as a whole: a signer, a runner and orchestrators, each a process of its own."""
+"""The devnet as a whole: a signer, a runner, orchestrators, ComfyStream servers; each its own process."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ class Network:
             self._child("orchestrator", self._orchestrator_flags(number, price), number)
             for number, price in enumerate(settings.prices)
         ]
+        self._comfystreams = [
+            self._child("comfystream", self._comfystream_flags, number)
+            for number in range(settings.comfystreams)
+        ]
 
     async def start(self) -> dict[str, Any]:
         """Bring the network up; gives its description.
@@ -49,7 +53,7 @@ class Network:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            await _start_all(self._runner, self._signer)
+            await _start_all(self._runner, self._signer, *self._comfystreams)
             write_ai_models(self._settings.ai_models, self._ai_models, self._runner.ready["runner"])
             await _start_all(*self._orchestrators)
             await self._tell_signer()
@@ -80,6 +84,7 @@ class Network:
                 | {"pid": child.pid}
                 for child in self._orchestrators
             ],
+            "comfystreams": [{"url": child.ready["url"], "pid": child.pid} for child in self._comfystreams],
         }
 
     @property
@@ -87,7 +92,7 @@ class Network:
         return self._folder / "aiModels.json"
 
     def _children(self) -> list[Child]:
-        return [*self._orchestrators, self._runner, self._signer]
+        return [*self._orchestrators, *self._comfystreams, self._runner, self._signer]
 
     def _child(
         self, part: str, flags: Callable[[Ready | None], Mapping[str, object]], number: int | None = None
@@ -103,6 +108,13 @@ class Network:
         return {
             "addr": EPHEMERAL if before is None else urlsplit(before["runner"]).netloc,
             "effect": self._settings.effect,
+        }
+
+    def _comfystream_flags(self, before: Ready | None) -> Mapping[str, object]:
+        return {
+            "addr": EPHEMERAL if before is None else urlsplit(before["url"]).netloc,
+            "effect": self._settings.effect,
+            "comfyStreamWarmUp": _seconds(self._settings.comfystream_warm_up),
         }
 
     def _signer_flags(self, before: Ready | None) -> Mapping[str, object]:

@@ -1,4 +1,4 @@
-"""The devnet's parts as programs: `livepeer-devnet signer`, `orchestrator` and `runner`, each from flags.
+"""The devnet's parts as programs: `livepeer-devnet signer`, `runner` and so on, each from flags.
 
 Each part's heavy modules are loaded when it starts, so that no part pays for another's.
 """
@@ -52,6 +52,16 @@ async def _start_runner(flags: Parsed) -> tuple[Ready, Stop]:
     host, port = flags["addr"]
     runner = Runner(RunnerConfig(host=host, port=port, effect=flags["effect"]))
     return {"runner": await runner.start()}, runner.stop
+
+
+async def _start_comfystream(flags: Parsed) -> tuple[Ready, Stop]:
+    from gateway.devnet.comfystream.server import ComfyStream, ComfyStreamConfig
+
+    host, port = flags["addr"]
+    server = ComfyStream(
+        ComfyStreamConfig(host=host, port=port, effect=flags["effect"], warm_up=flags["comfyStreamWarmUp"])
+    )
+    return {"url": await server.start()}, server.stop
 
 
 async def _start_signer(flags: Parsed) -> tuple[Ready, Stop]:
@@ -153,6 +163,16 @@ PARTS: dict[str, Part] = {
                 *COMMON_FLAGS,
             ),
             _start_runner,
+        ),
+        Part(
+            "comfystream",
+            "a ComfyStream server: changes the picture over WebRTC",
+            (
+                Flag("addr", ADDRESS, "127.0.0.1:8889", "where it listens; port 0 takes a free one"),
+                *_shared("effect", "comfyStreamWarmUp"),
+                *COMMON_FLAGS,
+            ),
+            _start_comfystream,
         ),
     )
 }

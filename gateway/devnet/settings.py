@@ -17,6 +17,7 @@ SHORTEST_TOKEN_LIFE = 180.0
 """Seconds: a signer wants a new auth token in the last three minutes of the old one."""
 
 MOST_ORCHESTRATORS = 32
+MOST_COMFYSTREAMS = 16
 
 DEFAULT_AI_MODELS = "config/aiModels.json"
 _INSTALLED_FROM = Path(__file__).resolve().parents[2]
@@ -82,6 +83,8 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
     Flag("blockTime", DURATION, "12s", "time between blocks; ticket params live 40 blocks"),
     Flag("tokenLife", DURATION, "30m", "how long auth tokens live; more than 3m"),
     Flag("effect", EFFECT, "negative", "what the runner does to the picture; none hands it on undecoded"),
+    Flag("comfyStream", INTEGER, "0", "how many ComfyStream servers, each a process of its own"),
+    Flag("comfyStreamWarmUp", DURATION, "0s", "how long a ComfyStream server's workflow takes to warm up"),
     Flag("restart", BOOLEAN, "false", "start a process of the devnet again when it died"),
 )
 
@@ -103,6 +106,8 @@ class DevnetSettings:
     block_time: float
     token_life: float
     effect: str
+    comfystreams: int
+    comfystream_warm_up: float
     restart: bool
 
     @property
@@ -116,6 +121,9 @@ class DevnetSettings:
         count: int = parsed["orchestrators"]
         if not 1 <= count <= MOST_ORCHESTRATORS:
             raise FlagError(f"-orchestrators {count} is refused: it takes 1 to {MOST_ORCHESTRATORS}")
+        comfystreams: int = parsed["comfyStream"]
+        if not 0 <= comfystreams <= MOST_COMFYSTREAMS:
+            raise FlagError(f"-comfyStream {comfystreams} is refused: it takes 0 to {MOST_COMFYSTREAMS}")
         check_limits(parsed)
         model = ai_model(parsed["aiModels"])
         return cls(
@@ -131,6 +139,8 @@ class DevnetSettings:
             block_time=parsed["blockTime"],
             token_life=parsed["tokenLife"],
             effect=parsed["effect"],
+            comfystreams=comfystreams,
+            comfystream_warm_up=parsed["comfyStreamWarmUp"],
             restart=parsed["restart"],
         )
 

@@ -62,6 +62,13 @@ def vcl_hashes(access_unit: bytes) -> list[str]:
     return [hashlib.sha256(nal).hexdigest() for nal in nals if nal and 1 <= nal[0] & 31 <= 5]
 
 
+def luma_of_halves(frame: av.VideoFrame) -> tuple[float, float]:
+    """Mean luma of a picture's left and right half, 0 to 255."""
+    luma = frame.to_ndarray(format="gray")
+    middle = luma.shape[1] // 2
+    return float(luma[:, :middle].mean()), float(luma[:, middle:].mean())
+
+
 class PatternTrack(MediaStreamTrack):
     """A video track whose frames are encoded already; aiortc packetises them as they are."""
 
@@ -196,9 +203,7 @@ class WhepViewer:
             except MediaStreamError:
                 return
             assert isinstance(frame, av.VideoFrame)
-            luma = frame.to_ndarray(format="gray")
-            middle = luma.shape[1] // 2
-            self.halves = (float(luma[:, :middle].mean()), float(luma[:, middle:].mean()))
+            self.halves = luma_of_halves(frame)
             self.size = (frame.width, frame.height)
             self.frames += 1
             self.times.append(time.monotonic())

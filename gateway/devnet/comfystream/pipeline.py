@@ -1,0 +1,128 @@
+"""What the server does to pictures: the one pipeline that all its connections share. Plain logic."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.devnet.settings import EFFECTS
+
+EFFECT_NODE = "Effect"
+TEXT_NODE = "SaveTextTensor"
+"""ComfyStream's own node for text results."""
+MAX_PROMPTS = 16
+MOST_TEXT = 4_096
+
+Workflow = dict[str, Any]
+
+
+class BadPrompts(ValueError):
+    """A workflow that is none; the text goes back to who sent it."""
+
+
+def workflows(prompts: object) -> list[Workflow]:
+    """One workflow in API form, or a list of them, as a list. Raises BadPrompts."""
+    found: list[Any] = prompts if isinstance(prompts, list) else [prompts]
+    if not found:
+        raise BadPrompts("Cannot set empty prompts list")
+    if len(found) > MAX_PROMPTS:
+        raise BadPrompts(f"more than {MAX_PROMPTS} prompts")
+    for workflow in found:
+        _check(workflow)
+    return found
+
+
+def _check(workflow: object) -> None:
+    if not isinstance(workflow, dict) or not workflow:
+        raise BadPrompts("a prompt is an object of nodes")
+    for name, node in workflow.items():
+        if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
+            raise BadPrompts(f"node {name}: it has no class_type")
+        inputs = node.get("inputs")
+        if not isinstance(inputs, dict):
+            raise BadPrompts(f"node {name}: it has no inputs")
+        if node["class_type"] == EFFECT_NODE and inputs.get("effect") not in EFFECTS:
+            raise BadPrompts(f"node {name}: effect takes {', '.join(EFFECTS)}")
+
+
+@dataclass
+class Size:
+    width: int = 512
+    height: int = 512
+
+
+class Pipeline:
+    """The prompts that run, if any, and whether they do."""
+
+    def __init__(self, effect: str) -> None:
+        self.size = Size()
+        self.prompts: list[Workflow] = []
+        self.changes = 0
+        """How often prompts were set."""
+        self._default_effect = effect
+        self._running = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        return self._running.is_set()
+
+    async def wait_running(self) -> None:
+        """Wait while the prompts are paused or stopped: no picture comes out then."""
+        await self._running.wait()
+
+    @property
+    def effect(self) -> str:
+        """What the prompts do to a picture: the last effect node's, else the default."""
+        nodes = [node for workflow in self.prompts for node in workflow.values()]
+        chosen = [node["inputs"]["effect"] for node in nodes if node["class_type"] == EFFECT_NODE]
+        return chosen[-1] if chosen else self._default_effect
+
+    @property
+    def texts(self) -> list[str]:
+        """What the prompts' text nodes give for one picture."""
+        nodes = [node for workflow in self.prompts for node in workflow.values()]
+        found = [node["inputs"].get("data") for node in nodes if node["class_type"] == TEXT_NODE]
+        return [text[:MOST_TEXT] for text in found if isinstance(text, str)]
+
+    def apply(self, prompts: object) -> None:
+        """Run these from now on. Raises BadPrompts, with nothing changed."""
+        self.prompts = workflows(prompts)
+        self.changes += 1
+        self._running.set()
+
+    def update(self, prompts: object) -> None:
+        """Run these in the place of those that are set, as many as there are. Raises BadPrompts."""
+        found = workflows(prompts)
+        if len(found) != len(self.prompts):
+            raise BadPrompts(
+                f"Number of updated prompts ({len(found)}) must match the number of currently running "
+                f"prompts ({len(self.prompts)})."
+            )
+        self.prompts = found
+        self.changes += 1
+
+    def pause(self) -> None:
+        self._running.clear()
+
+    def resume(self) -> None:
+        """Go on. Raises RuntimeError where there is nothing to go on with."""
+        if not self.prompts:
+            raise RuntimeError("Cannot start streaming in state: UNINITIALIZED")
+        self._running.set()
+
+    def stop(self, *, cleanup: bool = False) -> None:
+        """Stop the prompts; with `cleanup`, at a connection's end, forget them too."""
+        self._running.clear()
+        if cleanup:
+            self.prompts = []
+
+    def nodes(self) -> dict[str, Any]:
+        """The nodes of each prompt by its place, with their inputs."""
+        return {
+            str(place): {
+                name: {"class_type": node["class_type"], "inputs": node["inputs"]}
+                for name, node in workflow.items()
+            }
+            for place, workflow in enumerate(self.prompts)
+        }
