@@ -31,6 +31,7 @@ from gateway.settings import Settings
 from gateway.stream.job import Network, OrchestratorRelays
 from gateway.stream.reason import EndReason
 from gateway.stream.registry import Registry
+from gateway.stream.swap import SwapPolicy
 from gateway.tasks import cancel, spawn
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.config import WebRtcConfig
@@ -114,6 +115,7 @@ class Daemon:
             metrics,
             webrtc=WebRtcConfig(handshake_timeout=settings.connect_timeout),
             ingest_timeout=settings.ingest_timeout,
+            swaps=SwapPolicy(settings.max_swaps, settings.output_timeout),
         )
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops")
         url = await self._listen(stack, settings, registry, metrics, devnet)

@@ -36,6 +36,7 @@ PROGRAM = "livepeer-gateway"
 SHORTEST_PAYMENT_INTERVAL = 0.1
 LONGEST_PAYMENT_INTERVAL = 30.0
 LOOPBACK_CLI_PORT = 5935
+DEFAULT_OUTPUT_TIMEOUT = 30.0
 
 PRICE = Kind(
     "price",
@@ -99,6 +100,13 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         None,
         "STUN and TURN servers that clients are told: stun:host:port,turn:user:password@host:port",
     ),
+    Flag("maxSwaps", INTEGER, "3", "jobs of a stream that may be replaced within 3 minutes"),
+    Flag(
+        "liveOutSegmentTimeout",
+        DURATION,
+        "30s",
+        "a job that sends no picture back for so long, while the publisher sends, is replaced; 0 means 30s",
+    ),
     Flag("ledger", TEXT, None, "where payments are written down", "ledger.sqlite3 in the data directory"),
     Flag(
         "dataDir",
@@ -134,6 +142,8 @@ class Settings:
     ingest_timeout: float
     connect_timeout: float
     ice_servers: tuple[IceServer, ...]
+    max_swaps: int
+    output_timeout: float
     ledger: str
     data_dir: Path
     data_dir_is_temporary: bool
@@ -189,6 +199,8 @@ def settings_from(parsed: Parsed) -> Settings:
         ingest_timeout=parsed["ingestTimeout"],
         connect_timeout=parsed["connectTimeout"],
         ice_servers=parsed["iceServers"] or (),
+        max_swaps=parsed["maxSwaps"],
+        output_timeout=parsed["liveOutSegmentTimeout"] or DEFAULT_OUTPUT_TIMEOUT,
         ledger=parsed["ledger"] or str(data_dir / "ledger.sqlite3"),
         data_dir=data_dir,
         data_dir_is_temporary=temporary,

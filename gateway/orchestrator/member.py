@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from gateway.orchestrator.discovery import Listing
-from gateway.orchestrator.errors import NoCapacity, OrchestratorError
+from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.selection import Candidate, Verdict, judge, verdict_of
 from gateway.orchestrator.suspension import Suspension
@@ -48,6 +48,11 @@ class Member:
         """Take a failure in: what was said before still tells the price, but is given to no job."""
         self.error, self._unused = error, False
         self.failures += 1
+
+    def doubted(self, why: str) -> None:
+        """Something went wrong elsewhere: what it said before counts for nothing until it answers again."""
+        if self.error is None:
+            self.error, self._unused = Unreachable(f"asked again, after: {why}"), False
 
     def use(self, now: float, max_age: float) -> OrchestratorInfo | None:
         """The info in hand for one job, never to be given out again; None where there is no good one."""

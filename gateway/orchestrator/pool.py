@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import structlog
 
 from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Source
-from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError
+from gateway.orchestrator.errors import BadAnswer, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
 from gateway.orchestrator.selection import Candidate, Verdict, judge, rank, verdict_of
@@ -148,12 +148,18 @@ class OrchestratorPool:
         self._ask_again(addr)
         return info
 
-    def set_aside(self, addr: str, why: Exception) -> None:
-        """Pass an orchestrator over for a while: 15 s where it had no capacity, a doubling back-off else."""
+    def set_aside(self, addr: str, why: str, *, capacity: bool = False) -> None:
+        """Pass an orchestrator over for a while: 15 s for want of `capacity`, a doubling back-off else.
+
+        After a fault it must answer again before it is given another job, forgiven or not.
+        """
         now = self._clock()
-        note = self._suspensions.no_capacity if isinstance(why, NoCapacity) else self._suspensions.fault
-        seconds = round(note(addr, str(why), now).seconds_left(now), 1)
-        log.warning("orchestrator set aside", addr=addr, reason=str(why), seconds=seconds)
+        note = self._suspensions.no_capacity if capacity else self._suspensions.fault
+        seconds = round(note(addr, why, now).seconds_left(now), 1)
+        log.warning("orchestrator set aside", addr=addr, reason=why, seconds=seconds)
+        if not capacity and addr in self._members:
+            self._members[addr].doubted(why)
+            self._ask_again(addr)
         self._note_change()
 
     # keeping warm

@@ -161,6 +161,16 @@ class Payer:
         """The newest OrchestratorInfo that is paid on."""
         return self._session.info
 
+    @property
+    def credited(self) -> Fraction:
+        """Wei that were credited, exactly."""
+        return self._session.credited
+
+    @property
+    def owed(self) -> Fraction:
+        """Wei that the time since the job's start costs, exactly."""
+        return self._session.owed(self._clock())
+
     def out_of_credit(self) -> bool:
         """Whether the estimate says that all that was paid for is used up."""
         return self._session.credit(self._clock()) < 0

@@ -18,7 +18,7 @@ from gateway.media.segmenter import Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.credentials import unsigned_credentials
-from gateway.orchestrator.errors import OrchestratorError
+from gateway.orchestrator.errors import NoCapacity, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job import JobRequest, JobUrls
 from gateway.orchestrator.pool import OrchestratorPool
@@ -27,19 +27,20 @@ from gateway.payments import price as prices
 from gateway.payments.figures import nanoseconds
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
-from gateway.stream.reason import Ended, EndReason, first_error
+from gateway.stream.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Json, PublishRequest, RelayStatus, UpdateRefused
 from gateway.tasks import spawn
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
-from gateway.trickle.publisher import TricklePublisher
+from gateway.trickle.publisher import MAX_IN_FLIGHT, TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
 from signer_client import SignerClient
 
 EVENTS_SILENCE = 30.0
 """Seconds without an event after which the worker counts as gone."""
 EVENTS_CHECK = 10.0
+SLOW_CHECK = 0.25
 KEPT_OVER_NULL = ("last_params", "last_restart_logs")
 
 
@@ -85,6 +86,7 @@ class OrchestratorJob:
         self._segmenter: Segmenter | None = None
         self._downlink: TrickleSubscriber | None = None
         self._control: JsonPublisher | None = None
+        self._params: Json = {}
         self._worker: Json = {}
         self._open_channels = 0
         self._closed = False
@@ -145,6 +147,8 @@ class OrchestratorJob:
             held_bytes=uplink.buffered if uplink else 0,
             channels=self._open_channels,
             sessions=int(self._payer is not None and not self._closed),
+            credited=self._payer.credited if self._payer else Fraction(0),
+            owed=self._payer.owed if self._payer else Fraction(0),
         )
 
     # the start
@@ -188,13 +192,14 @@ class OrchestratorJob:
         try:
             return await asyncio.shield(self._starting)
         except OrchestratorError as error:
-            network.pool.set_aside(self._candidate.addr, error)
-            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{info.url} did not start the job: {error}") from error
+            kind = NoRoom if isinstance(error, NoCapacity) else Ended
+            raise kind(EndReason.ORCHESTRATOR_LOST, f"{info.url} did not start the job: {error}") from error
 
     async def _start_job(self, info: OrchestratorInfo, payment: str, credentials: str) -> JobUrls:
+        self._params = dict(self._request.params)
         body = JobRequest(
             model_id=self._request.model,
-            params=self._request.params,
+            params=self._params,
             gateway_request_id=self._request.request_id,
             stream_id=self._request.stream_id,
         )
@@ -224,6 +229,7 @@ class OrchestratorJob:
         async with asyncio.TaskGroup() as group:
             name = f"job {self._request.request_id}"
             group.create_task(self._uplink.run(), name=f"{name} uplink")
+            group.create_task(self._watch_uplink(self._uplink), name=f"{name} uplink watch")
             group.create_task(self._read_output(self._downlink), name=f"{name} downlink")
             group.create_task(self._control.run(), name=f"{name} control")
             if urls.events_url:
@@ -237,6 +243,20 @@ class OrchestratorJob:
             for frame in held.frames():
                 self._segmenter.push(frame)
             self.live = True
+            self._catch_up(self._control)
+
+    def _catch_up(self, control: JsonPublisher) -> None:
+        """Hand on what was updated after the start was asked for, and before updates came here."""
+        newer = {key: value for key, value in self._request.params.items() if self._params.get(key) != value}
+        if newer:
+            control.publish(newer)
+
+    async def _watch_uplink(self, uplink: TricklePublisher) -> None:
+        while True:
+            await asyncio.sleep(SLOW_CHECK)
+            if uplink.slow:
+                detail = f"more than {MAX_IN_FLIGHT} segments were in flight"
+                raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url} is too slow: {detail}")
 
     async def _read_output(self, downlink: TrickleSubscriber) -> None:
         demuxer = TsDemuxer()
@@ -314,6 +334,10 @@ class OrchestratorRelays:
 
     def candidates(self, request: PublishRequest) -> list[Candidate]:
         return self._network.pool.candidates(request.model, only=request.orchestrator)
+
+    def set_aside(self, candidate: Candidate, failure: Ended) -> None:
+        capacity = isinstance(failure, NoRoom)
+        self._network.pool.set_aside(candidate.addr, failure.detail, capacity=capacity)
 
     def open(
         self,

@@ -34,6 +34,10 @@ class Ended(Exception):
         self.detail = detail
 
 
+class NoRoom(Ended):
+    """A job that did not start for want of capacity: nobody's fault, and nothing was paid."""
+
+
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error that brought a TaskGroup down: the others are what its fall caused."""
     error = group.exceptions[0]

@@ -15,6 +15,7 @@ from gateway.stream.names import output_name
 from gateway.stream.reason import EndReason
 from gateway.stream.relay import Candidate, PublishRequest, Relays
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
+from gateway.stream.swap import SwapPolicy
 from gateway.tasks import spawn
 from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
 from gateway.webrtc.config import WebRtcConfig
@@ -44,12 +45,19 @@ class Registry:
     """
 
     def __init__(
-        self, relays: Relays[Any], metrics: Metrics, *, webrtc: WebRtcConfig, ingest_timeout: float
+        self,
+        relays: Relays[Any],
+        metrics: Metrics,
+        *,
+        webrtc: WebRtcConfig,
+        ingest_timeout: float,
+        swaps: SwapPolicy,
     ) -> None:
         self._relays = relays
         self._metrics = metrics
         self._webrtc = webrtc
         self._ingest_timeout = ingest_timeout
+        self._swaps = swaps
         self._live: dict[str, Stream] = {}
         self._ending: set[Stream] = set()
         self._ended: dict[str, tuple[float, Stream]] = {}
@@ -70,7 +78,12 @@ class Registry:
         if not any(candidate.usable for candidate in candidates):
             raise NoOrchestrator(candidates)
         stream = Stream(
-            request, self._relays, candidates, self._output(request.name), ingest_timeout=self._ingest_timeout
+            request,
+            self._relays,
+            candidates,
+            self._output(request.name),
+            ingest_timeout=self._ingest_timeout,
+            swaps=self._swaps,
         )
         self._live[request.name] = stream
         try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
-from gateway.stream.reason import EndReason
+from gateway.payments import price as prices
+from gateway.stream.reason import Ended, EndReason
 
 Json = dict[str, Any]
 
@@ -41,6 +43,10 @@ class UpdateRefused(Exception):
 
 class Candidate(Protocol):
     """Somebody who could take a job."""
+
+    @property
+    def url(self) -> str:
+        """What it is told apart by."""
 
     @property
     def usable(self) -> bool:
@@ -105,6 +111,35 @@ class RelayStatus:
     """Trickle channels that are open."""
     sessions: int = 0
     """Payment sessions that are open."""
+    credited: Fraction = Fraction(0)
+    """Wei that were credited, exactly; `payments` shows them rounded."""
+    owed: Fraction = Fraction(0)
+    """Wei that the time used costs, exactly."""
+
+    def after(self, former: RelayStatus) -> RelayStatus:
+        """This job's account with the sums of the jobs before it."""
+        return replace(
+            self,
+            worker=self.worker or former.worker,
+            orchestrator=self.orchestrator or former.orchestrator,
+            payments=self._payments_after(former),
+            **{name: getattr(self, name) + getattr(former, name) for name in _SUMMED},
+        )
+
+    def _payments_after(self, former: RelayStatus) -> Json | None:
+        before, now = former.payments, self.payments
+        if before is None or now is None:
+            return before if now is None else now
+        return {
+            **now,
+            "accepted": before["accepted"] + now["accepted"],
+            "tickets": before["tickets"] + now["tickets"],
+            "credited_wei": prices.whole_wei(former.credited + self.credited),
+            "owed_wei": prices.whole_wei(former.owed + self.owed),
+        }
+
+
+_SUMMED = ("segments", "gaps", "dropped", "held_bytes", "channels", "sessions", "credited", "owed")
 
 
 class Relays(Protocol[C]):
@@ -112,6 +147,9 @@ class Relays(Protocol[C]):
 
     def candidates(self, request: PublishRequest) -> Sequence[C]:
         """Everybody known with a verdict, the usable ones first and best first; asks nobody."""
+
+    def set_aside(self, candidate: C, failure: Ended) -> None:
+        """Have every stream pass the candidate over for a while, longer for a fault than for NoRoom."""
 
     def open(
         self,

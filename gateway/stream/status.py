@@ -27,8 +27,8 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
         "elapsed_s": round(stream.elapsed, 3),
         "first_frame_s": None if stream.first_frame_after is None else round(stream.first_frame_after, 3),
         "orchestrator": relay.orchestrator,
-        "candidates": [candidate.json() for candidate in stream.candidates],
-        "swaps": stream.swaps,
+        "candidates": [candidate.json() for candidate in stream.supervisor.candidates],
+        "swaps": stream.supervisor.swaps,
         "payments": relay.payments,
         "ingest": _ingest(stream),
         "output": {

@@ -15,7 +15,9 @@ from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.stream.reason import Ended, EndReason, first_error
-from gateway.stream.relay import Candidate, Json, PublishRequest, Relay, Relays, RelayStatus
+from gateway.stream.relay import Candidate, Json, PublishRequest, Relays, RelayStatus
+from gateway.stream.supervisor import Supervisor
+from gateway.stream.swap import SwapPolicy
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import Publisher
@@ -28,15 +30,6 @@ OUTPUT_SILENCE = 3.0
 """Seconds without a picture back, while the publisher sends, that status calls an error."""
 MEDIA_POLL = 0.25
 
-# Another candidate would meet the same refusal: these end the stream, not the attempt.
-_NOT_THE_ORCHESTRATORS_FAULT = {
-    EndReason.SIGNER_REFUSED,
-    EndReason.SIGNER_UNREACHABLE,
-    EndReason.SPEND_LIMIT,
-    EndReason.TIME_LIMIT,
-    EndReason.INTERNAL_ERROR,
-}
-
 
 class State(StrEnum):
     STARTING = "starting"
@@ -47,10 +40,10 @@ class State(StrEnum):
 
 
 class Stream:
-    """A publisher, the job that transforms it and the viewers of its name, held together.
+    """A publisher, the jobs that transform it and the viewers of its name, held together.
 
     Frames go from the publisher through `on_frame` to the job, and from the job to `output`. `run` is
-    the whole life; `end` asks for its end from outside.
+    the whole life; `end` asks for its end from outside. Which job it is, its supervisor decides.
     """
 
     def __init__(
@@ -61,27 +54,25 @@ class Stream:
         output: Fanout,
         *,
         ingest_timeout: float,
+        swaps: SwapPolicy,
     ) -> None:
         self.request = request
-        self.candidates = candidates
         self.output = output
         self.state = State.STARTING
-        self.swaps = 0
         self.error: tuple[str, int] | None = None
         """The last error in words, and when: milliseconds of the wall clock."""
         self.ended: tuple[Ended, datetime] | None = None
         self.started_at = datetime.now(UTC)
         self.first_frame_after: float | None = None
         """Seconds from the publisher's request to the first frame back."""
-        self.relay_status = RelayStatus()
         self.log = structlog.get_logger("stream").bind(stream=request.name, request_id=request.request_id)
-        self._relays = relays
+        self.supervisor = Supervisor(relays, request, candidates, self, policy=swaps, log=self.log)
         self._ingest_timeout = ingest_timeout
-        self._relay: Relay | None = None
         self._publisher: Publisher | None = None
         self._started = time.monotonic()
         self._stopped: float | None = None
         self._last_output = self._started
+        self._last_input = self._started
         self._held = GopBuffer()
         self._key_frame = asyncio.Event()
         self._connected = asyncio.Event()
@@ -125,18 +116,15 @@ class Stream:
 
         Gives what the worker answers, empty where it never does. Raises UpdateRefused.
         """
-        relay = self._relay
-        answer = await relay.update(params) if relay is not None and relay.live else {}
+        answer = await self.supervisor.update(params)
         for name, value in params.items():
             self.request.params.pop(name, None)  # so that the newest come last
             self.request.params[name] = value
         return answer
 
     def current_relay_status(self) -> RelayStatus:
-        """The running job's account of itself, or the last one's."""
-        if self._relay is not None:
-            self.relay_status = self._relay.status()
-        return self.relay_status
+        """The running job's account of itself, or the last one's; sums are over all jobs."""
+        return self.supervisor.status()
 
     def current_error(self) -> tuple[str, int] | None:
         """The last error, or the picture's absence where it does not come back."""
@@ -153,12 +141,13 @@ class Stream:
     def on_frame(self, frame: Frame) -> None:
         """Take one frame of the publisher; called as soon as its last packet is in."""
         self._held.push(frame)
-        if self._relay is not None and self._relay.live:
-            self._relay.push(frame)
-        elif not self._key_frame.is_set() and isinstance(frame, AccessUnit) and frame.key:
+        self._last_input = time.monotonic()
+        self.supervisor.push(frame)
+        if not self._key_frame.is_set() and isinstance(frame, AccessUnit) and frame.key:
             self._key_frame.set()
 
-    def _on_output(self, frame: Frame) -> None:
+    def on_output(self, frame: Frame) -> None:
+        """Take one frame of a job, for the viewers."""
         self._last_output = time.monotonic()
         if self.first_frame_after is None and isinstance(frame, AccessUnit):
             self.first_frame_after = self.elapsed
@@ -166,22 +155,48 @@ class Stream:
         if self._stopped is None:
             self.output.push(frame)
 
+    # what the supervisor asks
+
+    def input_age(self) -> float:
+        """Seconds since the publisher's last whole frame."""
+        return time.monotonic() - self._last_input
+
+    def on_live(self) -> GopBuffer:
+        """A job takes frames from now on: it begins with those held since the key frame."""
+        self.output.new_source()
+        self._last_output = time.monotonic()
+        self.state = State.LIVE
+        self.log.info("stream live", seconds=round(self.elapsed, 3), swaps=self.supervisor.swaps)
+        return self._held
+
+    def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
+        """There is no job for the moment."""
+        self._note_error(failure.detail)
+        if was_live:
+            self.state = State.SWAPPING
+
     # the life
 
     async def run(self) -> None:
         """Live until the end, then give everything back and say why it ended."""
+        try:
+            await self._run()
+        finally:
+            self.finished.set()
+
+    async def _run(self) -> None:
         ended = await self._live()
         self._stopped = time.monotonic()
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
             self._note_error(ended.detail)
         if self._publisher is not None:
             await self._publisher.close()
-        await self._close_relay(ended.reason)
+        await self.supervisor.close(ended.reason)
         self._held.clear()
         self.output.clear()
         self.state = State.ENDED
         self.ended = (ended, datetime.now(UTC))
-        payments = self.relay_status.payments or {}
+        payments = self.current_relay_status().payments or {}
         self.log.info(
             "stream ended",
             reason=str(ended.reason),
@@ -189,8 +204,8 @@ class Stream:
             seconds=round(self.elapsed, 1),
             credited_wei=payments.get("credited_wei", "0"),
             payments=payments.get("accepted", 0),
+            swaps=self.supervisor.swaps,
         )
-        self.finished.set()
 
     async def _live(self) -> Ended:
         steps = (self._until_told, self._while_connected, self._while_media_flows, self._jobs)
@@ -198,7 +213,7 @@ class Stream:
             async with asyncio.TaskGroup() as group:
                 for step in steps:
                     group.create_task(step(), name=f"stream {self.request.request_id} {step.__name__}")
-        except ExceptionGroup as group_of_errors:
+        except BaseExceptionGroup as group_of_errors:
             first = first_error(group_of_errors)
             if isinstance(first, Ended):
                 return first
@@ -243,40 +258,7 @@ class Stream:
         self.state = State.WAITING_FOR_KEY_FRAME
         await self._key_frame.wait()
         self.state = State.STARTING
-        failures: list[Ended] = []
-        for candidate in self.candidates:
-            if not candidate.usable:
-                continue
-            candidate.choose()
-            self._relay = self._relays.open(
-                candidate, self.request, self._on_output, self._job_is_up, self.log
-            )
-            try:
-                await self._relay.run()
-            except Ended as failure:
-                if self._relay.live or failure.reason in _NOT_THE_ORCHESTRATORS_FAULT:
-                    raise
-                candidate.passed_over(failure.detail)
-                self._note_error(failure.detail)
-                failures.append(failure)
-                await self._close_relay(failure.reason)
-        if len(failures) == 1:
-            raise failures[0]
-        raise Ended(EndReason.NO_ORCHESTRATOR, "; ".join(failure.detail for failure in failures))
-
-    def _job_is_up(self) -> GopBuffer:
-        """Called by a job that takes frames from now on: it begins with those held since the key frame."""
-        self.output.new_source()
-        self._last_output = time.monotonic()
-        self.state = State.LIVE
-        self.log.info("stream live", seconds=round(self.elapsed, 3))
-        return self._held
-
-    async def _close_relay(self, reason: EndReason) -> None:
-        if self._relay is not None:
-            await self._relay.close(reason)
-            self.relay_status = self._relay.status()
-            self._relay = None
+        await self.supervisor.run()
 
     def _note_error(self, words: str) -> None:
         self.error = (words, _wall_ms())

@@ -15,3 +15,13 @@ def credited(path: Path) -> int:
             " WHERE s.step = 'credited'"
         ).fetchall()
     return int(sum((int(tickets) * Fraction(ev) for tickets, ev in rows), Fraction(0)))
+
+
+def session_reasons(path: Path) -> list[str | None]:
+    """Why each session was closed, in the order of their opening; None for one that is open."""
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        rows = connection.execute(
+            "SELECT (SELECT reason FROM steps WHERE session_id = s.id AND step = 'closed')"
+            " FROM sessions s ORDER BY s.monotonic_ns"
+        ).fetchall()
+    return [row[0] for row in rows]

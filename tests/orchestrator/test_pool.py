@@ -221,17 +221,19 @@ async def test_a_fault_is_backed_off_from_and_forgiven_when_nobody_else_is_left(
     client, clock = Orchestrators(orchestrator_info, a=1, b=2), Clock()
     async with running(pool_of(client, clock=clock)) as pool:
         await until(lambda: len([c for c in pool.candidates() if c.usable]) == 2, pool)
-        pool.set_aside("a:1", Unreachable("channels closed"))
-        assert verdicts(pool) == {"b:1": "chosen", "a:1": "set_aside"}
+        pool.set_aside("a:1", "channels closed")
+        assert verdicts(pool) == {"b:1": "chosen", "a:1": "unreachable"}, "it has to answer again first"
+        await until(lambda: verdicts(pool) == {"b:1": "chosen", "a:1": "set_aside"}, pool)
         assert pool.candidates()[1].detail == "channels closed; passed over for another 30 s"
         told = pool.state()["orchestrators"][1]
         assert told["set_aside"] == {"reason": "channels closed", "seconds_left": 30.0}
-        pool.set_aside("b:1", Unreachable("events silent"))
-        assert verdicts(pool) == {"a:1": "chosen", "b:1": "available"}, "nobody else is left"
+        pool.set_aside("b:1", "events silent")
+        assert verdicts(pool) == {"a:1": "chosen", "b:1": "unreachable"}, "nobody else is left"
+        await until(lambda: verdicts(pool) == {"a:1": "chosen", "b:1": "available"}, pool)
         assert "forgiven" in pool.candidates()[0].detail
         clock.now += 30
         assert pool.candidates()[0].detail == ""
-        pool.set_aside("a:1", Unreachable("again"))
+        pool.set_aside("a:1", "again")
         assert pool.state()["orchestrators"][1]["set_aside"]["seconds_left"] == 60.0
 
 
@@ -240,7 +242,7 @@ async def test_no_capacity_is_skipped_for_a_while_and_not_forgiven(orchestrator_
     client, clock = Orchestrators(orchestrator_info, a=1), Clock()
     async with running(pool_of(client, clock=clock)) as pool:
         await pool.wait_ready()
-        pool.set_aside("a:1", NoCapacity("HTTP 503"))
+        pool.set_aside("a:1", "HTTP 503", capacity=True)
         assert verdicts(pool) == {"a:1": "no_capacity"}
         assert not pool.ready()
         clock.now += 15

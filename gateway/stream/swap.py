@@ -1,0 +1,106 @@
+"""When a job is replaced, how often, and by whom not: plain logic, given the time."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from gateway.stream.reason import Ended, EndReason
+
+WINDOW = 180.0
+"""Seconds within which swaps are counted against the limit."""
+PATIENCE = 5.0
+"""Seconds that a stream without a job waits for somebody to be there: a process is restarted in less."""
+FIRST_RETRY = 1.0
+"""Seconds before a candidate that did not start a job is tried again for that stream, doubled each time."""
+
+# Another candidate would meet the same refusal: these end the stream, not the job.
+ENDS_THE_STREAM = frozenset(
+    {
+        EndReason.SIGNER_REFUSED,
+        EndReason.SIGNER_UNREACHABLE,
+        EndReason.SPEND_LIMIT,
+        EndReason.TIME_LIMIT,
+        EndReason.INTERNAL_ERROR,
+    }
+)
+
+
+@dataclass(frozen=True)
+class SwapPolicy:
+    """What the operator allows. `output_timeout` is in seconds."""
+
+    max_swaps: int = 3
+    output_timeout: float = 30.0
+
+
+class SwapBudget:
+    """Counts the jobs opened in place of failed ones: each costs a first payment."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._spent: deque[tuple[float, Ended]] = deque()
+
+    def spend(self, cause: Ended, now: float) -> None:
+        """Note a swap for `cause`. Raises Ended where it is one too many, with the first cause."""
+        while self._spent and now - self._spent[0][0] > WINDOW:
+            self._spent.popleft()
+        if len(self._spent) >= self._limit:
+            first = self._spent[0][1] if self._spent else cause
+            raise Ended(
+                EndReason.SWAPS_EXHAUSTED,
+                f"{len(self._spent)} swaps within {WINDOW / 60:.0f} min did not help; "
+                f"the first was for {first.reason}: {first.detail}",
+            )
+        self._spent.append((now, cause))
+
+    def refund(self) -> None:
+        """The last one did not cost anything."""
+        self._spent.pop()
+
+
+class Attempts:
+    """Who failed this stream, and when each may be tried again for it."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, tuple[int, float, str]] = {}
+        self._left: dict[str, str] = {}
+
+    def failed(self, url: str, detail: str, now: float) -> None:
+        """It did not start a job."""
+        times = self._failed[url][0] + 1 if url in self._failed else 1
+        self._failed[url] = (times, now + FIRST_RETRY * 2.0 ** (times - 1), detail)
+
+    def left(self, url: str, detail: str) -> None:
+        """It is not to be asked again as long as the stream lives."""
+        self._left[url] = detail
+
+    def succeeded(self) -> None:
+        """A job is up: the failures on the way there are forgotten."""
+        self._failed.clear()
+
+    def why_not(self, url: str, now: float, *, again: bool) -> str:
+        """Why it is not to be tried now, empty where it may be; `again` allows a second try."""
+        if url in self._left:
+            return self._left[url]
+        times, until, detail = self._failed.get(url, (0, 0.0, ""))
+        return detail if times and (not again or now < until) else ""
+
+
+class OutputWatch:
+    """How long a job has owed a picture: silence counts only while the publisher sends."""
+
+    def __init__(self, timeout: float, now: float) -> None:
+        self._timeout = timeout
+        self._since = now
+
+    def came(self, now: float) -> None:
+        """A frame came back."""
+        self._since = now
+
+    def overdue(self, now: float, input_age: float) -> float:
+        """Seconds of silence that are the job's fault, once they are too many; 0 before."""
+        if input_age > self._timeout / 2:
+            self._since = now
+        silence = now - self._since
+        return silence if silence > self._timeout else 0.0

@@ -1,0 +1,76 @@
+"""Orchestrators that fail under a live stream: publisher and viewers stay, another one takes over."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.ledger import session_reasons
+from tests.clients.webrtc import WhepViewer, WhipPublisher
+from tests.e2e.test_loop import ended
+
+EQUAL_PRICES = ("-prices", "1000000000000000")
+
+
+def longest_gap(times: Iterable[float]) -> float:
+    return max(later - earlier for earlier, later in pairwise(times))
+
+
+async def in_use(gateway: GatewayProcess, stream: str = "cam") -> dict[str, Any]:
+    """The orchestrator that works for the stream, as the devnet describes it."""
+    url = (await gateway.status(stream))["orchestrator"]["url"]
+    return next(o for o in (await gateway.devnet())["orchestrators"] if o["url"] == url)
+
+
+def shows_grey(viewer: WhepViewer) -> bool:
+    """The pattern's left is bright, as it was published: not the negative that a job begins with."""
+    left, right = viewer.halves
+    return left - right > 60
+
+
+@pytest.mark.asyncio
+async def test_a_killed_orchestrator_is_replaced_within_two_seconds_and_nobody_has_to_leave(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    async with (
+        gateway_process(tmp_path, *EQUAL_PRICES, "-ledger", str(ledger)) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")) as publisher,
+    ):
+        await eventually(lambda: viewer.shows_negative and viewer.frames > 30, what="the changed picture")
+        async with http.post(gateway.live("cam/update"), json={"effect": "grey"}) as response:
+            assert response.status == 200
+        await eventually(lambda: shows_grey(viewer), what="the other effect")
+        first = await in_use(gateway)
+        os.kill(first["pid"], signal.SIGKILL)
+
+        async def swapped() -> bool:
+            status = await gateway.status("cam")
+            return bool(status["swaps"] == 1 and status["state"] == "live")
+
+        await eventually(swapped, every=0.01, what="the swap")
+        frames = viewer.frames
+        await eventually(lambda: viewer.frames > frames + 60, what="the picture from the second one")
+        assert shows_grey(viewer), "the newest parameters went to the second one"
+        assert longest_gap(viewer.times) < 2
+        pts = list(viewer.pts)
+        assert all(later > earlier for earlier, later in pairwise(pts))
+
+        status = await gateway.status("cam")
+        verdicts = {c["url"]: c["verdict"] for c in status["candidates"]}
+        assert verdicts.pop(first["url"]) in {"set_aside", "unreachable"}
+        assert list(verdicts.values()) == ["chosen"]
+        assert status["payments"]["accepted"] >= 2, "the first payments of both"
+        assert (await gateway.signer_audit())["null_states"] == 2
+        await publisher.stop()
+        await ended(gateway, "cam")
+    assert session_reasons(ledger) == ["orchestrator_lost", "deleted"]

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.stream.reason import Ended, EndReason
+from gateway.stream.swap import WINDOW, Attempts, OutputWatch, SwapBudget
+
+LOST = Ended(EndReason.ORCHESTRATOR_LOST, "a: channels closed")
+REFUSED = Ended(EndReason.PAYMENT_REFUSED, "b: HTTP 403")
+
+
+def test_swaps_beyond_the_limit_end_with_the_first_cause() -> None:
+    budget = SwapBudget(3)
+    for cause, now in ((LOST, 0), (REFUSED, 10), (REFUSED, 20)):
+        budget.spend(cause, now)
+    with pytest.raises(Ended) as ended:
+        budget.spend(REFUSED, 30)
+    assert ended.value.reason is EndReason.SWAPS_EXHAUSTED
+    assert "the first was for orchestrator_lost: a: channels closed" in ended.value.detail
+
+
+def test_a_swap_is_forgotten_after_three_minutes() -> None:
+    budget = SwapBudget(1)
+    budget.spend(LOST, 0)
+    budget.spend(LOST, WINDOW + 1)
+    with pytest.raises(Ended):
+        budget.spend(LOST, WINDOW + 2)
+
+
+def test_a_candidate_without_room_is_not_counted() -> None:
+    budget = SwapBudget(1)
+    budget.spend(LOST, 0)
+    budget.refund()
+    budget.spend(LOST, 1)
+
+
+def test_a_limit_of_none_allows_no_swap() -> None:
+    with pytest.raises(Ended, match="orchestrator_lost: a: channels closed"):
+        SwapBudget(0).spend(LOST, 0)
+
+
+def test_who_did_not_start_is_tried_again_ever_later() -> None:
+    attempts = Attempts()
+    attempts.failed("a", "HTTP 500", 0)
+    assert attempts.why_not("a", 0.5, again=True) == "HTTP 500"
+    assert attempts.why_not("a", 1, again=True) == ""
+    assert attempts.why_not("a", 1, again=False) == "HTTP 500", "a first start tries everybody once"
+    attempts.failed("a", "HTTP 500", 1)
+    assert attempts.why_not("a", 2.5, again=True) == "HTTP 500"
+    assert attempts.why_not("a", 3, again=True) == ""
+    assert attempts.why_not("b", 0, again=False) == ""
+    attempts.succeeded()
+    assert attempts.why_not("a", 1, again=False) == ""
+
+
+def test_who_was_left_is_not_asked_again_for_this_stream() -> None:
+    attempts = Attempts()
+    attempts.left("a", "its price was raised")
+    attempts.succeeded()
+    assert attempts.why_not("a", 1e9, again=True) == "its price was raised"
+
+
+def test_silence_counts_from_the_last_picture() -> None:
+    watch = OutputWatch(3, 0)
+    watch.came(2)
+    assert watch.overdue(5, input_age=0) == 0
+    assert watch.overdue(5.5, input_age=0) == 3.5
+
+
+def test_a_pause_of_the_publisher_is_not_the_jobs_silence() -> None:
+    watch = OutputWatch(3, 0)
+    for tenth in range(100):
+        assert watch.overdue(tenth / 10, input_age=tenth / 10) == 0
+    assert watch.overdue(12, input_age=0) == 0, "it has had the pictures for two seconds only"
+    assert watch.overdue(13, input_age=0) > 3
