@@ -51,6 +51,7 @@ class Daemon:
         self._settings = settings
         self._stop = asyncio.Event()
         self._pool: OrchestratorPool | None = None
+        self._ledger: Ledger | None = None
 
     async def run(self) -> int:
         """Serve until SIGINT or SIGTERM. 0 after a clean stop, 1 where it cannot start."""
@@ -74,7 +75,7 @@ class Daemon:
         devnet = await self._start_devnet(stack)
         if devnet is not None:
             settings = _pointed_at(devnet.description(), settings)
-        ledger = await Ledger.open(settings.ledger)
+        self._ledger = ledger = await Ledger.open(settings.ledger)
         stack.push_async_callback(ledger.close)
         http = await stack.enter_async_context(
             # orchestrators hold many requests open per stream: no limit on connections, no limit on time
@@ -203,7 +204,8 @@ class Daemon:
         """A sentence for each thing that keeps a publisher from being served; none when all is well."""
         if self._pool is None:
             return ["the gateway is starting"]
-        return self._pool.reasons_not_ready()
+        trouble = self._ledger.trouble if self._ledger is not None else None
+        return [*([trouble] if trouble else []), *self._pool.reasons_not_ready()]
 
     async def _announce_ready(self, url: str, pool: OrchestratorPool) -> None:
         await pool.wait_ready()

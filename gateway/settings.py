@@ -107,7 +107,13 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         "30s",
         "a job that sends no picture back for so long, while the publisher sends, is replaced; 0 means 30s",
     ),
-    Flag("ledger", TEXT, None, "where payments are written down", "ledger.sqlite3 in the data directory"),
+    Flag(
+        "ledger",
+        TEXT,
+        None,
+        "where payments are written down: a path, or postgresql://user@host/database",
+        "ledger.sqlite3 in the data directory",
+    ),
     Flag(
         "dataDir",
         PATH,

@@ -364,7 +364,8 @@ class Payer:
             if session.pending is not None and self._handed_out and session.started_at is None:
                 detail = "nobody waited for the answer to the job's start"
                 await self._ledger.unknown(self._ledger_id, self._number, detail)
-            await self._ledger.close_session(self._ledger_id, reason)
+            owed = session.owed(self._clock())
+            await self._ledger.close_session(self._ledger_id, reason, _account(session, owed), owed=owed)
         except (Ended, LedgerError) as error:
             self._log.error("payment session could not be closed in the ledger", error=str(error))
         self._log.info(
@@ -418,3 +419,9 @@ class Payer:
             self._alarms += 1
             self._log.warning("credit is low", credit_left_s=json_seconds(left))
         self._credit_was_low = low
+
+
+def _account(session: PaymentSession, owed: Fraction) -> str:
+    """What a closed session leaves behind, for people."""
+    left = prices.whole_wei(max(Fraction(0), session.credited - owed))
+    return f"{prices.whole_wei(session.credited)} wei credited, {left} of them not used"

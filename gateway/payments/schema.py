@@ -1,4 +1,7 @@
-"""The ledger's tables. Rows are only ever added; the types are those that SQLite and PostgreSQL share."""
+"""The ledger's tables as they are now. Rows are only ever added.
+
+The types are those that SQLite and PostgreSQL share. A change here comes with a revision in migrations/.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
-
-SCHEMA_VERSION = 1
 
 
 class Step(StrEnum):
@@ -55,13 +56,6 @@ class Exact(TypeDecorator[Fraction]):
 
 
 metadata = MetaData()
-
-schema_version = Table(
-    "schema_version",
-    metadata,
-    Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("wall_ns", BigInteger, nullable=False),
-)
 
 sessions = Table(
     "sessions",
@@ -114,6 +108,20 @@ steps = Table(
     Column("run", String(32), nullable=False),
     Column("wall_ns", BigInteger, nullable=False),
     Column("monotonic_ns", BigInteger, nullable=False),
+    Column("owed", Exact),  # of a closed session: the fee for the time that its job ran
     Index("steps_session", "session_id"),
     Index("steps_payment", "payment_id"),
+    Index("steps_step_wall", "step", "wall_ns"),
 )
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("run", String(32), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("began_wall_ns", BigInteger, nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+    Column("monotonic_ns", BigInteger, nullable=False),
+)
+"""Times in which the ledger could not be written, noted when it could be again."""

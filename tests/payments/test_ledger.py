@@ -1,18 +1,24 @@
-"""The ledger on a real file."""
+"""The ledger on a real file and on a real PostgreSQL server: the same code, the same tests."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.payments.ledger import Ledger, LedgerBusy, LedgerError, SessionRecord
+from gateway.payments.accounts import SessionAccount
+from gateway.payments.database import MIGRATIONS, Database, ledger_url
+from gateway.payments.ledger import Ledger, LedgerBusy, LedgerError, LedgerUnavailable, SessionRecord
 from gateway.payments.payment import Payment
 from gateway.stream.reason import EndReason
+from tests.clients.gateway import eventually
+from tests.clients.postgresql import PostgresqlServer
 from tests.payments.models import SENDER_TEXT, orchestrator_info, signed_payment
 
 
@@ -42,29 +48,39 @@ async def sign(ledger: Ledger, session: str, number: int, made: Payment) -> None
     await ledger.delivered(session, number)
 
 
+async def accounts(ledger: Ledger, **wanted: Any) -> list[SessionAccount]:
+    return [account async for account in ledger.accounts.sessions(**wanted)]
+
+
+async def steps_of(ledger: Ledger, session: str) -> list[dict[str, Any]]:
+    (account,) = [account for account in await accounts(ledger) if account.row["id"] == session]
+    steps = [*account.steps, *(step for paid in account.payments for step in paid.steps)]
+    return sorted(steps, key=lambda step: step["id"])
+
+
 @pytest.mark.asyncio
-async def test_a_session_tells_what_happened_in_order(tmp_path: Path) -> None:
-    ledger = await Ledger.open(tmp_path / "new" / "ledger.sqlite3")
+async def test_a_session_tells_what_happened_in_order(where: str) -> None:
+    ledger = await Ledger.open(where)
     session = await ledger.open_session(record())
     await sign(ledger, session, 1, payment())
     await ledger.unknown(session, 1, "reset")
     await ledger.delivered(session, 1, "attempt 2")
     await ledger.credited(session, 1)
     await ledger.intended(session, 2)
-    await ledger.close_session(session, EndReason.PUBLISHER_LEFT)
-    steps = await ledger.step_rows(session)
-    (row,) = await ledger.session_rows()
-    (paid,) = await ledger.payment_rows(session)
+    await ledger.close_session(session, EndReason.PUBLISHER_LEFT, owed=Fraction(1, 3))
+    steps = await steps_of(ledger, session)
+    (account,) = await accounts(ledger)
     await ledger.close()
     assert [step["step"] for step in steps] == [
         "intended", "signed", "delivered", "unknown", "delivered", "credited", "intended", "closed",
     ]  # fmt: skip
-    assert steps[-1]["reason"] == "publisher_left"
+    assert (steps[-1]["reason"], steps[-1]["owed"]) == ("publisher_left", Fraction(1, 3))
     assert all(step["wall_ns"] > 10**18 and step["monotonic_ns"] > 0 for step in steps)
-    assert row["price"] == Fraction(10**15 + 1, 3)
-    assert row["ceiling"] is None
-    assert (paid["tickets"], paid["first_nonce"], paid["last_nonce"]) == (3, 1, 3)
-    assert paid["win_prob"] == 2**256 - 1
+    assert account.row["price"] == Fraction(10**15 + 1, 3)
+    assert account.row["ceiling"] is None
+    (paid,) = account.payments
+    assert (paid.row["tickets"], paid.row["first_nonce"], paid.row["last_nonce"]) == (3, 1, 3)
+    assert paid.row["win_prob"] == 2**256 - 1
 
 
 @pytest.mark.asyncio
@@ -73,7 +89,7 @@ async def test_a_hundred_eth_and_a_third_of_a_wei_are_kept_exactly(tmp_path: Pat
     session = await ledger.open_session(record())
     await sign(ledger, session, 1, payment(ticket_wei=100 * 10**18, tickets=7))
     await ledger.credited(session, 1)
-    assert await ledger.credited_wei() == 700 * 10**18
+    assert await ledger.accounts.credited_wei() == 700 * 10**18
     await ledger.close()
     with sqlite3.connect(tmp_path / "ledger.sqlite3") as connection:
         stored = connection.execute("SELECT face_value, typeof(face_value) FROM payments").fetchone()
@@ -84,8 +100,8 @@ async def test_a_hundred_eth_and_a_third_of_a_wei_are_kept_exactly(tmp_path: Pat
 
 
 @pytest.mark.asyncio
-async def test_only_what_was_credited_counts_once_and_by_stream(tmp_path: Path) -> None:
-    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+async def test_only_what_was_credited_counts_once_and_by_stream(where: str) -> None:
+    ledger = await Ledger.open(where)
     one, two = await ledger.open_session(record("one")), await ledger.open_session(record("two"))
     for session in (one, two):
         for number in (1, 2, 3):
@@ -95,58 +111,56 @@ async def test_only_what_was_credited_counts_once_and_by_stream(tmp_path: Path) 
         await ledger.refused(session, 2, "403")
         await ledger.unknown(session, 3, "time-out")
     await ledger.credited(two, 3)
-    assert await ledger.credited_wei("one") == 3 * 10**15
-    assert await ledger.credited_wei("two") == 6 * 10**15
-    assert await ledger.credited_wei() == 9 * 10**15
-    assert await ledger.credited_wei("three") == 0
-    assert len(await ledger.session_rows("one")) == 1
+    assert await ledger.accounts.credited_wei("one") == 3 * 10**15
+    assert await ledger.accounts.credited_wei("two") == 6 * 10**15
+    assert await ledger.accounts.credited_wei() == 9 * 10**15
+    assert await ledger.accounts.credited_wei("three") == 0
+    assert len(await accounts(ledger, stream="one")) == 1
     await ledger.close()
 
 
 @pytest.mark.asyncio
-async def test_a_second_gateway_is_told_that_the_ledger_is_in_use(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite3"
-    first = await Ledger.open(path)
+async def test_a_second_gateway_is_told_that_the_ledger_is_in_use(where: str) -> None:
+    first = await Ledger.open(where)
     with pytest.raises(LedgerBusy, match="in use by another gateway"):
-        await Ledger.open(path)
+        await Ledger.open(where)
     await first.close()
-    again = await Ledger.open(f"sqlite:///{path}")
+    again = await Ledger.open(where)
     await again.close()
     await again.close()
 
 
 @pytest.mark.asyncio
-async def test_a_session_that_a_crash_left_open_is_closed_at_the_next_start(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite3"
-    ledger = await Ledger.open(path)
+async def test_a_session_that_a_crash_left_open_is_closed_at_the_next_start(where: str) -> None:
+    ledger = await Ledger.open(where)
     session = await ledger.open_session(record())
     closed = await ledger.open_session(record())
     await ledger.close_session(closed, EndReason.DELETED)
     await ledger.close()
     for _ in range(2):
-        ledger = await Ledger.open(path)
-        (step,) = await ledger.step_rows(session)
+        ledger = await Ledger.open(where)
+        (step,) = await steps_of(ledger, session)
         assert (step["step"], step["reason"]) == ("closed", "internal_error")
         assert "found open" in step["detail"]
-        assert len(await ledger.step_rows(closed)) == 1
+        assert len(await steps_of(ledger, closed)) == 1
         await ledger.close()
 
 
 @pytest.mark.asyncio
-async def test_writes_at_once_are_all_written(tmp_path: Path) -> None:
-    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+async def test_writes_at_once_are_all_written(where: str) -> None:
+    ledger = await Ledger.open(where)
     session = await ledger.open_session(record())
     async with asyncio.TaskGroup() as group:
         for number in range(1, 301):
             group.create_task(ledger.intended(session, number))
-    assert len(await ledger.step_rows(session)) == 300
+    assert len(await steps_of(ledger, session)) == 300
     await ledger.close()
 
 
 @pytest.mark.asyncio
-async def test_a_write_that_cannot_be_made_hurts_only_those_written_with_it(tmp_path: Path) -> None:
-    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
-    with pytest.raises(LedgerError, match="ledger failed"):
+async def test_a_write_that_cannot_be_made_hurts_only_those_written_with_it(where: str) -> None:
+    ledger = await Ledger.open(where)
+    with pytest.raises(LedgerError, match="refused a row"):
         await ledger.intended("no such session", 1)
     session = await ledger.open_session(record())
     await ledger.intended(session, 1)
@@ -157,8 +171,8 @@ async def test_a_write_that_cannot_be_made_hurts_only_those_written_with_it(tmp_
 
 def _newer(path: Path) -> None:
     with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE schema_version (version INTEGER PRIMARY KEY, wall_ns BIGINT)")
-        connection.execute("INSERT INTO schema_version VALUES (99, 0)")
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0099')")
     connection.close()
 
 
@@ -173,7 +187,7 @@ def _folder(path: Path) -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("spoil", "words"),
-    [(_newer, "schema version 99"), (_garbage, "not a database"), (_folder, "unable to open")],
+    [(_newer, "schema version 0099"), (_garbage, "not a database"), (_folder, "unable to open")],
 )
 async def test_a_file_that_is_no_ledger_is_refused(
     tmp_path: Path, spoil: Callable[[Path], None], words: str
@@ -188,5 +202,131 @@ async def test_a_file_that_is_no_ledger_is_refused(
 @pytest.mark.asyncio
 @pytest.mark.parametrize("url", ["mysql://host/ledger", "sqlite://", "x://["])
 async def test_a_url_that_is_no_ledger_is_refused(url: str) -> None:
-    with pytest.raises(LedgerError, match="path or sqlite"):
+    with pytest.raises(LedgerError, match="path, sqlite"):
         await Ledger.open(url)
+
+
+def _revision(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")]
+
+
+@pytest.mark.asyncio
+async def test_a_ledger_from_before_revisions_keeps_its_rows_and_gets_the_new_columns(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((Path(__file__).parents[1] / "data" / "ledger-version-1.sql").read_text())
+    for _ in range(2):
+        ledger = await Ledger.open(path)
+        (account,) = await accounts(ledger)
+        assert await ledger.accounts.credited_wei("cam") == 3 * 10**15
+        assert account.closed is not None
+        assert account.closed["owed"] is None
+        assert account.row["price"] == 10**15
+        await ledger.close()
+    newest = sorted(path.name for path in (MIGRATIONS / "versions").glob("r*.py"))[-1]
+    assert _revision(path) == [newest[1:5]]
+
+
+@pytest.mark.asyncio
+async def test_the_tables_after_all_revisions_are_those_of_the_schema(where: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    from gateway.payments.schema import metadata
+
+    await (await Ledger.open(where)).close()
+    database = await Database.open(where)
+    async with database.writing() as connection:
+        differences = await connection.run_sync(
+            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
+        )
+    await database.close()
+    assert differences == []
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_ends_writing_until_there_is_room_and_leaves_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.payments.ledger.PROBE_INTERVAL", 0.05)
+    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+    session = await ledger.open_session(record())
+    assert ledger.trouble is None
+    await _limit_pages(ledger, 1)
+    with pytest.raises(LedgerUnavailable, match="full"):
+        for number in range(1, 200):
+            await ledger.refused(session, number, "x" * 4000)
+    assert ledger.trouble is not None
+    assert "full" in ledger.trouble
+    await _limit_pages(ledger, 10**6)
+    await eventually(lambda: ledger.trouble is None, deadline=5, what="the ledger's recovery")
+    await ledger.intended(session, 1)
+    await ledger.close()
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as connection:
+        ((detail, began, ended),) = connection.execute("SELECT detail, began_wall_ns, wall_ns FROM incidents")
+    assert "full" in detail
+    assert began < ended
+
+
+async def _limit_pages(ledger: Ledger, pages: int) -> None:
+    """Let SQLite run out of room, as on a full disk: it never shrinks below what is there."""
+    async with ledger._database.reading() as connection:
+        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+
+@pytest.mark.asyncio
+async def test_a_locked_file_ends_writing_and_not_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.payments.database.BUSY_TIMEOUT_MS", 50)
+    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+    session = await ledger.open_session(record())
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as somebody:
+        somebody.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerUnavailable, match="locked"):
+            await ledger.intended(session, 1)
+        assert ledger.trouble is not None
+        somebody.rollback()
+    await ledger.intended(session, 1)
+    assert ledger.trouble is None
+    await ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_was_away_is_written_to_again_and_still_by_one_only(
+    postgresql: PostgresqlServer,
+) -> None:
+    where = postgresql.database()
+    ledger = await Ledger.open(where)
+    session = await ledger.open_session(record())
+    postgresql.stop()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.intended(session, 1)
+    assert ledger.trouble is not None
+    postgresql.start()
+    await eventually(lambda: ledger.trouble is None, deadline=10, what="the ledger's recovery")
+    with pytest.raises(LedgerBusy):
+        await Ledger.open(where)
+    await ledger.intended(session, 1)
+    assert [step["step"] for step in await steps_of(ledger, session)] == ["intended"]
+    await ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_a_server_out_of_reach_is_said_so_without_the_password(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError) as refused:
+        await Ledger.open(f"postgresql://gateway:secret@/ledger?host={tmp_path}")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "driver"),
+    [
+        ("postgresql://me@host/ledger", "postgresql+asyncpg"),
+        ("sqlite:////var/lib/ledger", "sqlite+aiosqlite"),
+        ("/var/lib/ledger", "sqlite+aiosqlite"),
+    ],
+)
+def test_each_form_of_the_flag_names_its_database(where: str, driver: str) -> None:
+    assert ledger_url(where).drivername == driver

@@ -139,8 +139,9 @@ class Bench:
             raise running.exception() or AssertionError("the payer returned")
 
     async def steps(self) -> list[str]:
-        (session,) = await self.ledger.session_rows()
-        return [step["step"] for step in await self.ledger.step_rows(session["id"])]
+        (account,) = [account async for account in self.ledger.accounts.sessions()]
+        steps = [*account.steps, *(step for paid in account.payments for step in paid.steps)]
+        return [step["step"] for step in sorted(steps, key=lambda step: step["id"])]
 
 
 @asynccontextmanager
@@ -174,7 +175,7 @@ async def bench(
         stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
         yield Bench(payer, signer, orchestrator, ledger)
         await payer.close(EndReason.PUBLISHER_LEFT)
-        credited = int(await ledger.credited_wei("cam"))
+        credited = int(await ledger.accounts.credited_wei("cam"))
         assert payer.status()["credited_wei"] == str(credited)
 
 
@@ -211,7 +212,7 @@ async def test_a_price_above_the_ceiling_signs_nothing_and_opens_nothing(tmp_pat
             await b.payer.first_payment()
         assert ended.value.reason is EndReason.PRICE_RAISED
         assert b.signer.calls == []
-        assert await b.ledger.session_rows() == []
+        assert [account async for account in b.ledger.accounts.sessions()] == []
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,239 @@
+"""What the ledger says, read: each payment's outcome, each session's account, sums.
+
+A payment counts as what is certain of it: credited, refused, never handed out, or, where no verdict was
+written down, uncertain. Sums are of exact fractions of wei.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from fractions import Fraction
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+
+from gateway.payments.database import Database
+from gateway.payments.schema import Step, payments, sessions, steps
+
+SESSIONS_AT_ONCE = 100
+Row = dict[str, Any]
+
+
+class Outcome(StrEnum):
+    """What became of a payment, as far as the ledger knows."""
+
+    CREDITED = "credited"
+    REFUSED = "refused"
+    UNCERTAIN = "uncertain"
+    """It was handed out and no verdict came: it may have been credited."""
+    UNSPENT = "unspent"
+    """It was signed and never handed out: nobody can redeem it."""
+
+    @classmethod
+    def of(cls, taken: Iterable[str]) -> Outcome:
+        """The outcome of a payment for which these steps were written down."""
+        seen = set(taken)
+        if Step.CREDITED in seen:
+            return cls.CREDITED
+        if Step.REFUSED in seen:
+            return cls.REFUSED
+        return cls.UNCERTAIN if Step.DELIVERED in seen else cls.UNSPENT
+
+
+class Grouping(StrEnum):
+    """What sums are made by."""
+
+    DAY = "day"
+    ORCHESTRATOR = "orchestrator"
+    STREAM = "stream"
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentAccount:
+    """One payment: its row, its steps as they were written, and what became of it."""
+
+    row: Row
+    steps: list[Row]
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome.of(step["step"] for step in self.steps)
+
+    @property
+    def value(self) -> Fraction:
+        """The expected value of its tickets in wei."""
+        return Fraction(self.row["value"])
+
+    @property
+    def signed_at(self) -> int:
+        """Nanoseconds of the wall clock."""
+        return int(next(step["wall_ns"] for step in self.steps if step["step"] == Step.SIGNED))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAccount:
+    """One session: its row, the steps that belong to no payment that exists, and its payments."""
+
+    row: Row
+    steps: list[Row]
+    payments: list[PaymentAccount]
+
+    def sum(self, outcome: Outcome) -> Fraction:
+        """Wei in payments with that outcome."""
+        return sum((paid.value for paid in self.payments if paid.outcome is outcome), Fraction(0))
+
+    @property
+    def closed(self) -> Row | None:
+        """The step that closed it; None while it is open."""
+        return next((step for step in self.steps if step["step"] == Step.CLOSED), None)
+
+
+@dataclass(slots=True)
+class Total:
+    """Sums over payments that have `key` in common."""
+
+    key: str
+    sessions: set[str] = field(default_factory=set)
+    payments: int = 0
+    tickets: int = 0
+    wei: dict[Outcome, Fraction] = field(default_factory=lambda: dict.fromkeys(Outcome, Fraction(0)))
+
+
+class Accounts:
+    """Reads a ledger's database, whoever writes to it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def sessions(
+        self, *, stream: str | None = None, request_id: str | None = None, newest: int | None = None
+    ) -> AsyncIterator[SessionAccount]:
+        """The sessions, oldest first: of one stream (name or id), of one publish, or the newest so many."""
+        query = select(sessions.c.id).order_by(sessions.c.wall_ns.desc(), sessions.c.id)
+        if stream is not None:
+            query = query.where(or_(sessions.c.stream == stream, sessions.c.stream_id == stream))
+        if request_id is not None:
+            query = query.where(sessions.c.request_id == request_id)
+        async with self._database.reading() as connection:
+            ids = list((await connection.execute(query.limit(newest))).scalars())
+        ids.reverse()
+        for first in range(0, len(ids), SESSIONS_AT_ONCE):
+            for account in await self._accounts(ids[first : first + SESSIONS_AT_ONCE]):
+                yield account
+
+    async def _accounts(self, ids: list[str]) -> list[SessionAccount]:
+        of_these = await self._rows(select(sessions).where(sessions.c.id.in_(ids)))
+        paid = select(payments).where(payments.c.session_id.in_(ids))
+        paid_rows = await self._rows(paid.order_by(payments.c.session_id, payments.c.number))
+        taken = select(steps).where(steps.c.session_id.in_(ids))
+        step_rows = await self._rows(taken.order_by(steps.c.id))
+        by_session: dict[str, list[PaymentAccount]] = {
+            session_id: [
+                PaymentAccount(row, [step for step in step_rows if step["payment_id"] == row["id"]])
+                for row in rows
+            ]
+            for session_id, rows in groupby(paid_rows, lambda row: row["session_id"])
+        }
+        accounts = {}
+        for row in of_these:
+            own = by_session.get(row["id"], [])
+            exist = {paid.row["id"] for paid in own}
+            others = [s for s in step_rows if s["session_id"] == row["id"] and s["payment_id"] not in exist]
+            accounts[row["id"]] = SessionAccount(row, others, own)
+        return [accounts[session_id] for session_id in ids]
+
+    async def totals(self, by: Grouping) -> list[Total]:
+        """Sums of all payments by day (UTC, of the signing), orchestrator or stream id, in that order."""
+        totals: dict[str, Total] = {}
+        async with self._database.reading() as connection:
+            async for row in await connection.stream(_payments_with_outcomes()):
+                key = _key(by, row)
+                total = totals.setdefault(key, Total(key))
+                total.sessions.add(row.session_id)
+                total.payments += 1
+                total.tickets += row.tickets
+                total.wei[_outcome(row)] += row.value
+        return [totals[key] for key in sorted(totals)]
+
+    async def signed_since(self, wall_ns: int) -> list[tuple[int, Fraction]]:
+        """When (nanoseconds of the wall clock) payments were signed since then, and their worth in wei.
+
+        Without those that were refused: they buy nobody anything.
+        """
+        async with self._database.reading() as connection:
+            recent = and_(steps.c.step == Step.SIGNED, steps.c.wall_ns >= wall_ns)
+            ids = select(steps.c.payment_id).where(recent)
+            query = _payments_with_outcomes().where(payments.c.id.in_(ids))
+            rows = (await connection.execute(query)).all()
+        return sorted((row.signed_ns, row.value) for row in rows if _outcome(row) is not Outcome.REFUSED)
+
+    async def credited_wei(self, stream_id: str | None = None) -> Fraction:
+        """The exact expected value of all that was credited, in wei: of one stream id, or of all."""
+        query = _payments_with_outcomes()
+        if stream_id is not None:
+            query = query.where(sessions.c.stream_id == stream_id)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(query)).all()
+        return sum((row.value for row in rows if _outcome(row) is Outcome.CREDITED), Fraction(0))
+
+    async def _rows(self, query: Select[Any]) -> list[Row]:
+        async with self._database.reading() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _taken(step: Step) -> ColumnElement[int]:
+    return func.max(case((steps.c.step == step, 1), else_=0))
+
+
+def _payments_with_outcomes() -> Select[Any]:
+    """Each payment with its session's key columns and which of the deciding steps were taken."""
+    taken = (
+        select(
+            steps.c.payment_id,
+            _taken(Step.CREDITED).label("credited"),
+            _taken(Step.REFUSED).label("refused"),
+            _taken(Step.DELIVERED).label("delivered"),
+            func.min(case((steps.c.step == Step.SIGNED, steps.c.wall_ns))).label("signed_ns"),
+        )
+        .where(steps.c.payment_id.is_not(None))
+        .group_by(steps.c.payment_id)
+        .subquery()
+    )
+    return (
+        select(
+            payments.c.session_id,
+            payments.c.tickets,
+            payments.c.value,
+            sessions.c.stream_id,
+            sessions.c.orchestrator_address,
+            taken,
+        )
+        .join(sessions, sessions.c.id == payments.c.session_id)
+        .join(taken, taken.c.payment_id == payments.c.id)
+    )
+
+
+def _outcome(row: Any) -> Outcome:
+    flags = ((Step.CREDITED, row.credited), (Step.REFUSED, row.refused), (Step.DELIVERED, row.delivered))
+    return Outcome.of(step for step, taken in flags if taken)
+
+
+def _key(by: Grouping, row: Any) -> str:
+    match by:
+        case Grouping.DAY:
+            return utc(row.signed_ns)[:10]
+        case Grouping.ORCHESTRATOR:
+            return str(row.orchestrator_address)
+        case Grouping.STREAM:
+            return str(row.stream_id)
+
+
+def utc(wall_ns: int) -> str:
+    """A time of the wall clock as RFC 3339, to the millisecond."""
+    seconds, rest = divmod(wall_ns, 10**9)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 10**6:03d}Z"

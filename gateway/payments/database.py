@@ -1,0 +1,304 @@
+"""The database under the ledger: SQLite or PostgreSQL, whose it is, and that its schema is ours."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from sqlalchemy import URL, Connection, event, func, inspect, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+FIRST_REVISION = "0001"
+BUSY_TIMEOUT_MS = 5000
+"""How long SQLite waits for somebody else's lock on the file."""
+POSTGRESQL_TIMEOUT = 10
+"""Seconds for a connection, and for each statement."""
+ADVISORY_LOCK = 0x6C697665_70656572
+"""The key of the lock that a gateway holds on a PostgreSQL database: "livepeer" in ASCII."""
+
+_ACCEPTED = "it takes a path, sqlite:///path or postgresql://user@host/database"
+
+
+class LedgerError(Exception):
+    """The ledger cannot be opened, read or written: a sentence that says why."""
+
+
+class LedgerBusy(LedgerError):
+    """Another gateway has the ledger."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The database itself fails: a full disk, a locked file, a server that is away. It may pass."""
+
+
+class Database:
+    """An open database. Make one with `Database.open` or `Database.open_to_read`."""
+
+    def __init__(self, engine: AsyncEngine, url: URL) -> None:
+        self._engine = engine
+        self._is_server = url.get_backend_name() == "postgresql"
+        self._file_lock: TextIO | None = None
+        self._writer: AsyncConnection | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(cls, where: str | Path) -> Database:
+        """Open the database to write, as the only gateway, and bring its schema up to date.
+
+        Raises LedgerBusy while another gateway has it, LedgerError for anything else that is in the way.
+        """
+        url = ledger_url(where)
+        database = cls(_engine(url), url)
+        try:
+            if not database._is_server:
+                path = Path(str(url.database))
+                database._file_lock = _lock_file(path)
+                await asyncio.to_thread(_try_sqlite, path)
+            async with database.writing() as connection:
+                await connection.run_sync(migrate)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @classmethod
+    async def open_to_read(cls, where: str | Path) -> Database:
+        """Open the database beside a gateway that may be writing to it. Raises LedgerError."""
+        url = ledger_url(where)
+        if url.get_backend_name() == "sqlite":
+            url = _read_only(url)
+        database = cls(_engine(url, reads_only=True), url)
+        try:
+            async with database.reading() as connection:
+                await connection.run_sync(_check_schema)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        self._closed = True
+        await self._drop_writer()
+        await self._engine.dispose()
+        if self._file_lock is not None:
+            self._file_lock.close()
+            self._file_lock = None
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction to read in, with the database's errors in our own words."""
+        self._check_open()
+        with _translated():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction to write in, committed at the end. One at a time.
+
+        On a server it runs on the connection that holds the lock: who lost the lock cannot write.
+        """
+        self._check_open()
+        if not self._is_server:
+            async with self.reading() as connection:
+                yield connection
+            return
+        with _translated():
+            try:
+                if self._writer is None:
+                    self._writer = await self._locked_connection()
+                async with self._writer.begin():
+                    yield self._writer
+            except IntegrityError:
+                raise
+            except BaseException:
+                await self._drop_writer()
+                raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LedgerError("the ledger is closed")
+
+    async def _locked_connection(self) -> AsyncConnection:
+        async with AsyncExitStack() as stack:
+            connection = await self._engine.connect()
+            stack.push_async_callback(connection.close)
+            mine = await connection.scalar(select(func.pg_try_advisory_lock(ADVISORY_LOCK)))
+            await connection.commit()
+            if not mine:
+                raise LedgerBusy(
+                    "the ledger's database is in use by another gateway: stop it, or give this one another "
+                    "-ledger"
+                )
+            stack.pop_all()
+            return connection
+
+    async def _drop_writer(self) -> None:
+        """Close the connection that holds the lock, and with it the lock."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with _ignored():
+                await writer.invalidate()
+            with _ignored():
+                await writer.close()
+
+
+def ledger_url(where: str | Path) -> URL:
+    """Where the ledger is, from `-ledger`: a path or a URL. Raises LedgerError."""
+    if isinstance(where, Path) or "://" not in where:
+        return URL.create("sqlite+aiosqlite", database=str(where))
+    try:
+        url = make_url(where)
+    except (ArgumentError, ValueError) as error:
+        raise LedgerError(f"the ledger's URL cannot be read: {_ACCEPTED}") from error
+    match url.get_backend_name():
+        case "sqlite" if url.database:
+            return url.set(drivername="sqlite+aiosqlite")
+        case "postgresql" | "postgres" if url.database:
+            return url.set(drivername="postgresql+asyncpg")
+        case _:
+            raise LedgerError(f"a ledger in {url.drivername} is not known: {_ACCEPTED}")
+
+
+def _read_only(url: URL) -> URL:
+    path = Path(str(url.database))
+    if not path.is_file():
+        raise LedgerError(f"there is no ledger at {path}")
+    return url.set(database=f"file:{path.absolute()}", query={"mode": "ro", "uri": "true"})
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the schema up to date. LedgerError where it is newer than what this gateway knows."""
+    # imported late: it is needed for a moment, at the start
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    script = ScriptDirectory.from_config(config)
+    current = MigrationContext.configure(connection).get_current_heads()
+    newest = script.get_current_head()
+    if current == (newest,):
+        return
+    known = {revision.revision for revision in script.walk_revisions()}
+    if not known.issuperset(current):
+        raise LedgerError(
+            f"the ledger has schema version {current[0]}, this gateway writes {newest}: use the gateway "
+            "that wrote it, or another -ledger"
+        )
+    if not current and inspect(connection).has_table("sessions"):
+        command.stamp(config, FIRST_REVISION)
+    command.upgrade(config, "head")
+
+
+def _check_schema(connection: Connection) -> None:
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    current = MigrationContext.configure(connection).get_current_heads()
+    if current != (newest,):
+        raise LedgerError(
+            f"the ledger has schema version {', '.join(current) or 'none'}, this command reads {newest}: "
+            "start the gateway once to bring an older one up to date, or use the gateway that wrote it"
+        )
+
+
+def _engine(url: URL, *, reads_only: bool = False) -> AsyncEngine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite(url, reads_only)
+    # one connection writes and holds the lock, the others read
+    return create_async_engine(
+        url,
+        pool_size=2,
+        max_overflow=2,
+        connect_args={"timeout": POSTGRESQL_TIMEOUT, "command_timeout": POSTGRESQL_TIMEOUT},
+    )
+
+
+def _sqlite(url: URL, reads_only: bool) -> AsyncEngine:
+    """SQLite's own settings, in one place. One connection: it has one writer, and readers here are few."""
+    engine = create_async_engine(url, pool_size=1, max_overflow=0)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say, schema changes included
+        cursor = connection.cursor()
+        if not reads_only:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")  # a payment is on disk before it is spent
+            cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
+
+
+def _lock_file(path: Path) -> TextIO:
+    """Hold the file beside the ledger that says whose it is; the system lets go of it when we die."""
+    beside = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = beside.open("w")
+    except OSError as error:
+        raise LedgerError(f"the ledger {path} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise LedgerBusy(
+            f"the ledger {path} is in use by another gateway: stop it, or give this one another -ledger"
+        ) from error
+    return lock
+
+
+def _try_sqlite(path: Path) -> None:
+    """LedgerError where SQLite cannot use the file.
+
+    Found out without aiosqlite, whose thread outlives a connection that never came to be.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+    except sqlite3.Error as error:
+        raise LedgerError(f"the ledger {path} cannot be used: {error}") from error
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise LedgerError(f"the ledger refused a row: {error.orig or error}") from error
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        raise LedgerUnavailable(f"the ledger failed: {cause}") from error
+    except OSError as error:
+        raise LedgerUnavailable(f"the ledger failed: {error.strerror or error}") from error
+
+
+@contextmanager
+def _ignored() -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, OSError):
+        return
