@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
 
 def credited(path: Path) -> int:
     """The sum of everything that the ledger calls credited, in wei: exact, rounded down once, at the end."""
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
             "SELECT p.tickets, p.ticket_ev FROM payments p JOIN steps s ON s.payment_id = p.id"
             " WHERE s.step = 'credited'"
@@ -19,7 +20,7 @@ def credited(path: Path) -> int:
 
 def session_reasons(path: Path) -> list[str | None]:
     """Why each session was closed, in the order of their opening; None for one that is open."""
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
             "SELECT (SELECT reason FROM steps WHERE session_id = s.id AND step = 'closed')"
             " FROM sessions s ORDER BY s.monotonic_ns"
