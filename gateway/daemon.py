@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -15,19 +16,24 @@ import structlog
 from aiohttp import web
 
 from gateway.devnet.network import Network as Devnet
+from gateway.http.access import Access
 from gateway.http.forwarding import Forwarding
 from gateway.http.health import HealthRoutes
+from gateway.http.heartbeat import Heartbeat
+from gateway.http.limits import RequestRate, rate_limit
 from gateway.http.live import LiveRoutes
 from gateway.http.operator import OperatorRoutes
 from gateway.http.pages import PageRoutes
-from gateway.http.route import Route
-from gateway.http.server import ListenError, Server, application
+from gateway.http.route import Route, Token
+from gateway.http.server import ListenError, Server, application, tls_context
+from gateway.http.tokens import TokenFile
+from gateway.http.webhook import AuthWebhook
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments import price as prices
 from gateway.payments.ledger import Ledger, LedgerError
-from gateway.settings import Settings
+from gateway.settings import Heartbeats, Settings
 from gateway.stream.job import Network, OrchestratorRelays
 from gateway.stream.reason import EndReason
 from gateway.stream.registry import Registry
@@ -35,7 +41,7 @@ from gateway.stream.swap import SwapPolicy
 from gateway.tasks import cancel, spawn
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.config import WebRtcConfig
-from signer_client import SignerClient, SignerError, SignerIdentity, parse_headers
+from signer_client import SignerClient, SignerError, SignerIdentity
 
 log = structlog.get_logger("daemon")
 
@@ -119,7 +125,10 @@ class Daemon:
             swaps=SwapPolicy(settings.max_swaps, settings.output_timeout),
         )
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops")
-        url = await self._listen(stack, settings, registry, metrics, devnet)
+        url = await self._listen(stack, settings, registry, metrics, devnet, http)
+        if settings.heartbeat is not None:
+            beating = spawn(_heartbeat(settings.heartbeat, registry, http).run(), name="heartbeat")
+            stack.push_async_callback(cancel, beating)
         log.info(
             "gateway listens",
             url=url,
@@ -149,7 +158,7 @@ class Daemon:
     ) -> tuple[SignerClient | None, SignerIdentity | None]:
         if settings.signer_url is None:
             return None, None
-        signer = SignerClient(settings.signer_url, headers=parse_headers(settings.signer_headers or ""))
+        signer = SignerClient(settings.signer_url, headers=settings.signer_headers)
         await stack.enter_async_context(signer)
         try:
             return signer, await signer.sign_orchestrator_info()
@@ -166,39 +175,41 @@ class Daemon:
         registry: Registry,
         metrics: Metrics,
         devnet: Devnet | None,
+        http: aiohttp.ClientSession,
     ) -> str:
         assert self._pool is not None
-        public = [
-            LiveRoutes(
-                registry,
-                metrics,
-                default_model=settings.model,
-                forwarding=Forwarding(settings.external_url, settings.trusted_proxies),
-                ice_servers=settings.ice_servers,
-            ).routes(),
-            HealthRoutes(self.reasons_not_ready).routes(),
-            PageRoutes().routes(),
-        ]
+        forwarding = Forwarding(settings.external_url, settings.trusted_proxies)
+        webhook = None
+        if settings.auth_webhook is not None:
+            webhook = AuthWebhook(http, settings.auth_webhook, settings.auth_api_key)
+        live = LiveRoutes(
+            registry,
+            metrics,
+            default_model=settings.model,
+            forwarding=forwarding,
+            limits=settings.limits,
+            webhook=webhook,
+            ice_servers=settings.ice_servers,
+        )
+        public = [live.routes(), HealthRoutes(self.reasons_not_ready).routes(), PageRoutes().routes()]
         if devnet is not None:
             public.append([_devnet_route(devnet)])
         operator = OperatorRoutes(registry, metrics, self._pool.state).routes()
         if settings.cli_addr is None:
             public.append(operator)
         else:
-            await self._start_server(stack, [operator], settings.cli_addr, "cliAddr")
-        return await self._start_server(stack, public, settings.http_addr, "httpAddr")
-
-    async def _start_server(
-        self,
-        stack: AsyncExitStack,
-        routes: list[list[Route]],
-        address: tuple[str, int],
-        flag: str,
-    ) -> str:
-        server = Server(application(routes), address, flag)
-        url = await server.start()
-        stack.push_async_callback(server.stop)
-        return url
+            await _start(stack, Server(application([operator]), settings.cli_addr, "cliAddr"))
+        files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
+        access = Access(
+            {kind: TokenFile(path) for kind, path in files.items() if path is not None},
+            registry.watched_name,
+        )
+        middlewares = []
+        if settings.limits.requests_per_address:
+            rate = RequestRate(settings.limits.requests_per_address)
+            middlewares.append(rate_limit(rate, forwarding.client))
+        app = application(public, guards=[access.guard], middlewares=middlewares)
+        return await _start(stack, Server(app, settings.http_addr, "httpAddr", _tls(settings)))
 
     def reasons_not_ready(self) -> list[str]:
         """A sentence for each thing that keeps a publisher from being served; none when all is well."""
@@ -223,6 +234,41 @@ def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
         signer_url=description["signer"],
         orchestrators=tuple(orchestrator["addr"] for orchestrator in orchestrators),
         ceiling=ceiling,
+    )
+
+
+async def _start(stack: AsyncExitStack, server: Server) -> str:
+    url = await server.start()
+    stack.push_async_callback(server.stop)
+    return url
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls is None:
+        return None
+    certificate, key = settings.tls
+    try:
+        return tls_context(certificate, key)
+    except OSError as error:
+        raise CannotStart(
+            f"-httpsCert {certificate} and -httpsKey {key} cannot be used ({error}): they take a PEM "
+            "certificate chain and its private key"
+        ) from error
+
+
+def _heartbeat(settings: Heartbeats, registry: Registry, http: aiohttp.ClientSession) -> Heartbeat:
+    def terminate(stream_id: str) -> None:
+        stream = registry.find(stream_id)
+        if stream is not None:
+            stream.end(EndReason.TERMINATED, "the heartbeat's answer asked for its end")
+
+    return Heartbeat(
+        http,
+        settings.url,
+        interval=settings.interval,
+        headers=settings.headers,
+        live=lambda: [stream.request.stream_id for stream in registry],
+        terminate=terminate,
     )
 
 

@@ -34,6 +34,8 @@ class Kind:
     name: str
     accepts: str
     parse: Callable[[str], Any]
+    secret: bool = False
+    """Whether a value may hold a password: sentences about it leave it out."""
 
 
 @dataclass(frozen=True)
@@ -225,9 +227,10 @@ def _value(flag: Flag, text: str, origin: str) -> Any:
     except ValueError as error:
         said = str(error)
         because = f" ({said})" if said and said != text and "invalid literal" not in said else ""
+        shown = "" if flag.kind.secret else f" {text!r}"
         where = f" {origin}" if origin else ""
         raise FlagError(
-            f"-{flag.name} {text!r}{where} is refused{because}: it takes {flag.kind.accepts}"
+            f"-{flag.name}{shown}{where} is refused{because}: it takes {flag.kind.accepts}"
         ) from error
 
 

@@ -29,12 +29,16 @@ from gateway.flags import (
     parse_flags,
 )
 from gateway.http.forwarding import Network, parse_networks
+from gateway.http.limits import Limits
+from gateway.http.tokens import TokenFile
 from gateway.payments.ceiling import MaxPrice
 from gateway.webrtc.ice_servers import IceServer, parse_ice_servers
+from signer_client.client import parse_headers
 
 PROGRAM = "livepeer-gateway"
 SHORTEST_PAYMENT_INTERVAL = 0.1
 LONGEST_PAYMENT_INTERVAL = 30.0
+SHORTEST_HEARTBEAT = 0.1
 LOOPBACK_CLI_PORT = 5935
 DEFAULT_OUTPUT_TIMEOUT = 30.0
 
@@ -49,7 +53,9 @@ ICE_SERVERS = Kind(
     "list",
     "stun:host:port and turn:user:password@host:port?transport=udp, comma-separated",
     parse_ice_servers,
+    secret=True,
 )
+HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
 
 GATEWAY_FLAGS: tuple[Flag, ...] = (
     Flag("config", PATH, None, "a file of flags, one 'name value' a line"),
@@ -73,8 +79,27 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         "where the operator's routes are served (metrics, debug state)",
         "-httpAddr where that is loopback, else 127.0.0.1:5935",
     ),
+    Flag("httpsCert", PATH, None, "the certificate chain (PEM) with which -httpAddr speaks https"),
+    Flag("httpsKey", PATH, None, "the private key (PEM) of -httpsCert"),
+    Flag(
+        "publishTokens", PATH, None, "a file of tokens, one a line: who may publish, update and stop streams"
+    ),
+    Flag("playTokens", PATH, None, "a file of tokens, one a line: who may watch"),
+    Flag("liveAIAuthWebhookUrl", URL, None, "asked about each publisher before it is answered"),
+    Flag("liveAIAuthApiKey", TEXT, None, "sent to the auth webhook as x-api-key and Authorization"),
+    Flag("liveAIHeartbeatURL", URL, None, "told which streams are live; answers which of them are to end"),
+    Flag("liveAIHeartbeatInterval", DURATION, "5s", "time between heartbeats"),
+    Flag("liveAIHeartbeatHeaders", HEADERS, None, "headers for heartbeats: name:value,name2:value2"),
+    Flag(
+        "maxStreams", INTEGER, "256", "streams at once; 0 lifts this limit, as it does each of the next five"
+    ),
+    Flag("maxStreamsPerAddress", INTEGER, "128", "streams that one address may publish at once"),
+    Flag("maxViewers", INTEGER, "2000", "viewers at once"),
+    Flag("maxViewersPerStream", INTEGER, "1000", "viewers of one stream at once"),
+    Flag("maxViewersPerAddress", INTEGER, "400", "viewers from one address at once"),
+    Flag("maxRequestsPerAddress", INTEGER, "200", "requests a second from one address"),
     Flag("remoteSignerUrl", URL, None, "the remote signer; with it the network is a paid one"),
-    Flag("remoteSignerHeaders", TEXT, None, "headers for requests to the signer: name:value,name2:value2"),
+    Flag("remoteSignerHeaders", HEADERS, None, "headers for requests to the signer: name:value,name2:value2"),
     Flag("orchAddr", LIST, None, "orchestrators, comma-separated host:port or URLs"),
     Flag("orchVerifyTLS", BOOLEAN, "false", "refuse orchestrators whose TLS certificate does not verify"),
     Flag(
@@ -129,6 +154,15 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
 
 
 @dataclass(frozen=True)
+class Heartbeats:
+    """Where heartbeats go, how often (seconds), with which headers."""
+
+    url: str
+    interval: float
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the operator wants, checked. Durations are seconds, prices wei per second."""
 
@@ -137,8 +171,16 @@ class Settings:
     trusted_proxies: tuple[Network, ...]
     cli_addr: tuple[str, int] | None
     """None: the operator's routes are served beside the public ones."""
+    tls: tuple[Path, Path] | None
+    """Certificate chain and private key for https."""
+    publish_tokens: Path | None
+    play_tokens: Path | None
+    auth_webhook: str | None
+    auth_api_key: str | None
+    heartbeat: Heartbeats | None
+    limits: Limits
     signer_url: str | None
-    signer_headers: str | None
+    signer_headers: dict[str, str]
     orchestrators: tuple[str, ...]
     verify_tls: bool
     ceiling: Fraction | None
@@ -195,8 +237,22 @@ def settings_from(parsed: Parsed) -> Settings:
         external_url=parsed["externalUrl"],
         trusted_proxies=parsed["trustedProxies"] or (),
         cli_addr=_cli_addr(parsed["cliAddr"], parsed["httpAddr"]),
+        tls=_tls(parsed),
+        publish_tokens=_tokens(parsed, "publishTokens"),
+        play_tokens=_tokens(parsed, "playTokens"),
+        auth_webhook=parsed["liveAIAuthWebhookUrl"],
+        auth_api_key=parsed["liveAIAuthApiKey"],
+        heartbeat=_heartbeat(parsed),
+        limits=Limits(
+            streams=parsed["maxStreams"],
+            streams_per_address=parsed["maxStreamsPerAddress"],
+            viewers=parsed["maxViewers"],
+            viewers_per_stream=parsed["maxViewersPerStream"],
+            viewers_per_address=parsed["maxViewersPerAddress"],
+            requests_per_address=parsed["maxRequestsPerAddress"],
+        ),
         signer_url=parsed["remoteSignerUrl"],
-        signer_headers=parsed["remoteSignerHeaders"],
+        signer_headers=parsed["remoteSignerHeaders"] or {},
         orchestrators=parsed["orchAddr"] or (),
         verify_tls=parsed["orchVerifyTLS"],
         ceiling=ceiling,
@@ -226,6 +282,37 @@ def _check_devnet(parsed: Parsed) -> None:
     for flag in DEVNET_FLAGS:
         if flag.name in parsed.given:
             raise FlagError(f"-{flag.name} is a flag of the devnet: it takes -devnet beside it")
+
+
+def _tls(parsed: Parsed) -> tuple[Path, Path] | None:
+    certificate, key = parsed["httpsCert"], parsed["httpsKey"]
+    if (certificate is None) != (key is None):
+        given, missing = ("httpsKey", "httpsCert") if certificate is None else ("httpsCert", "httpsKey")
+        raise FlagError(f"-{given} needs -{missing} beside it")
+    if certificate is None:
+        return None
+    for name in ("httpsCert", "httpsKey"):
+        if not parsed[name].is_file():
+            raise FlagError(f"-{name} {parsed[name]} is refused: it takes a PEM file, and there is none")
+    return certificate, key
+
+
+def _tokens(parsed: Parsed, name: str) -> Path | None:
+    path: Path | None = parsed[name]
+    if path is not None:
+        try:
+            TokenFile(path).check()
+        except (OSError, ValueError) as error:
+            raise FlagError(f"-{name} {path} is refused ({error}): it takes a file of tokens") from error
+    return path
+
+
+def _heartbeat(parsed: Parsed) -> Heartbeats | None:
+    interval = parsed["liveAIHeartbeatInterval"]
+    if interval < SHORTEST_HEARTBEAT:
+        raise FlagError(f"-liveAIHeartbeatInterval {interval:g}s is refused: it takes 100ms or more")
+    url = parsed["liveAIHeartbeatURL"]
+    return None if url is None else Heartbeats(url, interval, parsed["liveAIHeartbeatHeaders"] or {})
 
 
 def _ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:

@@ -70,6 +70,12 @@ def test_a_devnet_brings_its_network_and_a_folder_of_its_own() -> None:
         (("-devnet", "-pixelsPerUnit", "1"), "needs -maxPricePerUnit"),
         (("-devnet", "-maxPricePerUnit", "0.5"), "-maxPricePerUnit '0.5' is refused"),
         (("-orchAddr", "x:1", "-dataDir", "/proc/nothing"), "-dataDir /proc/nothing cannot be made"),
+        (("-devnet", "-httpsKey", "key.pem"), "-httpsKey needs -httpsCert beside it"),
+        (("-devnet", "-httpsKey", "no.pem", "-httpsCert", "no.pem"), "-httpsCert no.pem is refused"),
+        (("-devnet", "-playTokens", "/nothing"), "-playTokens /nothing is refused"),
+        (("-devnet", "-liveAIHeartbeatInterval", "1ms"), "it takes 100ms or more"),
+        (("-devnet", "-connectTimeout", "0s"), "-connectTimeout 0s is refused"),
+        (("-devnet", "-trustedProxies", "everybody"), "-trustedProxies 'everybody' is refused"),
     ],
 )
 def test_flags_that_do_not_fit_are_one_sentence(argv: tuple[str, ...], words: str) -> None:
@@ -77,6 +83,20 @@ def test_flags_that_do_not_fit_are_one_sentence(argv: tuple[str, ...], words: st
         settings(*argv)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("iceServers", "turn:me:pa55word"),
+        ("remoteSignerHeaders", "pa55word"),
+        ("liveAIHeartbeatHeaders", "pa55word"),
+    ],
+)
+def test_a_password_in_a_refused_flag_is_not_repeated(flag: str, value: str) -> None:
+    with pytest.raises(FlagError, match=rf"^-{flag} is refused") as error:
+        settings("-devnet", f"-{flag}", value)
+    assert "pa55word" not in str(error.value)
 
 
 @pytest.mark.parametrize(

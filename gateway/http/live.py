@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import parse_json_object, read_json_object, read_sdp, read_sdp_fragment
 from gateway.http.forwarding import Forwarding
+from gateway.http.limits import Limits
 from gateway.http.problem import Problem
 from gateway.http.route import JSON, SDP, SDP_FRAGMENT, Route, Token
+from gateway.http.webhook import AuthWebhook, Verdict
 from gateway.stream.names import BadName, check_name
+from gateway.stream.places import LimitReached
 from gateway.stream.reason import EndReason
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
 from gateway.stream.relay import PublishRequest, UpdateRefused
@@ -27,6 +33,10 @@ from gateway.webrtc.peer import Peer
 PREFIX = "/live/video-to-video"
 RETRY_AFTER_NO_ORCHESTRATOR = 10
 """Seconds after which a refused publisher should ask again."""
+
+RETRY_AFTER_LIMIT = 5
+OWN_PIPELINES = frozenset({"", "comfyui", "live-video-to-video"})
+"""Names of pipelines that mean the gateway's own model."""
 
 _OFFER_STATUS = {"no_common_codec": 406, "ice_restart": 422}
 _UPDATE_STATUS = {"worker_busy": 503, "worker_refused": 422, "worker_silent": 504}
@@ -42,12 +52,16 @@ class LiveRoutes:
         *,
         default_model: str,
         forwarding: Forwarding,
+        limits: Limits,
+        webhook: AuthWebhook | None = None,
         ice_servers: Sequence[IceServer] = (),
     ) -> None:
         self._registry = registry
         self._metrics = metrics
         self._default_model = default_model
         self._forwarding = forwarding
+        self._limits = limits
+        self._webhook = webhook
         self._ice_servers = ice_servers
 
     def routes(self) -> list[Route]:
@@ -80,6 +94,7 @@ class LiveRoutes:
                 "publish a stream (WHIP, RFC 9725)",
                 {
                     201: "the answer, with Location, ETag, Link and Livepeer-Playback-URL",
+                    403: "the auth webhook refuses the stream, or the token is not for it",
                     409: "the name or id is taken",
                     503: "no orchestrator can take the stream; the candidates say why",
                     **offer_refused,
@@ -122,6 +137,7 @@ class LiveRoutes:
                 takes=SDP,
                 gives=SDP,
                 token=play,
+                by_id=True,
             ),
             Route(
                 "PATCH",
@@ -159,6 +175,7 @@ class LiveRoutes:
                 },
                 takes=JSON,
                 token=publish,
+                by_id=True,
             ),
             Route(
                 "GET",
@@ -183,10 +200,15 @@ class LiveRoutes:
     async def _publish(self, request: web.Request) -> web.Response:
         wanted = self._publish_request(request)
         offer = await read_sdp(request)
+        if self._webhook is not None:
+            wanted = self._decided(wanted, await self._webhook.ask(self._question(request, wanted)))
+        claims = self._limits.on_stream(self._forwarding.client(request), request.get(GRANT))
         try:
-            stream = await self._registry.publish(wanted, offer)
+            stream = await self._registry.publish(wanted, offer, claims)
         except NameTaken as error:
             raise Problem(409, "name_taken", str(error)) from error
+        except LimitReached as error:
+            raise _limit_reached(error) from error
         except NoOrchestrator as error:
             raise _no_orchestrator(error) from error
         except OfferRefused as error:
@@ -209,13 +231,42 @@ class LiveRoutes:
         query = request.query
         name = _checked(request.match_info["stream"])
         params = parse_json_object(query["params"], "the query's params") if query.get("params") else {}
+        stream_id = _checked(query["streamId"], "stream id") if query.get("streamId") else name
+        if (grant := request.get(GRANT)) is not None:
+            refuse_unless_allowed(grant, stream_id)
         return PublishRequest(
             name=name,
-            stream_id=_checked(query["streamId"], "stream id") if query.get("streamId") else name,
+            stream_id=stream_id,
             request_id=secrets.token_hex(8),
-            model=query.get("pipeline") or self._default_model,
+            model=self._model(query.get("pipeline", "")),
             params=params,
             orchestrator=query.get("orchestrator") or None,
+        )
+
+    def _model(self, pipeline: str) -> str:
+        return self._default_model if pipeline in OWN_PIPELINES else pipeline
+
+    def _question(self, request: web.Request, wanted: PublishRequest) -> dict[str, str]:
+        """What the auth webhook is told (go-livepeer's fields)."""
+        stream = f"{PREFIX}/{wanted.name}"
+        return {
+            "stream": wanted.name,
+            "stream_key": wanted.name,
+            "query_params": request.rel_url.raw_query_string,
+            "gateway_host": urlsplit(self._forwarding.url(request, "")).netloc,
+            "whep_url": self._forwarding.url(request, f"{stream}/whep"),
+            "update_url": self._forwarding.url(request, f"{stream}/update"),
+            "status_url": self._forwarding.url(request, f"{PREFIX}/{wanted.stream_id}/status"),
+        }
+
+    def _decided(self, wanted: PublishRequest, verdict: Verdict) -> PublishRequest:
+        return replace(
+            wanted,
+            model=wanted.model if verdict.pipeline is None else self._model(verdict.pipeline),
+            params=wanted.params if verdict.params is None else verdict.params,
+            stream_id=wanted.stream_id
+            if verdict.stream_id is None
+            else _checked(verdict.stream_id, "stream id"),
         )
 
     async def unpublish(self, request: web.Request) -> web.Response:
@@ -240,8 +291,11 @@ class LiveRoutes:
         name = _checked(self._registry.watched_name(path_name))
         offer = await read_sdp(request)
         viewer_id = secrets.token_hex(8)
+        claims = self._limits.on_viewer(name, self._forwarding.client(request), request.get(GRANT))
         try:
-            viewer = await self._registry.watch(name, viewer_id, offer)
+            viewer = await self._registry.watch(name, viewer_id, offer, claims)
+        except LimitReached as error:
+            raise _limit_reached(error) from error
         except OfferRefused as error:
             raise _offer_refused(error) from error
         return web.Response(
@@ -329,6 +383,11 @@ def _unknown_stream(request: web.Request) -> Problem:
 
 def _offer_refused(error: OfferRefused) -> Problem:
     return Problem(_OFFER_STATUS.get(error.code, 400), error.code, error.detail)
+
+
+def _limit_reached(error: LimitReached) -> Problem:
+    headers = {"Retry-After": str(RETRY_AFTER_LIMIT)}
+    return Problem(429, "limit_reached", str(error), headers=headers, limit=error.claim.limit)
 
 
 def _no_orchestrator(error: NoOrchestrator) -> Problem:

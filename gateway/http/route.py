@@ -34,5 +34,7 @@ class Route:
     gives: str | None = JSON
     """The content type of a successful answer; None where it has no body."""
     token: Token | None = None
+    by_id: bool = False
+    """Whether {stream} may be a live stream's id, or another form of its name."""
     query: Mapping[str, str] = field(default_factory=dict)
     """Parameters of the query that are read, each with its meaning."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -56,12 +58,22 @@ def _guarded(route: Route, guards: Sequence[Guard]) -> Handler:
     return handle
 
 
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What a server needs for https. Raises OSError (ssl.SSLError too) where the files are of no use."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 class Server:
     """An app that listens on one address."""
 
-    def __init__(self, app: web.Application, address: tuple[str, int], flag: str) -> None:
+    def __init__(
+        self, app: web.Application, address: tuple[str, int], flag: str, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._address = address
         self._flag = flag
+        self._tls = tls
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT
         )
@@ -71,7 +83,7 @@ class Server:
         host, port = self._address
         await self._runner.setup()
         try:
-            site = web.TCPSite(self._runner, host, port)
+            site = web.TCPSite(self._runner, host, port, ssl_context=self._tls)
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
@@ -81,7 +93,7 @@ class Server:
             ) from error
         bound = self._runner.addresses[0]
         shown = f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{bound[1]}/"
+        return f"{'https' if self._tls else 'http'}://{shown}:{bound[1]}/"
 
     async def stop(self) -> None:
         await self._runner.cleanup()

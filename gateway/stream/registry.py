@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.media.fanout import Fanout
 from gateway.stream.names import output_name
+from gateway.stream.places import Claim, Lease, Places
 from gateway.stream.reason import EndReason
 from gateway.stream.relay import Candidate, PublishRequest, Relays
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
@@ -63,20 +64,23 @@ class Registry:
         self._ended: dict[str, tuple[float, Stream]] = {}
         self._outputs: dict[str, Fanout] = {}
         self._viewers: dict[tuple[str, str], Viewer] = {}
+        self._places = Places()
+        self._leases: dict[Stream, Lease] = {}
         self._totals_of_ended = Totals()
         metrics.attach(self._snapshot)
 
     # publishing
 
-    async def publish(self, request: PublishRequest, offer: str) -> Stream:
-        """Admit a publisher and answer its offer.
+    async def publish(self, request: PublishRequest, offer: str, claims: Sequence[Claim] = ()) -> Stream:
+        """Admit a publisher under the limits that it falls under, and answer its offer.
 
-        Raises NameTaken, NoOrchestrator or OfferRefused, each with nothing left behind.
+        Raises NameTaken, NoOrchestrator, LimitReached or OfferRefused, each with nothing left behind.
         """
         self._admit(request)
         candidates = list(self._relays.candidates(request))
         if not any(candidate.usable for candidate in candidates):
             raise NoOrchestrator(candidates)
+        lease = self._places.take(claims)
         stream = Stream(
             request,
             self._relays,
@@ -86,6 +90,7 @@ class Registry:
             swaps=self._swaps,
         )
         self._live[request.name] = stream
+        self._leases[stream] = lease
         try:
             await stream.answer(offer, self._webrtc)
         except BaseException:
@@ -126,6 +131,8 @@ class Registry:
     def _forget(self, stream: Stream) -> None:
         if self._live.get(stream.request.name) is stream:
             del self._live[stream.request.name]
+        if stream in self._leases:
+            self._leases.pop(stream).release()
         self._drop_output_if_unused(stream.request.name)
 
     # finding
@@ -179,15 +186,25 @@ class Registry:
 
     # watching
 
-    async def watch(self, name: str, viewer_id: str, offer: str) -> Viewer:
-        """Answer a viewer of `name`, published or not yet. Raises OfferRefused, with nothing left behind."""
+    async def watch(self, name: str, viewer_id: str, offer: str, claims: Sequence[Claim] = ()) -> Viewer:
+        """Answer a viewer of `name`, published or not yet.
+
+        Raises LimitReached or OfferRefused, with nothing left behind.
+        """
         log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id)
-        viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=log)
+        lease = self._places.take(claims)
+        try:
+            viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=log)
+        except BaseException:
+            lease.release()
+            raise
         self._viewers[name, viewer_id] = viewer
-        spawn(self._serve(name, viewer_id, viewer, log), name=f"viewer {viewer_id}")
+        spawn(self._serve(name, viewer_id, viewer, lease, log), name=f"viewer {viewer_id}")
         return viewer
 
-    async def _serve(self, name: str, viewer_id: str, viewer: Viewer, log: FilteringBoundLogger) -> None:
+    async def _serve(
+        self, name: str, viewer_id: str, viewer: Viewer, lease: Lease, log: FilteringBoundLogger
+    ) -> None:
         try:
             await viewer.connect()
             self._output(name).add(viewer)
@@ -198,6 +215,7 @@ class Registry:
             log.warning("viewer never connected", detail=str(error))
         finally:
             self._viewers.pop((name, viewer_id), None)
+            lease.release()
             if name in self._outputs:
                 self._outputs[name].remove(viewer)
                 self._drop_output_if_unused(name)

@@ -16,8 +16,8 @@ from cryptography.x509.oid import NameOID
 LIFE = datetime.timedelta(days=365)
 
 
-def server_context(host: str, *, alpn: list[str]) -> ssl.SSLContext:
-    """A server's TLS context with a new P-256 key and a self-signed certificate for `host`."""
+def self_signed(host: str) -> bytes:
+    """A new P-256 key and a self-signed certificate of it for `host`, as one PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "devnet orchestrator")])
     now = datetime.datetime.now(datetime.UTC)
@@ -32,20 +32,21 @@ def server_context(host: str, *, alpn: list[str]) -> ssl.SSLContext:
         .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
         .sign(key, hashes.SHA256())
     )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private + certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def server_context(host: str, *, alpn: list[str]) -> ssl.SSLContext:
+    """A server's TLS context with a new self-signed certificate for `host`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(alpn)
     # The ssl module reads chains from files only.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "orchestrator.pem"
         path.touch(mode=0o600)
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            + certificate.public_bytes(serialization.Encoding.PEM)
-        )
+        path.write_bytes(self_signed(host))
         context.load_cert_chain(path)
     return context
 

@@ -1,0 +1,128 @@
+"""Files of tokens: who may publish or watch what, changed while the gateway runs."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger("access")
+
+_COMMENT = re.compile(r"(^|\s)#.*")
+_COUNTS = ("maxStreams", "maxViewers")
+
+
+class BadTokenLine(ValueError):
+    """A line that is not understood, as a sentence without the token."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one token allows. `id` names it in counts without telling it."""
+
+    id: str
+    streams: tuple[str, ...] = ("*",)
+    """Shell patterns of stream names."""
+    max_streams: int | None = None
+    """Streams that it may publish at once."""
+    max_viewers: int | None = None
+    """Viewers that may watch with it at once."""
+
+    def allows(self, stream: str) -> bool:
+        return any(fnmatchcase(stream, pattern) for pattern in self.streams)
+
+
+def parse_line(line: str) -> tuple[bytes, Grant] | None:
+    """A token's digest and what it allows; None for a line without one.
+
+    A line is `TOKEN [streams=GLOB,..] [maxStreams=N] [maxViewers=N]`; `#` starts a comment. Raises
+    BadTokenLine.
+    """
+    words = _COMMENT.sub("", line).split()
+    if not words:
+        return None
+    digest = _digest(words[0])
+    given: dict[str, str] = {}
+    for word in words[1:]:
+        name, equals, value = word.partition("=")
+        if not equals or name not in ("streams", *_COUNTS):
+            raise BadTokenLine(
+                f"{word!r} is not understood: a token takes streams=GLOB,.., maxStreams=N and maxViewers=N"
+            )
+        given[name] = value
+    for name in _COUNTS:
+        if name in given and not re.fullmatch(r"\d{1,9}", given[name]):
+            raise BadTokenLine(f"{name}={given[name]} is no whole number")
+    patterns = tuple(part for part in given.get("streams", "*").split(",") if part)
+    if not patterns:
+        raise BadTokenLine("streams= names no stream: leave it out, and the token is for all")
+    counts = {name: int(given[name]) if name in given else None for name in _COUNTS}
+    return digest, Grant(digest.hex()[:12], patterns, counts["maxStreams"], counts["maxViewers"])
+
+
+class TokenFile:
+    """The tokens of one file, read anew when it changes.
+
+    A line that is not understood opens nothing and is logged; a file that cannot be read opens nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._grants: Sequence[tuple[bytes, Grant]] = ()
+
+    def check(self) -> None:
+        """Read it for the first time. Raises OSError, UnicodeDecodeError or BadTokenLine, with its line."""
+        for number, line in enumerate(self._path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                parse_line(line)
+            except BadTokenLine as error:
+                raise BadTokenLine(f"line {number}: {error}") from error
+
+    def find(self, token: str) -> Grant | None:
+        """What `token` allows, None for a stranger's. Takes the same time for every wrong token."""
+        self._reread()
+        wanted = _digest(token)
+        found: Grant | None = None
+        for digest, grant in self._grants:
+            if hmac.compare_digest(digest, wanted):
+                found = grant
+        return found
+
+    def _reread(self) -> None:
+        try:
+            stat = self._path.stat()
+            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if seen == self._seen:
+                return
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            if self._grants:
+                log.error("tokens cannot be read: nobody is let in", file=str(self._path), error=str(error))
+            self._seen, self._grants = None, ()
+            return
+        self._grants = list(self._parsed(lines))
+        self._seen = seen
+        log.info("tokens read", file=str(self._path), tokens=len(self._grants))
+
+    def _parsed(self, lines: Sequence[str]) -> list[tuple[bytes, Grant]]:
+        found = []
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = parse_line(line)
+            except BadTokenLine as error:
+                log.error("token line left out", file=str(self._path), line=number, error=str(error))
+                continue
+            if entry is not None:
+                found.append(entry)
+        return found
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

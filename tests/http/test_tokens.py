@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.http.tokens import BadTokenLine, TokenFile, parse_line
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "tokens"
+
+
+def test_a_bare_token_is_for_every_stream(path: Path) -> None:
+    path.write_text("secret\n")
+    grant = TokenFile(path).find("secret")
+    assert grant is not None
+    assert grant.allows("anything.at-all")
+    assert (grant.max_streams, grant.max_viewers) == (None, None)
+
+
+def test_patterns_and_limits_stand_behind_a_token(path: Path) -> None:
+    path.write_text("secret streams=cam-*,door maxStreams=2 maxViewers=3\n")
+    grant = TokenFile(path).find("secret")
+    assert grant is not None
+    assert [grant.allows(name) for name in ("cam-1", "door", "cam", "Door")] == [True, True, False, False]
+    assert (grant.max_streams, grant.max_viewers) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "token"),
+    [("# secret", None), ("secret # mine", "secret"), ("a#b", "a#b"), ("   ", None), ("\tsecret ", "secret")],
+)
+def test_a_hash_starts_a_comment(line: str, token: str | None, path: Path) -> None:
+    path.write_text(line + "\n")
+    tokens = TokenFile(path)
+    for candidate in ("secret", "a#b", "#", "mine", ""):
+        assert (tokens.find(candidate) is not None) == (candidate == token)
+
+
+@pytest.mark.parametrize("stranger", ["", "secre", "secrett", "SECRET", "streams=*", "sécret", "\udcff"])
+def test_only_the_whole_token_opens(stranger: str, path: Path) -> None:
+    path.write_text("secret streams=*\n")
+    assert TokenFile(path).find(stranger) is None
+
+
+def test_a_changed_file_is_read_anew(path: Path) -> None:
+    path.write_text("first\n")
+    tokens = TokenFile(path)
+    assert tokens.find("first")
+    path.write_text("second\nthird\n")
+    assert [bool(tokens.find(token)) for token in ("first", "second", "third")] == [False, True, True]
+    replacement = path.with_suffix(".new")
+    replacement.write_text("fourth\nsixth\n")
+    replacement.replace(path)
+    assert [bool(tokens.find(token)) for token in ("second", "fourth")] == [False, True]
+
+
+def test_a_file_that_is_gone_opens_nothing_until_it_is_back(path: Path) -> None:
+    path.write_text("secret\n")
+    tokens = TokenFile(path)
+    assert tokens.find("secret")
+    path.unlink()
+    assert tokens.find("secret") is None
+    path.write_text("secret\n")
+    assert tokens.find("secret")
+
+
+def test_a_bad_line_opens_nothing_and_leaves_the_others(path: Path) -> None:
+    path.write_text("one\ntwo stream=cam\nthree maxStreams=many\nfour streams=\nfive\n")
+    tokens = TokenFile(path)
+    opened = [bool(tokens.find(token)) for token in ("one", "two", "three", "four", "five")]
+    assert opened == [True, False, False, False, True]
+    with pytest.raises(BadTokenLine, match=r"^line 2: 'stream=cam' is not understood"):
+        tokens.check()
+
+
+def test_a_grants_name_is_not_its_token() -> None:
+    entry = parse_line("secret")
+    assert entry is not None
+    assert "secret" not in repr(entry)

@@ -1,0 +1,164 @@
+"""The auth webhook and the heartbeat, against a server that says what it is told to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from gateway.http import webhook
+from gateway.http.heartbeat import Heartbeat
+from gateway.http.problem import Problem
+from gateway.http.webhook import AuthWebhook, Verdict, parse_verdict
+
+
+class Operator:
+    """The operator's server: keeps what it was asked, answers with `answer`."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.bodies: list[Any] = []
+        self.headers: list[Any] = []
+        self.answer: Callable[[], web.Response] = lambda: web.json_response({})
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.bodies.append(await request.json())
+        self.headers.append(request.headers)
+        return self.answer()
+
+
+@pytest_asyncio.fixture
+async def operator() -> AsyncIterator[Operator]:
+    operator = Operator()
+    app = web.Application()
+    app.router.add_post("/", operator.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    operator.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    yield operator
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.mark.asyncio
+async def test_the_question_carries_the_key_in_both_headers(
+    operator: Operator, http: aiohttp.ClientSession
+) -> None:
+    verdict = await AuthWebhook(http, operator.url, "k3y").ask({"stream": "cam"})
+    assert verdict == Verdict()
+    assert operator.bodies == [{"type": "livepeer-whip", "stream": "cam"}]
+    assert (operator.headers[0]["x-api-key"], operator.headers[0]["Authorization"]) == ("k3y", "k3y")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: web.Response(status=401),
+        lambda: web.Response(status=500),
+        lambda: web.Response(status=302, headers={"Location": "/elsewhere"}),
+        lambda: web.Response(text="yes"),
+        lambda: web.Response(text="[]"),
+        lambda: web.json_response({"pipeline": 1}),
+        lambda: web.json_response({"pipeline_parameters": "{}"}),
+        lambda: web.Response(text=json.dumps({"x": "y" * webhook.MAX_ANSWER_BYTES})),
+    ],
+)
+async def test_anything_but_2xx_with_an_object_refuses(
+    answer: Callable[[], web.Response], operator: Operator, http: aiohttp.ClientSession
+) -> None:
+    operator.answer = answer
+    with pytest.raises(Problem) as refused:
+        await AuthWebhook(http, operator.url, None).ask({})
+    assert (refused.value.status, refused.value.code) == (403, "refused_by_webhook")
+
+
+@pytest.mark.asyncio
+async def test_a_webhook_out_of_reach_lets_nobody_in(
+    http: aiohttp.ClientSession, unused_tcp_port: int
+) -> None:
+    with pytest.raises(Problem) as refused:
+        await AuthWebhook(http, f"http://127.0.0.1:{unused_tcp_port}/", None).ask({})
+    assert (refused.value.status, refused.value.code) == (503, "webhook_unreachable")
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ({}, Verdict()),
+        ({"pipeline": "", "stream_id": "", "pipeline_parameters": None}, Verdict()),
+        ({"pipeline": "m", "stream_id": "s"}, Verdict(pipeline="m", stream_id="s")),
+        (
+            {"pipeline": "comfyui", "pipeline_parameters": {"1": {}}},
+            Verdict(pipeline="comfyui", params={"prompt": {"1": {}}}),
+        ),
+        (
+            {"pipeline": "comfyui", "pipeline_parameters": {"prompt": {"1": {}}}},
+            Verdict(pipeline="comfyui", params={"prompt": {"1": {}}}),
+        ),
+        ({"pipeline": "m", "pipeline_parameters": {"a": 1}}, Verdict(pipeline="m", params={"a": 1})),
+    ],
+)
+def test_a_workflow_without_a_prompt_becomes_one(answer: dict[str, Any], verdict: Verdict) -> None:
+    assert parse_verdict(json.dumps(answer).encode()) == verdict
+
+
+def heartbeat(operator: Operator, http: aiohttp.ClientSession) -> Heartbeat:
+    return Heartbeat(
+        http,
+        operator.url,
+        interval=60,
+        headers={"X-Key": "k"},
+        live=lambda: ["a", "b"],
+        terminate=lambda _: None,
+    )
+
+
+@pytest.mark.asyncio
+async def test_a_heartbeat_names_the_live_streams_and_hears_which_end(
+    operator: Operator, http: aiohttp.ClientSession
+) -> None:
+    operator.answer = lambda: web.json_response({"terminatedStreamIds": ["b", 7]})
+    assert await heartbeat(operator, http).beat() == ["b"]
+    assert operator.bodies == [{"ids": ["a", "b"]}]
+    assert operator.headers[0]["X-Key"] == "k"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda: web.Response(status=500), aiohttp.ClientError),
+        (lambda: web.Response(text="?"), ValueError),
+        (lambda: web.json_response({"terminatedStreamIds": "all"}), ValueError),
+    ],
+)
+async def test_a_heartbeat_that_makes_no_sense_ends_nothing(
+    answer: Callable[[], web.Response],
+    error: type[Exception],
+    operator: Operator,
+    http: aiohttp.ClientSession,
+) -> None:
+    operator.answer = answer
+    with pytest.raises(error):
+        await heartbeat(operator, http).beat()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("answer", [{}, [], {"terminatedStreamIds": None}])
+async def test_a_heartbeat_without_ids_ends_nothing(
+    answer: Any, operator: Operator, http: aiohttp.ClientSession
+) -> None:
+    operator.answer = lambda: web.json_response(answer)
+    assert await heartbeat(operator, http).beat() == []
