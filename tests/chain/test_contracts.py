@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from eth_hash.auto import keccak
 from eth_tester.exceptions import TransactionFailed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,40 +12,20 @@ from hypothesis import strategies as st
 from gateway.devnet.account import Account
 from gateway.devnet.chain.evm import ETHER, Evm
 from gateway.payments.ticket import MAX_WIN_PROB, Ticket, wins
+from tests.chain.tickets import (
+    BLOCK_HASH,
+    ORCHESTRATOR,
+    RAND,
+    ROUND,
+    SENDER,
+    on_chain,
+    redeem,
+    winning_ticket,
+)
 
-ROUND, BLOCK_HASH = 7, b"\x07" * 32
-SENDER, ORCHESTRATOR = Account(b"\x01" * 32), Account(b"\x02" * 32)
-RAND = 1234
-RAND_HASH = keccak(RAND.to_bytes(32, "big"))
 NOBODY = "0x" + "00" * 20
 
 words = st.integers(min_value=0, max_value=2**256 - 1)
-
-
-def on_chain(ticket: Ticket) -> tuple[Any, ...]:
-    return (
-        ticket.recipient,
-        ticket.sender,
-        ticket.face_value,
-        ticket.win_prob,
-        ticket.sender_nonce,
-        ticket.recipient_rand_hash,
-        ticket.aux,
-    )
-
-
-def winning_ticket(**changes: Any) -> Ticket:
-    fields = {
-        "recipient": ORCHESTRATOR.raw_address,
-        "sender": SENDER.raw_address,
-        "face_value": ETHER,
-        "win_prob": MAX_WIN_PROB,
-        "sender_nonce": 1,
-        "recipient_rand_hash": RAND_HASH,
-        "creation_round": ROUND,
-        "creation_round_block_hash": BLOCK_HASH,
-    }
-    return Ticket(**{**fields, **changes})
 
 
 @pytest.fixture
@@ -54,12 +33,6 @@ def broker(evm: Evm) -> Any:
     evm.advance(1000, ROUND, BLOCK_HASH)
     evm.fund(SENDER.address, deposit=2 * ETHER, reserve=ETHER)
     return evm.contracts["TicketBroker"]
-
-
-def redeem(evm: Evm, ticket: Ticket, signature: bytes | None = None, rand: int = RAND) -> Any:
-    signature = SENDER.sign(ticket.hash) if signature is None else signature
-    broker = evm.contracts["TicketBroker"]
-    return evm.transact(broker.functions.redeemWinningTicket(on_chain(ticket), signature, rand))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

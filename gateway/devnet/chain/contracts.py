@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
+
+from gateway.chain.importing import contained
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,7 @@ class Compiled:
 def compiled(name: str) -> Compiled:
     """The contract of this name; compiling takes up to a second, once a process."""
     source = (resources.files(__package__) / "contracts" / f"{name}.vy").read_text(encoding="utf-8")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the compiler's own, about what it is made of
+    with contained():
         from vyper import compile_code
 
         out = compile_code(source, output_formats=["abi", "bytecode"])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from eth_hash.auto import keccak
 
+from gateway.chain.importing import contained
 from gateway.devnet.chain.contracts import compiled
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what these libraries say about each other's age
+with contained():
     from eth_tester import EthereumTester, PyEVMBackend
     from web3 import EthereumTesterProvider, Web3
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -12,12 +11,12 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from gateway.chain.importing import contained
 from gateway.devnet.chain.evm import GAS_MONEY, Evm
 from gateway.devnet.chainclock import ChainClock
 from gateway.tasks import cancel, spawn
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
+with contained():
     from eth_tester.exceptions import BlockNotFound, TransactionFailed, TransactionNotFound
     from web3 import EthereumTesterProvider, Web3
 

@@ -1,0 +1,147 @@
+"""The active pool as a source of orchestrators: read in the background, kept on disk with its age."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from gateway.chain.errors import ChainError
+from gateway.chain.reader import Rounds
+from gateway.orchestrator.discovery import DiscoveryFailed, Listing, usable
+
+log = structlog.get_logger("chain")
+
+INTERVAL = 60.0
+"""Seconds between two looks at the round."""
+OLDEST = 3600.0
+"""Seconds after which the list is read again in the same round: service URIs change at any time."""
+
+
+class PoolReader(Protocol):
+    """The part of the chain's reader that is used here."""
+
+    async def rounds(self) -> Rounds: ...
+
+    async def active_orchestrators(self) -> list[tuple[str, str]]: ...
+
+    def forget(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPool:
+    """The pool as it was read: at `read_at` (unix seconds), in a round."""
+
+    orchestrators: list[tuple[str, str]]
+    round_number: int
+    read_at: float
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "round": self.round_number,
+            "read_at": self.read_at,
+            "orchestrators": [{"address": address, "uri": uri} for address, uri in self.orchestrators],
+        }
+
+    @classmethod
+    def read(cls, text: str) -> KnownPool:
+        """ValueError for what is no such file."""
+        try:
+            body = json.loads(text)
+            return cls(
+                [(str(one["address"]), str(one["uri"])) for one in body["orchestrators"]],
+                int(body["round"]),
+                float(body["read_at"]),
+            )
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError("not a list of orchestrators") from error
+
+
+class ChainSource:
+    """Everybody in the active pool, by the address that they are registered with.
+
+    The first look gives what is on disk at `cache`, however old, so that nothing waits for an RPC endpoint;
+    the next, at once, asks the chain. After that the list is read anew in each round and each hour. One
+    file serves one Controller.
+    """
+
+    name = "chain"
+
+    def __init__(self, reader: PoolReader, cache: Path, *, wall: Callable[[], float] = time.time) -> None:
+        self._reader = reader
+        self._cache = cache
+        self._wall = wall
+        self._known: KnownPool | None = None
+        self._from_disk = False
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds to the next look: none after what came from the disk."""
+        return 0.0 if self._known is None else INTERVAL
+
+    async def listings(self) -> list[Listing]:
+        """Raises DiscoveryFailed where neither disk nor chain gives a list."""
+        if self._known is None:
+            self._known = self._read_cache()
+            if self._known is not None:
+                self._from_disk = True
+                return _listings(self._known)
+        try:
+            await self._look()
+        except ChainError as error:
+            raise DiscoveryFailed(str(error)) from error
+        assert self._known is not None
+        return _listings(self._known)
+
+    def json(self) -> dict[str, Any] | None:
+        """How many are known, since when and from where, for operators."""
+        if self._known is None:
+            return None
+        return {
+            "listed": len(self._known.orchestrators),
+            "age_s": round(self._wall() - self._known.read_at, 1),
+            "round": self._known.round_number,
+            "from": "disk" if self._from_disk else "chain",
+        }
+
+    async def _look(self) -> None:
+        number = (await self._reader.rounds()).round_number
+        known, now = self._known, self._wall()
+        if known is not None and not self._from_disk:
+            if known.round_number == number and 0 <= now - known.read_at < OLDEST:
+                return
+            if known.round_number != number:
+                log.info("new round", round=number)
+                self._reader.forget()
+        found = await self._reader.active_orchestrators()
+        if not found:
+            raise DiscoveryFailed("the active pool is empty")
+        self._known, self._from_disk = KnownPool(found, number, now), False
+        self._write_cache(self._known)
+
+    def _read_cache(self) -> KnownPool | None:
+        try:
+            return KnownPool.read(self._cache.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("cached orchestrators cannot be read", path=str(self._cache), error=str(error))
+            return None
+
+    def _write_cache(self, known: KnownPool) -> None:
+        """Replace the file in one step: a crash leaves the old one or the new one."""
+        beside = self._cache.with_suffix(".new")
+        try:
+            beside.write_text(json.dumps(known.json()), encoding="utf-8")
+            beside.replace(self._cache)
+        except OSError as error:
+            log.warning("orchestrators cannot be cached", path=str(self._cache), error=str(error))
+
+
+def _listings(known: KnownPool) -> list[Listing]:
+    return usable(Listing(uri, address) for address, uri in known.orchestrators)

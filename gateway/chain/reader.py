@@ -1,0 +1,239 @@
+"""The protocol's contracts, read through web3: the one module that loads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from eth_hash.auto import keccak
+from eth_utils.address import to_checksum_address
+from hexbytes import HexBytes
+
+from gateway.chain import abi
+from gateway.chain.errors import ChainError, ChainUnreachable
+from gateway.chain.importing import contained
+from gateway.chain.networks import ChainNetwork
+from gateway.chain.rpc import Endpoints
+
+with contained():
+    from web3 import AsyncWeb3
+    from web3.exceptions import Web3Exception
+    from web3.providers.async_base import AsyncJSONBaseProvider
+
+NOBODY = "0x" + "0" * 40
+MOST_IN_POOL = 500
+"""More than ever are active: a list that goes on is a lie."""
+AT_ONCE = 10
+"""Service URIs asked for at the same time."""
+
+EVENTS = ("WinningTicketRedeemed", "WinningTicketTransfer")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SenderFunds:
+    """What backs a sender's tickets, in wei. `withdraw_round` 0: no unlock is under way."""
+
+    deposit: int
+    withdraw_round: int
+    reserve: int
+    claimed_in_round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """`l1_block` is what ticket params expire by; `round_number` the newest initialised round."""
+
+    l1_block: int
+    round_number: int
+    block_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A redemption's event as the chain has it. `arguments` by the names of the contract's event."""
+
+    event: str
+    block: int
+    block_hash: str
+    transaction: str
+    index: int
+    arguments: dict[str, Any]
+
+
+class ChainReader:
+    """Questions to the contracts of one network; every answer is the newest. Raises ChainError.
+
+    Where the contracts are is asked of the Controller once, and again after `forget`.
+    """
+
+    def __init__(self, endpoints: Endpoints, network: ChainNetwork) -> None:
+        self.endpoints = endpoints
+        self._network = network
+        self._web3: AsyncWeb3[Any] = AsyncWeb3(_Provider(endpoints), middleware=[])
+        self._controller = self._contract(network.controller, abi.CONTROLLER)
+        self._contracts: dict[str, Any] = {}
+
+    def forget(self) -> None:
+        """Ask the Controller again where the contracts are: they may move at a round's change."""
+        self._contracts.clear()
+
+    async def funds(self, sender: str) -> SenderFunds:
+        """Deposit, reserve and unlock of a sender (checksummed address)."""
+        broker = await self._named("TicketBroker", abi.TICKET_BROKER)
+        return SenderFunds(*await self._read(broker.functions.getSenderInfo(sender).call))
+
+    async def rounds(self) -> Rounds:
+        """The chain's clock."""
+        manager = await self._named("RoundsManager", abi.ROUNDS_MANAGER)
+        l1_block = await self._read(manager.functions.blockNum().call)
+        number = await self._read(manager.functions.lastInitializedRound().call)
+        block_hash = await self._read(manager.functions.blockHashForRound(number).call)
+        return Rounds(l1_block, number, block_hash)
+
+    async def ticket_validity_period(self) -> int:
+        """For how many rounds from its creation a ticket can be redeemed."""
+        broker = await self._named("TicketBroker", abi.TICKET_BROKER)
+        return int(await self._read(broker.functions.ticketValidityPeriod().call))
+
+    async def active_orchestrators(self) -> list[tuple[str, str]]:
+        """Address and service URI of everybody in the active pool who has one, the AI registry's first."""
+        pool = await self._active_pool()
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def uri_of(address: str) -> tuple[str, str]:
+            async with gate:
+                return address, await self._service_uri(address)
+
+        found = await asyncio.gather(*(uri_of(address) for address in pool))
+        return [(address, uri) for address, uri in found if uri]
+
+    async def head(self) -> int:
+        """The number of the newest block of the chain that the contracts are on."""
+        return _number(await self.endpoints.ask("eth_blockNumber", []))
+
+    async def block_hash(self, number: int) -> str | None:
+        """The hash of a block as 0x text; None where there is no such block (any more)."""
+        block = await self.endpoints.ask("eth_getBlockByNumber", [hex(number), False])
+        if block is None:
+            return None
+        try:
+            return str(block["hash"])
+        except (TypeError, KeyError) as error:
+            raise self._nonsense("a block without a hash") from error
+
+    async def redemptions(self, sender: str, first: int, last: int) -> list[LogEntry]:
+        """What was redeemed and transferred of a sender's tickets in these blocks, in the chain's order."""
+        broker = await self._named("TicketBroker", abi.TICKET_BROKER)
+        events = {str(event.topic): event for event in (getattr(broker.events, name)() for name in EVENTS)}
+        wanted = {
+            "address": broker.address,
+            "fromBlock": hex(first),
+            "toBlock": hex(last),
+            "topics": [list(events), "0x" + sender.removeprefix("0x").lower().rjust(64, "0")],
+        }
+        answer = await self.endpoints.ask("eth_getLogs", [wanted])
+        try:
+            entries = [_log_entry(events[raw["topics"][0]], raw) for raw in answer]
+        except (Web3Exception, KeyError, TypeError, ValueError, IndexError) as error:
+            raise self._nonsense(f"logs that cannot be read ({type(error).__name__})") from error
+        return sorted(entries, key=lambda entry: (entry.block, entry.index))
+
+    # how it is done
+
+    async def _active_pool(self) -> list[str]:
+        bonding = (await self._named("BondingManager", abi.BONDING_MANAGER)).functions
+        pool: dict[str, None] = {}
+        address = await self._read(bonding.getFirstTranscoderInPool().call)
+        while address != NOBODY:
+            if address in pool or len(pool) == MOST_IN_POOL:
+                raise self._nonsense("an active pool without an end")
+            pool[address] = None
+            address = await self._read(bonding.getNextTranscoderInPool(address).call)
+        return list(pool)
+
+    async def _service_uri(self, address: str) -> str:
+        ai_registry = self._network.ai_registry or await self._address_of("AIServiceRegistry")
+        registries = [] if ai_registry == NOBODY else [self._contract(ai_registry, abi.SERVICE_REGISTRY)]
+        registries.append(await self._named("ServiceRegistry", abi.SERVICE_REGISTRY))
+        for registry in registries:
+            uri = str(await self._read(registry.functions.getServiceURI(address).call))
+            if uri:
+                return uri
+        return ""
+
+    async def _named(self, name: str, contract_abi: abi.Abi) -> Any:
+        if name not in self._contracts:
+            address = await self._address_of(name)
+            if address == NOBODY:
+                raise ChainError(
+                    f"the Controller {self._network.controller} knows no {name}: is it the right one?"
+                )
+            self._contracts[name] = self._contract(address, contract_abi)
+        return self._contracts[name]
+
+    async def _address_of(self, name: str) -> str:
+        return str(await self._read(self._controller.functions.getContract(keccak(name.encode())).call))
+
+    def _contract(self, address: str, contract_abi: abi.Abi) -> Any:
+        return self._web3.eth.contract(address=to_checksum_address(address), abi=contract_abi)
+
+    async def _read(self, call: Callable[[], Awaitable[T]]) -> T:
+        """A contract's answer; one that cannot be decoded is asked for again elsewhere."""
+        for _ in range(len(self.endpoints)):
+            try:
+                return await call()
+            except (Web3Exception, ValueError, TypeError) as error:
+                trouble = self._nonsense(f"an answer that cannot be decoded ({type(error).__name__})")
+        raise trouble
+
+    def _nonsense(self, what: str) -> ChainUnreachable:
+        self.endpoints.distrust(what)
+        return ChainUnreachable(f"the RPC endpoint gives {what}")
+
+
+class _Provider(AsyncJSONBaseProvider):
+    """Lets web3 ask through `Endpoints`."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        super().__init__()
+        self._endpoints = endpoints
+
+    async def make_request(self, method: Any, params: Any) -> Any:
+        return {"jsonrpc": "2.0", "id": 1, "result": await self._endpoints.ask(method, _plain(params))}
+
+
+def _plain(value: Any) -> Any:
+    """Parameters as JSON has them."""
+    match value:
+        case bytes():
+            return "0x" + value.hex()
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+    return value
+
+
+def _log_entry(event: Any, raw: dict[str, Any]) -> LogEntry:
+    read = event.process_log(
+        {**raw, "topics": [HexBytes(topic) for topic in raw["topics"]], "data": HexBytes(raw["data"])}
+    )
+    return LogEntry(
+        event=str(read["event"]),
+        block=int(raw["blockNumber"], 16),
+        block_hash=str(raw["blockHash"]),
+        transaction=str(raw["transactionHash"]),
+        index=int(raw["logIndex"], 16),
+        arguments=dict(read["args"]),
+    )
+
+
+def _number(value: Any) -> int:
+    try:
+        return int(value, 16)
+    except (TypeError, ValueError) as error:
+        raise ChainUnreachable("the RPC endpoint gives a number that is none") from error

@@ -1,0 +1,88 @@
+"""RPC endpoints that misbehave: real HTTP servers on loopback whose answers a test writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+Answer = Callable[[dict[str, Any]], Awaitable[web.StreamResponse]]
+
+
+def result(value: Any, *, on_chain: int = 1) -> Answer:
+    """Answers every call with `value`, and truly where it is asked for its chain."""
+
+    async def answer(call: dict[str, Any]) -> web.Response:
+        said = hex(on_chain) if call["method"] == "eth_chainId" else value
+        return web.json_response({"jsonrpc": "2.0", "id": call["id"], "result": said})
+
+    return answer
+
+
+def chain_id(number: int) -> Answer:
+    """Answers every call with the number of a chain."""
+    return result_always(hex(number))
+
+
+def result_always(value: Any) -> Answer:
+    async def answer(call: dict[str, Any]) -> web.Response:
+        return web.json_response({"jsonrpc": "2.0", "id": call["id"], "result": value})
+
+    return answer
+
+
+def error(code: int, message: str) -> Answer:
+    """On the right chain, and refuses everything else."""
+
+    async def answer(call: dict[str, Any]) -> web.Response:
+        if call["method"] == "eth_chainId":
+            return web.json_response({"jsonrpc": "2.0", "id": call["id"], "result": "0x1"})
+        said = {"code": code, "message": message}
+        return web.json_response({"jsonrpc": "2.0", "id": call["id"], "error": said})
+
+    return answer
+
+
+def body(content: bytes, status: int = 200) -> Answer:
+    async def answer(_: dict[str, Any]) -> web.Response:
+        return web.Response(body=content, status=status, content_type="application/json")
+
+    return answer
+
+
+async def silence(_: dict[str, Any]) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+class Fake:
+    """A server whose `answer` may be changed; `asked` counts what came."""
+
+    url: str
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.asked += 1
+        return await self.answer(await request.json())
+
+
+@asynccontextmanager
+async def endpoint(answer: Answer) -> AsyncIterator[Fake]:
+    fake = Fake(answer)
+    app = web.Application()
+    app.router.add_post("/", fake.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    fake.url = f"http://{host}:{port}"
+    try:
+        yield fake
+    finally:
+        await runner.cleanup()

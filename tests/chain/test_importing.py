@@ -1,0 +1,20 @@
+"""Loading the Ethereum libraries leaves the interpreter as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_nested_json_still_ends_in_an_error_once_a_chain_can_be_read() -> None:
+    program = (
+        "import sys; before = sys.getrecursionlimit()\n"
+        "import gateway.chain.reader, gateway.devnet.chain.server, json\n"
+        "from gateway.devnet.chain.contracts import compiled; compiled('Controller')\n"
+        "assert sys.getrecursionlimit() == before\n"
+        "try: json.loads('[' * 200_000)\n"
+        "except RecursionError: print('refused')\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "refused\n", done.stderr
