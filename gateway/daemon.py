@@ -41,6 +41,8 @@ from gateway.stream.swap import SwapPolicy
 from gateway.tasks import cancel, spawn
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.udp import local_addresses
+from gateway.webrtc.udp_mux import UdpMux
 from signer_client import SignerClient, SignerError, SignerIdentity
 
 log = structlog.get_logger("daemon")
@@ -120,7 +122,7 @@ class Daemon:
         registry = Registry(
             relays,
             metrics,
-            webrtc=WebRtcConfig(handshake_timeout=settings.connect_timeout),
+            webrtc=await self._webrtc(settings, stack),
             ingest_timeout=settings.ingest_timeout,
             swaps=SwapPolicy(settings.max_swaps, settings.output_timeout),
         )
@@ -140,6 +142,20 @@ class Daemon:
         stack.push_async_callback(cancel, announcing)
         await self._stop.wait()
         log.info("gateway stops", streams=len(registry), viewers=registry.viewers)
+
+    async def _webrtc(self, settings: Settings, stack: AsyncExitStack) -> WebRtcConfig:
+        config = WebRtcConfig(ice=settings.ice, handshake_timeout=settings.connect_timeout)
+        if settings.ice.grace is not None:
+            config = replace(config, silence_timeout=max(config.silence_timeout, settings.ice.grace))
+        port = settings.ice.mux_port
+        if port is None:
+            return config
+        try:
+            mux = await UdpMux.open(local_addresses(settings.ice.interfaces), port)
+        except OSError as error:
+            raise CannotStart(f"-iceUdpMuxPort {port} cannot be used: {error}") from error
+        stack.callback(mux.close)
+        return replace(config, mux=mux)
 
     async def _start_devnet(self, stack: AsyncExitStack) -> Devnet | None:
         if self._settings.devnet is None:
@@ -189,7 +205,7 @@ class Daemon:
             forwarding=forwarding,
             limits=settings.limits,
             webhook=webhook,
-            ice_servers=settings.ice_servers,
+            ice_servers=settings.ice.servers,
         )
         public = [live.routes(), HealthRoutes(self.reasons_not_ready).routes(), PageRoutes().routes()]
         if devnet is not None:

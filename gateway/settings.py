@@ -32,7 +32,7 @@ from gateway.http.forwarding import Network, parse_networks
 from gateway.http.limits import Limits
 from gateway.http.tokens import TokenFile
 from gateway.payments.ceiling import MaxPrice
-from gateway.webrtc.ice_servers import IceServer, parse_ice_servers
+from gateway.webrtc.ice_settings import ICE_FLAGS, IceSettings
 from signer_client.client import parse_headers
 
 PROGRAM = "livepeer-gateway"
@@ -49,12 +49,6 @@ PRICE = Kind(
 )
 
 NETWORKS = Kind("networks", "addresses or networks such as 10.0.0.0/8, comma-separated", parse_networks)
-ICE_SERVERS = Kind(
-    "list",
-    "stun:host:port and turn:user:password@host:port?transport=udp, comma-separated",
-    parse_ice_servers,
-    secret=True,
-)
 HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
 
 GATEWAY_FLAGS: tuple[Flag, ...] = (
@@ -119,12 +113,7 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
     Flag("model", TEXT, "comfystream", "the model asked for where a publisher names no pipeline"),
     Flag("ingestTimeout", DURATION, "5s", "a stream without media for so long ends"),
     Flag("connectTimeout", DURATION, "10s", "a peer whose ICE and DTLS are not done in so long is given up"),
-    Flag(
-        "iceServers",
-        ICE_SERVERS,
-        None,
-        "STUN and TURN servers that clients are told: stun:host:port,turn:user:password@host:port",
-    ),
+    *ICE_FLAGS,
     Flag("maxSwaps", INTEGER, "3", "jobs of a stream that may be replaced within 3 minutes"),
     Flag(
         "liveOutSegmentTimeout",
@@ -189,7 +178,7 @@ class Settings:
     model: str
     ingest_timeout: float
     connect_timeout: float
-    ice_servers: tuple[IceServer, ...]
+    ice: IceSettings
     max_swaps: int
     output_timeout: float
     ledger: str
@@ -260,7 +249,7 @@ def settings_from(parsed: Parsed) -> Settings:
         model=parsed["model"],
         ingest_timeout=parsed["ingestTimeout"],
         connect_timeout=parsed["connectTimeout"],
-        ice_servers=parsed["iceServers"] or (),
+        ice=IceSettings.from_parsed(parsed),
         max_swaps=parsed["maxSwaps"],
         output_timeout=parsed["liveOutSegmentTimeout"] or DEFAULT_OUTPUT_TIMEOUT,
         ledger=parsed["ledger"] or str(data_dir / "ledger.sqlite3"),

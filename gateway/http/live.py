@@ -38,7 +38,7 @@ RETRY_AFTER_LIMIT = 5
 OWN_PIPELINES = frozenset({"", "comfyui", "live-video-to-video"})
 """Names of pipelines that mean the gateway's own model."""
 
-_OFFER_STATUS = {"no_common_codec": 406, "ice_restart": 422}
+_OFFER_STATUS = {"no_common_codec": 406, "ice_restart": 422, "no_udp_port": 503}
 _UPDATE_STATUS = {"worker_busy": 503, "worker_refused": 422, "worker_silent": 504}
 
 

@@ -28,6 +28,8 @@ TAKEOVER_AFTER = 2.0
 """Seconds without media after which another publisher may take the name over."""
 OUTPUT_SILENCE = 3.0
 """Seconds without a picture back, while the publisher sends, that status calls an error."""
+BREAKING_OFF = 0.5
+"""Seconds after the last media in which a datagram still counts as one that came with it."""
 MEDIA_POLL = 0.25
 
 
@@ -68,6 +70,7 @@ class Stream:
         self.log = structlog.get_logger("stream").bind(stream=request.name, request_id=request.request_id)
         self.supervisor = Supervisor(relays, request, candidates, self, policy=swaps, log=self.log)
         self._ingest_timeout = ingest_timeout
+        self._grace = ingest_timeout
         self._publisher: Publisher | None = None
         self._started = time.monotonic()
         self._stopped: float | None = None
@@ -83,6 +86,8 @@ class Stream:
 
     async def answer(self, offer: str, config: WebRtcConfig) -> Publisher:
         """Answer the publisher's SDP. Raises OfferRefused, with nothing left behind."""
+        if config.ice.grace is not None:
+            self._grace = config.ice.grace
         self._publisher = await Publisher.answer_offer(offer, config=config, sink=self.on_frame, log=self.log)
         return self._publisher
 
@@ -100,6 +105,13 @@ class Stream:
         """Seconds since media last came; since the request where none ever did."""
         last = self._publisher.stats().last_media_at if self._publisher else None
         return time.monotonic() - (last if last is not None else self._started)
+
+    @property
+    def broke_off(self) -> bool:
+        """Whether the publisher's connection is gone, for now at least: nothing has come since its media."""
+        if self._publisher is None or not self._connected.is_set():
+            return False
+        return self._publisher.last_received < time.monotonic() - self.silent_for + BREAKING_OFF
 
     def end(self, reason: EndReason, detail: str) -> None:
         """Ask for the end. The first asker's reason counts; asking again changes nothing."""
@@ -129,6 +141,10 @@ class Stream:
     def current_error(self) -> tuple[str, int] | None:
         """The last error, or the picture's absence where it does not come back."""
         silence = time.monotonic() - self._last_output
+        if self.state is State.LIVE and self.silent_for > TAKEOVER_AFTER and self.broke_off:
+            gone = self.silent_for
+            words = f"the publisher's connection broke off {int(gone)} s ago: it may come back"
+            return f"{words} within {self._grace:g} s", _wall_ms() - int(gone * 1000)
         if self.state is State.LIVE and silence > OUTPUT_SILENCE and self.silent_for < OUTPUT_SILENCE:
             return f"no picture has come back for {int(silence)} s", _wall_ms() - int(silence * 1000)
         return self.error
@@ -244,7 +260,7 @@ class Stream:
             now = time.monotonic()
             last = self._publisher.stats().last_media_at
             silence = now - (last if last is not None else connected_at)
-            if silence > self._ingest_timeout:
+            if silence > (self._grace if self.broke_off else self._ingest_timeout):
                 raise Ended(EndReason.INGEST_TIMEOUT, f"no media came for {silence:.1f} s")
             if self.state is State.WAITING_FOR_KEY_FRAME and now - connected_at > KEY_FRAME_TIMEOUT:
                 raise Ended(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from gateway.webrtc.ice_settings import IceSettings
+from gateway.webrtc.udp_mux import UdpMux
 
 
 @dataclass(frozen=True)
 class WebRtcConfig:
     loopback: bool = True
     """Offer 127.0.0.1 too, for browsers and tools on the same machine."""
-    stun_servers: tuple[tuple[str, int], ...] = ()
-    """(host, port); the first is asked for the gateway's public address. None by default."""
+    ice: IceSettings = field(default_factory=IceSettings)
+    mux: UdpMux | None = None
+    """The sockets that all peers share, where one port is for all."""
     gather_timeout: float = 1.0
-    """Seconds that an answer may wait for STUN."""
+    """Seconds that an answer may wait for those servers."""
     handshake_timeout: float = 10.0
     """Seconds for ICE and DTLS together."""
     silence_timeout: float = 15.0

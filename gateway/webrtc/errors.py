@@ -6,7 +6,8 @@ from __future__ import annotations
 class OfferRefused(Exception):
     """An SDP offer (or a fragment of one) that cannot be answered.
 
-    `code` is one of `bad_sdp`, `no_video`, `no_common_codec`, `ice_restart`; the text says what to change.
+    `code` is one of `bad_sdp`, `no_video`, `no_common_codec`, `ice_restart` and `no_udp_port`; the text says
+    what to change.
     """
 
     def __init__(self, code: str, detail: str) -> None:

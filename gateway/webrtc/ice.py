@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable
-from typing import Any
 
-import structlog
-from aioice import Candidate, Connection
-from aioice.candidate import candidate_foundation, candidate_priority
-from aioice.ice import StunProtocol, get_host_addresses, server_reflexive_candidate
-from aioice.stun import TransactionError
+from aioice import Candidate
 
-from gateway import tasks
 from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.gathering import gather
 from gateway.webrtc.sdp import IceCredentials
-
-log = structlog.get_logger("webrtc")
-
-LOOPBACK = "127.0.0.1"
-SOCKET_BUFFER = 1 << 20
-"""Bytes asked of the kernel for each socket: a key frame comes in one burst."""
+from gateway.webrtc.udp import MediaReceiver, address, is_loopback
 
 DatagramHandler = Callable[[bytes], None]
 
 
-class MediaProtocol(StunProtocol):
-    """One local candidate's socket: STUN to aioice, everything else to the handler at once (RFC 7983)."""
-
-    def __init__(self, connection: IceConnection) -> None:
-        super().__init__(connection)
-        self._connection = connection
-
-    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        assert isinstance(data, bytes)
-        connection = self._connection
-        connection.last_received = time.monotonic()
-        if data and data[0] > 3:
-            connection.on_datagram(data)
-            return
-        try:
-            super().datagram_received(data, addr)
-        except Exception as error:  # aioice's parser lets every kind out; a stranger's packet may end nothing
-            log.debug("bad STUN packet", error=repr(error))
-
-
-class IceConnection(Connection):
+class IceConnection(MediaReceiver):
     """aioice's connection with our candidates, our fast path in, and a direct way out.
 
     `remote` is None on the side that makes the offer, until it can `meet` who answers. `on_closed` is
@@ -84,52 +53,12 @@ class IceConnection(Connection):
     async def get_component_candidates(
         self, component: int, addresses: list[str], timeout: int = 5
     ) -> list[Candidate]:
-        """Bind a socket to each address of this machine; called by aioice's gather_candidates."""
-        del addresses, timeout
-        loop = asyncio.get_running_loop()
-        found: list[Candidate] = []
-        protocols: list[MediaProtocol] = []
-        local = _addresses(loopback=self._config.loopback)
-        for preference, address in zip(range(65535, 0, -1), local, strict=False):
-            try:
-                transport, protocol = await loop.create_datagram_endpoint(
-                    lambda: MediaProtocol(self), local_addr=(address, 0)
-                )
-            except OSError as error:
-                log.debug("address not usable", address=address, error=str(error))
-                continue
-            _enlarge_buffers(transport)
-            host, port, *_ = transport.get_extra_info("sockname")
-            protocol.local_candidate = Candidate(
-                foundation=candidate_foundation("host", "udp", host),
-                component=component,
-                transport="udp",
-                priority=candidate_priority(component, "host", preference),
-                host=host,
-                port=port,
-                type="host",
-            )
-            protocols.append(protocol)
-            found.append(protocol.local_candidate)
+        """Open the sockets and name the candidates; called by aioice's gather_candidates."""
+        del component, addresses, timeout
+        near = any(is_loopback(candidate.host) for candidate in self.remote_candidates)
+        protocols, candidates = await gather(self, self._config, username=self.local_username, near=near)
         self._protocols += protocols
-        if self._config.stun_servers:
-            found += await self._reflexive(protocols)
-        return found
-
-    async def _reflexive(self, protocols: list[MediaProtocol]) -> list[Candidate]:
-        """What the first STUN server sees of each socket, as far as it answers in time."""
-        server = self._config.stun_servers[0]
-        asking = [
-            tasks.spawn(_ask_stun(protocol, server), name="ice stun")
-            for protocol in protocols
-            if ":" not in protocol.local_candidate.host and protocol.local_candidate.host != LOOPBACK
-        ]
-        if not asking:
-            return []
-        done, late = await asyncio.wait(asking, timeout=self._config.gather_timeout)
-        await tasks.cancel(*late)
-        answers = [answer for task in done if (answer := task.result()) is not None]
-        return list({(answer.host, answer.port): answer for answer in answers}.values())
+        return candidates
 
     def send_datagram(self, data: bytes) -> bool:
         """Send on the selected pair at once; False while there is none."""
@@ -147,10 +76,9 @@ class IceConnection(Connection):
     @property
     def unsent(self) -> int:
         """Bytes that the selected socket could not take yet."""
-        transport = self._transport
-        if transport is None:
-            return 0
-        return int(transport.get_write_buffer_size())  # type: ignore[attr-defined]
+        # A relay's transport has no buffer of its own to ask for.
+        size = getattr(self._transport, "get_write_buffer_size", None)
+        return int(size()) if size is not None else 0
 
     @property
     def selected(self) -> str | None:
@@ -169,30 +97,3 @@ class IceConnection(Connection):
         """Close on our own account: on_closed is not called."""
         self._ending = True
         await self.close()
-
-
-def address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _addresses(*, loopback: bool) -> list[str]:
-    """This machine's addresses, each once, those that others can reach first."""
-    found = dict.fromkeys(get_host_addresses(use_ipv4=True, use_ipv6=True))
-    ordered = sorted((one for one in found if one != LOOPBACK), key=lambda one: ":" in one)
-    return [*ordered, LOOPBACK] if loopback or not ordered else ordered
-
-
-def _enlarge_buffers(transport: asyncio.DatagramTransport) -> None:
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-
-
-async def _ask_stun(protocol: MediaProtocol, server: tuple[str, int]) -> Candidate | None:
-    try:
-        candidate, _ = await server_reflexive_candidate(protocol, server)
-    except (OSError, TransactionError) as error:
-        log.info("no answer from the STUN server", server=address(*server), error=str(error))
-        return None
-    return candidate

@@ -87,6 +87,11 @@ class Peer(ABC):
         for candidate in parsed.candidates:
             await self._transport.add_candidate(candidate)
 
+    @property
+    def last_received(self) -> float:
+        """When the last datagram of any kind came, checks of its ICE included, on the monotonic clock."""
+        return self._transport.last_received
+
     async def wait_closed(self) -> str:
         """Wait until the peer has gone; why, in words."""
         return await self._transport.wait_closed()

@@ -12,8 +12,9 @@ from structlog.typing import FilteringBoundLogger
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.dtls import DtlsRefused, DtlsSession
 from gateway.webrtc.errors import ConnectFailed
-from gateway.webrtc.ice import IceConnection, address
+from gateway.webrtc.ice import IceConnection
 from gateway.webrtc.negotiation import Local, Negotiation
+from gateway.webrtc.udp import address
 
 MAX_EARLY = 16
 """DTLS datagrams kept that come before our side of ICE has settled."""
@@ -62,9 +63,9 @@ class SecureTransport:
 
     async def gather(self) -> Local:
         """Open the sockets; what to put into the answer, or the offer."""
-        await self._ice.gather_candidates()
         if self._negotiation is not None:
             await self._add_candidates(self._negotiation)
+        await self._ice.gather_candidates()
         return Local(
             username=self._ice.local_username,
             password=self._ice.local_password,
@@ -193,5 +194,20 @@ class SecureTransport:
         )
         return (
             f"no UDP came through between the gateway ({ours}) and the peer ({theirs}) in {seconds}: "
-            "let UDP from the peer to one of the gateway's addresses pass firewall and NAT"
+            f"{self._what_to_open()}"
         )
+
+    def _what_to_open(self) -> str:
+        config = self._config
+        if config.mux is not None:
+            ports = f"UDP port {config.ice.mux_port}"
+        elif config.ice.udp_ports is not None:
+            ports = "UDP ports {}-{}".format(*config.ice.udp_ports)
+        else:
+            ports = "UDP (any port, unless -iceUdpPortRange or -iceUdpMuxPort is set)"
+        where = (
+            "check that -icePublicIP is the address that the peer reaches"
+            if config.ice.public_ips
+            else "set -icePublicIP where it stands behind a NAT"
+        )
+        return f"let {ports} from the peer to the gateway pass firewall and NAT, and {where}"

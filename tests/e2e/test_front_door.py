@@ -28,6 +28,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
         *("-orchestrators", "1"),
         *("-trustedProxies", "127.0.0.1"),
         *("-iceServers", "stun:stun.example:3478,turn:u:p@turn.example?transport=udp"),
+        *("-icePublicIP", "192.0.2.1"),  # so that the gateway itself asks none of them
     )
     async with gateway_process(tmp_path_factory.mktemp("front"), *flags) as gateway:
         yield gateway

@@ -7,6 +7,7 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
+import aioice.ice
 import av
 from aiortc import (
     MediaStreamTrack,
@@ -19,6 +20,9 @@ from aiortc import (
 from gateway.media.h264 import split_annex_b
 
 FPS = 30
+
+# tests talk over loopback only, which aioice by itself leaves out
+aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 
 
 def coded_pictures(count: int, *, size: tuple[int, int] = (320, 180), gop: int = 15) -> list[av.Packet]:

@@ -1,0 +1,104 @@
+"""What an operator says about the ways that media takes to the gateway."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from gateway.flags import DURATION, LIST, Flag, FlagError, Kind, Parsed
+from gateway.webrtc.ice_servers import IceServer, parse_ice_servers
+
+CONSENT_LIFE = 30.0
+"""Seconds after which nothing may be sent to a peer that is silent (RFC 7675, 5.1): no grace is longer."""
+
+PortRange = tuple[int, int]
+"""The first and the last UDP port that may be used."""
+
+
+def _parse_port(value: str) -> int:
+    if not (value.isascii() and value.isdecimal()) or not 0 < int(value) < 65536:
+        raise ValueError(value)
+    return int(value)
+
+
+def _parse_port_range(value: str) -> PortRange:
+    first, dash, last = value.partition("-")
+    ports = _parse_port(first), _parse_port(last if dash else first)
+    if ports[0] > ports[1]:
+        raise ValueError(value)
+    return ports
+
+
+def _parse_addresses(value: str) -> tuple[str, ...]:
+    """IP addresses in their usual form, each once."""
+    texts = (text.strip() for text in value.split(","))
+    return tuple(dict.fromkeys(str(ipaddress.ip_address(text)) for text in texts if text))
+
+
+ICE_SERVERS = Kind(
+    "list",
+    "stun:host:port and turn:user:password@host:port?transport=udp, comma-separated",
+    parse_ice_servers,
+    secret=True,
+)
+ADDRESSES = Kind("list", "IP addresses, comma-separated", _parse_addresses)
+PORT = Kind("port", "a port from 1 to 65535", _parse_port)
+PORT_RANGE = Kind("ports", "first-last, ports from 1 to 65535", _parse_port_range)
+
+ICE_FLAGS: tuple[Flag, ...] = (
+    Flag(
+        "iceServers",
+        ICE_SERVERS,
+        None,
+        "STUN and TURN servers that clients are told, and that the gateway uses itself without "
+        "-icePublicIP: stun:host:port,turn:user:password@host:port",
+    ),
+    Flag(
+        "icePublicIP",
+        ADDRESSES,
+        None,
+        "addresses that peers outside reach the gateway at, where it stands behind NAT",
+    ),
+    Flag("iceInterfaces", LIST, None, "network interfaces for media, by name or address", "all"),
+    Flag("iceUdpPortRange", PORT_RANGE, None, "UDP ports for media, first-last", "any"),
+    Flag("iceUdpMuxPort", PORT, None, "one UDP port for the media of all peers", "a port for each"),
+    Flag(
+        "iceGrace",
+        DURATION,
+        None,
+        "how long a publisher whose connection broke off may take to come back, at most 30s",
+        "-ingestTimeout",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class IceSettings:
+    servers: tuple[IceServer, ...] = ()
+    """Told to clients, and asked for the gateway's public address (STUN) and for relays (TURN)."""
+    public_ips: tuple[str, ...] = ()
+    """Addresses that the outside reaches this machine at; with them no server is asked."""
+    interfaces: tuple[str, ...] = ()
+    """Names or addresses of the network interfaces to use; all where there are none."""
+    udp_ports: PortRange | None = None
+    mux_port: int | None = None
+    """The port that all peers share, where one is for all."""
+    grace: float | None = None
+    """Seconds that a publisher whose connection broke off is waited for; None: as long as for media."""
+
+    @classmethod
+    def from_parsed(cls, parsed: Parsed) -> IceSettings:
+        """Raises FlagError for what does not fit together."""
+        if parsed["iceUdpMuxPort"] is not None and parsed["iceUdpPortRange"] is not None:
+            raise FlagError("-iceUdpMuxPort is one port for all peers: leave out -iceUdpPortRange, or it")
+        grace = parsed["iceGrace"]
+        if grace is not None and not 0 < grace <= CONSENT_LIFE:
+            raise FlagError(f"-iceGrace {grace:g}s is refused: it takes a duration above 0, at most 30s")
+        return cls(
+            servers=parsed["iceServers"] or (),
+            public_ips=parsed["icePublicIP"] or (),
+            interfaces=parsed["iceInterfaces"] or (),
+            udp_ports=parsed["iceUdpPortRange"],
+            mux_port=parsed["iceUdpMuxPort"],
+            grace=grace,
+        )

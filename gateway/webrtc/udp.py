@@ -1,0 +1,129 @@
+"""UDP sockets on this machine's addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import random
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import ifaddr
+import structlog
+from aioice.ice import Connection, StunProtocol
+
+from gateway.webrtc.ice_settings import PortRange
+
+log = structlog.get_logger("webrtc")
+
+LOOPBACK = "127.0.0.1"
+SOCKET_BUFFER = 1 << 20
+"""Bytes asked of the kernel for each socket: a key frame comes in one burst."""
+CLOSE_TIMEOUT = 2.0
+"""Seconds for a TURN server to take an allocation back."""
+
+P = TypeVar("P", bound=asyncio.DatagramProtocol)
+
+
+class MediaReceiver(Connection):
+    """An ICE connection that takes the datagrams which are not STUN itself."""
+
+    last_received: float
+    """When the last datagram of any kind came, in seconds of the monotonic clock."""
+    on_datagram: Callable[[bytes], None]
+
+
+class MediaProtocol(StunProtocol):
+    """One local candidate's socket: STUN to aioice, everything else to the handler at once (RFC 7983)."""
+
+    def __init__(self, connection: MediaReceiver) -> None:
+        super().__init__(connection)
+        self._connection = connection
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        assert isinstance(data, bytes)
+        connection = self._connection
+        connection.last_received = time.monotonic()
+        if data and data[0] > 3:
+            connection.on_datagram(data)
+            return
+        try:
+            super().datagram_received(data, addr)
+        except Exception as error:  # aioice's parser lets every kind out; a stranger's packet may end nothing
+            log.debug("bad STUN packet", error=repr(error))
+
+    async def close(self) -> None:
+        """Close the socket; a relay's allocation is given back, as far as its server answers in time."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await super().close()
+        except TimeoutError:
+            log.info("the TURN server did not take its allocation back in time")
+
+
+class NoFreePort(OSError):
+    """Every port of the range is taken at an address."""
+
+
+async def bind(make: Callable[[], P], host: str, ports: PortRange | None) -> tuple[P, tuple[str, int]]:
+    """Open a socket at `host`, on a free port of the range or on any; the protocol and where it is bound.
+
+    Raises NoFreePort where the range is used up, OSError for an address that cannot be used.
+    """
+    loop = asyncio.get_running_loop()
+    for port in _in_random_order(ports):
+        try:
+            transport, protocol = await loop.create_datagram_endpoint(make, local_addr=(host, port))
+        except OSError as error:
+            if ports is None or error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+        bound_host, bound_port, *_ = transport.get_extra_info("sockname")
+        return protocol, (bound_host, bound_port)
+    raise NoFreePort(f"no UDP port of {ports} is free at {host}")
+
+
+def local_addresses(interfaces: Iterable[str] = (), *, loopback: bool = True) -> list[str]:
+    """This machine's addresses, each once: IPv4 first, then IPv6 without link-local ones, then loopback.
+
+    `interfaces` limits them to those of the interfaces named, and to the addresses named.
+    """
+    wanted = set(interfaces)
+    found: dict[str, None] = {}
+    for adapter in ifaddr.get_adapters():
+        for entry in adapter.ips:
+            host = entry.ip if isinstance(entry.ip, str) else entry.ip[0]
+            if not wanted or wanted & {adapter.name, adapter.nice_name, host}:
+                found[host] = None
+    others = [host for host in found if _reaches_others(host)]
+    ordered = sorted(others, key=lambda host: ":" in host)
+    return [*ordered, LOOPBACK] if loopback or not ordered else ordered
+
+
+def address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host).is_loopback
+
+
+def _reaches_others(host: str) -> bool:
+    parsed = ipaddress.ip_address(host)
+    return not parsed.is_loopback and not (parsed.version == 6 and parsed.is_link_local)
+
+
+def _in_random_order(ports: PortRange | None) -> Iterable[int]:
+    if ports is None:
+        return (0,)
+    first, last = ports
+    count = last - first + 1
+    start = random.randrange(count)
+    return (first + (start + step) % count for step in range(count))

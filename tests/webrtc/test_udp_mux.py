@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import replace
+
+import pytest
+import structlog
+from aiortc import RTCPeerConnection
+
+from gateway.media.frames import AccessUnit, Frame
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.ice_settings import IceSettings
+from gateway.webrtc.publisher import Publisher
+from gateway.webrtc.udp_mux import UdpMux
+from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
+
+log = structlog.get_logger()
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def publish(
+    config: WebRtcConfig, frames: list[Frame], height: int
+) -> tuple[RTCPeerConnection, Publisher]:
+    client = aiortc_client()
+    client.addTrack(CodedTrack(coded_pictures(30, size=(320, height))))
+    offer = await offer_of(client)
+    publisher = await Publisher.answer_offer(offer, config=config, sink=frames.append, log=log)
+    await take_answer(client, publisher.answer)
+    await publisher.connect()
+    return client, publisher
+
+
+@pytest.mark.asyncio
+async def test_publishers_share_one_port_and_are_told_apart() -> None:
+    port = free_port()
+    mux = await UdpMux.open(["127.0.0.1"], port)
+    config = replace(WebRtcConfig(handshake_timeout=8.0), ice=IceSettings(mux_port=port), mux=mux)
+    heights = [176, 192, 208]
+    frames: list[list[Frame]] = [[] for _ in heights]
+    peers = await asyncio.gather(
+        *(publish(config, taken, height) for taken, height in zip(frames, heights, strict=True))
+    )
+    async with asyncio.timeout(10):
+        while min(len(taken) for taken in frames) < 30:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    for (_, publisher), taken, height in zip(peers, frames, heights, strict=True):
+        assert {line.split()[5] for line in publisher.answer.splitlines() if "a=candidate" in line} == {
+            str(port)
+        }
+        stats = publisher.stats()
+        assert (stats.height, stats.damaged_frames, publisher.garbage) == (height, 0, 0)
+        assert isinstance(taken[0], AccessUnit)
+    first, others = peers[0], peers[1:]
+    await first[1].close()
+    before = len(frames[1])
+    async with asyncio.timeout(10):
+        while len(frames[1]) < before + 10:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    for client, publisher in [first, *others]:
+        await client.close()
+        await publisher.close()
+    (shared,) = mux._sockets
+    assert not shared._by_username
+    assert not shared._by_address
+    mux.close()
+
+
+@pytest.mark.asyncio
+async def test_strangers_are_counted_and_cost_nothing() -> None:
+    port = free_port()
+    mux = await UdpMux.open(["127.0.0.1"], port)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for datagram in (b"", b"\x80" + bytes(20), b"\x00\x01" + bytes(30), b"\x16" * 40):
+            stranger.sendto(datagram, ("127.0.0.1", port))
+        async with asyncio.timeout(5):
+            while mux.strays < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    (shared,) = mux._sockets
+    assert not shared._by_address
+    mux.close()
+
+
+@pytest.mark.asyncio
+async def test_a_port_that_is_taken_is_an_error() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        with pytest.raises(OSError, match="UDP port"):
+            await UdpMux.open(["127.0.0.1"], other.getsockname()[1])
