@@ -22,6 +22,7 @@ from gateway.http.health import HealthRoutes
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.limits import RequestRate, rate_limit
 from gateway.http.live import LiveRoutes
+from gateway.http.openapi import OpenApiRoutes
 from gateway.http.operator import OperatorRoutes
 from gateway.http.pages import PageRoutes
 from gateway.http.route import Route, Token
@@ -214,12 +215,14 @@ class Daemon:
         if settings.cli_addr is None:
             public.append(operator)
         else:
-            await _start(stack, Server(application([operator]), settings.cli_addr, "cliAddr"))
+            groups = [operator, OpenApiRoutes([operator], ()).routes()]
+            await _start(stack, Server(application(groups), settings.cli_addr, "cliAddr"))
         files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
         access = Access(
             {kind: TokenFile(path) for kind, path in files.items() if path is not None},
             registry.watched_name,
         )
+        public.append(OpenApiRoutes(public, access.kinds).routes())
         middlewares = []
         if settings.limits.requests_per_address:
             rate = RequestRate(settings.limits.requests_per_address)

@@ -23,6 +23,11 @@ class Access:
         self._files = files
         self._stream_name = stream_name
 
+    @property
+    def kinds(self) -> frozenset[Token]:
+        """The kinds of token that are asked for."""
+        return frozenset(self._files)
+
     def guard(self, request: web.Request, route: Route) -> None:
         """Raises Problem 401 without a known token, and 403 where it is not for this stream."""
         file = self._files.get(route.token) if route.token is not None else None

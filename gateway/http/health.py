@@ -7,6 +7,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.http.route import Route
+from gateway.http.schemas import REASONS
 
 
 class HealthRoutes:
@@ -24,6 +25,8 @@ class HealthRoutes:
                 self.readyz,
                 "a publisher would be served",
                 {200: "it would", 503: "it would not, with the reasons"},
+                schema=REASONS,
+                plain=frozenset({503}),
             ),
         ]
 

@@ -17,6 +17,7 @@ from gateway.http.forwarding import Forwarding
 from gateway.http.limits import Limits
 from gateway.http.problem import Problem
 from gateway.http.route import JSON, SDP, SDP_FRAGMENT, Route, Token
+from gateway.http.schemas import STATUS
 from gateway.http.webhook import AuthWebhook, Verdict
 from gateway.stream.names import BadName, check_name
 from gateway.stream.places import LimitReached
@@ -183,6 +184,7 @@ class LiveRoutes:
                 self.status,
                 "the worker's status, and the gateway's as gateway_status",
                 {200: "the status", 404: "no such stream, now or within the last minute"},
+                schema=STATUS,
             ),
         ]
 

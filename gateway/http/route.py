@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from aiohttp.typedefs import Handler
 
@@ -33,6 +34,10 @@ class Route:
     """The content type of the body that is taken."""
     gives: str | None = JSON
     """The content type of a successful answer; None where it has no body."""
+    schema: Mapping[str, Any] | None = None
+    """The JSON Schema of a successful answer, where it is more than an object."""
+    plain: frozenset[int] = frozenset()
+    """Statuses above 399 that are answered in the form of a success rather than as a problem."""
     token: Token | None = None
     by_id: bool = False
     """Whether {stream} may be a live stream's id, or another form of its name."""

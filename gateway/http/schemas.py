@@ -1,0 +1,66 @@
+"""JSON Schemas (2020-12) of what is answered in more than a word, for /openapi.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.stream.reason import EndReason
+from gateway.stream.stream import State
+
+Schema = dict[str, Any]
+
+
+def _object(required: str = "", /, **properties: Schema) -> Schema:
+    schema: Schema = {"type": "object", "properties": properties}
+    return {**schema, "required": required.split()} if required else schema
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+TEXT: Schema = {"type": "string"}
+WHOLE: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+TIME: Schema = {"type": "string", "format": "date-time"}
+WEI: Schema = {"type": "string", "description": "wei, in decimal; n/d where it is not whole"}
+
+STATUS: Schema = _object(
+    "gateway_status",
+    gateway_status=_object(
+        "state request_id stream whep_url started_at elapsed_s orchestrator candidates swaps payments "
+        "ingest output error ended",
+        state={"type": "string", "enum": [str(state) for state in State]},
+        request_id=TEXT,
+        stream=TEXT,
+        whep_url=TEXT,
+        started_at=TIME,
+        elapsed_s=NUMBER,
+        first_frame_s=_or_null(NUMBER),
+        orchestrator=_or_null(_object(url=TEXT, address=_or_null(TEXT), price_wei_per_second=_or_null(WEI))),
+        candidates={
+            "type": "array",
+            "items": _object(
+                "url verdict",
+                url=TEXT,
+                price_wei_per_second=_or_null(WEI),
+                verdict=TEXT,
+                detail=_or_null(TEXT),
+            ),
+        },
+        swaps=WHOLE,
+        payments=_or_null(_object("accepted", accepted=WHOLE, credited_wei=WEI, owed_wei=WEI)),
+        ingest=_or_null(_object("codec", packets_lost=WHOLE)),
+        output=_object("viewers", fps=_or_null(NUMBER), segments=WHOLE, gaps=WHOLE, viewers=WHOLE),
+        error=_or_null(_object("error_message error_time", error_message=TEXT, error_time=WHOLE)),
+        ended=_or_null(
+            _object(
+                "reason at",
+                reason={"type": "string", "enum": [str(reason) for reason in EndReason]},
+                detail=TEXT,
+                at=TIME,
+            )
+        ),
+    ),
+)
+REASONS: Schema = _object("status", status=TEXT, reasons={"type": "array", "items": TEXT})

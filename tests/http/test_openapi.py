@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+
+from gateway.http.openapi import OpenApiRoutes, document
+from gateway.http.route import JSON, SDP, Route, Token
+
+
+async def nothing(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+PUBLISH = Route(
+    "POST",
+    "/live/{stream}/whip",
+    nothing,
+    "publish",
+    {201: "here you are", 409: "taken"},
+    takes=SDP,
+    gives=SDP,
+    token=Token.PUBLISH,
+    query={"params": "for the worker"},
+)
+READY = Route("GET", "/readyz", nothing, "ready", {200: "yes", 503: "no"}, plain=frozenset({503}))
+
+
+def test_a_row_becomes_an_operation() -> None:
+    operation = document([PUBLISH], frozenset())["paths"]["/live/{stream}/whip"]["post"]
+    assert operation["summary"] == "publish"
+    assert list(operation["requestBody"]["content"]) == [SDP]
+    assert [(p["in"], p["name"]) for p in operation["parameters"]] == [
+        ("path", "stream"),
+        ("query", "params"),
+    ]
+    assert list(operation["responses"]) == ["201", "409", "429"]
+    assert list(operation["responses"]["201"]["content"]) == [SDP]
+    assert list(operation["responses"]["409"]["content"]) == ["application/problem+json"]
+    assert "security" not in operation
+
+
+def test_tokens_are_told_where_they_are_asked_for() -> None:
+    told = document([PUBLISH, READY], frozenset({Token.PUBLISH}))
+    operation = told["paths"]["/live/{stream}/whip"]["post"]
+    assert operation["security"] == [{"publish": []}]
+    assert {"401", "403"} <= set(operation["responses"])
+    assert told["components"]["securitySchemes"] == {"publish": {"type": "http", "scheme": "bearer"}}
+    assert "security" not in told["paths"]["/readyz"]["get"]
+
+
+def test_an_error_may_be_answered_in_the_form_of_a_success() -> None:
+    responses = document([READY], frozenset())["paths"]["/readyz"]["get"]["responses"]
+    assert list(responses["503"]["content"]) == [JSON]
+
+
+@pytest.mark.asyncio
+async def test_the_description_describes_itself() -> None:
+    (route,) = OpenApiRoutes([[PUBLISH]], ()).routes()
+    assert route.path in OpenApiRoutes([[PUBLISH]], ())._document["paths"]
