@@ -6,6 +6,7 @@ import asyncio
 import signal
 import ssl
 import sys
+import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -34,6 +35,7 @@ from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments import price as prices
 from gateway.payments.ledger import Ledger, LedgerError
+from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
 from gateway.settings import Heartbeats, Settings
 from gateway.stream.job import Network, OrchestratorRelays
 from gateway.stream.reason import EndReason
@@ -60,7 +62,7 @@ class Daemon:
         self._settings = settings
         self._stop = asyncio.Event()
         self._pool: OrchestratorPool | None = None
-        self._ledger: Ledger | None = None
+        self._relays: OrchestratorRelays | None = None
 
     async def run(self) -> int:
         """Serve until SIGINT or SIGTERM. 0 after a clean stop, 1 where it cannot start."""
@@ -84,7 +86,7 @@ class Daemon:
         devnet = await self._start_devnet(stack)
         if devnet is not None:
             settings = _pointed_at(devnet.description(), settings)
-        self._ledger = ledger = await Ledger.open(settings.ledger)
+        ledger = await Ledger.open(settings.ledger)
         stack.push_async_callback(ledger.close)
         http = await stack.enter_async_context(
             # orchestrators hold many requests open per stream: no limit on connections, no limit on time
@@ -117,13 +119,17 @@ class Daemon:
                 sender=identity.address if identity else "",
                 ceiling=settings.ceiling,
                 payment_interval=settings.payment_interval,
+                spending=await _spending(settings, ledger),
             )
         )
+        self._relays = relays
         metrics = Metrics()
         registry = Registry(
             relays,
             metrics,
             webrtc=await self._webrtc(settings, stack),
+            limits=settings.stream_limits,
+            afford=relays.admit,
             ingest_timeout=settings.ingest_timeout,
             swaps=SwapPolicy(settings.max_swaps, settings.output_timeout),
         )
@@ -234,12 +240,21 @@ class Daemon:
         """A sentence for each thing that keeps a publisher from being served; none when all is well."""
         if self._pool is None:
             return ["the gateway is starting"]
-        trouble = self._ledger.trouble if self._ledger is not None else None
-        return [*([trouble] if trouble else []), *self._pool.reasons_not_ready()]
+        refusals = self._relays.reasons_not_ready() if self._relays is not None else []
+        return [*refusals, *self._pool.reasons_not_ready()]
 
     async def _announce_ready(self, url: str, pool: OrchestratorPool) -> None:
         await pool.wait_ready()
         print(f"ready: {url}", flush=True)  # noqa: T201
+
+
+async def _spending(settings: Settings, ledger: Ledger) -> Spending:
+    """The sums behind the spend limits, as they were when the gateway stopped."""
+    spending = Spending(settings.spend_limits)
+    if settings.spend_limits != SpendLimits():
+        a_day_ago = time.time_ns() - DAY * MINUTE
+        spending.restore(await ledger.accounts.signed_since(a_day_ago))
+    return spending
 
 
 def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:

@@ -31,7 +31,9 @@ from gateway.flags import (
 from gateway.http.forwarding import Network, parse_networks
 from gateway.http.limits import Limits
 from gateway.http.tokens import TokenFile
-from gateway.payments.ceiling import MaxPrice
+from gateway.payments.capability_prices import ceiling_for, parse_capability_prices
+from gateway.payments.ceiling import MaxPrice, parse_amount
+from gateway.payments.spending import SpendLimits, StreamLimits
 from gateway.webrtc.ice_settings import ICE_FLAGS, IceSettings
 from signer_client.client import parse_headers
 
@@ -50,6 +52,16 @@ PRICE = Kind(
 
 NETWORKS = Kind("networks", "addresses or networks such as 10.0.0.0/8, comma-separated", parse_networks)
 HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
+
+CAPABILITY_PRICES = Kind(
+    "json|path",
+    'JSON such as {"capabilities_prices": [{"pipeline": .., "model_id": .., "price_per_unit": ..}]}, or a '
+    "file of it",
+    parse_capability_prices,
+)
+AMOUNT = Kind(
+    "amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH or 1000gwei", parse_amount
+)
 
 GATEWAY_FLAGS: tuple[Flag, ...] = (
     Flag("config", PATH, None, "a file of flags, one 'name value' a line"),
@@ -109,6 +121,16 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         None,
         "reads a bare -maxPricePerUnit as go-livepeer does: wei per so many pixels",
     ),
+    Flag(
+        "maxPricePerCapability",
+        CAPABILITY_PRICES,
+        None,
+        "a ceiling of its own for a pipeline's model: go-livepeer's JSON, or a file of it",
+    ),
+    Flag("maxSessionSpend", AMOUNT, None, "the most that one stream may cost, over all its jobs"),
+    Flag("maxSpendPerHour", AMOUNT, None, "the most that all streams may cost within an hour"),
+    Flag("maxSpendPerDay", AMOUNT, None, "the most that all streams may cost within a day"),
+    Flag("maxStreamSeconds", INTEGER, None, "how long a stream may last"),
     Flag("livePaymentInterval", DURATION, "5s", "time between payments, 100ms to 30s"),
     Flag("model", TEXT, "comfystream", "the model asked for where a publisher names no pipeline"),
     Flag("ingestTimeout", DURATION, "5s", "a stream without media for so long ends"),
@@ -174,6 +196,8 @@ class Settings:
     verify_tls: bool
     ceiling: Fraction | None
     """None: free of charge, or (under devnet) the devnet's list price once it is known."""
+    spend_limits: SpendLimits
+    stream_limits: StreamLimits
     payment_interval: float
     model: str
     ingest_timeout: float
@@ -245,6 +269,8 @@ def settings_from(parsed: Parsed) -> Settings:
         orchestrators=parsed["orchAddr"] or (),
         verify_tls=parsed["orchVerifyTLS"],
         ceiling=ceiling,
+        spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),
+        stream_limits=StreamLimits(wei=parsed["maxSessionSpend"], seconds=parsed["maxStreamSeconds"]),
         payment_interval=interval,
         model=parsed["model"],
         ingest_timeout=parsed["ingestTimeout"],
@@ -305,6 +331,14 @@ def _heartbeat(parsed: Parsed) -> Heartbeats | None:
 
 
 def _ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:
+    """The ceiling for the model that orchestrators are asked for, and what to warn the operator of."""
+    own = ceiling_for(parsed["model"], parsed["maxPricePerCapability"] or {}, None)
+    if own is not None:
+        return own, ()
+    return _general_ceiling(parsed, paid)
+
+
+def _general_ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:
     price: MaxPrice | None = parsed["maxPricePerUnit"]
     pixels: int | None = parsed["pixelsPerUnit"]
     if price is None:

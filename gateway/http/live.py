@@ -19,6 +19,8 @@ from gateway.http.problem import Problem
 from gateway.http.route import JSON, SDP, SDP_FRAGMENT, Route, Token
 from gateway.http.schemas import STATUS
 from gateway.http.webhook import AuthWebhook, Verdict
+from gateway.payments.ledger import LedgerUnavailable
+from gateway.payments.spending import SpendLimitReached
 from gateway.stream.names import BadName, check_name
 from gateway.stream.places import LimitReached
 from gateway.stream.reason import EndReason
@@ -213,6 +215,12 @@ class LiveRoutes:
             raise _limit_reached(error) from error
         except NoOrchestrator as error:
             raise _no_orchestrator(error) from error
+        except SpendLimitReached as error:
+            detail = f"the operator's spend limit does not allow this stream: {error}"
+            raise Problem(402, "spend_limit", detail) from error
+        except LedgerUnavailable as error:
+            retry = {"Retry-After": str(RETRY_AFTER_NO_ORCHESTRATOR)}
+            raise Problem(503, "ledger_unavailable", str(error), headers=retry) from error
         except OfferRefused as error:
             raise _offer_refused(error) from error
         publisher = stream.publisher

@@ -15,6 +15,14 @@ SUSPICIOUSLY_LOW = 10**9
 _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(wei|gwei|eth)?(/h)?", re.IGNORECASE)
 
 
+def parse_amount(value: str) -> int:
+    """Wei of an amount: a whole number of wei, or a decimal with a unit such as `0.05ETH`; ValueError."""
+    price = MaxPrice.parse(value)
+    if "/" in value or price.amount.denominator != 1:
+        raise ValueError("an amount is whole wei, and not per hour")
+    return int(price.amount)
+
+
 @dataclass(frozen=True)
 class MaxPrice:
     """A price as it was written: wei per second or, without a unit, per as much as `-pixelsPerUnit` says."""

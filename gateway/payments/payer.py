@@ -27,6 +27,7 @@ from gateway.payments.figures import json_seconds, seconds_between
 from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.session import NANOSECONDS, PRELOAD, PaymentSession, wants_payment
+from gateway.payments.spending import Hold, Spending, SpendLimitReached
 from gateway.payments.timebase import now_ns
 from gateway.stream.reason import Ended, EndReason
 from gateway.tasks import spawn
@@ -54,8 +55,8 @@ class Payer:
     `first_payment` buys the first credit, the caller starts the job with it and says how that went
     (`job_started`, `job_refused`), `run` pays until it is cancelled or raises Ended, and `close` follows in
     every case. `info` must ask to be paid (ValueError otherwise). `interval` is nanoseconds between
-    payments, `ceiling` wei per second, `sender` the signer's address (0x..), `clock` monotonic nanoseconds
-    that go on while the machine sleeps.
+    payments, `ceiling` wei per second, `limit` wei that this stream may cost, `sender` the signer's address
+    (0x..), `clock` monotonic nanoseconds that go on while the machine sleeps.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Payer:
         stream: str,
         stream_id: str,
         request_id: str,
+        spending: Spending,
+        limit: int | None = None,
         clock: Callable[[], int] = now_ns,
         log: FilteringBoundLogger | None = None,
     ) -> None:
@@ -87,6 +90,8 @@ class Payer:
         self._sender_bytes = bytes.fromhex(sender.removeprefix("0x"))
         self._clock = clock
         self._log = log if log is not None else structlog.get_logger("payments")
+        self._spending = spending
+        self._limit = limit
         self._max_price = None if ceiling is None else MaxPrice.of(prices.wei_per_pixel(ceiling))
         self._session = PaymentSession(info, interval=interval, ceiling=ceiling)
         self._record = SessionRecord(
@@ -222,6 +227,24 @@ class Payer:
         await self._note(write())
 
     async def _sign(self, sign: Sign) -> None:
+        """Ask for a payment, if the worst that it can cost is within every limit."""
+        session = self._session
+        try:
+            hold = self._spending.hold(
+                self._record.request_id, session.due_at_most(self._clock()), self._limit
+            )
+        except SpendLimitReached as limit:
+            self._log.warning("spend limit reached", detail=str(limit))
+            session.withheld(EndReason.SPEND_LIMIT, str(limit))
+            return
+        before = session.signed_count
+        try:
+            await self._sign_within(hold, sign)
+        finally:
+            if session.signed_count == before:
+                hold.settle(Fraction(0))
+
+    async def _sign_within(self, hold: Hold, sign: Sign) -> None:
         session = self._session
         if self._intended != sign.number:
             await self._note(self._ledger.intended(self._ledger_id, sign.number))
@@ -259,9 +282,9 @@ class Payer:
             self._log.warning("signer failed", error=str(error), tries=session.failures)
             self._watch_credit()
         else:
-            await self._take(sign, live)
+            await self._take(hold, sign, live)
 
-    async def _take(self, sign: Sign, live: LivePayment) -> None:
+    async def _take(self, hold: Hold, sign: Sign, live: LivePayment) -> None:
         """Check what the signer made, and write it down before it can be spent."""
         try:
             payment = Payment.read(live)
@@ -285,6 +308,12 @@ class Payer:
                 payment.verify(self._sender_bytes)
         except PaymentMismatch as mismatch:
             await self._mistrust(sign, mismatch)
+            return
+        try:
+            hold.cover(payment.value, self._limit)
+        except SpendLimitReached as limit:
+            self._session.withheld(EndReason.SPEND_LIMIT, str(limit))
+            await self._note(self._ledger.refused(self._ledger_id, sign.number, str(limit)))
             return
         self._number = sign.number
         self._session.signed(payment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -25,8 +25,10 @@ from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Candidate
 from gateway.payments import price as prices
 from gateway.payments.figures import nanoseconds
-from gateway.payments.ledger import Ledger
+from gateway.payments.ledger import Ledger, LedgerUnavailable
 from gateway.payments.payer import Payer
+from gateway.payments.session import PRELOAD
+from gateway.payments.spending import Spending, SpendLimitReached
 from gateway.stream.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Json, PublishRequest, RelayStatus, UpdateRefused
 from gateway.tasks import spawn
@@ -40,6 +42,8 @@ from signer_client import SignerClient
 EVENTS_SILENCE = 30.0
 """Seconds without an event after which the worker counts as gone."""
 EVENTS_CHECK = 10.0
+EVERYBODY = PublishRequest(name="any", stream_id="any", request_id="", model="")
+"""A publisher without limits of its own."""
 SLOW_CHECK = 0.25
 KEPT_OVER_NULL = ("last_params", "last_restart_logs")
 
@@ -57,6 +61,7 @@ class Network:
     sender: str
     ceiling: Fraction | None
     payment_interval: float
+    spending: Spending
 
 
 class OrchestratorJob:
@@ -181,6 +186,8 @@ class OrchestratorJob:
                 stream=request.name,
                 stream_id=request.stream_id,
                 request_id=request.request_id,
+                spending=network.spending,
+                limit=request.limits.wei,
                 log=self._log,
             )
             first = await self._payer.first_payment()
@@ -338,6 +345,27 @@ class OrchestratorRelays:
     def set_aside(self, candidate: Candidate, failure: Ended) -> None:
         capacity = isinstance(failure, NoRoom)
         self._network.pool.set_aside(candidate.addr, failure.detail, capacity=capacity)
+
+    def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
+        """Let a publisher in only where the first payment could be made.
+
+        Raises SpendLimitReached where a spend limit stands against it with every usable candidate, and
+        LedgerUnavailable while nothing can be written down.
+        """
+        prices_asked = [candidate.price for candidate in candidates if candidate.usable and candidate.price]
+        if self._network.signer is None or not prices_asked:
+            return
+        if self._network.ledger.trouble is not None:
+            raise LedgerUnavailable(self._network.ledger.trouble)
+        self._network.spending.check(PRELOAD * min(prices_asked), limit=request.limits.wei)
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why no publisher would be let in now, in a sentence each."""
+        try:
+            self.admit(EVERYBODY, self._network.pool.candidates())
+        except (SpendLimitReached, LedgerUnavailable) as error:
+            return [str(error)]
+        return []
 
     def open(
         self,

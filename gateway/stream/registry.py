@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
 from structlog.typing import FilteringBoundLogger
 
 from gateway.media.fanout import Fanout
+from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.names import output_name
 from gateway.stream.places import Claim, Lease, Places
 from gateway.stream.reason import EndReason
@@ -53,12 +55,17 @@ class Registry:
         webrtc: WebRtcConfig,
         ingest_timeout: float,
         swaps: SwapPolicy,
+        limits: StreamLimits = NO_LIMITS,
+        afford: Callable[[PublishRequest, Sequence[Any]], None] = lambda request, candidates: None,
     ) -> None:
+        """`limits` hold for every stream, `afford` raises where a stream's first payment cannot be made."""
         self._relays = relays
         self._metrics = metrics
         self._webrtc = webrtc
         self._ingest_timeout = ingest_timeout
         self._swaps = swaps
+        self._limits = limits
+        self._afford = afford
         self._live: dict[str, Stream] = {}
         self._ending: set[Stream] = set()
         self._ended: dict[str, tuple[float, Stream]] = {}
@@ -74,12 +81,15 @@ class Registry:
     async def publish(self, request: PublishRequest, offer: str, claims: Sequence[Claim] = ()) -> Stream:
         """Admit a publisher under the limits that it falls under, and answer its offer.
 
-        Raises NameTaken, NoOrchestrator, LimitReached or OfferRefused, each with nothing left behind.
+        Raises NameTaken, NoOrchestrator, SpendLimitReached, LedgerUnavailable, LimitReached or OfferRefused,
+        each with nothing left behind.
         """
         self._admit(request)
+        request = replace(request, limits=self._limits.lowered_by(request.limits))
         candidates = list(self._relays.candidates(request))
         if not any(candidate.usable for candidate in candidates):
             raise NoOrchestrator(candidates)
+        self._afford(request, candidates)
         lease = self._places.take(claims)
         stream = Stream(
             request,

@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.payments import price as prices
+from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.reason import Ended, EndReason
 
 Json = dict[str, Any]
@@ -28,6 +29,8 @@ class PublishRequest:
     params: Json = field(default_factory=dict)
     orchestrator: str | None = None
     """Use this one only, by its URL or address."""
+    limits: StreamLimits = NO_LIMITS
+    """What this stream may cost and how long it may last: the operator's limits, lowered at will."""
 
 
 class UpdateRefused(Exception):

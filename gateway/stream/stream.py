@@ -224,7 +224,13 @@ class Stream:
         )
 
     async def _live(self) -> Ended:
-        steps = (self._until_told, self._while_connected, self._while_media_flows, self._jobs)
+        steps = (
+            self._until_told,
+            self._until_time_is_up,
+            self._while_connected,
+            self._while_media_flows,
+            self._jobs,
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 for step in steps:
@@ -239,6 +245,12 @@ class Stream:
 
     async def _until_told(self) -> None:
         raise await self._told_to_end
+
+    async def _until_time_is_up(self) -> None:
+        seconds = self.request.limits.seconds
+        if seconds is not None:
+            await asyncio.sleep(seconds - self.elapsed)
+            raise Ended(EndReason.TIME_LIMIT, f"a stream may last {seconds} s here")
 
     async def _while_connected(self) -> None:
         assert self._publisher is not None

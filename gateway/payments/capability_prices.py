@@ -1,0 +1,63 @@
+"""`-maxPricePerCapability`: a ceiling for each pipeline and model, in go-livepeer's JSON.
+
+    {"capabilities_prices": [{"pipeline": "live-video-to-video", "model_id": "comfystream",
+                              "price_per_unit": "0.001ETH"}]}
+
+`price_per_unit` is read as `-maxPricePerUnit` is: a number of wei per second or text with a unit; with
+`pixels_per_unit` beside it, go-livepeer's wei per so many pixels. The model `default`, or none, is for
+every model of its pipeline that has no entry of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from gateway.payments.ceiling import MaxPrice
+
+PIPELINE = "live-video-to-video"
+DEFAULT_MODEL = "default"
+
+
+def parse_capability_prices(value: str) -> Mapping[str, Fraction]:
+    """Ceilings in wei per second by model, from JSON or a file of it; ValueError with a sentence."""
+    text = value.strip()
+    if not text.startswith("{"):
+        try:
+            text = Path(text).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"the file cannot be read: {error}") from error
+    try:
+        document = json.loads(text, parse_float=str)
+    except ValueError as error:
+        raise ValueError("it is not JSON") from error
+    entries = document.get("capabilities_prices") if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("it has no list of objects named capabilities_prices")
+    return {
+        str(entry.get("model_id") or DEFAULT_MODEL): _price(entry)
+        for entry in entries
+        if entry.get("pipeline") == PIPELINE
+    }
+
+
+def ceiling_for(model: str, prices: Mapping[str, Fraction], otherwise: Fraction | None) -> Fraction | None:
+    """The ceiling for a model: its own, its pipeline's default, or else that of all."""
+    return prices.get(model, prices.get(DEFAULT_MODEL, otherwise))
+
+
+def _price(entry: Mapping[str, Any]) -> Fraction:
+    price, pixels = entry.get("price_per_unit"), entry.get("pixels_per_unit")
+    if str(entry.get("currency") or "wei").lower() != "wei":
+        raise ValueError(f"{entry['currency']} is no currency that it takes: prices are in wei")
+    if type(price) not in (int, str):
+        raise ValueError("price_per_unit is a whole number of wei, or text such as 0.001ETH")
+    if pixels is not None and type(pixels) is not int:
+        raise ValueError("pixels_per_unit is a whole number")
+    try:
+        return MaxPrice.parse(str(price)).per_second(pixels)
+    except ValueError as error:
+        raise ValueError(f"the price_per_unit {price!r} cannot be read: {error}") from error

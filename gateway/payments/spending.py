@@ -1,0 +1,138 @@
+"""What all streams together have spent and may still spend, in wei.
+
+Before each signing call its worst case is held against every limit; what the payment was really worth is
+settled after it. So no call that is under way can take what another one was promised.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gateway.payments import price as prices
+from gateway.payments.timebase import now_ns
+
+MINUTE = 60 * 10**9
+HOUR = 60
+DAY = 24 * HOUR
+REMEMBERED_STREAMS = 10_000
+"""How many streams' sums are kept: those that paid last, many more than can be live."""
+
+
+class SpendLimitReached(Exception):
+    """A spend limit does not allow the next payment; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpendLimits:
+    """The most that all streams together may cost, in wei; None is no limit."""
+
+    hour: int | None = None
+    day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Limits of one stream: wei over all its jobs, and seconds since it was published. None is no limit."""
+
+    wei: int | None = None
+    seconds: int | None = None
+
+    def lowered_by(self, other: StreamLimits) -> StreamLimits:
+        """The lower of each: whoever asks for more gets what there was."""
+        return StreamLimits(_lower(self.wei, other.wei), _lower(self.seconds, other.seconds))
+
+
+NO_LIMITS = StreamLimits()
+
+
+class Spending:
+    """The sums behind the limits: by stream, and by minute for the last hour and day.
+
+    Windows slide by whole minutes and hold the one that is half over, so they are never too short. `clock`
+    is monotonic nanoseconds.
+    """
+
+    def __init__(self, limits: SpendLimits, *, clock: Callable[[], int] = now_ns) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._minutes: dict[int, Fraction] = {}
+        self._streams: OrderedDict[str, Fraction] = OrderedDict()
+
+    def restore(self, signed: Iterable[tuple[int, Fraction]], *, wall_ns: int | None = None) -> None:
+        """Count what was signed before this start: times of the wall clock in nanoseconds, and wei."""
+        now, wall = self._clock(), time.time_ns() if wall_ns is None else wall_ns
+        for at, wei in signed:
+            age = max(0, wall - at)
+            self._add((now - age) // MINUTE, wei)
+
+    def hold(self, stream: str, most: Fraction, limit: int | None = None) -> Hold:
+        """Hold the worst case of a payment for `stream`, `limit` being the stream's own.
+
+        Raises SpendLimitReached where a limit does not allow it.
+        """
+        self.check(most, spent=self._streams.get(stream, Fraction(0)), limit=limit)
+        hold = Hold(self, stream, self._clock() // MINUTE, most)
+        self._count(hold, most)
+        return hold
+
+    def check(self, most: Fraction, *, spent: Fraction = Fraction(0), limit: int | None = None) -> None:
+        """Raise SpendLimitReached where a payment of `most` is not allowed for a stream that spent that."""
+        _check("this stream", spent, most, limit)
+        _check("the last hour", self.spent(HOUR), most, self.limits.hour)
+        _check("the last day", self.spent(DAY), most, self.limits.day)
+
+    def spent(self, minutes: int) -> Fraction:
+        """Wei in the last so many minutes, held ones included."""
+        this_minute = self._clock() // MINUTE
+        for old in [minute for minute in self._minutes if minute < this_minute - DAY]:
+            del self._minutes[old]
+        since = this_minute - minutes
+        return sum((wei for minute, wei in self._minutes.items() if minute >= since), Fraction(0))
+
+    def _count(self, hold: Hold, wei: Fraction) -> None:
+        self._add(hold.minute, wei)
+        self._streams[hold.stream] = self._streams.pop(hold.stream, Fraction(0)) + wei
+        if len(self._streams) > REMEMBERED_STREAMS:
+            self._streams.popitem(last=False)
+
+    def _add(self, minute: int, wei: Fraction) -> None:
+        self._minutes[minute] = self._minutes.get(minute, Fraction(0)) + wei
+
+
+class Hold:
+    """Wei that are spoken for until they are settled."""
+
+    def __init__(self, spending: Spending, stream: str, minute: int, wei: Fraction) -> None:
+        self._spending = spending
+        self.stream = stream
+        self.minute = minute
+        self.wei = wei
+
+    def settle(self, wei: Fraction) -> None:
+        """The payment is worth that: 0 where there was none."""
+        self._spending._count(self, wei - self.wei)
+        self.wei = wei
+
+    def cover(self, wei: Fraction, limit: int | None = None) -> None:
+        """Hold that much, more than before where a payment came out dearer. Raises SpendLimitReached."""
+        if wei > self.wei:
+            spent = self._spending._streams.get(self.stream, Fraction(0))
+            self._spending.check(wei - self.wei, spent=spent, limit=limit)
+        self.settle(wei)
+
+
+def _check(what: str, spent: Fraction, more: Fraction, limit: int | None) -> None:
+    if limit is not None and spent + more > limit:
+        raise SpendLimitReached(
+            f"{what} cost {prices.whole_wei(spent)} wei, the next payment may cost {prices.whole_wei(more)}, "
+            f"and the limit is {limit}"
+        )
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    given = [limit for limit in (one, other) if limit is not None]
+    return min(given) if given else None

@@ -1,0 +1,75 @@
+"""The operator's limits, met by real streams on a real devnet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.clients.gateway import eventually, gateway_process
+from tests.clients.ledger import credited
+from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.e2e.test_loop import clean_audits, ended
+
+
+@pytest.mark.asyncio
+async def test_a_stream_ends_at_its_limit_and_the_next_is_refused_by_the_hours_over_a_restart(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    flags = ("-livePaymentInterval", "200ms", "-ledger", str(ledger), "-maxSpendPerHour", "0.1ETH")
+    async with gateway_process(tmp_path, *flags, "-maxSessionSpend", "0.064ETH") as gateway:
+        async with (
+            WhepViewer(http, gateway.live("cam/whep")) as viewer,
+            WhipPublisher(http, gateway.live("cam/whip")),
+        ):
+            await eventually(lambda: viewer.shows_negative, what="the changed picture")
+            status = await ended(gateway, "cam")
+        assert status["ended"]["reason"] == "spend_limit"
+        total = await clean_audits(gateway)
+        assert 60 * 10**15 < total <= 64 * 10**15
+        assert credited(ledger) == total
+    async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
+        listening = await eventually(lambda: _listening(gateway.log), deadline=40, what="the listener")
+        async with http.get(f"{listening}readyz") as response:
+            assert response.status == 503
+        gateway.url = listening
+
+        async def refused() -> str:
+            try:
+                async with WhipPublisher(http, gateway.live("cam/whip")):
+                    raise AssertionError("a stream over the limit was let in")
+            except Refused as refusal:
+                return f"{refusal.status} {refusal.problem['code']} {refusal.problem['detail']}"
+
+        # before the orchestrators have answered, nobody knows what it would cost
+        said = await eventually(
+            lambda: _unless(refused, "no_orchestrator"), deadline=20, what="the refusal for its cost"
+        )
+        assert said.startswith("402 spend_limit")
+        assert "last hour" in said
+        assert (await gateway.signer_audit())["signings"] == 0
+
+
+async def _unless(ask: object, unwanted: str) -> str:
+    assert callable(ask)
+    said = str(await ask())
+    return "" if unwanted in said else said
+
+
+def _listening(log: Path) -> str:
+    for line in log.read_text().splitlines():
+        if "gateway listens" in line:
+            return line.split("url=")[1].split()[0]
+    return ""
+
+
+@pytest.mark.asyncio
+async def test_a_stream_may_last_so_many_seconds(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with gateway_process(tmp_path, "-maxStreamSeconds", "3") as gateway:
+        async with WhipPublisher(http, gateway.live("cam/whip")):
+            status = await ended(gateway, "cam")
+        assert status["ended"]["reason"] == "time_limit"
+        assert 3 <= status["elapsed_s"] < 4
+        await clean_audits(gateway)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.payments.capability_prices import ceiling_for, parse_capability_prices
+
+
+def document(*entries: dict[str, Any]) -> str:
+    return json.dumps({"capabilities_prices": entries})
+
+
+def entry(price: Any, **others: Any) -> dict[str, Any]:
+    return {"pipeline": "live-video-to-video", "price_per_unit": price, **others}
+
+
+def test_a_model_has_its_own_ceiling_its_pipelines_default_or_that_of_all() -> None:
+    prices = parse_capability_prices(
+        document(
+            entry("0.001ETH", model_id="comfystream"),
+            entry(1200, model_id="default", pixels_per_unit=1),
+            {"pipeline": "text-to-image", "model_id": "sd", "price_per_unit": 5},
+        )
+    )
+    assert ceiling_for("comfystream", prices, None) == 10**15
+    assert ceiling_for("another", prices, None) == 33_177_600_000
+    assert ceiling_for("sd", {}, Fraction(7)) == 7
+
+
+def test_it_may_be_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    path.write_text(document(entry(10**15)))
+    assert parse_capability_prices(str(path)) == {"default": 10**15}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not JSON"),
+        ("{}", "capabilities_prices"),
+        ("nowhere.json", "cannot be read"),
+        (document(entry(1.5)), "cannot be read"),
+        (document(entry(None)), "whole number"),
+        (document(entry(1, currency="USD")), "USD"),
+        (document(entry(1, pixels_per_unit="x")), "pixels_per_unit"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_words(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_capability_prices(text)
