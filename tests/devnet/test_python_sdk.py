@@ -1,0 +1,48 @@
+"""The devnet held against a client that others wrote: the network's official Python SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.clients.gateway import BIN
+
+PROGRAM = Path(__file__).with_name("sdk_program.py")
+
+
+@pytest.mark.asyncio
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the SDK needs Python 3.12")
+async def test_the_official_sdk_streams_through_the_devnet_and_pays() -> None:
+    devnet = await asyncio.create_subprocess_exec(
+        BIN / "livepeer-devnet", "-orchestrators", "1", stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert devnet.stdout is not None
+        network = json.loads(await asyncio.wait_for(devnet.stdout.readline(), 60))
+        orchestrator = network["orchestrators"][0]
+        client = await asyncio.create_subprocess_exec(
+            sys.executable,
+            PROGRAM,
+            orchestrator["addr"],
+            network["signer"],
+            "8",
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(client.communicate(), 60)
+        seen = json.loads(out)
+        assert seen["frames"] > 100
+        left, right = seen["halves"]
+        assert right - left > 60  # the negative of a picture that is bright on its left
+        async with aiohttp.ClientSession() as http, http.get(orchestrator["audit_url"], ssl=False) as answer:
+            audit = await answer.json()
+        assert audit["tickets"] > 60
+        assert (audit["rejected"], audit["duplicate_nonces"]) == (0, 0)
+        assert (audit["channels"], audit["capacity_in_use"]) == (0, 0)
+    finally:
+        devnet.terminate()
+        await devnet.wait()
