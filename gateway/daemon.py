@@ -36,12 +36,16 @@ from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments import price as prices
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
+from gateway.readiness import Readiness
 from gateway.settings import Heartbeats, Settings
+from gateway.stream.admission import Admission
 from gateway.stream.job import Network, OrchestratorRelays
 from gateway.stream.reason import EndReason
 from gateway.stream.registry import Registry
 from gateway.stream.swap import SwapPolicy
 from gateway.tasks import cancel, spawn
+from gateway.tasks import watch as watch_tasks
+from gateway.telemetry.lag import LoopWatch
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.udp import local_addresses
@@ -61,23 +65,37 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
-        self._pool: OrchestratorPool | None = None
-        self._relays: OrchestratorRelays | None = None
+        self._stop_now = asyncio.Event()
+        self._listens = False
 
     async def run(self) -> int:
         """Serve until SIGINT or SIGTERM. 0 after a clean stop, 1 where it cannot start."""
-        loop = asyncio.get_running_loop()
+        loop, this = asyncio.get_running_loop(), asyncio.current_task()
+        assert this is not None
+        watch_tasks(loop)
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._signalled, this)
         try:
             async with AsyncExitStack() as stack:
                 await self._serve(stack)
+        except asyncio.CancelledError:
+            if not self._stop.is_set():
+                raise
+            log.info("gateway stops before it was ready")
         except (CannotStart, ListenError, LedgerError) as error:
             print(f"livepeer-gateway: {error}", file=sys.stderr)  # noqa: T201
             return 1
         finally:
             self._settings.remove_temporary_data()
         return 0
+
+    def _signalled(self, run: asyncio.Task[Any]) -> None:
+        """The first signal drains, the second ends at once; one during the start stops the start."""
+        if self._stop.is_set():
+            self._stop_now.set()
+        elif not self._listens:
+            run.cancel()
+        self._stop.set()
 
     async def _serve(self, stack: AsyncExitStack) -> None:
         settings = self._settings
@@ -104,7 +122,7 @@ class Daemon:
             verify_tls=settings.verify_tls,
         )
         stack.push_async_callback(orchestrators.close)
-        self._pool = pool = OrchestratorPool(
+        pool = OrchestratorPool(
             orchestrators, settings.orchestrators, model=settings.model, ceiling=settings.ceiling
         )
         pool_task = spawn(pool.run(), name="pool")
@@ -122,8 +140,12 @@ class Daemon:
                 spending=await _spending(settings, ledger),
             )
         )
-        self._relays = relays
+        loop_watch = await stack.enter_async_context(LoopWatch())
+        admission = Admission(loop_watch.overloaded)
+        readiness = Readiness(pool, ledger, signer, admission, relays.reasons_not_ready)
+        stack.push_async_callback(cancel, spawn(readiness.run(), name="readiness"))
         metrics = Metrics()
+        metrics.watch(loop_watch)
         registry = Registry(
             relays,
             metrics,
@@ -132,9 +154,11 @@ class Daemon:
             afford=relays.admit,
             ingest_timeout=settings.ingest_timeout,
             swaps=SwapPolicy(settings.max_swaps, settings.output_timeout),
+            admission=admission,
         )
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops")
-        url = await self._listen(stack, settings, registry, metrics, devnet, http)
+        url = await self._listen(stack, settings, registry, metrics, pool, readiness, devnet, http)
+        self._listens = True
         if settings.heartbeat is not None:
             beating = spawn(_heartbeat(settings.heartbeat, registry, http).run(), name="heartbeat")
             stack.push_async_callback(cancel, beating)
@@ -148,7 +172,21 @@ class Daemon:
         announcing = spawn(self._announce_ready(url, pool), name="ready")
         stack.push_async_callback(cancel, announcing)
         await self._stop.wait()
+        admission.draining = True
+        await self._drain(registry, settings.drain_timeout)
         log.info("gateway stops", streams=len(registry), viewers=registry.viewers)
+
+    async def _drain(self, registry: Registry, timeout: float) -> None:
+        """Let live streams go on until they end, the time is over, or a second signal comes."""
+        if len(registry) == 0:
+            return
+        log.info("gateway drains; a second signal ends it at once", streams=len(registry), seconds=timeout)
+        waits = [
+            spawn(registry.wait_idle(), name="drain streams"),
+            spawn(self._stop_now.wait(), name="drain signal"),
+        ]
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await cancel(*waits)
 
     async def _webrtc(self, settings: Settings, stack: AsyncExitStack) -> WebRtcConfig:
         config = WebRtcConfig(ice=settings.ice, handshake_timeout=settings.connect_timeout)
@@ -197,10 +235,11 @@ class Daemon:
         settings: Settings,
         registry: Registry,
         metrics: Metrics,
+        pool: OrchestratorPool,
+        readiness: Readiness,
         devnet: Devnet | None,
         http: aiohttp.ClientSession,
     ) -> str:
-        assert self._pool is not None
         forwarding = Forwarding(settings.external_url, settings.trusted_proxies)
         webhook = None
         if settings.auth_webhook is not None:
@@ -214,10 +253,10 @@ class Daemon:
             webhook=webhook,
             ice_servers=settings.ice.servers,
         )
-        public = [live.routes(), HealthRoutes(self.reasons_not_ready).routes(), PageRoutes().routes()]
+        public = [live.routes(), HealthRoutes(readiness.reasons).routes(), PageRoutes().routes()]
         if devnet is not None:
             public.append([_devnet_route(devnet)])
-        operator = OperatorRoutes(registry, metrics, self._pool.state).routes()
+        operator = OperatorRoutes(registry, metrics, pool.state).routes()
         if settings.cli_addr is None:
             public.append(operator)
         else:
@@ -235,13 +274,6 @@ class Daemon:
             middlewares.append(rate_limit(rate, forwarding.client))
         app = application(public, guards=[access.guard], middlewares=middlewares)
         return await _start(stack, Server(app, settings.http_addr, "httpAddr", _tls(settings)))
-
-    def reasons_not_ready(self) -> list[str]:
-        """A sentence for each thing that keeps a publisher from being served; none when all is well."""
-        if self._pool is None:
-            return ["the gateway is starting"]
-        refusals = self._relays.reasons_not_ready() if self._relays is not None else []
-        return [*refusals, *self._pool.reasons_not_ready()]
 
     async def _announce_ready(self, url: str, pool: OrchestratorPool) -> None:
         await pool.wait_ready()

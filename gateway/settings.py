@@ -143,6 +143,7 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         "30s",
         "a job that sends no picture back for so long, while the publisher sends, is replaced; 0 means 30s",
     ),
+    Flag("drainTimeout", DURATION, "30s", "how long live streams go on after SIGTERM, at most"),
     Flag(
         "ledger",
         TEXT,
@@ -205,6 +206,7 @@ class Settings:
     ice: IceSettings
     max_swaps: int
     output_timeout: float
+    drain_timeout: float
     ledger: str
     data_dir: Path
     data_dir_is_temporary: bool
@@ -278,6 +280,7 @@ def settings_from(parsed: Parsed) -> Settings:
         ice=IceSettings.from_parsed(parsed),
         max_swaps=parsed["maxSwaps"],
         output_timeout=parsed["liveOutSegmentTimeout"] or DEFAULT_OUTPUT_TIMEOUT,
+        drain_timeout=parsed["drainTimeout"],
         ledger=parsed["ledger"] or str(data_dir / "ledger.sqlite3"),
         data_dir=data_dir,
         data_dir_is_temporary=temporary,

@@ -27,6 +27,26 @@ def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any
     return task
 
 
+def watch(loop: asyncio.AbstractEventLoop) -> None:
+    """Have `loop` log and count what nobody else does: leaked tasks, exceptions that nobody retrieved."""
+    loop.set_exception_handler(_unnoticed)
+
+
+def _unnoticed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    task = context.get("task") or context.get("future")
+    if isinstance(task, asyncio.Task):
+        what, name = kind(task), task.get_name()
+    else:
+        what, name = "loop", repr(context.get("handle", task))
+    failures[what] += 1
+    log.error(
+        "task failed unnoticed",
+        task=name,
+        detail=context.get("message", ""),
+        exc_info=context.get("exception"),
+    )
+
+
 def _ended(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if task.cancelled():

@@ -113,6 +113,15 @@ class SignerClient:
             raise SignerBadAnswer(f"its signature has {len(signature)} bytes, not {_SIGNATURE_BYTES}")
         return SignerIdentity(address, signature)
 
+    async def ping(self) -> None:
+        """See whether the signer answers at its URL, whatever it says. One try."""
+        try:
+            await self._try("GET", "/", None, ())
+        except SignerUnavailable:
+            raise
+        except (SignerStatusError, SignerBadAnswer):
+            return
+
     async def generate_live_payment(
         self,
         *,

@@ -21,6 +21,8 @@ from gateway.http.schemas import STATUS
 from gateway.http.webhook import AuthWebhook, Verdict
 from gateway.payments.ledger import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
+from gateway.stream import admission
+from gateway.stream.admission import NotAdmitted
 from gateway.stream.names import BadName, check_name
 from gateway.stream.places import LimitReached
 from gateway.stream.reason import EndReason
@@ -99,7 +101,7 @@ class LiveRoutes:
                     201: "the answer, with Location, ETag, Link and Livepeer-Playback-URL",
                     403: "the auth webhook refuses the stream, or the token is not for it",
                     409: "the name or id is taken",
-                    503: "no orchestrator can take the stream; the candidates say why",
+                    503: "no orchestrator can take the stream; the candidates say why; or the gateway drains",
                     **offer_refused,
                 },
                 takes=SDP,
@@ -213,6 +215,10 @@ class LiveRoutes:
             raise Problem(409, "name_taken", str(error)) from error
         except LimitReached as error:
             raise _limit_reached(error) from error
+        except NotAdmitted as refusal:
+            raise Problem(
+                503, refusal.code, str(refusal), headers={"Retry-After": str(admission.RETRY_AFTER)}
+            ) from refusal
         except NoOrchestrator as error:
             raise _no_orchestrator(error) from error
         except SpendLimitReached as error:

@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.media.fanout import Fanout
 from gateway.payments.spending import NO_LIMITS, StreamLimits
+from gateway.stream.admission import Admission
 from gateway.stream.names import output_name
 from gateway.stream.places import Claim, Lease, Places
 from gateway.stream.reason import EndReason
@@ -55,6 +56,7 @@ class Registry:
         webrtc: WebRtcConfig,
         ingest_timeout: float,
         swaps: SwapPolicy,
+        admission: Admission,
         limits: StreamLimits = NO_LIMITS,
         afford: Callable[[PublishRequest, Sequence[Any]], None] = lambda request, candidates: None,
     ) -> None:
@@ -66,6 +68,7 @@ class Registry:
         self._swaps = swaps
         self._limits = limits
         self._afford = afford
+        self._admission = admission
         self._live: dict[str, Stream] = {}
         self._ending: set[Stream] = set()
         self._ended: dict[str, tuple[float, Stream]] = {}
@@ -81,9 +84,10 @@ class Registry:
     async def publish(self, request: PublishRequest, offer: str, claims: Sequence[Claim] = ()) -> Stream:
         """Admit a publisher under the limits that it falls under, and answer its offer.
 
-        Raises NameTaken, NoOrchestrator, SpendLimitReached, LedgerUnavailable, LimitReached or OfferRefused,
-        each with nothing left behind.
+        Raises NotAdmitted, NameTaken, NoOrchestrator, SpendLimitReached, LedgerUnavailable, LimitReached or
+        OfferRefused, each with nothing left behind.
         """
+        self._admission.check()
         self._admit(request)
         request = replace(request, limits=self._limits.lowered_by(request.limits))
         candidates = list(self._relays.candidates(request))
@@ -270,6 +274,11 @@ class Registry:
         return Snapshot(samples, len(self._viewers), totals)
 
     # the end
+
+    async def wait_idle(self) -> None:
+        """Wait until every stream of now has ended."""
+        for stream in self.with_ending():
+            await stream.finished.wait()
 
     async def close(self, reason: EndReason, detail: str) -> None:
         """End every stream and send every viewer away, and wait until that is done."""

@@ -10,6 +10,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from gateway import tasks
+from gateway.telemetry.lag import LoopWatch
+
 START_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30)
 
 
@@ -64,12 +67,37 @@ class Metrics:
             registry=self.registry,
         )
 
+    def watch(self, loop: LoopWatch) -> None:
+        """Tell of the event loop's lag, too."""
+        self.registry.register(_Loop(loop))
+
     def attach(self, look: Callable[[], Snapshot]) -> None:
         self.registry.register(_Streams(look))
 
     def render(self) -> bytes:
         """Every metric in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _Loop(Collector):
+    def __init__(self, watch: LoopWatch) -> None:
+        self._watch = watch
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "livepeer_loop_lag_seconds",
+            "How late the event loop was, the median of 2 s",
+            self._watch.window.median,
+        )
+        yield CounterMetricFamily(
+            "livepeer_loop_blocked", "Times that the loop stood still for over 100 ms", self._watch.blocked
+        )
+        failed = CounterMetricFamily(
+            "livepeer_task_failures", "Tasks that ended with an exception nobody expected", labels=["task"]
+        )
+        for name, count in tasks.failures.items():
+            failed.add_metric([name], count)
+        yield failed
 
 
 class _Streams(Collector):

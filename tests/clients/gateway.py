@@ -112,7 +112,9 @@ async def _ready_line(gateway: GatewayProcess) -> str:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("LP_")}
+    """No flags from outside; streams that a test leaves behind hold nobody up."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LP_")}
+    return {**kept, "LP_DRAINTIMEOUT": "0s"}
 
 
 async def eventually(
