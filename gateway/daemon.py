@@ -7,6 +7,7 @@ import signal
 import ssl
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -16,8 +17,11 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway.chain.service import ChainService
+from gateway.chain.signer import ChainSigner
 from gateway.devnet.network import Network as Devnet
 from gateway.http.access import Access
+from gateway.http.chain import ChainRoutes
 from gateway.http.forwarding import Forwarding
 from gateway.http.health import HealthRoutes
 from gateway.http.heartbeat import Heartbeat
@@ -32,6 +36,7 @@ from gateway.http.tokens import TokenFile
 from gateway.http.webhook import AuthWebhook
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
+from gateway.orchestrator.discovery import Source
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments import price as prices
 from gateway.payments.ledger import Ledger, LedgerError
@@ -114,6 +119,7 @@ class Daemon:
             )
         )
         signer, identity = await self._meet_signer(settings, stack)
+        chain = await self._watch_chain(settings, stack, signer, identity)
         orchestrators = OrchestratorClient(
             http,
             address=identity.address if identity else "",
@@ -123,7 +129,11 @@ class Daemon:
         )
         stack.push_async_callback(orchestrators.close)
         pool = OrchestratorPool(
-            orchestrators, settings.orchestrators, model=settings.model, ceiling=settings.ceiling
+            orchestrators,
+            _sources(settings, chain),
+            model=settings.model,
+            ceiling=settings.ceiling,
+            unfunded=None if chain is None else chain.watch.refusal,
         )
         pool_task = spawn(pool.run(), name="pool")
         stack.push_async_callback(cancel, pool_task)
@@ -157,7 +167,10 @@ class Daemon:
             admission=admission,
         )
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops")
-        url = await self._listen(stack, settings, registry, metrics, pool, readiness, devnet, http)
+        if chain is not None:
+            chain.watch.burn = registry.burn
+            metrics.attach_chain(chain.watch.json)
+        url = await self._listen(stack, settings, registry, metrics, pool, readiness, devnet, http, chain)
         self._listens = True
         if settings.heartbeat is not None:
             beating = spawn(_heartbeat(settings.heartbeat, registry, http).run(), name="heartbeat")
@@ -219,7 +232,8 @@ class Daemon:
     ) -> tuple[SignerClient | None, SignerIdentity | None]:
         if settings.signer_url is None:
             return None, None
-        signer = SignerClient(settings.signer_url, headers=settings.signer_headers)
+        kind = SignerClient if settings.chain is None else ChainSigner
+        signer = kind(settings.signer_url, headers=settings.signer_headers)
         await stack.enter_async_context(signer)
         try:
             return signer, await signer.sign_orchestrator_info()
@@ -228,6 +242,24 @@ class Daemon:
                 f"-remoteSignerUrl {settings.signer_url}: the signer cannot be asked who it is ({error}); "
                 "start it, or correct the URL"
             ) from error
+
+    async def _watch_chain(
+        self,
+        settings: Settings,
+        stack: AsyncExitStack,
+        signer: SignerClient | None,
+        identity: SignerIdentity | None,
+    ) -> ChainService | None:
+        if settings.chain is None:
+            return None
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        sender = identity.address if identity else ""
+        chain = ChainService(http, settings.chain, sender=sender, folder=settings.data_dir)
+        if isinstance(signer, ChainSigner):
+            signer.stale = chain.watch.stale
+        for name, run in chain.tasks().items():
+            stack.push_async_callback(cancel, spawn(run(), name=name))
+        return chain
 
     async def _listen(
         self,
@@ -239,6 +271,7 @@ class Daemon:
         readiness: Readiness,
         devnet: Devnet | None,
         http: aiohttp.ClientSession,
+        chain: ChainService | None,
     ) -> str:
         forwarding = Forwarding(settings.external_url, settings.trusted_proxies)
         webhook = None
@@ -257,6 +290,8 @@ class Daemon:
         if devnet is not None:
             public.append([_devnet_route(devnet)])
         operator = OperatorRoutes(registry, metrics, pool.state).routes()
+        if chain is not None:
+            operator += ChainRoutes(chain.json).routes()
         if settings.cli_addr is None:
             public.append(operator)
         else:
@@ -301,6 +336,11 @@ def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
         orchestrators=tuple(orchestrator["addr"] for orchestrator in orchestrators),
         ceiling=ceiling,
     )
+
+
+def _sources(settings: Settings, chain: ChainService | None) -> Sequence[Source | str]:
+    """The operator's own list goes before what is found on chain."""
+    return settings.orchestrators or ([] if chain is None else [chain.source])
 
 
 async def _start(stack: AsyncExitStack, server: Server) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
+from gateway.chain.settings import CHAIN_FLAGS, ChainSettings
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flags import (
     ADDRESS,
@@ -107,6 +108,7 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
     Flag("remoteSignerUrl", URL, None, "the remote signer; with it the network is a paid one"),
     Flag("remoteSignerHeaders", HEADERS, None, "headers for requests to the signer: name:value,name2:value2"),
     Flag("orchAddr", LIST, None, "orchestrators, comma-separated host:port or URLs"),
+    *CHAIN_FLAGS,
     Flag("orchVerifyTLS", BOOLEAN, "false", "refuse orchestrators whose TLS certificate does not verify"),
     Flag(
         "maxPricePerUnit",
@@ -194,6 +196,7 @@ class Settings:
     signer_url: str | None
     signer_headers: dict[str, str]
     orchestrators: tuple[str, ...]
+    chain: ChainSettings | None
     verify_tls: bool
     ceiling: Fraction | None
     """None: free of charge, or (under devnet) the devnet's list price once it is known."""
@@ -240,10 +243,11 @@ def settings_from(parsed: Parsed) -> Settings:
     _check_devnet(parsed)
     paid = bool(parsed["remoteSignerUrl"] or parsed["devnet"])
     ceiling, warnings = _ceiling(parsed, paid)
-    if not parsed["orchAddr"] and not parsed["devnet"]:
+    chain = ChainSettings.from_parsed(parsed)
+    if not parsed["orchAddr"] and not parsed["devnet"] and chain is None:
         raise FlagError(
             "no orchestrator to use: -orchAddr takes host:port or URLs, comma-separated; "
-            "or try -devnet, which brings its own"
+            "-ethUrl finds them on chain; or try -devnet, which brings its own"
         )
     temporary = bool(parsed["devnet"]) and parsed["dataDir"] is None
     data_dir = _data_dir(parsed["dataDir"], temporary)
@@ -269,6 +273,7 @@ def settings_from(parsed: Parsed) -> Settings:
         signer_url=parsed["remoteSignerUrl"],
         signer_headers=parsed["remoteSignerHeaders"] or {},
         orchestrators=parsed["orchAddr"] or (),
+        chain=chain,
         verify_tls=parsed["orchVerifyTLS"],
         ceiling=ceiling,
         spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import structlog
 
 from gateway.chain.errors import ChainError
-from gateway.chain.reader import Rounds
+from gateway.chain.facts import Rounds
 from gateway.orchestrator.discovery import DiscoveryFailed, Listing, usable
 
 log = structlog.get_logger("chain")

@@ -15,7 +15,7 @@ class ChainNetwork:
     ai_registry: str | None = None
 
 
-NETWORKS = {
+CHAIN_NETWORKS = {
     "arbitrum-one-mainnet": ChainNetwork(
         controller="0xD8E8328501E9645d16Cf49539efC04f734606ee4",
         chain_id=42161,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from eth_hash.auto import keccak
@@ -13,6 +12,7 @@ from hexbytes import HexBytes
 
 from gateway.chain import abi
 from gateway.chain.errors import ChainError, ChainUnreachable
+from gateway.chain.facts import LogEntry, Rounds, SenderFunds
 from gateway.chain.importing import contained
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.rpc import Endpoints
@@ -31,37 +31,6 @@ AT_ONCE = 10
 EVENTS = ("WinningTicketRedeemed", "WinningTicketTransfer")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class SenderFunds:
-    """What backs a sender's tickets, in wei. `withdraw_round` 0: no unlock is under way."""
-
-    deposit: int
-    withdraw_round: int
-    reserve: int
-    claimed_in_round: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rounds:
-    """`l1_block` is what ticket params expire by; `round_number` the newest initialised round."""
-
-    l1_block: int
-    round_number: int
-    block_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """A redemption's event as the chain has it. `arguments` by the names of the contract's event."""
-
-    event: str
-    block: int
-    block_hash: str
-    transaction: str
-    index: int
-    arguments: dict[str, Any]
 
 
 class ChainReader:

@@ -408,6 +408,9 @@ def _limit_reached(error: LimitReached) -> Problem:
 
 def _no_orchestrator(error: NoOrchestrator) -> Problem:
     candidates: list[dict[str, Any]] = [candidate.json() for candidate in error.candidates]
+    unfunded = next((c["detail"] for c in candidates if c["verdict"] == "unfunded"), None)
+    if unfunded is not None:
+        return Problem(503, "unfunded", unfunded, candidates=candidates)
     said = "; ".join(f"{c['url']}: {c['verdict']}" for c in candidates) or "none is known"
     return Problem(
         503,

@@ -37,8 +37,10 @@ class Source(Protocol):
     """Somewhere orchestrators are listed."""
 
     name: str
-    interval: float | None
-    """Seconds between two looks; None for a list that never changes."""
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two looks; None for a list that never changes."""
 
     async def listings(self) -> list[Listing]:
         """Everybody listed now. Raises DiscoveryFailed."""

@@ -40,8 +40,9 @@ class OrchestratorPool:
     """The orchestrators for one model.
 
     `sources` lists them (plain addresses will do); `ceiling` is in wei per second, None where nothing is
-    paid. `run` does the asking, at least every `refresh_interval` seconds, until it is cancelled. The rest
-    answers at once from what is known, but for `take`, which asks where it has nothing left to give.
+    paid; `unfunded` says why the payer's funds do not back an orchestrator's tickets. `run` does the asking,
+    at least every `refresh_interval` seconds, until it is cancelled. The rest answers at once from what is
+    known, but for `take`, which asks where it has nothing left to give.
     `clock` is monotonic; `wall` is unix time, and only auth tokens' expiry is compared with it.
     """
 
@@ -53,6 +54,7 @@ class OrchestratorPool:
         model: str,
         ceiling: Fraction | None,
         refresh_interval: float = REFRESH_INTERVAL,
+        unfunded: Callable[[OrchestratorInfo], str | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -61,6 +63,7 @@ class OrchestratorPool:
         fixed = [source for source in sources if isinstance(source, str)]
         self._sources: list[Source] = [FixedSource(fixed)] if fixed else []
         self._sources += [source for source in sources if not isinstance(source, str)]
+        self._unfunded = unfunded
         self._directory = Directory()
         self._client = client
         self._refresh_interval = refresh_interval
@@ -82,7 +85,7 @@ class OrchestratorPool:
         `only` leaves the one that it names (address, URL or Ethereum address). Where nobody else is left,
         those that are set aside for a fault are forgiven.
         """
-        known = [member.candidate(self.model, self.ceiling) for member in self._members.values()]
+        known = [self._candidate(member) for member in self._members.values()]
         if only is not None:
             known = [candidate for candidate in known if candidate.named(only)]
         if model is not None and model != self.model:
@@ -90,6 +93,14 @@ class OrchestratorPool:
                 why = f"the gateway asks orchestrators for the model {self.model} only"
                 candidate.passed_over(why, Verdict.MODEL_NOT_OFFERED)
         return rank(self._without_suspended(known))
+
+    def _candidate(self, member: Member) -> Candidate:
+        candidate = member.candidate(self.model, self.ceiling)
+        if self._unfunded is not None and candidate.usable and member.info is not None:
+            why = self._unfunded(member.info)
+            if why is not None:
+                candidate.passed_over(why, Verdict.UNFUNDED)
+        return candidate
 
     def reasons_not_ready(self) -> list[str]:
         """Why a publisher would not be served now, a sentence each; empty when one would be."""

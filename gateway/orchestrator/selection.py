@@ -28,6 +28,8 @@ class Verdict(StrEnum):
     MODEL_NOT_OFFERED = "model_not_offered"
     BAD_ANSWER = "bad_answer"
     SET_ASIDE = "set_aside"
+    UNFUNDED = "unfunded"
+    """Tickets for it would be refused: the signer's funds on chain do not back them."""
 
 
 USABLE = frozenset({Verdict.CHOSEN, Verdict.AVAILABLE})

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import structlog
@@ -260,6 +261,13 @@ class Registry:
             del self._outputs[name]
 
     # being looked at
+
+    def burn(self) -> Fraction:
+        """What the live streams cost now, in wei per second."""
+        prices = (
+            (stream.current_relay_status().orchestrator or {}).get("price_wei_per_second") for stream in self
+        )
+        return sum((Fraction(price) for price in prices if price is not None), Fraction(0))
 
     def _snapshot(self) -> Snapshot:
         samples = []

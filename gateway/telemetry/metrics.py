@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -74,6 +75,10 @@ class Metrics:
     def attach(self, look: Callable[[], Snapshot]) -> None:
         self.registry.register(_Streams(look))
 
+    def attach_chain(self, look: Callable[[], dict[str, Any]]) -> None:
+        """Give the metrics what the chain says of the signer's funds, as `/chain` has it."""
+        self.registry.register(_Chain(look))
+
     def render(self) -> bytes:
         """Every metric in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -98,6 +103,27 @@ class _Loop(Collector):
         for name, count in tasks.failures.items():
             failed.add_metric([name], count)
         yield failed
+
+
+class _Chain(Collector):
+    def __init__(self, look: Callable[[], dict[str, Any]]) -> None:
+        self._look = look
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        seen = self._look()
+        for name, key, meaning in (
+            ("deposit_wei", "deposit_wei", "The deposit of the signer's address; wei here are for graphs"),
+            ("reserve_wei", "reserve_wei", "The reserve of the signer's address"),
+            ("deposit_hours_left", "hours_left", "How long the deposit lasts at the present burn"),
+            ("chain_age_seconds", "age_s", "Since the chain was last read"),
+        ):
+            if seen[key] is not None:
+                yield GaugeMetricFamily(f"livepeer_{name}", meaning, float(seen[key]))
+        refused = float(seen["refusal"] is not None)
+        yield GaugeMetricFamily("livepeer_tickets_refused", "Whether tickets would be refused", refused)
 
 
 class _Streams(Collector):

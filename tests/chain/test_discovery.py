@@ -8,7 +8,8 @@ import pytest
 
 from gateway.chain.discovery import ChainSource
 from gateway.chain.errors import ChainUnreachable
-from gateway.chain.reader import ChainReader, Rounds
+from gateway.chain.facts import Rounds
+from gateway.chain.reader import ChainReader
 from gateway.devnet.account import Account
 from gateway.devnet.chain.evm import Evm
 from gateway.orchestrator.discovery import DiscoveryFailed, Listing

@@ -6,8 +6,9 @@ import aiohttp
 import pytest
 
 from gateway.chain.errors import ChainError
+from gateway.chain.facts import SenderFunds
 from gateway.chain.networks import ChainNetwork
-from gateway.chain.reader import ChainReader, SenderFunds
+from gateway.chain.reader import ChainReader
 from gateway.chain.rpc import Endpoints
 from gateway.devnet.account import Account
 from gateway.devnet.chain.evm import ETHER, Evm

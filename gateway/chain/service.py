@@ -1,0 +1,85 @@
+"""The chain's parts together, for the daemon: nothing here is waited for, and web3 loads behind its back."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from gateway.chain.discovery import ChainSource
+from gateway.chain.facts import LogEntry, Rounds, SenderFunds
+from gateway.chain.networks import ChainNetwork
+from gateway.chain.rpc import Endpoints
+from gateway.chain.settings import ChainSettings
+from gateway.chain.watch import ChainWatch
+
+if TYPE_CHECKING:
+    from gateway.chain.reader import ChainReader
+
+
+class DeferredReader:
+    """A ChainReader that loads web3, in a thread, when it is first asked something."""
+
+    def __init__(self, endpoints: Endpoints, network: ChainNetwork) -> None:
+        self._endpoints = endpoints
+        self._network = network
+        self._reader: ChainReader | None = None
+        self._loading = asyncio.Lock()
+
+    async def rounds(self) -> Rounds:
+        return await (await self._ready()).rounds()
+
+    async def funds(self, sender: str) -> SenderFunds:
+        return await (await self._ready()).funds(sender)
+
+    async def active_orchestrators(self) -> list[tuple[str, str]]:
+        return await (await self._ready()).active_orchestrators()
+
+    async def head(self) -> int:
+        return await (await self._ready()).head()
+
+    async def block_hash(self, number: int) -> str | None:
+        return await (await self._ready()).block_hash(number)
+
+    async def redemptions(self, sender: str, first: int, last: int) -> list[LogEntry]:
+        return await (await self._ready()).redemptions(sender, first, last)
+
+    def forget(self) -> None:
+        if self._reader is not None:
+            self._reader.forget()
+
+    async def _ready(self) -> ChainReader:
+        async with self._loading:
+            if self._reader is None:
+                module = await asyncio.to_thread(importlib.import_module, "gateway.chain.reader")
+                self._reader = module.ChainReader(self._endpoints, self._network)
+        return self._reader
+
+
+class ChainService:
+    """`sender` is the signer's address or empty, `folder` for what is cached; `http` stays the caller's."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, settings: ChainSettings, *, sender: str, folder: Path
+    ) -> None:
+        self._endpoints = Endpoints(http, settings.urls, chain_id=settings.network.chain_id)
+        reader = DeferredReader(self._endpoints, settings.network)
+        cache = folder / f"orchestrators-{settings.network.controller.lower()}.json"
+        self.source = ChainSource(reader, cache)
+        self.watch = ChainWatch(reader, sender, min_hours=settings.min_deposit_hours)
+
+    def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """What is to run as long as the daemon does, by name."""
+        return {"chain watch": self.watch.run}
+
+    def json(self) -> dict[str, Any]:
+        """As operators see it."""
+        return {
+            **self.watch.json(),
+            "discovery": self.source.json(),
+            "endpoints": self._endpoints.json(),
+        }
