@@ -10,9 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import loop
+from benchmarks import loop, media
 
-BENCHMARKS: dict[str, Callable[[Path], AsyncIterator[dict[str, Any]]]] = {"loop": loop.measure}
+BENCHMARKS: dict[str, Callable[[Path], AsyncIterator[dict[str, Any]]]] = {
+    "loop": loop.measure,
+    "media": media.measure,
+}
 
 
 async def run(names: list[str]) -> None:

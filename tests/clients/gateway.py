@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,11 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def gateway_process(
-    folder: Path, *flags: str, devnet: bool = True, wait_ready: bool = True
+    folder: Path,
+    *flags: str,
+    devnet: bool = True,
+    wait_ready: bool = True,
+    program: Sequence[str | Path] = (BIN / "livepeer-gateway",),
 ) -> AsyncIterator[GatewayProcess]:
     """A gateway on a free port with its log in `folder`; stopped at the end, whatever happened."""
     log = folder / f"gateway-{time.monotonic_ns()}.log"
@@ -81,7 +85,7 @@ async def gateway_process(
     started = time.monotonic()
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            BIN / "livepeer-gateway",
+            *program,
             *arguments,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,

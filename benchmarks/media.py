@@ -1,0 +1,262 @@
+"""What the media path costs: CPU a stream and a packet, added delay, memory, beside a decoding server.
+
+The gateway or the part that is measured, the load and the devnet (which hands the stream on undecoded) are
+processes of their own. The figures of one run belong together; those of two runs on a shared machine may not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import statistics
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.clients.gateway import gateway_process
+
+LIFTED = [
+    part
+    for name in (
+        "Streams",
+        "StreamsPerAddress",
+        "Viewers",
+        "ViewersPerStream",
+        "ViewersPerAddress",
+        "RequestsPerAddress",
+    )
+    for part in (f"-max{name}", "0")
+]
+GATEWAY_FLAGS = ["-effect", "none", "-orchestrators", "1", "-capacity", "1000", "-v", "1", *LIFTED]
+LOAD_LIMIT = 0.9
+"""Share of a core above which the load generator, not the gateway, is taken for the limit."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    seconds: float = 10.0
+    warm_up: float = 3.0
+    baseline: int = 2
+    streams: tuple[int, ...] = (1, 4, 8, 16, 24, 32, 48)
+    delay_streams: int = 8
+    viewers: tuple[int, ...] = (1, 10, 50)
+    connects: int = 300
+    settled: int = 50
+    """Connects after which memory should not grow any more."""
+
+
+FULL = Plan()
+SHORT = Plan(
+    seconds=1.0,
+    warm_up=0.5,
+    baseline=1,
+    streams=(1,),
+    delay_streams=1,
+    viewers=(1, 2),
+    connects=4,
+    settled=2,
+)
+
+
+async def measure(folder: Path, plan: Plan = FULL) -> AsyncIterator[dict[str, Any]]:
+    baseline = await part_cpu("decode", "publish", plan.baseline, plan)
+    ingest = await part_cpu("ingest", "publish", plan.baseline, plan)
+    yield {"figure": "a plain aiortc server that decodes (baseline)", **baseline}
+    yield {
+        "figure": "ingest alone, to the coded picture",
+        **ingest,
+        "ratio_to_baseline": _ratio(ingest, baseline),
+        "aim_ratio": 0.15,
+    }
+    async for row in whole_loop(folder, plan, baseline):
+        yield row
+    yield await added_delay(folder, plan)
+    for viewers in plan.viewers:
+        egress = await part_cpu("egress", "watch", viewers, plan)
+        yield {"figure": "egress alone: one stream to its viewers", **egress, "aim_us_per_packet": 25}
+    yield await memory_growth(folder, plan)
+
+
+class Load:
+    """The load generator's process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, way: str, url: str, count: int) -> AsyncIterator[Load]:
+        """Up once every session is connected."""
+        async with _program("benchmarks.load", way, url, str(count)) as process:
+            load = cls(process)
+            if way != "churn":
+                await load.line()
+            yield load
+
+    async def line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = await asyncio.wait_for(self._process.stdout.readline(), 120)
+        if not line:
+            raise RuntimeError("the load generator ended: see its standard error")
+        return dict(json.loads(line))
+
+    async def counters(self) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        return await self.line()
+
+    async def window(self, measured: psutil.Process, plan: Plan) -> dict[str, float]:
+        """What passed in some seconds: CPU of the measured process and of the load, packets, frames."""
+        await asyncio.sleep(plan.warm_up)
+        first, cpu = await self.counters(), _cpu(measured)
+        await asyncio.sleep(plan.seconds)
+        last, cpu_after = await self.counters(), _cpu(measured)
+        passed = {name: last[name] - first[name] for name in last}
+        return {**passed, "measured_cpu": cpu_after - cpu}
+
+
+async def part_cpu(part: str, way: str, count: int, plan: Plan) -> dict[str, Any]:
+    """Percent of a core for `count` sessions of a part alone, and microseconds a packet."""
+    async with _program("benchmarks.parts", part) as server:
+        assert server.stdout is not None
+        port = int(await server.stdout.readline())
+        async with Load.running(way, f"http://127.0.0.1:{port}/session", count) as load:
+            passed = await load.window(psutil.Process(server.pid), plan)
+    packets = passed["packets_sent"] if way == "publish" else passed["packets_received"]
+    return {
+        "sessions": count,
+        "core_percent_per_session": round(100 * passed["measured_cpu"] / passed["at"] / count, 2),
+        "us_per_packet": round(1e6 * passed["measured_cpu"] / max(packets, 1), 1),
+        "packets_per_second": round(packets / passed["at"]),
+        "load_core_percent": round(100 * passed["cpu"] / passed["at"]),
+    }
+
+
+async def whole_loop(folder: Path, plan: Plan, baseline: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Publishers with one viewer each through gateway and devnet, more and more until frames are lost."""
+    for count in plan.streams:
+        async with gateway_process(folder, *GATEWAY_FLAGS) as gateway:
+            process = psutil.Process(gateway.pid)
+            idle = process.memory_info().rss
+            async with Load.running("both", gateway.live("bench{n}/{way}"), count) as load:
+                passed = await load.window(process, plan)
+                memory = process.memory_info().rss - idle
+        share = passed["measured_cpu"] / passed["at"]
+        row = {
+            "figure": "the whole loop: publishers with one viewer each",
+            "streams": count,
+            "core_percent_per_stream": round(100 * share / count, 2),
+            "streams_per_core": round(count / share, 1),
+            "frames_sent": passed["frames_sent"],
+            "frames_received": passed["frames_received"],
+            "packets_missing": passed["packets_missing"],
+            "memory_mib_per_stream": round(memory / count / 2**20, 2),
+            "load_core_percent": round(100 * passed["cpu"] / passed["at"]),
+        }
+        if count <= plan.baseline:
+            row["ratio_to_baseline"] = round(
+                row["core_percent_per_stream"] / baseline["core_percent_per_session"], 3
+            )
+            row["aim_ratio"] = 0.35
+        limit = _limit(passed, plan)
+        yield {**row, "limit": limit} if limit else row
+        if limit:
+            return
+
+
+def _limit(passed: dict[str, float], plan: Plan) -> str | None:
+    if passed["cpu"] / passed["at"] > LOAD_LIMIT:
+        return "the load generator"
+    if passed["frames_received"] < 0.97 * passed["frames_sent"] or passed["packets_missing"] > 0:
+        machine = psutil.cpu_percent(interval=None, percpu=False)
+        return "this machine, all cores busy" if machine > 95 else "frames were lost"
+    return None
+
+
+async def added_delay(folder: Path, plan: Plan) -> dict[str, Any]:
+    """From the last packet of a frame in to its last byte handed to the orchestrator's connection."""
+    report = folder / "delays.json"
+    os.environ["BENCH_DELAYS"] = str(report)
+    program = (sys.executable, "-m", "benchmarks.timed_gateway")
+    async with gateway_process(folder, *GATEWAY_FLAGS, program=program) as gateway:
+        process = psutil.Process(gateway.pid)
+        process.cpu_affinity(process.cpu_affinity()[:1])
+        async with Load.running("both", gateway.live("bench{n}/{way}"), plan.delay_streams) as load:
+            await asyncio.sleep(plan.warm_up)
+            process.send_signal(signal.SIGUSR1)
+            await load.window(process, plan)
+            await gateway.stop()
+    delays = sorted(json.loads(report.read_text()))
+    centiles = statistics.quantiles(delays, n=100)
+    return {
+        "figure": "milliseconds from a frame's last packet to the orchestrator's connection",
+        "streams": plan.delay_streams,
+        "frames": len(delays),
+        "p50": round(1000 * centiles[49], 2),
+        "p99": round(1000 * centiles[98], 2),
+        "max": round(1000 * delays[-1], 2),
+        "aim_p50": 2,
+        "aim_p99": 10,
+    }
+
+
+async def memory_growth(folder: Path, plan: Plan) -> dict[str, Any]:
+    """The gateway's memory over publishers that come and go, each with a job and its payment."""
+    async with gateway_process(folder, *GATEWAY_FLAGS) as gateway:
+        process = psutil.Process(gateway.pid)
+        started = settled = process.memory_info().rss
+        async with Load.running("churn", gateway.live("churn{n}/{way}"), plan.connects) as load:
+            for number in range(plan.connects):
+                await load.line()
+                if number + 1 == plan.settled:
+                    settled = process.memory_info().rss
+        ended = process.memory_info().rss
+    return {
+        "figure": "MiB of memory over connects and disconnects",
+        "connects": plan.connects,
+        "at_start": round(started / 2**20, 1),
+        f"after_{plan.settled}": round(settled / 2**20, 1),
+        "at_end": round(ended / 2**20, 1),
+        "growth_since": round((ended - settled) / 2**20, 2),
+        "aim_growth": 1,
+    }
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _ratio(one: dict[str, Any], other: dict[str, Any]) -> float:
+    return round(float(one["core_percent_per_session"]) / float(other["core_percent_per_session"]), 3)
+
+
+@asynccontextmanager
+async def _program(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A module run as a program, ended by the end of its standard input."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    try:
+        yield process
+        process.stdin.close()
+        await asyncio.wait_for(process.wait(), 20)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
