@@ -1,8 +1,8 @@
 """Publishers and viewers that cost little: aiortc shakes hands, then packets are only sent and counted.
 
 A program: `load publish|watch|both|churn URL COUNT`, with `{n}` in the URL for the number of the stream and
-`{way}` for whip or whep. Each line on stdin is answered with the counters as one JSON object; the end of stdin
-ends it. `churn` connects and leaves again, one after the other, and prints its counters each time.
+`{way}` for whip or whep. Each line on stdin is answered with the counters as one JSON object; the end of it
+ends the program. `churn` connects and leaves again, one after the other, and prints its counters each time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The daemon with a clock at both ends of the way from a publisher's packet to the orchestrator's connection.
 
-Takes the gateway's flags. SIGUSR1 begins the measuring; at the end the delays go to the file BENCH_DELAYS, as a
-JSON list of seconds, one a frame: from the datagram that completed it to the moment at which the connection has
-taken its last byte.
+Takes the gateway's flags. SIGUSR1 begins the measuring; at the end the delays go to the file BENCH_DELAYS, a
+JSON list of seconds, one a frame: from the datagram that completed it to the moment at which the connection
+has taken its last byte.
 """
 
 from __future__ import annotations
