@@ -15,6 +15,10 @@ def main() -> None:
 
 
 def _main(argv: list[str]) -> int:
+    if argv[:1] == ["ledger"]:
+        from gateway.cli import ledger
+
+        return ledger.main(argv[1:])
     try:
         parsed = read_flags(argv, os.environ)
         if wants_version(parsed):
@@ -22,7 +26,7 @@ def _main(argv: list[str]) -> int:
             return 0
         settings = settings_from(parsed)
     except HelpRequested:
-        print(help_text(GATEWAY_FLAGS, usage=f"usage: {PROGRAM} [flags]"))  # noqa: T201
+        print(help_text(GATEWAY_FLAGS, usage=f"usage: {PROGRAM} [flags]\n       {PROGRAM} ledger [-help]"))  # noqa: T201
         return 0
     except FlagError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201

@@ -30,6 +30,7 @@ from gateway.http.live import LiveRoutes
 from gateway.http.openapi import OpenApiRoutes
 from gateway.http.operator import OperatorRoutes
 from gateway.http.pages import PageRoutes
+from gateway.http.payments import PaymentRoutes
 from gateway.http.route import Route, Token
 from gateway.http.server import ListenError, Server, application, tls_context
 from gateway.http.tokens import TokenFile
@@ -39,6 +40,7 @@ from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import Source
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments import price as prices
+from gateway.payments.accounts import Accounts
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
 from gateway.readiness import Readiness
@@ -170,7 +172,9 @@ class Daemon:
         if chain is not None:
             chain.watch.burn = registry.burn
             metrics.attach_chain(chain.watch.json)
-        url = await self._listen(stack, settings, registry, metrics, pool, readiness, devnet, http, chain)
+        url = await self._listen(
+            stack, settings, registry, metrics, pool, readiness, devnet, http, chain, ledger.accounts
+        )
         self._listens = True
         if settings.heartbeat is not None:
             beating = spawn(_heartbeat(settings.heartbeat, registry, http).run(), name="heartbeat")
@@ -272,6 +276,7 @@ class Daemon:
         devnet: Devnet | None,
         http: aiohttp.ClientSession,
         chain: ChainService | None,
+        accounts: Accounts,
     ) -> str:
         forwarding = Forwarding(settings.external_url, settings.trusted_proxies)
         webhook = None
@@ -286,7 +291,12 @@ class Daemon:
             webhook=webhook,
             ice_servers=settings.ice.servers,
         )
-        public = [live.routes(), HealthRoutes(readiness.reasons).routes(), PageRoutes().routes()]
+        public = [
+            live.routes(),
+            PaymentRoutes(registry, accounts).routes(),
+            HealthRoutes(readiness.reasons).routes(),
+            PageRoutes().routes(),
+        ]
         if devnet is not None:
             public.append([_devnet_route(devnet)])
         operator = OperatorRoutes(registry, metrics, pool.state).routes()

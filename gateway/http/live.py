@@ -99,6 +99,7 @@ class LiveRoutes:
                 "publish a stream (WHIP, RFC 9725)",
                 {
                     201: "the answer, with Location, ETag, Link and Livepeer-Playback-URL",
+                    402: "a spend limit of the operator does not allow it",
                     403: "the auth webhook refuses the stream, or the token is not for it",
                     409: "the name or id is taken",
                     503: "no orchestrator can take the stream; the candidates say why; or the gateway drains",

@@ -1,0 +1,124 @@
+"""`livepeer-gateway ledger`: what was paid to whom and what for, and whether it adds up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import platformdirs
+
+from gateway.cli.render import Format, render
+from gateway.flags import PATH, TEXT, Flag, FlagError, HelpRequested, Parsed, choice, help_text, parse_flags
+from gateway.payments.accounts import Accounts, Grouping
+from gateway.payments.database import Database, LedgerError
+from gateway.payments.report import payment_row, session_row, total_row, verification_row
+from gateway.payments.verify import Verification
+
+PROGRAM = "livepeer-gateway ledger"
+COMMANDS = {
+    "sessions": "a line for each session: one job on one orchestrator",
+    "payments": "a line for each payment",
+    "totals": "sums by day, orchestrator or stream",
+    "verify": "reconciles all sessions and says what does not add up; exit status 1 where something does not",
+}
+USAGE = "usage: livepeer-gateway ledger sessions|payments|totals|verify [flags]\n\n" + "\n".join(
+    f"  {name:9} {words}" for name, words in COMMANDS.items()
+)
+
+FLAGS = (
+    Flag(
+        "ledger", TEXT, None, "the ledger: a path or postgresql://..", "ledger.sqlite3 in the data directory"
+    ),
+    Flag("dataDir", PATH, None, "the gateway's data directory", "a per-user data directory"),
+    Flag("stream", TEXT, None, "only this stream, by name or id (sessions, payments, verify)"),
+    Flag("by", choice(*Grouping), "day", "what totals are made by"),
+    Flag("format", choice(*Format), "table", "how it is written"),
+)
+
+SESSION_COLUMNS = (
+    "opened_at", "closed_at", "stream_id", "orchestrator", "price_wei_per_second", "payments", "tickets",
+    "credited_wei", "uncertain_wei", "refused_wei", "unspent_wei", "owed_wei", "reason", "session",
+)  # fmt: skip
+PAYMENT_COLUMNS = (
+    "signed_at", "stream_id", "number", "outcome", "tickets", "ticket_wei", "wei", "price_wei_per_second",
+    "first_nonce", "last_nonce", "manifest_id", "session",
+)  # fmt: skip
+TOTAL_COLUMNS = (
+    "key", "sessions", "payments", "tickets", "credited_wei", "uncertain_wei", "refused_wei", "unspent_wei",
+)  # fmt: skip
+VERIFY_COLUMNS = (
+    "sessions", "open_sessions", "payments", "credited_wei", "uncertain_wei", "refused_wei", "unspent_wei",
+    "findings",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
+    """Run one command; the process's exit status."""
+    try:
+        command, parsed = _read(argv, environ)
+        return asyncio.run(_run(command, parsed))
+    except HelpRequested:
+        print(help_text(FLAGS, usage=USAGE))  # noqa: T201
+        return 0
+    except FlagError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except LedgerError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as head, is gone
+        return 0
+
+
+def _read(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, Parsed]:
+    command, *rest = argv or [""]
+    if command.lstrip("-") in ("h", "help"):
+        raise HelpRequested
+    if command not in COMMANDS:
+        raise FlagError(f"{command!r} is no command: it takes {', '.join(COMMANDS)}")
+    return command, parse_flags(FLAGS, rest, environ, program=PROGRAM)
+
+
+async def _run(command: str, parsed: Parsed) -> int:
+    data_dir = parsed["dataDir"] or Path(platformdirs.user_data_dir("livepeer-gateway"))
+    database = await Database.open_to_read(parsed["ledger"] or data_dir / "ledger.sqlite3")
+    try:
+        accounts = Accounts(database)
+        match command:
+            case "sessions":
+                rows = [session_row(account) async for account in accounts.sessions(stream=parsed["stream"])]
+                _print(rows, SESSION_COLUMNS, parsed)
+            case "payments":
+                rows = [
+                    payment_row(account, paid)
+                    async for account in accounts.sessions(stream=parsed["stream"])
+                    for paid in account.payments
+                ]
+                _print(rows, PAYMENT_COLUMNS, parsed)
+            case "totals":
+                totals = await accounts.totals(Grouping(parsed["by"]))
+                _print([total_row(total) for total in totals], TOTAL_COLUMNS, parsed)
+            case "verify":
+                return await _verify(accounts, parsed)
+        return 0
+    finally:
+        await database.close()
+
+
+async def _verify(accounts: Accounts, parsed: Parsed) -> int:
+    verification = Verification()
+    async for account in accounts.sessions(stream=parsed["stream"]):
+        verification.take(account)
+    _print([verification_row(verification)], VERIFY_COLUMNS, parsed)
+    for session, finding in verification.findings:
+        print(f"session {session}: {finding}", file=sys.stderr)  # noqa: T201
+    return 1 if verification.findings else 0
+
+
+def _print(rows: list[dict[str, object]], columns: Sequence[str], parsed: Parsed) -> None:
+    sys.stdout.write(render(rows, columns, Format(parsed["format"])))
+    sys.stdout.flush()

@@ -1,0 +1,55 @@
+"""What one stream cost, from the ledger."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.http.problem import Problem
+from gateway.http.route import Route, Token
+from gateway.payments.accounts import Accounts
+from gateway.payments.ledger import LedgerError
+from gateway.payments.report import session_json
+from gateway.stream.registry import Registry
+
+MOST_SESSIONS = 100
+"""How many sessions of a stream are given: the newest, each of one job on one orchestrator."""
+
+
+class PaymentRoutes:
+    """The ledger's view of a stream, live or long over."""
+
+    def __init__(self, registry: Registry, accounts: Accounts) -> None:
+        self._registry = registry
+        self._accounts = accounts
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/live/video-to-video/{stream}/payments",
+                self.payments,
+                "what a stream paid to whom: its newest sessions with their payments and every step of each",
+                {
+                    200: "the sessions, oldest first",
+                    404: "no such stream, and none of that name ever paid",
+                    503: "the ledger cannot be read now",
+                },
+                token=Token.PUBLISH,
+                by_id=True,
+            )
+        ]
+
+    async def payments(self, request: web.Request) -> web.Response:
+        name = request.match_info["stream"]
+        stream = self._registry.find_with_ended(name)
+        wanted = stream.request.stream_id if stream is not None else name
+        try:
+            sessions = [
+                session_json(account)
+                async for account in self._accounts.sessions(stream=wanted, newest=MOST_SESSIONS)
+            ]
+        except LedgerError as error:
+            raise Problem(503, "ledger_unavailable", str(error)) from error
+        if stream is None and not sessions:
+            raise Problem(404, "unknown_stream", f"no stream of the name or id {name[:140]!r} ever paid")
+        return web.json_response({"sessions": sessions}, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,93 @@
+"""The ledger's accounts in the forms that JSON, tables and CSV show: wei as text, times as RFC 3339."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.payments import price as prices
+from gateway.payments.accounts import Outcome, PaymentAccount, SessionAccount, Total, utc
+from gateway.payments.verify import Verification
+
+Row = dict[str, Any]
+
+
+def session_row(account: SessionAccount) -> Row:
+    """One session: who was paid for what, how much of it is certain, and why it ended."""
+    row, closed = account.row, account.closed
+    return {
+        "session": row["id"],
+        "stream": row["stream"],
+        "stream_id": row["stream_id"],
+        "request_id": row["request_id"],
+        "orchestrator": row["orchestrator_address"],
+        "url": row["orchestrator_url"],
+        "opened_at": utc(row["wall_ns"]),
+        "closed_at": utc(closed["wall_ns"]) if closed else None,
+        "reason": closed["reason"] if closed else None,
+        "price_wei_per_second": prices.text(row["price"]),
+        "payments": len(account.payments),
+        "tickets": sum(paid.row["tickets"] for paid in account.payments),
+        **_sums({outcome: account.sum(outcome) for outcome in Outcome}),
+        "owed_wei": prices.whole_wei(closed["owed"]) if closed and closed["owed"] is not None else None,
+    }
+
+
+def payment_row(account: SessionAccount, paid: PaymentAccount) -> Row:
+    """One payment: its tickets and what became of them."""
+    row = paid.row
+    return {
+        "session": row["session_id"],
+        "stream_id": account.row["stream_id"],
+        "number": row["number"],
+        "signed_at": utc(paid.signed_at),
+        "outcome": str(paid.outcome),
+        "tickets": row["tickets"],
+        "ticket_wei": prices.text(row["ticket_ev"]),
+        "wei": prices.text(row["value"]),
+        "price_wei_per_second": prices.text(row["price"]),
+        "face_value_wei": prices.text(row["face_value"]),
+        "first_nonce": row["first_nonce"],
+        "last_nonce": row["last_nonce"],
+        "recipient_rand_hash": row["recipient_rand_hash"],
+        "manifest_id": row["manifest_id"] or None,
+    }
+
+
+def step_rows(paid: PaymentAccount) -> list[Row]:
+    """What was about to happen to a payment and what became of it, in order."""
+    return [
+        {"step": step["step"], "at": utc(step["wall_ns"]), "detail": step["detail"] or None}
+        for step in paid.steps
+    ]
+
+
+def total_row(total: Total) -> Row:
+    """Sums over payments that have a day, an orchestrator or a stream in common."""
+    return {
+        "key": total.key,
+        "sessions": len(total.sessions),
+        "payments": total.payments,
+        "tickets": total.tickets,
+        **_sums(total.wei),
+    }
+
+
+def session_json(account: SessionAccount) -> Row:
+    """A session with its payments and their steps."""
+    paid = [{**payment_row(account, one), "steps": step_rows(one)} for one in account.payments]
+    return {**session_row(account), "payments": paid}
+
+
+def verification_row(verification: Verification) -> Row:
+    """What was looked at, and how much does not add up."""
+    return {
+        "sessions": verification.sessions,
+        "open_sessions": verification.open_sessions,
+        "payments": verification.payments,
+        **_sums(verification.wei),
+        "findings": len(verification.findings),
+    }
+
+
+def _sums(wei: dict[Outcome, Any]) -> Row:
+    return {f"{outcome}_wei": prices.whole_wei(wei[outcome]) for outcome in Outcome}

@@ -1,0 +1,3 @@
+from tests.payments.conftest import postgresql, where
+
+__all__ = ["postgresql", "where"]

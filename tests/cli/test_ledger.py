@@ -1,0 +1,130 @@
+"""The `ledger` command beside an open ledger, as its users call it."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.ledger import main
+from gateway.payments.ledger import Ledger
+from gateway.stream.reason import EndReason
+from tests.payments.books import fill, pay, payment, record
+from tests.payments.models import PRICE
+
+
+def filled(where: str) -> None:
+    """Make a ledger with something of everything in it."""
+
+    async def make() -> None:
+        ledger = await Ledger.open(where)
+        await fill(ledger)
+        await ledger.close()
+
+    asyncio.run(make())
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    status = main(argv, {})
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_sessions_payments_and_totals_come_in_every_format(
+    where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(where)
+    status, out, _ = run(capsys, "sessions", "-ledger", where, "--format", "json")
+    sessions = json.loads(out)
+    assert status == 0
+    assert [session["credited_wei"] for session in sessions] == [str(61 * PRICE), "0", "0"]
+
+    status, out, _ = run(capsys, "payments", "-ledger", where, "-stream", "one", "--format=csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["number"], row["outcome"], row["wei"]) for row in rows] == [
+        ("1", "credited", str(60 * PRICE)),
+        ("2", "credited", str(PRICE)),
+        ("3", "uncertain", str(PRICE)),
+    ]
+
+    status, out, _ = run(capsys, "totals", "-ledger", where, "--by", "orchestrator")
+    header, first, second = out.splitlines()
+    sums = ["credited_wei", "uncertain_wei", "refused_wei", "unspent_wei"]
+    assert header.split() == ["key", "sessions", "payments", "tickets", *sums]
+    assert first.split() == ["0xAA", "2", "4", "122", str(61 * PRICE), str(PRICE), "0", str(60 * PRICE)]
+    assert second.split()[0] == "0xBB"
+
+
+def test_verify_is_clean_or_says_what_is_not(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    filled(where)
+    status, out, err = run(capsys, "verify", "-ledger", where, "-format", "json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)[0]["findings"] == 0
+
+    async def spoil() -> None:
+        ledger = await Ledger.open(where)
+        session = await ledger.open_session(record("bad"))
+        await pay(ledger, session, 2, payment(9, 1, 1), "credited")
+        await ledger.close_session(session, EndReason.DELETED)
+        await ledger.close()
+
+    asyncio.run(spoil())
+    status, out, err = run(capsys, "verify", "-ledger", where)
+    assert status == 1
+    assert "numbered" in err
+    assert "was credited after signed" in err
+
+
+def test_bad_usage_is_two_and_a_ledger_that_is_not_there_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for argv, words in [
+        ((), "sessions, payments, totals, verify"),
+        (("pay",), "'pay' is no command"),
+        (("totals", "-by", "year"), "day, orchestrator, stream"),
+        (("sessions", "-live"), "not a flag"),
+    ]:
+        status, _, err = run(capsys, *argv)
+        assert status == 2
+        assert words in err
+    status, _, err = run(capsys, "sessions", "-dataDir", str(tmp_path))
+    assert status == 1
+    assert "there is no ledger" in err
+    status, out, _ = run(capsys, "-help")
+    assert status == 0
+    assert "totals" in out
+
+
+def test_a_ledger_of_another_version_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    filled(str(path))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0099'")
+        connection.commit()
+    status, _, err = run(capsys, "sessions", "-ledger", str(path))
+    assert status == 1
+    assert "schema version 0099" in err
+
+
+@pytest.mark.asyncio
+async def test_it_is_a_command_of_the_gateway_and_reads_beside_one_that_writes(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    ledger = await Ledger.open(path)
+    await fill(ledger)
+    await ledger.open_session(record("live"))
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).parent / "livepeer-gateway",
+        *("ledger", "verify", "-ledger", str(path), "-format", "json"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    await ledger.close()
+    assert process.returncode == 0
+    assert json.loads(out)[0]["open_sessions"] == 1

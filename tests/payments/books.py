@@ -1,0 +1,60 @@
+"""A ledger with something of everything in it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from gateway.payments.ledger import Ledger, SessionRecord
+from gateway.payments.payment import Payment
+from gateway.stream.reason import EndReason
+from tests.payments.models import PRICE, SENDER_TEXT, orchestrator_info, signed_payment
+
+
+def record(stream_id: str, orchestrator: str = "0xAA") -> SessionRecord:
+    return SessionRecord(
+        stream="cam",
+        stream_id=stream_id,
+        request_id="r1",
+        sender=SENDER_TEXT,
+        orchestrator_address=orchestrator,
+        orchestrator_url="https://127.0.0.1:8935",
+        orchestrator_addr="127.0.0.1:8935",
+        price=Fraction(PRICE),
+        ceiling=Fraction(PRICE),
+        interval_ns=5 * 10**9,
+    )
+
+
+def payment(rand: int, first_nonce: int, tickets: int) -> Payment:
+    return Payment.read(signed_payment(orchestrator_info(rand=rand), first_nonce, tickets))
+
+
+async def pay(
+    ledger: Ledger, session: str, number: int, made: Payment, *steps: str, price: Fraction = Fraction(PRICE)
+) -> None:
+    """Write a payment down with the steps that came after its signing."""
+    await ledger.intended(session, number)
+    await ledger.signed(session, number, made, manifest_id="m" if number > 1 else "", price=price)
+    for step in steps:
+        if step == "delivered":
+            await ledger.delivered(session, number)
+        elif step == "credited":
+            await ledger.credited(session, number)
+        else:
+            await (ledger.refused if step == "refused" else ledger.unknown)(session, number, "why")
+
+
+async def fill(ledger: Ledger) -> list[str]:
+    """Two sessions that add up: of stream one credited, uncertain and unspent wei, of two refused ones."""
+    one = await ledger.open_session(record("one"))
+    await pay(ledger, one, 1, payment(1, 1, 60), "delivered", "credited")
+    await pay(ledger, one, 2, payment(1, 61, 1), "delivered", "unknown", "delivered", "credited")
+    await pay(ledger, one, 3, payment(2, 1, 1), "delivered", "unknown")
+    await ledger.close_session(one, EndReason.ORCHESTRATOR_LOST, owed=Fraction(3 * PRICE, 7))
+    two = await ledger.open_session(record("two", "0xBB"))
+    await pay(ledger, two, 1, payment(3, 1, 60), "delivered", "refused")
+    await ledger.close_session(two, EndReason.PAYMENT_REFUSED)
+    three = await ledger.open_session(record("two", "0xAA"))
+    await pay(ledger, three, 1, payment(4, 1, 60))
+    await ledger.close_session(three, EndReason.PUBLISHER_LEFT)
+    return [one, two, three]
