@@ -7,7 +7,6 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -37,7 +36,7 @@ from gateway.http.tokens import TokenFile
 from gateway.http.webhook import AuthWebhook
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
-from gateway.orchestrator.discovery import Source
+from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments import price as prices
 from gateway.payments.accounts import Accounts
@@ -132,7 +131,7 @@ class Daemon:
         stack.push_async_callback(orchestrators.close)
         pool = OrchestratorPool(
             orchestrators,
-            _sources(settings, chain),
+            _sources(settings, http, signer, chain),
             model=settings.model,
             ceiling=settings.ceiling,
             unfunded=None if chain is None else chain.watch.refusal,
@@ -334,6 +333,26 @@ async def _spending(settings: Settings, ledger: Ledger) -> Spending:
     return spending
 
 
+def _sources(
+    settings: Settings, http: aiohttp.ClientSession, signer: SignerClient | None, chain: ChainService | None
+) -> list[Source | str]:
+    """Where orchestrators are found: the operator's list and webhook, else the chain, else the signer."""
+    interval = settings.discovery_interval
+    sources: list[Source | str] = list(settings.orchestrators)
+    if settings.orchestrator_webhook is not None:
+        sources.append(WebhookSource(http, settings.orchestrator_webhook, interval=interval))
+    if not sources and chain is not None:
+        sources.append(chain.source)
+    if not sources and signer is not None:
+        asked, caps = signer, [f"live-video-to-video/{settings.model}"]
+
+        async def ask() -> list[str]:
+            return [found.address for found in await asked.discover_orchestrators(caps)]
+
+        sources.append(SignerSource(ask, interval=interval))
+    return sources
+
+
 def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
     """The settings of a gateway whose network is the devnet that is described."""
     orchestrators = description["orchestrators"]
@@ -346,11 +365,6 @@ def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
         orchestrators=tuple(orchestrator["addr"] for orchestrator in orchestrators),
         ceiling=ceiling,
     )
-
-
-def _sources(settings: Settings, chain: ChainService | None) -> Sequence[Source | str]:
-    """The operator's own list goes before what is found on chain."""
-    return settings.orchestrators or ([] if chain is None else [chain.source])
 
 
 async def _start(stack: AsyncExitStack, server: Server) -> str:

@@ -109,6 +109,13 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
     Flag("remoteSignerHeaders", HEADERS, None, "headers for requests to the signer: name:value,name2:value2"),
     Flag("orchAddr", LIST, None, "orchestrators, comma-separated host:port or URLs"),
     *CHAIN_FLAGS,
+    Flag(
+        "orchWebhookUrl",
+        URL,
+        None,
+        "a GET that lists orchestrators, used beside -orchAddr; with neither, the signer is asked",
+    ),
+    Flag("discoveryInterval", DURATION, "1m", "how often webhook or signer are asked who there is"),
     Flag("orchVerifyTLS", BOOLEAN, "false", "refuse orchestrators whose TLS certificate does not verify"),
     Flag(
         "maxPricePerUnit",
@@ -197,6 +204,8 @@ class Settings:
     signer_headers: dict[str, str]
     orchestrators: tuple[str, ...]
     chain: ChainSettings | None
+    orchestrator_webhook: str | None
+    discovery_interval: float
     verify_tls: bool
     ceiling: Fraction | None
     """None: free of charge, or (under devnet) the devnet's list price once it is known."""
@@ -237,17 +246,19 @@ def settings_from(parsed: Parsed) -> Settings:
     interval = parsed["livePaymentInterval"]
     if not SHORTEST_PAYMENT_INTERVAL <= interval <= LONGEST_PAYMENT_INTERVAL:
         raise FlagError(f"-livePaymentInterval {interval:g}s is refused: it takes 100ms to 30s")
-    for name in ("ingestTimeout", "connectTimeout"):
+    for name in ("ingestTimeout", "connectTimeout", "discoveryInterval"):
         if parsed[name] <= 0:
             raise FlagError(f"-{name} 0s is refused: it takes a duration above 0")
     _check_devnet(parsed)
     paid = bool(parsed["remoteSignerUrl"] or parsed["devnet"])
     ceiling, warnings = _ceiling(parsed, paid)
     chain = ChainSettings.from_parsed(parsed)
-    if not parsed["orchAddr"] and not parsed["devnet"] and chain is None:
+    named = any(parsed[name] for name in ("orchAddr", "orchWebhookUrl", "remoteSignerUrl", "devnet"))
+    if not named and chain is None:
         raise FlagError(
-            "no orchestrator to use: -orchAddr takes host:port or URLs, comma-separated; "
-            "-ethUrl finds them on chain; or try -devnet, which brings its own"
+            "no orchestrator to use: -orchAddr takes host:port or URLs, comma-separated, -orchWebhookUrl a "
+            "list of them, -remoteSignerUrl a signer that knows some; -ethUrl finds them on chain; or try "
+            "-devnet, which brings its own"
         )
     temporary = bool(parsed["devnet"]) and parsed["dataDir"] is None
     data_dir = _data_dir(parsed["dataDir"], temporary)
@@ -274,6 +285,8 @@ def settings_from(parsed: Parsed) -> Settings:
         signer_headers=parsed["remoteSignerHeaders"] or {},
         orchestrators=parsed["orchAddr"] or (),
         chain=chain,
+        orchestrator_webhook=parsed["orchWebhookUrl"],
+        discovery_interval=parsed["discoveryInterval"],
         verify_tls=parsed["orchVerifyTLS"],
         ceiling=ceiling,
         spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),
