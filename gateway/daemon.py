@@ -7,6 +7,7 @@ import signal
 import ssl
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -18,6 +19,8 @@ from aiohttp import web
 
 from gateway.chain.service import ChainService
 from gateway.chain.signer import ChainSigner
+from gateway.comfystream.job import ComfyRelays, OwnServers
+from gateway.comfystream.servers import ComfyServers
 from gateway.devnet.network import Network as Devnet
 from gateway.http.access import Access
 from gateway.http.chain import ChainRoutes
@@ -45,6 +48,7 @@ from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
 from gateway.readiness import Readiness
 from gateway.settings import Heartbeats, Settings
 from gateway.stream.admission import Admission
+from gateway.stream.choice import ChosenRelays, Preference
 from gateway.stream.job import Network, OrchestratorRelays
 from gateway.stream.reason import EndReason
 from gateway.stream.registry import Registry
@@ -59,6 +63,8 @@ from gateway.webrtc.udp_mux import UdpMux
 from signer_client import SignerClient, SignerError, SignerIdentity
 
 log = structlog.get_logger("daemon")
+
+READY_POLL = 0.02
 
 
 class CannotStart(Exception):
@@ -138,7 +144,7 @@ class Daemon:
         )
         pool_task = spawn(pool.run(), name="pool")
         stack.push_async_callback(cancel, pool_task)
-        relays = OrchestratorRelays(
+        network = OrchestratorRelays(
             Network(
                 http=http,
                 orchestrators=orchestrators,
@@ -151,9 +157,17 @@ class Daemon:
                 spending=await _spending(settings, ledger),
             )
         )
+        servers = ComfyServers(settings.comfystreams, http)
+        stack.push_async_callback(cancel, spawn(servers.run(), name="comfystream-servers"))
+        # the way to one's own server needs none of what publishers and viewers need to get through
+        plain = WebRtcConfig(handshake_timeout=settings.connect_timeout)
+        own = ComfyRelays(OwnServers(http, servers, ledger, plain, settings.comfy_workflow))
+        relays = ChosenRelays(
+            network, own, Preference(settings.comfystream_first, settings.comfystream_fallback)
+        )
         loop_watch = await stack.enter_async_context(LoopWatch())
         admission = Admission(loop_watch.overloaded)
-        readiness = Readiness(pool, ledger, signer, admission, relays.reasons_not_ready)
+        readiness = Readiness(ledger, signer, admission, relays.reasons_not_ready)
         stack.push_async_callback(cancel, spawn(readiness.run(), name="readiness"))
         metrics = Metrics()
         metrics.watch(loop_watch)
@@ -171,8 +185,21 @@ class Daemon:
         if chain is not None:
             chain.watch.burn = registry.burn
             metrics.attach_chain(chain.watch.json)
+
+        def orchestrators_state() -> dict[str, Any]:
+            return {**pool.state(), "comfystreams": servers.state()}
+
         url = await self._listen(
-            stack, settings, registry, metrics, pool, readiness, devnet, http, chain, ledger.accounts
+            stack,
+            settings,
+            registry,
+            metrics,
+            orchestrators_state,
+            readiness,
+            devnet,
+            http,
+            chain,
+            ledger.accounts,
         )
         self._listens = True
         if settings.heartbeat is not None:
@@ -185,7 +212,7 @@ class Daemon:
             ceiling_wei_per_second="none" if settings.ceiling is None else prices.text(settings.ceiling),
             payment_interval_s=settings.payment_interval,
         )
-        announcing = spawn(self._announce_ready(url, pool), name="ready")
+        announcing = spawn(self._announce_ready(url, readiness), name="ready")
         stack.push_async_callback(cancel, announcing)
         await self._stop.wait()
         admission.draining = True
@@ -270,7 +297,7 @@ class Daemon:
         settings: Settings,
         registry: Registry,
         metrics: Metrics,
-        pool: OrchestratorPool,
+        orchestrators: Callable[[], dict[str, Any]],
         readiness: Readiness,
         devnet: Devnet | None,
         http: aiohttp.ClientSession,
@@ -298,7 +325,7 @@ class Daemon:
         ]
         if devnet is not None:
             public.append([_devnet_route(devnet)])
-        operator = OperatorRoutes(registry, metrics, pool.state).routes()
+        operator = OperatorRoutes(registry, metrics, orchestrators).routes()
         if chain is not None:
             operator += ChainRoutes(chain.json).routes()
         if settings.cli_addr is None:
@@ -319,8 +346,9 @@ class Daemon:
         app = application(public, guards=[access.guard], middlewares=middlewares)
         return await _start(stack, Server(app, settings.http_addr, "httpAddr", _tls(settings)))
 
-    async def _announce_ready(self, url: str, pool: OrchestratorPool) -> None:
-        await pool.wait_ready()
+    async def _announce_ready(self, url: str, readiness: Readiness) -> None:
+        while readiness.reasons():  # noqa: ASYNC110 (several parts together are ready, none alone)
+            await asyncio.sleep(READY_POLL)
         print(f"ready: {url}", flush=True)  # noqa: T201
 
 
@@ -363,6 +391,7 @@ def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
         settings,
         signer_url=description["signer"],
         orchestrators=tuple(orchestrator["addr"] for orchestrator in orchestrators),
+        comfystreams=(*settings.comfystreams, *(server["url"] for server in description["comfystreams"])),
         ceiling=ceiling,
     )
 

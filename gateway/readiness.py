@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.stream.admission import Admission, NotAdmitted
 from signer_client import SignerClient, SignerError
@@ -22,18 +21,16 @@ TIMEOUT = 2.0
 class Readiness:
     """`run` looks at signer and ledger again and again; `reasons` answers at once from what it saw.
 
-    `signer` is None where nothing is paid; `refusals` tells what else keeps a first payment from being made.
+    `signer` is None where nothing is paid; `refusals` tells why nobody would take a stream.
     """
 
     def __init__(
         self,
-        pool: OrchestratorPool,
         ledger: Ledger,
         signer: SignerClient | None,
         admission: Admission,
         refusals: Callable[[], list[str]],
     ) -> None:
-        self._pool = pool
         self._ledger = ledger
         self._signer = signer
         self._admission = admission
@@ -46,7 +43,7 @@ class Readiness:
             self._admission.check()
         except NotAdmitted as refusal:
             return [f"{refusal.code}: {refusal}"]
-        return [*self._troubles.values(), *self._refusals(), *self._pool.reasons_not_ready()]
+        return [*self._troubles.values(), *self._refusals()]
 
     async def run(self) -> None:
         """Look until cancelled."""

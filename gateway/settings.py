@@ -12,6 +12,8 @@ from pathlib import Path
 import platformdirs
 
 from gateway.chain.settings import CHAIN_FLAGS, ChainSettings
+from gateway.comfystream.errors import BadParams
+from gateway.comfystream.prompts import Template
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flags import (
     ADDRESS,
@@ -63,6 +65,14 @@ CAPABILITY_PRICES = Kind(
 AMOUNT = Kind(
     "amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH or 1000gwei", parse_amount
 )
+
+
+def _parse_urls(value: str) -> tuple[str, ...]:
+    urls = (one if "://" in one else f"http://{one}" for one in LIST.parse(value))
+    return tuple(URL.parse(url) for url in urls)
+
+
+URLS = Kind("url,..", "http or https URLs, comma-separated", _parse_urls)
 
 GATEWAY_FLAGS: tuple[Flag, ...] = (
     Flag("config", PATH, None, "a file of flags, one 'name value' a line"),
@@ -116,6 +126,22 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         "a GET that lists orchestrators, used beside -orchAddr; with neither, the signer is asked",
     ),
     Flag("discoveryInterval", DURATION, "1m", "how often webhook or signer are asked who there is"),
+    Flag(
+        "comfyStreamUrl",
+        URLS,
+        None,
+        "ComfyStream servers of one's own, comma-separated, one stream each: used instead of the network",
+    ),
+    Flag(
+        "comfyWorkflow", PATH, None, "a ComfyUI workflow in API form whose text node takes a prompt's words"
+    ),
+    Flag(
+        "comfyStreamFallback",
+        choice("none", "network", "comfystream"),
+        "none",
+        "who takes a stream that the other has no room for: network uses the own servers first, comfystream "
+        "the network",
+    ),
     Flag("orchVerifyTLS", BOOLEAN, "false", "refuse orchestrators whose TLS certificate does not verify"),
     Flag(
         "maxPricePerUnit",
@@ -206,6 +232,13 @@ class Settings:
     chain: ChainSettings | None
     orchestrator_webhook: str | None
     discovery_interval: float
+    comfystreams: tuple[str, ...]
+    """URLs of ComfyStream servers."""
+    comfystream_first: bool
+    """Whether they are used before the network."""
+    comfystream_fallback: bool
+    """Whether the other one is used where the first choice cannot be."""
+    comfy_workflow: Template | None
     verify_tls: bool
     ceiling: Fraction | None
     """None: free of charge, or (under devnet) the devnet's list price once it is known."""
@@ -253,13 +286,7 @@ def settings_from(parsed: Parsed) -> Settings:
     paid = bool(parsed["remoteSignerUrl"] or parsed["devnet"])
     ceiling, warnings = _ceiling(parsed, paid)
     chain = ChainSettings.from_parsed(parsed)
-    named = any(parsed[name] for name in ("orchAddr", "orchWebhookUrl", "remoteSignerUrl", "devnet"))
-    if not named and chain is None:
-        raise FlagError(
-            "no orchestrator to use: -orchAddr takes host:port or URLs, comma-separated, -orchWebhookUrl a "
-            "list of them, -remoteSignerUrl a signer that knows some; -ethUrl finds them on chain; or try "
-            "-devnet, which brings its own"
-        )
+    _check_anybody(parsed, chain)
     temporary = bool(parsed["devnet"]) and parsed["dataDir"] is None
     data_dir = _data_dir(parsed["dataDir"], temporary)
     return Settings(
@@ -287,6 +314,10 @@ def settings_from(parsed: Parsed) -> Settings:
         chain=chain,
         orchestrator_webhook=parsed["orchWebhookUrl"],
         discovery_interval=parsed["discoveryInterval"],
+        comfystreams=parsed["comfyStreamUrl"] or (),
+        comfystream_first=_comfystream_first(parsed),
+        comfystream_fallback=parsed["comfyStreamFallback"] != "none",
+        comfy_workflow=_comfy_workflow(parsed["comfyWorkflow"]),
         verify_tls=parsed["orchVerifyTLS"],
         ceiling=ceiling,
         spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),
@@ -307,6 +338,41 @@ def settings_from(parsed: Parsed) -> Settings:
         log_format=parsed["logFormat"],
         warnings=warnings,
     )
+
+
+def _check_anybody(parsed: Parsed, chain: ChainSettings | None) -> None:
+    """Whether there is anybody to give a stream to, and anybody to fall back to. Raises FlagError."""
+    named = any(parsed[name] for name in ("orchAddr", "orchWebhookUrl", "remoteSignerUrl", "devnet"))
+    network = named or chain is not None
+    own = bool(parsed["comfyStreamUrl"] or (parsed["devnet"] and parsed["comfyStream"]))
+    if not network and not own:
+        raise FlagError(
+            "no orchestrator to use: -orchAddr takes host:port or URLs, comma-separated, -orchWebhookUrl a "
+            "list of them, -remoteSignerUrl a signer that knows some; -ethUrl finds them on chain; "
+            "-comfyStreamUrl takes servers of your own; or try -devnet, which brings its own"
+        )
+    fallback = parsed["comfyStreamFallback"]
+    if fallback != "none" and not own:
+        raise FlagError(f"-comfyStreamFallback {fallback} needs -comfyStreamUrl beside it")
+    if fallback != "none" and not network:
+        raise FlagError(f"-comfyStreamFallback {fallback} needs a network beside it: -orchAddr")
+
+
+def _comfystream_first(parsed: Parsed) -> bool:
+    """Whether streams that ask for nothing go to the own servers first."""
+    fallback = parsed["comfyStreamFallback"]
+    return bool(fallback == "network" if fallback != "none" else parsed["comfyStreamUrl"])
+
+
+def _comfy_workflow(path: Path | None) -> Template | None:
+    if path is None:
+        return None
+    try:
+        return Template.read(path)
+    except BadParams as error:
+        raise FlagError(
+            f"-comfyWorkflow {path} is refused ({error}): it takes a ComfyUI workflow in API form"
+        ) from error
 
 
 def _check_devnet(parsed: Parsed) -> None:

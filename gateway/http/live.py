@@ -412,6 +412,8 @@ def _no_orchestrator(error: NoOrchestrator) -> Problem:
     unfunded = next((c["detail"] for c in candidates if c["verdict"] == "unfunded"), None)
     if unfunded is not None:
         return Problem(503, "unfunded", unfunded, candidates=candidates)
+    if candidates and all(c["verdict"] == "bad_params" for c in candidates):
+        return Problem(400, "bad_params", f"the parameters cannot be used: {candidates[0]['detail']}")
     said = "; ".join(f"{c['url']}: {c['verdict']}" for c in candidates) or "none is known"
     return Problem(
         503,

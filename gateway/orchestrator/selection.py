@@ -26,6 +26,8 @@ class Verdict(StrEnum):
     NO_CAPACITY = "no_capacity"
     UNREACHABLE = "unreachable"
     MODEL_NOT_OFFERED = "model_not_offered"
+    BAD_PARAMS = "bad_params"
+    """It cannot read the stream's parameters: a fault of the stream's."""
     BAD_ANSWER = "bad_answer"
     SET_ASIDE = "set_aside"
     UNFUNDED = "unfunded"

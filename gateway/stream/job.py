@@ -30,7 +30,7 @@ from gateway.payments.payer import Payer
 from gateway.payments.session import PRELOAD
 from gateway.payments.spending import Spending, SpendLimitReached
 from gateway.stream.reason import Ended, EndReason, NoRoom, first_error
-from gateway.stream.relay import Json, PublishRequest, RelayStatus, UpdateRefused
+from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
 from gateway.tasks import spawn
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
@@ -77,6 +77,7 @@ class OrchestratorJob:
         log: FilteringBoundLogger,
     ) -> None:
         self.live = False
+        self.paused = False
         self._network = network
         self._candidate = candidate
         self._request = request
@@ -365,7 +366,7 @@ class OrchestratorRelays:
             self.admit(EVERYBODY, self._network.pool.candidates())
         except (SpendLimitReached, LedgerUnavailable) as error:
             return [str(error)]
-        return []
+        return self._network.pool.reasons_not_ready()
 
     def open(
         self,
@@ -373,6 +374,8 @@ class OrchestratorRelays:
         request: PublishRequest,
         sink: FrameSink,
         on_live: Callable[[], GopBuffer],
+        ingest: Ingest,
         log: FilteringBoundLogger,
     ) -> OrchestratorJob:
+        del ingest  # an orchestrator asks a publisher for nothing
         return OrchestratorJob(self._network, candidate, request, sink, on_live, log)

@@ -65,6 +65,20 @@ class Candidate(Protocol):
         """Note that a job was tried here and why it did not start."""
 
 
+class Ingest(Protocol):
+    """The publisher, as a job sees it."""
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether sound was agreed with it."""
+
+    def request_key_frame(self) -> None:
+        """Ask its encoder for a key frame; too soon after the former request this does nothing."""
+
+    def limit_bitrate(self, bits_per_second: int | None) -> None:
+        """Have its encoder stay under this rate too; None lifts that."""
+
+
 C = TypeVar("C", bound=Candidate)
 
 
@@ -78,6 +92,10 @@ class Relay(Protocol):
     @property
     def live(self) -> bool:
         """Whether the job came up: an end before that is a failed start."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether no output is to be expected for now, because somebody asked for that."""
 
     async def run(self) -> None: ...
 
@@ -160,6 +178,7 @@ class Relays(Protocol[C]):
         request: PublishRequest,
         sink: FrameSink,
         on_live: Callable[[], GopBuffer],
+        ingest: Ingest,
         log: FilteringBoundLogger,
     ) -> Relay:
         """A job on the candidate, not yet run.

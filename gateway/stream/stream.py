@@ -145,7 +145,8 @@ class Stream:
             gone = self.silent_for
             words = f"the publisher's connection broke off {int(gone)} s ago: it may come back"
             return f"{words} within {self._grace:g} s", _wall_ms() - int(gone * 1000)
-        if self.state is State.LIVE and silence > OUTPUT_SILENCE and self.silent_for < OUTPUT_SILENCE:
+        expected = self.state is State.LIVE and not self.supervisor.paused
+        if expected and silence > OUTPUT_SILENCE and self.silent_for < OUTPUT_SILENCE:
             return f"no picture has come back for {int(silence)} s", _wall_ms() - int(silence * 1000)
         return self.error
 
@@ -172,6 +173,12 @@ class Stream:
             self.output.push(frame)
 
     # what the supervisor asks
+
+    @property
+    def ingest(self) -> Publisher:
+        """The publisher, which is there before any job."""
+        assert self._publisher is not None
+        return self._publisher
 
     def input_age(self) -> float:
         """Seconds since the publisher's last whole frame."""

@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.media.frames import Frame
 from gateway.media.gop import GopBuffer
 from gateway.stream.reason import Ended, EndReason, NoRoom, first_error
-from gateway.stream.relay import Candidate, Json, PublishRequest, Relay, Relays, RelayStatus
+from gateway.stream.relay import Candidate, Ingest, Json, PublishRequest, Relay, Relays, RelayStatus
 from gateway.stream.swap import ENDS_THE_STREAM, PATIENCE, Attempts, OutputWatch, SwapBudget, SwapPolicy
 from gateway.tasks import spawn
 
@@ -24,6 +24,10 @@ WATCH_POLL = 0.25
 
 class Host(Protocol):
     """The stream, as its supervisor sees it."""
+
+    @property
+    def ingest(self) -> Ingest:
+        """The publisher."""
 
     def on_output(self, frame: Frame) -> None:
         """A frame came back."""
@@ -80,6 +84,11 @@ class Supervisor:
     def live(self) -> bool:
         """Whether a job takes frames now."""
         return self._relay is not None and self._relay.live
+
+    @property
+    def paused(self) -> bool:
+        """Whether the job's worker was asked to give no pictures for now."""
+        return self._relay is not None and self._relay.paused
 
     def push(self, frame: Frame) -> None:
         """Hand one frame of the publisher to the job that is live; dropped where none is."""
@@ -160,7 +169,9 @@ class Supervisor:
 
     async def _work(self, candidate: Candidate) -> tuple[Ended, bool]:
         """One job's whole life: why it failed, and whether it had been live. Raises what ends the stream."""
-        relay = self._relays.open(candidate, self._request, self._on_output, self._on_live, self._log)
+        relay = self._relays.open(
+            candidate, self._request, self._on_output, self._on_live, self._host.ingest, self._log
+        )
         self._relay = relay
         failure = await self._failure_of(relay)
         if failure.reason in ENDS_THE_STREAM and not isinstance(failure, _Mistake):
@@ -198,7 +209,9 @@ class Supervisor:
     async def _watch_output(self) -> None:
         while True:
             await asyncio.sleep(WATCH_POLL)
-            if self._watch is not None:
+            if self._watch is not None and self.paused:
+                self._watch.came(self._clock())
+            elif self._watch is not None:
                 silence = self._watch.overdue(self._clock(), self._host.input_age())
                 if silence:
                     raise Ended(

@@ -108,7 +108,12 @@ class Publisher(Peer):
         """Ask the encoder for a key frame; too soon after the former request this does nothing."""
         self._request_key_frame(time.monotonic(), KEY_FRAME_SPACING)
 
-    def limit_bitrate(self, bits_per_second: int) -> None:
+    @property
+    def has_audio(self) -> bool:
+        """Whether sound was agreed."""
+        return self._audio_type is not None
+
+    def limit_bitrate(self, bits_per_second: int | None) -> None:
         """Have the encoder stay under this rate too, for the sake of the path beyond the gateway."""
         self._rate_limit = bits_per_second
 

@@ -159,11 +159,13 @@ class WhipPublisher:
 class WhepViewer:
     """Watches and decodes; keeps what the newest frames look like."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, url: str, *, audio: bool = False) -> None:
         self._http = http
         self._url = url
         self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.peer.addTransceiver("video", direction="recvonly")
+        if audio:
+            self.peer.addTransceiver("audio", direction="recvonly")
         self.frames = 0
         self.sound = 0
         self.times: deque[float] = deque(maxlen=10_000)
@@ -179,6 +181,11 @@ class WhepViewer:
         """The pattern is bright on its left: in its negative the right is the bright one."""
         left, right = self.halves
         return self.frames > 0 and right - left > 60
+
+    @property
+    def shows_original(self) -> bool:
+        left, right = self.halves
+        return self.frames > 0 and left - right > 60
 
     async def __aenter__(self) -> WhepViewer:
         @self.peer.on("track")

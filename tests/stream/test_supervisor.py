@@ -16,7 +16,7 @@ from gateway.media.frames import AccessUnit, Frame, FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.stream import supervisor as module
 from gateway.stream.reason import Ended, EndReason, NoRoom
-from gateway.stream.relay import Json, PublishRequest, RelayStatus
+from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
 from tests.clients.gateway import eventually
@@ -59,6 +59,7 @@ class Job:
     ends: BaseException | None = None
     starts: bool = True
     live: bool = False
+    paused: bool = False
     closed: EndReason | None = None
     frames: list[Frame] = field(default_factory=list)
     updates: list[Mapping[str, Any]] = field(default_factory=list)
@@ -111,6 +112,7 @@ class Network:
         request: PublishRequest,
         sink: FrameSink,
         on_live: Callable[[], GopBuffer],
+        ingest: Ingest,
         log: FilteringBoundLogger,
     ) -> Job:
         self.jobs.append(Job(candidate.url, sink, on_live, **self.script[len(self.jobs)]))
@@ -123,6 +125,8 @@ class Network:
 
 class Publisher:
     """The stream's part: holds a key frame, and says when the last one came."""
+
+    has_audio = False
 
     def __init__(self) -> None:
         self.silence = 0.0
@@ -141,6 +145,16 @@ class Publisher:
 
     def input_age(self) -> float:
         return self.silence
+
+    @property
+    def ingest(self) -> Publisher:
+        return self
+
+    def request_key_frame(self) -> None:
+        pass
+
+    def limit_bitrate(self, bits_per_second: int | None) -> None:
+        pass
 
 
 def supervised(

@@ -1,0 +1,362 @@
+"""A stream on one of the operator's own ComfyStream servers: nothing is paid, and the ledger says so."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, NoReturn
+
+import aiohttp
+from structlog.typing import FilteringBoundLogger
+
+from gateway.comfystream import prompts
+from gateway.comfystream.channels import Message
+from gateway.comfystream.errors import BadParams, ComfyStreamError, NoAnswer, TooMany
+from gateway.comfystream.peer import OFFER_TIMEOUT, ServerPeer
+from gateway.comfystream.prompts import Template, Wanted
+from gateway.comfystream.servers import ComfyCandidate, ComfyServers
+from gateway.media.frames import Frame, FrameSink
+from gateway.media.gop import GopBuffer
+from gateway.orchestrator.selection import Verdict
+from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
+from gateway.stream.reason import Ended, EndReason, NoRoom, first_error
+from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.congestion import LossBasedEstimate
+
+KEY_FRAME_EVERY = 2.0
+"""Seconds between two key frames: ComfyStream's encoder makes one only when it is asked."""
+REPORT_EVERY = 1.0
+TEXTS_SHOWN = 8
+"""The newest text results that the status shows."""
+
+
+@dataclass(frozen=True)
+class OwnServers:
+    """What every job on the own servers shares."""
+
+    http: aiohttp.ClientSession
+    servers: ComfyServers
+    ledger: Ledger
+    webrtc: WebRtcConfig
+    template: Template | None
+
+
+class ComfyJob:
+    """One stream on one server. A connection offered without prompts stays a pass-through for its whole
+    life, so that a change between none and some makes a new connection; the stream stays."""
+
+    def __init__(
+        self,
+        own: OwnServers,
+        candidate: ComfyCandidate,
+        request: PublishRequest,
+        sink: FrameSink,
+        on_live: Callable[[], GopBuffer],
+        ingest: Ingest,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.live = False
+        self.paused = False
+        self._own = own
+        self._server = candidate.server
+        self._request = request
+        self._sink = sink
+        self._on_live = on_live
+        self._ingest = ingest
+        self._log = log.bind(comfystream=candidate.url)
+        self._wanted = Wanted()
+        self._peer: ServerPeer | None = None
+        self._held: GopBuffer | None = None
+        self._renew = asyncio.Event()
+        self._renewed = asyncio.Event()
+        self._state = "starting"
+        self._texts: deque[str] = deque(maxlen=TEXTS_SHOWN)
+        self._text_count = 0
+        self._dropped = 0
+        self._session: str | None = None
+
+    # the relay's side
+
+    async def run(self) -> NoReturn:
+        """Connect and relay. Raises Ended; `close` gives back what was taken."""
+        if not self._server.take(self, time.monotonic()):
+            raise NoRoom(EndReason.ORCHESTRATOR_LOST, f"{self._server.url} has a stream already")
+        try:
+            await self._write_down()
+            while True:
+                self._wanted = prompts.wanted(self._request.params, self._own.template)
+                self._renew.clear()
+                await self._one_connection()
+        except BadParams as error:
+            raise Ended(EndReason.NO_ORCHESTRATOR, f"the parameters cannot be used: {error}") from error
+        except ComfyStreamError as error:
+            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._server.url}: {error}") from error
+
+    def push(self, frame: Frame) -> None:
+        if self._peer is not None and self._state == "online":
+            self._peer.send(frame)
+
+    async def update(self, params: Mapping[str, Any]) -> Json:
+        """Send what the parameters come to, in order; the server's answers. Raises UpdateRefused."""
+        try:
+            todo = prompts.messages(params, self._own.template)
+            wanted = prompts.wanted(prompts.merged(self._request.params, params), self._own.template)
+        except BadParams as error:
+            raise UpdateRefused("worker_refused", str(error)) from error
+        answers = []
+        for message in todo:
+            if message.get("type") == "update_prompts" and "prompts" in message:
+                prompts_now = prompts.read_prompts(message["prompts"], self._own.template)
+                if bool(prompts_now) != bool(self._wanted.prompts):
+                    answers.append(await self._renew_with(params))
+                    continue
+            answers.append(await self._ask(message))
+        self._wanted = Wanted(wanted.prompts, wanted.resolution, self.paused)
+        return {"answers": answers}
+
+    async def close(self, reason: EndReason) -> None:
+        """Close the connection, and let the server be used by others."""
+        try:
+            await self._close_peer()
+        finally:
+            self._state = "closed"
+            self._renewed.set()
+            self._server.warming = False
+            self._server.give_back(self, time.monotonic())
+            session, self._session = self._session, None
+            if session is not None:
+                # what cannot be written is the ledger's trouble, which it tells of itself: nothing was paid
+                with suppress(LedgerError):
+                    await self._own.ledger.close_session(session, reason, "the operator's own server: free")
+
+    def status(self) -> RelayStatus:
+        return RelayStatus(
+            worker={
+                "type": "status",
+                "comfystream": {
+                    "state": "paused" if self.paused else self._state,
+                    "prompts": len(self._wanted.prompts),
+                    "resolution": self._wanted.resolution,
+                    "texts": list(self._texts),
+                    "texts_total": self._text_count,
+                },
+            },
+            orchestrator={
+                "url": self._server.url,
+                "kind": "comfystream",
+                "address": "",
+                "price_wei_per_second": "0",
+                "manifest_id": "",
+            },
+            dropped=self._dropped + (self._peer.dropped if self._peer is not None else 0),
+        )
+
+    # the connection
+
+    async def _write_down(self) -> None:
+        """A session at price 0: the ledger knows of the stream, and that it costs nothing."""
+        request = self._request
+        record = SessionRecord(
+            stream=request.name,
+            stream_id=request.stream_id,
+            request_id=request.request_id,
+            sender="",
+            orchestrator_address="",
+            orchestrator_url=self._server.url,
+            orchestrator_addr=self._server.url,
+            price=Fraction(0),
+            ceiling=None,
+            interval_ns=0,
+        )
+        try:
+            self._session = await self._own.ledger.open_session(record)
+        except LedgerError as error:
+            # nothing is spent, so a full disk is no reason to end the stream
+            self._log.warning("the ledger does not know of this stream", detail=str(error))
+
+    async def _one_connection(self) -> None:
+        """Relay over one connection until another is wanted. Raises ComfyStreamError."""
+        peer = self._peer = ServerPeer(
+            self._own.webrtc, self._sink, self._ingest.request_key_frame, self._on_text, self._log
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                name = f"comfystream {self._request.request_id}"
+                group.create_task(self._until_lost(), name=f"{name} health")
+                group.create_task(self._relay(peer), name=f"{name} relay")
+        except ExceptionGroup as errors:
+            error = first_error(errors)
+            if not isinstance(error, _Renewed):
+                raise error from errors
+        finally:
+            self._ingest.limit_bitrate(None)
+            await self._close_peer()
+
+    async def _until_lost(self) -> NoReturn:
+        raise ComfyStreamError(await self._server.wait_lost())
+
+    async def _relay(self, peer: ServerPeer) -> NoReturn:
+        self._state, self._server.warming = "warming_up", True
+        self._log.info("comfystream is offered the stream", prompts=len(self._wanted.prompts))
+        await peer.connect(self._own.http, self._server.url, self._wanted, audio=self._ingest.has_audio)
+        self._server.warming = False
+        if self._held is None:
+            self._held = self._on_live()
+        for frame in self._held.frames():
+            peer.send(frame)
+        self._state, self.live = "online", True
+        self._renewed.set()
+        self._log.info("comfystream takes the stream", prompts=len(self._wanted.prompts))
+        async with asyncio.TaskGroup() as group:
+            name = f"comfystream {self._request.request_id}"
+            group.create_task(self._until_closed(peer), name=f"{name} connection")
+            group.create_task(self._feed_back(peer), name=f"{name} feedback")
+            group.create_task(self._until_renewal(), name=f"{name} renewal")
+            group.create_task(self._catch_up(), name=f"{name} catch up")
+        raise AssertionError("a connection ends with a reason")
+
+    async def _until_closed(self, peer: ServerPeer) -> NoReturn:
+        raise ComfyStreamError(f"the connection ended: {await peer.wait_closed()}")
+
+    async def _until_renewal(self) -> NoReturn:
+        await self._renew.wait()
+        raise _Renewed
+
+    async def _catch_up(self) -> None:
+        """Send what was updated while the workflow warmed up, and the pause that a former server was in."""
+        now = prompts.wanted(self._request.params, self._own.template)
+        if bool(now.prompts) != bool(self._wanted.prompts):
+            self._renew.set()
+            return
+        todo: list[Message] = []
+        if now.resolution is not None and now.resolution != self._wanted.resolution:
+            todo.append({"type": "update_resolution", **now.resolution})
+        if now.prompts != self._wanted.prompts:
+            todo.append({"type": "update_prompts", "prompts": now.prompts})
+        if now.paused and now.prompts:
+            todo.append({"type": "pause_prompts"})
+        self._wanted = now
+        for message in todo:
+            try:
+                await self._ask(message)
+            except UpdateRefused as error:
+                self._log.warning("comfystream did not take a change", detail=str(error))
+
+    async def _feed_back(self, peer: ServerPeer) -> None:
+        """Key frames for who joins, and a publisher that stays below what the way to the server takes.
+
+        By the loss that the server reports: the estimate that aiortc sends falls by itself on a way that
+        loses nothing.
+        """
+        highest = self._own.webrtc.max_bitrate_kbps * 1000
+        estimate = LossBasedEstimate(highest, highest)
+        asked, sent_before = time.monotonic(), 0
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            sent = peer.sent()
+            if sent is not None:
+                rate = estimate.update(sent.fraction_lost, (sent.bytes - sent_before) * 8)
+                sent_before = sent.bytes
+                self._ingest.limit_bitrate(rate)
+            now = time.monotonic()
+            if now - asked >= KEY_FRAME_EVERY:
+                asked = now
+                peer.request_key_frame()
+
+    async def _close_peer(self) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            self._dropped += peer.dropped
+            await peer.close()
+
+    # messages
+
+    async def _ask(self, message: Message) -> Message:
+        """Have one message answered. Raises UpdateRefused."""
+        peer = self._peer
+        if peer is None:
+            raise UpdateRefused("worker_busy", "the server is being connected to: try again")
+        try:
+            answer = await peer.request(message)
+        except TooMany as error:
+            raise UpdateRefused("worker_busy", str(error)) from error
+        except NoAnswer as error:
+            raise UpdateRefused("worker_silent", str(error)) from error
+        if answer.get("success") is False:
+            raise UpdateRefused("worker_refused", f"the server refused: {answer.get('error')}")
+        if self._wanted.prompts:
+            self.paused = {"pause_prompts": True, "stop_prompts": True, "resume_prompts": False}.get(
+                str(message.get("type")), self.paused
+            )
+        return answer
+
+    async def _renew_with(self, params: Mapping[str, Any]) -> Message:
+        """Make a new connection with these parameters among the others, and wait until it is up."""
+        everything = prompts.merged(self._request.params, params)
+        self._request.params.clear()
+        self._request.params.update(everything)
+        self.paused = False
+        self._renewed.clear()
+        self._renew.set()
+        try:
+            async with asyncio.timeout(OFFER_TIMEOUT):
+                await self._renewed.wait()
+        except TimeoutError:
+            raise UpdateRefused("worker_silent", f"no answer in {OFFER_TIMEOUT:g} s") from None
+        if self._state != "online":
+            raise UpdateRefused("worker_busy", "the server was lost meanwhile: another one gets the prompts")
+        return {"type": "prompts_updated", "success": True}
+
+    def _on_text(self, text: str) -> None:
+        self._texts.append(text)
+        self._text_count += 1
+        self._log.debug("text result", text=text)
+
+
+class _Renewed(Exception):
+    """Another connection is to take the place of this one."""
+
+
+class ComfyRelays:
+    """The operator's own servers as a source of jobs."""
+
+    def __init__(self, own: OwnServers) -> None:
+        self._own = own
+
+    def candidates(self, request: PublishRequest, only: str | None = None) -> list[ComfyCandidate]:
+        found = self._own.servers.candidates(only)
+        try:
+            prompts.wanted(request.params, self._own.template)
+        except BadParams as error:
+            for candidate in found:
+                candidate.passed_over(str(error), Verdict.BAD_PARAMS)
+        return found
+
+    def set_aside(self, candidate: ComfyCandidate, failure: Ended) -> None:
+        if not isinstance(failure, NoRoom):
+            self._own.servers.set_aside(candidate, failure.detail)
+
+    def open(
+        self,
+        candidate: ComfyCandidate,
+        request: PublishRequest,
+        sink: FrameSink,
+        on_live: Callable[[], GopBuffer],
+        ingest: Ingest,
+        log: FilteringBoundLogger,
+    ) -> ComfyJob:
+        return ComfyJob(self._own, candidate, request, sink, on_live, ingest, log)
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why no server would take a stream now, in a sentence each."""
+        return self._own.servers.reasons_not_ready()
+
+    def knows(self, url: str) -> bool:
+        """Whether one of the servers has this URL."""
+        return self._own.servers.knows(url)

@@ -1,0 +1,150 @@
+"""A connection to a ComfyStream server: frames out, frames back, and messages beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+from structlog.typing import FilteringBoundLogger
+
+from gateway.comfystream import signalling
+from gateway.comfystream.channels import DataChannels, Message
+from gateway.comfystream.errors import ComfyStreamError
+from gateway.comfystream.prompts import Wanted
+from gateway.comfystream.signalling import Answer
+from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame, FrameSink
+from gateway.media.opus import SAMPLE_RATE
+from gateway.media.rtp_h264 import packetize
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.errors import ConnectFailed
+from gateway.webrtc.publisher import Publisher
+from gateway.webrtc.transport import SecureTransport
+from gateway.webrtc.viewer import Viewer, ViewerStats
+
+OFFER_TIMEOUT = 90.0
+"""Seconds until the answer: it waits for the workflow to be warm."""
+MAX_ANSWER = 1 << 20
+MAX_SAID = 500
+"""Characters of a refusal that are passed on."""
+
+
+class ServerPeer:
+    """One connection. `connect`, then `send` frames; those that come back go to `sink`.
+
+    Nothing is decoded: pictures are cut into packets and gathered from packets.
+    """
+
+    def __init__(
+        self,
+        config: WebRtcConfig,
+        sink: FrameSink,
+        on_key_frame_needed: Callable[[], None],
+        on_text: Callable[[str], None],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.dropped = 0
+        """Pictures not sent for want of room."""
+        self._config = config
+        self._sink = sink
+        self._on_key_frame_needed = on_key_frame_needed
+        self._log = log
+        self._transport = SecureTransport(
+            config, None, on_rtp=self._on_rtp, on_rtcp=self._on_rtcp, on_data=self._on_data, log=log
+        )
+        self._channels = DataChannels(self._transport, on_text)
+        self._receiving: Publisher | None = None
+        self._sending: Viewer | None = None
+        self._waits_for_key = False
+
+    async def connect(self, http: aiohttp.ClientSession, url: str, wanted: Wanted, *, audio: bool) -> None:
+        """Offer, and shake hands. Raises ComfyStreamError."""
+        local = await self._transport.gather()
+        answer = Answer.parse(await self._exchange(http, url, signalling.offer(local, audio=audio), wanted))
+        await self._transport.take_answer(answer.receiving)
+        self._receiving = Publisher(
+            answer.receiving, self._config, self._sink, self._log, transport=self._transport
+        )
+        self._sending = Viewer(answer.sending, self._config, self._log, transport=self._transport)
+        self._sending.on_key_frame_needed = self._on_key_frame_needed
+        try:
+            await self._transport.connect()
+        except ConnectFailed as failure:
+            raise ComfyStreamError(str(failure)) from failure
+        self._receiving.start()
+        self._sending.start()
+        await self._channels.open(port=answer.sctp_port, max_message=answer.max_message)
+
+    async def _exchange(self, http: aiohttp.ClientSession, url: str, offer: str, wanted: Wanted) -> str:
+        body: dict[str, Any] = {"prompts": wanted.prompts, "offer": {"sdp": offer, "type": "offer"}}
+        if wanted.resolution is not None:
+            body["resolution"] = wanted.resolution
+        try:
+            async with asyncio.timeout(OFFER_TIMEOUT), http.post(f"{url}/offer", json=body) as response:
+                text = (await response.content.read(MAX_ANSWER)).decode(errors="replace")
+                if response.status != 200:
+                    raise ComfyStreamError(f"it refused the offer: {response.status} {text[:MAX_SAID]}")
+        except TimeoutError:
+            raise ComfyStreamError(f"it did not answer the offer in {OFFER_TIMEOUT:g} s") from None
+        except aiohttp.ClientError as error:
+            raise ComfyStreamError(f"it cannot be reached: {error}") from error
+        try:
+            return str(json.loads(text)["sdp"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise ComfyStreamError("it answered the offer with something that is no answer") from None
+
+    def send(self, frame: Frame) -> None:
+        """Send one frame; a picture that finds no room takes those up to the next key frame with it."""
+        sending = self._sending
+        if sending is None:
+            return
+        if not isinstance(frame, AccessUnit):
+            sending.send_audio(frame.data, frame.pts * SAMPLE_RATE // TICKS_PER_SECOND)
+            return
+        if sending.congested():
+            self._waits_for_key = True
+        elif frame.key:
+            self._waits_for_key = False
+        if self._waits_for_key:
+            self.dropped += 1
+        else:
+            sending.send_video(packetize(frame.nals), frame.pts, frame.key)
+
+    async def request(self, message: Message) -> Message:
+        """Have a message answered. Raises NoAnswer and TooMany."""
+        return await self._channels.request(message)
+
+    def request_key_frame(self) -> None:
+        """Ask the server's encoder for a key frame."""
+        if self._receiving is not None:
+            self._receiving.request_key_frame()
+
+    def sent(self) -> ViewerStats | None:
+        """What went out and how it arrived; None before the connection."""
+        return self._sending.stats() if self._sending is not None else None
+
+    async def wait_closed(self) -> str:
+        """Wait until the server has gone; why, in words."""
+        return await self._transport.wait_closed()
+
+    async def close(self) -> None:
+        """Give everything back. Idempotent."""
+        await self._channels.close()
+        for side in (self._sending, self._receiving):
+            if side is not None:
+                await side.close()
+        await self._transport.close()
+
+    def _on_rtp(self, packet: bytes) -> None:
+        if self._receiving is not None:
+            self._receiving.on_rtp(packet)
+
+    def _on_rtcp(self, packet: bytes) -> None:
+        if self._receiving is not None and self._sending is not None:
+            self._receiving.on_rtcp(packet)
+            self._sending.on_rtcp(packet)
+
+    def _on_data(self, packet: bytes) -> None:
+        self._channels.receive(packet)

@@ -1,0 +1,183 @@
+"""From the parameters of a publish or an update to what a ComfyStream server understands. Plain logic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.comfystream.errors import BadParams
+
+Workflow = dict[str, Any]
+Message = dict[str, Any]
+
+TAKEN = (
+    "prompts (a ComfyUI workflow in API form, or a list of them), prompt (the same, or words), "
+    "resolution ({width, height}), pause, resume, stop, or a message of ComfyStream's with its type"
+)
+TEXT_INPUTS = ("text", "prompt", "string", "value")
+"""Inputs of a node that hold its words, the likeliest first."""
+PLACEHOLDER = "{prompt}"
+MAX_SIDE = 4_096
+_ACTIONS = {"pause": "pause_prompts", "resume": "resume_prompts", "stop": "stop_prompts"}
+_PROMPT_KEYS = ("prompts", "prompt")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a stream wants of a server from the start on."""
+
+    prompts: list[Workflow] = field(default_factory=list)
+    """Empty: the picture passes through."""
+    resolution: dict[str, int] | None = None
+    paused: bool = False
+
+
+class Template:
+    """A workflow whose text node takes a prompt's words.
+
+    That is the node with an input `{prompt}`, else the first CLIPTextEncode whose text is not empty, else
+    the first node with a text of its own.
+    """
+
+    def __init__(self, workflow: Workflow) -> None:
+        """Raises BadParams for what is no workflow, or has no text node."""
+        self._workflow = check_workflow(workflow)
+        place = _text_place(workflow)
+        if place is None:
+            raise BadParams("it has no text node: one needs an input such as text that holds words")
+        self.node, self.input = place
+
+    @classmethod
+    def read(cls, path: Path) -> Template:
+        """Read a file. Raises BadParams, OSError among its causes."""
+        try:
+            return cls(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadParams(str(error)) from error
+
+    def fill(self, words: str) -> Workflow:
+        """The workflow with these words."""
+        workflow = deepcopy(self._workflow)
+        inputs = workflow[self.node]["inputs"]
+        former = inputs[self.input]
+        inputs[self.input] = former.replace(PLACEHOLDER, words) if PLACEHOLDER in former else words
+        return workflow
+
+
+def check_workflow(workflow: object) -> Workflow:
+    """A workflow in ComfyUI's API form: nodes by id, each with class_type and inputs. Raises BadParams."""
+    if not isinstance(workflow, dict) or not workflow:
+        raise BadParams("a workflow is an object of nodes, as ComfyUI exports it in API form")
+    if isinstance(workflow.get("nodes"), list):
+        raise BadParams("this workflow is in the editor's form: export it in API form")
+    for name, node in workflow.items():
+        if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
+            raise BadParams(f"node {name!r} of the workflow has no class_type")
+        if not isinstance(node.get("inputs", {}), dict):
+            raise BadParams(f"the inputs of the workflow's node {name!r} are no object")
+    return workflow
+
+
+def merged(former: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters, the newest last: of two that say the same thing the later one counts."""
+    return {**{key: value for key, value in former.items() if key not in newer}, **newer}
+
+
+def wanted(params: Mapping[str, Any], template: Template | None) -> Wanted:
+    """What all parameters so far come to, the newest last among them. Raises BadParams."""
+    prompts: list[Workflow] = []
+    paused = False
+    for key, value in params.items():
+        if key in _PROMPT_KEYS:
+            prompts = read_prompts(value, template)
+        else:
+            action = _action(key, value)
+            paused = action != "resume_prompts" if action is not None else paused
+    return Wanted(prompts, read_resolution(params), paused)
+
+
+def messages(update: Mapping[str, Any], template: Template | None) -> list[Message]:
+    """What to send over the control channel for one update. Raises BadParams where there is nothing."""
+    kind = update.get("type")
+    if isinstance(kind, str):
+        return [dict(update)]
+    found: list[Message] = []
+    resolution = read_resolution(update)
+    if resolution is not None:
+        found.append({"type": "update_resolution", **resolution})
+    for key, value in update.items():
+        action = _action(key, value)
+        if key in _PROMPT_KEYS:
+            found.append({"type": "update_prompts", "prompts": read_prompts(value, template)})
+        elif action is not None:
+            found.append({"type": action})
+    if not found:
+        raise BadParams(f"nothing in it is known to ComfyStream: it takes {TAKEN}")
+    return found
+
+
+def read_prompts(value: object, template: Template | None) -> list[Workflow]:
+    """Workflows, words for the template, or JSON in a text, alone or in a list. Raises BadParams."""
+    if value is None or value == "":
+        return []
+    if isinstance(value, list):
+        return [_workflow(one, template) for one in value]
+    return [_workflow(value, template)]
+
+
+def _workflow(value: object, template: Template | None) -> Workflow:
+    if not isinstance(value, str):
+        return check_workflow(value)
+    if value.lstrip().startswith("{") and not value.lstrip().startswith(PLACEHOLDER):
+        try:
+            return check_workflow(json.loads(value))
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BadParams(f"the prompt begins like a workflow but is no JSON: {error}") from error
+    if template is None:
+        raise BadParams("a prompt in words needs a workflow that takes them: start with -comfyWorkflow FILE")
+    return template.fill(value)
+
+
+def read_resolution(params: Mapping[str, Any]) -> dict[str, int] | None:
+    """`resolution`, or `width` and `height` by themselves; None where neither is. Raises BadParams."""
+    given = params.get("resolution")
+    if given is None and "width" in params and "height" in params:
+        given = {"width": params["width"], "height": params["height"]}
+    if given is None:
+        return None
+    sides = (given.get("width"), given.get("height")) if isinstance(given, dict) else (None, None)
+    if any(type(side) is not int or not 1 <= side <= MAX_SIDE for side in sides):
+        raise BadParams(f"resolution takes width and height, whole numbers from 1 to {MAX_SIDE}")
+    return {"width": int(sides[0]), "height": int(sides[1])}  # type: ignore[arg-type]
+
+
+def _action(key: str, value: object) -> str | None:
+    if key == "type":
+        return value if value in _ACTIONS.values() else None  # type: ignore[return-value]
+    if key not in _ACTIONS or not isinstance(value, bool):
+        return None
+    if value:
+        return _ACTIONS[key]
+    return "resume_prompts" if key == "pause" else None
+
+
+def _text_place(workflow: Workflow) -> tuple[str, str] | None:
+    """Where the words go: the node's id and its input."""
+    texts = [
+        (node, name, text)
+        for node, fields in workflow.items()
+        for name, text in fields.get("inputs", {}).items()
+        if isinstance(text, str)
+    ]
+    marked = [(node, name) for node, name, text in texts if PLACEHOLDER in text]
+    encoded = [
+        (node, name)
+        for node, name, text in texts
+        if workflow[node]["class_type"] == "CLIPTextEncode" and name == "text" and text
+    ]
+    likely = [(node, name) for name in TEXT_INPUTS for node, other, _ in texts if other == name]
+    return next(iter([*marked, *encoded, *likely]), None)

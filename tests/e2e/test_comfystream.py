@@ -1,0 +1,252 @@
+"""Straight to ComfyStream: the same stream through a server of one's own, nothing paid."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
+from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.e2e.test_loop import ended
+
+
+def effect(name: str) -> dict[str, Any]:
+    return {"1": {"class_type": "Effect", "inputs": {"effect": name}}}
+
+
+@asynccontextmanager
+async def comfystream_processes(count: int, *flags: str) -> AsyncIterator[list[dict[str, Any]]]:
+    """ComfyStream servers of the devnet's, alone: `url` and `pid` of each."""
+    processes = [
+        await asyncio.create_subprocess_exec(
+            BIN / "livepeer-devnet",
+            "comfystream",
+            "-addr=127.0.0.1:0",
+            *flags,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        for _ in range(count)
+    ]
+    try:
+        found = []
+        for process in processes:
+            assert process.stdout is not None
+            found.append({**json.loads(await process.stdout.readline()), "pid": process.pid})
+        yield found
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def own_gateway(
+    folder: Path, count: int = 1, *flags: str
+) -> AsyncIterator[tuple[GatewayProcess, list[dict[str, Any]]]]:
+    async with comfystream_processes(count) as servers:
+        urls = ",".join(server["url"] for server in servers)
+        arguments = ("-comfyStreamUrl", urls, "-dataDir", str(folder / "data"), *flags)
+        async with gateway_process(folder, *arguments, devnet=False) as gateway:
+            yield gateway, servers
+
+
+def with_params(gateway: GatewayProcess, name: str, params: object) -> str:
+    return str(aiohttp.client.URL(gateway.live(f"{name}/whip")).with_query(params=json.dumps(params)))
+
+
+async def update(gateway: GatewayProcess, name: str, body: object) -> tuple[int, dict[str, Any]]:
+    async with gateway.http.post(gateway.live(f"{name}/update"), json=body) as response:
+        return response.status, await response.json(content_type=None)
+
+
+def answered(answer: str) -> tuple[int, dict[str, Any]]:
+    return 200, {"status": "ok", "answers": [{"type": answer, "success": True}]}
+
+
+@pytest.mark.asyncio
+async def test_a_stream_is_changed_updated_and_free_of_charge(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with own_gateway(tmp_path) as (gateway, servers):
+        before = await gateway.get("debug/state")
+        prompts = [{**effect("negative"), "2": {"class_type": "SaveTextTensor", "inputs": {"data": "a cat"}}}]
+        async with (
+            WhepViewer(http, gateway.live("cam/whep"), audio=True) as viewer,
+            WhipPublisher(http, with_params(gateway, "cam", {"prompts": prompts}), audio=True) as publisher,
+        ):
+            await eventually(lambda: viewer.shows_negative, what="the changed picture")
+            await eventually(lambda: viewer.sound > 20, what="the sound")
+            status = await gateway.status("cam")
+            assert status["orchestrator"]["url"] == servers[0]["url"]
+            assert status["orchestrator"]["price_wei_per_second"] == "0"
+            assert status["payments"] is None
+            assert [one["verdict"] for one in status["candidates"]] == ["chosen"]
+
+            async def text() -> bool:
+                return "a cat" in (await worker(gateway))["texts"]
+
+            await eventually(text, what="the text result in the status")
+            asked = time.monotonic()
+            assert await update(gateway, "cam", {"prompts": effect("none")}) == answered("prompts_updated")
+            await eventually(lambda: viewer.shows_original, every=0.005, what="the update")
+            assert time.monotonic() - asked < 5
+            await publisher.stop()
+        assert (await ended(gateway, "cam"))["ended"]["reason"] == "deleted"
+
+        async def given_back() -> bool:
+            after = await gateway.get("debug/state")
+            nothing = all(not after[key] for key in ("peers", "streams", "viewers", "held_bytes"))
+            # the publisher's own HTTP connection stays for a while
+            return nothing and "comfystream" not in after["tasks"] and after["fds"] <= before["fds"] + 1
+
+        await eventually(given_back, what="everything given back")
+    with sqlite3.connect(tmp_path / "data" / "ledger.sqlite3") as ledger:
+        rows = ledger.execute("SELECT orchestrator_url, price FROM sessions").fetchall()
+        steps = ledger.execute("SELECT step, reason FROM steps").fetchall()
+        payments = ledger.execute("SELECT * FROM payments").fetchall()
+    assert rows == [(servers[0]["url"], "0")]
+    assert steps == [("closed", "deleted")]
+    assert payments == []
+
+
+async def worker(gateway: GatewayProcess) -> dict[str, Any]:
+    """What the status says of the stream's server; empty before there is one."""
+    return dict((await gateway.get("live/video-to-video/cam/status")).get("comfystream", {}))
+
+
+@pytest.mark.asyncio
+async def test_without_prompts_the_picture_passes_through_until_some_come(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    template = tmp_path / "workflow.json"
+    template.write_text(json.dumps({"1": {"class_type": "Effect", "inputs": {"effect": "{prompt}"}}}))
+    async with (
+        own_gateway(tmp_path, 1, "-comfyWorkflow", str(template)) as (gateway, _),
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")),
+    ):
+        await eventually(lambda: viewer.frames > 30, what="the picture")
+        assert viewer.shows_original
+        # words go into the workflow's text node
+        assert await update(gateway, "cam", {"prompt": "negative"}) == answered("prompts_updated")
+        await eventually(lambda: viewer.shows_negative, what="the first prompt")
+        assert await update(gateway, "cam", {"pause": True}) == answered("prompts_paused")
+        assert (await worker(gateway))["state"] == "paused"
+        assert await update(gateway, "cam", {"resume": True}) == answered("prompts_resumed")
+        assert await update(gateway, "cam", {"resolution": {"width": 512, "height": 512}}) == answered(
+            "resolution_updated"
+        )
+        status, problem = await update(gateway, "cam", {"prompts": [effect("none"), effect("grey")]})
+        assert (status, problem["code"]) == (422, "worker_refused")
+        assert "must match the number" in problem["detail"]
+        status, problem = await update(gateway, "cam", {"nothing": "known"})
+        assert (status, problem["code"]) == (422, "worker_refused")
+        status, nodes = await update(gateway, "cam", {"type": "get_nodes"})
+        assert nodes["answers"] == [{"type": "nodes_info", "nodes": {"0": effect("negative")}}]
+        status, problem = await update(gateway, "cam", {"type": "dance"})
+        assert (status, problem["code"]) == (504, "worker_silent")
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_is_killed_is_swapped_and_the_newest_prompts_go_with_the_stream(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with own_gateway(tmp_path, 2) as (gateway, servers):
+        async with (
+            WhepViewer(http, gateway.live("cam/whep")) as viewer,
+            WhipPublisher(http, with_params(gateway, "cam", {"prompts": effect("grey")})),
+        ):
+            await eventually(lambda: viewer.shows_original, what="the picture in grey")
+            assert await update(gateway, "cam", {"prompts": effect("negative")}) == answered(
+                "prompts_updated"
+            )
+            await eventually(lambda: viewer.shows_negative, what="the update")
+            os.kill(servers[0]["pid"], signal.SIGKILL)
+
+            async def swapped() -> bool:
+                status = await gateway.status("cam")
+                return status["swaps"] == 1 and status["orchestrator"]["url"] == servers[1]["url"]
+
+            await eventually(swapped, what="the swap")
+            frames = viewer.frames
+            await eventually(lambda: viewer.frames > frames + 30, what="pictures after the swap")
+            assert viewer.shows_negative
+            times = list(viewer.times)
+            longest = max(after - before for before, after in pairwise(times))
+            assert longest < 10, f"aim: 2 s; was {longest:.2f} s"
+            assert all(after > before for before, after in pairwise(viewer.pts))
+        await ended(gateway, "cam")
+
+
+@pytest.mark.asyncio
+async def test_a_server_takes_one_stream_and_what_it_cannot_read_is_said_at_once(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with own_gateway(tmp_path) as (gateway, servers):
+        with pytest.raises(Refused) as words:
+            await WhipPublisher(http, with_params(gateway, "b", {"prompt": "a cat"})).__aenter__()
+        assert (words.value.status, words.value.problem["code"]) == (400, "bad_params")
+        assert "-comfyWorkflow" in str(words.value.problem["detail"])
+        async with (
+            WhepViewer(http, gateway.live("a/whep")) as viewer,
+            WhipPublisher(http, gateway.live("a/whip")),
+        ):
+            await eventually(lambda: viewer.frames > 0, what="the picture")
+            with pytest.raises(Refused) as full:
+                await WhipPublisher(http, gateway.live("b/whip")).__aenter__()
+        assert full.value.status == 503
+        assert full.value.problem["candidates"] == [
+            {
+                "url": servers[0]["url"],
+                "kind": "comfystream",
+                "price_wei_per_second": "0",
+                "verdict": "no_capacity",
+                "detail": "it has a stream: its pipeline takes one",
+            }
+        ]
+
+
+@pytest.mark.asyncio
+async def test_a_stream_may_choose_and_the_network_takes_what_the_own_servers_cannot(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    flags = ("-comfyStream", "1", "-comfyStreamFallback", "network", "-comfyStreamWarmUp", "1s")
+    async with gateway_process(tmp_path, *flags) as gateway:
+        own = (await gateway.devnet())["comfystreams"][0]["url"]
+        chosen = with_params(gateway, "cam", {"prompts": effect("negative")}) + "&orchestrator=comfystream"
+        async with (
+            WhepViewer(http, gateway.live("cam/whep")) as first,
+            WhipPublisher(http, chosen),
+        ):
+
+            async def warming_up() -> bool:
+                return (await worker(gateway)).get("state") == "warming_up"
+
+            await eventually(warming_up, every=0.02, what="the warm-up in the status")
+            assert (await gateway.status("cam"))["state"] == "starting"
+            async with (
+                WhepViewer(http, gateway.live("two/whep")) as second,
+                WhipPublisher(http, gateway.live("two/whip")),
+            ):
+                await eventually(lambda: first.shows_negative, what="the own server's picture")
+                await eventually(lambda: second.shows_negative, what="the network's picture")
+                status = await gateway.status("two")
+                verdicts = {one["url"]: one["verdict"] for one in status["candidates"]}
+                assert verdicts[own] == "no_capacity"
+                assert verdicts[status["orchestrator"]["url"]] == "chosen"
+                assert int(status["orchestrator"]["price_wei_per_second"]) > 0
+                assert (await gateway.status("cam"))["orchestrator"]["url"] == own
