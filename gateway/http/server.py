@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.http.cors import cross_origin, options
@@ -65,6 +67,18 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+class _NoGarbage(logging.Filter):
+    """Leaves out what is no HTTP: it was answered with 400, and is the sender's mistake, not ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError)
+
+
+_server_log = logging.getLogger("aiohttp.server")
+_server_log.addFilter(_NoGarbage())
+
+
 class Server:
     """An app that listens on one address."""
 
@@ -75,7 +89,11 @@ class Server:
         self._flag = flag
         self._tls = tls
         self._runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT
+            app,
+            access_log=None,
+            logger=_server_log,
+            handle_signals=False,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
 
     async def start(self) -> str:

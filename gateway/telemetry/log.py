@@ -22,7 +22,12 @@ def configure(verbosity: int, log_format: str, stream: TextIO = sys.stderr) -> N
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(),
+            pad_event_to=0,
+            # never with local variables: tokens and passwords may be among them
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -31,7 +36,8 @@ def configure(verbosity: int, log_format: str, stream: TextIO = sys.stderr) -> N
         _add_area,
     ]
     if log_format == "json":
-        before.append(structlog.processors.dict_tracebacks)
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        before.append(structlog.processors.ExceptionRenderer(tracebacks))
     structlog.configure(
         processors=[*before, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ MAX_CANDIDATES = 32
 """Candidates of one peer that are tried; the others are ignored."""
 
 MAX_MID = 64
+DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
+"""Hash functions that a certificate may be told by."""
 
 Attributes = list[tuple[str, str]]
 
@@ -125,12 +128,25 @@ class Description:
         return IceCredentials(username, password, self.session.has("ice-lite"))
 
     def fingerprints(self, section: Section) -> list[tuple[str, str]]:
-        """(hash function, value) of the peer's certificates. Raises OfferRefused where there is none."""
+        """(hash function, value) of the peer's certificates, those of known functions (RFC 8122).
+
+        Raises OfferRefused where there is none, or one that no certificate can have.
+        """
         values = list(section.values("fingerprint")) or list(self.session.values("fingerprint"))
-        pairs = [value.split() for value in values]
-        found = [(pair[0].lower(), pair[1].upper()) for pair in pairs if len(pair) == 2]
-        if not found:
+        if not values:
             raise OfferRefused("bad_sdp", "the offer has no a=fingerprint: media without DTLS is not taken")
+        found = []
+        for value in values:
+            function, _, digest = value.partition(" ")
+            function, digest = function.lower(), digest.strip().upper()
+            if function not in DIGEST_BYTES:
+                continue
+            if not re.fullmatch(rf"([0-9A-F]{{2}}:){{{DIGEST_BYTES[function] - 1}}}[0-9A-F]{{2}}", digest):
+                raise OfferRefused("bad_sdp", f"a=fingerprint is no {function} digest: {value[:80]!r}")
+            found.append((function, digest))
+        if not found:
+            known = ", ".join(DIGEST_BYTES)
+            raise OfferRefused("bad_sdp", f"no a=fingerprint of the offer is of a known function ({known})")
         return found
 
     def setup(self, section: Section) -> str:
