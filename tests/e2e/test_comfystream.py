@@ -17,8 +17,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.clients.browser import chromium
 from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.e2e.test_browser import CORRELATION, shows_the_negative
 from tests.e2e.test_loop import ended
 
 
@@ -250,3 +252,38 @@ async def test_a_stream_may_choose_and_the_network_takes_what_the_own_servers_ca
                 assert verdicts[status["orchestrator"]["url"]] == "chosen"
                 assert int(status["orchestrator"]["price_wei_per_second"]) > 0
                 assert (await gateway.status("cam"))["orchestrator"]["url"] == own
+
+
+@pytest.mark.asyncio
+async def test_the_page_switches_to_the_own_server_and_back(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with gateway_process(tmp_path, "-comfyStream", "1") as gateway, chromium() as browser:
+        page = await browser.new_page(viewport={"width": 1280, "height": 1400})
+        await page.goto(gateway.url)
+        await page.select_option("#source", "camera")
+        await page.select_option("#resolution", "640x360")
+        await page.fill("#stream-name", "cam")
+        await page.select_option("#through", "comfystream")
+        await page.select_option("#effect", "negative")
+        await page.click("#start")
+        await eventually(lambda: shows_the_negative(page), deadline=40, what="the own server's negative")
+        own = (await gateway.devnet())["comfystreams"][0]["url"]
+        assert (await gateway.status("cam"))["orchestrator"]["url"] == own
+        await page.select_option("#effect", "none")
+
+        async def as_it_was() -> bool:
+            return bool((await page.evaluate(CORRELATION))["correlation"] > 0.8)
+
+        await eventually(as_it_was, what="the update in mid-stream")
+        await page.click("#stop")
+        await ended(gateway, "cam")
+        assert (await gateway.signer_audit())["signings"] == 0
+
+        await page.select_option("#through", "network")
+        await page.select_option("#effect", "negative")
+        await page.click("#start")
+        await eventually(lambda: shows_the_negative(page), deadline=40, what="the network's negative")
+        assert (await gateway.status("cam"))["payments"]["accepted"] > 0
+        await page.click("#stop")
+        await ended(gateway, "cam")

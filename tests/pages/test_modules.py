@@ -113,3 +113,22 @@ async def test_every_end_reason_has_a_sentence(page: Page) -> None:
     )
     assert set(said) == {str(reason) for reason in EndReason}
     assert all(sentence.endswith(".") for sentence in said.values())
+
+
+@pytest.mark.parametrize(
+    ("effect", "through", "own_servers", "sent"),
+    [
+        ("", "comfystream", True, set()),
+        ("grey", "network", True, {"effect"}),
+        ("grey", "comfystream", True, {"prompts"}),
+        ("grey", "", True, {"effect", "prompts"}),
+        ("grey", "", False, {"effect"}),
+    ],
+)
+async def test_an_effect_goes_to_whoever_takes_the_stream(
+    page: Page, effect: str, through: str, own_servers: bool, sent: set[str]
+) -> None:
+    params = await call(page, "params.js", "effectParams", effect, through, own_servers)
+    assert set(params) == sent
+    if "prompts" in sent:
+        assert params["prompts"]["1"] == {"class_type": "Effect", "inputs": {"effect": effect}}

@@ -94,6 +94,20 @@ async def test_a_picture_is_published_and_its_result_is_watched(
     assert "/live/video-to-video/show/whep/v1" in gateway.deleted
 
 
+@pytest.mark.parametrize("through", ["", "network", "comfystream"])
+async def test_a_stream_goes_the_way_that_is_chosen(page: Page, gateway: Any, through: str) -> None:
+    gateway.script(
+        state="live",
+        orchestrator={"url": "http://gpu:8889", "kind": "comfystream", "price_wei_per_second": "0"},
+    )
+    await page.select_option("#through", through)
+    await start(page)
+    await gateway.until(lambda: gateway.queries)
+    assert gateway.queries[0].get("orchestrator", "") == through
+    await expect(page.locator("#payment-state")).to_contain_text("Nothing is paid")
+    await expect(page.locator("#price-hour")).to_have_text("free")
+
+
 async def test_the_offer_is_complete_and_puts_h264_first(page: Page, gateway: Any) -> None:
     await start(page)
     await gateway.until(lambda: bool(gateway.offers))

@@ -2,7 +2,7 @@
 
 import { MotionTrace, delayBetween, whenCaptured, whenShown } from "./delay.js";
 import { devnetUrl, watchUrl } from "./endpoints.js";
-import { parseParams } from "./params.js";
+import { effectParams, parseParams } from "./params.js";
 import { request } from "./request.js";
 import { Session } from "./session.js";
 import { openSource } from "./sources.js";
@@ -16,6 +16,7 @@ const view = new View();
 let session = null;
 let measuring = null;
 let attempts = 0;
+let ownServers = false;
 const troubles = { gateway: null, playback: null };
 
 function settings() {
@@ -23,6 +24,7 @@ function settings() {
   return {
     name: byId("stream-name").value.trim(),
     pipeline: byId("pipeline").value.trim(),
+    orchestrator: byId("through").value,
     params: params(),
     publishToken: byId("publish-token").value.trim(),
     playToken: byId("play-token").value.trim(),
@@ -33,8 +35,8 @@ function settings() {
 
 /** The parameter field's and the effect picker's wishes in one object. Throws SyntaxError. */
 function params() {
-  const effect = byId("effect").value;
-  return { ...parseParams(byId("params").value), ...(effect && { effect }) };
+  const effect = effectParams(byId("effect").value, byId("through").value, ownServers);
+  return { ...parseParams(byId("params").value), ...effect };
 }
 
 async function start() {
@@ -183,7 +185,10 @@ function toggleSound() {
 async function offerEffects() {
   // Only the small network beside the gateway knows these effects; a 404 is the usual answer elsewhere.
   await request(devnetUrl()).then(
-    () => (byId("effects").hidden = false),
+    async (response) => {
+      byId("effects").hidden = false;
+      ownServers = (await response.json()).comfystreams?.length > 0;
+    },
     () => undefined,
   );
 }

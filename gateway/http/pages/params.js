@@ -14,3 +14,16 @@ export function parseParams(text) {
   if (Array.isArray(value)) throw new SyntaxError("The parameters must be one JSON object, not a list.");
   return value;
 }
+
+/**
+ * An effect of the devnet's, for whoever takes the stream: its worker has a parameter for it, its ComfyStream
+ * servers a workflow's node. Each leaves the other's alone.
+ */
+export function effectParams(effect, through, ownServers) {
+  if (!effect) return {};
+  const workflow = { 1: { class_type: "Effect", inputs: { effect } } };
+  return {
+    ...(through !== "comfystream" && { effect }),
+    ...(through !== "network" && ownServers && { prompts: workflow }),
+  };
+}

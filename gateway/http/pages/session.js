@@ -23,10 +23,11 @@ export class Session {
   #sent = null;
   #received = null;
 
-  constructor({ name, pipeline, params, publishToken, playToken }, source, video, on) {
+  constructor({ name, pipeline, orchestrator, params, publishToken, playToken }, source, video, on) {
     Object.assign(this, { name, publishToken, source, on });
     const filled = Object.keys(params).length ? JSON.stringify(params) : "";
-    this.publisher = new WhipPublisher(streamUrl(name, "whip", { pipeline, params: filled }), publishToken);
+    const query = { pipeline, orchestrator, params: filled };
+    this.publisher = new WhipPublisher(streamUrl(name, "whip", query), publishToken);
     this.statusUrl = streamUrl(name, "status");
     this.#player = new Player(video, streamUrl(name, "whep"), playToken, {
       playing: () => this.on.picture(true),

@@ -55,6 +55,7 @@ export class View {
     if (gateway.orchestrator?.price_wei_per_second) {
       byId("price-hour").textContent = `${ethPerHour(gateway.orchestrator.price_wei_per_second)} ETH`;
     }
+    if (gateway.orchestrator?.kind === "comfystream") this.#free();
     if (gateway.payments) this.#paymentsOf(gateway.payments, gateway.elapsed_s ?? 0);
     byId("viewers").textContent = gateway.output?.viewers ?? UNKNOWN;
     byId("swaps").textContent = gateway.swaps ?? 0;
@@ -89,6 +90,11 @@ export class View {
     byId(`${side}-fps`).textContent = rate ? `${Math.round(rate.fps)} fps` : UNKNOWN;
     byId(`${side}-bitrate`).textContent = rate ? bitrateText(rate.bitrate) : UNKNOWN;
     byId(`${side}-size`).textContent = rate?.width ? `${rate.width} × ${rate.height}` : UNKNOWN;
+  }
+
+  #free() {
+    byId("price-hour").textContent = "free";
+    byId("payment-state").textContent = "Nothing is paid: a ComfyStream server of the gateway's own does the work.";
   }
 
   #money(paid, owed) {
