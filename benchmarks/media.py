@@ -194,7 +194,6 @@ async def added_delay(folder: Path, plan: Plan) -> dict[str, Any]:
             await asyncio.sleep(plan.warm_up)
             process.send_signal(signal.SIGUSR1)
             await load.window(process, plan)
-            await gateway.stop()
     delays = sorted(json.loads(report.read_text()))
     centiles = statistics.quantiles(delays, n=100)
     return {

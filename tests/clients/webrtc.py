@@ -80,6 +80,7 @@ class PatternTrack(MediaStreamTrack):
         self._number = 0
         self._started = 0.0
         self.paused = asyncio.Event()
+        self.sent = 0
         self.hashes: list[str] = []
 
     async def recv(self) -> av.Packet:
@@ -94,6 +95,7 @@ class PatternTrack(MediaStreamTrack):
             await asyncio.sleep(delay)
         unit = self._units[self._number % len(self._units)]
         self.hashes += vcl_hashes(unit)
+        self.sent += 1
         packet = av.Packet(unit)
         packet.pts = packet.dts = self._number * CLOCK // FPS
         packet.time_base = fractions.Fraction(1, CLOCK)
