@@ -1,0 +1,23 @@
+# The gateway, installed by the steps of scripts/run. `docker run livepeer-live-gateway -devnet` tries it out.
+
+FROM python:3.12-slim-bookworm AS build
+WORKDIR /srv/gateway
+COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY scripts scripts
+COPY signer_client signer_client
+COPY gateway gateway
+COPY config config
+RUN scripts/prepare
+
+FROM python:3.12-slim-bookworm
+RUN groupadd --system --gid 10001 gateway \
+    && useradd --system --uid 10001 --gid gateway --home-dir /data --create-home gateway
+COPY --from=build /srv/gateway /srv/gateway
+USER 10001:10001
+WORKDIR /data
+VOLUME /data
+ENV LP_HTTPADDR=0.0.0.0:9935 LP_DATADIR=/data
+EXPOSE 9935/tcp
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+    CMD ["/srv/gateway/.venv/bin/python", "/srv/gateway/scripts/healthy.py"]
+ENTRYPOINT ["/srv/gateway/.venv/bin/livepeer-gateway"]
