@@ -9,6 +9,7 @@ import base64
 import json
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor
 
 from coincurve import PrivateKey
@@ -75,6 +76,17 @@ def signed_payment(
     info: OrchestratorInfo, first_nonce: int, count: int, state: str = "{}", key: PrivateKey = KEY
 ) -> LivePayment:
     """A payment as a signer makes it, with real signatures."""
+    return LivePayment(
+        payment=_payment(info.raw, first_nonce, count, key.secret),
+        seg_creds=base64.b64encode(b"creds").decode(),
+        state=SignerState(base64.b64encode(state.encode()).decode(), base64.b64encode(b"sig").decode()),
+    )
+
+
+@lru_cache(maxsize=20_000)
+def _payment(raw: bytes, first_nonce: int, count: int, secret: bytes) -> str:
+    """The header's value; kept, since histories without end sign the same tickets again and again."""
+    info, key = OrchestratorInfo.parse(raw), PrivateKey(secret)
     params = livepeer_pb2.TicketParams()
     params.CopyFrom(info.message.ticket_params)
     expiry = livepeer_pb2.TicketExpirationParams()
@@ -98,11 +110,7 @@ def signed_payment(
             creation_round_block_hash=expiry.creation_round_block_hash,
         )
         message.ticket_sender_params.add(sender_nonce=nonce, sig=ticket.sign(made.hash, key))
-    return LivePayment(
-        payment=base64.b64encode(message.SerializeToString()).decode(),
-        seg_creds=base64.b64encode(b"creds").decode(),
-        state=SignerState(base64.b64encode(state.encode()).decode(), base64.b64encode(b"sig").decode()),
-    )
+    return base64.b64encode(message.SerializeToString()).decode()
 
 
 @dataclass

@@ -1,0 +1,285 @@
+"""Whole histories of a payment session: models of a signer and an orchestrator that lose, delay, repeat,
+refuse, restart and change their prices, and what holds whatever they do.
+
+HISTORIES in the environment sets how many are tried; the long ones are ten times as long.
+"""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, Start, Wait
+from gateway.payments.payment import Payment
+from gateway.payments.session import NANOSECONDS as S
+from gateway.payments.session import PaymentSession
+from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, SpendLimits
+from gateway.stream.reason import EndReason
+from signer_client import LivePayment, SignerState
+from tests.payments.models import MANIFEST, PRICE, OrchestratorModel, SignerModel, Status, orchestrator_info
+
+HISTORIES = int(os.environ.get("HISTORIES", "2000"))
+HOUR_LIMIT = 200 * PRICE
+STREAM_LIMIT = 150 * PRICE
+LATENCY = S // 50
+
+
+class Histories(RuleBasedStateMachine):
+    """One session, asked for its next action by each rule, which answers in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 10**18
+        self.clock = self.now
+        self.signer = SignerModel()
+        self.spending = Spending(SpendLimits(hour=HOUR_LIMIT), clock=lambda: self.now)
+        self.spending.restore([(0, Fraction(100 * PRICE))], wall_ns=0)
+        self.under_way = 0
+        self.lost_null_states = 0
+        self.signed: list[LivePayment] = []
+        self.undelivered: LivePayment | None = None
+        self.handed_out = False
+        self.newest: SignerState | None = None
+        self.over: Leave | None = None
+        self.ended = False
+
+    @initialize(
+        seconds=st.sampled_from([Fraction(3, 5), Fraction(1), Fraction(5, 2), Fraction(10), Fraction(61)]),
+        interval=st.sampled_from([S // 10, S, 5 * S, 30 * S]),
+        preload=st.sampled_from([10, 60]),
+    )
+    def open(self, seconds: Fraction, interval: int, preload: int) -> None:
+        self.signer.preload = preload
+        self.orchestrator = OrchestratorModel(ticket_seconds=seconds)
+        self.session = PaymentSession(
+            self.orchestrator.info(), interval=interval, ceiling=Fraction(2 * PRICE)
+        )
+
+    # one step, in the way that its rule chooses
+
+    def act(self) -> Action | None:
+        """The next thing to do, after whatever waiting comes before it; None when all is over."""
+        if self.over is not None:
+            return None
+        action = self.session.next(self.now)
+        if isinstance(action, Wait):
+            assert action.until > self.now
+            self.now = action.until
+            action = self.session.next(self.now)
+        assert not isinstance(action, Wait)
+        if isinstance(action, Leave):
+            self.over = action
+            return None
+        if isinstance(action, Sign):
+            assert not self.ended, "a signing call started after the end"
+            assert self.undelivered is None, "signed again before the last payment's fate was known"
+            assert action.state == self.newest, "an older state, or a null one, was used"
+        self.now += LATENCY
+        return action
+
+    def sign(self, action: Sign, *, arrives: bool = True) -> None:
+        """The signer's own answer to a call whose worst case every limit allowed."""
+        try:
+            hold = self.spending.hold("one", self.session.due_at_most(self.now), STREAM_LIMIT)
+        except SpendLimitReached as limit:
+            self.session.withheld(EndReason.SPEND_LIMIT, str(limit))
+            return
+        try:
+            live = self.signer.sign(action.info, action.state, Fraction(self.now, S))
+        except Status as status:
+            hold.settle(Fraction(0))
+            {
+                400: lambda: self.session.signing_refused("400"),
+                481: lambda: self.session.price_exceeded("481"),
+                482: lambda: self.session.no_tickets_needed(self.now),
+            }[status.status]()
+            return
+        if arrives:
+            self.take(live, hold)
+        else:
+            hold.settle(Fraction(0))
+            self.lost_null_states += action.state is None
+            self.session.signer_failed("reset", self.now, answered=False)
+
+    def take(self, live: LivePayment, hold: Hold) -> None:
+        payment = Payment.read(live)
+        self.session.check(payment, self.now)
+        hold.cover(payment.value, STREAM_LIMIT)
+        self.session.signed(payment)
+        self.signed.append(live)
+        self.undelivered, self.newest, self.handed_out = live, live.state, False
+
+    def well(self, action: Action | None) -> None:
+        """Everybody answers as they should."""
+        match action:
+            case Sign():
+                self.sign(action)
+            case Start(payment):
+                assert payment.live is self.undelivered
+                self.orchestrator.accept(payment.live)
+                self.undelivered = None
+                self.session.started(MANIFEST, self.now)
+            case Deliver(payment):
+                self.deliver(payment)
+            case Refresh():
+                self.session.refreshed(self.orchestrator.fresh_info())
+
+    def deliver(self, payment: Payment, info: OrchestratorInfo | None = None) -> None:
+        assert payment.live is self.undelivered, "other bytes were delivered"
+        accepted = self.orchestrator.accept(payment.live)
+        self.undelivered = None
+        if accepted is None:
+            assert self.handed_out, "a nonce was used twice in two payments"
+            self.session.already_seen(self.now)
+        else:
+            self.session.delivered(info or accepted, self.now)
+
+    @rule()
+    def all_is_well(self) -> None:
+        self.well(self.act())
+
+    @rule(count=st.integers(2, 12))
+    def all_is_well_for_a_while(self, count: int) -> None:
+        for _ in range(count):
+            self.well(self.act())
+
+    @rule()
+    def the_request_is_lost(self) -> None:
+        match self.act():
+            case Sign():
+                self.session.signer_failed("refused", self.now, answered=False)
+            case Deliver(payment):
+                assert payment.live is self.undelivered
+                self.session.delivery_unknown("refused", self.now)
+            case Refresh():
+                self.session.refresh_failed("refused", self.now)
+            case other:
+                self.well(other)
+
+    @rule()
+    def the_answer_is_lost(self) -> None:
+        match self.act():
+            case Sign() as action:
+                self.sign(action, arrives=False)
+            case Deliver(payment):
+                assert payment.live is self.undelivered
+                self.orchestrator.accept(payment.live)
+                self.handed_out = True
+                self.session.delivery_unknown("reset", self.now)
+            case Refresh():
+                self.session.refresh_failed("reset", self.now)
+            case other:
+                self.well(other)
+
+    @rule(times=st.integers(1, 3))
+    def the_request_comes_more_than_once(self, times: int) -> None:
+        match self.act():
+            case Deliver(payment):
+                for _ in range(times):
+                    self.orchestrator.accept(payment.live)
+                self.handed_out = True
+                self.deliver(payment)
+            case other:
+                self.well(other)
+
+    @rule(status=st.sampled_from([400, 401, 480, 481, 482, 500]))
+    def the_signer_answers_a_status(self, status: int) -> None:
+        action = self.act()
+        if not isinstance(action, Sign):
+            self.well(action)
+            return
+        session = self.session
+        {
+            400: lambda: session.signing_refused("400"),
+            401: lambda: session.signer_rejected("401"),
+            480: session.refresh_needed,
+            481: lambda: session.price_exceeded("481"),
+            482: lambda: session.no_tickets_needed(self.now),
+            500: lambda: session.signer_failed("500", self.now, answered=True),
+        }[status]()
+
+    @rule()
+    def the_orchestrator_refuses(self) -> None:
+        match self.act():
+            case Deliver():
+                self.undelivered = None if not self.handed_out else self.undelivered
+                self.session.delivery_refused("403")
+            case Start():
+                self.session.start_failed("503")
+                self.undelivered = None
+            case Refresh():
+                self.session.refresh_failed("409", self.now, refused=True)
+            case other:
+                self.well(other)
+
+    @rule(factor=st.sampled_from([Fraction(1, 2), Fraction(2), Fraction(3)]))
+    def the_price_changes_for_one_answer(self, factor: Fraction) -> None:
+        match self.act():
+            case Deliver(payment):
+                self.deliver(payment, self.dearer(factor))
+            case Refresh():
+                self.session.refreshed(self.dearer(factor))
+            case other:
+                self.well(other)
+
+    def dearer(self, factor: Fraction) -> OrchestratorInfo:
+        rand = int(self.orchestrator.fresh_info().session_id[1:])
+        return orchestrator_info(
+            price=factor * PRICE, ticket_seconds=self.orchestrator.ticket_seconds, rand=rand
+        )
+
+    @rule(seconds=st.sampled_from([1, 4, 20, 55, 130, 4000]))
+    def nobody_runs_for_a_while(self, seconds: int) -> None:
+        self.now += seconds * S
+
+    @precondition(lambda self: not self.ended)
+    @rule()
+    def the_job_ends(self) -> None:
+        self.ended = True
+        self.session.end(self.now)
+
+    # what holds
+
+    @invariant()
+    def every_credited_ticket_is_explained(self) -> None:
+        if not hasattr(self, "session"):
+            return
+        session, orchestrator = self.session, self.orchestrator
+        assert session.credited <= orchestrator.credited
+        if self.undelivered is None and session.pending is None and not self.handed_out:
+            assert session.credited == orchestrator.credited
+        made = sum((Payment.read(live).value for live in self.signed), Fraction(0))
+        assert orchestrator.credited <= made
+        assert session.accepted <= session.signed_count == len(self.signed)
+
+    @invariant()
+    def no_null_state_is_used_but_the_first(self) -> None:
+        assert self.signer.null_states <= 1 + self.lost_null_states
+
+    @invariant()
+    def nothing_is_over_its_limit(self) -> None:
+        assert self.spending.spent(HOUR) <= HOUR_LIMIT
+        made = sum((Payment.read(live).value for live in self.signed), Fraction(0))
+        assert made <= STREAM_LIMIT
+
+
+class LongHistories(Histories):
+    """The same, over many more steps."""
+
+
+SHORT = settings(
+    max_examples=HISTORIES,
+    stateful_step_count=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+Histories.TestCase.settings = SHORT
+LongHistories.TestCase.settings = settings(SHORT, stateful_step_count=150)
+TestHistories = Histories.TestCase
+TestLongHistories = pytest.mark.long(LongHistories.TestCase)
