@@ -17,7 +17,9 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
+from gateway.chain.settings import ChainSettings
 from gateway.chain.signer import ChainSigner
 from gateway.comfystream.job import ComfyRelays, OwnServers
 from gateway.comfystream.servers import ComfyServers
@@ -387,8 +389,13 @@ def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
     ceiling = settings.ceiling
     if ceiling is None and settings.devnet is not None:
         ceiling = Fraction(settings.devnet.list_price)
+    chain = settings.chain
+    if "chain" in description:
+        there = description["chain"]
+        chain = ChainSettings((there["url"],), ChainNetwork(there["controller"]), settings.min_deposit_hours)
     return replace(
         settings,
+        chain=chain,
         signer_url=description["signer"],
         orchestrators=tuple(orchestrator["addr"] for orchestrator in orchestrators),
         comfystreams=(*settings.comfystreams, *(server["url"] for server in description["comfystreams"])),

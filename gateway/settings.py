@@ -239,6 +239,7 @@ class Settings:
     comfystream_fallback: bool
     """Whether the other one is used where the first choice cannot be."""
     comfy_workflow: Template | None
+    min_deposit_hours: Fraction
     verify_tls: bool
     ceiling: Fraction | None
     """None: free of charge, or (under devnet) the devnet's list price once it is known."""
@@ -287,6 +288,8 @@ def settings_from(parsed: Parsed) -> Settings:
     ceiling, warnings = _ceiling(parsed, paid)
     chain = ChainSettings.from_parsed(parsed)
     _check_anybody(parsed, chain)
+    if "minDepositHours" in parsed.given and chain is None and not parsed["chain"]:
+        raise FlagError("-minDepositHours needs -ethUrl beside it, or a -devnet with -chain")
     temporary = bool(parsed["devnet"]) and parsed["dataDir"] is None
     data_dir = _data_dir(parsed["dataDir"], temporary)
     return Settings(
@@ -318,6 +321,7 @@ def settings_from(parsed: Parsed) -> Settings:
         comfystream_first=_comfystream_first(parsed),
         comfystream_fallback=parsed["comfyStreamFallback"] != "none",
         comfy_workflow=_comfy_workflow(parsed["comfyWorkflow"]),
+        min_deposit_hours=parsed["minDepositHours"],
         verify_tls=parsed["orchVerifyTLS"],
         ceiling=ceiling,
         spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),

@@ -111,6 +111,10 @@ class ChainReader:
             raise self._nonsense(f"logs that cannot be read ({type(error).__name__})") from error
         return sorted(entries, key=lambda entry: (entry.block, entry.index))
 
+    async def contract(self, name: str, contract_abi: abi.Abi) -> Any:
+        """The contract that the Controller knows by this name, with another ABI than those read here."""
+        return self._contract(await self._address_of(name), contract_abi)
+
     # how it is done
 
     async def _active_pool(self) -> list[str]:

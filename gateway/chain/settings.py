@@ -60,9 +60,8 @@ class ChainSettings:
         urls: tuple[str, ...] | None = parsed["ethUrl"]
         controller: str | None = parsed["ethController"]
         if urls is None:
-            for name in ("ethController", "minDepositHours"):
-                if name in parsed.given:
-                    raise FlagError(f"-{name} needs -ethUrl beside it")
+            if controller is not None:
+                raise FlagError("-ethController needs -ethUrl beside it")
             return None
         network = CHAIN_NETWORKS.get(parsed["network"])
         if controller is not None:

@@ -1,4 +1,4 @@
-"""The devnet as a whole: a signer, a runner, orchestrators, ComfyStream servers; each its own process."""
+"""The devnet as a whole: signer, runner, orchestrators, chain, ComfyStream servers; each its own process."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Network:
         self._log_flags = log_flags
         self._runner = self._child("runner", self._runner_flags)
         self._signer = self._child("signer", self._signer_flags)
+        self._chain = self._child("chain", self._chain_flags, restart=False) if settings.chain else None
         self._orchestrators = [
             self._child("orchestrator", self._orchestrator_flags(number, price), number)
             for number, price in enumerate(settings.prices)
@@ -53,10 +54,12 @@ class Network:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            await _start_all(self._runner, self._signer, *self._comfystreams)
+            first = [self._runner, self._signer, *self._comfystreams]
+            await _start_all(*first, *([] if self._chain is None else [self._chain]))
             write_ai_models(self._settings.ai_models, self._ai_models, self._runner.ready["runner"])
             await _start_all(*self._orchestrators)
             await self._tell_signer()
+            await self._tell_chain()
         except BaseException:
             await self.stop()
             raise
@@ -69,7 +72,9 @@ class Network:
 
     def description(self) -> dict[str, Any]:
         """Where everything is, and the process ids of this moment."""
+        chain = {} if self._chain is None else {"chain": {**self._chain.ready, "pid": self._chain.pid}}
         return {
+            **chain,
             "signer": self._signer.ready["signer"],
             "signer_pid": self._signer.pid,
             "signer_audit_url": self._signer.ready["audit_url"],
@@ -92,17 +97,23 @@ class Network:
         return self._folder / "aiModels.json"
 
     def _children(self) -> list[Child]:
-        return [*self._orchestrators, *self._comfystreams, self._runner, self._signer]
+        chain = [] if self._chain is None else [self._chain]
+        return [*self._orchestrators, *self._comfystreams, self._runner, self._signer, *chain]
 
     def _child(
-        self, part: str, flags: Callable[[Ready | None], Mapping[str, object]], number: int | None = None
+        self,
+        part: str,
+        flags: Callable[[Ready | None], Mapping[str, object]],
+        number: int | None = None,
+        *,
+        restart: bool = True,
     ) -> Child:
         def command(before: Ready | None) -> list[str]:
             arguments = [f"-{name}={value}" for name, value in flags(before).items()]
             return [sys.executable, "-m", "gateway.devnet", part, *arguments, *self._log_flags]
 
         name = part if number is None else f"{part}-{number}"
-        return Child(name, command, restart=self._settings.restart)
+        return Child(name, command, restart=restart and self._settings.restart)
 
     def _runner_flags(self, before: Ready | None) -> Mapping[str, object]:
         return {
@@ -128,6 +139,14 @@ class Network:
             flags["orchAddr"] = ",".join(child.ready["addr"] for child in self._orchestrators)
         return flags
 
+    def _chain_flags(self, before: Ready | None) -> Mapping[str, object]:
+        return {
+            "addr": EPHEMERAL if before is None else urlsplit(before["url"]).netloc,
+            "blockTime": _seconds(self._settings.block_time),
+            "deposit": self._settings.deposit,
+            "reserve": self._settings.reserve,
+        }
+
     def _orchestrator_flags(
         self, number: int, price: Fraction
     ) -> Callable[[Ready | None], Mapping[str, object]]:
@@ -146,22 +165,45 @@ class Network:
                 "capacity": settings.capacity,
                 "blockTime": _seconds(settings.block_time),
                 "tokenLife": _seconds(settings.token_life),
+                "faceValueMultiple": settings.face_value_multiple,
+                **self._on_chain(),
             }
 
         return flags
 
+    def _on_chain(self) -> Mapping[str, object]:
+        if self._chain is None:
+            return {}
+        return {"ethUrl": self._chain.ready["url"], "ethController": self._chain.ready["controller"]}
+
     async def _tell_signer(self) -> None:
         """Give the signer's discovery the orchestrators, which were not there yet when it started."""
-        signer = self._signer.ready["signer"]
         listed = [{"address": child.ready["addr"]} for child in self._orchestrators]
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIST_TIMEOUT)) as http,
-                http.put(f"{signer}/devnet/orchestrators", json=listed, raise_for_status=True),
-            ):
-                pass
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise OSError(f"the signer does not take the list of orchestrators: {error}") from error
+        await _put("signer", f"{self._signer.ready['signer']}/devnet/orchestrators", listed)
+
+    async def _tell_chain(self) -> None:
+        """Have the orchestrators registered and the signer funded."""
+        if self._chain is None:
+            return
+        participants = {
+            "sender": self._signer.ready["address"],
+            "orchestrators": [
+                {"address": child.ready["address"], "uri": f"https://{child.ready['addr']}"}
+                for child in self._orchestrators
+            ],
+        }
+        await _put("chain", f"{self._chain.ready['url']}/devnet/participants", participants)
+
+
+async def _put(part: str, url: str, body: object) -> None:
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIST_TIMEOUT)) as http,
+            http.put(url, json=body, raise_for_status=True),
+        ):
+            pass
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise OSError(f"the {part} does not take the list of orchestrators: {error}") from error
 
 
 async def _start_all(*children: Child) -> None:

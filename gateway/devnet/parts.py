@@ -15,7 +15,7 @@ from typing import Any
 from gateway.devnet.ai_models import PIPELINE
 from gateway.devnet.chainclock import ChainClock
 from gateway.devnet.settings import DEVNET_FLAGS, PRICE, ai_model
-from gateway.flags import ADDRESS, INTEGER, LIST, PATH, Flag, FlagError, Parsed, choice
+from gateway.flags import ADDRESS, INTEGER, LIST, PATH, TEXT, URL, Flag, FlagError, Parsed, choice
 from gateway.payments.price import text
 
 Ready = dict[str, Any]
@@ -83,8 +83,12 @@ async def _start_signer(flags: Parsed) -> tuple[Ready, Stop]:
 
 
 async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
-    from gateway.devnet.orchestrator import OrchestratorConfig, serve
+    from gateway.devnet.orchestrator import OnChain, OrchestratorConfig, serve
 
+    if (flags["ethUrl"] is None) != (flags["ethController"] is None):
+        raise FlagError("-ethUrl and -ethController are given together: one is nothing without the other")
+    url, controller = flags["ethUrl"], flags["ethController"]
+    chain = None if url is None else OnChain(url=url, controller=controller)
     model = ai_model(flags["aiModels"])
     price: Fraction = model.price if flags["price"] is None else flags["price"]
     host, port = flags["addr"]
@@ -105,6 +109,8 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
             debit_rate=flags["debitRate"],
             token_life=flags["tokenLife"],
             clock=ChainClock(block_time=flags["blockTime"]),
+            face_value_multiple=flags["faceValueMultiple"],
+            chain=chain,
         )
     )
     where = orchestrator.where
@@ -118,9 +124,40 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
     return ready, orchestrator.stop
 
 
+async def _start_chain(flags: Parsed) -> tuple[Ready, Stop]:
+    try:
+        from gateway.devnet.chain.server import ChainConfig, serve
+    except ImportError as error:
+        raise OSError(
+            f"a chain needs what is in requirements-chain.lock, as scripts/run -chain installs it: {error}"
+        ) from error
+
+    host, port = flags["addr"]
+    chain = await serve(
+        ChainConfig(
+            host=host,
+            port=port,
+            clock=ChainClock(block_time=flags["blockTime"]),
+            deposit=flags["deposit"],
+            reserve=flags["reserve"],
+        )
+    )
+    return {"url": chain.url, "controller": chain.evm.controller.address}, chain.stop
+
+
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
+        Part(
+            "chain",
+            "a chain with the protocol's contracts, behind JSON-RPC",
+            (
+                Flag("addr", ADDRESS, "127.0.0.1:0", "where it listens; port 0 takes a free one"),
+                *_shared("blockTime", "deposit", "reserve"),
+                *COMMON_FLAGS,
+            ),
+            _start_chain,
+        ),
         Part(
             "signer",
             "a remote signer: tickets from a key of its own",
@@ -149,7 +186,10 @@ PARTS: dict[str, Part] = {
                     "capacity",
                     "blockTime",
                     "tokenLife",
+                    "faceValueMultiple",
                 ),
+                Flag("ethUrl", URL, None, "the chain where winning tickets are redeemed"),
+                Flag("ethController", TEXT, None, "the Controller contract on it"),
                 *COMMON_FLAGS,
             ),
             _start_orchestrator,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateway.devnet.ai_models import AiModel, read_ai_models
 from gateway.flags import BOOLEAN, DURATION, INTEGER, PATH, Flag, FlagError, Kind, Parsed, choice
+from gateway.payments.ceiling import parse_amount
 from gateway.payments.price import wei_per_pixel
 
 EFFECTS = ("negative", "mirror", "grey", "none")
@@ -54,6 +55,7 @@ PRICE = Kind("wei", "a whole number of wei per second or a fraction n/d", parse_
 PRICES = Kind("wei,..", "whole numbers of wei per second or fractions n/d, comma-separated", _parse_prices)
 NUMBER = Kind("number", "a number such as 1 or 0.6", _parse_number)
 EFFECT = choice(*EFFECTS)
+AMOUNT = Kind("amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH", parse_amount)
 
 DEVNET_FLAGS: tuple[Flag, ...] = (
     Flag("orchestrators", INTEGER, "2", "how many orchestrators, each a process of its own"),
@@ -85,6 +87,20 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
     Flag("effect", EFFECT, "negative", "what the runner does to the picture; none hands it on undecoded"),
     Flag("comfyStream", INTEGER, "0", "how many ComfyStream servers, each a process of its own"),
     Flag("comfyStreamWarmUp", DURATION, "0s", "how long a ComfyStream server's workflow takes to warm up"),
+    Flag(
+        "chain",
+        BOOLEAN,
+        "false",
+        "run a chain with the protocol's contracts, where orchestrators are registered and redeem tickets",
+    ),
+    Flag("deposit", AMOUNT, "1000ETH", "the signer's deposit on -chain"),
+    Flag("reserve", AMOUNT, "100ETH", "the signer's reserve on -chain"),
+    Flag(
+        "faceValueMultiple",
+        INTEGER,
+        "100",
+        "how many times its expected value a winning ticket pays; one in so many wins",
+    ),
     Flag("restart", BOOLEAN, "false", "start a process of the devnet again when it died"),
 )
 
@@ -108,6 +124,10 @@ class DevnetSettings:
     effect: str
     comfystreams: int
     comfystream_warm_up: float
+    chain: bool
+    deposit: int
+    reserve: int
+    face_value_multiple: int
     restart: bool
 
     @property
@@ -141,6 +161,10 @@ class DevnetSettings:
             effect=parsed["effect"],
             comfystreams=comfystreams,
             comfystream_warm_up=parsed["comfyStreamWarmUp"],
+            chain=parsed["chain"],
+            deposit=parsed["deposit"],
+            reserve=parsed["reserve"],
+            face_value_multiple=parsed["faceValueMultiple"],
             restart=parsed["restart"],
         )
 
@@ -154,7 +178,7 @@ def check_limits(parsed: Parsed) -> None:
             f"-tokenLife {life:g}s is refused: it takes more than 3m, because a signer wants a new token in "
             "the last 3 minutes of the old one"
         )
-    for name in ("debitInterval", "blockTime", "preload", "ticketSeconds"):
+    for name in ("debitInterval", "blockTime", "preload", "ticketSeconds", "faceValueMultiple"):
         if values.get(name) == 0:
             raise FlagError(f"-{name} 0 is refused: it takes more than 0")
 

@@ -41,7 +41,6 @@ def test_another_controller_goes_before_the_networks() -> None:
     [
         (["-ethUrl", "http://127.0.0.1:1"], "-ethController"),
         (["-ethController", CONTROLLER], "-ethUrl"),
-        (["-minDepositHours", "3"], "-ethUrl"),
         (["-ethUrl", "ftp://secret-key"], "-ethUrl"),
         (["-ethUrl", ","], "-ethUrl"),
         (["-ethUrl", "http://x", "-ethController", "0x12"], "0x12"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from eth_utils.address import to_checksum_address
@@ -20,7 +21,14 @@ from gateway.devnet.orchestrator.refusal import (
 )
 from gateway.devnet.orchestrator.session import Counts, Session, Sessions
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer, expected_value, issue_number
-from gateway.devnet.orchestrator.tickets import Batch, CheckedTicket, NonceBook, check_batch, read_payment
+from gateway.devnet.orchestrator.tickets import (
+    Batch,
+    CheckedTicket,
+    NonceBook,
+    WinningTicket,
+    check_batch,
+    read_payment,
+)
 from gateway.devnet.orchestrator.tokens import Tokens
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, Payment, PaymentResult, SegData
 
@@ -49,6 +57,7 @@ class Cashier:
         tokens: Tokens,
         nonces: NonceBook,
         sessions: Sessions,
+        won: Callable[[WinningTicket], None] | None = None,
     ) -> None:
         self._offer = offer
         self._tariff = tariff
@@ -56,6 +65,7 @@ class Cashier:
         self._tokens = tokens
         self._nonces = nonces
         self._sessions = sessions
+        self._won = won
         self._delivered: OrderedDict[bytes, Counts] = OrderedDict()
 
     async def accept(self, payment_header: str, segment_header: str, *, manifest_id: str = "") -> Receipt:
@@ -152,4 +162,8 @@ class Cashier:
                 session.price = batch.price if session.price is None else session.price
                 session.credit(batch.value * len(taken))
                 session.counts.tickets += len(taken)
-                session.counts.winning_tickets += sum(ticket.wins for ticket in taken)
+                winning = [ticket.winning for ticket in taken if ticket.winning is not None]
+                session.counts.winning_tickets += len(winning)
+                if self._won is not None:
+                    for won in winning:
+                        self._won(won)

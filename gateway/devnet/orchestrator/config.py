@@ -11,6 +11,14 @@ from gateway.devnet.chainclock import ChainClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OnChain:
+    """A chain's RPC endpoint, and the protocol's Controller on it."""
+
+    url: str
+    controller: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrchestratorConfig:
     """Prices in wei per second of 720p30; `price_wei_per_second` None means off-chain: no price, no tickets.
 
@@ -33,6 +41,10 @@ class OrchestratorConfig:
     debit_interval: float = 1.0
     debit_rate: Fraction = Fraction(1)
     token_life: float = 1800.0
+    face_value_multiple: int = 100
+    """How many times its expected value a winning ticket pays."""
+    chain: OnChain | None = None
+    """Where winning tickets are redeemed; None: they are only counted."""
     clock: ChainClock = field(default_factory=ChainClock)
     monotonic_ns: Callable[[], int] = time.monotonic_ns
 

@@ -59,6 +59,7 @@ class OrchestratorRoutes:
         places: Places,
         sessions: Sessions,
         tariff: Tariff,
+        redemptions: Callable[[], dict[str, int]] | None = None,
     ) -> None:
         self._cashier = cashier
         self._jobs = jobs
@@ -66,6 +67,7 @@ class OrchestratorRoutes:
         self._places = places
         self._sessions = sessions
         self._tariff = tariff
+        self._redemptions = redemptions
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -119,7 +121,8 @@ class OrchestratorRoutes:
 
     async def _audit(self, _: web.Request) -> web.Response:
         held = {"channels": self._jobs.open_channels, "capacity_in_use": self._places.taken}
-        return web.json_response({**self._sessions.audit(), **held})
+        on_chain = {} if self._redemptions is None else {"redemptions": self._redemptions()}
+        return web.json_response({**self._sessions.audit(), **held, **on_chain})
 
     async def _change_tariff(self, request: web.Request) -> web.Response:
         """Control of the devnet itself: any of price_wei_per_second, debit_rate, capacity, warm."""

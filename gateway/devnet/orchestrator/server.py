@@ -6,12 +6,15 @@ import asyncio
 import secrets
 import socket
 from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
 from aiohttp import web
 from grpclib.server import Server
 
+from gateway.chain.networks import ChainNetwork
+from gateway.chain.rpc import Endpoints
 from gateway.devnet.account import Account
 from gateway.devnet.orchestrator.cashier import Cashier
 from gateway.devnet.orchestrator.config import OrchestratorAddress, OrchestratorConfig
@@ -26,6 +29,9 @@ from gateway.devnet.orchestrator.tls import server_context
 from gateway.devnet.orchestrator.tokens import Tokens
 from gateway.devnet.trickle_server import TrickleServer
 from gateway.tasks import cancel, spawn
+
+if TYPE_CHECKING:
+    from gateway.devnet.orchestrator.redeemer import Redeemer
 
 MAX_FIELD_SIZE = 64 * 1024
 """Bytes of one header: a payment of 100 tickets is over aiohttp's own 8,190."""
@@ -82,6 +88,7 @@ class Orchestrator:
             recipient=account.raw_address,
             clock=config.clock,
             ticket_seconds=config.ticket_seconds,
+            face_value_multiple=config.face_value_multiple,
         )
         offer = Offer(
             model=config.model,
@@ -91,6 +98,7 @@ class Orchestrator:
             issuer=issuer,
             tokens=tokens,
         )
+        redeemer = await self._start_redeemer(stack)
         cashier = Cashier(
             offer=offer,
             tariff=tariff,
@@ -98,6 +106,7 @@ class Orchestrator:
             tokens=tokens,
             nonces=NonceBook(config.clock),
             sessions=sessions,
+            won=None if redeemer is None else redeemer.won,
         )
         trickle = TrickleServer(prefix=TRICKLE_PREFIX)
         http = await stack.enter_async_context(
@@ -118,7 +127,13 @@ class Orchestrator:
         stack.push_async_callback(cancel, watch)
 
         routes = OrchestratorRoutes(
-            cashier=cashier, jobs=jobs, offer=offer, places=places, sessions=sessions, tariff=tariff
+            cashier=cashier,
+            jobs=jobs,
+            offer=offer,
+            places=places,
+            sessions=sessions,
+            tariff=tariff,
+            redemptions=None if redeemer is None else redeemer.audit,
         )
         offer.url = await self._serve_http(stack, [*routes.routes(), *trickle.routes()])
         jobs.base_url = offer.url + TRICKLE_PREFIX
@@ -128,6 +143,20 @@ class Orchestrator:
         return OrchestratorAddress(
             addr=addr, url=offer.url, address=account.address, audit_url=f"{offer.url}/devnet/audit"
         )
+
+    async def _start_redeemer(self, stack: AsyncExitStack) -> Redeemer | None:
+        chain = self._config.chain
+        if chain is None:
+            return None
+        # web3 and what comes with it is loaded by those alone that redeem
+        from gateway.chain.reader import ChainReader
+        from gateway.devnet.orchestrator.redeemer import Redeemer
+
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        reader = ChainReader(Endpoints(http, [chain.url]), ChainNetwork(chain.controller))
+        redeemer = Redeemer(reader, self._config.key)
+        stack.push_async_callback(cancel, spawn(redeemer.run(), name="redeemer"))
+        return redeemer
 
     async def _serve_http(self, stack: AsyncExitStack, routes: list[web.RouteDef]) -> str:
         app = web.Application(middlewares=[refusals])

@@ -64,13 +64,10 @@ def expected_value(price: Fraction, ticket_seconds: Fraction) -> int:
     return max(1, int(price * ticket_seconds)) if price else 0
 
 
-def face_value(ev: int) -> int:
-    """What a winning ticket pays, in wei, so that redeeming it is worth the gas.
-
-    Senders on the devnet have funds for any face value.
-    """
-    redeemable = FACE_VALUE_MULTIPLE * REDEMPTION_COST
-    return redeemable if redeemable >= ev else FACE_VALUE_MULTIPLE * ev
+def face_value(ev: int, multiple: int = FACE_VALUE_MULTIPLE) -> int:
+    """What a winning ticket pays, in wei, so that redeeming it is worth the gas."""
+    redeemable = multiple * REDEMPTION_COST
+    return redeemable if redeemable >= ev else multiple * ev
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +78,13 @@ class ParamsIssuer:
     recipient: bytes
     clock: ChainClock
     ticket_seconds: Fraction
+    face_value_multiple: int = FACE_VALUE_MULTIPLE
     _counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def issue(self, sender: bytes, price: Fraction) -> TicketParams:
         """Params for tickets of `sender` at `price` wei per second, good for 40 blocks."""
         ev = expected_value(price, self.ticket_seconds)
-        face = face_value(ev)
+        face = face_value(ev, self.face_value_multiple)
         win_prob = win_prob_for(face, ev)
         # The order of issue travels in the seed, so that an audit can tell older params from newer ones.
         seed = int.from_bytes(secrets.token_bytes(16), "big") << 8 * COUNTER_BYTES | next(self._counter)

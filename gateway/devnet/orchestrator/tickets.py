@@ -25,11 +25,20 @@ REMEMBER_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
+class WinningTicket:
+    """All that the chain wants to see before it pays."""
+
+    ticket: Ticket
+    signature: bytes
+    recipient_rand: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckedTicket:
     """One ticket after the checks that need no memory; `fault` says why it is no good."""
 
     nonce: int
-    wins: bool
+    winning: WinningTicket | None
     fault: str = ""
 
 
@@ -100,8 +109,9 @@ def _check(ticket: Ticket, signature: bytes, rand: int) -> CheckedTicket:
     except ValueError:
         signed = False
     if not signed:
-        return CheckedTicket(ticket.sender_nonce, wins=False, fault="invalid ticket signature")
-    return CheckedTicket(ticket.sender_nonce, wins=wins(signature, rand, ticket.win_prob))
+        return CheckedTicket(ticket.sender_nonce, None, fault="invalid ticket signature")
+    won = wins(signature, rand, ticket.win_prob)
+    return CheckedTicket(ticket.sender_nonce, WinningTicket(ticket, signature, rand) if won else None)
 
 
 def _ticket(payment: Payment, nonce: int) -> Ticket:

@@ -1,0 +1,95 @@
+"""The small network's chain as a process: orchestrators found on it, the signer funded, tickets redeemed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+
+pytestmark = pytest.mark.asyncio
+
+DEPOSIT = 50 * 10**18
+
+
+@pytest.mark.long
+async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_path: Path) -> None:
+    flags = ("-chain", "-deposit", str(DEPOSIT), "-faceValueMultiple", "4", "-orchestrators", "1")
+    async with gateway_process(tmp_path, *flags) as devnet:
+        where = await devnet.devnet()
+        assert where["chain"].keys() == {"url", "pid", "controller"}
+        own = await funds(devnet)
+        assert (own["sender"], own["deposit_wei"]) == (where["signer_address"], str(DEPOSIT))
+        assert own["refusal"] is None
+        async with gateway_process(tmp_path, *on_chain(where, tmp_path), devnet=False) as gateway:
+            (found,) = (await gateway.get("orchestrators"))["orchestrators"]
+            assert found["address"] == where["orchestrators"][0]["address"]
+            assert "web3" in (await gateway.get("debug/state"))["modules"]
+            async with (
+                WhepViewer(gateway.http, gateway.live("cam/whep")) as viewer,
+                WhipPublisher(gateway.http, gateway.live("cam/whip")),
+            ):
+                await eventually(lambda: viewer.shows_negative, what="the changed picture")
+            audit = await eventually(lambda: all_redeemed(devnet), what="every winning ticket redeemed")
+        assert audit["redemptions"]["failed"] == audit["redemptions"]["dropped"] == 0
+        spent = audit["winning_tickets"] * 4 * 10**15
+        await eventually(lambda: left(devnet, DEPOSIT - spent), deadline=30, what="the deposit to shrink")
+    assert list((tmp_path / "data").glob("orchestrators-0x*.json"))
+
+
+async def test_a_deposit_that_backs_no_ticket_refuses_publishers_with_what_to_do(tmp_path: Path) -> None:
+    flags = ("-chain", "-deposit", "0", "-orchestrators", "1")
+    async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
+        gateway.url = await listening(gateway)
+        await eventually(lambda: unready(gateway), what="the chain to be read")
+        with pytest.raises(Refused, match="no deposit"):
+            async with WhipPublisher(gateway.http, gateway.live("cam/whip")):
+                pass
+
+
+def on_chain(where: dict[str, Any], folder: Path) -> tuple[str, ...]:
+    """Flags of a gateway that knows the signer and the chain only, behind an endpoint that is dead."""
+    return (
+        *("-remoteSignerUrl", where["signer"], "-maxPricePerUnit", "0.001ETH"),
+        *("-ethUrl", f"http://127.0.0.1:9,{where['chain']['url']}"),
+        *("-ethController", where["chain"]["controller"]),
+        *("-dataDir", str(folder / "data"), "-livePaymentInterval", "500ms"),
+    )
+
+
+async def funds(gateway: GatewayProcess) -> dict[str, Any]:
+    async def seen() -> dict[str, Any] | None:
+        now: dict[str, Any] = await gateway.get("chain")
+        return now if now["deposit_wei"] is not None else None
+
+    return dict(await eventually(seen, what="the chain to be read"))
+
+
+async def all_redeemed(devnet: GatewayProcess) -> dict[str, Any] | None:
+    (audit,) = await devnet.audits()
+    won = audit["winning_tickets"]
+    return audit if won and audit["redemptions"]["redeemed"] == won else None
+
+
+async def left(devnet: GatewayProcess, wei: int) -> bool:
+    return (await funds(devnet))["deposit_wei"] == str(wei)
+
+
+async def unready(gateway: GatewayProcess) -> bool:
+    async with gateway.http.get(gateway.url + "readyz") as response:
+        return response.status == 503 and "no deposit" in await response.text()
+
+
+async def listening(gateway: GatewayProcess) -> str:
+    """Where a gateway that never becomes ready listens, from its log."""
+
+    def url() -> str | None:
+        for line in gateway.log.read_text().splitlines():
+            if "gateway listens" in line:
+                return next(w.split("=", 1)[1] for w in line.split() if w.startswith("url="))
+        return None
+
+    return str(await eventually(url, deadline=40, what="the gateway to listen"))
