@@ -10,12 +10,11 @@ import pytest
 from tests.clients.gateway import GatewayProcess, eventually, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.long]
 
 DEPOSIT = 50 * 10**18
 
 
-@pytest.mark.long
 async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_path: Path) -> None:
     flags = ("-chain", "-deposit", str(DEPOSIT), "-faceValueMultiple", "4", "-orchestrators", "1")
     async with gateway_process(tmp_path, *flags) as devnet:
@@ -33,7 +32,9 @@ async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_pat
                 WhipPublisher(gateway.http, gateway.live("cam/whip")),
             ):
                 await eventually(lambda: viewer.shows_negative, what="the changed picture")
-            audit = await eventually(lambda: all_redeemed(devnet), what="every winning ticket redeemed")
+            audit = await eventually(
+                lambda: all_redeemed(devnet), deadline=60, what="every winning ticket redeemed"
+            )
         assert audit["redemptions"]["failed"] == audit["redemptions"]["dropped"] == 0
         spent = audit["winning_tickets"] * 4 * 10**15
         await eventually(lambda: left(devnet, DEPOSIT - spent), deadline=30, what="the deposit to shrink")
@@ -44,7 +45,7 @@ async def test_a_deposit_that_backs_no_ticket_refuses_publishers_with_what_to_do
     flags = ("-chain", "-deposit", "0", "-orchestrators", "1")
     async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
         gateway.url = await listening(gateway)
-        await eventually(lambda: unready(gateway), what="the chain to be read")
+        await eventually(lambda: unready(gateway), deadline=60, what="the chain to be read")
         with pytest.raises(Refused, match="no deposit"):
             async with WhipPublisher(gateway.http, gateway.live("cam/whip")):
                 pass
@@ -65,7 +66,7 @@ async def funds(gateway: GatewayProcess) -> dict[str, Any]:
         now: dict[str, Any] = await gateway.get("chain")
         return now if now["deposit_wei"] is not None else None
 
-    return dict(await eventually(seen, what="the chain to be read"))
+    return dict(await eventually(seen, deadline=60, what="the chain to be read"))
 
 
 async def all_redeemed(devnet: GatewayProcess) -> dict[str, Any] | None:
@@ -92,4 +93,4 @@ async def listening(gateway: GatewayProcess) -> str:
                 return next(w.split("=", 1)[1] for w in line.split() if w.startswith("url="))
         return None
 
-    return str(await eventually(url, deadline=40, what="the gateway to listen"))
+    return str(await eventually(url, deadline=60, what="the gateway to listen"))
