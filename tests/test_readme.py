@@ -27,6 +27,12 @@ def test_every_file_that_it_names_is_there() -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_every_picture_and_link_of_it_is_there() -> None:
+    linked = [path for path in re.findall(r"\]\(([^)#]+)[^)]*\)", README) if "://" not in path]
+    assert "docs/page.jpg" in linked
+    assert all((ROOT / path).is_file() for path in linked)
+
+
 @pytest.mark.parametrize("library", ["aiohttp", "aiortc", "grpclib", "sqlalchemy", "structlog", "uvloop"])
 def test_its_dependencies_are_locked_with_hashes_and_no_address(library: str) -> None:
     lock = (ROOT / "requirements.lock").read_text()

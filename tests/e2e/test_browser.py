@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from urllib.parse import urljoin
 
 import aiohttp
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
 from tests.clients.browser import chromium
 from tests.clients.gateway import GatewayProcess, eventually, gateway_process
@@ -44,6 +46,21 @@ async def wei_on(page: Page) -> int:
     return int("".join(c for c in text if c.isdigit()) or 0)
 
 
+# TAKE_PICTURE=1 scripts/test tests/e2e/test_browser.py takes the README's picture anew
+PICTURE = Path(__file__).parents[2] / "docs" / "page.jpg"
+
+
+async def take_picture(page: Page, folder: Path) -> None:
+    taken = PICTURE if os.environ.get("TAKE_PICTURE") else folder / PICTURE.name
+    await page.screenshot(path=taken, full_page=True, type="jpeg", quality=85)
+    assert taken.stat().st_size > 20_000
+
+
+async def number_in(page: Page, selector: str) -> int:
+    text = await page.locator(selector).inner_text()
+    return int("".join(c for c in text if c.isdigit()) or 0)
+
+
 @pytest.mark.asyncio
 async def test_a_camera_is_published_as_h264_changed_paid_for_and_stopped(
     tmp_path: Path, http: aiohttp.ClientSession
@@ -63,9 +80,43 @@ async def test_a_camera_is_published_as_h264_changed_paid_for_and_stopped(
             return await wei_on(page) > first
 
         await eventually(grown, what="the cost to grow")
-        await page.screenshot(path=tmp_path / "live.png", full_page=True)
+
+        async def paid_twice_and_measured() -> bool:
+            delay = await page.locator("#delay").inner_text()
+            return await number_in(page, "#payments") >= 3 and any(c.isdigit() for c in delay)
+
+        await eventually(paid_twice_and_measured, deadline=30, what="payments and the delay on the page")
+        assert await page.locator("#candidates tr").count() == 2
+        assert await page.locator("#payment-log > *").count() >= 1
+        await take_picture(page, tmp_path)
+        await a_viewer_follows_the_link(page, browser)
+        await new_parameters_change_the_picture(page)
         await stops_and_costs_nothing_more(page, gateway)
         await clean_audits(gateway)
+
+
+async def a_viewer_follows_the_link(page: Page, browser: Browser) -> None:
+    link = await page.locator("#watch-link").get_attribute("href")
+    assert link is not None
+    viewer = await browser.new_page()
+    await viewer.goto(urljoin(page.url, link))
+
+    async def plays() -> bool:
+        return bool(await viewer.evaluate("document.querySelector('video').videoWidth > 0"))
+
+    await eventually(plays, deadline=30, what="the picture behind the link")
+    await viewer.close()
+
+
+async def new_parameters_change_the_picture(page: Page) -> None:
+    await page.fill("#params", '{"effect": "none"}')
+    await page.click("#send-params")
+
+    async def unchanged() -> bool:
+        seen = await page.evaluate(CORRELATION)
+        return bool(seen["correlation"] > 0.8)
+
+    await eventually(unchanged, deadline=20, what="the picture without the effect")
 
 
 async def stops_and_costs_nothing_more(page: Page, gateway: GatewayProcess) -> None:
