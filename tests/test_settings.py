@@ -30,6 +30,28 @@ def test_a_paid_network_takes_the_documented_flags(tmp_path: Path) -> None:
     assert not chosen.data_dir_is_temporary
 
 
+@pytest.mark.parametrize(
+    ("argv", "first", "fallback"),
+    [
+        (("-comfyStreamUrl", "gpu:8889"), True, False),
+        (("-devnet", "-comfyStream", "1"), False, False),
+        (("-devnet", "-comfyStream", "1", "-comfyStreamFallback", "network"), True, True),
+        (("-orchAddr", "x:1", "-comfyStreamUrl", "gpu", "-comfyStreamFallback", "comfystream"), False, True),
+    ],
+)
+def test_the_fallback_names_the_second_choice(
+    argv: tuple[str, ...], first: bool, fallback: bool, tmp_path: Path
+) -> None:
+    chosen = settings(*argv, folder=tmp_path)
+    assert (chosen.comfystream_first, chosen.comfystream_fallback) == (first, fallback)
+
+
+def test_a_gpu_box_needs_no_scheme_no_signer_and_no_price(tmp_path: Path) -> None:
+    chosen = settings("-comfyStreamUrl", "gpu-box:8889, https://other/x/", folder=tmp_path)
+    assert chosen.comfystreams == ("http://gpu-box:8889", "https://other/x")
+    assert chosen.ceiling is None
+
+
 def test_both_readings_of_the_ceiling(tmp_path: Path) -> None:
     per_second = settings(*PAID, "-maxPricePerUnit", "1000000000000000", folder=tmp_path)
     per_pixel = settings(*PAID, "-maxPricePerUnit", "1200", "-pixelsPerUnit", "1", folder=tmp_path)
@@ -81,6 +103,11 @@ def test_a_devnet_brings_its_network_and_a_folder_of_its_own() -> None:
         (("-devnet", "-liveAIHeartbeatInterval", "1ms"), "it takes 100ms or more"),
         (("-devnet", "-connectTimeout", "0s"), "-connectTimeout 0s is refused"),
         (("-devnet", "-trustedProxies", "everybody"), "-trustedProxies 'everybody' is refused"),
+        (("-comfyStreamUrl", "ftp://gpu"), "-comfyStreamUrl 'ftp://gpu' is refused"),
+        (("-devnet", "-comfyStreamFallback", "network"), "needs -comfyStreamUrl beside it"),
+        (("-comfyStreamUrl", "gpu:8889", "-comfyStreamFallback", "network"), "needs a network beside it"),
+        (("-devnet", "-comfyWorkflow", "/nothing"), "-comfyWorkflow /nothing is refused"),
+        (("-devnet", "-comfyStream", "17"), "-comfyStream 17 is refused: it takes 0 to 16"),
     ],
 )
 def test_flags_that_do_not_fit_are_one_sentence(argv: tuple[str, ...], words: str) -> None:

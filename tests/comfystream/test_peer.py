@@ -1,0 +1,158 @@
+"""A connection to a server, with a real one: losses on both ways, long messages, key frames, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+import structlog
+
+from gateway import tasks
+from gateway.comfystream.errors import ComfyStreamError, NoAnswer, TooMany
+from gateway.comfystream.peer import ServerPeer
+from gateway.comfystream.prompts import Wanted
+from gateway.devnet.comfystream.server import ComfyStream, ComfyStreamConfig
+from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame
+from gateway.media.h264 import split_annex_b
+from gateway.webrtc.config import WebRtcConfig
+from tests.clients.gateway import eventually
+from tests.clients.webrtc import FPS, encoded_pattern
+
+LOG = structlog.get_logger("test")
+
+
+def effect(name: str, **inputs: Any) -> dict[str, Any]:
+    return {"1": {"class_type": "Effect", "inputs": {"effect": name, **inputs}}}
+
+
+class Connected:
+    """A peer that sends the pattern at its pace, and counts what comes back."""
+
+    def __init__(self) -> None:
+        self.back: list[AccessUnit] = []
+        self.texts: list[str] = []
+        self.key_frames_asked = 0
+        self.peer = ServerPeer(WebRtcConfig(), self._came, self._asked, self.texts.append, LOG)
+
+    async def send(self) -> None:
+        units = [split_annex_b(unit) for unit in encoded_pattern()]
+        for number in itertools.count():
+            pts = number * TICKS_PER_SECOND // FPS
+            self.peer.send(AccessUnit(units[number % len(units)], pts, pts, number % FPS == 0))
+            await asyncio.sleep(1 / FPS)
+
+    def _came(self, frame: Frame) -> None:
+        if isinstance(frame, AccessUnit):
+            self.back.append(frame)
+
+    def _asked(self) -> None:
+        self.key_frames_asked += 1
+
+
+@asynccontextmanager
+async def connected(*prompts: dict[str, Any]) -> AsyncIterator[Connected]:
+    server = ComfyStream(ComfyStreamConfig())
+    url = await server.start()
+    one = Connected()
+    sending: asyncio.Task[None] | None = None
+    try:
+        async with aiohttp.ClientSession() as http:
+            await one.peer.connect(http, url, Wanted(list(prompts)), audio=False)
+        sending = tasks.spawn(one.send(), name="test pattern")
+        yield one
+    finally:
+        await tasks.cancel(sending)
+        await one.peer.close()
+        await one.peer.close()
+        await server.stop()
+
+
+def every(number: int, really: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`really` for all packets but each `number`-th."""
+    count = itertools.count(1)
+    return lambda packet: really(packet) if next(count) % number else 0
+
+
+@pytest.mark.asyncio
+async def test_pictures_come_back_with_rising_times_and_key_frames_when_asked() -> None:
+    async with connected(effect("negative")) as one:
+        await eventually(lambda: len(one.back) > 30, what="pictures")
+        assert one.back[0].key
+        assert all(a.pts < b.pts for a, b in itertools.pairwise(one.back))
+        keys = sum(unit.key for unit in one.back)
+
+        def another() -> bool:
+            one.peer.request_key_frame()
+            return sum(unit.key for unit in one.back) > keys
+
+        await eventually(another, what="a key frame that was asked for")
+
+
+@pytest.mark.asyncio
+async def test_what_is_lost_on_either_way_is_sent_again() -> None:
+    async with connected(effect("negative")) as one:
+        peer = one.peer
+        assert peer._receiving is not None
+        transport = peer._transport
+        transport._on_rtp = every(20, transport._on_rtp)
+        transport.send_rtp = every(20, transport.send_rtp)  # type: ignore[method-assign]
+        await eventually(lambda: len(one.back) > 90, what="pictures over a way that loses 5 %")
+        sent = peer.sent()
+        assert sent is not None
+        assert sent.resent > 0
+        assert peer._receiving.stats().damaged_frames == 0
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_cannot_decode_gets_a_key_frame_asked_for() -> None:
+    async with connected(effect("negative")) as one:
+        await eventually(lambda: len(one.back) > 10, what="pictures")
+        # as if more packets had been lost than aiortc waits for
+        assert one.peer._sending is not None
+        video = one.peer._sending._video
+        video.sequence = video.sequence + 1000 & 0xFFFF
+        await eventually(lambda: one.key_frames_asked > 0, what="the server's request")
+
+
+@pytest.mark.asyncio
+async def test_workflows_much_longer_than_a_packet_are_taken_and_shown() -> None:
+    long = effect("grey", note="x" * 60_000)
+    async with connected(effect("negative")) as one:
+        request = {"type": "update_prompts", "prompts": [long]}
+        assert await one.peer.request(request) == {"type": "prompts_updated", "success": True}
+        answer = await one.peer.request({"type": "get_nodes"})
+        assert answer["nodes"]["0"] == long
+
+
+@pytest.mark.asyncio
+async def test_messages_are_answered_in_order_and_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.comfystream.channels.ANSWER_TIMEOUT", 0.3)
+    async with connected(effect("negative")) as one:
+        await one.peer.request({"type": "get_nodes"})
+        with pytest.raises(NoAnswer, match="no answer to 'dance'"):
+            await one.peer.request({"type": "dance"})
+        asked = [one.peer.request({"type": "get_nodes"}) for _ in range(9)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(one) for one in outcomes] == [dict] * 8 + [TooMany]
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_and_nonsense_are_told_in_words() -> None:
+    server = ComfyStream(ComfyStreamConfig())
+    url = await server.start()
+    async with aiohttp.ClientSession() as http:
+        for wanted, base, words in [
+            (Wanted([effect("loud")]), url, "refused the offer: 500 .*effect takes"),
+            (Wanted(), f"{url}/nowhere", "refused the offer: 404"),
+            (Wanted(), "http://127.0.0.1:9", "cannot be reached"),
+        ]:
+            one = Connected()
+            with pytest.raises(ComfyStreamError, match=f"(?s){words}"):
+                await one.peer.connect(http, base, wanted, audio=False)
+            await one.peer.close()
+    await server.stop()

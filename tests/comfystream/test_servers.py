@@ -1,0 +1,130 @@
+"""Which server a stream gets, and how soon it is known that one has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.comfystream import servers as module
+from gateway.comfystream.servers import REST, ComfyServer, ComfyServers
+from gateway.orchestrator.selection import Verdict
+from gateway.tasks import cancel, spawn
+from tests.clients.gateway import eventually
+
+
+class Health:
+    """A `/health` that says what it is told to say, or nothing."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.url = ""
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/health", self._answer)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = "http://{}:{}".format(*self._runner.addresses[0][:2])
+
+    async def _answer(self, _: web.Request) -> web.Response:
+        if not self.status:
+            await asyncio.sleep(60)
+        return web.Response(status=self.status)
+
+    async def stop(self) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+
+@asynccontextmanager
+async def watched(count: int) -> AsyncIterator[tuple[ComfyServers, list[Health]]]:
+    healths = [Health() for _ in range(count)]
+    for health in healths:
+        await health.start()
+    async with aiohttp.ClientSession() as http:
+        servers = ComfyServers([health.url + "/" for health in healths], http)
+        watching = spawn(servers.run(), name="test watch")
+        try:
+            await eventually(lambda: not servers.reasons_not_ready(), what="a server that is well")
+            yield servers, healths
+        finally:
+            await cancel(watching)
+            await asyncio.gather(*(health.stop() for health in healths))
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_is_gone_is_known_at_once_and_its_return_too() -> None:
+    async with watched(1) as (servers, (health,)):
+        server = servers.candidates()[0].server
+        lost = spawn(server.wait_lost(), name="test lost")
+        began = time.monotonic()
+        await health.stop()
+        assert "cannot be reached" in await asyncio.wait_for(lost, 5)
+        assert time.monotonic() - began < 2
+        (candidate,) = servers.candidates()
+        assert (candidate.verdict, candidate.usable) == (Verdict.UNREACHABLE, False)
+        assert servers.reasons_not_ready() == [f"{server.url}: unreachable: {server.trouble}"]
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_says_it_is_not_well_or_nothing_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "HEALTH_TIMEOUT", 0.1)
+    async with watched(1) as (servers, (health,)):
+        health.status = 500
+        await eventually(servers.reasons_not_ready, what="notice of the 500")
+        health.status = 200
+        await eventually(lambda: not servers.reasons_not_ready(), what="its recovery")
+        server = servers.candidates()[0].server
+        server.warming = True
+        health.status = 0
+        await eventually(lambda: server._silences > 3, what="questions without an answer")
+        assert server.healthy, "while a workflow is loaded, silence is no fault"
+        server.warming = False
+        assert "no answer" in await asyncio.wait_for(server.wait_lost(), 5)
+
+
+@pytest.mark.asyncio
+async def test_a_server_takes_one_stream_and_rests_after_it() -> None:
+    async with watched(2) as (servers, healths):
+        await eventually(lambda: all(one.usable for one in servers.candidates()), what="both")
+        first = servers.candidates()[0].server
+        user = object()
+        assert first.take(user, 10.0)
+        assert not first.take(object(), 10.0)
+        assert [one.url for one in servers.candidates() if one.usable] == [healths[1].url]
+        first.give_back(object(), 10.0)
+        assert first.busy(10.0), "somebody else cannot give it back"
+        first.give_back(user, 10.0)
+        assert first.busy(10.0 + REST / 2)
+        assert not first.busy(10.0 + REST)
+        assert [one.url for one in servers.candidates(healths[1].url + "/")] == [healths[1].url]
+
+
+@pytest.mark.asyncio
+async def test_a_fault_sets_a_server_aside_while_there_is_another() -> None:
+    async with watched(2) as (servers, healths):
+        await eventually(lambda: all(one.usable for one in servers.candidates()), what="both")
+        first, second = servers.candidates()
+        servers.set_aside(first, "it broke")
+        assert [one.usable for one in servers.candidates()] == [True, False]
+        assert servers.candidates()[1].detail == "it broke"
+        assert servers.state()[1]["suspended"]["reason"] == "it broke"
+        servers.set_aside(second, "it broke too")
+        assert all(one.usable for one in servers.candidates()), "nobody else is left: forgiven"
+        assert servers.knows(healths[0].url + "/")
+        assert not servers.knows("http://elsewhere")
+
+
+def test_a_server_that_was_never_asked_is_not_used() -> None:
+    server = ComfyServer("http://gpu:8889")
+    assert (server.healthy, server.trouble) == (False, "it has not been asked yet")
