@@ -21,11 +21,68 @@ FLAGS = [
 
 
 @asynccontextmanager
-async def chromium(*flags: str) -> AsyncIterator[Browser]:
+async def chromium(*flags: str, path: str = CHROMIUM) -> AsyncIterator[Browser]:
     """A browser that is closed at the end; a machine without Chromium is an error, not a skip."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *flags])
+        browser = await playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
         try:
             yield browser
         finally:
             await browser.close()
+
+
+PUBLISH = """async ({url, profile, audio, width, height, fps}) => {
+  const media = await navigator.mediaDevices.getUserMedia({
+    video: {width, height, frameRate: fps}, audio});
+  const peer = window.publishing = new RTCPeerConnection();
+  for (const track of media.getTracks())
+    peer.addTransceiver(track, {direction: 'sendonly', streams: [media]});
+  const video = peer.getTransceivers().find(one => one.sender.track.kind === 'video');
+  const codecs = RTCRtpSender.getCapabilities('video').codecs;
+  const chosen = codecs.filter(one => one.mimeType === 'video/H264'
+    && one.sdpFmtpLine.includes('profile-level-id=' + profile)
+    && one.sdpFmtpLine.includes('packetization-mode=1'));
+  if (!chosen.length) throw new Error('no profile ' + profile);
+  video.setCodecPreferences([...chosen, ...codecs.filter(one => one.mimeType === 'video/rtx')]);
+  await peer.setLocalDescription(await peer.createOffer());
+  const answer = await fetch(url, {method: 'POST', body: peer.localDescription.sdp,
+    headers: {'Content-Type': 'application/sdp'}});
+  if (answer.status !== 201) return answer.status;
+  window.location_ = answer.headers.get('Location');
+  await peer.setRemoteDescription({type: 'answer', sdp: await answer.text()});
+  return answer.status;
+}"""
+"""Publish the camera with one H.264 profile; the status of the POST."""
+
+WATCH = """async url => {
+  const peer = window.watching = new RTCPeerConnection();
+  const stream = new MediaStream(), video = document.createElement('video');
+  video.muted = true; video.autoplay = true; video.srcObject = stream; video.id = 'watching';
+  document.body.append(video);
+  peer.ontrack = event => stream.addTrack(event.track);
+  peer.addTransceiver('video', {direction: 'recvonly'});
+  peer.addTransceiver('audio', {direction: 'recvonly'});
+  await peer.setLocalDescription(await peer.createOffer());
+  const answer = await fetch(url, {method: 'POST', body: peer.localDescription.sdp,
+    headers: {'Content-Type': 'application/sdp'}});
+  await peer.setRemoteDescription({type: 'answer', sdp: await answer.text()});
+  return answer.status;
+}"""
+
+RECEIVED = """async () => {
+  const found = {};
+  for (const report of (await window.watching.getStats()).values())
+    if (report.type === 'inbound-rtp')
+      found[report.kind] = {frames: report.framesDecoded, width: report.frameWidth,
+        packets: report.packetsReceived, samples: report.totalSamplesReceived};
+  return found;
+}"""
+"""What has come back so far, by kind."""
+
+SENT = """async () => {
+  for (const report of (await window.publishing.getStats()).values())
+    if (report.type === 'outbound-rtp' && report.kind === 'video')
+      return {width: report.frameWidth, fps: report.framesPerSecond, bytes: report.bytesSent,
+        target: report.targetBitrate, limited: report.qualityLimitationReason};
+}"""
+"""What the encoder makes now."""

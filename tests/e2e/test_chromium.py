@@ -1,0 +1,121 @@
+"""Debian's Chromium as publisher and viewer, without the gateway's own page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page
+
+from tests.clients.browser import PUBLISH, RECEIVED, SENT, WATCH, chromium
+from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.e2e.test_loop import ended
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
+CAMERA = {"width": 640, "height": 360, "fps": 30}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
+    folder = tmp_path_factory.mktemp("chromium")
+    async with gateway_process(folder, "-effect", "none", "-orchestrators", "1") as gateway:
+        yield gateway
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(gateway: GatewayProcess) -> AsyncIterator[Page]:
+    async with chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(gateway.url + "healthz")
+        yield page
+
+
+async def publish(page: Page, gateway: GatewayProcess, name: str, profile: str, **camera: Any) -> int:
+    wanted = {"url": gateway.live(f"{name}/whip"), "profile": profile, "audio": False, **CAMERA, **camera}
+    return int(await page.evaluate(PUBLISH, wanted))
+
+
+async def plays(page: Page, more_than: int = 30) -> bool:
+    return bool((await page.evaluate(RECEIVED)).get("video", {}).get("frames", 0) > more_than)
+
+
+@pytest.mark.parametrize("audio", [False, True])
+@pytest.mark.parametrize("profile", ["42001f", "42e01f", "4d001f"])
+async def test_each_profile_goes_through_with_sound_and_without(
+    page: Page, gateway: GatewayProcess, profile: str, audio: bool
+) -> None:
+    name = f"chromium-{profile}-{audio}"
+    assert await publish(page, gateway, name, profile, audio=audio) == 201
+    assert await page.evaluate(WATCH, gateway.live(f"{name}/whep")) == 201
+    await eventually(lambda: plays(page), deadline=30, what="the picture")
+
+    async def hears() -> bool:
+        return bool((await page.evaluate(RECEIVED)).get("audio", {}).get("packets", 0) > 50)
+
+    if audio:
+        await eventually(hears, what="the sound")
+    status = await gateway.status(name)
+    assert (status["ingest"]["codec"], status["error"]) == ("H264", None)
+    await page.evaluate("fetch(window.location_, {method: 'DELETE'})")
+    assert (await ended(gateway, name))["ended"]["reason"] == "deleted"
+
+
+async def test_a_page_that_is_reloaded_takes_its_name_over(page: Page, gateway: GatewayProcess) -> None:
+    assert await publish(page, gateway, "reloaded", "42e01f") == 201
+    await eventually(lambda: is_live(gateway, "reloaded"), what="the first publish")
+    first = (await gateway.status("reloaded"))["request_id"]
+    await page.reload()
+
+    async def again() -> bool:
+        return await publish(page, gateway, "reloaded", "42e01f") == 201
+
+    await eventually(again, every=0.5, deadline=10, what="the second publish to be taken")
+    await eventually(lambda: is_live(gateway, "reloaded"), what="the second publish")
+    assert (await gateway.status("reloaded"))["request_id"] != first
+
+
+async def is_live(gateway: GatewayProcess, name: str) -> bool:
+    return bool((await gateway.status(name))["state"] == "live")
+
+
+async def test_a_busy_camera_is_sent_at_its_full_size_and_rate(
+    gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    camera = noisy_camera(tmp_path / "noise.y4m")
+    async with chromium(f"--use-file-for-fake-video-capture={camera}") as browser:
+        page = await browser.new_page()
+        await page.goto(gateway.url + "healthz")
+        assert await publish(page, gateway, "busy", "42e01f", width=1280, height=720) == 201
+
+        async def full() -> bool:
+            sent = await page.evaluate(SENT)
+            return bool(sent and sent["width"] == 1280 and (sent["fps"] or 0) >= 25)
+
+        await eventually(lambda: is_live(gateway, "busy"), what="the first picture")
+        await eventually(full, deadline=5, what="1280 wide and 25 frames a second")
+        ingest: list[dict[str, Any]] = []
+        for _ in range(8):
+            await asyncio.sleep(1)
+            ingest.append((await gateway.status("busy"))["ingest"])
+        assert {one["width"] for one in ingest} == {1280}
+        assert sorted(one["fps"] for one in ingest)[len(ingest) // 2] >= 25
+
+
+def noisy_camera(path: Path, *, width: int = 1280, height: int = 720, frames: int = 30) -> Path:
+    """A camera's film of noise over a gradient: nothing in it is easy to code."""
+    import numpy as np
+
+    chance = np.random.default_rng(5)
+    gradient = np.linspace(40, 200, width, dtype=np.float32)[None, :]
+    with path.open("wb") as film:
+        film.write(f"YUV4MPEG2 W{width} H{height} F30:1 Ip A1:1 C420\n".encode())
+        for number in range(frames):
+            noise = chance.normal(0, 12, (height, width))
+            luma = np.roll(gradient, number * 8, axis=1) + noise
+            film.write(b"FRAME\n" + np.clip(luma, 16, 235).astype(np.uint8).tobytes())
+            film.write(bytes([128]) * (width * height // 2))
+    return path
