@@ -253,3 +253,31 @@ def test_a_fragment_gives_its_candidates() -> None:
 def test_a_fragment_of_nothing_is_refused(text: str) -> None:
     with pytest.raises(OfferRefused):
         Fragment.parse(text)
+
+
+def test_an_offer_in_the_shape_of_obs_studios_is_answered() -> None:
+    # As OBS Studio 30.1 was publicly reported to make it (libdatachannel): sound first, everything of the
+    # transport before the sections, a lip-sync group, SSRCs with their msid, real ports.
+    lines = [
+        *("v=0", "o=rtc 3877212184 0 IN IP4 127.0.0.1", "s=-", "t=0 0"),
+        *("a=group:BUNDLE 0 1", "a=group:LS 0 1", "a=msid-semantic:WMS *", "a=setup:actpass"),
+        *("a=ice-ufrag:nxcM", "a=ice-pwd:" + "e" * 22, "a=ice-options:ice2,trickle"),
+        f"a=fingerprint:{FINGERPRINT}",
+        *("m=audio 57249 UDP/TLS/RTP/SAVPF 111", "c=IN IP4 192.0.2.53", "a=mid:0", "a=sendonly"),
+        *("a=ssrc:3388068600 cname:c", "a=ssrc:3388068600 msid:s s-audio", "a=msid:s s-audio", "a=rtcp-mux"),
+        *("a=rtpmap:111 opus/48000/2", "a=fmtp:111 minptime=10;stereo=1;sprop-stereo=1;useinbandfec=1"),
+        *("a=candidate:1 1 UDP 2114977791 192.0.2.53 57249 typ host", "a=end-of-candidates"),
+        *("m=video 57249 UDP/TLS/RTP/SAVPF 96", "c=IN IP4 192.0.2.53", "a=mid:1", "a=sendonly"),
+        *("a=ssrc:3388068601 cname:c", "a=ssrc:3388068601 msid:s s-video", "a=msid:s s-video", "a=rtcp-mux"),
+        *("a=rtpmap:96 H264/90000", "a=rtcp-fb:96 nack", "a=rtcp-fb:96 nack pli", "a=rtcp-fb:96 goog-remb"),
+        "a=fmtp:96 profile-level-id=42e01f;packetization-mode=1;level-asymmetry-allowed=1",
+    ]
+    negotiation = Negotiation.of("\r\n".join(lines) + "\r\n", publishing=True)
+    assert negotiation.audio is not None
+    assert (negotiation.video.codec.payload_type, negotiation.audio.codec.payload_type) == (96, 111)
+    assert [(one.host, one.port) for one in negotiation.candidates] == [("192.0.2.53", 57249)]
+    answer = negotiation.answer(LOCAL)
+    assert answer.index("m=audio 9 UDP/TLS/RTP/SAVPF 111") < answer.index("m=video 9 UDP/TLS/RTP/SAVPF 96")
+    assert "a=setup:passive" in answer
+    assert "profile-level-id=42e01f" in answer
+    assert "a=rtcp-fb:96 nack pli" in answer
