@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import loop, media
+from benchmarks import loop, media, payments
 
 BENCHMARKS: dict[str, Callable[[Path], AsyncIterator[dict[str, Any]]]] = {
     "loop": loop.measure,
     "media": media.measure,
+    "payments": payments.measure,
 }
 
 
