@@ -1,4 +1,8 @@
-"""The ledger's accounts in the forms that JSON, tables and CSV show: wei as text, times as RFC 3339."""
+"""The ledger's accounts in the forms that JSON, tables and CSV show: wei as text, times as RFC 3339.
+
+Wei are exact in the ledger and rounded towards zero here, once; a ticket's exact worth is its face value
+times its win probability over 2^256 - 1.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +46,11 @@ def payment_row(account: SessionAccount, paid: PaymentAccount) -> Row:
         "signed_at": utc(paid.signed_at),
         "outcome": str(paid.outcome),
         "tickets": row["tickets"],
-        "ticket_wei": prices.text(row["ticket_ev"]),
-        "wei": prices.text(row["value"]),
+        "ticket_wei": prices.whole_wei(row["ticket_ev"]),
+        "wei": prices.whole_wei(row["value"]),
         "price_wei_per_second": prices.text(row["price"]),
         "face_value_wei": prices.text(row["face_value"]),
+        "win_prob": prices.text(row["win_prob"]),
         "first_nonce": row["first_nonce"],
         "last_nonce": row["last_nonce"],
         "recipient_rand_hash": row["recipient_rand_hash"],
