@@ -339,7 +339,9 @@ def test_what_was_asked_for_and_then_not_asked_of_the_signer_ends_the_session() 
 
 
 @pytest.mark.parametrize("seconds", [Fraction(3, 5), Fraction(1), Fraction(10), Fraction(61)])
-def test_what_is_due_at_most_is_never_exceeded_by_the_signers_rules(seconds: Fraction) -> None:
+def test_the_signers_rules_keep_each_payment_below_its_worst_case_and_the_credit_near_the_preload(
+    seconds: Fraction,
+) -> None:
     signer, orchestrator = SignerModel(), OrchestratorModel(ticket_seconds=seconds)
     session, now, paid = new_session(orchestrator.info(), interval=2 * S), 0, 0
     while paid < 40:
@@ -358,8 +360,10 @@ def test_what_is_due_at_most_is_never_exceeded_by_the_signers_rules(seconds: Fra
                 session.started(MANIFEST, now)
             case Deliver(payment):
                 session.delivered(orchestrator.accept(payment.live), now)
+                assert 58 * PRICE <= session.credit(now) <= 60 * PRICE + 2 * payment.ticket_ev
             case Wait(until):
                 now = until
+                assert session.started_at is None or session.credit(now) >= 58 * PRICE
             case other:
                 raise AssertionError(other)
 
