@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import loop, media, payments
+from benchmarks import loop, media, payments, relays
 
 BENCHMARKS: dict[str, Callable[[Path], AsyncIterator[dict[str, Any]]]] = {
     "loop": loop.measure,
     "media": media.measure,
     "payments": payments.measure,
+    "relays": relays.measure,
 }
 
 

@@ -1,0 +1,136 @@
+"""Both relays side by side: the network's trickle and the own ComfyStream, the same stream through each."""
+
+from __future__ import annotations
+
+import asyncio
+import fractions
+import json
+import statistics
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import av
+import numpy as np
+import psutil
+
+from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher
+
+SIZE = (1280, 720)
+SECONDS = 15.0
+NEGATIVE = {"1": {"class_type": "Effect", "inputs": {"effect": "negative"}}}
+POLL = 0.002
+
+
+def flashes() -> list[bytes]:
+    """Two seconds of 720p30 whose bright half changes its side with each key frame, once a second."""
+    encoder = av.CodecContext.create("libx264", "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height = SIZE
+    encoder.pix_fmt = "yuv420p"
+    encoder.framerate, encoder.time_base = fractions.Fraction(FPS), fractions.Fraction(1, FPS)
+    encoder.bit_rate = 2_500_000
+    encoder.options = {
+        "preset": "ultrafast",
+        "tune": "zerolatency",
+        "profile": "baseline",
+        "x264-params": f"keyint={FPS}:min-keyint={FPS}:scenecut=0:repeat-headers=1",
+    }
+    width, height = SIZE
+    noise = np.random.default_rng(1).integers(0, 30, (height // 8, width // 8, 3), np.uint8)
+    units = []
+    for number in range(2 * FPS):
+        picture = np.roll(noise, number, axis=1).repeat(8, axis=0).repeat(8, axis=1) + np.uint8(30)
+        bright = slice(0, width // 2) if number < FPS else slice(width // 2, width)
+        picture[:, bright] += 170
+        frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+        frame.pts = number
+        units += [bytes(packet) for packet in encoder.encode(frame)]
+    return units
+
+
+class FlashTrack(PatternTrack):
+    """Notes when each flash was handed to the sender."""
+
+    def __init__(self, units: list[bytes]) -> None:
+        super().__init__(units)
+        self.flashed: list[float] = []
+
+    async def recv(self) -> av.Packet[Any]:
+        packet = await super().recv()
+        if (self._number - 1) % FPS == 0:
+            self.flashed.append(time.monotonic())
+        return packet
+
+
+async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
+    units = await asyncio.to_thread(flashes)
+    flags = ("-comfyStream", "1", "-v", "3")
+    async with aiohttp.ClientSession() as http, gateway_process(folder, *flags) as gateway:
+        for relay in ("network", "comfystream"):
+            yield {
+                "figure": "one 720p30 stream with one viewer",
+                **await one_stream(gateway, http, units, relay),
+            }
+
+
+async def one_stream(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, units: list[bytes], relay: str
+) -> dict[str, Any]:
+    """Delay from the publisher's encoder to the viewer's decoded picture, and CPU by process."""
+    query = {"orchestrator": relay}
+    if relay == "comfystream":
+        query["params"] = json.dumps({"prompts": NEGATIVE})
+    url = str(aiohttp.client.URL(gateway.live(f"{relay}/whip")).with_query(query))
+    async with WhepViewer(http, gateway.live(f"{relay}/whep")) as viewer:
+        await eventually(lambda: viewer.peer.connectionState == "connected", what="the viewer")
+        publisher = WhipPublisher(http, url, units=units)
+        track = FlashTrack(units)
+        publisher.peer.getSenders()[0].replaceTrack(track)
+        posted = time.monotonic()
+        async with publisher:
+            await eventually(lambda: viewer.frames > 0, every=POLL, what="the first picture")
+            first = time.monotonic() - posted
+            await eventually(lambda: viewer.frames > 3 * FPS, what="a settled stream")
+            before = await cpu(gateway, relay)
+            frames, began = viewer.frames, time.monotonic()
+            seen = await changes(viewer, SECONDS)
+            took = time.monotonic() - began
+            after = await cpu(gateway, relay)
+            delays = [min(at - flash for flash in track.flashed if flash < at) for at in seen]
+            return {
+                "relay": relay,
+                "first_picture_s": round(first, 2),
+                "delay_ms_median": round(1000 * statistics.median(delays)),
+                "delay_ms_max": round(1000 * max(delays)),
+                "viewer_fps": round((viewer.frames - frames) / took, 1),
+                "cpu_percent": {name: round(100 * (after[name] - before[name]) / took, 1) for name in after},
+            }
+
+
+async def changes(viewer: WhepViewer, seconds: float) -> list[float]:
+    """When the picture's bright half was seen to change its side."""
+    found: list[float] = []
+    until = time.monotonic() + seconds
+    side = viewer.shows_negative
+    while time.monotonic() < until:
+        await asyncio.sleep(POLL)
+        if viewer.shows_negative != side:
+            side = viewer.shows_negative
+            found.append(time.monotonic())
+    return found
+
+
+async def cpu(gateway: GatewayProcess, relay: str) -> dict[str, float]:
+    """Seconds of CPU used so far by the processes that the relay uses."""
+    devnet = await gateway.devnet()
+    pids = {"gateway": gateway.pid}
+    if relay == "comfystream":
+        pids["comfystream"] = devnet["comfystreams"][0]["pid"]
+    else:
+        pids |= {"runner": devnet["runner_pid"], "orchestrator": devnet["orchestrators"][0]["pid"]}
+    times = {name: psutil.Process(pid).cpu_times() for name, pid in pids.items()}
+    return {name: float(one.user + one.system) for name, one in times.items()}
