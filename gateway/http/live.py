@@ -281,6 +281,7 @@ class LiveRoutes:
             wanted,
             model=wanted.model if verdict.pipeline is None else self._model(verdict.pipeline),
             params=wanted.params if verdict.params is None else verdict.params,
+            orchestrator=wanted.orchestrator if verdict.orchestrator is None else verdict.orchestrator,
             stream_id=wanted.stream_id
             if verdict.stream_id is None
             else _checked(verdict.stream_id, "stream id"),

@@ -26,6 +26,8 @@ class Verdict:
     pipeline: str | None = None
     params: Json | None = None
     stream_id: str | None = None
+    orchestrator: str | None = None
+    """Who is to take the stream: one by name, `comfystream` or `network`."""
 
 
 class AuthWebhook:
@@ -83,7 +85,7 @@ def parse_verdict(body: bytes) -> Verdict:
         raise _nonsense("pipeline_parameters is no JSON object")
     if params and pipeline == COMFYUI and "prompt" not in params:
         params = {"prompt": params}
-    return Verdict(pipeline, params or None, _text(answer, "stream_id"))
+    return Verdict(pipeline, params or None, _text(answer, "stream_id"), _text(answer, "orchestrator"))
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str | None:

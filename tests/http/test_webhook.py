@@ -99,6 +99,7 @@ async def test_a_webhook_out_of_reach_lets_nobody_in(
         ({}, Verdict()),
         ({"pipeline": "", "stream_id": "", "pipeline_parameters": None}, Verdict()),
         ({"pipeline": "m", "stream_id": "s"}, Verdict(pipeline="m", stream_id="s")),
+        ({"orchestrator": "comfystream"}, Verdict(orchestrator="comfystream")),
         (
             {"pipeline": "comfyui", "pipeline_parameters": {"1": {}}},
             Verdict(pipeline="comfyui", params={"prompt": {"1": {}}}),
