@@ -128,7 +128,7 @@ class Daemon:
             )
         )
         signer, identity = await self._meet_signer(settings, stack)
-        chain = await self._watch_chain(settings, stack, signer, identity)
+        chain = await self._watch_chain(settings, stack, ledger, signer, identity)
         orchestrators = OrchestratorClient(
             http,
             address=identity.address if identity else "",
@@ -279,6 +279,7 @@ class Daemon:
         self,
         settings: Settings,
         stack: AsyncExitStack,
+        ledger: Ledger,
         signer: SignerClient | None,
         identity: SignerIdentity | None,
     ) -> ChainService | None:
@@ -286,7 +287,9 @@ class Daemon:
             return None
         http = await stack.enter_async_context(aiohttp.ClientSession())
         sender = identity.address if identity else ""
-        chain = ChainService(http, settings.chain, sender=sender, folder=settings.data_dir)
+        chain = ChainService(
+            http, settings.chain, sender=sender, folder=settings.data_dir, book=ledger.redemptions
+        )
         if isinstance(signer, ChainSigner):
             signer.stale = chain.watch.stale
         for name, run in chain.tasks().items():
@@ -329,7 +332,7 @@ class Daemon:
             public.append([_devnet_route(devnet)])
         operator = OperatorRoutes(registry, metrics, orchestrators).routes()
         if chain is not None:
-            operator += ChainRoutes(chain.json).routes()
+            operator += ChainRoutes(chain.json, chain.luck_chart).routes()
         if settings.cli_addr is None:
             public.append(operator)
         else:

@@ -1,4 +1,4 @@
-"""How the Ethereum libraries are imported without what they do to the rest of the process."""
+"""How libraries are imported without what some of them do to the rest of the process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from contextlib import contextmanager
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Import web3, eth-tester or vyper inside this: the recursion limit stays, and warnings are not shown.
+    """Import web3, eth-tester, vyper or pygal inside this: nothing stays changed, and no warning is shown.
 
     py_ecc and py-evm raise the limit a hundredfold for the whole process. A stranger's deeply nested JSON
-    would then overrun the C stack and kill the daemon, where it is to end in a RecursionError.
+    would then overrun the C stack and kill the daemon, where it is to end in a RecursionError. pygal puts a
+    finder of its plugins, which Python no longer knows how to call, in the way of every later import.
     """
-    limit = sys.getrecursionlimit()
+    limit, finders = sys.getrecursionlimit(), list(sys.meta_path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what the libraries say about each other's age
             yield
     finally:
         sys.setrecursionlimit(limit)
+        sys.meta_path[:] = finders

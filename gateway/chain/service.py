@@ -12,10 +12,14 @@ import aiohttp
 
 from gateway.chain.discovery import ChainSource
 from gateway.chain.facts import LogEntry, Rounds, SenderFunds
+from gateway.chain.follower import RedemptionFollower
+from gateway.chain.luck import luck_of
+from gateway.chain.luck_chart import luck_chart
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.rpc import Endpoints
 from gateway.chain.settings import ChainSettings
 from gateway.chain.watch import ChainWatch
+from gateway.payments.redemptions import Followed, RedemptionBook
 
 if TYPE_CHECKING:
     from gateway.chain.reader import ChainReader
@@ -64,22 +68,42 @@ class ChainService:
     """`sender` is the signer's address or empty, `folder` for what is cached; `http` stays the caller's."""
 
     def __init__(
-        self, http: aiohttp.ClientSession, settings: ChainSettings, *, sender: str, folder: Path
+        self,
+        http: aiohttp.ClientSession,
+        settings: ChainSettings,
+        *,
+        sender: str,
+        folder: Path,
+        book: RedemptionBook,
     ) -> None:
         self._endpoints = Endpoints(http, settings.urls, chain_id=settings.network.chain_id)
         reader = DeferredReader(self._endpoints, settings.network)
         cache = folder / f"orchestrators-{settings.network.controller.lower()}.json"
         self.source = ChainSource(reader, cache)
+        self._book = book
+        self._follower = None
+        if sender:
+            followed = Followed(settings.network.controller.lower(), sender)
+            self._follower = RedemptionFollower(reader, book, followed)
         self.watch = ChainWatch(reader, sender, min_hours=settings.min_deposit_hours)
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """What is to run as long as the daemon does, by name."""
-        return {"chain watch": self.watch.run}
+        tasks = {"chain-watch": self.watch.run}
+        if self._follower is not None:
+            tasks["redemptions"] = self._follower.run
+        return tasks
+
+    async def luck_chart(self) -> bytes:
+        """Expected against redeemed as an SVG. Raises LedgerError."""
+        found = luck_of(await self._book.handed_out(), await self._book.wins())
+        return await asyncio.to_thread(luck_chart, found)
 
     def json(self) -> dict[str, Any]:
         """As operators see it."""
         return {
             **self.watch.json(),
             "discovery": self.source.json(),
+            "redemptions": None if self._follower is None else self._follower.json(),
             "endpoints": self._endpoints.json(),
         }

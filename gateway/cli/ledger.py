@@ -10,10 +10,12 @@ from pathlib import Path
 
 import platformdirs
 
+from gateway.chain.luck import luck_of
 from gateway.cli.render import Format, render
 from gateway.flags import PATH, TEXT, Flag, FlagError, HelpRequested, Parsed, choice, help_text, parse_flags
 from gateway.payments.accounts import Accounts, Grouping
 from gateway.payments.database import Database, LedgerError
+from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.report import payment_row, session_row, total_row, verification_row
 from gateway.payments.verify import Verification
 
@@ -22,9 +24,10 @@ COMMANDS = {
     "sessions": "a line for each session: one job on one orchestrator",
     "payments": "a line for each payment",
     "totals": "sums by day, orchestrator or stream",
+    "luck": "expected against redeemed by day and orchestrator (of a gateway with -ethUrl)",
     "verify": "reconciles all sessions and says what does not add up; exit status 1 where something does not",
 }
-USAGE = "usage: livepeer-gateway ledger sessions|payments|totals|verify [flags]\n\n" + "\n".join(
+USAGE = "usage: livepeer-gateway ledger sessions|payments|totals|luck|verify [flags]\n\n" + "\n".join(
     f"  {name:9} {words}" for name, words in COMMANDS.items()
 )
 
@@ -48,6 +51,10 @@ PAYMENT_COLUMNS = (
 )  # fmt: skip
 TOTAL_COLUMNS = (
     "key", "sessions", "payments", "tickets", "credited_wei", "uncertain_wei", "refused_wei", "unspent_wei",
+)  # fmt: skip
+LUCK_COLUMNS = (
+    "day", "orchestrator", "tickets", "expected_wins", "wins", "expected_wei", "spread_wei", "redeemed_wei",
+    "chance", "verdict", "unknown_wins", "unknown_wei",
 )  # fmt: skip
 VERIFY_COLUMNS = (
     "sessions", "open_sessions", "payments", "credited_wei", "uncertain_wei", "refused_wei", "unspent_wei",
@@ -102,6 +109,10 @@ async def _run(command: str, parsed: Parsed) -> int:
             case "totals":
                 totals = await accounts.totals(Grouping(parsed["by"]))
                 _print([total_row(total) for total in totals], TOTAL_COLUMNS, parsed)
+            case "luck":
+                book = RedemptionBook(database)
+                found = luck_of(await book.handed_out(), await book.wins())
+                _print([luck.row() for luck in found], LUCK_COLUMNS, parsed)
             case "verify":
                 return await _verify(accounts, parsed)
         return 0

@@ -18,7 +18,7 @@ from gateway.stream.registry import Registry
 from gateway.tasks import kind
 from gateway.telemetry.metrics import Metrics
 
-HEAVY_MODULES = ("web3", "eth_account", "matplotlib", "asyncpg")
+HEAVY_MODULES = ("web3", "eth_account", "pygal", "asyncpg")
 
 
 class OperatorRoutes:

@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Update, insert, select, update
+from sqlalchemy import Delete, Update, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Insert
 
 from gateway.payments.accounts import Accounts
 from gateway.payments.database import Database, LedgerBusy, LedgerError, LedgerUnavailable
 from gateway.payments.payment import Payment
+from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.schema import Step, incidents, payments, sessions, steps
 from gateway.payments.timebase import now_ns
 from gateway.stream.reason import EndReason
@@ -59,7 +60,7 @@ class SessionRecord:
     interval_ns: int
 
 
-_Write = tuple[Sequence[Insert | Update], "asyncio.Future[None]"]
+_Write = tuple[Sequence[Insert | Update | Delete], "asyncio.Future[None]"]
 
 
 class Ledger:
@@ -71,6 +72,8 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self.accounts = Accounts(database)
         """What is written in it, to read."""
+        self.redemptions = RedemptionBook(database, self._write)
+        """What the chain says was redeemed of its tickets."""
         self._database = database
         self._run = uuid.uuid4().hex
         self._queue: asyncio.Queue[_Write | None] = asyncio.Queue()
@@ -192,7 +195,7 @@ class Ledger:
             **_clocks(),
         )
 
-    async def _write(self, *statements: Insert | Update) -> None:
+    async def _write(self, *statements: Insert | Update | Delete) -> None:
         self._check_open()
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((statements, written))

@@ -94,6 +94,7 @@ payments = Table(
     Column("last_nonce", BigInteger, nullable=False),
     Column("recipient_rand_hash", String(64), nullable=False),
     UniqueConstraint("session_id", "number"),
+    Index("payments_rand_hash", "recipient_rand_hash"),
 )
 
 steps = Table(
@@ -125,3 +126,37 @@ incidents = Table(
     Column("monotonic_ns", BigInteger, nullable=False),
 )
 """Times in which the ledger could not be written, noted when it could be again."""
+
+
+redemptions = Table(
+    "redemptions",
+    metadata,
+    Column("transaction_hash", String(66), primary_key=True),
+    Column("log_index", Integer, primary_key=True, autoincrement=False),
+    Column("controller", String(42), nullable=False),
+    Column("block", BigInteger, nullable=False),
+    Column("block_hash", String(66), nullable=False),
+    Column("sender", String(42), nullable=False),
+    Column("recipient", String(42), nullable=False),
+    Column("face_value", Exact, nullable=False),
+    Column("win_prob", Exact, nullable=False),
+    Column("sender_nonce", Exact, nullable=False),
+    Column("recipient_rand_hash", String(64), nullable=False),
+    Column("aux", Text, nullable=False),
+    Column("amount", Exact, nullable=False),
+    Column("payment_id", String(48)),  # none: the ticket is of no payment in this ledger
+    Column("wall_ns", BigInteger, nullable=False),
+    Index("redemptions_block", "controller", "sender", "block"),
+)
+"""A mirror of the chain: what a reorganisation takes back there is taken out here."""
+
+chain_checkpoints = Table(
+    "chain_checkpoints",
+    metadata,
+    Column("controller", String(42), primary_key=True),
+    Column("sender", String(42), primary_key=True),
+    Column("block", BigInteger, primary_key=True, autoincrement=False),
+    Column("block_hash", String(66), nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+)
+"""Blocks up to which the chain was followed, with the hashes that they had then."""

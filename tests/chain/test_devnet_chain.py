@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.long]
@@ -35,7 +37,17 @@ async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_pat
             audit = await eventually(
                 lambda: all_redeemed(devnet), deadline=60, what="every winning ticket redeemed"
             )
-        assert audit["redemptions"]["failed"] == audit["redemptions"]["dropped"] == 0
+            assert audit["redemptions"]["failed"] == audit["redemptions"]["dropped"] == 0
+            (luck,) = await eventually(
+                lambda: luck_in(tmp_path / "data", audit["winning_tickets"]),
+                deadline=60,
+                every=2,
+                what="every redemption in the ledger",
+            )
+            assert (luck["tickets"], luck["unknown_wins"]) == (audit["tickets"], 0)
+            assert luck["redeemed_wei"] == str(audit["winning_tickets"] * 4 * 10**15)
+            async with gateway.http.get(gateway.url + "chain/luck.svg") as response:
+                assert response.content_type == "image/svg+xml"
         spent = audit["winning_tickets"] * 4 * 10**15
         await eventually(lambda: left(devnet, DEPOSIT - spent), deadline=30, what="the deposit to shrink")
     assert list((tmp_path / "data").glob("orchestrators-0x*.json"))
@@ -73,6 +85,18 @@ async def all_redeemed(devnet: GatewayProcess) -> dict[str, Any] | None:
     (audit,) = await devnet.audits()
     won = audit["winning_tickets"]
     return audit if won and audit["redemptions"]["redeemed"] == won else None
+
+
+async def luck_in(folder: Path, wins: int) -> list[dict[str, Any]] | None:
+    """What the ledger's own command says, once it knows of so many wins."""
+    process = await asyncio.create_subprocess_exec(
+        *(BIN / "livepeer-gateway", "ledger", "luck", "-format", "json", "-dataDir", folder),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0
+    rows: list[dict[str, Any]] = json.loads(said)
+    return rows if sum(row["wins"] + row["unknown_wins"] for row in rows) == wins else None
 
 
 async def left(devnet: GatewayProcess, wei: int) -> bool:

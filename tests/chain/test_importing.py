@@ -8,10 +8,11 @@ import sys
 
 def test_nested_json_still_ends_in_an_error_once_a_chain_can_be_read() -> None:
     program = (
-        "import sys; before = sys.getrecursionlimit()\n"
+        "import sys; before = sys.getrecursionlimit(), list(sys.meta_path)\n"
         "import gateway.chain.reader, gateway.devnet.chain.server, json\n"
         "from gateway.devnet.chain.contracts import compiled; compiled('Controller')\n"
-        "assert sys.getrecursionlimit() == before\n"
+        "from gateway.chain.luck_chart import luck_chart; luck_chart([])\n"
+        "assert (sys.getrecursionlimit(), sys.meta_path) == before\n"
         "try: json.loads('[' * 200_000)\n"
         "except RecursionError: print('refused')\n"
     )

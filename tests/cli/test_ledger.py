@@ -86,7 +86,7 @@ def test_bad_usage_is_two_and_a_ledger_that_is_not_there_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for argv, words in [
-        ((), "sessions, payments, totals, verify"),
+        ((), "sessions, payments, totals, luck, verify"),
         (("pay",), "'pay' is no command"),
         (("totals", "-by", "year"), "day, orchestrator, stream"),
         (("sessions", "-live"), "not a flag"),
@@ -128,3 +128,17 @@ async def test_it_is_a_command_of_the_gateway_and_reads_beside_one_that_writes(t
     await ledger.close()
     assert process.returncode == 0
     assert json.loads(out)[0]["open_sessions"] == 1
+
+
+def test_luck_sets_what_was_redeemed_against_what_was_expected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(str(tmp_path / "ledger.sqlite3"))
+    status, out, _ = run(capsys, "luck", "-dataDir", str(tmp_path), "-format", "json")
+    assert status == 0
+    rows = json.loads(out)
+    assert rows
+    assert all(row["wins"] == 0 and row["chance"] == 1.0 and row["verdict"] == "chance" for row in rows)
+    assert all(int(row["expected_wei"]) > 0 for row in rows)
+    status, out, _ = run(capsys, "luck", "-dataDir", str(tmp_path))
+    assert "spread_wei" in out.splitlines()[0]

@@ -1,0 +1,225 @@
+"""What the chain says was redeemed of a sender's tickets, in the ledger beside the payments they were in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Delete, Insert, and_, case, delete, func, insert, select
+
+from gateway.payments.accounts import utc
+from gateway.payments.database import Database
+from gateway.payments.schema import Step, chain_checkpoints, payments, redemptions, sessions, steps
+
+KEPT_CHECKPOINTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Whose redemptions are followed, and under which Controller: addresses as 0x text."""
+
+    controller: str
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A block, and the hash (0x..) that it had when it was followed."""
+
+    block: int
+    block_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Redemption:
+    """A winning ticket as the chain paid it: `amount` wei of `face_value`."""
+
+    transaction_hash: str
+    log_index: int
+    block: int
+    block_hash: str
+    recipient: str
+    face_value: int
+    win_prob: int
+    sender_nonce: int
+    recipient_rand_hash: str
+    aux: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class TicketsHandedOut:
+    """Tickets of one payment that an orchestrator has, on the UTC day when they were signed."""
+
+    orchestrator: str
+    day: str
+    tickets: int
+    face_value: int
+    win_prob: int
+
+
+@dataclass(frozen=True, slots=True)
+class Win:
+    """A redeemed ticket on its payment's day; `known` False: of no payment here, on the day it was seen."""
+
+    orchestrator: str
+    day: str
+    amount: int
+    known: bool
+
+
+Write = Callable[..., Awaitable[None]]
+
+
+class RedemptionBook:
+    """Reads and, given `write` (whose statements take effect together), keeps the mirror of the chain."""
+
+    def __init__(self, database: Database, write: Write | None = None) -> None:
+        self._database = database
+        self._write = write
+
+    async def checkpoints(self, followed: Followed) -> list[Checkpoint]:
+        """Up to which blocks the chain was followed, the newest first."""
+        query = (
+            select(chain_checkpoints.c.block, chain_checkpoints.c.block_hash)
+            .where(_of(chain_checkpoints, followed))
+            .order_by(chain_checkpoints.c.block.desc())
+        )
+        async with self._database.reading() as connection:
+            return [Checkpoint(*row) for row in await connection.execute(query)]
+
+    async def take(
+        self,
+        followed: Followed,
+        found: Sequence[Redemption],
+        checkpoint: Checkpoint,
+        *,
+        forget_after: int | None = None,
+    ) -> None:
+        """Write down what was found up to a checkpoint, all or nothing.
+
+        `forget_after` first takes out what was found in later blocks than that: they are not the chain's.
+        """
+        assert self._write is not None
+        known = [known.block for known in await self.checkpoints(followed)]
+        statements: list[Insert | Delete] = []
+        if forget_after is not None:
+            statements += [
+                delete(table).where(_of(table, followed), table.c.block > forget_after)
+                for table in (redemptions, chain_checkpoints)
+            ]
+            known = [block for block in known if block <= forget_after]
+        for one in found:
+            statements.append(delete(redemptions).where(_same(one)))
+            statements.append(await self._row(followed, one))
+        old = known[KEPT_CHECKPOINTS - 1 :]
+        if old:
+            outdated = chain_checkpoints.c.block <= max(old)
+            statements.append(delete(chain_checkpoints).where(_of(chain_checkpoints, followed), outdated))
+        if checkpoint.block not in known:
+            row = insert(chain_checkpoints).values(
+                controller=followed.controller,
+                sender=followed.sender,
+                block=checkpoint.block,
+                block_hash=checkpoint.block_hash,
+                wall_ns=time.time_ns(),
+            )
+            statements.append(row)
+        await self._write(*statements)
+
+    async def _row(self, followed: Followed, one: Redemption) -> Insert:
+        return insert(redemptions).values(
+            **{name: getattr(one, name) for name in Redemption.__slots__},
+            controller=followed.controller,
+            sender=followed.sender,
+            payment_id=await self._payment_of(one),
+            wall_ns=time.time_ns(),
+        )
+
+    async def _payment_of(self, one: Redemption) -> str | None:
+        """The payment that the ticket was in: the same recipientRandHash, and the nonce is one of its."""
+        if one.sender_nonce >= 1 << 63:
+            return None
+        query = (
+            select(payments.c.id)
+            .join(sessions, sessions.c.id == payments.c.session_id)
+            .where(
+                payments.c.recipient_rand_hash == one.recipient_rand_hash,
+                payments.c.first_nonce <= one.sender_nonce,
+                payments.c.last_nonce >= one.sender_nonce,
+                func.lower(sessions.c.orchestrator_address) == one.recipient.lower(),
+            )
+            .order_by(sessions.c.wall_ns.desc(), payments.c.number.desc())
+            .limit(1)
+        )
+        async with self._database.reading() as connection:
+            found: str | None = (await connection.execute(query)).scalar()
+        return found
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Every redemption in the chain's order, each a mapping of its columns."""
+        query = select(redemptions).order_by(redemptions.c.block, redemptions.c.log_index)
+        async with self._database.reading() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+    async def handed_out(self) -> list[TicketsHandedOut]:
+        """The tickets of every payment that was handed out, whatever became of it: they can be redeemed."""
+        signed = _first(Step.SIGNED).label("signed_ns")
+        taken = (
+            select(steps.c.payment_id, signed)
+            .group_by(steps.c.payment_id)
+            .having(func.max(case((steps.c.step == Step.DELIVERED, 1), else_=0)) == 1)
+            .subquery()
+        )
+        query = (
+            select(
+                sessions.c.orchestrator_address,
+                taken.c.signed_ns,
+                payments.c.tickets,
+                payments.c.face_value,
+                payments.c.win_prob,
+            )
+            .join(sessions, sessions.c.id == payments.c.session_id)
+            .join(taken, taken.c.payment_id == payments.c.id)
+        )
+        async with self._database.reading() as connection:
+            return [
+                TicketsHandedOut(address, _day(ns), tickets, int(face), int(probability))
+                for address, ns, tickets, face, probability in await connection.execute(query)
+            ]
+
+    async def wins(self) -> list[Win]:
+        """Every redemption with the day that its luck counts for."""
+        signed = (
+            select(steps.c.payment_id, _first(Step.SIGNED).label("signed_ns"))
+            .group_by(steps.c.payment_id)
+            .subquery()
+        )
+        query = select(
+            redemptions.c.recipient, redemptions.c.amount, redemptions.c.wall_ns, signed.c.signed_ns
+        ).outerjoin(signed, signed.c.payment_id == redemptions.c.payment_id)
+        async with self._database.reading() as connection:
+            return [
+                Win(recipient, _day(seen if paid is None else paid), int(amount), paid is not None)
+                for recipient, amount, seen, paid in await connection.execute(query)
+            ]
+
+
+def _first(step: Step) -> Any:
+    return func.min(case((steps.c.step == step, steps.c.wall_ns)))
+
+
+def _day(wall_ns: int) -> str:
+    return utc(wall_ns)[:10]
+
+
+def _of(table: Any, followed: Followed) -> Any:
+    return and_(table.c.controller == followed.controller, table.c.sender == followed.sender)
+
+
+def _same(one: Redemption) -> Any:
+    return and_(
+        redemptions.c.transaction_hash == one.transaction_hash, redemptions.c.log_index == one.log_index
+    )

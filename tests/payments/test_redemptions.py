@@ -1,0 +1,80 @@
+"""What the chain redeemed, in the ledger on a real file and on a real PostgreSQL server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+
+from gateway.payments.ledger import Ledger
+from gateway.payments.redemptions import Checkpoint, Followed, Redemption
+from tests.payments.models import SENDER_TEXT
+from tests.payments.test_ledger import payment, record, sign
+
+pytestmark = pytest.mark.asyncio
+
+FOLLOWED = Followed("0x" + "c0" * 20, SENDER_TEXT)
+OTHER = Followed("0x" + "c1" * 20, SENDER_TEXT)
+
+
+@pytest_asyncio.fixture
+async def ledger(where: str) -> AsyncIterator[Ledger]:
+    ledger = await Ledger.open(where)
+    yield ledger
+    await ledger.close()
+
+
+def redemption(block: int, nonce: int, rand_hash: bytes = bytes(32), **changes: object) -> Redemption:
+    one = Redemption(
+        transaction_hash=f"0x{nonce:064x}",
+        log_index=0,
+        block=block,
+        block_hash=f"0x{block}",
+        recipient="0x00",
+        face_value=2**100,
+        win_prob=2**255,
+        sender_nonce=nonce,
+        recipient_rand_hash=rand_hash.hex(),
+        aux="",
+        amount=2**100,
+    )
+    return replace(one, **changes)  # type: ignore[arg-type]
+
+
+async def test_tickets_that_were_handed_out_stand_beside_what_was_redeemed(ledger: Ledger) -> None:
+    book, made = ledger.redemptions, payment(tickets=3, first_nonce=4)
+    session = await ledger.open_session(record())
+    await sign(ledger, session, 1, made)
+    await ledger.refused(session, 1, "its tickets may win all the same")
+    await ledger.intended(session, 2)
+    await ledger.signed(session, 2, payment(first_nonce=7), manifest_id="m", price=made.ticket_ev)
+    hashed = made.recipient_rand_hash
+    found = [
+        redemption(9, 6, hashed),
+        redemption(9, 10, hashed),
+        redemption(9, 5, hashed, recipient="0x01"),
+        redemption(9, 2**256 - 1),
+    ]
+    await book.take(FOLLOWED, found, Checkpoint(10, "0xa"))
+    assert [row["payment_id"] for row in await book.rows()].count(f"{session}-1") == 1
+    (handed,) = await book.handed_out()
+    assert (handed.tickets, handed.face_value, handed.win_prob) == (3, made.face_value, made.win_prob)
+    wins = await book.wins()
+    assert sorted(win.known for win in wins) == [False, False, False, True]
+    assert {win.day for win in wins} == {handed.day}
+    assert {win.amount for win in wins} == {2**100}
+
+
+async def test_what_is_taken_back_goes_and_what_comes_again_is_there_once(ledger: Ledger) -> None:
+    book = ledger.redemptions
+    await book.take(OTHER, [redemption(7, 99)], Checkpoint(50, "0xo"))
+    for block in (5, 6, 7):
+        await book.take(FOLLOWED, [redemption(block, block)], Checkpoint(block, f"0x{block}"))
+    await book.take(FOLLOWED, [redemption(6, 7, block_hash="0xb")], Checkpoint(9, "0xb"), forget_after=5)
+    await book.take(FOLLOWED, [redemption(6, 7, block_hash="0xb")], Checkpoint(9, "0xb"))
+    rows = [(row["block"], int(row["sender_nonce"]), row["block_hash"]) for row in await book.rows()]
+    assert rows == [(5, 5, "0x5"), (6, 7, "0xb"), (7, 99, "0x7")]
+    assert await book.checkpoints(FOLLOWED) == [Checkpoint(9, "0xb"), Checkpoint(5, "0x5")]
+    assert await book.checkpoints(OTHER) == [Checkpoint(50, "0xo")]
