@@ -10,8 +10,8 @@ COPY config config
 RUN scripts/prepare
 
 FROM python:3.12-slim-bookworm
-RUN groupadd --system --gid 10001 gateway \
-    && useradd --system --uid 10001 --gid gateway --home-dir /data --create-home gateway
+RUN groupadd --gid 10001 gateway \
+    && useradd --uid 10001 --gid gateway --home-dir /data --create-home gateway
 COPY --from=build /srv/gateway /srv/gateway
 USER 10001:10001
 WORKDIR /data
