@@ -20,7 +20,7 @@ from gateway.http.route import JSON, SDP, SDP_FRAGMENT, Route, Token
 from gateway.http.schemas import STATUS
 from gateway.http.webhook import AuthWebhook, Verdict
 from gateway.payments.ledger import LedgerUnavailable
-from gateway.payments.spending import SpendLimitReached
+from gateway.payments.spending import NO_LIMITS, SpendLimitReached
 from gateway.stream import admission
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.names import BadName, check_name
@@ -249,8 +249,10 @@ class LiveRoutes:
         name = _checked(request.match_info["stream"])
         params = parse_json_object(query["params"], "the query's params") if query.get("params") else {}
         stream_id = _checked(query["streamId"], "stream id") if query.get("streamId") else name
+        limits = NO_LIMITS
         if (grant := request.get(GRANT)) is not None:
             refuse_unless_allowed(grant, stream_id)
+            limits = grant.limits
         return PublishRequest(
             name=name,
             stream_id=stream_id,
@@ -258,6 +260,7 @@ class LiveRoutes:
             model=self._model(query.get("pipeline", "")),
             params=params,
             orchestrator=query.get("orchestrator") or None,
+            limits=limits,
         )
 
     def _model(self, pipeline: str) -> str:
@@ -280,6 +283,7 @@ class LiveRoutes:
         return replace(
             wanted,
             model=wanted.model if verdict.pipeline is None else self._model(verdict.pipeline),
+            limits=wanted.limits.lowered_by(verdict.limits),
             params=wanted.params if verdict.params is None else verdict.params,
             orchestrator=wanted.orchestrator if verdict.orchestrator is None else verdict.orchestrator,
             stream_id=wanted.stream_id

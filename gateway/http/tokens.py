@@ -12,10 +12,15 @@ from pathlib import Path
 
 import structlog
 
+from gateway.payments.ceiling import parse_amount
+from gateway.payments.spending import NO_LIMITS, StreamLimits
+
 log = structlog.get_logger("access")
 
 _COMMENT = re.compile(r"(^|\s)#.*")
-_COUNTS = ("maxStreams", "maxViewers")
+_COUNTS = ("maxStreams", "maxViewers", "maxStreamSeconds")
+_AMOUNT = "maxSessionSpend"
+_KEYS = ("streams", *_COUNTS, _AMOUNT)
 
 
 class BadTokenLine(ValueError):
@@ -33,6 +38,8 @@ class Grant:
     """Streams that it may publish at once."""
     max_viewers: int | None = None
     """Viewers that may watch with it at once."""
+    limits: StreamLimits = NO_LIMITS
+    """What each of its streams may cost and how long it may last, where the operator allows more."""
 
     def allows(self, stream: str) -> bool:
         return any(fnmatchcase(stream, pattern) for pattern in self.streams)
@@ -41,8 +48,8 @@ class Grant:
 def parse_line(line: str) -> tuple[bytes, Grant] | None:
     """A token's digest and what it allows; None for a line without one.
 
-    A line is `TOKEN [streams=GLOB,..] [maxStreams=N] [maxViewers=N]`; `#` starts a comment. Raises
-    BadTokenLine.
+    A line is `TOKEN [streams=GLOB,..] [maxStreams=N] [maxViewers=N] [maxSessionSpend=0.1ETH]
+    [maxStreamSeconds=N]`; `#` starts a comment. Raises BadTokenLine.
     """
     words = _COMMENT.sub("", line).split()
     if not words:
@@ -51,9 +58,9 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     given: dict[str, str] = {}
     for word in words[1:]:
         name, equals, value = word.partition("=")
-        if not equals or name not in ("streams", *_COUNTS):
+        if not equals or name not in _KEYS:
             raise BadTokenLine(
-                f"{word!r} is not understood: a token takes streams=GLOB,.., maxStreams=N and maxViewers=N"
+                f"{word!r} is not understood: a token takes {', '.join(_KEYS)}, each as name=value"
             )
         given[name] = value
     for name in _COUNTS:
@@ -63,7 +70,12 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     if not patterns:
         raise BadTokenLine("streams= names no stream: leave it out, and the token is for all")
     counts = {name: int(given[name]) if name in given else None for name in _COUNTS}
-    return digest, Grant(digest.hex()[:12], patterns, counts["maxStreams"], counts["maxViewers"])
+    try:
+        wei = parse_amount(given[_AMOUNT]) if _AMOUNT in given else None
+    except ValueError as error:
+        raise BadTokenLine(f"{_AMOUNT}={given[_AMOUNT]} is no amount such as 0.1ETH") from error
+    limits = StreamLimits(wei=wei, seconds=counts["maxStreamSeconds"])
+    return digest, Grant(digest.hex()[:12], patterns, counts["maxStreams"], counts["maxViewers"], limits)
 
 
 class TokenFile:

@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 
 from gateway.http.problem import Problem
+from gateway.payments.ceiling import parse_amount
+from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.relay import Json
 
 WEBHOOK_TIMEOUT = 5.0
@@ -28,6 +30,8 @@ class Verdict:
     stream_id: str | None = None
     orchestrator: str | None = None
     """Who is to take the stream: one by name, `comfystream` or `network`."""
+    limits: StreamLimits = NO_LIMITS
+    """From `maxSessionSpend` and `maxStreamSeconds`, which go-livepeer's webhook does not have."""
 
 
 class AuthWebhook:
@@ -85,7 +89,23 @@ def parse_verdict(body: bytes) -> Verdict:
         raise _nonsense("pipeline_parameters is no JSON object")
     if params and pipeline == COMFYUI and "prompt" not in params:
         params = {"prompt": params}
-    return Verdict(pipeline, params or None, _text(answer, "stream_id"), _text(answer, "orchestrator"))
+    return Verdict(
+        pipeline,
+        params or None,
+        _text(answer, "stream_id"),
+        _text(answer, "orchestrator"),
+        _limits(answer),
+    )
+
+
+def _limits(answer: Mapping[str, Any]) -> StreamLimits:
+    amount, seconds = _text(answer, "maxSessionSpend"), answer.get("maxStreamSeconds")
+    if seconds is not None and (type(seconds) is not int or seconds < 0):
+        raise _nonsense("maxStreamSeconds is no whole number")
+    try:
+        return StreamLimits(wei=None if amount is None else parse_amount(amount), seconds=seconds)
+    except ValueError as error:
+        raise _nonsense("maxSessionSpend is no amount such as 0.1ETH") from error
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str | None:

@@ -21,6 +21,7 @@ PUBLISH_TOKENS = """
 all
 cams streams=cam*      # only these
 one streams=one-* maxStreams=1
+poor maxSessionSpend=1
 """
 PLAY_TOKENS = "viewer\nfew maxViewers=1\n"
 
@@ -258,6 +259,14 @@ async def test_the_webhook_may_ask_for_a_model_that_nobody_offers(house: House) 
 @pytest.mark.parametrize("pipeline", ["", "comfyui", "live-video-to-video", "comfystream"])
 async def test_some_names_mean_the_gateways_own_pipeline(pipeline: str, house: House) -> None:
     assert (await house.publish("cam", "all", f"?pipeline={pipeline}")).status == 201
+
+
+async def test_limits_of_a_token_or_of_the_webhook_hold_for_the_stream(house: House) -> None:
+    assert await code(await house.publish("cam", "poor")) == (402, "spend_limit")
+    house.verdict = {"maxSessionSpend": "1"}
+    assert await code(await house.publish("cam", "all")) == (402, "spend_limit")
+    house.verdict = {"maxSessionSpend": "1000ETH"}  # more than the token allows is not given
+    assert await code(await house.publish("cam", "poor")) == (402, "spend_limit")
 
 
 async def test_the_heartbeat_ends_streams(house: House) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.http.tokens import BadTokenLine, TokenFile, parse_line
+from gateway.payments.spending import NO_LIMITS, StreamLimits
 
 
 @pytest.fixture
@@ -26,6 +27,24 @@ def test_patterns_and_limits_stand_behind_a_token(path: Path) -> None:
     assert grant is not None
     assert [grant.allows(name) for name in ("cam-1", "door", "cam", "Door")] == [True, True, False, False]
     assert (grant.max_streams, grant.max_viewers) == (2, 3)
+
+
+def test_a_token_may_carry_limits_for_each_stream(path: Path) -> None:
+    path.write_text("secret maxSessionSpend=0.1ETH maxStreamSeconds=600\nbare\n")
+    tokens = TokenFile(path)
+    limited, bare = tokens.find("secret"), tokens.find("bare")
+    assert limited is not None
+    assert limited.limits == StreamLimits(wei=10**17, seconds=600)
+    assert bare is not None
+    assert bare.limits == NO_LIMITS
+
+
+@pytest.mark.parametrize(
+    "line", ["t maxSessionSpend=lots", "t maxSessionSpend=1ETH/h", "t maxStreamSeconds=1h"]
+)
+def test_a_limit_that_is_none_opens_nothing(line: str) -> None:
+    with pytest.raises(BadTokenLine):
+        parse_line(line)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from gateway.http import webhook
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.problem import Problem
 from gateway.http.webhook import AuthWebhook, Verdict, parse_verdict
+from gateway.payments.spending import StreamLimits
 
 
 class Operator:
@@ -71,6 +72,9 @@ async def test_the_question_carries_the_key_in_both_headers(
         lambda: web.Response(text="yes"),
         lambda: web.Response(text="[]"),
         lambda: web.json_response({"pipeline": 1}),
+        lambda: web.json_response({"maxStreamSeconds": "60"}),
+        lambda: web.json_response({"maxSessionSpend": 1}),
+        lambda: web.json_response({"maxSessionSpend": "much"}),
         lambda: web.json_response({"pipeline_parameters": "{}"}),
         lambda: web.Response(text=json.dumps({"x": "y" * webhook.MAX_ANSWER_BYTES})),
     ],
@@ -108,10 +112,16 @@ async def test_a_webhook_out_of_reach_lets_nobody_in(
             {"pipeline": "comfyui", "pipeline_parameters": {"prompt": {"1": {}}}},
             Verdict(pipeline="comfyui", params={"prompt": {"1": {}}}),
         ),
+        (
+            {"maxSessionSpend": "0.1ETH", "maxStreamSeconds": 60},
+            Verdict(limits=StreamLimits(wei=10**17, seconds=60)),
+        ),
         ({"pipeline": "m", "pipeline_parameters": {"a": 1}}, Verdict(pipeline="m", params={"a": 1})),
     ],
 )
-def test_a_workflow_without_a_prompt_becomes_one(answer: dict[str, Any], verdict: Verdict) -> None:
+def test_an_answer_decides_and_a_workflow_without_a_prompt_becomes_one(
+    answer: dict[str, Any], verdict: Verdict
+) -> None:
     assert parse_verdict(json.dumps(answer).encode()) == verdict
 
 
