@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,14 +17,17 @@ failures: Counter[str] = Counter()
 """How many tasks of each name ended with an exception since the process started."""
 
 
-def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+def spawn(
+    coroutine: Coroutine[Any, Any, Any], *, name: str, expected: tuple[type[Exception], ...] = ()
+) -> asyncio.Task[Any]:
     """Start `coroutine` as a task that is kept until its end and whose exception is logged and counted.
 
+    But for the `expected` ones, which are an answer to whoever waits for the task.
     The part of `name` before the first space is the kind of task: what `/debug/state` counts by.
     """
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     _running.add(task)
-    task.add_done_callback(_ended)
+    task.add_done_callback(partial(_ended, expected))
     return task
 
 
@@ -47,12 +51,12 @@ def _unnoticed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     )
 
 
-def _ended(task: asyncio.Task[Any]) -> None:
+def _ended(expected: tuple[type[Exception], ...], task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if task.cancelled():
         return
     error = task.exception()
-    if error is not None:
+    if error is not None and not isinstance(error, expected):
         failures[kind(task)] += 1
         log.error("task failed", task=task.get_name(), exc_info=error)
 

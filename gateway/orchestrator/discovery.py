@@ -118,6 +118,10 @@ class Directory:
         self._errors.pop(source, None)
         self._lists[source], self._listed_at[source] = found, now
 
+    def error(self, source: str) -> str:
+        """Why a source's newest look failed, empty where it did not."""
+        return self._errors.get(source, "")
+
     def failed(self, source: str, why: str) -> int:
         """Note that a source gave none; how many of its last list stay."""
         self._errors[source] = why

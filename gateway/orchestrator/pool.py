@@ -192,8 +192,10 @@ class OrchestratorPool:
                 if not found:
                     raise DiscoveryFailed("the list is empty")
             except DiscoveryFailed as error:
+                news = self._directory.error(source.name) != str(error)
                 kept = self._directory.failed(source.name, str(error))
-                log.warning("discovery failed", source=source.name, detail=str(error), kept=kept)
+                if news:
+                    log.warning("discovery failed", source=source.name, detail=str(error), kept=kept)
                 pause = min(SOURCE_RETRY, pause or SOURCE_RETRY)
                 self._note_change()
             else:

@@ -10,6 +10,9 @@ FIRST_BACKOFF = 30.0
 LONGEST_BACKOFF = 1800.0
 """Seconds: the back-off of a first fault, doubled by each further one, and its limit."""
 
+ONE_EVENT = 5.0
+"""Seconds within which faults are one: whoever dies fails all its streams."""
+
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
@@ -42,8 +45,10 @@ class Suspensions:
         self._by_addr: dict[str, Suspension] = {}
 
     def fault(self, addr: str, reason: str, now: float) -> Suspension:
-        """Note a fault: the next back-off is twice the last one."""
+        """Note a fault: the next back-off is twice the last one. What many feel at once counts once."""
         last = self._by_addr.get(addr)
+        if last is not None and last.is_fault and now - (last.until - backoff(last.faults)) < ONE_EVENT:
+            return last
         in_a_row = last is not None and now < last.until + LONGEST_BACKOFF
         faults = (last.faults if last is not None and in_a_row else 0) + 1
         return self._set(addr, Suspension(now + backoff(faults), reason, faults))

@@ -40,6 +40,9 @@ log = structlog.get_logger("ledger")
 
 MOST_GROUPED = 256
 """How many writes share one transaction at most."""
+PATIENCE = 30
+"""Seconds that a write waits for a database that fails: about half of what a first payment buys."""
+RETRY_INTERVAL = 1
 PROBE_INTERVAL = 2
 """Seconds after which a ledger that could not be written is tried again."""
 
@@ -171,7 +174,7 @@ class Ledger:
 
     async def check(self) -> None:
         """See that the ledger can be written, by a write that changes nothing. Raises LedgerError."""
-        await self._write(update(steps).where(steps.c.id == 1).values(run=steps.c.run))
+        await self._write_once(update(steps).where(steps.c.id == 1).values(run=steps.c.run))
 
     # how it is done
 
@@ -196,6 +199,17 @@ class Ledger:
         )
 
     async def _write(self, *statements: Insert | Update | Delete) -> None:
+        """Write, waiting for a database that is away for a moment: nothing is spent meanwhile."""
+        until = now_ns() + PATIENCE * 10**9
+        while True:
+            try:
+                return await self._write_once(*statements)
+            except LedgerUnavailable:
+                if now_ns() >= until:
+                    raise
+            await asyncio.sleep(RETRY_INTERVAL)
+
+    async def _write_once(self, *statements: Insert | Update | Delete) -> None:
         self._check_open()
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((statements, written))

@@ -217,7 +217,7 @@ class Payer:
 
     async def _finish(self, step: Coroutine[Any, Any, None]) -> None:
         """Run a step to its end even if this caller is cancelled: what it does must be written down."""
-        self._under_way = spawn(step, name=f"payment {self._record.request_id}")
+        self._under_way = spawn(step, name=f"payment {self._record.request_id}", expected=(Ended,))
         await asyncio.shield(self._under_way)
 
     async def _open(self) -> None:

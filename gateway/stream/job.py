@@ -195,7 +195,9 @@ class OrchestratorJob:
             payment, credentials = first.payment, first.seg_creds
         # a task of its own: a job that starts while its stream ends is still booked, and closed
         self._starting = spawn(
-            self._start_job(info, payment, credentials), name=f"job-start {request.request_id}"
+            self._start_job(info, payment, credentials),
+            name=f"job-start {request.request_id}",
+            expected=(OrchestratorError, Ended),
         )
         try:
             return await asyncio.shield(self._starting)

@@ -24,6 +24,8 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError
 
+from tests.clients.link import Link
+
 FPS = 30
 CLOCK = 90_000
 
@@ -113,11 +115,18 @@ class Refused(Exception):
 
 
 class WhipPublisher:
-    """Publishes the pattern: `async with WhipPublisher(http, url)`."""
+    """Publishes the pattern: `async with WhipPublisher(http, url)`, over `link` where one is given."""
 
     def __init__(
-        self, http: aiohttp.ClientSession, url: str, *, units: list[bytes] | None = None, audio: bool = False
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        *,
+        units: list[bytes] | None = None,
+        audio: bool = False,
+        link: Link | None = None,
     ) -> None:
+        self._link = link
         self._http = http
         self._url = url
         self.track = PatternTrack(units or encoded_pattern())
@@ -137,8 +146,13 @@ class WhipPublisher:
     async def __aenter__(self) -> WhipPublisher:
         try:
             await self.peer.setLocalDescription(await self.peer.createOffer())
-            self.headers, answer = await _exchange(self._http, self._url, self.peer.localDescription.sdp)
+            offer = self.peer.localDescription.sdp
+            if self._link is not None:
+                offer = self._link.offer(offer)
+            self.headers, answer = await _exchange(self._http, self._url, offer)
             self.location = self.headers["Location"]
+            if self._link is not None:
+                answer = await self._link.answer(answer)
             await self.peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         except BaseException:
             await self.peer.close()
@@ -156,6 +170,8 @@ class WhipPublisher:
     ) -> None:
         self.track.stop()
         await self.peer.close()
+        if self._link is not None:
+            self._link.close()
 
 
 class WhepViewer:
@@ -172,6 +188,8 @@ class WhepViewer:
         self.sound = 0
         self.times: deque[float] = deque(maxlen=10_000)
         self.pts: deque[int] = deque(maxlen=10_000)
+        self.negatives: deque[float] = deque(maxlen=10_000)
+        """When a frame came that shows the negative."""
         self.halves: tuple[float, float] = (0.0, 0.0)
         """Mean luma of the newest frame's left and right half, 0 to 255."""
         self.size = (0, 0)
@@ -217,6 +235,8 @@ class WhepViewer:
             self.frames += 1
             self.times.append(time.monotonic())
             self.pts.append(frame.pts)
+            if self.shows_negative:
+                self.negatives.append(self.times[-1])
 
     async def _listen(self, track: MediaStreamTrack) -> None:
         while True:

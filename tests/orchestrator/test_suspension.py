@@ -55,3 +55,10 @@ def test_nobody_is_away_for_longer_than_the_limit(events: list[tuple[bool, float
         note = suspensions.fault if is_fault else suspensions.no_capacity
         left = note("o", "why", now).seconds_left(now)
         assert 0 < left <= LONGEST_BACKOFF + 1e-6
+
+
+def test_all_the_streams_of_one_event_are_one_fault() -> None:
+    suspensions = Suspensions()
+    for _ in range(6):
+        assert suspensions.fault("o", "it died", 100.0).faults == 1
+    assert suspensions.fault("o", "again", 106.0).faults == 2

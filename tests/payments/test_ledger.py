@@ -22,6 +22,12 @@ from tests.clients.postgresql import PostgresqlServer
 from tests.payments.models import SENDER_TEXT, orchestrator_info, signed_payment
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures show at once but where a test says otherwise."""
+    monkeypatch.setattr("gateway.payments.ledger.PATIENCE", 0)
+
+
 def record(stream_id: str = "cam") -> SessionRecord:
     return SessionRecord(
         stream="cam",
@@ -289,6 +295,27 @@ async def test_a_locked_file_ends_writing_and_not_the_ledger(
         assert ledger.trouble is not None
         somebody.rollback()
     await ledger.intended(session, 1)
+    assert ledger.trouble is None
+    await ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_a_write_waits_for_a_ledger_that_is_away_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.payments.database.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("gateway.payments.ledger.PATIENCE", 30)
+    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+    session = await ledger.open_session(record())
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as somebody:
+        somebody.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerUnavailable):
+            await ledger.check()
+        writing = asyncio.get_running_loop().create_task(ledger.intended(session, 1))
+        await eventually(lambda: ledger.trouble is not None, what="the trouble")
+        assert not writing.done()
+        somebody.rollback()
+    await writing
     assert ledger.trouble is None
     await ledger.close()
 

@@ -1,0 +1,213 @@
+"""`scripts/chaos [-minutes N] [-seed N]`: faults against a live devnet, and the promises that must hold."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from benchmarks.chaos.books import Books, faults_in, unexplained
+from benchmarks.chaos.faults import Discovery, Scene, drawn
+from benchmarks.chaos.streams import ChaosStream
+from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
+
+STREAMS = 6
+RECOVERY = 40.0
+"""Seconds after a fault is made good within which every stream shows the effect again."""
+MEMORY_GROWTH = 32 * 1024 * 1024
+"""Bytes that the gateway may have grown by in the end: allocators keep some of what bursts took."""
+FLAGS = (
+    *("-orchestrators", "3", "-prices", "1000000000000000", "-restart", "-maxSwaps", "1000000"),
+    *("-livePaymentInterval", "1s", "-liveOutSegmentTimeout", "5s", "-ingestTimeout", "30s"),
+    *("-discoveryInterval", "500ms"),
+)
+# the log goes through a pipe: where the disk is full for the gateway, its log is not
+PIPED = ("bash", "-c", 'exec "$0" "$@" 2> >(exec cat >&2)', BIN / "livepeer-gateway")
+
+
+class Run:
+    """One run: `broken` collects the promises that did not hold, each as a sentence."""
+
+    def __init__(self, scene: Scene, http: aiohttp.ClientSession) -> None:
+        self.broken: list[str] = []
+        self.gaps: list[float] = []
+        self.gaps_of_kills: list[float] = []
+        self.lost: set[str] = set()
+        self.faults = 0
+        self._scene = scene
+        self._http = http
+        self._began = time.monotonic()
+
+    async def fault(self) -> None:
+        """Draw a fault, do it, make it good, and see everybody recover; one line."""
+        scene, fault = self._scene, drawn(self._scene)
+        self.faults += 1
+        swaps_before = await self._swaps()
+        since = time.monotonic()
+        async with fault.begin(scene) as what:
+            await asyncio.sleep(scene.random.uniform(*fault.hold))
+        recovered = await self._recover(fault.name)
+        swaps = await self._swaps() - swaps_before
+        gaps = [stream.longest_gap(since) for stream in self._living()]
+        self.gaps += gaps
+        if fault.name == "kill -9 orchestrator":
+            self.gaps_of_kills += gaps
+        for stream in self._living():
+            if not stream.times_rise():
+                self.broken.append(f"{stream.name}: its times went back after {fault.name}")
+        print(
+            f"{since - self._began:7.1f} s  {fault.name} ({what}): {swaps} swaps, longest gap "
+            f"{max(gaps, default=0):.2f} s, {recovered}",
+            flush=True,
+        )
+
+    async def _recover(self, name: str) -> str:
+        good_again = time.monotonic()
+        while time.monotonic() - good_again < RECOVERY:
+            await self._note_lost(name)
+            if all(stream.steady() for stream in self._living()) and await self._all_up():
+                return f"all well {time.monotonic() - good_again:.1f} s later"
+            await asyncio.sleep(0.1)
+        waiting = [stream.name for stream in self._living() if not stream.steady()]
+        self.broken.append(f"{RECOVERY:.0f} s after {name}: {waiting or 'not ready'}")
+        return f"not well: {waiting or 'not ready'}"
+
+    async def _note_lost(self, name: str) -> None:
+        for stream in self._living():
+            why = await stream.lost()
+            if why:
+                self.lost.add(stream.name)
+                print(f"          {stream.name} is lost: {why}", flush=True)
+                self.broken.append(f"{stream.name} was lost after {name}: {why}")
+
+    def _living(self) -> list[ChaosStream]:
+        return [stream for stream in self._scene.streams if stream.name not in self.lost]
+
+    async def _all_up(self) -> bool:
+        """Whether the gateway is ready and every orchestrator of the devnet answers it."""
+        async with self._http.get(self._scene.gateway.url + "readyz") as response:
+            if response.status != 200:
+                return False
+        devnet = await self._scene.gateway.devnet()
+        named = {orchestrator["addr"] for orchestrator in devnet["orchestrators"]}
+        known = (await self._scene.gateway.get("orchestrators"))["orchestrators"]
+        return all(entry["verdict"] != "unreachable" for entry in known if entry["addr"] in named)
+
+    async def _swaps(self) -> int:
+        return sum([await stream.swaps() for stream in self._living()])
+
+
+async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
+    ledger = folder / "ledger.sqlite3"
+    until = time.monotonic() + 60 * minutes
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http,
+        Discovery() as discovery,
+        gateway_process(
+            folder, *FLAGS, "-ledger", str(ledger), "-orchWebhookUrl", discovery.url, program=PIPED
+        ) as gateway,
+    ):
+        before = await gateway.get("debug/state")
+        async with AsyncExitStack() as stack:
+            streams = [
+                await stack.enter_async_context(ChaosStream(gateway, http, f"stream{n}", seed + n))
+                for n in range(STREAMS)
+            ]
+            pids = {o["address"]: o["pid"] for o in (await gateway.devnet())["orchestrators"]}
+            memory = psutil.Process(gateway.pid).memory_info().rss
+            run = Run(Scene(gateway, streams, discovery, random.Random(seed)), http)
+            while time.monotonic() < until:
+                await run.fault()
+                await asyncio.sleep(0.5)
+            grown = psutil.Process(gateway.pid).memory_info().rss - memory
+            for stream in streams:
+                await stream.stop()
+        run.broken += await left_behind(gateway, before)
+        audits = {
+            o["address"]: await gateway.fetch(o["audit_url"])
+            for o in (await gateway.devnet())["orchestrators"]
+            if pids[o["address"]] == o["pid"]
+        }
+        run.broken += [
+            f"the audit of {a}: {faults_in(audit)}" for a, audit in audits.items() if faults_in(audit)
+        ]
+        books = Books.read(ledger)
+        wei = unexplained(books, audits)
+    if wei:
+        run.broken.append(f"{wei} wei are unexplained")
+    if grown > MEMORY_GROWTH:
+        run.broken.append(f"memory grew by {grown} bytes")
+    cuts = statistics.quantiles(run.gaps, n=100) if len(run.gaps) > 1 else [0.0] * 99
+    return {
+        "minutes": minutes,
+        "seed": seed,
+        "streams": STREAMS,
+        "faults": run.faults,
+        "streams_lost": len(run.lost),
+        "gap_p50_s": round(cuts[49], 2),
+        "gap_p99_s": round(cuts[98], 2),
+        "gap_max_s": round(max(run.gaps, default=0), 2),
+        "gap_max_after_kill_s": round(max(run.gaps_of_kills, default=0), 2),
+        "payments": books.payments,
+        "wei_unexplained": wei,
+        "audits_checked": len(audits),
+        "memory_start_mib": round(memory / 2**20, 1),
+        "memory_end_mib": round((memory + grown) / 2**20, 1),
+        "broken": run.broken,
+    }
+
+
+async def left_behind(gateway: GatewayProcess, before: dict[str, Any]) -> list[str]:
+    """What is still there of streams that have ended."""
+    gone = ("streams", "viewers", "peers", "trickle", "sessions", "held_bytes")
+    after: dict[str, Any] = {}
+
+    async def all_gone() -> bool:
+        after.update(await gateway.get("debug/state"))
+        return not any(after[name] for name in gone) and after["tasks_total"] <= before["tasks_total"]
+
+    try:
+        await eventually(all_gone, deadline=60, every=0.5)
+    except AssertionError:
+        return [f"left behind: { {name: after[name] for name in gone} }, tasks {after['tasks']}"]
+    async with gateway.http.get(gateway.url + "metrics") as response:
+        failed = [line for line in (await response.text()).splitlines() if "task_failures_total{" in line]
+    return [f"tasks failed: {line}" for line in failed]
+
+
+def keep_log(folder: Path, seed: int) -> str:
+    """The gateway's log, where it is still to be found when the run's folder is gone."""
+    kept = Path(tempfile.gettempdir()) / f"chaos-seed{seed}.log"
+    kept.write_bytes(b"".join(log.read_bytes() for log in folder.glob("gateway-*.log")))
+    return str(kept)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("-minutes", type=float, default=3.0)
+    parser.add_argument("-seed", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        summary: dict[str, Any] = {"broken": ["the run itself"]}
+        try:
+            summary = asyncio.run(chaos(given.minutes, given.seed, Path(folder)))
+        finally:
+            if summary["broken"]:
+                summary["log"] = keep_log(Path(folder), given.seed)
+    print(json.dumps(summary), flush=True)
+    return 1 if summary["broken"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
