@@ -38,7 +38,7 @@ def _main(argv: list[str]) -> int:
     from gateway.daemon import Daemon
     from gateway.telemetry import log
 
-    # What the imports made stays: a full collection that walks it holds up every frame for a tenth of a second.
+    # What the imports made stays: a full collection that walks it holds every frame up for 0.1 s.
     gc.collect()
     gc.freeze()
     log.configure(settings.log_level, settings.log_format)
