@@ -321,6 +321,7 @@ class Daemon:
             limits=settings.limits,
             webhook=webhook,
             ice_servers=settings.ice.servers,
+            funds=None if chain is None else chain.watch.funds,
         )
         public = [
             live.routes(),

@@ -136,6 +136,11 @@ class ChainWatch:
             "error": self._error or None,
         }
 
+    def funds(self) -> dict[str, Any]:
+        """What a stream's status says of the funds that it is paid from."""
+        seen = self.json()
+        return {key: seen[key] for key in ("deposit_wei", "reserve_wei", "hours_left", "refusal", "warning")}
+
     def _fresh(self) -> Sight | None:
         sight = self._sight
         return sight if sight is not None and self._clock() - sight.at < GOOD_FOR else None

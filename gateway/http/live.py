@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ from gateway.stream.names import BadName, check_name
 from gateway.stream.places import LimitReached
 from gateway.stream.reason import EndReason
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
-from gateway.stream.relay import PublishRequest, UpdateRefused
+from gateway.stream.relay import Json, PublishRequest, UpdateRefused
 from gateway.stream.status import stream_status
 from gateway.stream.stream import Stream
 from gateway.telemetry.metrics import Metrics
@@ -60,6 +60,7 @@ class LiveRoutes:
         limits: Limits,
         webhook: AuthWebhook | None = None,
         ice_servers: Sequence[IceServer] = (),
+        funds: Callable[[], Json] | None = None,
     ) -> None:
         self._registry = registry
         self._metrics = metrics
@@ -68,6 +69,7 @@ class LiveRoutes:
         self._limits = limits
         self._webhook = webhook
         self._ice_servers = ice_servers
+        self._funds = funds
 
     def routes(self) -> list[Route]:
         stream = PREFIX + "/{stream}"
@@ -388,6 +390,8 @@ class LiveRoutes:
         body = stream_status(
             stream, viewers=self._registry.viewers_of(name), whep_url=self._whep_url(request, name)
         )
+        if self._funds is not None:
+            body["gateway_status"]["funds"] = self._funds()
         return web.json_response(body, headers={"Cache-Control": "no-store"})
 
 

@@ -34,6 +34,9 @@ async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_pat
                 WhipPublisher(gateway.http, gateway.live("cam/whip")),
             ):
                 await eventually(lambda: viewer.shows_negative, what="the changed picture")
+                funded = (await gateway.status("cam"))["funds"]
+                assert 0 < int(funded["deposit_wei"]) <= DEPOSIT
+                assert funded["refusal"] is None
             audit = await eventually(
                 lambda: all_redeemed(devnet), deadline=60, what="every winning ticket redeemed"
             )

@@ -97,6 +97,25 @@ async def all_asked(pool: OrchestratorPool) -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_orchestrator_whose_tickets_the_funds_do_not_back_is_passed_over(
+    orchestrator_info: InfoMaker,
+) -> None:
+    client, short = Orchestrators(orchestrator_info, a=2000, b=3000), {"https://a:1"}
+    pool = OrchestratorPool(
+        client,
+        tuple(client.prices),
+        model="comfystream",
+        ceiling=Fraction(10_000),
+        unfunded=lambda info: "fund the deposit" if info.url in short else None,
+    )
+    async with running(pool):
+        await until(lambda: verdicts(pool) == {"b:1": "chosen", "a:1": "unfunded"}, pool)
+        short.add("https://b:1")
+        assert not pool.ready()
+        assert all("fund the deposit" in reason for reason in pool.reasons_not_ready())
+
+
+@pytest.mark.asyncio
 async def test_everybody_gets_a_verdict_and_the_cheapest_is_chosen(orchestrator_info: InfoMaker) -> None:
     client = Orchestrators(orchestrator_info, a=3000, b=2000, c=10_001, d=10_000)
     async with running(pool_of(client)) as pool:
