@@ -74,9 +74,9 @@ class Spending:
 
         Raises SpendLimitReached where a limit does not allow it.
         """
-        self.check(most, spent=self._streams.get(stream, Fraction(0)), limit=limit)
+        self.check(most, spent=self.spent_by(stream), limit=limit)
         hold = Hold(self, stream, self._clock() // MINUTE, most)
-        self._count(hold, most)
+        self.count(hold, most)
         return hold
 
     def check(self, most: Fraction, *, spent: Fraction = Fraction(0), limit: int | None = None) -> None:
@@ -84,6 +84,10 @@ class Spending:
         _check("this stream", spent, most, limit)
         _check("the last hour", self.spent(HOUR), most, self.limits.hour)
         _check("the last day", self.spent(DAY), most, self.limits.day)
+
+    def spent_by(self, stream: str) -> Fraction:
+        """Wei that a stream has cost, held ones included."""
+        return self._streams.get(stream, Fraction(0))
 
     def spent(self, minutes: int) -> Fraction:
         """Wei in the last so many minutes, held ones included."""
@@ -93,7 +97,8 @@ class Spending:
         since = this_minute - minutes
         return sum((wei for minute, wei in self._minutes.items() if minute >= since), Fraction(0))
 
-    def _count(self, hold: Hold, wei: Fraction) -> None:
+    def count(self, hold: Hold, wei: Fraction) -> None:
+        """Count that much more, or less, to the minute and the stream of a hold."""
         self._add(hold.minute, wei)
         self._streams[hold.stream] = self._streams.pop(hold.stream, Fraction(0)) + wei
         if len(self._streams) > REMEMBERED_STREAMS:
@@ -114,13 +119,13 @@ class Hold:
 
     def settle(self, wei: Fraction) -> None:
         """The payment is worth that: 0 where there was none."""
-        self._spending._count(self, wei - self.wei)
+        self._spending.count(self, wei - self.wei)
         self.wei = wei
 
     def cover(self, wei: Fraction, limit: int | None = None) -> None:
         """Hold that much, more than before where a payment came out dearer. Raises SpendLimitReached."""
         if wei > self.wei:
-            spent = self._spending._streams.get(self.stream, Fraction(0))
+            spent = self._spending.spent_by(self.stream)
             self._spending.check(wei - self.wei, spent=spent, limit=limit)
         self.settle(wei)
 

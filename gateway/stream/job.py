@@ -304,7 +304,9 @@ class OrchestratorJob:
         if self._payer is not None and self._payer.out_of_credit():
             detail = f"{self._candidate.url} closed the stream: the credit that was paid for is used up"
             return Ended(EndReason.CREDIT_EXHAUSTED, detail)
-        return Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url}: {error}")
+        left = self._payer.status()["credit_left_s"] if self._payer is not None else None
+        credit = "" if left is None else f", with {left:.0f} s of credit left by our estimate"
+        return Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url}: {error}{credit}")
 
     # the end
 
