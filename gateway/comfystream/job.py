@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.comfystream import prompts
 from gateway.comfystream.channels import Message
 from gateway.comfystream.errors import BadParams, ComfyStreamError, NoAnswer, TooMany
+from gateway.comfystream.feedback import keep_feeding_back
 from gateway.comfystream.peer import OFFER_TIMEOUT, ServerPeer
 from gateway.comfystream.prompts import Template, Wanted
 from gateway.comfystream.servers import ComfyCandidate, ComfyServers
@@ -27,11 +28,7 @@ from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
 from gateway.stream.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
 from gateway.webrtc.config import WebRtcConfig
-from gateway.webrtc.congestion import LossBasedEstimate
 
-KEY_FRAME_EVERY = 2.0
-"""Seconds between two key frames: ComfyStream's encoder makes one only when it is asked."""
-REPORT_EVERY = 1.0
 TEXTS_SHOWN = 8
 """The newest text results that the status shows."""
 
@@ -213,10 +210,11 @@ class ComfyJob:
         self._state, self.live = "online", True
         self._renewed.set()
         self._log.info("comfystream takes the stream", prompts=len(self._wanted.prompts))
+        highest = self._own.webrtc.max_bitrate_kbps * 1000
         async with asyncio.TaskGroup() as group:
             name = f"comfystream {self._request.request_id}"
             group.create_task(self._until_closed(peer), name=f"{name} connection")
-            group.create_task(self._feed_back(peer), name=f"{name} feedback")
+            group.create_task(keep_feeding_back(peer, self._ingest, highest), name=f"{name} feedback")
             group.create_task(self._until_renewal(), name=f"{name} renewal")
             group.create_task(self._catch_up(), name=f"{name} catch up")
         raise AssertionError("a connection ends with a reason")
@@ -247,27 +245,6 @@ class ComfyJob:
                 await self._ask(message)
             except UpdateRefused as error:
                 self._log.warning("comfystream did not take a change", detail=str(error))
-
-    async def _feed_back(self, peer: ServerPeer) -> None:
-        """Key frames for who joins, and a publisher that stays below what the way to the server takes.
-
-        By the loss that the server reports: the estimate that aiortc sends falls by itself on a way that
-        loses nothing.
-        """
-        highest = self._own.webrtc.max_bitrate_kbps * 1000
-        estimate = LossBasedEstimate(highest, highest)
-        asked, sent_before = time.monotonic(), 0
-        while True:
-            await asyncio.sleep(REPORT_EVERY)
-            sent = peer.sent()
-            if sent is not None:
-                rate = estimate.update(sent.fraction_lost, (sent.bytes - sent_before) * 8)
-                sent_before = sent.bytes
-                self._ingest.limit_bitrate(rate)
-            now = time.monotonic()
-            if now - asked >= KEY_FRAME_EVERY:
-                asked = now
-                peer.request_key_frame()
 
     async def _close_peer(self) -> None:
         peer, self._peer = self._peer, None

@@ -315,6 +315,21 @@ async def test_a_job_that_sends_nothing_back_is_replaced() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_job_that_was_asked_to_pause_owes_no_picture_until_it_goes_on() -> None:
+    network = Network({"paused": True}, {})
+    supervisor = supervised(network, output_timeout=0.05)
+    running = asyncio.get_running_loop().create_task(supervisor.run())
+    await eventually(lambda: network.jobs and network.jobs[0].live, every=0)
+    await asyncio.sleep(0.6)  # many times what it may be silent, and two looks at it
+    assert len(network.jobs) == 1
+    network.jobs[0].paused = False
+    await eventually(lambda: len(network.jobs) == 2, what="the replacement of a job that is silent")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await supervisor.close(EndReason.PUBLISHER_LEFT)
+
+
+@pytest.mark.asyncio
 async def test_a_raised_price_is_left_for_the_streams_life_and_is_no_fault() -> None:
     raised = Ended(EndReason.PRICE_RAISED, "twice as dear")
     network = Network({"ends": raised}, {"ends": LOST}, urls="ab")

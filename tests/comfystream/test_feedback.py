@@ -1,0 +1,56 @@
+"""The publisher follows the weaker of its two ways, and the server makes key frames for who joins."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.comfystream import feedback
+from gateway.tasks import cancel, spawn
+from gateway.webrtc.viewer import ViewerStats
+from tests.clients.gateway import eventually
+
+HIGHEST = 8_000_000
+
+
+class Way:
+    """A connection that carries 1 kB between two looks and loses as much as it is told to."""
+
+    has_audio = False
+
+    def __init__(self) -> None:
+        self.lost = 0.0
+        self.bytes = 0
+        self.limits: list[int | None] = []
+        self.key_frames = 0
+
+    def sent(self) -> ViewerStats:
+        self.bytes += 1_000
+        return ViewerStats(
+            packets=1, bytes=self.bytes, frames=1, resent=0, key_frames_asked=0, fraction_lost=self.lost
+        )
+
+    def request_key_frame(self) -> None:
+        self.key_frames += 1
+
+    def limit_bitrate(self, bits_per_second: int | None) -> None:
+        self.limits.append(bits_per_second)
+
+
+@pytest.mark.asyncio
+async def test_the_publishers_rate_falls_with_loss_on_the_way_to_the_server_and_rises_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feedback, "REPORT_EVERY", 0.005)
+    monkeypatch.setattr(feedback, "KEY_FRAME_EVERY", 0.02)
+    way = Way()
+    task = spawn(feedback.keep_feeding_back(way, way, HIGHEST), name="test feedback")
+    try:
+        await eventually(lambda: len(way.limits) > 2, every=0.001, what="a way without loss")
+        assert set(way.limits) == {HIGHEST}
+        way.lost = 0.5
+        await eventually(lambda: (way.limits[-1] or 0) < HIGHEST / 2, every=0.001, what="a lower rate")
+        way.lost = 0.0
+        await eventually(lambda: way.limits[-1] == HIGHEST, every=0.001, what="the full rate")
+        await eventually(lambda: way.key_frames > 1, every=0.001, what="key frames")
+    finally:
+        await cancel(task)
