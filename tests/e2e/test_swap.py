@@ -74,3 +74,78 @@ async def test_a_killed_orchestrator_is_replaced_within_two_seconds_and_nobody_h
         await publisher.stop()
         await ended(gateway, "cam")
     assert session_reasons(ledger) == ["orchestrator_lost", "deleted"]
+
+
+@pytest.mark.long
+@pytest.mark.asyncio
+async def test_a_hung_orchestrator_is_replaced_when_segments_pile_up(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with (
+        gateway_process(tmp_path, *EQUAL_PRICES) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")),
+    ):
+        await eventually(lambda: viewer.shows_negative, what="the changed picture")
+        hung = await in_use(gateway)
+        os.kill(hung["pid"], signal.SIGSTOP)
+        try:
+
+            async def swapped() -> bool:
+                status = await gateway.status("cam")
+                return bool(status["swaps"] == 1 and status["state"] == "live")
+
+            await eventually(swapped, what="the swap")
+            frames = viewer.frames
+            await eventually(lambda: viewer.frames > frames + 30, what="the picture from the second one")
+        finally:
+            os.kill(hung["pid"], signal.SIGCONT)
+
+
+@pytest.mark.long
+@pytest.mark.asyncio
+async def test_more_swaps_than_allowed_end_the_stream_with_the_first_cause(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    flags = (*EQUAL_PRICES, "-orchestrators", "3", "-maxSwaps", "1")
+    async with gateway_process(tmp_path, *flags) as gateway, WhipPublisher(http, gateway.live("cam/whip")):
+        for swaps in range(2):
+
+            async def live(wanted: int = swaps) -> bool:
+                status = await gateway.status("cam")
+                return bool(status["swaps"] == wanted and status["state"] == "live")
+
+            await eventually(live, what=f"swap {swaps}")
+            os.kill((await in_use(gateway))["pid"], signal.SIGKILL)
+        status = await ended(gateway, "cam")
+        assert status["ended"]["reason"] == "swaps_exhausted"
+        assert "orchestrator_lost" in status["ended"]["detail"]
+
+
+@pytest.mark.long
+@pytest.mark.asyncio
+async def test_a_silent_worker_is_replaced_after_the_output_timeout(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    flags = (*EQUAL_PRICES, "-liveOutSegmentTimeout", "2s")
+    async with (
+        gateway_process(tmp_path, *flags) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")),
+    ):
+        await eventually(lambda: viewer.shows_negative, what="the changed picture")
+        runner = (await gateway.devnet())["runner_pid"]
+        os.kill(runner, signal.SIGSTOP)
+
+        async def noticed() -> bool:
+            status = await gateway.status("cam")
+            return bool(
+                status["error"] and "while the publisher was sending" in status["error"]["error_message"]
+            )
+
+        try:
+            await eventually(noticed, every=0.02, what="the silence to be noticed")
+        finally:
+            os.kill(runner, signal.SIGCONT)
+        frames = viewer.frames
+        await eventually(lambda: viewer.frames > frames + 30, what="the picture's return")
