@@ -162,11 +162,10 @@ async def whole_loop(folder: Path, plan: Plan, baseline: dict[str, Any]) -> Asyn
             "memory_mib_per_stream": round(memory / count / 2**20, 2),
             "load_core_percent": round(100 * passed["cpu"] / passed["at"]),
         }
-        if count <= plan.baseline:
-            row["ratio_to_baseline"] = round(
-                row["core_percent_per_stream"] / baseline["core_percent_per_session"], 3
-            )
-            row["aim_ratio"] = 0.35
+        row["ratio_to_baseline"] = round(
+            row["core_percent_per_stream"] / baseline["core_percent_per_session"], 3
+        )
+        row["aim_ratio"] = 0.35
         limit = _limit(passed, plan)
         yield {**row, "limit": limit} if limit else row
         if limit:
