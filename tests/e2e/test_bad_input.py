@@ -239,8 +239,14 @@ async def test_a_thousand_that_never_connect_are_bounded_and_gone(
             return response.status
 
     statuses = await asyncio.gather(*(post(number) for number in range(1000)))
-    assert set(statuses) <= {201, 429}
+    assert set(statuses) <= {201, 429, 503}  # 503 while so many keep the event loop late
     assert 0 < statuses.count(201) <= 256
+
+    async def served_again() -> bool:
+        async with http.post(gateway.live("after/whip"), data=PUBLISH, headers=SDP) as response:
+            return response.status == 201
+
+    await eventually(served_again, deadline=30, every=0.5, what="a publisher that is served after them")
 
 
 # peers that connect, or try to

@@ -5,6 +5,7 @@ from aiohttp import web
 
 from gateway.http.openapi import OpenApiRoutes, document
 from gateway.http.route import JSON, SDP, Route, Token
+from gateway.http.server import application
 
 
 async def nothing(_: web.Request) -> web.Response:
@@ -57,3 +58,15 @@ def test_an_error_may_be_answered_in_the_form_of_a_success() -> None:
 async def test_the_description_describes_itself() -> None:
     (route,) = OpenApiRoutes([[PUBLISH]], ()).routes()
     assert route.path in OpenApiRoutes([[PUBLISH]], ())._document["paths"]
+
+
+def test_all_that_is_served_is_described_and_nothing_else() -> None:
+    groups = [[PUBLISH, READY]]
+    groups.append(OpenApiRoutes(groups, ()).routes())
+    served = {
+        (route.method, route.resource.canonical)
+        for route in application(groups).router.routes()
+        if route.resource is not None and route.method not in ("OPTIONS", "HEAD")
+    }
+    paths = document([route for group in groups for route in group], frozenset())["paths"]
+    assert served == {(method.upper(), path) for path, methods in paths.items() for method in methods}
