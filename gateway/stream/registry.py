@@ -136,6 +136,7 @@ class Registry:
         finally:
             self._ending.discard(stream)
             self._forget(stream)
+            self._let_go_of_ended()
             self._ended[stream.request.stream_id] = (time.monotonic(), stream)
             self._totals_of_ended += _totals(stream)
             if stream.ended is not None:
@@ -159,13 +160,16 @@ class Registry:
             return stream
         return next((s for s in self._live.values() if s.request.stream_id == name_or_id), None)
 
+    def _let_go_of_ended(self) -> None:
+        now = time.monotonic()
+        self._ended = {key: kept for key, kept in self._ended.items() if now - kept[0] < KEEP_ENDED}
+
     def find_with_ended(self, name_or_id: str) -> Stream | None:
         """The live stream of this name or id, else the newest that ended within the last minute."""
         live = self.find(name_or_id)
         if live is not None:
             return live
-        now = time.monotonic()
-        self._ended = {key: kept for key, kept in self._ended.items() if now - kept[0] < KEEP_ENDED}
+        self._let_go_of_ended()
         for _, stream in sorted(self._ended.values(), key=lambda kept: -kept[0]):
             if name_or_id in (stream.request.stream_id, stream.request.name):
                 return stream
