@@ -44,9 +44,9 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
 
 
 def _ingest(stream: Stream) -> Json | None:
-    if stream.publisher is None:
+    stats = stream.ingest_stats
+    if stats is None:
         return None
-    stats = stream.publisher.stats()
     return {
         "codec": stats.codec,
         "width": stats.width,

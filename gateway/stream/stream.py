@@ -20,6 +20,7 @@ from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
+from gateway.webrtc.ingest import IngestStats
 from gateway.webrtc.publisher import Publisher
 
 KEY_FRAME_TIMEOUT = 10.0
@@ -72,6 +73,7 @@ class Stream:
         self._ingest_timeout = ingest_timeout
         self._grace = ingest_timeout
         self._publisher: Publisher | None = None
+        self._last_stats: IngestStats | None = None
         self._started = time.monotonic()
         self._stopped: float | None = None
         self._last_output = self._started
@@ -93,7 +95,13 @@ class Stream:
 
     @property
     def publisher(self) -> Publisher | None:
+        """The publisher's peer, until the end."""
         return self._publisher
+
+    @property
+    def ingest_stats(self) -> IngestStats | None:
+        """How the ingest is doing, or did last."""
+        return self._publisher.stats() if self._publisher is not None else self._last_stats
 
     @property
     def elapsed(self) -> float:
@@ -212,8 +220,7 @@ class Stream:
         self._stopped = time.monotonic()
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
             self._note_error(ended.detail)
-        if self._publisher is not None:
-            await self._publisher.close()
+        await self._let_publisher_go()
         await self.supervisor.close(ended.reason)
         self._held.clear()
         self.output.clear()
@@ -229,6 +236,13 @@ class Stream:
             payments=payments.get("accepted", 0),
             swaps=self.supervisor.swaps,
         )
+
+    async def _let_publisher_go(self) -> None:
+        """Keep its last figures and nothing else: an ended stream is remembered for a minute."""
+        if self._publisher is not None:
+            self._last_stats = self._publisher.stats()
+            await self._publisher.close()
+            self._publisher = None
 
     async def _live(self) -> Ended:
         steps = (
