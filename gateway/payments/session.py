@@ -86,7 +86,7 @@ class PaymentSession:
         self._refresh: RefreshKind | None = None
         self._refresh_is_needed = False
         self._refreshes = 0
-        self._asked_for_fixed_price = False
+        self._price_refreshes = 0
         self._last_nonce = 0
         self._last_hash = b""
         self._signed_value = Fraction(0)
@@ -185,7 +185,7 @@ class PaymentSession:
         self.pending = payment
         self._attempts = 0
         self._refreshes = 0
-        self._asked_for_fixed_price = False
+        self._price_refreshes = 0
         self._last_nonce, self._last_hash = payment.last_nonce, payment.recipient_rand_hash
         self._signed_value += payment.value
         self._largest_ev = max(self._largest_ev, payment.ticket_ev)
@@ -223,13 +223,16 @@ class PaymentSession:
                 f"ticket params or auth token were about to expire {self._refreshes} times in a row",
             )
             return
-        self._asked_for_fixed_price = False
+        self._price_refreshes = 0
         self._want(RefreshKind.INFO, needed=True)
 
     def price_exceeded(self, detail: str) -> None:
-        """481: the price is above what the signer allows or above the session's first one."""
+        """481: the price is above what the signer allows or above the session's first one.
+
+        The first price is asked for, at most 3 times in a row: a signer that goes on means it.
+        """
         self._answered(Sign)
-        self._price_is_raised(detail, needed=True)
+        self._price_is_raised(detail, needed=True, tries=REFRESHES_IN_A_ROW)
 
     def no_tickets_needed(self, now: int) -> None:
         """482: the signer's balance covers the time. The state stays, the next interval asks again."""
@@ -240,6 +243,7 @@ class PaymentSession:
             self._succeeded()
             self.idle = True
             self._refreshes = 0
+            self._price_refreshes = 0  # the price is looked at before the balance
             self._schedule(now)
             self._must_last("the signer finds nothing due", now)
 
@@ -439,12 +443,12 @@ class PaymentSession:
         else:
             self.info = info
 
-    def _price_is_raised(self, detail: str, *, needed: bool) -> None:
+    def _price_is_raised(self, detail: str, *, needed: bool, tries: int = 1) -> None:
         """Ask for the first price; `needed` where nothing else is left that could be paid on meanwhile."""
-        if self.started_at is None or self._asked_for_fixed_price:
+        if self.started_at is None or self._price_refreshes >= tries:
             self._give_up(EndReason.PRICE_RAISED, detail)
         else:
-            self._asked_for_fixed_price = True
+            self._price_refreshes += 1
             self._want(RefreshKind.FIXED_PRICE, needed=needed)
 
     def _want(self, kind: RefreshKind, *, needed: bool) -> None:

@@ -369,7 +369,7 @@ def test_the_signers_rules_keep_each_payment_below_its_worst_case_and_the_credit
 
 
 @pytest.mark.parametrize("by_signer", [True, False])
-def test_a_raised_price_asks_once_for_the_first_one_then_leaves(by_signer: bool) -> None:
+def test_a_raised_price_asks_for_the_first_one_then_leaves(by_signer: bool) -> None:
     session = new_session()
     sign_and_start(session)
 
@@ -385,7 +385,11 @@ def test_a_raised_price_asks_once_for_the_first_one_then_leaves(by_signer: bool)
     raise_price()
     assert session.next(5 * S) == Refresh(RefreshKind.FIXED_PRICE)
     if by_signer:
-        session.refreshed(orchestrator_info(rand=51))
+        for rand in (51, 52):  # two more may be chance; whoever says it a fourth time means it
+            session.refreshed(orchestrator_info(rand=rand))
+            raise_price()
+            assert session.next(5 * S) == Refresh(RefreshKind.FIXED_PRICE)
+        session.refreshed(orchestrator_info(rand=53))
         raise_price()
     else:
         session.refreshed(orchestrator_info(price=PRICE + 1, rand=51))
@@ -430,6 +434,21 @@ def test_a_session_unknown_to_refresh_payment_is_a_raised_price() -> None:
     session.next(5 * S)
     session.refresh_failed("409", 5 * S, refused=True)
     assert leaves(session, 5 * S) is EndReason.PRICE_RAISED
+
+
+def test_a_482_says_that_the_price_is_right() -> None:
+    session = new_session()
+    sign_and_start(session)
+    now = 5 * S
+    for rand in range(60, 65):
+        session.next(now)
+        session.price_exceeded("481")
+        assert session.next(now) == Refresh(RefreshKind.FIXED_PRICE)
+        session.refreshed(orchestrator_info(rand=rand))
+        session.next(now)
+        session.no_tickets_needed(now)
+        assert isinstance(session.next(now), Wait)
+        now += 5 * S
 
 
 def test_a_cheaper_answer_is_taken_and_owed_stays_at_the_first_price() -> None:
