@@ -29,7 +29,7 @@ from gateway.orchestrator.livepeer_pb2 import PaymentResult
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
 from gateway.payments.spending import Spending, SpendLimits
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from gateway.telemetry import log
 from signer_client import LivePayment, SignerClient, SignerState
 from tests.payments.models import PRICE, SENDER_TEXT, OrchestratorModel, SignerModel, Status

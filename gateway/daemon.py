@@ -17,6 +17,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway import money
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
 from gateway.chain.settings import ChainSettings
@@ -43,16 +44,15 @@ from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
 from gateway.orchestrator.pool import OrchestratorPool
-from gateway.payments import price as prices
 from gateway.payments.accounts import Accounts
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
 from gateway.readiness import Readiness
+from gateway.reason import EndReason
 from gateway.settings import Heartbeats, Settings
 from gateway.stream.admission import Admission
 from gateway.stream.choice import ChosenRelays, Preference
 from gateway.stream.job import Network, OrchestratorRelays
-from gateway.stream.reason import EndReason
 from gateway.stream.registry import Registry
 from gateway.stream.swap import SwapPolicy
 from gateway.tasks import cancel, spawn
@@ -211,7 +211,7 @@ class Daemon:
             "gateway listens",
             url=url,
             signer=settings.signer_url or "none",
-            ceiling_wei_per_second="none" if settings.ceiling is None else prices.text(settings.ceiling),
+            ceiling_wei_per_second="none" if settings.ceiling is None else money.text(settings.ceiling),
             payment_interval_s=settings.payment_interval,
         )
         announcing = spawn(self._announce_ready(url, readiness), name="ready")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gateway.chain.facts import SenderFunds
-from gateway.payments.price import SECONDS_PER_HOUR, whole_wei
+from gateway.money import SECONDS_PER_HOUR, whole_wei
 
 DEPOSIT_MULTIPLIER = 1
 """Signers take a ticket's face value up to the deposit divided by this."""

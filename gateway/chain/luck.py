@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from gateway.payments.price import whole_wei
+from gateway.money import whole_wei
 from gateway.payments.redemptions import TicketsHandedOut, Win
 from gateway.payments.ticket import MAX_WIN_PROB
 

@@ -25,7 +25,7 @@ from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.orchestrator.selection import Verdict
 from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
-from gateway.stream.reason import Ended, EndReason, NoRoom, first_error
+from gateway.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
 from gateway.webrtc.config import WebRtcConfig
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from gateway.payments.price import wei_per_second
+from gateway.money import wei_per_second
 
 PIPELINE = "live-video-to-video"
 

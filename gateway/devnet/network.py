@@ -16,7 +16,7 @@ import structlog
 from gateway.devnet.ai_models import write_ai_models
 from gateway.devnet.process import Child, Ready
 from gateway.devnet.settings import DevnetSettings
-from gateway.payments.price import text
+from gateway.money import text
 
 log = structlog.get_logger("devnet")
 

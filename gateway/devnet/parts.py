@@ -16,7 +16,7 @@ from gateway.devnet.ai_models import PIPELINE
 from gateway.devnet.chainclock import ChainClock
 from gateway.devnet.settings import DEVNET_FLAGS, PRICE, ai_model
 from gateway.flags import ADDRESS, INTEGER, LIST, PATH, TEXT, URL, Flag, FlagError, Parsed, choice
-from gateway.payments.price import text
+from gateway.money import text
 
 Ready = dict[str, Any]
 Stop = Callable[[], Awaitable[None]]

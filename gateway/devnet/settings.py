@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gateway.devnet.ai_models import AiModel, read_ai_models
 from gateway.flags import BOOLEAN, DURATION, INTEGER, PATH, Flag, FlagError, Kind, Parsed, choice
+from gateway.money import wei_per_pixel
 from gateway.payments.ceiling import parse_amount
-from gateway.payments.price import wei_per_pixel
 
 EFFECTS = ("negative", "mirror", "grey", "none")
 

@@ -21,11 +21,11 @@ from gateway.http.schemas import STATUS
 from gateway.http.webhook import AuthWebhook, Verdict
 from gateway.payments.ledger import LedgerUnavailable
 from gateway.payments.spending import NO_LIMITS, SpendLimitReached
+from gateway.reason import EndReason
 from gateway.stream import admission
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.names import BadName, check_name
 from gateway.stream.places import LimitReached
-from gateway.stream.reason import EndReason
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
 from gateway.stream.relay import Json, PublishRequest, UpdateRefused
 from gateway.stream.status import stream_status

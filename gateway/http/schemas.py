@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from gateway.stream.stream import State
 
 Schema = dict[str, Any]

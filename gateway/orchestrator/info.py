@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from eth_utils.address import to_checksum_address
 from google.protobuf.message import DecodeError
 
+from gateway.money import wei_per_second
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import LIVE_VIDEO_TO_VIDEO
-from gateway.payments.price import wei_per_second
 
 ADDRESS_BYTES = 20
 MAX_WIN_PROB = 2**256 - 1

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import structlog
 
+from gateway.money import text
 from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Source
 from gateway.orchestrator.errors import BadAnswer, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
 from gateway.orchestrator.selection import Candidate, Verdict, judge, rank, verdict_of
 from gateway.orchestrator.suspension import Suspensions
-from gateway.payments.price import text
 
 log = structlog.get_logger("orchestrators")
 

@@ -11,9 +11,9 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
+from gateway.money import text
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments.price import text
 
 
 class Verdict(StrEnum):

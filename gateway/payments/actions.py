@@ -7,7 +7,7 @@ from enum import Enum
 
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.payment import Payment
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from signer_client import SignerState
 
 

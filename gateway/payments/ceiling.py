@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gateway.payments.price import SECONDS_PER_HOUR, wei_per_second
+from gateway.money import SECONDS_PER_HOUR, wei_per_second
 
 WEI_IN = {"wei": 1, "gwei": 10**9, "eth": 10**18}
 SUSPICIOUSLY_LOW = 10**9

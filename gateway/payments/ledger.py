@@ -31,7 +31,7 @@ from gateway.payments.payment import Payment
 from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.schema import Step, incidents, payments, sessions, steps
 from gateway.payments.timebase import now_ns
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from gateway.tasks import spawn
 
 __all__ = ["Ledger", "LedgerBusy", "LedgerError", "LedgerUnavailable", "SessionRecord"]

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from gateway import money
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.errors import (
     AlreadySeen,
@@ -21,7 +22,6 @@ from gateway.orchestrator.errors import (
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments import price as prices
 from gateway.payments.actions import Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
 from gateway.payments.figures import json_seconds, seconds_between
 from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
@@ -29,7 +29,7 @@ from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.session import NANOSECONDS, PRELOAD, PaymentSession, wants_payment
 from gateway.payments.spending import Hold, Spending, SpendLimitReached
 from gateway.payments.timebase import now_ns
-from gateway.stream.reason import Ended, EndReason
+from gateway.reason import Ended, EndReason
 from gateway.tasks import spawn
 from signer_client import (
     BadRequest,
@@ -92,7 +92,7 @@ class Payer:
         self._log = log if log is not None else structlog.get_logger("payments")
         self._spending = spending
         self._limit = limit
-        self._max_price = None if ceiling is None else MaxPrice.of(prices.wei_per_pixel(ceiling))
+        self._max_price = None if ceiling is None else MaxPrice.of(money.wei_per_pixel(ceiling))
         self._session = PaymentSession(info, interval=interval, ceiling=ceiling)
         self._record = SessionRecord(
             stream=stream,
@@ -186,8 +186,8 @@ class Payer:
         return {
             "accepted": session.accepted,
             "tickets": session.tickets,
-            "credited_wei": prices.whole_wei(session.credited),
-            "owed_wei": prices.whole_wei(session.owed(now)),
+            "credited_wei": money.whole_wei(session.credited),
+            "owed_wei": money.whole_wei(session.owed(now)),
             "last_accepted_age_s": seconds_between(session.last_accepted_at, now),
             "next_due_in_s": seconds_between(now, session.due_at),
             "credit_left_s": json_seconds(session.credit_seconds(now)),
@@ -375,7 +375,7 @@ class Payer:
             "payment credited",
             number=self._number,
             tickets=payment.tickets,
-            wei=prices.whole_wei(payment.value),
+            wei=money.whole_wei(payment.value),
             credit_left_s=json_seconds(self._session.credit_seconds(self._clock())),
             **({"detail": detail} if detail else {}),
         )
@@ -400,8 +400,8 @@ class Payer:
         self._log.info(
             "payments ended",
             reason=str(reason),
-            credited_wei=prices.whole_wei(session.credited),
-            owed_wei=prices.whole_wei(session.owed(self._clock())),
+            credited_wei=money.whole_wei(session.credited),
+            owed_wei=money.whole_wei(session.owed(self._clock())),
             payments=session.accepted,
         )
 
@@ -423,8 +423,8 @@ class Payer:
         ticket_seconds = worth / price
         self._log.info(
             "payment cadence",
-            price_wei_per_second=prices.text(price),
-            ticket_wei=prices.whole_wei(worth),
+            price_wei_per_second=money.text(price),
+            ticket_wei=money.whole_wei(worth),
             ticket_seconds=json_seconds(ticket_seconds),
             interval_s=json_seconds(interval),
             first_tickets=-(-PRELOAD * price // worth),
@@ -452,5 +452,5 @@ class Payer:
 
 def _account(session: PaymentSession, owed: Fraction) -> str:
     """What a closed session leaves behind, for people."""
-    left = prices.whole_wei(max(Fraction(0), session.credited - owed))
-    return f"{prices.whole_wei(session.credited)} wei credited, {left} of them not used"
+    left = money.whole_wei(max(Fraction(0), session.credited - owed))
+    return f"{money.whole_wei(session.credited)} wei credited, {left} of them not used"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.payments import price as prices
+from gateway import money
 from gateway.payments.accounts import Outcome, PaymentAccount, SessionAccount, Total, utc
 from gateway.payments.verify import Verification
 
@@ -28,11 +28,11 @@ def session_row(account: SessionAccount) -> Row:
         "opened_at": utc(row["wall_ns"]),
         "closed_at": utc(closed["wall_ns"]) if closed else None,
         "reason": closed["reason"] if closed else None,
-        "price_wei_per_second": prices.text(row["price"]),
+        "price_wei_per_second": money.text(row["price"]),
         "payments": len(account.payments),
         "tickets": sum(paid.row["tickets"] for paid in account.payments),
         **_sums({outcome: account.sum(outcome) for outcome in Outcome}),
-        "owed_wei": prices.whole_wei(closed["owed"]) if closed and closed["owed"] is not None else None,
+        "owed_wei": money.whole_wei(closed["owed"]) if closed and closed["owed"] is not None else None,
     }
 
 
@@ -46,11 +46,11 @@ def payment_row(account: SessionAccount, paid: PaymentAccount) -> Row:
         "signed_at": utc(paid.signed_at),
         "outcome": str(paid.outcome),
         "tickets": row["tickets"],
-        "ticket_wei": prices.whole_wei(row["ticket_ev"]),
-        "wei": prices.whole_wei(row["value"]),
-        "price_wei_per_second": prices.text(row["price"]),
-        "face_value_wei": prices.text(row["face_value"]),
-        "win_prob": prices.text(row["win_prob"]),
+        "ticket_wei": money.whole_wei(row["ticket_ev"]),
+        "wei": money.whole_wei(row["value"]),
+        "price_wei_per_second": money.text(row["price"]),
+        "face_value_wei": money.text(row["face_value"]),
+        "win_prob": money.text(row["win_prob"]),
         "first_nonce": row["first_nonce"],
         "last_nonce": row["last_nonce"],
         "recipient_rand_hash": row["recipient_rand_hash"],
@@ -95,4 +95,4 @@ def verification_row(verification: Verification) -> Row:
 
 
 def _sums(wei: dict[Outcome, Any]) -> Row:
-    return {f"{outcome}_wei": prices.whole_wei(wei[outcome]) for outcome in Outcome}
+    return {f"{outcome}_wei": money.whole_wei(wei[outcome]) for outcome in Outcome}

@@ -11,11 +11,11 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TypeVar
 
+from gateway import money
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments import price as prices
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
 from gateway.payments.payment import MAX_TICKETS, Payment, PaymentMismatch
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from signer_client import SignerState
 
 NANOSECONDS = 10**9
@@ -141,7 +141,7 @@ class PaymentSession:
         if not self.signed_count:
             return -(-max(PRELOAD * price, ev) // ev) * ev
         opened_at = now if self._opened_at is None else self._opened_at
-        billed = self._first_value + prices.fee(Fraction(now - opened_at, NANOSECONDS), self.price)
+        billed = self._first_value + money.fee(Fraction(now - opened_at, NANOSECONDS), self.price)
         in_all = billed + BALANCE_IN_TICKETS * max(self._largest_ev, ev)
         return max(ev, min(in_all - self._signed_value, MAX_TICKETS * ev))
 
@@ -166,11 +166,11 @@ class PaymentSession:
         opened_at = now if self._opened_at is None else self._opened_at
         seconds = Fraction(now - opened_at, NANOSECONDS) + PRELOAD + CLOCK_SLACK
         price = self.price if self.signed_count else self.info.price or Fraction(0)
-        most = prices.fee(seconds, price) + BALANCE_IN_TICKETS * max(self._largest_ev, payment.ticket_ev)
+        most = money.fee(seconds, price) + BALANCE_IN_TICKETS * max(self._largest_ev, payment.ticket_ev)
         if self._signed_value + payment.value > most:
             raise PaymentMismatch(
-                f"the signer paid {prices.whole_wei(self._signed_value + payment.value)} wei in all, "
-                f"where at most {prices.whole_wei(most)} can be due"
+                f"the signer paid {money.whole_wei(self._signed_value + payment.value)} wei in all, "
+                f"where at most {money.whole_wei(most)} can be due"
             )
 
     def signed(self, payment: Payment) -> None:
@@ -341,7 +341,7 @@ class PaymentSession:
 
     def owed(self, now: int) -> Fraction:
         """The fee for the time that the job ran, in wei."""
-        return prices.fee(self.elapsed(now), self.price)
+        return money.fee(self.elapsed(now), self.price)
 
     def credit(self, now: int) -> Fraction:
         """An estimate of the credit that the orchestrator holds for the job, in wei."""
@@ -394,7 +394,7 @@ class PaymentSession:
 
     def _must_last(self, finding: str, paid_until: int) -> None:
         """Leave where the credit that was left when the signer was asked is gone before it is asked again."""
-        if self.credit(paid_until) < prices.fee(Fraction(self.interval, NANOSECONDS), self.price):
+        if self.credit(paid_until) < money.fee(Fraction(self.interval, NANOSECONDS), self.price):
             self._give_up(
                 EndReason.CREDIT_EXHAUSTED,
                 f"{finding}, but by our estimate the credit lasts for less than one payment interval",
@@ -405,7 +405,7 @@ class PaymentSession:
         ev = self.info.ticket_ev
         if self.started_at is None or not ev:
             return Fraction(0)
-        return prices.fee(Fraction(now - self._billed_at, NANOSECONDS), self.price) / ev
+        return money.fee(Fraction(now - self._billed_at, NANOSECONDS), self.price) / ev
 
     def _give_up_the_state(self, now: int) -> None:
         seconds = (now - self._billed_at) // NANOSECONDS
@@ -425,18 +425,18 @@ class PaymentSession:
             )
         elif self.ceiling is not None and info.price > self.ceiling:
             self._price_is_raised(
-                f"{prices.text(info.price)} wei/s is above the ceiling of {prices.text(self.ceiling)} wei/s",
+                f"{money.text(info.price)} wei/s is above the ceiling of {money.text(self.ceiling)} wei/s",
                 needed=False,
             )
         elif self.signed_count and info.price > self.price:
             self._price_is_raised(
-                f"{prices.text(info.price)} wei/s is above the session's {prices.text(self.price)} wei/s",
+                f"{money.text(info.price)} wei/s is above the session's {money.text(self.price)} wei/s",
                 needed=False,
             )
         elif not self.signed_count and PRELOAD * info.price > MAX_TICKETS * info.ticket_ev:
             self._give_up(
                 EndReason.PAYMENT_REFUSED,
-                f"one of its tickets is worth {prices.decimal(info.ticket_ev / info.price)} s of stream, so "
+                f"one of its tickets is worth {money.decimal(info.ticket_ev / info.price)} s of stream, so "
                 f"the first {PRELOAD} s need more than {MAX_TICKETS} tickets: the orchestrator's operator "
                 "must raise the expected value of a ticket",
             )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gateway.payments import price as prices
+from gateway import money
 from gateway.payments.timebase import now_ns
 
 MINUTE = 60 * 10**9
@@ -133,7 +133,7 @@ class Hold:
 def _check(what: str, spent: Fraction, more: Fraction, limit: int | None) -> None:
     if limit is not None and spent + more > limit:
         raise SpendLimitReached(
-            f"{what} cost {prices.whole_wei(spent)} wei, the next payment may cost {prices.whole_wei(more)}, "
+            f"{what} cost {money.whole_wei(spent)} wei, the next payment may cost {money.whole_wei(more)}, "
             f"and the limit is {limit}"
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gateway.payments import price as prices
+from gateway import money
 from gateway.payments.accounts import Outcome, PaymentAccount, Row, SessionAccount
 from gateway.payments.schema import Step
 from gateway.payments.ticket import expected_value
@@ -105,12 +105,12 @@ def _paid_too_much(account: SessionAccount) -> Iterable[str]:
     if len(paid) < 2:
         return
     moments = [step["monotonic_ns"] for one in paid for step in one.steps if step["step"] in _TIMED]
-    fee = prices.fee(Fraction(max(moments) - min(moments), NANOSECONDS), account.row["price"])
+    fee = money.fee(Fraction(max(moments) - min(moments), NANOSECONDS), account.row["price"])
     most = paid[0].value + fee + BALANCE_IN_TICKETS * max(one.row["ticket_ev"] for one in paid)
     total = sum((one.value for one in paid), Fraction(0))
     if total > most:
         yield (
-            f"{prices.whole_wei(total)} wei were signed in all, where at most {prices.whole_wei(most)} "
+            f"{money.whole_wei(total)} wei were signed in all, where at most {money.whole_wei(most)} "
             "were due for the time"
         )
 

@@ -12,8 +12,8 @@ from gateway.comfystream.job import ComfyRelays
 from gateway.comfystream.servers import ComfyCandidate
 from gateway.media.frames import FrameSink
 from gateway.media.gop import GopBuffer
+from gateway.reason import Ended
 from gateway.stream.job import OrchestratorRelays
-from gateway.stream.reason import Ended
 from gateway.stream.relay import Candidate, Ingest, PublishRequest, Relay
 
 COMFYSTREAM, NETWORK = "comfystream", "network"

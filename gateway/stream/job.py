@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
+from gateway import money
 from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.media.segmenter import Segmenter
@@ -23,13 +24,12 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job import JobRequest, JobUrls
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Candidate
-from gateway.payments import price as prices
 from gateway.payments.figures import nanoseconds
 from gateway.payments.ledger import Ledger, LedgerUnavailable
 from gateway.payments.payer import Payer
 from gateway.payments.session import PRELOAD
 from gateway.payments.spending import Spending, SpendLimitReached
-from gateway.stream.reason import Ended, EndReason, NoRoom, first_error
+from gateway.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
 from gateway.tasks import spawn
 from gateway.trickle.control import JsonPublisher
@@ -140,7 +140,7 @@ class OrchestratorJob:
             orchestrator = {
                 "url": info.url,
                 "address": info.address,
-                "price_wei_per_second": None if info.price is None else prices.text(info.price),
+                "price_wei_per_second": None if info.price is None else money.text(info.price),
                 "manifest_id": self._manifest_id,
             }
         return RelayStatus(
@@ -162,10 +162,10 @@ class OrchestratorJob:
     def _check_price(self, info: OrchestratorInfo) -> None:
         ceiling = self._network.ceiling
         if ceiling is not None and (info.price is None or info.price > ceiling):
-            asked = "no price" if info.price is None else f"{prices.text(info.price)} wei per second"
+            asked = "no price" if info.price is None else f"{money.text(info.price)} wei per second"
             raise Ended(
                 EndReason.PRICE_RAISED,
-                f"{info.url} asks {asked}, above the ceiling of {prices.text(ceiling)}",
+                f"{info.url} asks {asked}, above the ceiling of {money.text(ceiling)}",
             )
 
     async def _start(self, info: OrchestratorInfo) -> JobUrls:
@@ -225,7 +225,7 @@ class OrchestratorJob:
         if self._payer is not None:
             await self._payer.job_started(urls.manifest_id)
         self._log = self._log.bind(manifest_id=urls.manifest_id)
-        self._log.info("job started", price_wei_per_second=prices.text(info.price or 0))
+        self._log.info("job started", price_wei_per_second=money.text(info.price or 0))
         return urls
 
     # the relay

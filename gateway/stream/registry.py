@@ -14,10 +14,10 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.media.fanout import Fanout
 from gateway.payments.spending import NO_LIMITS, StreamLimits
+from gateway.reason import EndReason
 from gateway.stream.admission import Admission
 from gateway.stream.names import output_name
 from gateway.stream.places import Claim, Lease, Places
-from gateway.stream.reason import EndReason
 from gateway.stream.relay import Candidate, PublishRequest, Relays
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy

@@ -9,11 +9,11 @@ from typing import Any, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway import money
 from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
-from gateway.payments import price as prices
 from gateway.payments.spending import NO_LIMITS, StreamLimits
-from gateway.stream.reason import Ended, EndReason
+from gateway.reason import Ended, EndReason
 
 Json = dict[str, Any]
 
@@ -155,8 +155,8 @@ class RelayStatus:
             **now,
             "accepted": before["accepted"] + now["accepted"],
             "tickets": before["tickets"] + now["tickets"],
-            "credited_wei": prices.whole_wei(former.credited + self.credited),
-            "owed_wei": prices.whole_wei(former.owed + self.owed),
+            "credited_wei": money.whole_wei(former.credited + self.credited),
+            "owed_wei": money.whole_wei(former.owed + self.owed),
         }
 
 

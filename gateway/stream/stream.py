@@ -14,7 +14,7 @@ import structlog
 from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
-from gateway.stream.reason import Ended, EndReason, first_error
+from gateway.reason import Ended, EndReason, first_error
 from gateway.stream.relay import Candidate, Json, PublishRequest, Relays, RelayStatus
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy

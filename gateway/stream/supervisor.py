@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.media.frames import Frame
 from gateway.media.gop import GopBuffer
-from gateway.stream.reason import Ended, EndReason, NoRoom, first_error
+from gateway.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Candidate, Ingest, Json, PublishRequest, Relay, Relays, RelayStatus
 from gateway.stream.swap import ENDS_THE_STREAM, PATIENCE, Attempts, OutputWatch, SwapBudget, SwapPolicy
 from gateway.tasks import spawn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from gateway.stream.reason import Ended, EndReason
+from gateway.reason import Ended, EndReason
 
 WINDOW = 180.0
 """Seconds within which swaps are counted against the limit."""

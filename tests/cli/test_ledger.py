@@ -15,7 +15,7 @@ import pytest
 
 from gateway.cli.ledger import main
 from gateway.payments.ledger import Ledger
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from tests.payments.books import fill, pay, payment, record
 from tests.payments.models import PRICE
 

@@ -21,8 +21,8 @@ from gateway.devnet.orchestrator.ticket_params import (
     recipient_rand,
 )
 from gateway.devnet.orchestrator.tokens import Tokens, token
+from gateway.money import wei_per_second
 from gateway.orchestrator.livepeer_pb2 import SegData
-from gateway.payments.price import wei_per_second
 from gateway.payments.ticket import auxiliary_data, expected_value
 
 DATA = Path(__file__).parents[1] / "data"

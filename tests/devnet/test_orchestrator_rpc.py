@@ -10,9 +10,9 @@ from grpclib.client import UnaryUnaryMethod
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from gateway.money import PIXELS_PER_SECOND, wei_per_second
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import Capabilities, PingPong
-from gateway.payments.price import PIXELS_PER_SECOND, wei_per_second
 from gateway.payments.ticket import recover
 from tests.devnet.network import MODEL, WEI_PER_SECOND, Peer, peer
 

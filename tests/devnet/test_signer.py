@@ -19,9 +19,9 @@ from eth_hash.auto import keccak
 from gateway.devnet.account import Account
 from gateway.devnet.chainclock import ChainClock
 from gateway.devnet.signer import ListedOrchestrator, Signer, SignerConfig, serve
+from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import capabilities
-from gateway.payments.price import PIXELS_PER_SECOND
 from gateway.payments.ticket import Ticket, recover, win_prob_for
 
 DATA = Path(__file__).parents[1] / "data"

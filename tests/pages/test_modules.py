@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

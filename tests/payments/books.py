@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from tests.payments.models import PRICE, SENDER_TEXT, orchestrator_info, signed_payment
 
 

@@ -14,10 +14,10 @@ from math import ceil, floor
 
 from coincurve import PrivateKey
 
+from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments import ticket
-from gateway.payments.price import PIXELS_PER_SECOND
 from gateway.payments.ticket import Ticket
 from signer_client import LivePayment, SignerState
 

@@ -11,7 +11,7 @@ from gateway.payments.accounts import Accounts, Grouping, Outcome, utc
 from gateway.payments.ledger import Ledger
 from gateway.payments.report import payment_row, session_row
 from gateway.payments.verify import Verification
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from tests.payments.books import fill, pay, payment, record
 from tests.payments.models import PRICE
 

@@ -20,7 +20,7 @@ from gateway.payments.payment import Payment
 from gateway.payments.session import NANOSECONDS as S
 from gateway.payments.session import PaymentSession
 from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, SpendLimits
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from signer_client import LivePayment, SignerState
 from tests.payments.models import MANIFEST, PRICE, OrchestratorModel, SignerModel, Status, orchestrator_info
 

@@ -16,7 +16,7 @@ from gateway.payments.accounts import SessionAccount
 from gateway.payments.database import MIGRATIONS, Database, ledger_url
 from gateway.payments.ledger import Ledger, LedgerBusy, LedgerError, LedgerUnavailable, SessionRecord
 from gateway.payments.payment import Payment
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from tests.clients.gateway import eventually
 from tests.clients.postgresql import PostgresqlServer
 from tests.payments.models import SENDER_TEXT, orchestrator_info, signed_payment

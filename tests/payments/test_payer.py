@@ -26,7 +26,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.payer import Payer
 from gateway.payments.spending import HOUR, Spending, SpendLimits
-from gateway.stream.reason import Ended, EndReason
+from gateway.reason import Ended, EndReason
 from signer_client import (
     BadRequest,
     LivePayment,

@@ -15,7 +15,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.session import NANOSECONDS, PaymentSession, wants_payment
-from gateway.stream.reason import EndReason
+from gateway.reason import EndReason
 from signer_client import LivePayment, SignerState
 from tests.payments.models import (
     MANIFEST,

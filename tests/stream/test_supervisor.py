@@ -14,8 +14,8 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.media.frames import AccessUnit, Frame, FrameSink
 from gateway.media.gop import GopBuffer
+from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream import supervisor as module
-from gateway.stream.reason import Ended, EndReason, NoRoom
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.stream.reason import Ended, EndReason
+from gateway.reason import Ended, EndReason
 from gateway.stream.swap import WINDOW, Attempts, OutputWatch, SwapBudget
 
 LOST = Ended(EndReason.ORCHESTRATOR_LOST, "a: channels closed")

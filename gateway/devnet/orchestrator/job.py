@@ -16,7 +16,7 @@ from gateway.devnet.orchestrator.offer import Places, Tariff
 from gateway.devnet.orchestrator.refusal import BadJob, WorkerFailed
 from gateway.devnet.orchestrator.session import Session, Sessions
 from gateway.devnet.trickle_server import TrickleServer
-from gateway.payments.price import fee
+from gateway.money import fee
 
 RUNNER_TIMEOUT = 4.0
 """Seconds that the runner has to take a job: gateways give up on a start after 5."""

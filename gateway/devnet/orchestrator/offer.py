@@ -9,9 +9,9 @@ from fractions import Fraction
 from gateway.devnet.orchestrator.refusal import NoCapacity
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.tokens import Tokens
+from gateway.money import PIXELS_PER_SECOND, wei_per_pixel
 from gateway.orchestrator.capabilities import LIVE_VIDEO_TO_VIDEO, VERSION
 from gateway.orchestrator.livepeer_pb2 import AuthToken, Capabilities, OrchestratorInfo, PriceInfo
-from gateway.payments.price import PIXELS_PER_SECOND, wei_per_pixel
 
 TRANSCODING_PRICE = Fraction(1200 * PIXELS_PER_SECOND)
 """Wei per second for a request that does not ask for the live-video capability."""

@@ -13,8 +13,8 @@ from eth_hash.auto import keccak
 
 from gateway.devnet.chainclock import ChainClock
 from gateway.devnet.orchestrator.tokens import minimal
+from gateway.money import wei_per_pixel
 from gateway.orchestrator.livepeer_pb2 import TicketExpirationParams, TicketParams
-from gateway.payments.price import wei_per_pixel
 from gateway.payments.ticket import auxiliary_data, win_prob_for
 
 LIFE_BLOCKS = 40

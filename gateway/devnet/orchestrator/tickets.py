@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError
 from gateway.devnet.chainclock import ChainClock
 from gateway.devnet.orchestrator.refusal import NonceSeen, TicketRefused, UnreadablePayment
 from gateway.devnet.orchestrator.ticket_params import issue_number, rand_hash, recipient_rand
+from gateway.money import wei_per_pixel, wei_per_second
 from gateway.orchestrator.livepeer_pb2 import Payment
-from gateway.payments.price import wei_per_pixel, wei_per_second
 from gateway.payments.ticket import Ticket, recover, wins
 
 MAX_NONCES = 600

@@ -24,8 +24,8 @@ from gateway.devnet.signer.refusal import (
     SigningFailed,
 )
 from gateway.devnet.signer.state import SessionState
+from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator import livepeer_pb2
-from gateway.payments.price import PIXELS_PER_SECOND
 from gateway.payments.ticket import Ticket
 
 MAX_TICKETS = 100

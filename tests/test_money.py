@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.payments.price import fee, text, wei_per_pixel, wei_per_second, whole_wei
+from gateway.money import fee, text, wei_per_pixel, wei_per_second, whole_wei
 
-KNOWN = json.loads((Path(__file__).parents[1] / "data" / "prices.json").read_text())
+KNOWN = json.loads((Path(__file__).parent / "data" / "prices.json").read_text())
 ETH = 10**18
 
 

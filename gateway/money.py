@@ -1,4 +1,4 @@
-"""Prices of live video, exact.
+"""Wei, exact: prices of live video, what a stream costs, how both are written.
 
 One second of live video is defined on the wire as 720p at 30 frames, whatever the picture really is,
 so a `PriceInfo` in wei per pixel and a price in wei per second are the same number up to that factor.
