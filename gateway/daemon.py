@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import ssl
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -15,7 +13,6 @@ from typing import Any
 
 import aiohttp
 import structlog
-from aiohttp import web
 
 from gateway import money
 from gateway.chain.networks import ChainNetwork
@@ -25,26 +22,13 @@ from gateway.chain.signer import ChainSigner
 from gateway.comfystream.job import ComfyRelays, OwnServers
 from gateway.comfystream.servers import ComfyServers
 from gateway.devnet.network import Network as Devnet
-from gateway.http.access import Access
-from gateway.http.chain import ChainRoutes
-from gateway.http.forwarding import Forwarding
-from gateway.http.health import HealthRoutes
+from gateway.front import Front
 from gateway.http.heartbeat import Heartbeat
-from gateway.http.limits import RequestRate, rate_limit
-from gateway.http.live import LiveRoutes
-from gateway.http.openapi import OpenApiRoutes
-from gateway.http.operator import OperatorRoutes
-from gateway.http.pages import PageRoutes
-from gateway.http.payments import PaymentRoutes
-from gateway.http.route import Route, Token
-from gateway.http.server import ListenError, Server, application, tls_context
-from gateway.http.tokens import TokenFile
-from gateway.http.webhook import AuthWebhook
+from gateway.http.server import ListenError
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
 from gateway.orchestrator.pool import OrchestratorPool
-from gateway.payments.accounts import Accounts
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
 from gateway.readiness import Readiness
@@ -188,21 +172,20 @@ class Daemon:
             chain.watch.burn = registry.burn
             metrics.attach_chain(chain.watch.json)
 
-        def orchestrators_state() -> dict[str, Any]:
-            return {**pool.state(), "comfystreams": servers.state()}
-
-        url = await self._listen(
-            stack,
+        front = Front(
             settings,
             registry,
             metrics,
-            orchestrators_state,
             readiness,
-            devnet,
-            http,
-            chain,
             ledger.accounts,
+            http,
+            orchestrators=lambda: {**pool.state(), "comfystreams": servers.state()},
+            chain=chain,
+            devnet=None if devnet is None else devnet.description,
         )
+        for server in front.servers():
+            url = await server.start()
+            stack.push_async_callback(server.stop)
         self._listens = True
         if settings.heartbeat is not None:
             beating = spawn(_heartbeat(settings.heartbeat, registry, http).run(), name="heartbeat")
@@ -296,62 +279,6 @@ class Daemon:
             stack.push_async_callback(cancel, spawn(run(), name=name))
         return chain
 
-    async def _listen(
-        self,
-        stack: AsyncExitStack,
-        settings: Settings,
-        registry: Registry,
-        metrics: Metrics,
-        orchestrators: Callable[[], dict[str, Any]],
-        readiness: Readiness,
-        devnet: Devnet | None,
-        http: aiohttp.ClientSession,
-        chain: ChainService | None,
-        accounts: Accounts,
-    ) -> str:
-        forwarding = Forwarding(settings.external_url, settings.trusted_proxies)
-        webhook = None
-        if settings.auth_webhook is not None:
-            webhook = AuthWebhook(http, settings.auth_webhook, settings.auth_api_key)
-        live = LiveRoutes(
-            registry,
-            metrics,
-            default_model=settings.model,
-            forwarding=forwarding,
-            limits=settings.limits,
-            webhook=webhook,
-            ice_servers=settings.ice.servers,
-            funds=None if chain is None else chain.watch.funds,
-        )
-        public = [
-            live.routes(),
-            PaymentRoutes(registry, accounts).routes(),
-            HealthRoutes(readiness.reasons).routes(),
-            PageRoutes().routes(),
-        ]
-        if devnet is not None:
-            public.append([_devnet_route(devnet)])
-        operator = OperatorRoutes(registry, metrics, orchestrators).routes()
-        if chain is not None:
-            operator += ChainRoutes(chain.json, chain.luck_chart).routes()
-        if settings.cli_addr is None:
-            public.append(operator)
-        else:
-            groups = [operator, OpenApiRoutes([operator], ()).routes()]
-            await _start(stack, Server(application(groups), settings.cli_addr, "cliAddr"))
-        files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
-        access = Access(
-            {kind: TokenFile(path) for kind, path in files.items() if path is not None},
-            registry.watched_name,
-        )
-        public.append(OpenApiRoutes(public, access.kinds).routes())
-        middlewares = []
-        if settings.limits.requests_per_address:
-            rate = RequestRate(settings.limits.requests_per_address)
-            middlewares.append(rate_limit(rate, forwarding.client))
-        app = application(public, guards=[access.guard], middlewares=middlewares)
-        return await _start(stack, Server(app, settings.http_addr, "httpAddr", _tls(settings)))
-
     async def _announce_ready(self, url: str, readiness: Readiness) -> None:
         while readiness.reasons():  # noqa: ASYNC110 (several parts together are ready, none alone)
             await asyncio.sleep(READY_POLL)
@@ -407,25 +334,6 @@ def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
     )
 
 
-async def _start(stack: AsyncExitStack, server: Server) -> str:
-    url = await server.start()
-    stack.push_async_callback(server.stop)
-    return url
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.tls is None:
-        return None
-    certificate, key = settings.tls
-    try:
-        return tls_context(certificate, key)
-    except OSError as error:
-        raise CannotStart(
-            f"-httpsCert {certificate} and -httpsKey {key} cannot be used ({error}): they take a PEM "
-            "certificate chain and its private key"
-        ) from error
-
-
 def _heartbeat(settings: Heartbeats, registry: Registry, http: aiohttp.ClientSession) -> Heartbeat:
     def terminate(stream_id: str) -> None:
         stream = registry.find(stream_id)
@@ -440,10 +348,3 @@ def _heartbeat(settings: Heartbeats, registry: Registry, http: aiohttp.ClientSes
         live=lambda: [stream.request.stream_id for stream in registry],
         terminate=terminate,
     )
-
-
-def _devnet_route(devnet: Devnet) -> Route:
-    async def answer(_: web.Request) -> web.Response:
-        return web.json_response(devnet.description())
-
-    return Route("GET", "/devnet", answer, "where the devnet's parts are", {200: "its parts"})

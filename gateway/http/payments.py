@@ -6,6 +6,7 @@ from aiohttp import web
 
 from gateway.http.problem import Problem
 from gateway.http.route import Route, Token
+from gateway.http.sessions import STREAM
 from gateway.payments.accounts import Accounts
 from gateway.payments.ledger import LedgerError
 from gateway.payments.report import session_json
@@ -26,7 +27,7 @@ class PaymentRoutes:
         return [
             Route(
                 "GET",
-                "/live/video-to-video/{stream}/payments",
+                STREAM + "/payments",
                 self.payments,
                 "what a stream paid to whom: its newest sessions with their payments and every step of each",
                 {

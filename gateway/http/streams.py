@@ -1,0 +1,85 @@
+"""A live stream, to programs: new parameters for its worker, and its status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from gateway.http.bodies import read_json_object
+from gateway.http.problem import Problem
+from gateway.http.route import JSON, Route, Token
+from gateway.http.schemas import STATUS
+from gateway.http.sessions import STREAM, Links
+from gateway.stream.registry import Registry
+from gateway.stream.relay import Json, UpdateRefused
+from gateway.stream.status import stream_status
+
+_UPDATE_STATUS = {"worker_busy": 503, "worker_refused": 422, "worker_silent": 504}
+
+
+class StreamRoutes:
+    """Update and status. `funds` tells what backs the tickets, where the chain is watched."""
+
+    def __init__(self, registry: Registry, links: Links, *, funds: Callable[[], Json] | None = None) -> None:
+        self._registry = registry
+        self._links = links
+        self._funds = funds
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "POST",
+                STREAM + "/update",
+                self.update,
+                "new parameters for the worker",
+                {
+                    200: "handed on",
+                    400: "the body is no JSON object",
+                    404: "no such stream is live",
+                    408: "the body came too slowly",
+                    413: "the body is too large",
+                    422: "the worker refused them",
+                    503: "too many updates wait",
+                    504: "the worker did not answer",
+                },
+                takes=JSON,
+                token=Token.PUBLISH,
+                by_id=True,
+            ),
+            Route(
+                "GET",
+                STREAM + "/status",
+                self.status,
+                "the worker's status, and the gateway's as gateway_status",
+                {200: "the status", 404: "no such stream, now or within the last minute"},
+                schema=STATUS,
+            ),
+        ]
+
+    async def update(self, request: web.Request) -> web.Response:
+        stream = self._registry.find(request.match_info["stream"])
+        if stream is None:
+            raise _unknown_stream(request)
+        try:
+            answer = await stream.update(await read_json_object(request))
+        except UpdateRefused as error:
+            raise Problem(_UPDATE_STATUS[error.code], error.code, str(error)) from error
+        return web.json_response({"status": "ok", **answer})
+
+    async def status(self, request: web.Request) -> web.Response:
+        stream = self._registry.find_with_ended(request.match_info["stream"])
+        if stream is None:
+            raise _unknown_stream(request)
+        name = stream.request.name
+        body = stream_status(
+            stream, viewers=self._registry.viewers_of(name), whep_url=self._links.playback(request, name)
+        )
+        if self._funds is not None:
+            body["gateway_status"]["funds"] = self._funds()
+        return web.json_response(body, headers={"Cache-Control": "no-store"})
+
+
+def _unknown_stream(request: web.Request) -> Problem:
+    name = request.match_info["stream"]
+    return Problem(404, "unknown_stream", f"no stream of the name or id {name[:140]!r} is live")

@@ -1,0 +1,98 @@
+"""WHEP (draft-ietf-wish-whep): viewers."""
+
+from __future__ import annotations
+
+import secrets
+
+from aiohttp import web
+
+from gateway.http.access import GRANT
+from gateway.http.bodies import read_sdp
+from gateway.http.limits import Limits
+from gateway.http.route import SDP, SDP_FRAGMENT, Route, Token
+from gateway.http.sessions import (
+    PATCH_REFUSED,
+    POST_REFUSED,
+    PREFIX,
+    STREAM,
+    Links,
+    checked,
+    limit_reached,
+    offer_refused,
+    trickle,
+)
+from gateway.stream.places import LimitReached
+from gateway.stream.registry import Registry
+from gateway.webrtc.errors import OfferRefused
+
+WHEP = STREAM + "/whep"
+
+
+class WhepRoutes:
+    """Viewers come in, before there is a publisher too, send more candidates, and leave."""
+
+    def __init__(self, registry: Registry, links: Links, limits: Limits) -> None:
+        self._registry = registry
+        self._links = links
+        self._limits = limits
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "POST",
+                WHEP,
+                self.watch,
+                "watch a stream, before there is a publisher too (WHEP)",
+                {201: "the answer, with Location, ETag and Link", **POST_REFUSED},
+                takes=SDP,
+                gives=SDP,
+                token=Token.PLAY,
+                by_id=True,
+            ),
+            Route(
+                "PATCH",
+                WHEP + "/{session}",
+                self.trickle,
+                "more candidates of a viewer",
+                {204: "taken", **PATCH_REFUSED},
+                takes=SDP_FRAGMENT,
+                gives=None,
+                token=Token.PLAY,
+            ),
+            Route(
+                "DELETE",
+                WHEP + "/{session}",
+                self.unwatch,
+                "stop watching",
+                {200: "stopped, or was not there"},
+                gives=None,
+                token=Token.PLAY,
+            ),
+        ]
+
+    async def watch(self, request: web.Request) -> web.Response:
+        path_name = request.match_info["stream"]
+        name = checked(self._registry.watched_name(path_name))
+        offer = await read_sdp(request)
+        viewer_id = secrets.token_hex(8)
+        claims = self._limits.on_viewer(name, self._links.forwarding.client(request), request.get(GRANT))
+        try:
+            viewer = await self._registry.watch(name, viewer_id, offer, claims)
+        except LimitReached as error:
+            raise limit_reached(error) from error
+        except OfferRefused as error:
+            raise offer_refused(error) from error
+        return web.Response(
+            status=201,
+            text=viewer.answer,
+            content_type="application/sdp",
+            headers=self._links.created(request, f"{PREFIX}/{name}/whep/{viewer_id}", viewer.etag),
+        )
+
+    async def unwatch(self, request: web.Request) -> web.Response:
+        await self._registry.stop_watching(request.match_info["stream"], request.match_info["session"])
+        return web.Response()
+
+    async def trickle(self, request: web.Request) -> web.Response:
+        viewer = self._registry.viewer(request.match_info["stream"], request.match_info["session"])
+        return await trickle(request, viewer)
