@@ -25,15 +25,17 @@ from gateway.devnet.network import Network as Devnet
 from gateway.front import Front
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.server import ListenError
+from gateway.http.settings import Heartbeats
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
 from gateway.orchestrator.pool import OrchestratorPool
+from gateway.payments.figures import NANOSECONDS
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
 from gateway.readiness import Readiness
 from gateway.reason import EndReason
-from gateway.settings import Heartbeats, Settings
+from gateway.settings import Settings
 from gateway.stream.admission import Admission
 from gateway.stream.choice import ChosenRelays, Preference
 from gateway.stream.job import Network, OrchestratorRelays
@@ -113,43 +115,10 @@ class Daemon:
         )
         signer, identity = await self._meet_signer(settings, stack)
         chain = await self._watch_chain(settings, stack, ledger, signer, identity)
-        orchestrators = OrchestratorClient(
-            http,
-            address=identity.address if identity else "",
-            signature=identity.signature if identity else b"",
-            capabilities=capabilities(settings.model),
-            verify_tls=settings.verify_tls,
-        )
-        stack.push_async_callback(orchestrators.close)
-        pool = OrchestratorPool(
-            orchestrators,
-            _sources(settings, http, signer, chain),
-            model=settings.model,
-            ceiling=settings.ceiling,
-            unfunded=None if chain is None else chain.watch.refusal,
-        )
-        pool_task = spawn(pool.run(), name="pool")
-        stack.push_async_callback(cancel, pool_task)
-        network = OrchestratorRelays(
-            Network(
-                http=http,
-                orchestrators=orchestrators,
-                pool=pool,
-                ledger=ledger,
-                signer=signer,
-                sender=identity.address if identity else "",
-                ceiling=settings.ceiling,
-                payment_interval=settings.payment_interval,
-                spending=await _spending(settings, ledger),
-            )
-        )
-        servers = ComfyServers(settings.comfystreams, http)
-        stack.push_async_callback(cancel, spawn(servers.run(), name="comfystream-servers"))
-        # the way to one's own server needs none of what publishers and viewers need to get through
-        plain = WebRtcConfig(handshake_timeout=settings.connect_timeout)
-        own = ComfyRelays(OwnServers(http, servers, ledger, plain, settings.comfy_workflow))
+        pool, network = await self._join_network(settings, stack, http, ledger, signer, identity, chain)
+        servers, own = self._own_servers(settings, stack, http, ledger)
         relays = ChosenRelays(
-            network, own, Preference(settings.comfystream_first, settings.comfystream_fallback)
+            network, own, Preference(settings.comfystream.first, settings.comfystream.fallback)
         )
         loop_watch = await stack.enter_async_context(LoopWatch())
         admission = Admission(loop_watch.overloaded)
@@ -161,7 +130,7 @@ class Daemon:
             relays,
             metrics,
             webrtc=await self._webrtc(settings, stack),
-            limits=settings.stream_limits,
+            limits=settings.payments.stream_limits,
             afford=relays.admit,
             ingest_timeout=settings.ingest_timeout,
             swaps=SwapPolicy(settings.max_swaps, settings.output_timeout),
@@ -187,15 +156,16 @@ class Daemon:
             url = await server.start()
             stack.push_async_callback(server.stop)
         self._listens = True
-        if settings.heartbeat is not None:
-            beating = spawn(_heartbeat(settings.heartbeat, registry, http).run(), name="heartbeat")
+        if settings.front.heartbeat is not None:
+            beating = spawn(_heartbeat(settings.front.heartbeat, registry, http).run(), name="heartbeat")
             stack.push_async_callback(cancel, beating)
+        ceiling = settings.payments.ceiling
         log.info(
             "gateway listens",
             url=url,
             signer=settings.signer_url or "none",
-            ceiling_wei_per_second="none" if settings.ceiling is None else money.text(settings.ceiling),
-            payment_interval_s=settings.payment_interval,
+            ceiling_wei_per_second="none" if ceiling is None else money.text(ceiling),
+            payment_interval_s=settings.payments.interval / NANOSECONDS,
         )
         announcing = spawn(self._announce_ready(url, readiness), name="ready")
         stack.push_async_callback(cancel, announcing)
@@ -279,6 +249,55 @@ class Daemon:
             stack.push_async_callback(cancel, spawn(run(), name=name))
         return chain
 
+    async def _join_network(
+        self,
+        settings: Settings,
+        stack: AsyncExitStack,
+        http: aiohttp.ClientSession,
+        ledger: Ledger,
+        signer: SignerClient | None,
+        identity: SignerIdentity | None,
+        chain: ChainService | None,
+    ) -> tuple[OrchestratorPool, OrchestratorRelays]:
+        sender = identity.address if identity else ""
+        orchestrators = OrchestratorClient(
+            http,
+            address=sender,
+            signature=identity.signature if identity else b"",
+            capabilities=capabilities(settings.model),
+            verify_tls=settings.verify_tls,
+        )
+        stack.push_async_callback(orchestrators.close)
+        pool = OrchestratorPool(
+            orchestrators,
+            _sources(settings, http, signer, chain),
+            model=settings.model,
+            ceiling=settings.payments.ceiling,
+            unfunded=None if chain is None else chain.watch.refusal,
+        )
+        stack.push_async_callback(cancel, spawn(pool.run(), name="pool"))
+        network = Network(
+            http=http,
+            orchestrators=orchestrators,
+            pool=pool,
+            ledger=ledger,
+            signer=signer,
+            sender=sender,
+            ceiling=settings.payments.ceiling,
+            payment_interval=settings.payments.interval,
+            spending=await _spending(settings, ledger),
+        )
+        return pool, OrchestratorRelays(network)
+
+    def _own_servers(
+        self, settings: Settings, stack: AsyncExitStack, http: aiohttp.ClientSession, ledger: Ledger
+    ) -> tuple[ComfyServers, ComfyRelays]:
+        servers = ComfyServers(settings.comfystream.urls, http)
+        stack.push_async_callback(cancel, spawn(servers.run(), name="comfystream-servers"))
+        # the way to one's own server needs none of what publishers and viewers need to get through
+        plain = WebRtcConfig(handshake_timeout=settings.connect_timeout)
+        return servers, ComfyRelays(OwnServers(http, servers, ledger, plain, settings.comfystream.workflow))
+
     async def _announce_ready(self, url: str, readiness: Readiness) -> None:
         while readiness.reasons():  # noqa: ASYNC110 (several parts together are ready, none alone)
             await asyncio.sleep(READY_POLL)
@@ -287,8 +306,8 @@ class Daemon:
 
 async def _spending(settings: Settings, ledger: Ledger) -> Spending:
     """The sums behind the spend limits, as they were when the gateway stopped."""
-    spending = Spending(settings.spend_limits)
-    if settings.spend_limits != SpendLimits():
+    spending = Spending(settings.payments.spend_limits)
+    if settings.payments.spend_limits != SpendLimits():
         a_day_ago = time.time_ns() - DAY * MINUTE
         spending.restore(await ledger.accounts.signed_since(a_day_ago))
     return spending
@@ -317,20 +336,20 @@ def _sources(
 def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
     """The settings of a gateway whose network is the devnet that is described."""
     orchestrators = description["orchestrators"]
-    ceiling = settings.ceiling
-    if ceiling is None and settings.devnet is not None:
-        ceiling = Fraction(settings.devnet.list_price)
-    chain = settings.chain
+    payments, own, chain = settings.payments, settings.comfystream, settings.chain
+    if payments.ceiling is None and settings.devnet is not None:
+        payments = replace(payments, ceiling=Fraction(settings.devnet.list_price))
     if "chain" in description:
         there = description["chain"]
         chain = ChainSettings((there["url"],), ChainNetwork(there["controller"]), settings.min_deposit_hours)
+    servers = (server["url"] for server in description["comfystreams"])
     return replace(
         settings,
         chain=chain,
         signer_url=description["signer"],
         orchestrators=tuple(orchestrator["addr"] for orchestrator in orchestrators),
-        comfystreams=(*settings.comfystreams, *(server["url"] for server in description["comfystreams"])),
-        ceiling=ceiling,
+        comfystream=replace(own, urls=(*own.urls, *servers)),
+        payments=payments,
     )
 
 

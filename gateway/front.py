@@ -62,11 +62,11 @@ class Front:
         self._orchestrators = orchestrators
         self._chain = chain
         self._devnet = devnet
-        self._forwarding = Forwarding(settings.external_url, settings.trusted_proxies)
+        self._forwarding = Forwarding(settings.front.external_url, settings.front.trusted_proxies)
 
     def servers(self) -> list[Server]:
         """What is to be started, the public one last. Raises ListenError for https files of no use."""
-        settings = self._settings
+        settings = self._settings.front
         public, operator = self._public(), self._operator()
         servers = []
         if settings.cli_addr is None:
@@ -84,8 +84,8 @@ class Front:
         return [*servers, Server(app, settings.http_addr, "httpAddr", self._tls())]
 
     def _public(self) -> list[list[Route]]:
-        settings, registry = self._settings, self._registry
-        links = Links(self._forwarding, settings.ice.servers)
+        settings, registry = self._settings.front, self._registry
+        links = Links(self._forwarding, self._settings.ice.servers)
         webhook = None
         if settings.auth_webhook is not None:
             webhook = AuthWebhook(self._http, settings.auth_webhook, settings.auth_api_key)
@@ -95,7 +95,7 @@ class Front:
                 self._metrics,
                 links,
                 settings.limits,
-                default_model=settings.model,
+                default_model=self._settings.model,
                 webhook=webhook,
             ).routes(),
             WhepRoutes(registry, links, settings.limits).routes(),
@@ -115,14 +115,15 @@ class Front:
         return routes
 
     def _access(self) -> Access:
-        files = {Token.PUBLISH: self._settings.publish_tokens, Token.PLAY: self._settings.play_tokens}
+        settings = self._settings.front
+        files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
         given = {kind: TokenFile(path) for kind, path in files.items() if path is not None}
         return Access(given, self._registry.watched_name)
 
     def _tls(self) -> ssl.SSLContext | None:
-        if self._settings.tls is None:
+        if self._settings.front.tls is None:
             return None
-        certificate, key = self._settings.tls
+        certificate, key = self._settings.front.tls
         try:
             return tls_context(certificate, key)
         except OSError as error:

@@ -22,7 +22,7 @@ def settings(*argv: str, folder: Path | None = None) -> Settings:
 
 def test_a_paid_network_takes_the_documented_flags(tmp_path: Path) -> None:
     chosen = settings(*PAID, "-maxPricePerUnit", "0.001ETH", folder=tmp_path)
-    assert chosen.ceiling == 10**15
+    assert chosen.payments.ceiling == 10**15
     assert chosen.signer_url == "http://127.0.0.1:1"
     assert chosen.orchestrators == ("127.0.0.1:2",)
     assert chosen.ledger == str(tmp_path / "ledger.sqlite3")
@@ -43,21 +43,21 @@ def test_the_fallback_names_the_second_choice(
     argv: tuple[str, ...], first: bool, fallback: bool, tmp_path: Path
 ) -> None:
     chosen = settings(*argv, folder=tmp_path)
-    assert (chosen.comfystream_first, chosen.comfystream_fallback) == (first, fallback)
+    assert (chosen.comfystream.first, chosen.comfystream.fallback) == (first, fallback)
 
 
 def test_a_gpu_box_needs_no_scheme_no_signer_and_no_price(tmp_path: Path) -> None:
     chosen = settings("-comfyStreamUrl", "gpu-box:8889, https://other/x/", folder=tmp_path)
-    assert chosen.comfystreams == ("http://gpu-box:8889", "https://other/x")
-    assert chosen.ceiling is None
+    assert chosen.comfystream.urls == ("http://gpu-box:8889", "https://other/x")
+    assert chosen.payments.ceiling is None
 
 
 def test_both_readings_of_the_ceiling(tmp_path: Path) -> None:
     per_second = settings(*PAID, "-maxPricePerUnit", "1000000000000000", folder=tmp_path)
     per_pixel = settings(*PAID, "-maxPricePerUnit", "1200", "-pixelsPerUnit", "1", folder=tmp_path)
-    assert (per_second.ceiling, per_pixel.ceiling) == (10**15, 1200 * 27_648_000)
+    assert (per_second.payments.ceiling, per_pixel.payments.ceiling) == (10**15, 1200 * 27_648_000)
     small = settings(*PAID, "-maxPricePerUnit", "1200", folder=tmp_path)
-    assert small.ceiling == 1200
+    assert small.payments.ceiling == 1200
     assert "-pixelsPerUnit 1" in small.warnings[0]
 
 

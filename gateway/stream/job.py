@@ -24,7 +24,6 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job import JobRequest, JobUrls
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Candidate
-from gateway.payments.figures import nanoseconds
 from gateway.payments.ledger import Ledger, LedgerUnavailable
 from gateway.payments.payer import Payer
 from gateway.payments.session import PRELOAD
@@ -60,7 +59,8 @@ class Network:
     """None where nothing is paid."""
     sender: str
     ceiling: Fraction | None
-    payment_interval: float
+    payment_interval: int
+    """Nanoseconds."""
     spending: Spending
 
 
@@ -181,7 +181,7 @@ class OrchestratorJob:
                 info=info,
                 addr=self._candidate.addr,
                 ceiling=network.ceiling,
-                interval=nanoseconds(network.payment_interval),
+                interval=network.payment_interval,
                 capabilities=network.orchestrators.capabilities,
                 sender=network.sender,
                 stream=request.name,

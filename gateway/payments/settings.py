@@ -1,0 +1,117 @@
+"""What an operator says about money: the ceiling, the limits, and how often it is paid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gateway import money
+from gateway.flags import DURATION, INTEGER, Flag, FlagError, Kind, Parsed
+from gateway.payments.capability_prices import ceiling_for, parse_capability_prices
+from gateway.payments.ceiling import MaxPrice, parse_amount
+from gateway.payments.figures import NANOSECONDS, nanoseconds
+from gateway.payments.spending import SpendLimits, StreamLimits
+
+SHORTEST_INTERVAL = NANOSECONDS // 10
+LONGEST_INTERVAL = 30 * NANOSECONDS
+
+PRICE = Kind(
+    "price",
+    "an integer of wei per second, or a decimal with a unit such as 0.001ETH, 1000000gwei or 3.6ETH/h",
+    MaxPrice.parse,
+)
+
+CAPABILITY_PRICES = Kind(
+    "json|path",
+    'JSON such as {"capabilities_prices": [{"pipeline": .., "model_id": .., "price_per_unit": ..}]}, or a '
+    "file of it",
+    parse_capability_prices,
+)
+AMOUNT = Kind(
+    "amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH or 1000gwei", parse_amount
+)
+
+
+PAYMENT_FLAGS: tuple[Flag, ...] = (
+    Flag(
+        "maxPricePerUnit",
+        PRICE,
+        None,
+        "the most to pay: wei per second, or a decimal with a unit, per hour with /h",
+        "required on a paid network",
+    ),
+    Flag(
+        "pixelsPerUnit",
+        INTEGER,
+        None,
+        "reads a bare -maxPricePerUnit as go-livepeer does: wei per so many pixels",
+    ),
+    Flag(
+        "maxPricePerCapability",
+        CAPABILITY_PRICES,
+        None,
+        "a ceiling of its own for a pipeline's model: go-livepeer's JSON, or a file of it",
+    ),
+    Flag("maxSessionSpend", AMOUNT, None, "the most that one stream may cost, over all its jobs"),
+    Flag("maxSpendPerHour", AMOUNT, None, "the most that all streams may cost within an hour"),
+    Flag("maxSpendPerDay", AMOUNT, None, "the most that all streams may cost within a day"),
+    Flag("maxStreamSeconds", INTEGER, None, "how long a stream may last"),
+    Flag("livePaymentInterval", DURATION, "5s", "time between payments, 100ms to 30s"),
+)
+
+
+@dataclass(frozen=True)
+class PaymentSettings:
+    """Prices are wei per second."""
+
+    ceiling: Fraction | None
+    """None: free of charge, or (under devnet) the devnet's list price once it is known."""
+    spend_limits: SpendLimits
+    stream_limits: StreamLimits
+    interval: int
+    """Nanoseconds between payments."""
+
+    @classmethod
+    def from_parsed(cls, parsed: Parsed, *, paid: bool) -> tuple[PaymentSettings, tuple[str, ...]]:
+        """The settings, and what to warn the operator of. Raises FlagError for what does not fit."""
+        interval = nanoseconds(parsed["livePaymentInterval"])
+        if not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:
+            given = money.decimal(Fraction(interval, NANOSECONDS))
+            raise FlagError(f"-livePaymentInterval {given}s is refused: it takes 100ms to 30s")
+        ceiling, warnings = _ceiling(parsed, paid)
+        chosen = cls(
+            ceiling=ceiling,
+            spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),
+            stream_limits=StreamLimits(wei=parsed["maxSessionSpend"], seconds=parsed["maxStreamSeconds"]),
+            interval=interval,
+        )
+        return chosen, warnings
+
+
+def _ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:
+    """The ceiling for the model that orchestrators are asked for, and what to warn the operator of."""
+    own = ceiling_for(parsed["model"], parsed["maxPricePerCapability"] or {}, None)
+    if own is not None:
+        return own, ()
+    return _general_ceiling(parsed, paid)
+
+
+def _general_ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:
+    price: MaxPrice | None = parsed["maxPricePerUnit"]
+    pixels: int | None = parsed["pixelsPerUnit"]
+    if price is None:
+        if pixels is not None:
+            raise FlagError(f"-pixelsPerUnit {pixels} needs -maxPricePerUnit beside it")
+        if paid and not parsed["devnet"]:
+            raise FlagError(f"-maxPricePerUnit is required on a paid network: it takes {PRICE.accepts}")
+        return None, ()
+    try:
+        ceiling = price.per_second(pixels)
+    except ValueError as error:
+        raise FlagError(f"-pixelsPerUnit {pixels} is refused: {error}") from error
+    if price.is_suspiciously_low(pixels):
+        return ceiling, (
+            f"-maxPricePerUnit {price.amount} is read as wei per second, which is very little: if wei per "
+            "pixel was meant, as go-livepeer reads it, add -pixelsPerUnit 1",
+        )
+    return ceiling, ()
