@@ -341,7 +341,12 @@ def _pointed_at(description: dict[str, Any], settings: Settings) -> Settings:
         payments = replace(payments, ceiling=Fraction(settings.devnet.list_price))
     if "chain" in description:
         there = description["chain"]
-        chain = ChainSettings((there["url"],), ChainNetwork(there["controller"]), settings.min_deposit_hours)
+        chain = ChainSettings(
+            (there["url"],),
+            ChainNetwork(there["controller"]),
+            settings.min_deposit_hours,
+            settings.block_polling_interval,
+        )
     servers = (server["url"] for server in description["comfystreams"])
     return replace(
         settings,

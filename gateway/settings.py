@@ -98,6 +98,7 @@ class Settings:
     discovery_interval: float
     comfystream: ComfySettings
     min_deposit_hours: Fraction
+    block_polling_interval: float
     verify_tls: bool
     payments: PaymentSettings
     model: str
@@ -139,8 +140,9 @@ def settings_from(parsed: Parsed) -> Settings:
     payments, warnings = PaymentSettings.from_parsed(parsed, paid=paid)
     chain = ChainSettings.from_parsed(parsed)
     _check_anybody(parsed, chain)
-    if "minDepositHours" in parsed.given and chain is None and not parsed["chain"]:
-        raise FlagError("-minDepositHours needs -ethUrl beside it, or a -devnet with -chain")
+    for name in ("minDepositHours", "blockPollingInterval"):
+        if name in parsed.given and chain is None and not parsed["chain"]:
+            raise FlagError(f"-{name} needs -ethUrl beside it, or a -devnet with -chain")
     front, own = FrontSettings.from_parsed(parsed), ComfySettings.from_parsed(parsed)
     devnet = DevnetSettings.from_parsed(parsed) if parsed["devnet"] else None
     ice = IceSettings.from_parsed(parsed)
@@ -157,6 +159,7 @@ def settings_from(parsed: Parsed) -> Settings:
         discovery_interval=parsed["discoveryInterval"],
         comfystream=own,
         min_deposit_hours=parsed["minDepositHours"],
+        block_polling_interval=parsed["blockPollingInterval"],
         verify_tls=parsed["orchVerifyTLS"],
         payments=payments,
         model=parsed["model"],

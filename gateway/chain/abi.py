@@ -46,7 +46,6 @@ SERVICE_REGISTRY: Abi = [_function("getServiceURI", "address", "string")]
 ROUNDS_MANAGER: Abi = [
     _function("blockNum", gives="uint256"),
     _function("lastInitializedRound", gives="uint256"),
-    _function("blockHashForRound", "uint256", "bytes32"),
 ]
 
 TICKET_BROKER: Abi = [

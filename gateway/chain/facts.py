@@ -22,14 +22,17 @@ class Rounds:
 
     l1_block: int
     round_number: int
-    block_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A redemption's event as the chain has it. `arguments` by the names of the contract's event."""
+    """A redemption's event as the chain has it. `arguments` by the names of the contract's event.
+
+    `contract` is the address (0x.., lower case) that told of it.
+    """
 
     event: str
+    contract: str
     block: int
     block_hash: str
     transaction: str

@@ -16,9 +16,13 @@ from gateway.payments.redemptions import Checkpoint, Followed, Redemption, Redem
 
 log = structlog.get_logger("chain")
 
-INTERVAL = 15.0
 LONGEST_RANGE = 10_000
 """Blocks asked about at once; fewer where an endpoint refuses so many."""
+BEFORE_LONGER = 50
+"""Ranges that were answered before a longer one is tried: what endpoints refuse seldom changes."""
+OVERLAP = 240
+"""Blocks that are read once more, a minute of Arbitrum's: behind one URL there are many nodes, and one that
+lags gives the logs that it has, without a word about those that it lacks."""
 LOOK_BACK = 100_000
 """Blocks before the newest where a ledger begins that never followed this chain: some hours of Arbitrum's."""
 
@@ -34,18 +38,22 @@ class LogReader(Protocol):
 
 
 class RedemptionFollower:
-    """`run` follows until cancelled, `step` once to the newest block. `sender` is checksummed."""
+    """`run` follows until cancelled, every `interval` seconds; `step` once to the newest block."""
 
-    def __init__(self, reader: LogReader, book: RedemptionBook, followed: Followed) -> None:
+    def __init__(
+        self, reader: LogReader, book: RedemptionBook, followed: Followed, *, interval: float
+    ) -> None:
         self._reader = reader
         self._book = book
         self._followed = followed
+        self._interval = interval
         self._range = LONGEST_RANGE
+        self._answered = 0
         self._error = ""
         self._block: int | None = None
 
     async def run(self) -> None:
-        """Follow, every few seconds, until cancelled."""
+        """Follow until cancelled."""
         while True:
             try:
                 await self.step()
@@ -54,7 +62,7 @@ class RedemptionFollower:
                 if str(error) != self._error:
                     log.warning("redemptions cannot be followed", detail=str(error))
                 self._error = str(error)
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(self._interval)
 
     async def step(self) -> None:
         """Catch up with the newest block. Raises ChainError or LedgerError; what was caught up is kept."""
@@ -70,9 +78,11 @@ class RedemptionFollower:
             except RpcRefused:
                 if self._range == 1:
                     raise
-                self._range = max(1, self._range // 2)
+                self._range, self._answered = max(1, self._range // 2), 0
             else:
-                self._range = min(LONGEST_RANGE, self._range * 2)
+                self._answered += 1
+                if self._answered == BEFORE_LONGER:
+                    self._range, self._answered = min(LONGEST_RANGE, self._range * 2), 0
 
     def json(self) -> dict[str, Any]:
         """For operators: up to which block, and what is in the way."""
@@ -90,7 +100,8 @@ class RedemptionFollower:
             first = max(0, known[-1].block - LOOK_BACK)
             return first, first - 1
         reorganised = checkpoint is not known[0]
-        return checkpoint.block + 1, checkpoint.block if reorganised else None
+        first = max(0, checkpoint.block + 1 - min(OVERLAP, self._range))
+        return first, checkpoint.block if reorganised else None
 
     async def _take(self, first: int, last: int, forget_after: int | None) -> int:
         """Write down what happened in these blocks; the next block to ask about."""
@@ -98,10 +109,11 @@ class RedemptionFollower:
         entries = await self._reader.redemptions(self._followed.sender, first, last)
         if before is None or await self._reader.block_hash(last) != before:
             raise ChainUnreachable(f"block {last} changed while it was read")
-        found = paired(entries)
-        await self._book.take(self._followed, found, Checkpoint(last, before), forget_after=forget_after)
+        fresh = await self._book.take(
+            self._followed, paired(entries), Checkpoint(last, before), forget_after=forget_after
+        )
         self._block = last
-        for one in found:
+        for one in fresh:
             log.info("ticket redeemed", recipient=one.recipient, wei=str(one.amount), block=one.block)
         return last + 1
 

@@ -37,8 +37,8 @@ class Backing:
         if funds.withdraw_round and funds.withdraw_round <= self.round_number + 1:
             return (
                 f"the funds of the signer's address {sender} are unlocked as of round "
-                f"{funds.withdraw_round}, so that every ticket would be refused: cancel the unlock, "
-                "or fund the deposit again"
+                f"{funds.withdraw_round}, so that every ticket would be refused: cancel the unlock at the "
+                "TicketBroker from that address; funding from another one does not cancel it"
             )
         if face_value > self.max_face_value:
             return (
@@ -56,7 +56,7 @@ class Backing:
         if self.funds.withdraw_round:
             return (
                 f"an unlock of the funds of {self.sender} is under way: from round "
-                f"{self.funds.withdraw_round - 1} on every ticket will be refused"
+                f"{self.funds.withdraw_round - 1} on every ticket will be refused, unless it is cancelled"
             )
         left = self.hours_left(burn)
         if left is not None and left < at_least:

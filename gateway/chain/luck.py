@@ -39,30 +39,30 @@ class Luck:
 
     @property
     def expected_wins(self) -> Fraction:
-        return sum((n * Fraction(p, MAX_WIN_PROB) for (_, p), n in self.draws.items()), Fraction(0))
+        return Fraction(sum(n * p for (_, p), n in self.draws.items()), MAX_WIN_PROB)
 
     @property
     def expected(self) -> Fraction:
         """Wei that redemptions cost on average."""
-        return sum((n * face * Fraction(p, MAX_WIN_PROB) for (face, p), n in self.draws.items()), Fraction(0))
+        return Fraction(sum(n * face * p for (face, p), n in self.draws.items()), MAX_WIN_PROB)
 
     @property
     def spread(self) -> int:
         """The standard deviation of what redemptions cost, in whole wei: binomial, ticket by ticket."""
-        variance = sum(
-            (
-                n * face**2 * Fraction(p * (MAX_WIN_PROB - p), MAX_WIN_PROB**2)
-                for (face, p), n in self.draws.items()
-            ),
-            Fraction(0),
-        )
-        return math.isqrt(int(variance))
+        variance = sum(n * face**2 * p * (MAX_WIN_PROB - p) for (face, p), n in self.draws.items())
+        return math.isqrt(variance // MAX_WIN_PROB**2)
 
     @property
     def chance(self) -> float:
-        """How likely it is that at least so many of these tickets win, from 0 to 1."""
-        groups = [(n, p / MAX_WIN_PROB) for (_, p), n in self.draws.items()]
-        return at_least(self.wins, groups)
+        """How likely it is that at least so many of these tickets win, from 0 to 1.
+
+        Win probabilities follow the price of gas, and a day has thousands: they are taken to three digits.
+        """
+        groups: dict[float, int] = {}
+        for (_, probability), n in self.draws.items():
+            rounded = float(f"{probability / MAX_WIN_PROB:.3g}")
+            groups[rounded] = groups.get(rounded, 0) + n
+        return at_least(self.wins, [(n, probability) for probability, n in groups.items()])
 
     @property
     def suspicious(self) -> bool:
@@ -116,8 +116,10 @@ def at_least(wins: int, groups: Sequence[tuple[int, float]]) -> float:
         return 0.0
     fewer = [1.0] + [0.0] * (wins - 1) if wins else []
     for draws, probability in groups:
-        single = [_binomial(k, draws, probability) for k in range(len(fewer))]
-        fewer = [sum(fewer[j] * single[k - j] for j in range(k + 1)) for k in range(len(fewer))]
+        single = [_binomial(k, draws, probability) for k in range(min(draws + 1, len(fewer)))]
+        fewer = [
+            sum(fewer[k - j] * single[j] for j in range(min(k + 1, len(single)))) for k in range(len(fewer))
+        ]
     return min(1.0, max(0.0, 1.0 - sum(fewer)))
 
 

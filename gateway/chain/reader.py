@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from eth_hash.auto import keccak
@@ -25,8 +25,8 @@ with contained():
 NOBODY = "0x" + "0" * 40
 MOST_IN_POOL = 500
 """More than ever are active: a list that goes on is a lie."""
-AT_ONCE = 10
-"""Service URIs asked for at the same time."""
+PER_BATCH = 10
+"""Questions put into one request: free plans allow few more a second."""
 
 EVENTS = ("WinningTicketRedeemed", "WinningTicketTransfer")
 
@@ -57,11 +57,8 @@ class ChainReader:
 
     async def rounds(self) -> Rounds:
         """The chain's clock."""
-        manager = await self._named("RoundsManager", abi.ROUNDS_MANAGER)
-        l1_block = await self._read(manager.functions.blockNum().call)
-        number = await self._read(manager.functions.lastInitializedRound().call)
-        block_hash = await self._read(manager.functions.blockHashForRound(number).call)
-        return Rounds(l1_block, number, block_hash)
+        manager = (await self._named("RoundsManager", abi.ROUNDS_MANAGER)).functions
+        return Rounds(*await self._read_all([manager.blockNum(), manager.lastInitializedRound()]))
 
     async def ticket_validity_period(self) -> int:
         """For how many rounds from its creation a ticket can be redeemed."""
@@ -71,14 +68,12 @@ class ChainReader:
     async def active_orchestrators(self) -> list[tuple[str, str]]:
         """Address and service URI of everybody in the active pool who has one, the AI registry's first."""
         pool = await self._active_pool()
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def uri_of(address: str) -> tuple[str, str]:
-            async with gate:
-                return address, await self._service_uri(address)
-
-        found = await asyncio.gather(*(uri_of(address) for address in pool))
-        return [(address, uri) for address, uri in found if uri]
+        uris: dict[str, str] = {}
+        for registry in await self._registries():
+            unknown = [address for address in pool if not uris.get(address)]
+            asked = [registry.functions.getServiceURI(address) for address in unknown]
+            uris |= zip(unknown, await self._read_all(asked), strict=True)
+        return [(address, uris[address]) for address in pool if uris[address]]
 
     async def head(self) -> int:
         """The number of the newest block of the chain that the contracts are on."""
@@ -109,6 +104,10 @@ class ChainReader:
             entries = [_log_entry(events[raw["topics"][0]], raw) for raw in answer]
         except (Web3Exception, KeyError, TypeError, ValueError, IndexError) as error:
             raise self._nonsense(f"logs that cannot be read ({type(error).__name__})") from error
+        for entry in entries:
+            asked_for = entry.contract == broker.address.lower() and first <= entry.block <= last
+            if not asked_for or entry.arguments["sender"].lower() != sender.lower():
+                raise self._nonsense("logs that it was not asked for")
         return sorted(entries, key=lambda entry: (entry.block, entry.index))
 
     async def contract(self, name: str, contract_abi: abi.Abi) -> Any:
@@ -128,15 +127,11 @@ class ChainReader:
             address = await self._read(bonding.getNextTranscoderInPool(address).call)
         return list(pool)
 
-    async def _service_uri(self, address: str) -> str:
+    async def _registries(self) -> list[Any]:
+        """Where service URIs are registered, the AI orchestrators' own first."""
         ai_registry = self._network.ai_registry or await self._address_of("AIServiceRegistry")
-        registries = [] if ai_registry == NOBODY else [self._contract(ai_registry, abi.SERVICE_REGISTRY)]
-        registries.append(await self._named("ServiceRegistry", abi.SERVICE_REGISTRY))
-        for registry in registries:
-            uri = str(await self._read(registry.functions.getServiceURI(address).call))
-            if uri:
-                return uri
-        return ""
+        known = [] if ai_registry == NOBODY else [self._contract(ai_registry, abi.SERVICE_REGISTRY)]
+        return [*known, await self._named("ServiceRegistry", abi.SERVICE_REGISTRY)]
 
     async def _named(self, name: str, contract_abi: abi.Abi) -> Any:
         if name not in self._contracts:
@@ -163,6 +158,19 @@ class ChainReader:
                 trouble = self._nonsense(f"an answer that cannot be decoded ({type(error).__name__})")
         raise trouble
 
+    async def _read_all(self, questions: Sequence[Any]) -> list[Any]:
+        """The answers to questions to contracts, a few in each request."""
+        answers: list[Any] = []
+        for first in range(0, len(questions), PER_BATCH):
+            answers += await self._read(partial(self._ask_batch, questions[first : first + PER_BATCH]))
+        return answers
+
+    async def _ask_batch(self, questions: Sequence[Any]) -> list[Any]:
+        async with self._web3.batch_requests() as batch:
+            for question in questions:
+                batch.add(question)
+            return list(await batch.async_execute())
+
     def _nonsense(self, what: str) -> ChainUnreachable:
         self.endpoints.distrust(what)
         return ChainUnreachable(f"the RPC endpoint gives {what}")
@@ -176,7 +184,15 @@ class _Provider(AsyncJSONBaseProvider):
         self._endpoints = endpoints
 
     async def make_request(self, method: Any, params: Any) -> Any:
-        return {"jsonrpc": "2.0", "id": 1, "result": await self._endpoints.ask(method, _plain(params))}
+        return _answer(await self._endpoints.ask(method, _plain(params)))
+
+    async def make_batch_request(self, requests: list[Any]) -> Any:
+        results = await self._endpoints.ask_all([(method, _plain(params)) for method, params in requests])
+        return [_answer(result) for result in results]
+
+
+def _answer(result: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 1, "result": result}
 
 
 def _plain(value: Any) -> Any:
@@ -197,6 +213,7 @@ def _log_entry(event: Any, raw: dict[str, Any]) -> LogEntry:
     )
     return LogEntry(
         event=str(read["event"]),
+        contract=str(raw["address"]).lower(),
         block=int(raw["blockNumber"], 16),
         block_hash=str(raw["blockHash"]),
         transaction=str(raw["transactionHash"]),

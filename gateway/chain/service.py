@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,10 @@ from gateway.payments.redemptions import Followed, RedemptionBook
 
 if TYPE_CHECKING:
     from gateway.chain.reader import ChainReader
+
+DAY_NS = 24 * 3600 * 10**9
+DAYS_SHOWN = 14
+"""UTC days in the picture of the luck, today among them: a ledger of months is not read for it."""
 
 
 class DeferredReader:
@@ -84,8 +89,10 @@ class ChainService:
         self._follower = None
         if sender:
             followed = Followed(settings.network.controller.lower(), sender)
-            self._follower = RedemptionFollower(reader, book, followed)
-        self.watch = ChainWatch(reader, sender, min_hours=settings.min_deposit_hours)
+            self._follower = RedemptionFollower(reader, book, followed, interval=settings.interval)
+        self.watch = ChainWatch(
+            reader, sender, min_hours=settings.min_deposit_hours, interval=settings.interval
+        )
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """What is to run as long as the daemon does, by name."""
@@ -96,8 +103,9 @@ class ChainService:
 
     async def luck_chart(self) -> bytes:
         """Expected against redeemed as an SVG. Raises LedgerError."""
-        found = luck_of(await self._book.handed_out(), await self._book.wins())
-        return await asyncio.to_thread(luck_chart, found)
+        since = (time.time_ns() // DAY_NS + 1 - DAYS_SHOWN) * DAY_NS
+        tickets, wins = await self._book.handed_out(since), await self._book.wins(since)
+        return await asyncio.to_thread(lambda: luck_chart(luck_of(tickets, wins)))
 
     def json(self) -> dict[str, Any]:
         """As operators see it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from gateway.chain.networks import CHAIN_NETWORKS, ChainNetwork
-from gateway.flags import LIST, URL, Flag, FlagError, Kind, Parsed, choice
+from gateway.flags import LIST, URL, Flag, FlagError, Kind, Parsed, choice, parse_duration
 
 
 def _parse_hours(value: str) -> Fraction:
@@ -29,8 +29,17 @@ def _parse_eth_address(value: str) -> str:
     return value
 
 
+def _parse_polling_interval(value: str) -> float:
+    # go-livepeer's flag of this name takes whole seconds
+    seconds = float(value) if value.isdecimal() else parse_duration(value)
+    if not 0.1 <= seconds <= 300:
+        raise ValueError(value)
+    return seconds
+
+
 HOURS = Kind("hours", "a number of hours such as 24 or 1.5", _parse_hours)
 RPC_URLS = Kind("urls", "http or https URLs, comma-separated", _parse_rpc_urls, secret=True)
+POLLING_INTERVAL = Kind("duration", "a duration from 100ms to 5m, or whole seconds", _parse_polling_interval)
 ETH_ADDRESS = Kind("address", "an Ethereum address: 0x and 40 hex digits", _parse_eth_address)
 
 CHAIN_FLAGS: tuple[Flag, ...] = (
@@ -43,16 +52,24 @@ CHAIN_FLAGS: tuple[Flag, ...] = (
     Flag("network", choice("offchain", *CHAIN_NETWORKS), "offchain", "the network that -ethUrl is on"),
     Flag("ethController", ETH_ADDRESS, None, "the Controller contract, for other networks"),
     Flag("minDepositHours", HOURS, "24", "warn when the deposit lasts fewer hours at the present burn"),
+    Flag(
+        "blockPollingInterval",
+        POLLING_INTERVAL,
+        "30s",
+        "time between two looks at the chain; each is 3 calls for the funds and 5 for redemptions",
+    ),
 )
 
 
 @dataclass(frozen=True)
 class ChainSettings:
-    """RPC endpoints in their order, where the protocol is, and how many hours the deposit should last."""
+    """RPC endpoints in their order, where the protocol is, how many hours the deposit should last, and the
+    seconds between two looks."""
 
     urls: tuple[str, ...]
     network: ChainNetwork
     min_deposit_hours: Fraction
+    interval: float
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> ChainSettings | None:
@@ -68,4 +85,4 @@ class ChainSettings:
             network = replace(network or ChainNetwork(controller), controller=controller)
         if network is None:
             raise FlagError("-ethUrl needs -network arbitrum-one-mainnet or -ethController beside it")
-        return cls(urls, network, parsed["minDepositHours"])
+        return cls(urls, network, parsed["minDepositHours"], parsed["blockPollingInterval"])

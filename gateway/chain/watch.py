@@ -18,8 +18,6 @@ from gateway.orchestrator.info import OrchestratorInfo
 
 log = structlog.get_logger("chain")
 
-INTERVAL = 12.0
-"""Seconds between two looks: about an L1 block."""
 GOOD_FOR = 600.0
 """Seconds after which what was seen refuses nobody any more: it may long be otherwise."""
 EXPIRY_MARGIN = 1
@@ -47,7 +45,7 @@ class ChainWatch:
     """The newest sight of clock and funds. `sender` empty: there is nobody whose funds to look at.
 
     `burn` gives the wei per second that live streams cost now, `min_hours` is what the deposit should last.
-    `run` looks until cancelled; everything else asks nobody.
+    `run` looks every `interval` seconds until cancelled; everything else asks nobody.
     """
 
     def __init__(
@@ -56,6 +54,7 @@ class ChainWatch:
         sender: str,
         *,
         min_hours: Fraction,
+        interval: float,
         burn: Callable[[], Fraction] = Fraction,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -63,16 +62,17 @@ class ChainWatch:
         self._reader = reader
         self._sender = sender
         self._min_hours = min_hours
+        self._interval = interval
         self._clock = clock
         self._sight: Sight | None = None
         self._error = ""
         self._said: str | None = None
 
     async def run(self) -> None:
-        """Look, every few seconds, until cancelled."""
+        """Look until cancelled."""
         while True:
             await self.look()
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(self._interval)
 
     async def look(self) -> None:
         """Look once. What cannot be seen leaves what was seen before."""
@@ -139,7 +139,8 @@ class ChainWatch:
     def funds(self) -> dict[str, Any]:
         """What a stream's status says of the funds that it is paid from."""
         seen = self.json()
-        return {key: seen[key] for key in ("deposit_wei", "reserve_wei", "hours_left", "refusal", "warning")}
+        shown = ("deposit_wei", "reserve_wei", "unlock_round", "hours_left", "refusal", "warning")
+        return {key: seen[key] for key in shown}
 
     def _fresh(self) -> Sight | None:
         sight = self._sight

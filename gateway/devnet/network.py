@@ -145,6 +145,7 @@ class Network:
             "blockTime": _seconds(self._settings.block_time),
             "deposit": self._settings.deposit,
             "reserve": self._settings.reserve,
+            "unlockPeriod": self._settings.unlock_period,
         }
 
     def _orchestrator_flags(

@@ -140,6 +140,7 @@ async def _start_chain(flags: Parsed) -> tuple[Ready, Stop]:
             clock=ChainClock(block_time=flags["blockTime"]),
             deposit=flags["deposit"],
             reserve=flags["reserve"],
+            unlock_rounds=flags["unlockPeriod"],
         )
     )
     return {"url": chain.url, "controller": chain.evm.controller.address}, chain.stop
@@ -153,7 +154,7 @@ PARTS: dict[str, Part] = {
             "a chain with the protocol's contracts, behind JSON-RPC",
             (
                 Flag("addr", ADDRESS, "127.0.0.1:0", "where it listens; port 0 takes a free one"),
-                *_shared("blockTime", "deposit", "reserve"),
+                *_shared("blockTime", "deposit", "reserve", "unlockPeriod"),
                 *COMMON_FLAGS,
             ),
             _start_chain,

@@ -95,6 +95,7 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
     ),
     Flag("deposit", AMOUNT, "1000ETH", "the signer's deposit on -chain"),
     Flag("reserve", AMOUNT, "100ETH", "the signer's reserve on -chain"),
+    Flag("unlockPeriod", INTEGER, "7", "rounds that an unlock of the signer's funds takes on -chain"),
     Flag(
         "faceValueMultiple",
         INTEGER,
@@ -127,6 +128,7 @@ class DevnetSettings:
     chain: bool
     deposit: int
     reserve: int
+    unlock_period: int
     face_value_multiple: int
     restart: bool
 
@@ -164,6 +166,7 @@ class DevnetSettings:
             chain=parsed["chain"],
             deposit=parsed["deposit"],
             reserve=parsed["reserve"],
+            unlock_period=parsed["unlockPeriod"],
             face_value_multiple=parsed["faceValueMultiple"],
             restart=parsed["restart"],
         )

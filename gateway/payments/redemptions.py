@@ -14,6 +14,8 @@ from gateway.payments.database import Database
 from gateway.payments.schema import Step, chain_checkpoints, payments, redemptions, sessions, steps
 
 KEPT_CHECKPOINTS = 64
+ROWS_AT_ONCE = 500
+"""Of a long answer; in between, the event loop has other work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,8 @@ class RedemptionBook:
         checkpoint: Checkpoint,
         *,
         forget_after: int | None = None,
-    ) -> None:
-        """Write down what was found up to a checkpoint, all or nothing.
+    ) -> list[Redemption]:
+        """Write down what was found up to a checkpoint, all or nothing; gives what was not there before.
 
         `forget_after` first takes out what was found in later blocks than that: they are not the chain's.
         """
@@ -111,7 +113,8 @@ class RedemptionBook:
                 for table in (redemptions, chain_checkpoints)
             ]
             known = [block for block in known if block <= forget_after]
-        for one in found:
+        fresh = await self._fresh(found, forget_after)
+        for one in fresh:
             statements.append(delete(redemptions).where(_same(one)))
             statements.append(await self._row(followed, one))
         old = known[KEPT_CHECKPOINTS - 1 :]
@@ -128,6 +131,17 @@ class RedemptionBook:
             )
             statements.append(row)
         await self._write(*statements)
+        return fresh
+
+    async def _fresh(self, found: Sequence[Redemption], forget_after: int | None) -> list[Redemption]:
+        """Those that are not written down, or will be taken out, or were in another block."""
+        place = redemptions.c.transaction_hash, redemptions.c.log_index, redemptions.c.block_hash
+        query = select(*place).where(place[0].in_({one.transaction_hash for one in found}))
+        if forget_after is not None:
+            query = query.where(redemptions.c.block <= forget_after)
+        async with self._database.reading() as connection:
+            known = {tuple(row) for row in await connection.execute(query)}
+        return [one for one in found if (one.transaction_hash, one.log_index, one.block_hash) not in known]
 
     async def _row(self, followed: Followed, one: Redemption) -> Insert:
         return insert(redemptions).values(
@@ -164,11 +178,15 @@ class RedemptionBook:
         async with self._database.reading() as connection:
             return [dict(row) for row in (await connection.execute(query)).mappings()]
 
-    async def handed_out(self) -> list[TicketsHandedOut]:
-        """The tickets of every payment that was handed out, whatever became of it: they can be redeemed."""
+    async def handed_out(self, since_ns: int = 0) -> list[TicketsHandedOut]:
+        """The tickets of every payment that was handed out, whatever became of it: they can be redeemed.
+
+        `since_ns` (unix) leaves out those signed before.
+        """
         signed = _first(Step.SIGNED).label("signed_ns")
         taken = (
             select(steps.c.payment_id, signed)
+            .where(steps.c.wall_ns >= since_ns)
             .group_by(steps.c.payment_id)
             .having(func.max(case((steps.c.step == Step.DELIVERED, 1), else_=0)) == 1)
             .subquery()
@@ -182,16 +200,17 @@ class RedemptionBook:
                 payments.c.win_prob,
             )
             .join(sessions, sessions.c.id == payments.c.session_id)
-            .join(taken, taken.c.payment_id == payments.c.id)
+            .join(taken, and_(taken.c.payment_id == payments.c.id, taken.c.signed_ns.is_not(None)))
         )
         async with self._database.reading() as connection:
             return [
                 TicketsHandedOut(address, _day(ns), tickets, int(face), int(probability))
-                for address, ns, tickets, face, probability in await connection.execute(query)
+                async for rows in (await connection.stream(query)).partitions(ROWS_AT_ONCE)
+                for address, ns, tickets, face, probability in rows
             ]
 
-    async def wins(self) -> list[Win]:
-        """Every redemption with the day that its luck counts for."""
+    async def wins(self, since_ns: int = 0) -> list[Win]:
+        """Every redemption with the day that its luck counts for, from the day of `since_ns` (unix) on."""
         signed = (
             select(steps.c.payment_id, _first(Step.SIGNED).label("signed_ns"))
             .group_by(steps.c.payment_id)
@@ -200,10 +219,12 @@ class RedemptionBook:
         query = select(
             redemptions.c.recipient, redemptions.c.amount, redemptions.c.wall_ns, signed.c.signed_ns
         ).outerjoin(signed, signed.c.payment_id == redemptions.c.payment_id)
+        query = query.where(func.coalesce(signed.c.signed_ns, redemptions.c.wall_ns) >= since_ns)
         async with self._database.reading() as connection:
             return [
                 Win(recipient, _day(seen if paid is None else paid), int(amount), paid is not None)
-                for recipient, amount, seen, paid in await connection.execute(query)
+                async for rows in (await connection.stream(query)).partitions(ROWS_AT_ONCE)
+                for recipient, amount, seen, paid in rows
             ]
 
 

@@ -122,8 +122,11 @@ class _Chain(Collector):
         ):
             if seen[key] is not None:
                 yield GaugeMetricFamily(f"livepeer_{name}", meaning, float(seen[key]))
-        refused = float(seen["refusal"] is not None)
-        yield GaugeMetricFamily("livepeer_tickets_refused", "Whether tickets would be refused", refused)
+        for name, key, meaning in (
+            ("tickets_refused", "refusal", "Whether tickets would be refused"),
+            ("funds_warning", "warning", "Whether the deposit is low or an unlock is under way"),
+        ):
+            yield GaugeMetricFamily(f"livepeer_{name}", meaning, float(seen[key] is not None))
 
 
 class _Streams(Collector):

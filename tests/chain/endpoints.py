@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,14 +35,24 @@ def result_always(value: Any) -> Answer:
     return answer
 
 
-def error(code: int, message: str) -> Answer:
+def error(code: int, message: str, *, status: int = 200) -> Answer:
     """On the right chain, and refuses everything else."""
 
     async def answer(call: dict[str, Any]) -> web.Response:
         if call["method"] == "eth_chainId":
             return web.json_response({"jsonrpc": "2.0", "id": call["id"], "result": "0x1"})
         said = {"code": code, "message": message}
-        return web.json_response({"jsonrpc": "2.0", "id": call["id"], "error": said})
+        return web.json_response({"jsonrpc": "2.0", "id": call["id"], "error": said}, status=status)
+
+    return answer
+
+
+def after(times: int, first: Answer, then: Answer) -> Answer:
+    """Answers so many times as `first` does, and like `then` from there on."""
+    left = itertools.count(times, -1)
+
+    async def answer(call: dict[str, Any]) -> web.StreamResponse:
+        return await (first if next(left) > 0 else then)(call)
 
     return answer
 
@@ -69,7 +80,10 @@ class Fake:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
-        return await self.answer(await request.json())
+        call = await request.json()
+        if isinstance(call, list):
+            return web.Response(status=400, text="one call at a time")
+        return await self.answer(call)
 
 
 @asynccontextmanager

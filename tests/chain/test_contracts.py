@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.devnet.account import Account
-from gateway.devnet.chain.evm import ETHER, Evm
+from gateway.devnet.chain.evm import ETHER, UNLOCK_ROUNDS, Evm
 from gateway.payments.ticket import MAX_WIN_PROB, Ticket, wins
 from tests.chain.tickets import (
     BLOCK_HASH,
@@ -119,17 +119,18 @@ def test_the_draw_is_the_one_that_orchestrators_make(evm: Evm, broker: Any) -> N
 
 def test_an_unlocked_sender_pays_nobody(evm: Evm, broker: Any) -> None:
     evm.give(SENDER.address, ETHER)
-    unlock = broker.functions.unlock().build_transaction(
-        {"from": SENDER.address, "nonce": 0, "gas": 200_000, "maxFeePerGas": 10**10}
-    )
-    signed = evm.web3.eth.account.sign_transaction(unlock, b"\x01" * 32)
-    evm.web3.eth.wait_for_transaction_receipt(evm.web3.eth.send_raw_transaction(signed.raw_transaction))
+    send(evm, broker.functions.unlock())
     assert broker.functions.isUnlockInProgress(SENDER.address).call()
-    evm.advance(9000, ROUND + 10, BLOCK_HASH)
+    evm.advance(9000, ROUND + UNLOCK_ROUNDS, BLOCK_HASH)
     with pytest.raises(TransactionFailed, match="sender is unlocked"):
-        redeem(evm, winning_ticket(creation_round=ROUND + 10))
+        redeem(evm, winning_ticket(creation_round=ROUND + UNLOCK_ROUNDS))
     evm.fund(SENDER.address, deposit=1, reserve=0)
+    assert broker.functions.isUnlockInProgress(SENDER.address).call(), "another's money cancels nothing"
+    send(evm, broker.functions.cancelUnlock())
     assert not broker.functions.isUnlockInProgress(SENDER.address).call()
+    send(evm, broker.functions.unlock())
+    send(evm, broker.functions.fundDepositAndReserve(1, 0), value=1)
+    assert not broker.functions.isUnlockInProgress(SENDER.address).call(), "one's own money cancels it"
 
 
 def test_the_pool_is_walked_from_the_first_to_nobody(evm: Evm) -> None:
@@ -145,6 +146,14 @@ def test_the_pool_is_walked_from_the_first_to_nobody(evm: Evm) -> None:
     assert sorted(walked) == sorted(accounts[1:])
     assert bonding.getTranscoderPoolSize().call() == 2
     assert not bonding.isActiveTranscoder(accounts[0]).call()
+
+
+def send(evm: Evm, function: Any, value: int = 0) -> None:
+    """Send a contract's function as a transaction of the sender's."""
+    nonce = evm.web3.eth.get_transaction_count(SENDER.address)
+    plain = {"from": SENDER.address, "nonce": nonce, "gas": 200_000, "gasPrice": 10**10, "value": value}
+    signed = evm.web3.eth.account.sign_transaction(function.build_transaction(plain), b"\x01" * 32)
+    evm.web3.eth.wait_for_transaction_receipt(evm.web3.eth.send_raw_transaction(signed.raw_transaction))
 
 
 def _discard() -> Any:

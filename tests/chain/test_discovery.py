@@ -32,7 +32,7 @@ class Pool:
     async def rounds(self) -> Rounds:
         if self.orchestrators is None:
             raise ChainUnreachable("no RPC endpoint answers")
-        return Rounds(1000, self.round, bytes(32))
+        return Rounds(1000, self.round)
 
     async def active_orchestrators(self) -> list[tuple[str, str]]:
         self.read += 1

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from gateway.chain.errors import ChainUnreachable, RpcRefused
 from gateway.chain.facts import LogEntry
-from gateway.chain.follower import LOOK_BACK, RedemptionFollower, paired
+from gateway.chain.follower import BEFORE_LONGER, LOOK_BACK, OVERLAP, RedemptionFollower, paired
 from gateway.chain.reader import ChainReader
 from gateway.devnet.chain.evm import ETHER, Evm
 from gateway.payments.ledger import Ledger, SessionRecord
@@ -64,6 +64,7 @@ class Chain:
         self.entries: list[LogEntry] = []
         self.asked: list[tuple[int, int]] = []
         self.most = 10**9
+        self.refused = 0
         self.branch = "a"
         self.grow(3)
 
@@ -77,6 +78,7 @@ class Chain:
             "block": block,
             "block_hash": self.blocks[block],
             "transaction": f"0x{self.branch}-{nonce}",
+            "contract": "0x",
         }
         paid = {"recipient": recipient, "amount": amount}
         redeemed = {
@@ -103,13 +105,14 @@ class Chain:
 
     async def redemptions(self, sender: str, first: int, last: int) -> list[LogEntry]:
         if last - first >= self.most:
+            self.refused += 1
             raise RpcRefused("the RPC endpoint refuses: query returned more than 10000 results")
         self.asked.append((first, last))
         return [entry for entry in self.entries if first <= entry.block <= last]
 
 
 def follower(chain: Chain, ledger: Ledger) -> RedemptionFollower:
-    return RedemptionFollower(chain, ledger.redemptions, FOLLOWED)
+    return RedemptionFollower(chain, ledger.redemptions, FOLLOWED, interval=1)
 
 
 async def nonces(ledger: Ledger) -> list[int]:
@@ -124,7 +127,13 @@ async def test_each_is_written_down_once_over_restarts(ledger: Ledger) -> None:
     chain.redeem(2)
     await follower(chain, ledger).step()
     assert await nonces(ledger) == [1, 2]
-    assert chain.asked == [(0, 3), (4, 4)]
+    chain.grow(OVERLAP)
+    await follower(chain, ledger).step()
+    chain.redeem(3)
+    await follower(chain, ledger).step()
+    assert await nonces(ledger) == [1, 2, 3]
+    assert chain.asked[0] == (0, 3)
+    assert chain.asked[-1] == (5, 5 + OVERLAP), "the last blocks are read once more"
 
 
 async def test_a_reorganisation_takes_back_what_it_takes_back(ledger: Ledger) -> None:
@@ -162,6 +171,33 @@ async def test_an_endpoint_that_lags_is_no_reorganisation(ledger: Ledger) -> Non
     assert await nonces(ledger) == [1]
 
 
+async def test_a_node_that_lacks_the_newest_logs_and_says_nothing_loses_none(ledger: Ledger) -> None:
+    chain = Chain()
+    chain.redeem(1)
+    whole = chain.redemptions
+
+    async def lagging(sender: str, first: int, last: int) -> list[LogEntry]:
+        return [entry for entry in await whole(sender, first, last) if entry.block < last]
+
+    chain.redemptions = lagging  # type: ignore[method-assign]
+    await follower(chain, ledger).step()
+    assert await nonces(ledger) == []
+    chain.redemptions = whole  # type: ignore[method-assign]
+    chain.grow(OVERLAP - 1)
+    await follower(chain, ledger).step()
+    assert await nonces(ledger) == [1]
+
+
+async def test_what_is_read_once_more_keeps_the_day_when_it_was_seen(ledger: Ledger) -> None:
+    chain = Chain()
+    chain.redeem(1)
+    await follower(chain, ledger).step()
+    (before,) = await ledger.redemptions.rows()
+    chain.grow()
+    await follower(chain, ledger).step()
+    assert await ledger.redemptions.rows() == [before]
+
+
 async def test_ranges_that_are_refused_are_asked_for_in_parts(ledger: Ledger) -> None:
     chain = Chain()
     for nonce in range(1, 40):
@@ -170,10 +206,24 @@ async def test_ranges_that_are_refused_are_asked_for_in_parts(ledger: Ledger) ->
     await follower(chain, ledger).step()
     assert await nonces(ledger) == list(range(1, 40))
     assert max(last - first for first, last in chain.asked) < 5
+    assert chain.refused <= 16, "what was refused is not tried again with each range"
     chain.most = 0
     chain.grow()
     with pytest.raises(RpcRefused):
         await follower(chain, ledger).step()
+
+
+async def test_a_longer_range_is_tried_again_after_a_while(ledger: Ledger) -> None:
+    chain = Chain()
+    chain.grow(4 * BEFORE_LONGER)
+    chain.most = 4
+    followed = follower(chain, ledger)
+    await followed.step()
+    refused, chain.most = chain.refused, 10**9
+    chain.grow(40 * BEFORE_LONGER)
+    await followed.step()
+    assert chain.refused == refused
+    assert chain.asked[-1][1] - chain.asked[-1][0] > 4
 
 
 async def test_what_was_caught_up_before_a_failure_is_kept(ledger: Ledger) -> None:
@@ -226,7 +276,7 @@ async def test_a_redemption_is_matched_to_the_payment_that_it_came_from(
     evm.fund(SENDER.address, deposit=3 * ETHER, reserve=ETHER)
     for nonce in (12, 21):
         redeem(evm, winning_ticket(sender_nonce=nonce, creation_round=10**9))
-    await RedemptionFollower(reader, ledger.redemptions, FOLLOWED).step()
+    await RedemptionFollower(reader, ledger.redemptions, FOLLOWED, interval=1).step()
     known, unknown = await ledger.redemptions.rows()
     assert known["payment_id"] == f"{session}-2"
     assert unknown["payment_id"] is None

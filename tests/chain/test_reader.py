@@ -29,7 +29,7 @@ async def test_the_clock_is_the_contracts(reader: ChainReader, evm: Evm) -> None
     evm.advance(before.l1_block + 50, before.round_number + 1, BLOCK_HASH)
     after = await reader.rounds()
     assert after.l1_block >= before.l1_block + 50
-    assert (after.round_number, after.block_hash) == (before.round_number + 1, BLOCK_HASH)
+    assert after.round_number == before.round_number + 1
     assert await reader.ticket_validity_period() == 2
 
 

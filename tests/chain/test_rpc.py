@@ -12,7 +12,17 @@ from gateway.chain.networks import ChainNetwork
 from gateway.chain.reader import ChainReader
 from gateway.chain.rpc import Endpoints
 from gateway.devnet.chain.server import ChainServer
-from tests.chain.endpoints import Answer, body, chain_id, endpoint, error, result, result_always, silence
+from tests.chain.endpoints import (
+    Answer,
+    after,
+    body,
+    chain_id,
+    endpoint,
+    error,
+    result,
+    result_always,
+    silence,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -30,7 +40,10 @@ GOOD = result("0x2a")
         (body(b"x" * 17_000_000), "over"),
         (result_always("moon"), "which chain"),
         (chain_id(2), "on chain 2, not 1"),
-        (error(-32005, "rate limited"), ""),
+        (error(-32005, "daily request count exceeded, request rate limited"), "too often"),
+        (error(429, "exceeded its compute units per second capacity"), "too often"),
+        (body(b"slow down", 429), "too often"),
+        (error(-32000, "header not found"), ""),
     ],
 )
 async def test_the_next_endpoint_answers(http: aiohttp.ClientSession, broken: Answer, why: str) -> None:
@@ -71,6 +84,52 @@ async def test_a_contract_that_reverts_is_the_answer(http: aiohttp.ClientSession
         with pytest.raises(RpcRefused, match="execution reverted: no"):
             await Endpoints(http, [first.url, second.url]).ask("eth_call", [])
         assert second.asked == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "query returned more than 10000 results",
+        "range 1000000 exceeds limit of 10000",
+        "eth_getLogs is limited to a 10,000 range",
+        "You can make eth_getLogs requests with up to a 10 block range.",
+        "block range is larger than max block range",
+        "query timeout exceeded",
+        "Log response size exceeded.",
+    ],
+)
+async def test_what_is_too_much_for_an_endpoint_is_told_from_too_often(
+    http: aiohttp.ClientSession, words: str
+) -> None:
+    async with endpoint(error(-32005, words, status=400)) as narrow:
+        endpoints = Endpoints(http, [narrow.url])
+        with pytest.raises(RpcRefused, match=words[:10]):
+            await endpoints.ask("eth_getLogs", [])
+        assert narrow.asked == 2
+        assert endpoints.json()[0]["error"] is None
+
+
+async def test_who_is_asked_too_often_is_asked_again_more_slowly(http: aiohttp.ClientSession) -> None:
+    async with endpoint(body(b"slow down", 429)) as busy:
+        with pytest.raises(ChainUnreachable, match="too often"):
+            await Endpoints(http, [busy.url], pauses=(0.0, 0.0)).ask("eth_blockNumber", [])
+        assert busy.asked == 3
+        busy.answer = after(2, body(b"slow down", 429), GOOD)
+        assert await Endpoints(http, [busy.url], pauses=(0.0, 0.0)).ask("eth_blockNumber", []) == "0x2a"
+
+
+async def test_several_calls_are_one_request_where_the_endpoint_takes_that(
+    http: aiohttp.ClientSession, server: ChainServer
+) -> None:
+    calls: list[tuple[str, list[str]]] = [("eth_blockNumber", []), ("eth_chainId", []), ("eth_gasPrice", [])]
+    truth = [await Endpoints(http, [server.url]).ask(*call) for call in calls]
+    assert await Endpoints(http, [server.url]).ask_all(calls) == truth
+    async with endpoint(GOOD) as single:
+        endpoints = Endpoints(http, [single.url])
+        for _ in range(2):
+            assert await endpoints.ask_all([("eth_blockNumber", [])] * 3) == ["0x2a"] * 3
+        # which chain, the batch that it did not take, and then one by one
+        assert single.asked == 1 + 1 + 3 + 3
 
 
 async def test_a_lie_that_cannot_be_decoded_is_asked_for_elsewhere(

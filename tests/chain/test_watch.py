@@ -34,8 +34,10 @@ class Chain:
     def __init__(self, funds: SenderFunds | None) -> None:
         self.seen = funds
         self.now = 0.0
-        self.clock = Rounds(1000, 10, bytes(32))
-        self.watch = ChainWatch(self, SENDER.address, min_hours=Fraction(24), clock=lambda: self.now)
+        self.clock = Rounds(1000, 10)
+        self.watch = ChainWatch(
+            self, SENDER.address, min_hours=Fraction(24), interval=1, clock=lambda: self.now
+        )
         self.watch.burn = lambda: PRICE
 
     async def rounds(self) -> Rounds:
@@ -60,7 +62,7 @@ def test_what_no_ticket_can_be_paid_from_is_said_with_what_to_do(funds: SenderFu
     refusal = Backing(SENDER.address, funds, 10).refusal()
     assert refusal is not None
     assert words in refusal
-    assert "fund" in refusal
+    assert "fund" in refusal or "cancel" in refusal
 
 
 def test_an_unlock_that_is_still_far_away_is_a_warning_only() -> None:
@@ -113,7 +115,7 @@ async def test_only_clearly_stale_params_are_stale() -> None:
 @pytest.mark.asyncio
 async def test_operators_see_the_funds_as_the_contract_has_them(reader: ChainReader, evm: Evm) -> None:
     evm.fund(SENDER.address, deposit=9 * ETHER, reserve=2 * ETHER)
-    watch = ChainWatch(reader, SENDER.address, min_hours=Fraction(24))
+    watch = ChainWatch(reader, SENDER.address, min_hours=Fraction(24), interval=1)
     watch.burn = lambda: PRICE
     await watch.look()
     seen = watch.json()

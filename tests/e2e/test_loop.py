@@ -66,6 +66,7 @@ async def test_twenty_seconds_of_stream_are_seen_and_paid_to_the_wei(
     flags = ("-livePaymentInterval", "1s", "-preload", preload, "-ledger", str(ledger))
     async with gateway_process(tmp_path, *flags) as gateway:
         _, viewer = await stream_for(20, gateway, http)
+        assert "web3" not in (await gateway.get("debug/state"))["modules"], "no chain was asked for"
         status = await gateway.status("cam")
         total = await clean_audits(gateway)
         signer = await gateway.signer_audit()

@@ -15,19 +15,20 @@ with contained():
 
 ETHER = 10**18
 TICKET_VALIDITY_ROUNDS = 2
-UNLOCK_ROUNDS = 10
+UNLOCK_ROUNDS = 7
 GAS_MONEY = 10 * ETHER
-"""What an orchestrator is given to pay for redemptions with."""
+"""What everybody is given to pay for their transactions with."""
 
 
 class Evm:
     """A fresh chain: contracts deployed, nobody registered, nobody funded. Each transaction is a block.
 
     `web3` is the way in for whoever wants more than these methods; `contracts` holds the deployed ones by
-    the names that the Controller knows them by. The account that owns them is `owner`.
+    the names that the Controller knows them by. The account that owns them is `owner`. An unlock takes
+    `unlock_rounds`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unlock_rounds: int = UNLOCK_ROUNDS) -> None:
         self.tester = EthereumTester(PyEVMBackend())
         self.provider = EthereumTesterProvider(self.tester)
         self.web3 = Web3(self.provider)
@@ -40,7 +41,7 @@ class Evm:
             "ServiceRegistry": self._deploy("ServiceRegistry"),
             "AIServiceRegistry": self._deploy("ServiceRegistry"),
             "TicketBroker": self._deploy(
-                "TicketBroker", rounds.address, TICKET_VALIDITY_ROUNDS, UNLOCK_ROUNDS
+                "TicketBroker", rounds.address, TICKET_VALIDITY_ROUNDS, unlock_rounds
             ),
         }
         for name, contract in self.contracts.items():

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from gateway.chain.importing import contained
-from gateway.devnet.chain.evm import GAS_MONEY, Evm
+from gateway.devnet.chain.evm import GAS_MONEY, UNLOCK_ROUNDS, Evm
 from gateway.devnet.chainclock import ChainClock
 from gateway.tasks import cancel, spawn
 
@@ -37,6 +37,7 @@ class ChainConfig:
     clock: ChainClock = field(default_factory=ChainClock)
     deposit: int
     reserve: int
+    unlock_rounds: int = UNLOCK_ROUNDS
 
 
 class ChainServer:
@@ -122,13 +123,14 @@ class ChainServer:
     async def _participants(self, request: web.Request) -> web.Response:
         """`{"sender": "0x..", "orchestrators": [{"address": "0x..", "uri": "https://.."}]}`.
 
-        Registers the orchestrators and gives them gas money; funds the sender. Nobody is funded twice.
+        Registers the orchestrators and funds the sender; all get gas money. Nobody is funded twice.
         """
         wanted = await request.json()
         sender = wanted["sender"]
         if sender not in self._funded:
             self._funded.add(sender)
             self.evm.fund(sender, deposit=self._config.deposit, reserve=self._config.reserve)
+            self.evm.give(sender, GAS_MONEY)
         for orchestrator in wanted["orchestrators"]:
             address = orchestrator["address"]
             self.evm.register(address, orchestrator["uri"])
@@ -160,6 +162,6 @@ def _hexed(value: Any) -> Any:
 
 async def serve(config: ChainConfig) -> ChainServer:
     """Make a chain and serve it; where it is: `server.url`."""
-    server = ChainServer(config, await asyncio.to_thread(Evm))
+    server = ChainServer(config, await asyncio.to_thread(Evm, config.unlock_rounds))
     await server.start()
     return server

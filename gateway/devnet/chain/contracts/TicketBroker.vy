@@ -48,6 +48,10 @@ event Unlock:
     endRound: uint256
 
 
+event UnlockCancelled:
+    sender: indexed(address)
+
+
 event Withdrawal:
     sender: indexed(address)
     deposit: uint256
@@ -101,8 +105,9 @@ def fundDepositAndReserveFor(account: address, depositAmount: uint256, reserveAm
 
 @internal
 def _fund(account: address, depositAmount: uint256, reserveAmount: uint256):
-    # Funding ends an unlock that is under way.
-    self.senders[account].withdrawRound = 0
+    # Who funds itself wants to go on; another's money cancels nobody's unlock.
+    if account == msg.sender and self.senders[account].withdrawRound != 0:
+        self._cancel_unlock(account)
     if depositAmount > 0:
         self.senders[account].deposit += depositAmount
         log DepositFunded(sender=account, amount=depositAmount)
@@ -118,6 +123,18 @@ def unlock():
     start: uint256 = staticcall rounds.lastInitializedRound()
     self.senders[msg.sender].withdrawRound = start + unlockPeriod
     log Unlock(sender=msg.sender, startRound=start, endRound=start + unlockPeriod)
+
+
+@external
+def cancelUnlock():
+    assert self.senders[msg.sender].withdrawRound != 0, "no unlock request in progress"
+    self._cancel_unlock(msg.sender)
+
+
+@internal
+def _cancel_unlock(account: address):
+    self.senders[account].withdrawRound = 0
+    log UnlockCancelled(sender=account)
 
 
 @external
