@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 
+from gateway.chain import rpc
+from tests.chain.endpoints import endpoint, silence
 from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.long]
+pytestmark = pytest.mark.asyncio
 
 DEPOSIT = 50 * 10**18
+QUICK = ("-blockPollingInterval", "500ms")
 
 
 async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_path: Path) -> None:
-    flags = ("-chain", "-deposit", str(DEPOSIT), "-faceValueMultiple", "4", "-orchestrators", "1")
+    flags = ("-chain", "-deposit", str(DEPOSIT), "-faceValueMultiple", "4", "-orchestrators", "1", *QUICK)
     async with gateway_process(tmp_path, *flags) as devnet:
         where = await devnet.devnet()
         assert where["chain"].keys() == {"url", "pid", "controller"}
@@ -53,11 +56,19 @@ async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_pat
                 assert response.content_type == "image/svg+xml"
         spent = audit["winning_tickets"] * 4 * 10**15
         await eventually(lambda: left(devnet, DEPOSIT - spent), deadline=30, what="the deposit to shrink")
+        async with endpoint(silence) as silent:
+            flags = on_chain(where, tmp_path, url=silent.url)
+            async with gateway_process(tmp_path, *flags, devnet=False) as again:
+                assert again.seconds_to_ready < rpc.TIMEOUT, "a silent endpoint was waited for"
+                known = (await again.get("chain"))["discovery"]
+                assert (known["from"], known["listed"]) == ("disk", 1)
+                async with WhipPublisher(again.http, again.live("cam/whip")):
+                    await eventually(lambda: is_paid(again), what="a payment")
     assert list((tmp_path / "data").glob("orchestrators-0x*.json"))
 
 
 async def test_a_deposit_that_backs_no_ticket_refuses_publishers_with_what_to_do(tmp_path: Path) -> None:
-    flags = ("-chain", "-deposit", "0", "-orchestrators", "1")
+    flags = ("-chain", "-deposit", "0", "-orchestrators", "1", *QUICK)
     async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
         gateway.url = await listening(gateway)
         await eventually(lambda: unready(gateway), deadline=60, what="the chain to be read")
@@ -66,13 +77,14 @@ async def test_a_deposit_that_backs_no_ticket_refuses_publishers_with_what_to_do
                 pass
 
 
-def on_chain(where: dict[str, Any], folder: Path) -> tuple[str, ...]:
+def on_chain(where: dict[str, Any], folder: Path, *, url: str = "") -> tuple[str, ...]:
     """Flags of a gateway that knows the signer and the chain only, behind an endpoint that is dead."""
     return (
         *("-remoteSignerUrl", where["signer"], "-maxPricePerUnit", "0.001ETH"),
-        *("-ethUrl", f"http://127.0.0.1:9,{where['chain']['url']}"),
+        *("-ethUrl", url or f"http://127.0.0.1:9,{where['chain']['url']}"),
         *("-ethController", where["chain"]["controller"]),
         *("-dataDir", str(folder / "data"), "-livePaymentInterval", "500ms"),
+        *QUICK,
     )
 
 
@@ -100,6 +112,11 @@ async def luck_in(folder: Path, wins: int) -> list[dict[str, Any]] | None:
     assert process.returncode == 0
     rows: list[dict[str, Any]] = json.loads(said)
     return rows if sum(row["wins"] + row["unknown_wins"] for row in rows) == wins else None
+
+
+async def is_paid(gateway: GatewayProcess) -> bool:
+    payments = (await gateway.status("cam"))["payments"]
+    return payments is not None and payments["accepted"] > 0
 
 
 async def left(devnet: GatewayProcess, wei: int) -> bool:
