@@ -5,6 +5,7 @@ Money is exact. Chances are floating-point numbers, for people to read.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -54,15 +55,29 @@ class Luck:
 
     @property
     def chance(self) -> float:
-        """How likely it is that at least so many of these tickets win, from 0 to 1.
+        """How likely it is that at least so many of these tickets win, from 0 to 1."""
+        return at_least(self.wins, self._groups())
 
-        Win probabilities follow the price of gas, and a day has thousands: they are taken to three digits.
-        """
+    @property
+    def likely(self) -> tuple[int, int]:
+        """The wei that are redeemed by chance, from the least to the most: either end is UNLIKELY."""
+        if not self.tickets:
+            return 0, 0
+        most = math.ceil(self.expected_wins + 7 * math.sqrt(self.expected_wins) + 10)
+        chances = _wins(min(most, self.tickets + 1), self._groups())
+        below = list(itertools.accumulate(chances))
+        least = next((k for k, chance in enumerate(below) if chance >= UNLIKELY), 0)
+        above = (k for k in range(len(chances) - 1, 0, -1) if 1 - below[k - 1] >= UNLIKELY)
+        one = self.expected / self.expected_wins if self.expected_wins else Fraction(0)
+        return int(least * one), int(next(above, 0) * one)
+
+    def _groups(self) -> list[tuple[int, float]]:
+        """Draws by win probability, to three digits: it follows the price of gas, and a day has thousands."""
         groups: dict[float, int] = {}
         for (_, probability), n in self.draws.items():
             rounded = float(f"{probability / MAX_WIN_PROB:.3g}")
             groups[rounded] = groups.get(rounded, 0) + n
-        return at_least(self.wins, [(n, probability) for probability, n in groups.items()])
+        return [(n, probability) for probability, n in groups.items()]
 
     @property
     def suspicious(self) -> bool:
@@ -114,13 +129,20 @@ def at_least(wins: int, groups: Sequence[tuple[int, float]]) -> float:
     """How likely at least `wins` successes are in groups of (draws, probability): the sum of binomials."""
     if wins > sum(draws for draws, _ in groups):
         return 0.0
-    fewer = [1.0] + [0.0] * (wins - 1) if wins else []
+    return min(1.0, max(0.0, 1.0 - sum(_wins(wins, groups))))
+
+
+def _wins(less_than: int, groups: Sequence[tuple[int, float]]) -> list[float]:
+    """How likely each number of wins is, from none to below `less_than`."""
+    chances = [1.0][:less_than]
     for draws, probability in groups:
-        single = [_binomial(k, draws, probability) for k in range(min(draws + 1, len(fewer)))]
-        fewer = [
-            sum(fewer[k - j] * single[j] for j in range(min(k + 1, len(single)))) for k in range(len(fewer))
-        ]
-    return min(1.0, max(0.0, 1.0 - sum(fewer)))
+        single = [_binomial(k, draws, probability) for k in range(min(draws + 1, less_than))]
+        both = [0.0] * min(less_than, len(chances) + draws)
+        for k, chance in enumerate(chances):
+            for more, other in enumerate(single[: less_than - k], k):
+                both[more] += chance * other
+        chances = both
+    return chances
 
 
 def _binomial(successes: int, draws: int, probability: float) -> float:

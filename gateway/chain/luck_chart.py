@@ -1,4 +1,4 @@
-"""The luck of the newest days as a picture."""
+"""The luck of the newest days as a picture: a line for each day and orchestrator, the newest on top."""
 
 from __future__ import annotations
 
@@ -8,30 +8,83 @@ from typing import Any
 from gateway.chain.importing import contained
 from gateway.chain.luck import Luck
 
-MOST_BARS = 40
+MOST_LINES = 42
+LINE_HEIGHT, REST_HEIGHT, WIDTH = 20, 190, 1000
 ETHER = 10**18
 
+RANGE, EXPECTED, REDEEMED, SUSPICIOUS, UNKNOWN = "#999999", "#777777", "#0072b2", "#d55e00", "#cc79a7"
+"""Okabe and Ito's colours, told apart whatever one's eyes; sizes differ as well."""
+CSS = """
+.series.serie-0 .line { stroke-width: 9px !important; stroke-opacity: .45 !important; }
+.axis.y .guides text { font-family: monospace; }
+@media (prefers-color-scheme: dark) {
+  .background { fill: #16181d !important; }
+  .plot .background { fill: #1d2026 !important; }
+  text, .title, .legends text, .axis text { fill: #e6e6e6 !important; }
+  .axis .line { stroke: #6b717c !important; }
+  .color-1 { fill: #c9c9c9 !important; stroke: #c9c9c9 !important; }
+  .color-2 { fill: #56b4e9 !important; stroke: #56b4e9 !important; }
+}
+"""
 
-def luck_chart(rows: Sequence[Luck]) -> bytes:
-    """An SVG: the ETH expected of each day and orchestrator, with two standard deviations, and the real."""
+
+def luck_chart(lines: Sequence[Luck]) -> bytes:
+    """An SVG of what was redeemed, in ETH, over the range that chance explains, and what was expected."""
     with contained():  # loaded when somebody looks
         import pygal
+        from pygal.style import Style
 
-    newest = rows[-MOST_BARS:]
-    chart: Any = pygal.Bar(
-        title="Tickets: expected against redeemed",
-        y_title="ETH",
-        no_data_text="no tickets yet",
+    newest = lines[-MOST_LINES:]
+    chart: Any = pygal.XY(
+        title="Redeemed tickets against what chance explains",
+        x_title="ETH, of the tickets that were handed out on that UTC day",
+        width=WIDTH,
+        height=REST_HEIGHT + LINE_HEIGHT * max(len(newest), 4),
+        style=Style(
+            background="#ffffff",
+            plot_background="#f6f7f9",
+            colors=(RANGE, EXPECTED, REDEEMED, SUSPICIOUS, UNKNOWN),
+            font_family="sans-serif",
+            title_font_size=16,
+            label_font_size=12,
+            major_label_font_size=12,
+            legend_font_size=13,
+        ),
+        no_data_text="no tickets in these days",
         js=(),
-        x_label_rotation=40,
+        css=("file://style.css", "file://graph.css", "inline:" + CSS),
+        stroke=False,
+        allow_interruptions=True,
+        legend_at_bottom=True,
+        legend_at_bottom_columns=1,
+        truncate_legend=-1,
+        show_y_guides=False,
+        y_labels_major=[],
+        margin=12,
+        include_x_axis=True,
         print_values=False,
+        range=(-0.7, max(len(newest), 1) - 0.3),
+        x_value_formatter=lambda ether: f"{ether:.6g} ETH",
+        value_formatter=lambda place: _name(newest[round(place)]) if newest else "",
     )
-    chart.x_labels = [f"{luck.day} {luck.orchestrator[:8]}" for luck in newest]
-    chart.add("expected", [_expected(luck) for luck in newest])
-    chart.add("redeemed", [luck.redeemed / ETHER for luck in newest])
+    chart.y_labels = [{"label": _name(luck), "value": place} for place, luck in enumerate(newest)]
+    placed = list(enumerate(newest))
+    ranges = [
+        point
+        for place, luck in placed
+        for point in ((luck.likely[0] / ETHER, place), (luck.likely[1] / ETHER, place), None)
+    ]
+    chart.add("what chance explains: 1 day in 1,000 is above, 1 below", ranges, stroke=True, show_dots=False)
+    chart.add("expected", [(float(luck.expected / ETHER), place) for place, luck in placed], dots_size=3)
+    for words, suspicious, size in (("redeemed", False, 5), ("redeemed: more than chance explains", True, 8)):
+        points = [(one.redeemed / ETHER, place) for place, one in placed if one.suspicious is suspicious]
+        chart.add(words, points, dots_size=size)
+    unknown = [(one.unknown_redeemed / ETHER, place) for place, one in placed if one.unknown_wins]
+    if unknown:
+        chart.add("redeemed, but of no payment in this ledger", unknown, dots_size=4)
     return bytes(chart.render())
 
 
-def _expected(luck: Luck) -> dict[str, Any]:
-    middle, spread = float(luck.expected / ETHER), 2 * luck.spread / ETHER
-    return {"value": middle, "ci": {"low": max(0.0, middle - spread), "high": middle + spread}}
+def _name(luck: Luck) -> str:
+    mark = "!  " if luck.suspicious else ""
+    return f"{mark}{luck.day}  {luck.orchestrator[:6]}..{luck.orchestrator[-4:]}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import re
+import time
 from fractions import Fraction
 from xml.etree import ElementTree
 
@@ -83,6 +85,30 @@ def test_the_chance_is_the_sum_over_all_outcomes(groups: list[tuple[int, float]]
     assert at_least(least, groups) == pytest.approx(truth, abs=1e-9)
 
 
+@given(st.integers(1, 3000), st.sampled_from([0.001, 0.01, 0.2, 0.9]))
+def test_the_range_that_chance_explains_ends_where_suspicion_begins(count: int, probability: float) -> None:
+    some = TicketsHandedOut(A, "2026-01-01", count, ETHER, int(probability * MAX_WIN_PROB))
+    (luck,) = luck_of([some], [])
+    least, most = (round(wei / ETHER) for wei in luck.likely)
+    assert 0 <= least <= luck.expected_wins <= most + 1
+    luck.wins = most
+    assert not luck.suspicious
+    luck.wins = most + 1
+    assert luck.suspicious
+
+
+def test_a_busy_day_whose_every_payment_has_another_win_probability_is_weighed_at_once() -> None:
+    handed = [
+        TicketsHandedOut(A, "2026-01-01", 1, ETHER, ONE_IN_100 + n * ONE_IN_100 // 17_280)
+        for n in range(17_280)
+    ]
+    began = time.process_time()
+    (luck,) = luck_of(handed, wins(260))
+    assert 0.3 < luck.chance < 0.7
+    assert luck.likely[0] < luck.expected < luck.likely[1]
+    assert time.process_time() - began < 5
+
+
 def test_honest_orchestrators_are_hardly_ever_suspected() -> None:
     draw = random.Random(7)
     days = [sum(draw.random() < 0.01 for _ in range(500)) for _ in range(1000)]
@@ -95,5 +121,8 @@ def test_the_chart_is_an_svg_that_needs_nothing_from_elsewhere() -> None:
     root = ElementTree.fromstring(chart)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert b"src=" not in chart
-    assert b"0xAaAa" in chart
+    assert b"googleapis" not in chart
+    assert b"@import" not in chart
+    assert b"2026-01-01 0xAaAa..AaAa" in re.sub(rb"\s+", b" ", chart)
+    assert b"prefers-color-scheme: dark" in chart
     ElementTree.fromstring(luck_chart([]))
