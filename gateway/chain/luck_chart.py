@@ -63,6 +63,7 @@ def luck_chart(lines: Sequence[Luck]) -> bytes:
         margin=12,
         include_x_axis=True,
         print_values=False,
+        xrange=(0, max(_largest(luck) for luck in newest) * 1.03 or 1) if newest else None,
         range=(-0.7, max(len(newest), 1) - 0.3),
         x_value_formatter=lambda ether: f"{ether:.6g} ETH",
         value_formatter=lambda place: _name(newest[round(place)]) if newest else "",
@@ -83,6 +84,10 @@ def luck_chart(lines: Sequence[Luck]) -> bytes:
     if unknown:
         chart.add("redeemed, but of no payment in this ledger", unknown, dots_size=4)
     return bytes(chart.render())
+
+
+def _largest(luck: Luck) -> float:
+    return max(luck.likely[1], luck.redeemed, luck.unknown_redeemed) / ETHER
 
 
 def _name(luck: Luck) -> str:
