@@ -46,6 +46,10 @@ class ChainReader:
         self._controller = self._contract(network.controller, abi.CONTROLLER)
         self._contracts: dict[str, Any] = {}
 
+    def turn_to_another(self) -> None:
+        """Put the next questions to another endpoint, where there is one."""
+        self.endpoints.turn_to_another()
+
     def forget(self) -> None:
         """Ask the Controller again where the contracts are: they may move at a round's change."""
         self._contracts.clear()

@@ -129,6 +129,11 @@ class Endpoints:
         if self._last_answered is not None:
             self._failed(self._last_answered, why)
 
+    def turn_to_another(self) -> None:
+        """Ask the endpoint that answered last after all others, as nothing against it."""
+        if self._last_answered is not None:
+            self._last_answered.asked_last_until = self._clock() + SET_ASIDE
+
     def json(self) -> list[dict[str, Any]]:
         """Each endpoint with its last failure, for operators."""
         return [{"url": one.name, "error": one.error or None} for one in self._endpoints]

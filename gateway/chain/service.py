@@ -57,6 +57,9 @@ class DeferredReader:
     async def redemptions(self, sender: str, first: int, last: int) -> list[LogEntry]:
         return await (await self._ready()).redemptions(sender, first, last)
 
+    def turn_to_another(self) -> None:
+        self._endpoints.turn_to_another()
+
     def forget(self) -> None:
         if self._reader is not None:
             self._reader.forget()

@@ -31,6 +31,8 @@ class ClockAndFunds(Protocol):
 
     async def funds(self, sender: str) -> SenderFunds: ...
 
+    def turn_to_another(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -39,6 +41,10 @@ class Sight:
     rounds: Rounds
     backing: Backing | None
     at: float
+
+    @property
+    def refuses(self) -> bool:
+        return self.backing is not None and self.backing.refusal() is not None
 
 
 class ChainWatch:
@@ -77,19 +83,28 @@ class ChainWatch:
     async def look(self) -> None:
         """Look once. What cannot be seen leaves what was seen before."""
         try:
-            rounds = await self._reader.rounds()
-            backing = None
-            if self._sender:
-                funds = await self._reader.funds(self._sender)
-                backing = Backing(self._sender, funds, rounds.round_number)
+            sight = await self._see()
+            trouble = ""
+            if sight.refuses:
+                # nobody is turned away on one endpoint's word where another may know better
+                self._reader.turn_to_another()
+                sight = await self._see()
+                trouble = "" if sight.refuses else "RPC endpoints disagree about the funds"
+            self._sight = sight
         except ChainError as error:
-            if str(error) != self._error:
-                log.warning("chain cannot be read", detail=str(error))
-            self._error = str(error)
-            return
-        self._error = ""
-        self._sight = Sight(rounds, backing, self._clock())
-        self._announce()
+            trouble = str(error)
+        if trouble and trouble != self._error:
+            log.warning("chain cannot be read", detail=trouble)
+        self._error = trouble
+        if self._sight is not None:
+            self._announce()
+
+    async def _see(self) -> Sight:
+        rounds, backing = await self._reader.rounds(), None
+        if self._sender:
+            funds = await self._reader.funds(self._sender)
+            backing = Backing(self._sender, funds, rounds.round_number)
+        return Sight(rounds, backing, self._clock())
 
     def refusal(self, info: OrchestratorInfo) -> str | None:
         """Why tickets for this orchestrator would be refused; None where nothing speaks against them."""

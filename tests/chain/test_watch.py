@@ -33,6 +33,8 @@ class Chain:
 
     def __init__(self, funds: SenderFunds | None) -> None:
         self.seen = funds
+        self.elsewhere: SenderFunds | None = None
+        self.turns = 0
         self.now = 0.0
         self.clock = Rounds(1000, 10)
         self.watch = ChainWatch(
@@ -47,6 +49,10 @@ class Chain:
         if self.seen is None:
             raise ChainUnreachable("no RPC endpoint answers")
         return self.seen
+
+    def turn_to_another(self) -> None:
+        self.turns += 1
+        self.seen = self.elsewhere or self.seen
 
 
 @pytest.mark.parametrize(
@@ -98,6 +104,17 @@ async def test_nothing_is_refused_before_the_chain_was_seen_or_long_after() -> N
     assert "no RPC endpoint" in chain.watch.json()["error"]
     chain.now = GOOD_FOR
     assert chain.watch.refusal(info()) is None
+
+
+@pytest.mark.asyncio
+async def test_nobody_is_refused_on_the_word_of_one_endpoint_that_another_contradicts() -> None:
+    chain = Chain(SenderFunds(0, 0, 0, 0))
+    chain.elsewhere = WELL
+    await chain.watch.look()
+    assert chain.watch.refusal(info()) is None
+    assert "disagree" in chain.watch.json()["error"]
+    await chain.watch.look()
+    assert (chain.turns, chain.watch.json()["error"]) == (1, None)
 
 
 @pytest.mark.asyncio
