@@ -276,10 +276,14 @@ class Registry:
     def _snapshot(self) -> Snapshot:
         samples = []
         for stream in self:
-            payments = stream.current_relay_status().payments or {}
+            payments, ingest = stream.current_relay_status().payments or {}, stream.ingest_stats
             samples.append(
                 StreamSample(
-                    stream.request.name, payments.get("credit_left_s"), payments.get("last_accepted_age_s")
+                    stream.request.name,
+                    payments.get("credit_left_s"),
+                    payments.get("last_accepted_age_s"),
+                    None if ingest is None else ingest.fps,
+                    None if ingest is None else ingest.bitrate_bps,
                 )
             )
         totals = sum((_totals(stream) for stream in self.with_ending()), self._totals_of_ended)
@@ -302,7 +306,7 @@ class Registry:
 
 def _totals(stream: Stream) -> Totals:
     relay = stream.current_relay_status()
-    payments = relay.payments or {}
+    payments, ingest = relay.payments or {}, stream.ingest_stats
     return Totals(
         payments_accepted=payments.get("accepted", 0),
         tickets=payments.get("tickets", 0),
@@ -310,4 +314,6 @@ def _totals(stream: Stream) -> Totals:
         payment_alarms=payments.get("alarms", 0),
         segments_dropped=relay.dropped,
         segments_missed=relay.gaps,
+        swaps=stream.supervisor.swaps,
+        packets_lost=0 if ingest is None else ingest.packets_lost,
     )

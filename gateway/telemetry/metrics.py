@@ -27,6 +27,8 @@ class Totals:
     payment_alarms: int = 0
     segments_dropped: int = 0
     segments_missed: int = 0
+    swaps: int = 0
+    packets_lost: int = 0
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -39,6 +41,8 @@ class StreamSample:
     name: str
     credit_left_s: float | None
     last_payment_age_s: float | None
+    ingest_fps: float | None
+    ingest_bps: float | None
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,14 @@ class _Chain(Collector):
             yield GaugeMetricFamily(f"livepeer_{name}", meaning, float(seen[key] is not None))
 
 
+_OF_EACH_STREAM = (
+    ("credit_left_seconds", "Stream time that is paid for in advance", "credit_left_s"),
+    ("last_payment_age_seconds", "Since the last accepted payment", "last_payment_age_s"),
+    ("ingest_fps", "Frames a second from the publisher", "ingest_fps"),
+    ("ingest_bitrate_bps", "Bits a second from the publisher", "ingest_bps"),
+)
+
+
 class _Streams(Collector):
     def __init__(self, look: Callable[[], Snapshot]) -> None:
         self._look = look
@@ -153,20 +165,20 @@ class _Streams(Collector):
             "Payments that were not what was asked for, and times that the credit fell below one interval",
             totals.payment_alarms,
         )
+        yield CounterMetricFamily(
+            "livepeer_swaps", "Times that a live stream went on at another orchestrator", totals.swaps
+        )
+        yield CounterMetricFamily(
+            "livepeer_ingest_packets_lost", "Publishers' video packets that never came", totals.packets_lost
+        )
         drops = CounterMetricFamily("livepeer_drops", "What was given up, by kind", labels=["kind"])
         drops.add_metric(["segment_in"], totals.segments_dropped)
         drops.add_metric(["segment_out"], totals.segments_missed)
         yield drops
-        credit = GaugeMetricFamily(
-            "livepeer_credit_left_seconds", "Stream time that is paid for in advance", labels=["stream"]
-        )
-        age = GaugeMetricFamily(
-            "livepeer_last_payment_age_seconds", "Since the last accepted payment", labels=["stream"]
-        )
-        for stream in seen.streams:
-            if stream.credit_left_s is not None:
-                credit.add_metric([stream.name], stream.credit_left_s)
-            if stream.last_payment_age_s is not None:
-                age.add_metric([stream.name], stream.last_payment_age_s)
-        yield credit
-        yield age
+        for name, meaning, value in _OF_EACH_STREAM:
+            family = GaugeMetricFamily(f"livepeer_{name}", meaning, labels=["stream"])
+            for stream in seen.streams:
+                now: float | None = getattr(stream, value)
+                if now is not None:
+                    family.add_metric([stream.name], now)
+            yield family

@@ -13,6 +13,7 @@ from eth_account import Account
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.reader import ChainReader
 from gateway.chain.rpc import Endpoints
+from tests.clients.dashboards import ALERTS, DASHBOARD, metrics_named, metrics_served
 from tests.clients.gateway import GatewayProcess, eventually, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 
@@ -48,6 +49,9 @@ async def test_a_live_stream_outlasts_a_low_deposit_and_an_unlock_that_refuse_ne
             assert (await gateway.status("cam"))["funds"]["warning"].endswith("per second: fund it")
             assert "more hours at the present 1000000000000000 wei per second" in gateway.log.read_text()
             metrics = await metrics_of(gateway)
+            assert metrics_named(DASHBOARD.read_text() + ALERTS.read_text()) <= metrics_served(
+                await exposition(gateway)
+            )
             assert 13 < metrics["livepeer_deposit_hours_left"] < 14
             assert (metrics["livepeer_funds_warning"], metrics["livepeer_tickets_refused"]) == (1, 0)
 
@@ -102,9 +106,13 @@ async def paid_more(gateway: GatewayProcess, payments: int) -> bool:
 
 async def metrics_of(gateway: GatewayProcess) -> dict[str, float]:
     """The metrics that have no labels."""
-    async with gateway.http.get(gateway.url + "metrics") as response:
-        said = await response.text()
+    said = await exposition(gateway)
     return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", said, re.MULTILINE)}
+
+
+async def exposition(gateway: GatewayProcess) -> str:
+    async with gateway.http.get(gateway.url + "metrics") as response:
+        return await response.text()
 
 
 async def unlock(http: aiohttp.ClientSession, where: dict[str, Any], data: Path) -> None:
