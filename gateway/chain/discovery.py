@@ -144,4 +144,7 @@ class ChainSource:
 
 
 def _listings(known: KnownPool) -> list[Listing]:
-    return usable(Listing(uri, address) for address, uri in known.orchestrators)
+    by_uri: dict[str, tuple[str, ...]] = {}
+    for address, uri in known.orchestrators:
+        by_uri[uri] = (*by_uri.get(uri, ()), address)
+    return usable(Listing(uri, addresses) for uri, addresses in by_uri.items())

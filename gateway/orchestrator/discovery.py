@@ -26,11 +26,15 @@ class DiscoveryFailed(Exception):
 class Listing:
     """An orchestrator as a source names it: `addr` is host:port or a URL.
 
-    `address` is the Ethereum address that it must answer with; empty where the source does not vouch for one.
+    `addresses` are the Ethereum addresses of which it must answer with one; none where the source does not
+    vouch for any. There may be several, as anybody can register anybody's URI.
     """
 
     addr: str
-    address: str = ""
+    addresses: tuple[str, ...] = ()
+
+    def vouches_for(self, address: str) -> bool:
+        return not self.addresses or address.lower() in (one.lower() for one in self.addresses)
 
 
 class Source(Protocol):

@@ -214,7 +214,9 @@ class OrchestratorPool:
             self._suspensions.forget(addr)
             log.info("orchestrator no longer listed", addr=addr)
         for addr, listing in listed.items():
-            if addr not in self._members:
+            if addr in self._members:
+                self._members[addr].listing = listing
+            else:
                 self._wake[addr] = asyncio.Event()
                 member = self._members[addr] = Member(listing)
                 keeper = self._keep(member, self._wake[addr])
@@ -237,8 +239,9 @@ class OrchestratorPool:
         addr, asked_at = member.listing.addr, self._clock()
         try:
             info = await self._client.get_info(addr)
-            if member.listing.address and member.listing.address.lower() != info.address.lower():
-                raise BadAnswer(f"it answers as {info.address}, and is listed as {member.listing.address}")
+            if not member.listing.vouches_for(info.address):
+                listed = " or ".join(member.listing.addresses)
+                raise BadAnswer(f"it answers as {info.address}, and is listed as {listed}")
         except OrchestratorError as error:
             if member.error is None or member.error.detail != error.detail:
                 verdict = str(verdict_of(error))

@@ -49,7 +49,15 @@ async def test_the_pool_is_listed_with_the_addresses_it_must_answer_with(
     evm.register(FIRST, A)
     evm.register(SECOND, "not a service URI")
     source = ChainSource(reader, tmp_path / "pool.json")
-    assert await source.listings() == [Listing(A, FIRST)]
+    assert await source.listings() == [Listing(A, (FIRST,))]
+
+
+async def test_who_registers_anothers_uri_does_not_take_its_place(tmp_path: Path) -> None:
+    chain = Pool((SECOND, A), (FIRST, A))
+    (listing,) = await ChainSource(chain, tmp_path / "pool.json").listings()
+    assert listing.vouches_for(FIRST)
+    assert listing.vouches_for(SECOND.lower())
+    assert not listing.vouches_for("0x" + "00" * 20)
 
 
 async def test_the_disk_answers_first_and_the_chain_at_once_after_it(tmp_path: Path) -> None:
@@ -58,10 +66,10 @@ async def test_the_disk_answers_first_and_the_chain_at_once_after_it(tmp_path: P
     chain = Pool((SECOND, B))
     source, now = ChainSource(chain, cache, wall=lambda: now), 5000.0
     assert source.interval == 0
-    assert await source.listings() == [Listing(A, FIRST)]
+    assert await source.listings() == [Listing(A, (FIRST,))]
     assert chain.read == 0
     assert source.json() == {"listed": 1, "age_s": 4000.0, "round": 10, "from": "disk"}
-    assert await source.listings() == [Listing(B, SECOND)]
+    assert await source.listings() == [Listing(B, (SECOND,))]
     assert source.json() == {"listed": 1, "age_s": 0.0, "round": 10, "from": "chain"}
 
 
@@ -71,7 +79,7 @@ async def test_an_rpc_out_of_reach_leaves_what_is_on_disk(tmp_path: Path) -> Non
     gone = Pool()
     gone.orchestrators = None
     source = ChainSource(gone, cache)
-    assert await source.listings() == [Listing(A, FIRST)]
+    assert await source.listings() == [Listing(A, (FIRST,))]
     with pytest.raises(DiscoveryFailed, match="no RPC endpoint answers"):
         await source.listings()
 
@@ -97,7 +105,7 @@ async def test_the_list_is_read_anew_each_round_and_each_hour_only(tmp_path: Pat
 async def test_a_broken_cache_is_passed_over(tmp_path: Path, content: str) -> None:
     cache = tmp_path / "pool.json"
     cache.write_text(content, encoding="latin-1")
-    assert await ChainSource(Pool((FIRST, A)), cache).listings() == [Listing(A, FIRST)]
+    assert await ChainSource(Pool((FIRST, A)), cache).listings() == [Listing(A, (FIRST,))]
 
 
 async def test_an_empty_pool_is_a_failure_and_spoils_no_cache(tmp_path: Path) -> None:
@@ -112,4 +120,4 @@ async def test_an_empty_pool_is_a_failure_and_spoils_no_cache(tmp_path: Path) ->
 
 async def test_a_cache_that_cannot_be_written_costs_only_the_cache(tmp_path: Path) -> None:
     source = ChainSource(Pool((FIRST, A)), tmp_path / "missing" / "pool.json")
-    assert await source.listings() == [Listing(A, FIRST)]
+    assert await source.listings() == [Listing(A, (FIRST,))]
