@@ -28,6 +28,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.livepeer_pb2 import PaymentResult
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
+from gateway.payments.purse import Purse
 from gateway.payments.spending import Spending, SpendLimits
 from gateway.reason import EndReason
 from gateway.telemetry import log
@@ -40,6 +41,7 @@ SECONDS = 8.0
 AIM_MS = 50.0
 SAMPLE = 0.01
 SLOW_SIGNER = 2.0
+SIGNING_CALLS = 64
 MAX_FIELD_SIZE = 64 * 1024
 
 
@@ -133,8 +135,7 @@ async def counterparts() -> AsyncIterator[str]:
 class Bench:
     url: str
     http: aiohttp.ClientSession
-    ledger: Ledger
-    signer: SignerClient
+    purse: Purse
     orchestrators: OrchestratorClient
     payers: list[Payer] = field(default_factory=list)
     running: list[asyncio.Task[Any]] = field(default_factory=list)
@@ -146,19 +147,13 @@ class Bench:
                 info = OrchestratorInfo.parse(await response.read())
             number = len(self.payers)
             payer = Payer(
-                signer=self.signer,
-                orchestrator=self.orchestrators,
-                ledger=self.ledger,
-                info=info,
+                self.purse,
+                self.orchestrators,
+                info,
                 addr=self.url,
-                ceiling=Fraction(PRICE),
-                interval=INTERVAL,
-                capabilities=b"",
-                sender=SENDER_TEXT,
                 stream=f"s{number}",
                 stream_id=f"s{number}",
                 request_id=f"r{number}",
-                spending=Spending(SpendLimits()),
             )
             self.payers.append(payer)
             await payer.first_payment()
@@ -203,7 +198,16 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
         signer = await stack.enter_async_context(SignerClient(url))
         orchestrators = OrchestratorClient(http, address=SENDER_TEXT, signature=b"", capabilities=b"")
         stack.push_async_callback(orchestrators.close)
-        bench = Bench(url, http, ledger, signer, orchestrators)
+        purse = Purse(
+            signer=signer,
+            sender=SENDER_TEXT,
+            ledger=ledger,
+            spending=Spending(SpendLimits()),
+            ceiling=Fraction(PRICE),
+            interval=INTERVAL,
+            turns=asyncio.Semaphore(SIGNING_CALLS),
+        )
+        bench = Bench(url, http, purse, orchestrators)
         held = 0
         for count in STEPS:
             await bench.grow(count)
@@ -221,6 +225,7 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
             "lag_p99_ms": row["lag_p99_ms"],
             "aim": AIM_MS,
             "signing_calls_in_flight": most,
+            "bound": SIGNING_CALLS,
             "sessions": len(bench.payers),
         }
         await tasks.cancel(*bench.running)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from fractions import Fraction
@@ -30,9 +29,9 @@ from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
 from gateway.orchestrator.pool import OrchestratorPool
-from gateway.payments.figures import NANOSECONDS
 from gateway.payments.ledger import Ledger, LedgerError
-from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
+from gateway.payments.purse import Purse
+from gateway.payments.timebase import NANOSECONDS
 from gateway.readiness import Readiness
 from gateway.reason import EndReason
 from gateway.settings import Settings
@@ -259,10 +258,9 @@ class Daemon:
         identity: SignerIdentity | None,
         chain: ChainService | None,
     ) -> tuple[OrchestratorPool, OrchestratorRelays]:
-        sender = identity.address if identity else ""
         orchestrators = OrchestratorClient(
             http,
-            address=sender,
+            address=identity.address if identity else "",
             signature=identity.signature if identity else b"",
             capabilities=capabilities(settings.model),
             verify_tls=settings.verify_tls,
@@ -276,17 +274,10 @@ class Daemon:
             unfunded=None if chain is None else chain.watch.refusal,
         )
         stack.push_async_callback(cancel, spawn(pool.run(), name="pool"))
-        network = Network(
-            http=http,
-            orchestrators=orchestrators,
-            pool=pool,
-            ledger=ledger,
-            signer=signer,
-            sender=sender,
-            ceiling=settings.payments.ceiling,
-            payment_interval=settings.payments.interval,
-            spending=await _spending(settings, ledger),
-        )
+        purse = None
+        if signer is not None and identity is not None:
+            purse = await Purse.open(settings.payments, ledger, signer, identity)
+        network = Network(http, orchestrators, pool, purse)
         return pool, OrchestratorRelays(network)
 
     def _own_servers(
@@ -302,15 +293,6 @@ class Daemon:
         while readiness.reasons():  # noqa: ASYNC110 (several parts together are ready, none alone)
             await asyncio.sleep(READY_POLL)
         print(f"ready: {url}", flush=True)  # noqa: T201
-
-
-async def _spending(settings: Settings, ledger: Ledger) -> Spending:
-    """The sums behind the spend limits, as they were when the gateway stopped."""
-    spending = Spending(settings.payments.spend_limits)
-    if settings.payments.spend_limits != SpendLimits():
-        a_day_ago = time.time_ns() - DAY * MINUTE
-        spending.restore(await ledger.accounts.signed_since(a_day_ago))
-    return spending
 
 
 def _sources(

@@ -79,7 +79,8 @@ class Member:
         candidate = Candidate(addr, addr if "://" in addr else f"https://{addr}", rtt=self.rtt)
         if info is not None:
             candidate.url, candidate.address = info.url, info.address
-            candidate.price, candidate.warm = info.price, info.warm(model)
+            candidate.price, candidate.ticket_ev = info.price, info.ticket_ev
+            candidate.warm = info.warm(model)
         if self.error is not None:
             candidate.verdict, candidate.detail = verdict_of(self.error), self.error.detail
         elif info is None:

@@ -42,13 +42,14 @@ class Candidate:
     """An orchestrator as one stream sees it when it looks for one.
 
     `addr` is where it is asked (gRPC), `url` where jobs go; `price` in wei per second, None where there is
-    none; `rtt` in seconds, None before it answered.
+    none; `ticket_ev` a ticket's expected value in wei; `rtt` in seconds, None before it answered.
     """
 
     addr: str
     url: str
     address: str = ""
     price: Fraction | None = None
+    ticket_ev: Fraction | None = None
     warm: bool = False
     rtt: float | None = None
     verdict: Verdict = Verdict.AVAILABLE

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-NANOSECONDS = 10**9
+from gateway.payments.timebase import NANOSECONDS
 
 
 def json_seconds(seconds: Fraction | None) -> float | None:

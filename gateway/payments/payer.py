@@ -22,31 +22,20 @@ from gateway.orchestrator.errors import (
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments.actions import Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
+from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
+from gateway.payments.alarms import Alarms
+from gateway.payments.cadence import Cadence
 from gateway.payments.figures import json_seconds, seconds_between
-from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
-from gateway.payments.payment import Payment, PaymentMismatch
-from gateway.payments.session import NANOSECONDS, PRELOAD, PaymentSession, wants_payment
-from gateway.payments.spending import Hold, Spending, SpendLimitReached
-from gateway.payments.timebase import now_ns
+from gateway.payments.journal import Journal
+from gateway.payments.ledger import SessionRecord
+from gateway.payments.payment import Payment
+from gateway.payments.purse import Purse
+from gateway.payments.session import PaymentSession
+from gateway.payments.signing import Signing
+from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.reason import Ended, EndReason
 from gateway.tasks import spawn
-from signer_client import (
-    BadRequest,
-    LivePayment,
-    MaxPrice,
-    NoTicketsNeeded,
-    PriceExceeded,
-    RefreshNeeded,
-    Rejected,
-    SignerBadAnswer,
-    SignerClient,
-    SignerUnavailable,
-    SignerUnreachable,
-)
-
-VERIFIED_ON_THE_LOOP = 5
-"""Payments of more tickets than this have their signatures checked in a thread."""
+from signer_client import LivePayment
 
 
 class Payer:
@@ -54,66 +43,61 @@ class Payer:
 
     `first_payment` buys the first credit, the caller starts the job with it and says how that went
     (`job_started`, `job_refused`), `run` pays until it is cancelled or raises Ended, and `close` follows in
-    every case. `info` must ask to be paid (ValueError otherwise). `interval` is nanoseconds between
-    payments, `ceiling` wei per second, `limit` wei that this stream may cost, `sender` the signer's address
-    (0x..), `clock` monotonic nanoseconds that go on while the machine sleeps.
+    every case. `limit` is the wei that this stream may cost, `clock` monotonic nanoseconds that go on while
+    the machine sleeps.
     """
 
     def __init__(
         self,
-        *,
-        signer: SignerClient,
+        purse: Purse,
         orchestrator: OrchestratorClient,
-        ledger: Ledger,
         info: OrchestratorInfo,
+        *,
         addr: str,
-        ceiling: Fraction | None,
-        interval: int,
-        capabilities: bytes,
-        sender: str,
         stream: str,
         stream_id: str,
         request_id: str,
-        spending: Spending,
         limit: int | None = None,
         clock: Callable[[], int] = now_ns,
         log: FilteringBoundLogger | None = None,
     ) -> None:
-        if not wants_payment(info):
-            raise ValueError("this orchestrator takes no payments")
-        self._signer = signer
+        self._purse = purse
         self._orchestrator = orchestrator
-        self._ledger = ledger
         self._addr = addr
-        self._capabilities = capabilities
-        self._sender = sender
-        self._sender_bytes = bytes.fromhex(sender.removeprefix("0x"))
+        self._request_id = request_id
         self._clock = clock
         self._log = log if log is not None else structlog.get_logger("payments")
-        self._spending = spending
-        self._limit = limit
-        self._max_price = None if ceiling is None else MaxPrice.of(money.wei_per_pixel(ceiling))
-        self._session = PaymentSession(info, interval=interval, ceiling=ceiling)
-        self._record = SessionRecord(
-            stream=stream,
-            stream_id=stream_id,
-            request_id=request_id,
-            sender=sender,
-            orchestrator_address=info.address,
-            orchestrator_url=info.url,
-            orchestrator_addr=addr,
-            price=info.price or Fraction(0),
-            ceiling=ceiling,
-            interval_ns=self._session.interval,
+        self._alarms = Alarms(self._log)
+        self._session = PaymentSession(info, interval=purse.interval, ceiling=purse.ceiling)
+        self._journal = Journal(
+            purse.ledger,
+            SessionRecord(
+                stream=stream,
+                stream_id=stream_id,
+                request_id=request_id,
+                sender=purse.sender,
+                orchestrator_address=info.address,
+                orchestrator_url=info.url,
+                orchestrator_addr=addr,
+                price=info.price or Fraction(0),
+                ceiling=purse.ceiling,
+                interval_ns=purse.interval,
+            ),
         )
-        self._ledger_id = ""
-        self._intended = 0
-        self._number = 0
+        self._signing = Signing(
+            purse,
+            self._session,
+            self._journal,
+            self._alarms,
+            capabilities=orchestrator.capabilities,
+            stream=request_id,
+            limit=limit,
+            clock=clock,
+            log=self._log,
+        )
         self._handed_out = False
         self._under_way: asyncio.Task[Any] | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._credit_was_low = False
-        self._alarms = 0
 
     # the job's side
 
@@ -123,11 +107,11 @@ class Payer:
         if isinstance(action, Leave):
             raise Ended(action.reason, action.detail)
         self._announce_cadence()
-        await self._finish(self._open())
+        await self._finish(self._journal.open())
         while not isinstance(action, Start):
             await self._do(action)
             action = self._session.next(self._clock())
-        await self._finish(self._note(self._ledger.delivered(self._ledger_id, self._number, "job start")))
+        await self._finish(self._journal.delivered("job start"))
         self._handed_out = True
         return action.payment.live
 
@@ -141,8 +125,8 @@ class Payer:
         """The job did not start, and whether its payment may have been credited shows in the error."""
         self._session.start_failed(str(error))
         unknown = isinstance(error, UnknownOutcome | BadAnswer)
-        write = self._ledger.unknown if unknown else self._ledger.refused
-        await self._finish(self._note(write(self._ledger_id, self._number, str(error))))
+        write = self._journal.unknown if unknown else self._journal.refused
+        await self._finish(write(str(error)))
 
     async def run(self) -> None:
         """Pay until cancelled. Raises Ended with the reason to leave the orchestrator."""
@@ -156,7 +140,7 @@ class Payer:
         """
         if self._closing is None:
             self._session.end(self._clock())
-            self._closing = spawn(self._settle(reason), name=f"payment-settling {self._record.request_id}")
+            self._closing = spawn(self._settle(reason), name=f"payment-settling {self._request_id}")
         await asyncio.shield(self._closing)
 
     # what others may look at
@@ -169,46 +153,48 @@ class Payer:
     @property
     def credited(self) -> Fraction:
         """Wei that were credited, exactly."""
-        return self._session.credited
+        return self._session.balance.credited
 
     @property
     def owed(self) -> Fraction:
         """Wei that the time since the job's start costs, exactly."""
-        return self._session.owed(self._clock())
+        return self._session.balance.owed(self._clock())
 
-    def out_of_credit(self) -> bool:
-        """Whether the estimate says that all that was paid for is used up."""
-        return self._session.credit(self._clock()) < 0
+    @property
+    def credit_left(self) -> Fraction | None:
+        """Seconds of stream that are paid for in advance, by our estimate; None before the job runs."""
+        return self._session.balance.seconds_left(self._clock())
 
     def status(self) -> dict[str, Any]:
         """The account of this job's payments, as the status route shows it."""
-        session, now = self._session, self._clock()
+        session, balance, now = self._session, self._session.balance, self._clock()
         return {
-            "accepted": session.accepted,
-            "tickets": session.tickets,
-            "credited_wei": money.whole_wei(session.credited),
-            "owed_wei": money.whole_wei(session.owed(now)),
-            "last_accepted_age_s": seconds_between(session.last_accepted_at, now),
+            "accepted": balance.accepted,
+            "tickets": balance.tickets,
+            "credited_wei": money.whole_wei(balance.credited),
+            "owed_wei": money.whole_wei(balance.owed(now)),
+            "last_accepted_age_s": seconds_between(balance.last_accepted_at, now),
             "next_due_in_s": seconds_between(now, session.due_at),
-            "credit_left_s": json_seconds(session.credit_seconds(now)),
+            "credit_left_s": json_seconds(balance.seconds_left(now)),
             "state": self._state(),
-            "alarms": self._alarms,
+            "alarms": self._alarms.count,
         }
 
     def _state(self) -> str:
         if self._session.failures:
             return "failing"
-        return "waiting" if self._session.idle or self._session.started_at is None else "ok"
+        return "waiting" if self._session.idle or not self._session.running else "ok"
 
     # what the session asks for
 
-    async def _do(self, action: Any) -> None:
+    async def _do(self, action: Action) -> None:
         match action:
             case Wait(until):
                 await asyncio.sleep(max(0, until - self._clock()) / NANOSECONDS)
             case Leave(reason, detail):
                 raise Ended(reason, detail)
             case Sign():
+                await self._purse.turns.acquire()
                 await self._finish(self._sign(action))
             case Deliver():
                 await self._finish(self._deliver(action))
@@ -217,117 +203,19 @@ class Payer:
 
     async def _finish(self, step: Coroutine[Any, Any, None]) -> None:
         """Run a step to its end even if this caller is cancelled: what it does must be written down."""
-        self._under_way = spawn(step, name=f"payment {self._record.request_id}", expected=(Ended,))
+        self._under_way = spawn(step, name=f"payment {self._request_id}", expected=(Ended,))
         await asyncio.shield(self._under_way)
 
-    async def _open(self) -> None:
-        async def write() -> None:
-            self._ledger_id = await self._ledger.open_session(self._record)
-
-        await self._note(write())
-
     async def _sign(self, sign: Sign) -> None:
-        """Ask for a payment, if the worst that it can cost is within every limit."""
-        session = self._session
         try:
-            hold = self._spending.hold(
-                self._record.request_id, session.due_at_most(self._clock()), self._limit
-            )
-        except SpendLimitReached as limit:
-            self._log.warning("spend limit reached", detail=str(limit))
-            session.withheld(EndReason.SPEND_LIMIT, str(limit))
-            return
-        before = session.signed_count
-        try:
-            await self._sign_within(hold, sign)
+            await self._signing.sign(sign)
         finally:
-            if session.signed_count == before:
-                hold.settle(Fraction(0))
-
-    async def _sign_within(self, hold: Hold, sign: Sign) -> None:
-        session = self._session
-        if self._intended != sign.number:
-            await self._note(self._ledger.intended(self._ledger_id, sign.number))
-            self._intended = sign.number
-        if session.ended:
-            session.withheld(EndReason.PAYMENT_REFUSED, "the job ended before the signer was asked")
-            return
-        try:
-            live = await self._signer.generate_live_payment(
-                orchestrator=sign.info.raw,
-                state=sign.state,
-                manifest_id=sign.manifest_id,
-                capabilities=self._capabilities,
-                max_price=self._max_price,
-                retries=0,  # the session decides when to try again
-            )
-        except RefreshNeeded:
-            self._log.info("signer wants newer ticket params")
-            session.refresh_needed()
-        except NoTicketsNeeded:
-            session.no_tickets_needed(self._clock())
-            self._watch_credit()
-        except PriceExceeded as error:
-            self._log.warning("signer finds the price too high", error=str(error))
-            session.price_exceeded(str(error))
-        except BadRequest as error:
-            self._log.error("signer refused to pay", error=str(error))
-            session.signing_refused(str(error))
-        except Rejected as error:
-            self._log.error("signer rejected this gateway", error=str(error))
-            session.signer_rejected(str(error))
-        except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
-            answered = not isinstance(error, SignerUnreachable)
-            session.signer_failed(str(error), self._clock(), answered=answered)
-            self._log.warning("signer failed", error=str(error), tries=session.failures)
-            self._watch_credit()
-        else:
-            await self._take(hold, sign, live)
-
-    async def _take(self, hold: Hold, sign: Sign, live: LivePayment) -> None:
-        """Check what the signer made, and write it down before it can be spent."""
-        try:
-            payment = Payment.read(live)
-        except PaymentMismatch as mismatch:
-            await self._mistrust(sign, mismatch)
-            return
-        await self._note(
-            self._ledger.signed(
-                self._ledger_id,
-                sign.number,
-                payment,
-                manifest_id=sign.manifest_id,
-                price=sign.info.price or Fraction(0),
-            )
-        )
-        try:
-            self._session.check(payment, self._clock())
-            if payment.tickets > VERIFIED_ON_THE_LOOP:
-                await asyncio.to_thread(payment.verify, self._sender_bytes)
-            else:
-                payment.verify(self._sender_bytes)
-        except PaymentMismatch as mismatch:
-            await self._mistrust(sign, mismatch)
-            return
-        try:
-            hold.cover(payment.value, self._limit)
-        except SpendLimitReached as limit:
-            self._session.withheld(EndReason.SPEND_LIMIT, str(limit))
-            await self._note(self._ledger.refused(self._ledger_id, sign.number, str(limit)))
-            return
-        self._number = sign.number
-        self._session.signed(payment)
-
-    async def _mistrust(self, sign: Sign, mismatch: PaymentMismatch) -> None:
-        self._alarms += 1
-        self._log.error("payment is not what was asked for", error=str(mismatch))
-        self._session.mistrusted(str(mismatch))
-        await self._note(self._ledger.refused(self._ledger_id, sign.number, str(mismatch)))
+            self._purse.turns.release()
+        self._watch_credit()
 
     async def _deliver(self, deliver: Deliver) -> None:
         session, payment = self._session, deliver.payment
-        attempt = "" if deliver.attempt == 1 else f"attempt {deliver.attempt}"
-        await self._note(self._ledger.delivered(self._ledger_id, self._number, attempt))
+        await self._journal.delivered("" if deliver.attempt == 1 else f"attempt {deliver.attempt}")
         try:
             info = await self._orchestrator.deliver_payment(
                 session.info, payment=payment.live.payment, seg_creds=payment.live.seg_creds
@@ -343,11 +231,11 @@ class Payer:
             self._log.warning("payment delivery unknown", error=str(error), attempt=deliver.attempt)
             self._watch_credit()
             if isinstance(error, UnknownOutcome):
-                await self._note(self._ledger.unknown(self._ledger_id, self._number, str(error)))
+                await self._journal.unknown(str(error))
         except (Refused, NoCapacity) as error:
             session.delivery_refused(str(error))
             self._log.error("orchestrator refused a payment", error=str(error), attempt=deliver.attempt)
-            await self._note(self._ledger.refused(self._ledger_id, self._number, str(error)))
+            await self._journal.refused(str(error))
         else:
             session.delivered(info, self._clock())
             await self._credited(payment, "")
@@ -359,7 +247,7 @@ class Payer:
                 info = await self._orchestrator.get_info(self._addr, ignore_capacity=True)
             else:
                 info = await self._orchestrator.refresh_payment(
-                    session.info, sender=self._sender, manifest_id=session.manifest_id
+                    session.info, sender=self._purse.sender, manifest_id=session.manifest_id
                 )
         except OrchestratorError as error:
             self._log.warning("refresh failed", kind=kind.name.lower(), error=str(error))
@@ -370,13 +258,13 @@ class Payer:
 
     async def _credited(self, payment: Payment | None, detail: str) -> None:
         assert payment is not None
-        await self._note(self._ledger.credited(self._ledger_id, self._number, detail))
+        await self._journal.credited(detail)
         self._log.info(
             "payment credited",
-            number=self._number,
+            number=self._journal.number,
             tickets=payment.tickets,
             wei=money.whole_wei(payment.value),
-            credit_left_s=json_seconds(self._session.credit_seconds(self._clock())),
+            credit_left_s=json_seconds(self.credit_left),
             **({"detail": detail} if detail else {}),
         )
         self._watch_credit()
@@ -384,73 +272,40 @@ class Payer:
     async def _settle(self, reason: EndReason) -> None:
         if self._under_way is not None:
             await asyncio.wait([self._under_way])
-        if not self._ledger_id:
+        if not self._journal.opened:
             return
-        session = self._session
+        session, balance = self._session, self._session.balance
+        owed = balance.owed(self._clock())
         try:
             while isinstance(action := session.next(self._clock()), Deliver):
                 await self._deliver(action)
-            if session.pending is not None and self._handed_out and session.started_at is None:
-                detail = "nobody waited for the answer to the job's start"
-                await self._ledger.unknown(self._ledger_id, self._number, detail)
-            owed = session.owed(self._clock())
-            await self._ledger.close_session(self._ledger_id, reason, _account(session, owed), owed=owed)
-        except (Ended, LedgerError) as error:
+            if session.pending is not None and self._handed_out and not session.running:
+                await self._journal.unknown("nobody waited for the answer to the job's start")
+            unused = money.whole_wei(max(Fraction(0), balance.credited - owed))
+            detail = f"{money.whole_wei(balance.credited)} wei credited, {unused} of them not used"
+            await self._journal.close(reason, detail, owed)
+        except Ended as error:
             self._log.error("payment session could not be closed in the ledger", error=str(error))
         self._log.info(
             "payments ended",
             reason=str(reason),
-            credited_wei=money.whole_wei(session.credited),
-            owed_wei=money.whole_wei(session.owed(self._clock())),
-            payments=session.accepted,
+            credited_wei=money.whole_wei(balance.credited),
+            owed_wei=money.whole_wei(owed),
+            payments=balance.accepted,
         )
 
     # what people should know
 
-    async def _note(self, write: Coroutine[Any, Any, None]) -> None:
-        """Write to the ledger; where that fails no more is spent."""
-        try:
-            await write
-        except LedgerError as error:
-            raise Ended(
-                EndReason.INTERNAL_ERROR, f"nothing is paid that cannot be written down: {error}"
-            ) from error
-
     def _announce_cadence(self) -> None:
-        info, interval = self._session.info, Fraction(self._session.interval, NANOSECONDS)
-        price, worth = info.price, info.ticket_ev
-        assert price and worth
-        ticket_seconds = worth / price
-        self._log.info(
-            "payment cadence",
-            price_wei_per_second=money.text(price),
-            ticket_wei=money.whole_wei(worth),
-            ticket_seconds=json_seconds(ticket_seconds),
-            interval_s=json_seconds(interval),
-            first_tickets=-(-PRELOAD * price // worth),
-            tickets_per_payment=json_seconds(max(Fraction(1), interval / ticket_seconds)),
-            payment_every_s=json_seconds(max(interval, ticket_seconds)),
-        )
-        if ticket_seconds > PRELOAD:
-            self._log.warning(
-                "one ticket is worth more than the preload: payments come rarely, and each one matters",
-                ticket_seconds=json_seconds(ticket_seconds),
-                preload_s=PRELOAD,
-            )
+        info = self._session.info
+        assert info.price and info.ticket_ev
+        cadence = Cadence(info.price, info.ticket_ev, self._session.interval)
+        self._log.info("payment cadence", **cadence.figures())
+        if cadence.warning:
+            self._log.warning(cadence.warning, ticket_seconds=json_seconds(cadence.ticket_seconds))
 
     def _watch_credit(self) -> None:
-        """Warn once each time that the credit falls below what one interval uses."""
-        left = self._session.credit_seconds(self._clock())
-        if left is None:
-            return
-        low = left < Fraction(self._session.interval, NANOSECONDS)
-        if low and not self._credit_was_low:
-            self._alarms += 1
-            self._log.warning("credit is low", credit_left_s=json_seconds(left))
-        self._credit_was_low = low
-
-
-def _account(session: PaymentSession, owed: Fraction) -> str:
-    """What a closed session leaves behind, for people."""
-    left = money.whole_wei(max(Fraction(0), session.credited - owed))
-    return f"{money.whole_wei(session.credited)} wei credited, {left} of them not used"
+        left = self.credit_left
+        if left is not None:
+            low = left < Fraction(self._session.interval, NANOSECONDS)
+            self._alarms.watch_credit(low=low, credit_left_s=json_seconds(left))

@@ -9,8 +9,9 @@ from gateway import money
 from gateway.flags import DURATION, INTEGER, Flag, FlagError, Kind, Parsed
 from gateway.payments.capability_prices import ceiling_for, parse_capability_prices
 from gateway.payments.ceiling import MaxPrice, parse_amount
-from gateway.payments.figures import NANOSECONDS, nanoseconds
+from gateway.payments.figures import nanoseconds
 from gateway.payments.spending import SpendLimits, StreamLimits
+from gateway.payments.timebase import NANOSECONDS
 
 SHORTEST_INTERVAL = NANOSECONDS // 10
 LONGEST_INTERVAL = 30 * NANOSECONDS
@@ -57,6 +58,7 @@ PAYMENT_FLAGS: tuple[Flag, ...] = (
     Flag("maxSpendPerDay", AMOUNT, None, "the most that all streams may cost within a day"),
     Flag("maxStreamSeconds", INTEGER, None, "how long a stream may last"),
     Flag("livePaymentInterval", DURATION, "5s", "time between payments, 100ms to 30s"),
+    Flag("maxSigningCalls", INTEGER, "64", "calls that the signer gets at once, from all streams together"),
 )
 
 
@@ -70,6 +72,7 @@ class PaymentSettings:
     stream_limits: StreamLimits
     interval: int
     """Nanoseconds between payments."""
+    signing_calls: int
 
     @classmethod
     def from_parsed(cls, parsed: Parsed, *, paid: bool) -> tuple[PaymentSettings, tuple[str, ...]]:
@@ -78,12 +81,15 @@ class PaymentSettings:
         if not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:
             given = money.decimal(Fraction(interval, NANOSECONDS))
             raise FlagError(f"-livePaymentInterval {given}s is refused: it takes 100ms to 30s")
+        if parsed["maxSigningCalls"] < 1:
+            raise FlagError("-maxSigningCalls 0 is refused: it takes 1 or more")
         ceiling, warnings = _ceiling(parsed, paid)
         chosen = cls(
             ceiling=ceiling,
             spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),
             stream_limits=StreamLimits(wei=parsed["maxSessionSpend"], seconds=parsed["maxStreamSeconds"]),
             interval=interval,
+            signing_calls=parsed["maxSigningCalls"],
         )
         return chosen, warnings
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+NANOSECONDS = 10**9
+"""Nanoseconds in a second."""
+
 
 def now_ns() -> int:
     """Nanoseconds that only go forward: whatever is done to the wall clock, and while the machine sleeps.

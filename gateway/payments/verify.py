@@ -8,12 +8,10 @@ from fractions import Fraction
 
 from gateway import money
 from gateway.payments.accounts import Outcome, PaymentAccount, Row, SessionAccount
+from gateway.payments.billing import by_another_clock, first_payment, most_in_all
 from gateway.payments.schema import Step
 from gateway.payments.ticket import expected_value
-
-NANOSECONDS = 10**9
-BALANCE_IN_TICKETS = 2
-"""A signer's balance stays below the worth of so many tickets."""
+from gateway.payments.timebase import NANOSECONDS
 
 # what may come after what, of one payment
 _NEXT: dict[str | None, set[str]] = {
@@ -69,7 +67,7 @@ def _findings(account: SessionAccount) -> Iterable[str]:
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"its payments are not numbered one after the other: {numbers}"
     for step in account.steps:
-        if step["step"] not in (Step.CLOSED, Step.INTENDED):
+        if step["step"] not in (Step.CLOSED, Step.INTENDED, Step.REFUSED):  # the last: it was unreadable
             yield f"a payment that does not exist was {step['step']}"
     for paid in account.payments:
         for finding in _payment_findings(account.row, paid):
@@ -100,13 +98,17 @@ def _payment_findings(session: Row, paid: PaymentAccount) -> Iterable[str]:
 
 
 def _paid_too_much(account: SessionAccount) -> Iterable[str]:
-    """More than the first payment, the fee for the time since it was intended, and the signer's balance."""
+    """More than the preload at first, or than the first payment and the time since it explain."""
     paid = [one for one in account.payments if one.outcome is not Outcome.REFUSED]
-    if len(paid) < 2:
+    if not paid:
         return
+    price, first = account.row["price"], paid[0]
+    preload = first_payment(first.row["price"], first.row["ticket_ev"])
+    if first.value > preload:
+        yield f"its first payment was worth more than the {money.whole_wei(preload)} wei that open a session"
     moments = [step["monotonic_ns"] for one in paid for step in one.steps if step["step"] in _TIMED]
-    fee = money.fee(Fraction(max(moments) - min(moments), NANOSECONDS), account.row["price"])
-    most = paid[0].value + fee + BALANCE_IN_TICKETS * max(one.row["ticket_ev"] for one in paid)
+    seconds = by_another_clock(Fraction(max(moments) - min(moments), NANOSECONDS))
+    most = most_in_all(first.value, seconds, price, max(one.row["ticket_ev"] for one in paid))
     total = sum((one.value for one in paid), Fraction(0))
     if total > most:
         yield (

@@ -24,10 +24,11 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job import JobRequest, JobUrls
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Candidate
-from gateway.payments.ledger import Ledger, LedgerUnavailable
+from gateway.payments.billing import first_payment
+from gateway.payments.ledger import LedgerUnavailable
 from gateway.payments.payer import Payer
-from gateway.payments.session import PRELOAD
-from gateway.payments.spending import Spending, SpendLimitReached
+from gateway.payments.purse import Purse
+from gateway.payments.spending import SpendLimitReached
 from gateway.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
 from gateway.tasks import spawn
@@ -36,7 +37,6 @@ from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
 from gateway.trickle.publisher import MAX_IN_FLIGHT, TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
-from signer_client import SignerClient
 
 EVENTS_SILENCE = 30.0
 """Seconds without an event after which the worker counts as gone."""
@@ -54,14 +54,8 @@ class Network:
     http: aiohttp.ClientSession
     orchestrators: OrchestratorClient
     pool: OrchestratorPool
-    ledger: Ledger
-    signer: SignerClient | None
+    purse: Purse | None
     """None where nothing is paid."""
-    sender: str
-    ceiling: Fraction | None
-    payment_interval: int
-    """Nanoseconds."""
-    spending: Spending
 
 
 class OrchestratorJob:
@@ -106,7 +100,6 @@ class OrchestratorJob:
             self._info = info = await self._network.pool.take(self._candidate.addr)
         except OrchestratorError as error:
             raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url}: {error}") from error
-        self._check_price(info)
         urls = await self._start(info)
         try:
             await self._relay(urls)
@@ -159,35 +152,20 @@ class OrchestratorJob:
 
     # the start
 
-    def _check_price(self, info: OrchestratorInfo) -> None:
-        ceiling = self._network.ceiling
-        if ceiling is not None and (info.price is None or info.price > ceiling):
-            asked = "no price" if info.price is None else f"{money.text(info.price)} wei per second"
-            raise Ended(
-                EndReason.PRICE_RAISED,
-                f"{info.url} asks {asked}, above the ceiling of {money.text(ceiling)}",
-            )
-
     async def _start(self, info: OrchestratorInfo) -> JobUrls:
         """Buy the first credit and start the job with it; nothing was signed for this stream before."""
         network, request = self._network, self._request
-        if network.signer is None:
+        if network.purse is None:
             payment, credentials = "", unsigned_credentials(info)
         else:
             self._payer = Payer(
-                signer=network.signer,
-                orchestrator=network.orchestrators,
-                ledger=network.ledger,
-                info=info,
+                network.purse,
+                network.orchestrators,
+                info,
                 addr=self._candidate.addr,
-                ceiling=network.ceiling,
-                interval=network.payment_interval,
-                capabilities=network.orchestrators.capabilities,
-                sender=network.sender,
                 stream=request.name,
                 stream_id=request.stream_id,
                 request_id=request.request_id,
-                spending=network.spending,
                 limit=request.limits.wei,
                 log=self._log,
             )
@@ -301,12 +279,14 @@ class OrchestratorJob:
                 raise Ended(EndReason.ORCHESTRATOR_LOST, detail)
 
     def _lost(self, error: ChannelError) -> Ended:
-        if self._payer is not None and self._payer.out_of_credit():
-            detail = f"{self._candidate.url} closed the stream: the credit that was paid for is used up"
+        url, left = self._candidate.url, self._payer.credit_left if self._payer is not None else None
+        if left is None:
+            return Ended(EndReason.ORCHESTRATOR_LOST, f"{url}: {error}")
+        if left < 0:
+            detail = f"{url} closed the stream: the credit that was paid for is used up"
             return Ended(EndReason.CREDIT_EXHAUSTED, detail)
-        left = self._payer.status()["credit_left_s"] if self._payer is not None else None
-        credit = "" if left is None else f", with {left:.0f} s of credit left by our estimate"
-        return Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url}: {error}{credit}")
+        credit = f"{money.decimal(left, 0)} s of credit left by our estimate"
+        return Ended(EndReason.ORCHESTRATOR_LOST, f"{url}: {error}, with {credit}")
 
     # the end
 
@@ -357,12 +337,13 @@ class OrchestratorRelays:
         Raises SpendLimitReached where a spend limit stands against it with every usable candidate, and
         LedgerUnavailable while nothing can be written down.
         """
-        prices_asked = [candidate.price for candidate in candidates if candidate.usable and candidate.price]
-        if self._network.signer is None or not prices_asked:
-            return
-        if self._network.ledger.trouble is not None:
-            raise LedgerUnavailable(self._network.ledger.trouble)
-        self._network.spending.check(PRELOAD * min(prices_asked), limit=request.limits.wei)
+        costs = [
+            first_payment(candidate.price, candidate.ticket_ev)
+            for candidate in candidates
+            if candidate.usable and candidate.price and candidate.ticket_ev
+        ]
+        if self._network.purse is not None and costs:
+            self._network.purse.afford(min(costs), request.limits.wei)
 
     def reasons_not_ready(self) -> list[str]:
         """Why no publisher would be let in now, in a sentence each."""

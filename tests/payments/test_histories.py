@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, Start, Wait
 from gateway.payments.payment import Payment
-from gateway.payments.session import NANOSECONDS as S
 from gateway.payments.session import PaymentSession
 from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, SpendLimits
+from gateway.payments.timebase import NANOSECONDS as S
 from gateway.reason import EndReason
 from signer_client import LivePayment, SignerState
 from tests.payments.models import MANIFEST, PRICE, OrchestratorModel, SignerModel, Status, orchestrator_info
@@ -86,7 +86,9 @@ class Histories(RuleBasedStateMachine):
     def sign(self, action: Sign, *, arrives: bool = True) -> None:
         """The signer's own answer to a call whose worst case every limit allowed."""
         try:
-            hold = self.spending.hold("one", self.session.due_at_most(self.now), STREAM_LIMIT)
+            hold = self.spending.hold(
+                "one", self.session.billing.due_at_most(action.info, self.now), STREAM_LIMIT
+            )
         except SpendLimitReached as limit:
             self.session.withheld(EndReason.SPEND_LIMIT, str(limit))
             return
@@ -101,15 +103,15 @@ class Histories(RuleBasedStateMachine):
             }[status.status]()
             return
         if arrives:
-            self.take(live, hold)
+            self.take(action, live, hold)
         else:
             hold.settle(Fraction(0))
             self.lost_null_states += action.state is None
             self.session.signer_failed("reset", self.now, answered=False)
 
-    def take(self, live: LivePayment, hold: Hold) -> None:
+    def take(self, action: Sign, live: LivePayment, hold: Hold) -> None:
         payment = Payment.read(live)
-        self.session.check(payment, self.now)
+        self.session.billing.check(payment, action.info, self.now)
         hold.cover(payment.value, STREAM_LIMIT)
         self.session.signed(payment)
         self.signed.append(live)
@@ -197,8 +199,8 @@ class Histories(RuleBasedStateMachine):
         session = self.session
         {
             400: lambda: session.signing_refused("400"),
-            401: lambda: session.signer_rejected("401"),
-            480: session.refresh_needed,
+            401: lambda: session.withheld(EndReason.SIGNER_REFUSED, "401"),
+            480: lambda: session.refresh_needed("480"),
             481: lambda: session.price_exceeded("481"),
             482: lambda: session.no_tickets_needed(self.now),
             500: lambda: session.signer_failed("500", self.now, answered=True),
@@ -251,12 +253,12 @@ class Histories(RuleBasedStateMachine):
         if not hasattr(self, "session"):
             return
         session, orchestrator = self.session, self.orchestrator
-        assert session.credited <= orchestrator.credited
+        assert session.balance.credited <= orchestrator.credited
         if self.undelivered is None and session.pending is None and not self.handed_out:
-            assert session.credited == orchestrator.credited
+            assert session.balance.credited == orchestrator.credited
         made = sum((Payment.read(live).value for live in self.signed), Fraction(0))
         assert orchestrator.credited <= made
-        assert session.accepted <= session.signed_count == len(self.signed)
+        assert session.balance.accepted <= session.billing.payments == len(self.signed)
 
     @invariant()
     def no_null_state_is_used_but_the_first(self) -> None:

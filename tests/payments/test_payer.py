@@ -25,7 +25,9 @@ from gateway.orchestrator.errors import (
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.payer import Payer
+from gateway.payments.purse import Purse
 from gateway.payments.spending import HOUR, Spending, SpendLimits
+from gateway.payments.verify import Verification
 from gateway.reason import Ended, EndReason
 from signer_client import (
     BadRequest,
@@ -80,6 +82,7 @@ class ScriptedOrchestrator:
 
     def __init__(self, *script: Any) -> None:
         self.script: Script = list(script)
+        self.capabilities = b"caps"
         self.delivered: list[str] = []
         self.refreshed: list[str] = []
         self.rand = 1
@@ -152,29 +155,33 @@ async def bench(
     orchestrator: ScriptedOrchestrator | None = None,
     *,
     info: OrchestratorInfo | None = None,
-    ceiling: int | None = PRICE,
+    ceiling: int = PRICE,
     interval: int = 10_000_000,
     spending: Spending | None = None,
     limit: int | None = None,
+    turns: asyncio.Semaphore | None = None,
 ) -> AsyncIterator[Bench]:
     signer, orchestrator = signer or ScriptedSigner(60), orchestrator or ScriptedOrchestrator()
     async with AsyncExitStack() as stack:
         ledger = await Ledger.open(path / "ledger.sqlite3")
         stack.push_async_callback(ledger.close)
-        payer = Payer(
+        purse = Purse(
             signer=cast(SignerClient, signer),
-            orchestrator=cast(OrchestratorClient, orchestrator),
-            ledger=ledger,
-            info=info or orchestrator_info(),
-            addr="127.0.0.1:8935",
-            ceiling=None if ceiling is None else Fraction(ceiling),
-            interval=interval,
-            capabilities=b"caps",
             sender=SENDER_TEXT,
+            ledger=ledger,
+            spending=spending or Spending(SpendLimits()),
+            ceiling=Fraction(ceiling),
+            interval=interval,
+            turns=turns or asyncio.Semaphore(),
+        )
+        payer = Payer(
+            purse,
+            cast(OrchestratorClient, orchestrator),
+            info or orchestrator_info(),
+            addr="127.0.0.1:8935",
             stream="cam",
             stream_id="cam",
             request_id="r1",
-            spending=spending or Spending(SpendLimits()),
             limit=limit,
         )
         stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
@@ -434,11 +441,76 @@ async def test_a_ledger_that_cannot_be_written_ends_the_spending(tmp_path: Path)
 
 
 @pytest.mark.asyncio
-async def test_an_orchestrator_that_takes_no_payments_has_no_payer(tmp_path: Path) -> None:
-    free = OrchestratorInfo.parse(b"\x0a\x16https://127.0.0.1:8935")
-    with pytest.raises(ValueError, match="takes no payments"):
-        async with bench(tmp_path, info=free):
-            pass
+async def test_a_call_waits_for_its_turn_and_an_end_does_not_wait_for_it(tmp_path: Path) -> None:
+    turns = asyncio.Semaphore(1)
+    async with bench(tmp_path, turns=turns) as b:
+        await b.start()
+        await turns.acquire()  # somebody else's call is under way
+        await b.run_until(lambda: b.payer.status()["next_due_in_s"] is None)
+        assert len(b.signer.calls) == 1
+        async with asyncio.timeout(5):
+            await b.payer.close(EndReason.DELETED)
+        turns.release()
+        assert not turns.locked()
+        assert len(b.signer.calls) == 1
+        assert (await b.steps())[-1] == "closed"
+
+
+@pytest.mark.asyncio
+async def test_turns_go_round_and_no_more_calls_are_under_way_than_allowed(tmp_path: Path) -> None:
+    turns, enough = asyncio.Semaphore(2), asyncio.Event()
+    order: list[int] = []
+    under_way = most = 0
+    async with AsyncExitStack() as stack:
+        benches = []
+        for number in range(6):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            signer = ScriptedSigner(60, *[NoTicketsNeeded(482, "")] * 99)
+            benches.append(await stack.enter_async_context(bench(folder, signer, turns=turns)))
+            await benches[-1].start()
+
+        def watched(number: int, answer: Callable[..., Awaitable[LivePayment]]) -> Any:
+            async def call(**asked: Any) -> LivePayment:
+                nonlocal under_way, most
+                under_way += 1
+                most = max(most, under_way)
+                order.append(number)
+                if len(order) == 60:
+                    enough.set()
+                try:
+                    await asyncio.sleep(0.01)
+                    return await answer(**asked)
+                finally:
+                    under_way -= 1
+
+            return call
+
+        for number, one in enumerate(benches):
+            one.signer.generate_live_payment = watched(number, one.signer.generate_live_payment)  # type: ignore[method-assign]
+        running = [tasks.spawn(one.payer.run(), name="test payments") for one in benches]
+        async with asyncio.timeout(10):
+            await enough.wait()
+        await tasks.cancel(*running)
+    assert most == 2
+    served = [order[:60].count(number) for number in range(6)]
+    assert max(served) - min(served) <= 2, served
+
+
+@pytest.mark.asyncio
+async def test_an_unreadable_payment_is_refused_and_the_ledger_adds_up(tmp_path: Path) -> None:
+    good = signed_payment(orchestrator_info(), 1, 60)
+    garbage = LivePayment(payment="AAAA", seg_creds=good.seg_creds, state=good.state)
+    async with bench(tmp_path, ScriptedSigner(garbage)) as b:
+        with pytest.raises(Ended) as ended:
+            await b.payer.first_payment()
+        assert ended.value.reason is EndReason.PAYMENT_REFUSED
+        assert b.payer.status()["alarms"] == 1
+        await b.payer.close(EndReason.PAYMENT_REFUSED)
+        (account,) = [account async for account in b.ledger.accounts.sessions()]
+        verification = Verification()
+        verification.take(account)
+        assert verification.findings == []
 
 
 @pytest.mark.asyncio
@@ -477,8 +549,19 @@ async def test_what_a_failed_call_could_have_cost_is_free_again(tmp_path: Path) 
 async def test_a_payment_dearer_than_its_worst_case_and_over_the_limit_is_not_handed_out(
     tmp_path: Path,
 ) -> None:
-    async with bench(tmp_path, ScriptedSigner(62), limit=61 * PRICE) as b:
+    async with bench(tmp_path, ScriptedSigner(60, 4), limit=63 * PRICE) as b:
+        await b.start()
         with pytest.raises(Ended) as ended:
-            await b.payer.first_payment()
+            await b.run_until(lambda: False)
         assert ended.value.reason is EndReason.SPEND_LIMIT
+        assert (await b.steps())[4:] == ["intended", "signed", "refused"]
+
+
+@pytest.mark.asyncio
+async def test_a_signer_that_bills_more_than_the_preload_is_refused_with_an_alarm(tmp_path: Path) -> None:
+    async with bench(tmp_path, ScriptedSigner(61)) as b:
+        with pytest.raises(Ended, match="at most") as ended:
+            await b.payer.first_payment()
+        assert ended.value.reason is EndReason.PAYMENT_REFUSED
+        assert b.payer.status()["alarms"] == 1
         assert await b.steps() == ["intended", "signed", "refused"]

@@ -1,0 +1,72 @@
+"""One session's lines in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from fractions import Fraction
+from typing import Any
+
+from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
+from gateway.payments.payment import Payment
+from gateway.reason import Ended, EndReason
+
+
+class Journal:
+    """Writes each line before the step that it announces, of the payment that was intended last.
+
+    Every method raises Ended where its line cannot be written: then no more is spent.
+    """
+
+    def __init__(self, ledger: Ledger, record: SessionRecord) -> None:
+        self._ledger = ledger
+        self._record = record
+        self._session = ""
+        self._number = 0
+
+    @property
+    def opened(self) -> bool:
+        """Whether the session is in the ledger."""
+        return bool(self._session)
+
+    @property
+    def number(self) -> int:
+        """The payment that lines are of, from 1."""
+        return self._number
+
+    async def open(self) -> None:
+        self._session = await _written(self._ledger.open_session(self._record))
+
+    async def intended(self, number: int) -> None:
+        """Once for each payment, however often the signer is asked for it."""
+        if number != self._number:
+            await _written(self._ledger.intended(self._session, number))
+            self._number = number
+
+    async def signed(self, payment: Payment, *, manifest_id: str, price: Fraction) -> None:
+        await _written(
+            self._ledger.signed(self._session, self._number, payment, manifest_id=manifest_id, price=price)
+        )
+
+    async def delivered(self, detail: str = "") -> None:
+        await _written(self._ledger.delivered(self._session, self._number, detail))
+
+    async def credited(self, detail: str = "") -> None:
+        await _written(self._ledger.credited(self._session, self._number, detail))
+
+    async def refused(self, detail: str) -> None:
+        await _written(self._ledger.refused(self._session, self._number, detail))
+
+    async def unknown(self, detail: str) -> None:
+        await _written(self._ledger.unknown(self._session, self._number, detail))
+
+    async def close(self, reason: EndReason, detail: str, owed: Fraction) -> None:
+        await _written(self._ledger.close_session(self._session, reason, detail, owed=owed))
+
+
+async def _written(write: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await write
+    except LedgerError as error:
+        raise Ended(
+            EndReason.INTERNAL_ERROR, f"nothing is paid that cannot be written down: {error}"
+        ) from error

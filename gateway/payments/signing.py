@@ -1,0 +1,149 @@
+"""One session's calls to the signer: within the limits, checked, written down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from fractions import Fraction
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway import money
+from gateway.payments.actions import Sign
+from gateway.payments.alarms import Alarms
+from gateway.payments.journal import Journal
+from gateway.payments.payment import Payment, PaymentMismatch
+from gateway.payments.purse import Purse
+from gateway.payments.session import PaymentSession
+from gateway.payments.spending import Hold, SpendLimitReached
+from gateway.reason import EndReason
+from signer_client import (
+    BadRequest,
+    LivePayment,
+    MaxPrice,
+    NoTicketsNeeded,
+    PriceExceeded,
+    RefreshNeeded,
+    Rejected,
+    SignerBadAnswer,
+    SignerUnavailable,
+    SignerUnreachable,
+)
+
+VERIFIED_ON_THE_LOOP = 5
+"""Payments of more tickets than this have their signatures checked in a thread."""
+
+
+class Signing:
+    """Makes the payments that a session asks for, and tells it what came of each call.
+
+    `stream` and `limit` (wei) are whose spending it is, `clock` is monotonic nanoseconds.
+    """
+
+    def __init__(
+        self,
+        purse: Purse,
+        session: PaymentSession,
+        journal: Journal,
+        alarms: Alarms,
+        *,
+        capabilities: bytes,
+        stream: str,
+        limit: int | None,
+        clock: Callable[[], int],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._purse = purse
+        self._session = session
+        self._journal = journal
+        self._alarms = alarms
+        self._capabilities = capabilities
+        self._stream = stream
+        self._limit = limit
+        self._clock = clock
+        self._log = log
+        self._sender = bytes.fromhex(purse.sender.removeprefix("0x"))
+        self._max_price = MaxPrice.of(money.wei_per_pixel(purse.ceiling))
+
+    async def sign(self, sign: Sign) -> None:
+        """Ask for a payment, if the worst that it can cost is within every limit.
+
+        The caller has taken its turn and gives it back.
+        """
+        session = self._session
+        await self._journal.intended(sign.number)
+        if session.ended:
+            session.withheld(EndReason.PAYMENT_REFUSED, "the job ended before the signer was asked")
+            return
+        now = self._clock()
+        session.calling(now)
+        try:
+            most = session.billing.due_at_most(sign.info, now)
+            hold = self._purse.spending.hold(self._stream, most, self._limit)
+        except SpendLimitReached as limit:
+            self._log.warning("spend limit reached", detail=str(limit))
+            session.withheld(EndReason.SPEND_LIMIT, str(limit))
+            return
+        before = session.billing.payments
+        try:
+            await self._call(hold, sign)
+        finally:
+            if session.billing.payments == before:
+                hold.settle(Fraction(0))
+
+    async def _call(self, hold: Hold, sign: Sign) -> None:
+        session = self._session
+        try:
+            live = await self._purse.signer.generate_live_payment(
+                orchestrator=sign.info.raw,
+                state=sign.state,
+                manifest_id=sign.manifest_id,
+                capabilities=self._capabilities,
+                max_price=self._max_price,
+                retries=0,  # the session decides when to try again
+            )
+        except RefreshNeeded as error:
+            self._log.info("signer wants newer ticket params")
+            session.refresh_needed(str(error))
+        except NoTicketsNeeded:
+            session.no_tickets_needed(self._clock())
+        except PriceExceeded as error:
+            self._log.warning("signer finds the price too high", error=str(error))
+            session.price_exceeded(str(error))
+        except BadRequest as error:
+            self._alarms.ring("signer refused to pay", error=str(error))
+            session.signing_refused(str(error))
+        except Rejected as error:
+            self._alarms.ring("signer rejected this gateway", error=str(error))
+            session.withheld(EndReason.SIGNER_REFUSED, str(error))
+        except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
+            answered = not isinstance(error, SignerUnreachable)
+            session.signer_failed(str(error), self._clock(), answered=answered)
+            self._log.warning("signer failed", error=str(error), tries=session.failures)
+        else:
+            await self._take(hold, sign, live)
+
+    async def _take(self, hold: Hold, sign: Sign, live: LivePayment) -> None:
+        """Check what the signer made, and write it down before it can be spent."""
+        session, price = self._session, sign.info.price or Fraction(0)
+        try:
+            payment = Payment.read(live)
+            await self._journal.signed(payment, manifest_id=sign.manifest_id, price=price)
+            session.billing.check(payment, sign.info, self._clock())
+            if payment.tickets > VERIFIED_ON_THE_LOOP:
+                await asyncio.to_thread(payment.verify, self._sender)
+            else:
+                payment.verify(self._sender)
+            hold.cover(payment.value, self._limit)
+        except PaymentMismatch as mismatch:
+            self._alarms.ring("payment is not what was asked for", error=str(mismatch))
+            await self._withhold(EndReason.PAYMENT_REFUSED, str(mismatch))
+        except SpendLimitReached as limit:
+            await self._withhold(EndReason.SPEND_LIMIT, str(limit))
+        else:
+            session.signed(payment)
+
+    async def _withhold(self, reason: EndReason, detail: str) -> None:
+        """Hand out nothing of what the signer made."""
+        self._session.withheld(reason, detail)
+        await self._journal.refused(detail)

@@ -1,0 +1,92 @@
+"""What a signer may bill, against a model that keeps its rules."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from gateway.payments.actions import Deliver, Sign, Start, Wait
+from gateway.payments.payment import Payment, PaymentMismatch
+from tests.payments.models import (
+    MANIFEST,
+    PRICE,
+    OrchestratorModel,
+    SignerModel,
+    Status,
+    orchestrator_info,
+    signed_payment,
+)
+from tests.payments.sessions import S, new_session, sign_and_start
+
+
+@pytest.mark.parametrize("seconds", [Fraction(3, 5), Fraction(1), Fraction(10), Fraction(61)])
+def test_the_signers_rules_keep_each_payment_below_its_worst_case_and_the_credit_near_the_preload(
+    seconds: Fraction,
+) -> None:
+    signer, orchestrator = SignerModel(), OrchestratorModel(ticket_seconds=seconds)
+    session, now, paid = new_session(orchestrator.info(), interval=2 * S), 0, 0
+    while paid < 40:
+        match action := session.next(now):
+            case Sign():
+                most = session.billing.due_at_most(action.info, now)
+                try:
+                    payment = Payment.read(signer.sign(action.info, action.state, Fraction(now, S)))
+                except Status:
+                    session.no_tickets_needed(now)
+                    continue
+                assert payment.value <= most <= max(payment.value, 60 * PRICE) + 3 * payment.ticket_ev
+                session.signed(payment)
+                paid += 1
+            case Start():
+                session.started(MANIFEST, now)
+            case Deliver(payment):
+                session.delivered(orchestrator.accept(payment.live), now)
+                assert 58 * PRICE <= session.balance.left(now) <= 60 * PRICE + 2 * payment.ticket_ev
+            case Wait(until):
+                now = until
+                assert not session.running or session.balance.left(now) >= 58 * PRICE
+            case other:
+                raise AssertionError(other)
+
+
+def test_payments_that_are_not_what_was_asked_for_are_found() -> None:
+    session = new_session()
+    sign_and_start(session)
+    asked = orchestrator_info()
+    for wrong, words in [
+        (signed_payment(orchestrator_info(rand=2), 61, 5), "other ticket params"),
+        (signed_payment(orchestrator_info(ticket_seconds=2), 61, 5), "other ticket params"),
+        (signed_payment(asked, 60, 5), "does not rise"),
+        (signed_payment(asked, 61, 13), "at most"),
+    ]:
+        with pytest.raises(PaymentMismatch, match=words):
+            session.billing.check(Payment.read(wrong), session.info, 5 * S)
+    session.billing.check(Payment.read(signed_payment(asked, 61, 12)), session.info, 5 * S)
+
+
+def test_the_first_payment_is_the_preload_in_whole_tickets_and_not_one_more() -> None:
+    asked = orchestrator_info(ticket_seconds=Fraction(7, 2))
+    session = new_session(asked)
+    session.next(0)
+    assert session.billing.due_at_most(asked, 0) == 18 * Fraction(7, 2) * PRICE
+    with pytest.raises(PaymentMismatch, match="at most"):
+        session.billing.check(Payment.read(signed_payment(asked, 1, 19)), asked, 3600 * S)
+    session.billing.check(Payment.read(signed_payment(asked, 1, 18)), asked, 0)
+
+
+@pytest.mark.parametrize("price", [Fraction(1), Fraction(1, 7), Fraction(10**20), Fraction(10**20, 3)])
+def test_the_smallest_and_the_largest_prices_are_billed_exactly(price: Fraction) -> None:
+    worth = Fraction(int(price * 100))  # a ticket's worth is whole here: its face value
+    info = orchestrator_info(price=price, ticket_seconds=100)
+    signer, session = SignerModel(), new_session(info, ceiling=10**21)
+    sign = session.next(0)
+    assert isinstance(sign, Sign)
+    payment = Payment.read(signer.sign(info, None, Fraction(0)))
+    assert payment.value <= session.billing.due_at_most(info, 0)
+    session.billing.check(payment, info, 0)
+    session.signed(payment)
+    session.next(0)
+    session.started(MANIFEST, 0)
+    assert session.balance.credited == worth
+    assert session.balance.owed(S // 4) == price / 4
