@@ -232,6 +232,9 @@ class Ledger:
                 await self._commit(writes)
             except LedgerError as error:
                 failure = error
+            except Exception as error:  # whoever waits for a line must hear of it, whatever went wrong
+                log.exception("ledger could not be written by a mistake")
+                failure = LedgerError(f"a mistake in the gateway: {error!r}")
             for _, written in writes:
                 if written.done():
                     continue

@@ -12,10 +12,10 @@ import pytest
 from gateway.devnet.signer import SignerConfig, serve
 from tests.clients.devnet import devnet_process
 from tests.clients.gateway import GatewayProcess, eventually, gateway_process
-from tests.clients.ledger import credited
+from tests.clients.ledger import credited, session_reasons
 from tests.clients.webrtc import WhepViewer, WhipPublisher
 from tests.e2e.test_bad_network import verify
-from tests.e2e.test_loop import ended
+from tests.e2e.test_loop import NOTHING_WRONG, clean_audits, ended
 
 pytestmark = pytest.mark.long
 
@@ -32,47 +32,68 @@ async def paying(gateway: GatewayProcess) -> dict[str, Any]:
 
 
 @pytest.mark.asyncio
-async def test_a_price_that_drifts_up_is_held_and_one_who_debits_too_fast_is_left(
+async def test_a_price_that_drifts_up_is_held_at_the_first(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
-    flags = ("-prices", "1000000000000000", "-preload", "6s", "-debitInterval", "200ms")
-    async with gateway_process(
-        tmp_path, *flags, "-livePaymentInterval", "200ms", "-ledger", str(ledger)
-    ) as gateway:
+    flags = ("-livePaymentInterval", "200ms", "-ledger", str(ledger))
+    async with gateway_process(tmp_path, *flags) as gateway:
+        async with (
+            WhepViewer(http, gateway.live("cam/whep")) as viewer,
+            WhipPublisher(http, gateway.live("cam/whip")) as publisher,
+        ):
+            await eventually(lambda: viewer.shows_negative, what="the changed picture")
+            paid = (await gateway.status("cam"))["payments"]["accepted"]
+            await change(http, await paying(gateway), price_wei_per_second="2000000000000000")
+
+            async def pays_on() -> bool:
+                return bool((await gateway.status("cam"))["payments"]["accepted"] > paid + 10)
+
+            await eventually(pays_on, deadline=40, what="payments at the first price")
+            await publisher.stop()
+            status = await ended(gateway, "cam")
+        assert (status["ended"]["reason"], status["swaps"]) == ("deleted", 0)
+        assert status["orchestrator"]["price_wei_per_second"] == "1" + 15 * "0"
+        total = await clean_audits(gateway)
+    assert credited(ledger) == total
+    await verify(ledger)
+
+
+@pytest.mark.asyncio
+async def test_one_who_debits_a_fifth_too_fast_is_left_when_it_closes_the_stream(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    flags = (
+        *("-debitRate", "1.2", "-debitInterval", "200ms", "-prices", "1000000000000000"),
+        *("-preload", "3s", "-livePaymentInterval", "200ms", "-ledger", str(ledger)),
+    )
+    async with gateway_process(tmp_path, *flags) as gateway:
         async with (
             WhepViewer(http, gateway.live("cam/whep")) as viewer,
             WhipPublisher(http, gateway.live("cam/whip")) as publisher,
         ):
             await eventually(lambda: viewer.shows_negative, what="the changed picture")
             first = await paying(gateway)
-            paid = (await gateway.status("cam"))["payments"]["accepted"]
-            await change(http, first, price_wei_per_second="2000000000000000")
 
-            async def pays_on() -> bool:
-                return bool((await gateway.status("cam"))["payments"]["accepted"] > paid + 10)
-
-            await eventually(pays_on, deadline=40, what="payments at the first price")
-            status = await gateway.status("cam")
-            assert (status["swaps"], status["orchestrator"]["price_wei_per_second"]) == (0, "1" + 15 * "0")
-
-            await change(http, first, price_wei_per_second="1000000000000000", debit_rate="5")
-
-            async def elsewhere() -> bool:
+            async def elsewhere() -> bool:  # 3 s of credit last 15 s at a fifth too much
                 now = await gateway.status("cam")
                 return now["swaps"] == 1 and now["orchestrator"]["url"] != first["url"]
 
-            await eventually(elsewhere, deadline=40, what="the swap")
+            await eventually(elsewhere, deadline=80, what="the swap")
             seen = viewer.frames
             await eventually(lambda: viewer.frames > seen + 30, what="the picture after the swap")
             await publisher.stop()
             status = await ended(gateway, "cam")
         assert status["ended"]["reason"] == "deleted"
-        assert status["error"]["error_message"]
+        assert "of credit left by our estimate" in status["error"]["error_message"]
         assert (await gateway.signer_audit())["null_states"] == 2
-        total = sum([int(audit["credited_wei"]) for audit in await gateway.audits()])
-    assert credited(ledger) == total
+        audits = await gateway.audits()
+    for audit in audits:
+        assert {key: audit[key] for key in NOTHING_WRONG} == NOTHING_WRONG
+    assert credited(ledger) == sum(int(audit["credited_wei"]) for audit in audits)
     assert (await verify(ledger))["sessions"] == 2
+    assert session_reasons(ledger) == ["orchestrator_lost", "deleted"]
 
 
 @pytest.mark.asyncio

@@ -6,16 +6,18 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.payments.accounts import SessionAccount
+from gateway.payments.accounts import Outcome, SessionAccount
 from gateway.payments.database import MIGRATIONS, Database, ledger_url
 from gateway.payments.ledger import Ledger, LedgerBusy, LedgerError, LedgerUnavailable, SessionRecord
 from gateway.payments.payment import Payment
+from gateway.payments.verify import Verification
 from gateway.reason import EndReason
 from tests.clients.gateway import eventually
 from tests.clients.postgresql import PostgresqlServer
@@ -150,6 +152,72 @@ async def test_a_session_that_a_crash_left_open_is_closed_at_the_next_start(wher
         assert "found open" in step["detail"]
         assert len(await steps_of(ledger, closed)) == 1
         await ledger.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("lines", "sums"),
+    [
+        (0, (0, 0, 0)),  # credited, uncertain, unspent tickets
+        (1, (0, 0, 0)),
+        (2, (0, 0, 60)),
+        (3, (0, 60, 0)),
+        (4, (60, 0, 0)),
+        (5, (60, 0, 0)),
+        (6, (60, 0, 2)),
+        (7, (60, 2, 0)),
+        (8, (60, 2, 0)),
+        (9, (60, 2, 0)),
+        (10, (62, 0, 0)),
+        (11, (62, 0, 0)),
+    ],
+)
+async def test_a_crash_after_any_line_is_explained_at_the_next_start(
+    tmp_path: Path, lines: int, sums: tuple[int, int, int]
+) -> None:
+    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+    session = await ledger.open_session(replace(record(), price=Fraction(10**15)))
+    first, second = payment(tickets=60), payment(tickets=2, first_nonce=61)
+    price = Fraction(10**15)
+    writes = (
+        lambda: ledger.intended(session, 1),
+        lambda: ledger.signed(session, 1, first, manifest_id="", price=price),
+        lambda: ledger.delivered(session, 1, "job start"),
+        lambda: ledger.credited(session, 1),
+        lambda: ledger.intended(session, 2),
+        lambda: ledger.signed(session, 2, second, manifest_id="m", price=price),
+        lambda: ledger.delivered(session, 2),
+        lambda: ledger.unknown(session, 2, "reset"),
+        lambda: ledger.delivered(session, 2, "attempt 2"),
+        lambda: ledger.credited(session, 2, "already seen"),
+        lambda: ledger.close_session(session, EndReason.DELETED, owed=Fraction(1)),
+    )
+    for write in writes[:lines]:
+        await write()
+    await ledger.close()  # what is on disk is what a crash leaves
+    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+    verification = Verification()
+    for account in await accounts(ledger):
+        verification.take(account)
+    await ledger.close()
+    assert (verification.findings, verification.open_sessions, verification.sessions) == ([], 0, 1)
+    found = [verification.wei[o] for o in (Outcome.CREDITED, Outcome.UNCERTAIN, Outcome.UNSPENT)]
+    assert found == [tickets * price for tickets in sums]
+    assert verification.wei[Outcome.REFUSED] == 0
+
+
+@pytest.mark.asyncio
+async def test_a_mistake_while_writing_is_told_and_the_next_line_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+    session = await ledger.open_session(record())
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "writing", lambda self: 1 / 0)
+        with pytest.raises(LedgerError, match="ZeroDivisionError"):
+            await ledger.intended(session, 1)
+    await ledger.intended(session, 1)
+    await ledger.close()
 
 
 @pytest.mark.asyncio
