@@ -108,8 +108,8 @@ class FaultProxy:
     async def _on_orchestrator(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         fault = Fault.NONE
-        if request.path == "/payment":
-            fault = self._draw("payment", OF_THE_NETWORK)
+        if request.path in ("/payment", "/refresh-payment"):
+            fault = self._draw(request.path.strip("/"), OF_THE_NETWORK)
         if fault in ANSWERS:
             return web.Response(status=ANSWERS[fault], text="said by the proxy")
         answer = await self._forward(request, self._orchestrator["url"], body, fault)

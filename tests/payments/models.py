@@ -184,6 +184,7 @@ class OrchestratorModel:
         message = livepeer_pb2.Payment.FromString(live.payment_bytes)
         rand_hash = message.ticket_params.recipient_rand_hash
         nonces = {(rand_hash, one.sender_nonce) for one in message.ticket_sender_params}
+        assert max(nonce for _, nonce in nonces) <= 600, "more tickets than one hash takes"
         if nonces & self._seen:
             self.duplicates += 1
             return None
