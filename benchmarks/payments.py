@@ -35,9 +35,9 @@ from gateway.telemetry import log
 from signer_client import LivePayment, SignerClient, SignerState
 from tests.payments.models import PRICE, SENDER_TEXT, OrchestratorModel, SignerModel, Status
 
-STEPS = (25, 50, 100, 200, 400)
+STEPS = (25, 50, 100, 200, 400, 800)
 INTERVAL = 10**9
-SECONDS = 8.0
+SECONDS = 5.0
 AIM_MS = 50.0
 SAMPLE = 0.01
 SLOW_SIGNER = 2.0

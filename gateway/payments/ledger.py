@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Delete, Update, insert, select, update
+from sqlalchemy import Delete, Table, Update, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Insert
 
@@ -63,7 +63,10 @@ class SessionRecord:
     interval_ns: int
 
 
-_Write = tuple[Sequence[Insert | Update | Delete], "asyncio.Future[None]"]
+_Row = tuple[Table, dict[str, Any]]
+"""A row to add: rows that share a transaction go in together, one statement for each table."""
+_Change = _Row | Insert | Update | Delete
+_Write = tuple[Sequence[_Change], "asyncio.Future[None]"]
 
 
 class Ledger:
@@ -122,7 +125,7 @@ class Ledger:
         """Write down a new session; its id."""
         session_id = uuid.uuid4().hex
         values = {name: getattr(record, name) for name in SessionRecord.__slots__}
-        await self._write(insert(sessions).values(id=session_id, run=self._run, **values, **_clocks()))
+        await self._write((sessions, {"id": session_id, "run": self._run, **values, **_clocks()}))
         return session_id
 
     async def intended(self, session_id: str, number: int) -> None:
@@ -133,22 +136,22 @@ class Ledger:
         self, session_id: str, number: int, payment: Payment, *, manifest_id: str, price: Fraction
     ) -> None:
         """The signer made this payment, at `price` wei per second."""
-        row = insert(payments).values(
-            id=_payment_id(session_id, number),
-            session_id=session_id,
-            number=number,
-            manifest_id=manifest_id,
-            tickets=payment.tickets,
-            face_value=payment.face_value,
-            win_prob=payment.win_prob,
-            ticket_ev=payment.ticket_ev,
-            value=payment.value,
-            price=price,
-            first_nonce=payment.first_nonce,
-            last_nonce=payment.last_nonce,
-            recipient_rand_hash=payment.recipient_rand_hash.hex(),
-        )
-        await self._write(row, self._step(session_id, number, Step.SIGNED))
+        row = {
+            "id": _payment_id(session_id, number),
+            "session_id": session_id,
+            "number": number,
+            "manifest_id": manifest_id,
+            "tickets": payment.tickets,
+            "face_value": payment.face_value,
+            "win_prob": payment.win_prob,
+            "ticket_ev": payment.ticket_ev,
+            "value": payment.value,
+            "price": price,
+            "first_nonce": payment.first_nonce,
+            "last_nonce": payment.last_nonce,
+            "recipient_rand_hash": payment.recipient_rand_hash.hex(),
+        }
+        await self._write((payments, row), self._step(session_id, number, Step.SIGNED))
 
     async def delivered(self, session_id: str, number: int, detail: str = "") -> None:
         """The payment is about to be handed to the orchestrator."""
@@ -186,33 +189,33 @@ class Ledger:
         detail: str = "",
         reason: EndReason | None = None,
         owed: Fraction | None = None,
-    ) -> Insert:
-        return insert(steps).values(
-            session_id=session_id,
-            payment_id=None if number is None else _payment_id(session_id, number),
-            step=step,
-            reason=reason,
-            detail=detail,
-            run=self._run,
-            owed=owed,
+    ) -> _Row:
+        return steps, {
+            "session_id": session_id,
+            "payment_id": None if number is None else _payment_id(session_id, number),
+            "step": step,
+            "reason": reason,
+            "detail": detail,
+            "run": self._run,
+            "owed": owed,
             **_clocks(),
-        )
+        }
 
-    async def _write(self, *statements: Insert | Update | Delete) -> None:
+    async def _write(self, *changes: _Change) -> None:
         """Write, waiting for a database that is away for a moment: nothing is spent meanwhile."""
         until = now_ns() + PATIENCE * 10**9
         while True:
             try:
-                return await self._write_once(*statements)
+                return await self._write_once(*changes)
             except LedgerUnavailable:
                 if now_ns() >= until:
                     raise
             await asyncio.sleep(RETRY_INTERVAL)
 
-    async def _write_once(self, *statements: Insert | Update | Delete) -> None:
+    async def _write_once(self, *changes: _Change) -> None:
         self._check_open()
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((statements, written))
+        self._queue.put_nowait((changes, written))
         await written
 
     async def _write_groups(self) -> None:
@@ -259,9 +262,7 @@ class Ledger:
             async with self._database.writing() as connection:
                 if self._trouble is not None:
                     await connection.execute(self._incident(*self._trouble))
-                for statements, _ in writes:
-                    for statement in statements:
-                        await connection.execute(statement)
+                await _apply(connection, [change for changes, _ in writes for change in changes])
         except (LedgerUnavailable, LedgerBusy) as error:
             if self._trouble is None:
                 log.error("ledger cannot be written, nothing is paid", error=str(error))
@@ -285,7 +286,20 @@ class Ledger:
         for session_id in (await connection.execute(left_open)).scalars().all():
             detail = "the gateway stopped without closing this session; found open at its next start"
             step = self._step(session_id, None, Step.CLOSED, detail, EndReason.INTERNAL_ERROR)
-            await connection.execute(step)
+            await _apply(connection, [step])
+
+
+async def _apply(connection: AsyncConnection, changes: Iterable[_Change]) -> None:
+    rows: dict[Table, list[dict[str, Any]]] = {sessions: [], payments: [], steps: []}
+    for change in changes:
+        if isinstance(change, tuple):
+            table, row = change
+            rows[table].append(row)
+        else:
+            await connection.execute(change)
+    for table, added in rows.items():
+        if added:
+            await connection.execute(insert(table), added)
 
 
 def _payment_id(session_id: str, number: int) -> str:
