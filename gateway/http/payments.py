@@ -14,6 +14,8 @@ from gateway.stream.registry import Registry
 
 MOST_SESSIONS = 100
 """How many sessions of a stream are given: the newest, each of one job on one orchestrator."""
+MOST_PAYMENTS = 1000
+"""How many payments of each session are given: the newest. Its sums are over all of them."""
 
 
 class PaymentRoutes:
@@ -29,7 +31,7 @@ class PaymentRoutes:
                 "GET",
                 STREAM + "/payments",
                 self.payments,
-                "what a stream paid to whom: its newest sessions with their payments and every step of each",
+                "what a stream paid to whom: its newest sessions and payments, and every step of each",
                 {
                     200: "the sessions, oldest first",
                     404: "no such stream, and none of that name ever paid",
@@ -47,7 +49,9 @@ class PaymentRoutes:
         try:
             sessions = [
                 session_json(account)
-                async for account in self._accounts.sessions(stream=wanted, newest=MOST_SESSIONS)
+                async for account in self._accounts.sessions(
+                    stream=wanted, newest=MOST_SESSIONS, payments_each=MOST_PAYMENTS
+                )
             ]
         except LedgerError as error:
             raise Problem(503, "ledger_unavailable", str(error)) from error

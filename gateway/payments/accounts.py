@@ -6,12 +6,12 @@ written down, uncertain. Sums are of exact fractions of wei.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from fractions import Fraction
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
@@ -19,7 +19,8 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 from gateway.payments.database import Database
 from gateway.payments.schema import Step, payments, sessions, steps
 
-SESSIONS_AT_ONCE = 100
+SESSIONS_AT_ONCE, PAYMENTS_AT_ONCE = 100, 2000
+"""How many are read together, about: the last session of a group may have more payments."""
 Row = dict[str, Any]
 
 
@@ -74,24 +75,6 @@ class PaymentAccount:
         return int(next(step["wall_ns"] for step in self.steps if step["step"] == Step.SIGNED))
 
 
-@dataclass(frozen=True, slots=True)
-class SessionAccount:
-    """One session: its row, the steps that belong to no payment that exists, and its payments."""
-
-    row: Row
-    steps: list[Row]
-    payments: list[PaymentAccount]
-
-    def sum(self, outcome: Outcome) -> Fraction:
-        """Wei in payments with that outcome."""
-        return sum((paid.value for paid in self.payments if paid.outcome is outcome), Fraction(0))
-
-    @property
-    def closed(self) -> Row | None:
-        """The step that closed it; None while it is open."""
-        return next((step for step in self.steps if step["step"] == Step.CLOSED), None)
-
-
 @dataclass(slots=True)
 class Total:
     """Sums over payments that have `key` in common."""
@@ -103,6 +86,24 @@ class Total:
     wei: dict[Outcome, Fraction] = field(default_factory=lambda: dict.fromkeys(Outcome, Fraction(0)))
 
 
+@dataclass(frozen=True, slots=True)
+class SessionAccount:
+    """One session: its row, the steps that belong to no payment that exists, and its payments.
+
+    `total` is over all of its payments, whether they are among those that were read or not.
+    """
+
+    row: Row
+    steps: list[Row]
+    payments: list[PaymentAccount]
+    total: Total
+
+    @property
+    def closed(self) -> Row | None:
+        """The step that closed it; None while it is open."""
+        return next((step for step in self.steps if step["step"] == Step.CLOSED), None)
+
+
 class Accounts:
     """Reads a ledger's database, whoever writes to it."""
 
@@ -110,54 +111,67 @@ class Accounts:
         self._database = database
 
     async def sessions(
-        self, *, stream: str | None = None, request_id: str | None = None, newest: int | None = None
+        self,
+        *,
+        stream: str | None = None,
+        request_id: str | None = None,
+        newest: int | None = None,
+        payments_each: int | None = None,
     ) -> AsyncIterator[SessionAccount]:
-        """The sessions, oldest first: of one stream (name or id), of one publish, or the newest so many."""
-        query = select(sessions.c.id).order_by(sessions.c.wall_ns.desc(), sessions.c.id)
+        """The sessions, oldest first: of one stream (name or id), of one publish, or the newest so many.
+
+        `payments_each` reads the newest so many payments of each, and no more.
+        """
+        paid = func.count(payments.c.id)
+        query = select(sessions.c.id, paid).outerjoin(payments, payments.c.session_id == sessions.c.id)
         if stream is not None:
             query = query.where(or_(sessions.c.stream == stream, sessions.c.stream_id == stream))
         if request_id is not None:
             query = query.where(sessions.c.request_id == request_id)
+        query = query.group_by(sessions.c.id).order_by(sessions.c.wall_ns.desc(), sessions.c.id)
         async with self._database.reading() as connection:
-            ids = list((await connection.execute(query.limit(newest))).scalars())
-        ids.reverse()
-        for first in range(0, len(ids), SESSIONS_AT_ONCE):
-            for account in await self._accounts(ids[first : first + SESSIONS_AT_ONCE]):
+            counted = [(row[0], row[1]) for row in await connection.execute(query.limit(newest))][::-1]
+        most = payments_each if payments_each is not None else sys.maxsize
+        for group in _grouped([(session_id, count, max(0, count - most)) for session_id, count in counted]):
+            for account in await self._accounts(group):
                 yield account
 
-    async def _accounts(self, ids: list[str]) -> list[SessionAccount]:
-        of_these = await self._rows(select(sessions).where(sessions.c.id.in_(ids)))
-        paid = select(payments).where(payments.c.session_id.in_(ids))
-        paid_rows = await self._rows(paid.order_by(payments.c.session_id, payments.c.number))
-        taken = select(steps).where(steps.c.session_id.in_(ids))
-        step_rows = await self._rows(taken.order_by(steps.c.id))
-        by_session: dict[str, list[PaymentAccount]] = {
-            session_id: [
-                PaymentAccount(row, [step for step in step_rows if step["payment_id"] == row["id"]])
-                for row in rows
-            ]
-            for session_id, rows in groupby(paid_rows, lambda row: row["session_id"])
-        }
-        accounts = {}
-        for row in of_these:
-            own = by_session.get(row["id"], [])
-            exist = {paid.row["id"] for paid in own}
-            others = [s for s in step_rows if s["session_id"] == row["id"] and s["payment_id"] not in exist]
-            accounts[row["id"]] = SessionAccount(row, others, own)
-        return [accounts[session_id] for session_id in ids]
+    async def _accounts(self, skipped: dict[str, int]) -> list[SessionAccount]:
+        """Those sessions, each without its first so many payments."""
+        ids = list(skipped)
+        wanted = or_(*(_after(session_id, number) for session_id, number in skipped.items()))
+        rows = {row["id"]: row for row in await self._rows(select(sessions).where(sessions.c.id.in_(ids)))}
+        paid = await self._rows(select(payments).where(wanted).order_by(payments.c.number))
+        taken = select(steps).outerjoin(payments, payments.c.id == steps.c.payment_id)
+        taken = taken.where(steps.c.session_id.in_(ids), or_(payments.c.id.is_(None), wanted))
+        by_payment: dict[str, list[Row]] = {row["id"]: [] for row in paid}
+        others: dict[str, list[Row]] = {session_id: [] for session_id in ids}
+        for step in await self._rows(taken.order_by(steps.c.id)):
+            by_payment.get(step["payment_id"], others[step["session_id"]]).append(step)
+        own: dict[str, list[PaymentAccount]] = {session_id: [] for session_id in ids}
+        for row in paid:
+            own[row["session_id"]].append(PaymentAccount(row, by_payment[row["id"]]))
+        sums = await self._totals(
+            _payments_with_outcomes().where(payments.c.session_id.in_(ids)), lambda row: str(row.session_id)
+        )
+        return [SessionAccount(rows[one], others[one], own[one], sums.get(one) or Total(one)) for one in ids]
 
     async def totals(self, by: Grouping) -> list[Total]:
         """Sums of all payments by day (UTC, of the signing), orchestrator or stream id, in that order."""
+        totals = await self._totals(_payments_with_outcomes(), lambda row: _key(by, row))
+        return [totals[key] for key in sorted(totals)]
+
+    async def _totals(self, query: Select[Any], key_of: Callable[[Any], str]) -> dict[str, Total]:
         totals: dict[str, Total] = {}
         async with self._database.reading() as connection:
-            async for row in await connection.stream(_payments_with_outcomes()):
-                key = _key(by, row)
+            async for row in await connection.stream(query):
+                key = key_of(row)
                 total = totals.setdefault(key, Total(key))
                 total.sessions.add(row.session_id)
                 total.payments += 1
                 total.tickets += row.tickets
                 total.wei[_outcome(row)] += row.value
-        return [totals[key] for key in sorted(totals)]
+        return totals
 
     async def signed_since(self, wall_ns: int) -> list[tuple[int, Fraction]]:
         """When (nanoseconds of the wall clock) payments were signed since then, and their worth in wei.
@@ -183,6 +197,24 @@ class Accounts:
     async def _rows(self, query: Select[Any]) -> list[Row]:
         async with self._database.reading() as connection:
             return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _grouped(counted: Iterable[tuple[str, int, int]]) -> Iterable[dict[str, int]]:
+    """Session ids with how many payments to skip, in groups of about PAYMENTS_AT_ONCE payments."""
+    group: dict[str, int] = {}
+    size = 0
+    for session_id, count, skip in counted:
+        group[session_id] = skip
+        size += count - skip
+        if size >= PAYMENTS_AT_ONCE or len(group) >= SESSIONS_AT_ONCE:
+            yield group
+            group, size = {}, 0
+    if group:
+        yield group
+
+
+def _after(session_id: str, number: int) -> ColumnElement[bool]:
+    return and_(payments.c.session_id == session_id, payments.c.number > number)
 
 
 def _taken(step: Step) -> ColumnElement[int]:

@@ -29,9 +29,9 @@ def session_row(account: SessionAccount) -> Row:
         "closed_at": utc(closed["wall_ns"]) if closed else None,
         "reason": closed["reason"] if closed else None,
         "price_wei_per_second": money.text(row["price"]),
-        "payments": len(account.payments),
-        "tickets": sum(paid.row["tickets"] for paid in account.payments),
-        **_sums({outcome: account.sum(outcome) for outcome in Outcome}),
+        "payments": account.total.payments,
+        "tickets": account.total.tickets,
+        **_sums(account.total.wei),
         "owed_wei": money.whole_wei(closed["owed"]) if closed and closed["owed"] is not None else None,
     }
 
@@ -80,7 +80,8 @@ def total_row(total: Total) -> Row:
 def session_json(account: SessionAccount) -> Row:
     """A session with its payments and their steps."""
     paid = [{**payment_row(account, one), "steps": step_rows(one)} for one in account.payments]
-    return {**session_row(account), "payments": paid}
+    left_out = account.total.payments - len(paid)
+    return {**session_row(account), "payments": paid, "payments_left_out": left_out}
 
 
 def verification_row(verification: Verification) -> Row:

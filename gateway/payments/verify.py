@@ -44,7 +44,7 @@ class Verification:
         self.payments += len(account.payments)
         self.open_sessions += account.closed is None
         for outcome in Outcome:
-            self.wei[outcome] += account.sum(outcome)
+            self.wei[outcome] += account.total.wei[outcome]
         for finding in (*_findings(account), *self._repeated_nonces(account)):
             self.findings.append((str(account.row["id"]), finding))
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.payments.accounts import Accounts, Grouping, Outcome, utc
 from gateway.payments.ledger import Ledger
-from gateway.payments.report import payment_row, session_row
+from gateway.payments.report import payment_row, session_json, session_row
 from gateway.payments.verify import Verification
 from gateway.reason import EndReason
 from tests.payments.books import fill, pay, payment, record
@@ -29,7 +29,7 @@ async def test_each_wei_is_credited_refused_uncertain_or_unspent(where: str) -> 
     ids = await fill(ledger)
     sessions = [account async for account in ledger.accounts.sessions()]
     assert [account.row["id"] for account in sessions] == ids
-    assert [{o.value: account.sum(o) // PRICE for o in Outcome} for account in sessions] == [
+    assert [{o.value: account.total.wei[o] // PRICE for o in Outcome} for account in sessions] == [
         {"credited": 61, "refused": 0, "uncertain": 1, "unspent": 0},
         {"credited": 0, "refused": 60, "uncertain": 0, "unspent": 0},
         {"credited": 0, "refused": 0, "uncertain": 0, "unspent": 60},
@@ -120,3 +120,23 @@ async def test_a_session_that_nobody_closed_is_counted_as_open(where: str) -> No
 
 def test_times_are_written_in_utc_to_the_millisecond() -> None:
     assert utc(1_780_000_000_123_999_999) == "2026-05-28T20:26:40.123Z"
+
+
+@pytest.mark.asyncio
+async def test_the_newest_payments_come_with_the_sums_of_all(where: str) -> None:
+    ledger = await Ledger.open(where)
+    session = await ledger.open_session(record("long"))
+    for number in range(1, 6):
+        await pay(ledger, session, number, payment(number, 1, number), "delivered", "credited")
+    await ledger.close_session(session, EndReason.DELETED)
+    other = await ledger.open_session(record("long"))
+    await pay(ledger, other, 1, payment(9, 1, 60))
+    (one, two) = [account async for account in ledger.accounts.sessions(payments_each=2)]
+    await ledger.close()
+    assert [paid.row["number"] for paid in one.payments] == [4, 5]
+    assert [len(paid.steps) for paid in one.payments] == [4, 4]
+    assert [step["step"] for step in one.steps] == ["closed"]
+    assert (one.total.payments, one.total.tickets) == (5, 15)
+    assert session_json(one)["payments_left_out"] == 3
+    assert session_json(one)["credited_wei"] == str(15 * PRICE)
+    assert (len(two.payments), two.total.wei[Outcome.UNSPENT]) == (1, 60 * PRICE)
