@@ -176,14 +176,14 @@ class Accounts:
     async def signed_since(self, wall_ns: int) -> list[tuple[int, Fraction]]:
         """When (nanoseconds of the wall clock) payments were signed since then, and their worth in wei.
 
-        Without those that were refused: they buy nobody anything.
+        Without those that were withheld: nobody has their tickets. An orchestrator that refused some has them.
         """
         async with self._database.reading() as connection:
             recent = and_(steps.c.step == Step.SIGNED, steps.c.wall_ns >= wall_ns)
             ids = select(steps.c.payment_id).where(recent)
             query = _payments_with_outcomes().where(payments.c.id.in_(ids))
             rows = (await connection.execute(query)).all()
-        return sorted((row.signed_ns, row.value) for row in rows if _outcome(row) is not Outcome.REFUSED)
+        return sorted((row.signed_ns, row.value) for row in rows if row.delivered or not row.refused)
 
     async def credited_wei(self, stream_id: str | None = None) -> Fraction:
         """The exact expected value of all that was credited, in wei: of one stream id, or of all."""

@@ -162,7 +162,7 @@ class _Streams(Collector):
         )
         yield CounterMetricFamily(
             "livepeer_payment_alarms",
-            "Payments that were not what was asked for, and times that the credit fell below one interval",
+            "Payments refused by the signer or not what was asked for, and times that the credit ran low",
             totals.payment_alarms,
         )
         yield CounterMetricFamily(

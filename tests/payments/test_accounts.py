@@ -61,12 +61,14 @@ async def test_totals_are_by_day_orchestrator_and_stream(where: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_was_signed_lately_is_found_for_the_limits_without_what_was_refused(where: str) -> None:
+async def test_what_was_signed_lately_is_found_for_the_limits_without_what_was_withheld(where: str) -> None:
     ledger = await Ledger.open(where)
     before = time.time_ns()
     await fill(ledger)
+    withheld = await ledger.open_session(record("three"))
+    await pay(ledger, withheld, 1, payment(5, 1, 60), "refused")
     recent = await ledger.accounts.signed_since(before)
-    assert sorted(wei // PRICE for _, wei in recent) == [1, 1, 60, 60]
+    assert sorted(wei // PRICE for _, wei in recent) == [1, 1, 60, 60, 60]
     assert all(before <= at <= time.time_ns() for at, _ in recent)
     assert await ledger.accounts.signed_since(time.time_ns()) == []
     await ledger.close()
