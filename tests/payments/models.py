@@ -121,7 +121,15 @@ class SignerModel:
     null_states: int = 0
     sequences_seen: list[int] = field(default_factory=list)
 
-    def sign(self, info: OrchestratorInfo, state: SignerState | None, now: Fraction) -> LivePayment:
+    def sign(
+        self,
+        info: OrchestratorInfo,
+        state: SignerState | None,
+        now: Fraction,
+        *,
+        instead: int | None = None,
+    ) -> LivePayment:
+        """The payment that is due, or a dishonest one of so many tickets `instead`."""
         assert info.price is not None
         assert info.ticket_ev is not None
         ev, rand = info.ticket_ev, info.message.ticket_params.recipient_rand_hash.hex()
@@ -144,7 +152,7 @@ class SignerModel:
         elapsed = now - Fraction(former["updated"])
         fee = floor(PIXELS_PER_SECOND * elapsed) * price / PIXELS_PER_SECOND
         balance, needed = Fraction(former["balance"]), max(fee, ev)
-        count = ceil((needed - balance) / ev)
+        count = ceil((needed - balance) / ev) if instead is None else instead
         if count <= 0:
             raise Status(482)
         if count > 100:

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, Start, Wait
-from gateway.payments.payment import Payment
+from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.session import PaymentSession
 from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, SpendLimits
 from gateway.payments.timebase import NANOSECONDS as S
@@ -48,6 +48,8 @@ class Histories(RuleBasedStateMachine):
         self.newest: SignerState | None = None
         self.over: Leave | None = None
         self.ended = False
+        self.dishonest = False
+        self.opened_at = self.now
 
     @initialize(
         seconds=st.sampled_from([Fraction(3, 5), Fraction(1), Fraction(5, 2), Fraction(10), Fraction(61)]),
@@ -83,8 +85,8 @@ class Histories(RuleBasedStateMachine):
         self.now += LATENCY
         return action
 
-    def sign(self, action: Sign, *, arrives: bool = True) -> None:
-        """The signer's own answer to a call whose worst case every limit allowed."""
+    def sign(self, action: Sign, *, arrives: bool = True, instead: int | None = None) -> None:
+        """The signer's own answer to a call whose worst case every limit allowed, or `instead` tickets."""
         try:
             hold = self.spending.hold(
                 "one", self.session.billing.due_at_most(action.info, self.now), STREAM_LIMIT
@@ -93,7 +95,7 @@ class Histories(RuleBasedStateMachine):
             self.session.withheld(EndReason.SPEND_LIMIT, str(limit))
             return
         try:
-            live = self.signer.sign(action.info, action.state, Fraction(self.now, S))
+            live = self.signer.sign(action.info, action.state, Fraction(self.now, S), instead=instead)
         except Status as status:
             hold.settle(Fraction(0))
             {
@@ -111,8 +113,19 @@ class Histories(RuleBasedStateMachine):
 
     def take(self, action: Sign, live: LivePayment, hold: Hold) -> None:
         payment = Payment.read(live)
-        self.session.billing.check(payment, action.info, self.now)
-        hold.cover(payment.value, STREAM_LIMIT)
+        try:
+            self.session.billing.check(payment, action.info, self.now)
+            hold.cover(payment.value, STREAM_LIMIT)
+        except PaymentMismatch as mismatch:
+            assert self.dishonest, mismatch
+            hold.settle(Fraction(0))
+            self.session.withheld(EndReason.PAYMENT_REFUSED, str(mismatch))
+            return
+        except SpendLimitReached as limit:
+            assert self.dishonest, limit
+            hold.settle(Fraction(0))
+            self.session.withheld(EndReason.SPEND_LIMIT, str(limit))
+            return
         self.session.signed(payment)
         self.signed.append(live)
         self.undelivered, self.newest, self.handed_out = live, live.state, False
@@ -190,6 +203,15 @@ class Histories(RuleBasedStateMachine):
             case other:
                 self.well(other)
 
+    @rule(tickets=st.integers(1, 100))
+    def the_signer_makes_as_many_tickets_as_it_likes(self, tickets: int) -> None:
+        match self.act():
+            case Sign() as action:
+                self.dishonest = True
+                self.sign(action, instead=tickets)
+            case other:
+                self.well(other)
+
     @rule(status=st.sampled_from([400, 401, 480, 481, 482, 500]))
     def the_signer_answers_a_status(self, status: int) -> None:
         action = self.act()
@@ -263,6 +285,15 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def no_null_state_is_used_but_the_first(self) -> None:
         assert self.signer.null_states <= 1 + self.lost_null_states
+
+    @invariant()
+    def no_more_is_paid_than_the_preload_the_time_and_two_tickets_explain(self) -> None:
+        made = [Payment.read(live) for live in self.signed]
+        if made:
+            seconds = Fraction(self.now - self.opened_at, S) * Fraction(1001, 1000) + 5
+            most = max(60 * PRICE, made[0].value) + seconds * PRICE + 2 * max(one.ticket_ev for one in made)
+            assert made[0].value < 60 * PRICE + made[0].ticket_ev
+            assert sum((one.value for one in made), Fraction(0)) <= most
 
     @invariant()
     def nothing_is_over_its_limit(self) -> None:
