@@ -151,9 +151,8 @@ class Accounts:
         own: dict[str, list[PaymentAccount]] = {session_id: [] for session_id in ids}
         for row in paid:
             own[row["session_id"]].append(PaymentAccount(row, by_payment[row["id"]]))
-        sums = await self._totals(
-            _payments_with_outcomes().where(payments.c.session_id.in_(ids)), lambda row: str(row.session_id)
-        )
+        of_these = _payments_with_outcomes(steps.c.session_id.in_(ids))
+        sums = await self._totals(of_these, lambda row: str(row.session_id))
         return [SessionAccount(rows[one], others[one], own[one], sums.get(one) or Total(one)) for one in ids]
 
     async def totals(self, by: Grouping) -> list[Total]:
@@ -176,12 +175,12 @@ class Accounts:
     async def signed_since(self, wall_ns: int) -> list[tuple[int, Fraction]]:
         """When (nanoseconds of the wall clock) payments were signed since then, and their worth in wei.
 
-        Without those that were withheld: nobody has their tickets. An orchestrator that refused some has them.
+        Without those that were withheld: nobody has their tickets. Who refused some has them, and they count.
         """
         async with self._database.reading() as connection:
             recent = and_(steps.c.step == Step.SIGNED, steps.c.wall_ns >= wall_ns)
             ids = select(steps.c.payment_id).where(recent)
-            query = _payments_with_outcomes().where(payments.c.id.in_(ids))
+            query = _payments_with_outcomes(steps.c.payment_id.in_(ids))
             rows = (await connection.execute(query)).all()
         return sorted((row.signed_ns, row.value) for row in rows if row.delivered or not row.refused)
 
@@ -221,8 +220,11 @@ def _taken(step: Step) -> ColumnElement[int]:
     return func.max(case((steps.c.step == step, 1), else_=0))
 
 
-def _payments_with_outcomes() -> Select[Any]:
-    """Each payment with its session's key columns and which of the deciding steps were taken."""
+def _payments_with_outcomes(*which: ColumnElement[bool]) -> Select[Any]:
+    """Each payment with its session's key columns and which of the deciding steps were taken.
+
+    `which` is said of the steps, so that no others are gone through: a ledger of months has millions.
+    """
     taken = (
         select(
             steps.c.payment_id,
@@ -231,7 +233,7 @@ def _payments_with_outcomes() -> Select[Any]:
             _taken(Step.DELIVERED).label("delivered"),
             func.min(case((steps.c.step == Step.SIGNED, steps.c.wall_ns))).label("signed_ns"),
         )
-        .where(steps.c.payment_id.is_not(None))
+        .where(steps.c.payment_id.is_not(None), *which)
         .group_by(steps.c.payment_id)
         .subquery()
     )
