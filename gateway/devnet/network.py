@@ -156,7 +156,6 @@ class Network:
         def flags(before: Ready | None) -> Mapping[str, object]:
             return {
                 "addr": EPHEMERAL if before is None else before["addr"],
-                "httpPort": 0 if before is None else urlsplit(before["url"]).port,
                 "keyFile": self._folder / f"orchestrator-{number}.key",
                 "aiModels": self._ai_models,
                 "price": text(price),

@@ -102,8 +102,7 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
             warm=model.warm,
             capacity=flags["capacity"],
             host=host,
-            grpc_port=port,
-            http_port=flags["httpPort"],
+            port=port,
             ticket_seconds=flags["ticketSeconds"],
             debit_interval=flags["debitInterval"],
             debit_rate=flags["debitRate"],
@@ -175,8 +174,7 @@ PARTS: dict[str, Part] = {
             "orchestrator",
             "an orchestrator: sells a runner's work for tickets",
             (
-                Flag("addr", ADDRESS, "127.0.0.1:0", "where gRPC listens; port 0 takes a free one"),
-                Flag("httpPort", INTEGER, "0", "the port for HTTP on the same host; 0 takes a free one"),
+                Flag("addr", ADDRESS, "127.0.0.1:0", "where it listens; port 0 takes a free one"),
                 KEY_FLAG,
                 Flag("price", PRICE, None, "wei per second", "the price in -aiModels"),
                 *_shared(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from fractions import Fraction
 
 import pytest
@@ -14,7 +15,7 @@ from gateway.money import PIXELS_PER_SECOND, wei_per_second
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import Capabilities, PingPong
 from gateway.payments.ticket import recover
-from tests.devnet.network import MODEL, WEI_PER_SECOND, Peer, peer
+from tests.devnet.network import MODEL, WEI_PER_SECOND, Peer, peer, unverified
 
 
 def price(info: object) -> Fraction:
@@ -100,3 +101,21 @@ async def test_off_chain_there_is_no_price_no_params_and_no_signature_to_check()
     assert not info.HasField("price_info")
     assert not info.HasField("ticket_params")
     assert info.auth_token.token
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("offered", "spoken"), [(["h2"], "h2"), (["h2", "http/1.1"], "http/1.1"), (["http/1.1"], "http/1.1")]
+)
+async def test_http_has_the_same_port_and_those_who_could_speak_both(offered: list[str], spoken: str) -> None:
+    async with peer() as at:
+        assert at.orchestrator.where.url == f"https://{at.orchestrator.where.addr}"
+        host, port = at.orchestrator.where.addr.rsplit(":", 1)
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=unverified(offered))
+        assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == spoken
+        writer.write(b"GET /devnet/audit HTTP/1.1\r\nHost: a\r\n\r\n")
+        first = await asyncio.wait_for(reader.readexactly(9), 10)
+        writer.close()
+        await writer.wait_closed()
+    # HTTP/2 begins with a frame of settings (RFC 9113, 3.4)
+    assert first == b"HTTP/1.1 " if spoken == "http/1.1" else first[3] == 4

@@ -12,25 +12,28 @@ import pytest
 
 from tests.clients.gateway import BIN
 
+PYTHON = Path(sys.prefix) / "sdk" / "bin" / "python"
 PROGRAM = Path(__file__).with_name("sdk_program.py")
 
 
 @pytest.mark.asyncio
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="the SDK needs Python 3.12")
-async def test_the_official_sdk_streams_through_the_devnet_and_pays() -> None:
+@pytest.mark.skipif(not PYTHON.exists(), reason="the SDK needs Python 3.12, which this machine lacks")
+async def test_the_official_sdk_streams_through_the_devnet_pays_and_renews_its_token() -> None:
+    # tokens so short that the signer wants another within the stream
+    flags = ("-orchestrators", "1", "-tokenLife", "3m4s")
     devnet = await asyncio.create_subprocess_exec(
-        BIN / "livepeer-devnet", "-orchestrators", "1", stdout=asyncio.subprocess.PIPE
+        BIN / "livepeer-devnet", *flags, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert devnet.stdout is not None
         network = json.loads(await asyncio.wait_for(devnet.stdout.readline(), 60))
         orchestrator = network["orchestrators"][0]
         client = await asyncio.create_subprocess_exec(
-            sys.executable,
+            PYTHON,
             PROGRAM,
             orchestrator["addr"],
             network["signer"],
-            "8",
+            "14",
             stdout=asyncio.subprocess.PIPE,
         )
         out, _ = await asyncio.wait_for(client.communicate(), 60)

@@ -35,8 +35,7 @@ class OrchestratorConfig:
     warm: bool = True
     capacity: int = 64
     host: str = "127.0.0.1"
-    grpc_port: int = 0
-    http_port: int = 0
+    port: int = 0
     ticket_seconds: Fraction = Fraction(1)
     debit_interval: float = 1.0
     debit_rate: Fraction = Fraction(1)
@@ -51,7 +50,7 @@ class OrchestratorConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrchestratorAddress:
-    """`addr` is the gRPC side as `host:port`, `url` the service URI for HTTP, `address` the 0x account."""
+    """`addr` is where it listens as `host:port`, `url` the service URI there, `address` the 0x account."""
 
     addr: str
     url: str

@@ -1,17 +1,15 @@
-"""One orchestrator: its ports, its parts, their order of start and stop."""
+"""One orchestrator: its port, its parts, their order of start and stop."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
 from aiohttp import web
-from grpclib.server import Server
 
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.rpc import Endpoints
@@ -21,11 +19,11 @@ from gateway.devnet.orchestrator.config import OrchestratorAddress, Orchestrator
 from gateway.devnet.orchestrator.http import OrchestratorRoutes, refusals
 from gateway.devnet.orchestrator.job import RUNNER_TIMEOUT, Jobs
 from gateway.devnet.orchestrator.offer import Offer, Places, Tariff, price_info
+from gateway.devnet.orchestrator.port import SharedPort
 from gateway.devnet.orchestrator.rpc import OrchestratorService
 from gateway.devnet.orchestrator.session import Sessions
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.tickets import NonceBook
-from gateway.devnet.orchestrator.tls import server_context
 from gateway.devnet.orchestrator.tokens import Tokens
 from gateway.devnet.trickle_server import TrickleServer
 from gateway.tasks import cancel, spawn
@@ -45,7 +43,7 @@ log = structlog.get_logger("devnet.orchestrator")
 
 
 class Orchestrator:
-    """`start` listens on both ports, `stop` ends every session and gives everything back.
+    """`start` listens, `stop` ends every session and gives everything back.
 
     Balances, nonces and the secret behind tokens and ticket params live as long as the process, as on the
     network: one that was started again knows no session of the former.
@@ -135,9 +133,10 @@ class Orchestrator:
             tariff=tariff,
             redemptions=None if redeemer is None else redeemer.audit,
         )
-        offer.url = await self._serve_http(stack, [*routes.routes(), *trickle.routes()])
+        service = OrchestratorService(account, offer, tariff, places)
+        addr = await self._listen(stack, [*routes.routes(), *trickle.routes()], service)
+        offer.url = f"https://{addr}"
         jobs.base_url = offer.url + TRICKLE_PREFIX
-        addr = await self._serve_grpc(stack, OrchestratorService(account, offer, tariff, places))
         # The first to go at the end: what hangs on a channel is let go before its server waits for it.
         stack.callback(jobs.end_all, "the orchestrator stops")
         return OrchestratorAddress(
@@ -158,30 +157,21 @@ class Orchestrator:
         stack.push_async_callback(cancel, spawn(redeemer.run(), name="redeemer"))
         return redeemer
 
-    async def _serve_http(self, stack: AsyncExitStack, routes: list[web.RouteDef]) -> str:
+    async def _listen(
+        self, stack: AsyncExitStack, routes: list[web.RouteDef], service: OrchestratorService
+    ) -> str:
         app = web.Application(middlewares=[refusals])
         app.router.add_routes(routes)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE, max_field_size=MAX_FIELD_SIZE)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        context = await asyncio.to_thread(server_context, self._config.host, alpn=["http/1.1"])
-        await web.TCPSite(runner, self._config.host, self._config.http_port, ssl_context=context).start()
-        host, port = runner.addresses[0][:2]
-        return f"https://{host}:{port}"
-
-    async def _serve_grpc(self, stack: AsyncExitStack, service: OrchestratorService) -> str:
-        server = Server([service])
-        context = await asyncio.to_thread(server_context, self._config.host, alpn=["h2"])
-        # Bound here, because grpclib does not tell which port it was given.
-        listening = socket.create_server((self._config.host, self._config.grpc_port))
-        stack.callback(listening.close)
-        await server.start(sock=listening, ssl=context)
-        stack.push_async_callback(_close, server)
-        host, port = listening.getsockname()[:2]
-        return f"{host}:{port}"
+        assert runner.server is not None
+        port, addr = await SharedPort.listen([service], runner.server, self._config.host, self._config.port)
+        stack.push_async_callback(_close, port)
+        return addr
 
 
-async def _close(server: Server) -> None:
+async def _close(server: SharedPort) -> None:
     server.close()
     # From Python 3.12 on this waits for clients to hang up, which is theirs to decide.
     with suppress(TimeoutError):
