@@ -113,6 +113,12 @@ class Publisher(Peer):
         """Whether sound was agreed."""
         return self._audio_type is not None
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the pictures in pixels; None before the first key frame."""
+        sps = self._depacketizer.parameter_sets.sps
+        return sps.size if sps is not None else None
+
     def limit_bitrate(self, bits_per_second: int | None) -> None:
         """Have the encoder stay under this rate too, for the sake of the path beyond the gateway."""
         self._rate_limit = bits_per_second
