@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.comfystream import signalling
 from gateway.comfystream.channels import DataChannels, Message
+from gateway.comfystream.clock import ServerClock
 from gateway.comfystream.errors import ComfyStreamError
 from gateway.comfystream.prompts import Wanted
 from gateway.comfystream.signalling import Answer
@@ -68,7 +69,12 @@ class ServerPeer:
         answer = Answer.parse(await self._exchange(http, url, signalling.offer(local, audio=audio), wanted))
         await self._transport.take_answer(answer.receiving)
         self._receiving = Publisher(
-            answer.receiving, self._config, self._sink, self._log, transport=self._transport
+            answer.receiving,
+            self._config,
+            self._sink,
+            self._log,
+            transport=self._transport,
+            clock=ServerClock(),
         )
         self._sending = Viewer(answer.sending, self._config, self._log, transport=self._transport)
         self._sending.on_key_frame_needed = self._on_key_frame_needed

@@ -13,7 +13,7 @@ from gateway.comfystream.servers import ComfyCandidate
 from gateway.media.frames import FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.orchestrator.selection import Verdict
-from gateway.stream.reason import Ended, NoRoom
+from gateway.reason import Ended, NoRoom
 from gateway.stream.relay import Ingest, PublishRequest
 
 

@@ -58,6 +58,7 @@ class Publisher(Peer):
         log: FilteringBoundLogger,
         *,
         transport: SecureTransport | None = None,
+        clock: VideoClock | None = None,
     ) -> None:
         super().__init__(negotiation, config, log, transport=transport)
         self.garbage = 0
@@ -83,7 +84,7 @@ class Publisher(Peer):
         self._sprop = video.codec.parameters.get("sprop-parameter-sets", "")
         self._depacketizer = Depacketizer(ParameterSets(self._sprop))
         self._video: Reception | None = None
-        self._video_clock = VideoClock()
+        self._video_clock = clock if clock is not None else VideoClock()
         self._timestamp = -1
         self._pts = 0
         self._last_video_packet = 0.0
