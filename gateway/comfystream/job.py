@@ -201,12 +201,13 @@ class ComfyJob:
 
     async def _relay(self, peer: ServerPeer) -> NoReturn:
         self._state, self._server.warming = "warming_up", True
-        if self._wanted.resolution is None and self._ingest.size is not None:
+        self._log.info("comfystream is offered the stream", prompts=len(self._wanted.prompts))
+        offered = self._wanted
+        if offered.resolution is None and self._ingest.size is not None:
             # so that a workflow warms up for the pictures that come, not for a size of the server's own
             width, height = self._ingest.size
-            self._wanted = replace(self._wanted, resolution={"width": width, "height": height})
-        self._log.info("comfystream is offered the stream", prompts=len(self._wanted.prompts))
-        await peer.connect(self._own.http, self._server.url, self._wanted, audio=self._ingest.has_audio)
+            offered = replace(offered, resolution={"width": width, "height": height})
+        await peer.connect(self._own.http, self._server.url, offered, audio=self._ingest.has_audio)
         self._server.warming = False
         if self._held is None:
             self._held = self._on_live()
