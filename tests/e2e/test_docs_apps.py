@@ -45,14 +45,16 @@ async def test_the_page_publishes_watches_updates_and_stops(
                 return bool(await page.evaluate(SHOWN) > 30)
 
             await eventually(shown, deadline=40, what="the result on the page")
-            assert (await page.evaluate("update({effect: 'none'}).then(answer => answer.status)")) == 200
-            assert (await page.evaluate("status()"))["state"] == "live"
+            assert (
+                await page.evaluate("stream.update({effect: 'none'}).then(answer => answer.status)")
+            ) == 200
+            assert (await page.evaluate("stream.status()"))["state"] == "live"
 
             async def paid() -> bool:
-                return bool((await page.evaluate("payments()"))["sessions"][0]["payments"])
+                return bool((await page.evaluate("stream.payments()"))["sessions"][0]["payments"])
 
             await eventually(paid, what="the payments")
-            assert await page.evaluate("stop().then(answer => answer.status)") == 200
+            assert await page.evaluate("stream.stop().then(answer => answer.status)") == 200
             assert (await ended(gateway, "my-camera"))["ended"]["reason"] == "deleted"
             assert errors == []
     finally:
