@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import fractions
 import json
+import os
+import signal
 import statistics
 import time
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,17 @@ from tests.clients.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher
 
 SIZE = (1280, 720)
 SECONDS = 15.0
-NEGATIVE = {"1": {"class_type": "Effect", "inputs": {"effect": "negative"}}}
 POLL = 0.002
+UPDATES = 10
+UPDATE_EVERY = 1.0
+"""Seconds between two updates, a little more each time: they come anywhere in a group of pictures."""
+
+
+def effect(relay: str, name: str) -> dict[str, Any]:
+    """Parameters that make a relay show an effect."""
+    if relay == "network":
+        return {"effect": name}
+    return {"prompts": {"1": {"class_type": "Effect", "inputs": {"effect": name}}}}
 
 
 def flashes() -> list[bytes]:
@@ -75,16 +87,20 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
                 "figure": "one 720p30 stream with one viewer",
                 **await one_stream(gateway, http, units, relay),
             }
+    flags = ("-comfyStream", "2", "-prices", "1000000000000000", "-v", "3")
+    async with aiohttp.ClientSession() as http, gateway_process(folder, *flags) as gateway:
+        for relay in ("network", "comfystream"):
+            yield {
+                "figure": "new parameters, and the end of the server in use, as a viewer sees them",
+                **await changed_and_swapped(gateway, http, relay),
+            }
 
 
 async def one_stream(
     gateway: GatewayProcess, http: aiohttp.ClientSession, units: list[bytes], relay: str
 ) -> dict[str, Any]:
     """Delay from the publisher's encoder to the viewer's decoded picture, and CPU by process."""
-    query = {"orchestrator": relay}
-    if relay == "comfystream":
-        query["params"] = json.dumps({"prompts": NEGATIVE})
-    url = str(aiohttp.client.URL(gateway.live(f"{relay}/whip")).with_query(query))
+    url = publish_url(gateway, relay, relay)
     async with WhepViewer(http, gateway.live(f"{relay}/whep")) as viewer:
         await eventually(lambda: viewer.peer.connectionState == "connected", what="the viewer")
         publisher = WhipPublisher(http, url, units=units)
@@ -109,6 +125,57 @@ async def one_stream(
                 "viewer_fps": round((viewer.frames - frames) / took, 1),
                 "cpu_percent": {name: round(100 * (after[name] - before[name]) / took, 1) for name in after},
             }
+
+
+def publish_url(gateway: GatewayProcess, name: str, relay: str) -> str:
+    query = {"orchestrator": relay, "params": json.dumps(effect(relay, "negative"))}
+    return str(aiohttp.client.URL(gateway.live(f"{name}/whip")).with_query(query))
+
+
+async def changed_and_swapped(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, relay: str
+) -> dict[str, Any]:
+    """From an update's request to the first decoded picture that shows it; the longest gap over a kill -9."""
+    name = f"{relay}-2"
+    async with (
+        WhepViewer(http, gateway.live(f"{name}/whep")) as viewer,
+        WhipPublisher(http, publish_url(gateway, name, relay)),
+    ):
+        await eventually(lambda: viewer.frames > FPS and viewer.shows_negative, what="a settled stream")
+        took = []
+        for number in range(UPDATES):
+            await asyncio.sleep(UPDATE_EVERY * (1 + number / UPDATES))
+            shown, wanted = viewer.shows_negative, "none" if viewer.shows_negative else "negative"
+            asked = time.monotonic()
+            async with http.post(gateway.live(f"{name}/update"), json=effect(relay, wanted)) as response:
+                assert response.status == 200, await response.text()
+            await eventually(lambda was=shown: viewer.shows_negative != was, every=POLL, what="the update")
+            took.append(viewer.times[-1] - asked)
+        await eventually(lambda: viewer.shows_negative, what="the negative before the kill")
+        before = await gateway.status(name)
+        killed = time.monotonic()
+        os.kill(await server_pid(gateway, relay, before["orchestrator"]["url"]), signal.SIGKILL)
+
+        async def swapped() -> bool:
+            return (await gateway.status(name))["swaps"] > before["swaps"]
+
+        await eventually(swapped, what="the swap")
+        frames = viewer.frames
+        await eventually(lambda: viewer.frames > frames + 2 * FPS, what="pictures after the swap")
+        shown_at = [at for at in viewer.negatives if at > killed - 1]
+        return {
+            "relay": relay,
+            "updates": UPDATES,
+            "update_ms_median": round(1000 * statistics.median(took)),
+            "update_ms_max": round(1000 * max(took)),
+            "swap_gap_s": round(max(after - before for before, after in pairwise(shown_at)), 2),
+        }
+
+
+async def server_pid(gateway: GatewayProcess, relay: str, url: str) -> int:
+    devnet = await gateway.devnet()
+    servers = devnet["comfystreams" if relay == "comfystream" else "orchestrators"]
+    return int(next(server["pid"] for server in servers if server["url"] == url))
 
 
 async def changes(viewer: WhepViewer, seconds: float) -> list[float]:

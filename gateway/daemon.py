@@ -18,7 +18,8 @@ from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
 from gateway.chain.settings import ChainSettings
 from gateway.chain.signer import ChainSigner
-from gateway.comfystream.job import ComfyRelays, OwnServers
+from gateway.comfystream.job import OwnServers
+from gateway.comfystream.relays import ComfyRelays
 from gateway.comfystream.servers import ComfyServers
 from gateway.devnet.network import Network as Devnet
 from gateway.front import Front

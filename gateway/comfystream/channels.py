@@ -25,6 +25,8 @@ ANSWERS = {
 """The type of each message that ComfyStream answers, and of its answer."""
 ANSWER_TIMEOUT = 5.0
 """Seconds from a message to its answer."""
+LOADING_TIMEOUT = 60.0
+"""Seconds to the answer of a message that may load a model: ComfyStream runs new prompts once before it."""
 MOST_WAITING = 8
 """Messages that wait for their turn or their answer."""
 MOST_PACKETS = 256
@@ -97,19 +99,20 @@ class DataChannels:
         """
         if self._waiting >= MOST_WAITING:
             raise TooMany(f"{MOST_WAITING} messages wait for the server's answers already")
+        patience = LOADING_TIMEOUT if message.get("type") == "update_prompts" else ANSWER_TIMEOUT
         self._waiting += 1
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT * MOST_WAITING), self._turn:
-                return await self._ask(message)
+            async with asyncio.timeout(LOADING_TIMEOUT), self._turn:
+                return await self._ask(message, patience)
         except TimeoutError:
             raise NoAnswer(
-                f"the server gave no answer to {message.get('type')!r} in {ANSWER_TIMEOUT:g} s"
+                f"the server gave no answer to {message.get('type')!r} in {patience:g} s"
             ) from None
         finally:
             self._waiting -= 1
 
-    async def _ask(self, message: Message) -> Message:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
+    async def _ask(self, message: Message, patience: float) -> Message:
+        async with asyncio.timeout(patience):
             await self._opened.wait()
             control = self._control
             if control is None or control.readyState != "open":

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NoReturn
 
@@ -23,7 +23,6 @@ from gateway.comfystream.prompts import Template, Wanted
 from gateway.comfystream.servers import ComfyCandidate, ComfyServers
 from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
-from gateway.orchestrator.selection import Verdict
 from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
 from gateway.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
@@ -31,6 +30,8 @@ from gateway.webrtc.config import WebRtcConfig
 
 TEXTS_SHOWN = 8
 """The newest text results that the status shows."""
+TEXT_LOGGED = 200
+"""Characters of a text result in the log, where one stands that differs from the one before."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,12 @@ class ComfyJob:
     async def _relay(self, peer: ServerPeer) -> NoReturn:
         self._state, self._server.warming = "warming_up", True
         self._log.info("comfystream is offered the stream", prompts=len(self._wanted.prompts))
-        await peer.connect(self._own.http, self._server.url, self._wanted, audio=self._ingest.has_audio)
+        offered = self._wanted
+        if offered.resolution is None and self._ingest.size is not None:
+            # so that a workflow warms up for the pictures that come, not for a size of the server's own
+            width, height = self._ingest.size
+            offered = replace(offered, resolution={"width": width, "height": height})
+        await peer.connect(self._own.http, self._server.url, offered, audio=self._ingest.has_audio)
         self._server.warming = False
         if self._held is None:
             self._held = self._on_live()
@@ -266,12 +272,24 @@ class ComfyJob:
         except NoAnswer as error:
             raise UpdateRefused("worker_silent", str(error)) from error
         if answer.get("success") is False:
+            if message.get("type") == "update_prompts":
+                await self._go_on(peer)
             raise UpdateRefused("worker_refused", f"the server refused: {answer.get('error')}")
         if self._wanted.prompts:
             self.paused = {"pause_prompts": True, "stop_prompts": True, "resume_prompts": False}.get(
                 str(message.get("type")), self.paused
             )
         return answer
+
+    async def _go_on(self, peer: ServerPeer) -> None:
+        """Have the former prompts run again: ComfyStream halts them over an update that it refuses, and
+        resumes only what was stopped."""
+        try:
+            await peer.request({"type": "stop_prompts"})
+            if not self.paused:
+                await peer.request({"type": "resume_prompts"})
+        except (TooMany, NoAnswer) as error:
+            self._log.warning("comfystream's prompts may stand still", detail=str(error))
 
     async def _renew_with(self, params: Mapping[str, Any]) -> Message:
         """Make a new connection with these parameters among the others, and wait until it is up."""
@@ -291,49 +309,11 @@ class ComfyJob:
         return {"type": "prompts_updated", "success": True}
 
     def _on_text(self, text: str) -> None:
+        if not self._texts or text != self._texts[-1]:
+            self._log.info("text result", text=text[:TEXT_LOGGED])
         self._texts.append(text)
         self._text_count += 1
-        self._log.debug("text result", text=text)
 
 
 class _Renewed(Exception):
     """Another connection is to take the place of this one."""
-
-
-class ComfyRelays:
-    """The operator's own servers as a source of jobs."""
-
-    def __init__(self, own: OwnServers) -> None:
-        self._own = own
-
-    def candidates(self, request: PublishRequest, only: str | None = None) -> list[ComfyCandidate]:
-        found = self._own.servers.candidates(only)
-        try:
-            prompts.wanted(request.params, self._own.template)
-        except BadParams as error:
-            for candidate in found:
-                candidate.passed_over(str(error), Verdict.BAD_PARAMS)
-        return found
-
-    def set_aside(self, candidate: ComfyCandidate, failure: Ended) -> None:
-        if not isinstance(failure, NoRoom):
-            self._own.servers.set_aside(candidate, failure.detail)
-
-    def open(
-        self,
-        candidate: ComfyCandidate,
-        request: PublishRequest,
-        sink: FrameSink,
-        on_live: Callable[[], GopBuffer],
-        ingest: Ingest,
-        log: FilteringBoundLogger,
-    ) -> ComfyJob:
-        return ComfyJob(self._own, candidate, request, sink, on_live, ingest, log)
-
-    def reasons_not_ready(self) -> list[str]:
-        """Why no server would take a stream now, in a sentence each."""
-        return self._own.servers.reasons_not_ready()
-
-    def knows(self, url: str) -> bool:
-        """Whether one of the servers has this URL."""
-        return self._own.servers.knows(url)

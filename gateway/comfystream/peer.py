@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.comfystream import signalling
 from gateway.comfystream.channels import DataChannels, Message
+from gateway.comfystream.clock import ServerClock
 from gateway.comfystream.errors import ComfyStreamError
 from gateway.comfystream.prompts import Wanted
 from gateway.comfystream.signalling import Answer
@@ -19,7 +20,7 @@ from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame, FrameSink
 from gateway.media.opus import SAMPLE_RATE
 from gateway.media.rtp_h264 import packetize
 from gateway.webrtc.config import WebRtcConfig
-from gateway.webrtc.errors import ConnectFailed
+from gateway.webrtc.errors import ConnectFailed, OfferRefused
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.transport import SecureTransport
 from gateway.webrtc.viewer import Viewer, ViewerStats
@@ -61,11 +62,19 @@ class ServerPeer:
 
     async def connect(self, http: aiohttp.ClientSession, url: str, wanted: Wanted, *, audio: bool) -> None:
         """Offer, and shake hands. Raises ComfyStreamError."""
-        local = await self._transport.gather()
+        try:
+            local = await self._transport.gather()
+        except OfferRefused as error:
+            raise ComfyStreamError(str(error)) from error
         answer = Answer.parse(await self._exchange(http, url, signalling.offer(local, audio=audio), wanted))
         await self._transport.take_answer(answer.receiving)
         self._receiving = Publisher(
-            answer.receiving, self._config, self._sink, self._log, transport=self._transport
+            answer.receiving,
+            self._config,
+            self._sink,
+            self._log,
+            transport=self._transport,
+            clock=ServerClock(),
         )
         self._sending = Viewer(answer.sending, self._config, self._log, transport=self._transport)
         self._sending.on_key_frame_needed = self._on_key_frame_needed
@@ -75,7 +84,10 @@ class ServerPeer:
             raise ComfyStreamError(str(failure)) from failure
         self._receiving.start()
         self._sending.start()
-        await self._channels.open(port=answer.sctp_port, max_message=answer.max_message)
+        try:
+            await self._channels.open(port=answer.sctp_port, max_message=answer.max_message)
+        except ConnectionError as error:
+            raise ComfyStreamError(f"the connection ended at once: {error}") from error
 
     async def _exchange(self, http: aiohttp.ClientSession, url: str, offer: str, wanted: Wanted) -> str:
         body: dict[str, Any] = {"prompts": wanted.prompts, "offer": {"sdp": offer, "type": "offer"}}

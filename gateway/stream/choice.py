@@ -8,7 +8,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.comfystream.job import ComfyRelays
+from gateway.comfystream.relays import ComfyRelays
 from gateway.comfystream.servers import ComfyCandidate
 from gateway.media.frames import FrameSink
 from gateway.media.gop import GopBuffer

@@ -72,6 +72,10 @@ class Ingest(Protocol):
     def has_audio(self) -> bool:
         """Whether sound was agreed with it."""
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of its pictures in pixels; None before the first key frame."""
+
     def request_key_frame(self) -> None:
         """Ask its encoder for a key frame; too soon after the former request this does nothing."""
 

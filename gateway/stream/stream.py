@@ -173,10 +173,11 @@ class Stream:
 
     def on_output(self, frame: Frame) -> None:
         """Take one frame of a job, for the viewers."""
-        self._last_output = time.monotonic()
-        if self.first_frame_after is None and isinstance(frame, AccessUnit):
-            self.first_frame_after = self.elapsed
-            self.log.info("first frame back", seconds=round(self.first_frame_after, 3))
+        if isinstance(frame, AccessUnit):
+            self._last_output = time.monotonic()
+            if self.first_frame_after is None:
+                self.first_frame_after = self.elapsed
+                self.log.info("first frame back", seconds=round(self.first_frame_after, 3))
         if self._stopped is None:
             self.output.push(frame)
 

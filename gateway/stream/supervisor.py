@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.media.frames import Frame
+from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Candidate, Ingest, Json, PublishRequest, Relay, Relays, RelayStatus
@@ -234,7 +234,7 @@ class Supervisor:
     # the job's side
 
     def _on_output(self, frame: Frame) -> None:
-        if self._watch is not None:
+        if self._watch is not None and isinstance(frame, AccessUnit):
             self._watch.came(self._clock())
         self._host.on_output(frame)
 

@@ -58,6 +58,7 @@ class Publisher(Peer):
         log: FilteringBoundLogger,
         *,
         transport: SecureTransport | None = None,
+        clock: VideoClock | None = None,
     ) -> None:
         super().__init__(negotiation, config, log, transport=transport)
         self.garbage = 0
@@ -83,7 +84,7 @@ class Publisher(Peer):
         self._sprop = video.codec.parameters.get("sprop-parameter-sets", "")
         self._depacketizer = Depacketizer(ParameterSets(self._sprop))
         self._video: Reception | None = None
-        self._video_clock = VideoClock()
+        self._video_clock = clock if clock is not None else VideoClock()
         self._timestamp = -1
         self._pts = 0
         self._last_video_packet = 0.0
@@ -112,6 +113,12 @@ class Publisher(Peer):
     def has_audio(self) -> bool:
         """Whether sound was agreed."""
         return self._audio_type is not None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height of the pictures in pixels; None before the first key frame."""
+        sps = self._depacketizer.parameter_sets.sps
+        return sps.size if sps is not None else None
 
     def limit_bitrate(self, bits_per_second: int | None) -> None:
         """Have the encoder stay under this rate too, for the sake of the path beyond the gateway."""

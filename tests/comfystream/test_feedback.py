@@ -22,6 +22,7 @@ class Way:
         self.bytes = 0
         self.limits: list[int | None] = []
         self.key_frames = 0
+        self.size = None
 
     def sent(self) -> ViewerStats:
         self.bytes += 1_000

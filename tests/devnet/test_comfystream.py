@@ -23,12 +23,24 @@ def effect(name: str) -> dict[str, Any]:
     return {"1": {"class_type": "Effect", "inputs": {"effect": name}}}
 
 
+def told(prompt: dict[str, Any]) -> dict[str, Any]:
+    """A prompt as `nodes_info` tells of it; the devnet knows nothing of an input's type."""
+    unknown = {"type": "unknown", "min": None, "max": None, "widget": None}
+    return {
+        name: {
+            "class_type": node["class_type"],
+            "inputs": {key: {"value": value, **unknown} for key, value in node["inputs"].items()},
+        }
+        for name, node in prompt.items()
+    }
+
+
 SUCCESS = {"success": True}
 MIRROR, GREY = effect("mirror"), effect("grey")
 
 # request -> answer, on a connection whose prompts are one MIRROR; None is no answer at all
 MESSAGES = [
-    ({"type": "get_nodes"}, {"type": "nodes_info", "nodes": {"0": MIRROR}}),
+    ({"type": "get_nodes"}, {"type": "nodes_info", "nodes": {"0": told(MIRROR)}}),
     ({"type": "update_prompts", "prompts": [GREY]}, {"type": "prompts_updated", **SUCCESS}),
     ({"type": "update_prompts", "prompts": GREY}, {"type": "prompts_updated", **SUCCESS}),
     (
@@ -44,7 +56,7 @@ MESSAGES = [
         {
             "type": "prompts_updated",
             "success": False,
-            "error": "Number of updated prompts (2) must match the number of currently running prompts (1).",
+            "error": "Number of updated prompts must match the number of currently running prompts.",
         },
     ),
     (
@@ -78,6 +90,24 @@ def test_each_message_is_answered_as_comfystream_answers_it(request_: Any, expec
 
 def test_what_is_no_json_gets_no_answer() -> None:
     assert control.answer("{", Pipeline("negative"), has_prompts=True) is None
+
+
+def test_prompts_stand_still_over_a_refused_update_until_they_are_stopped_and_resumed() -> None:
+    pipeline = Pipeline("negative")
+    pipeline.apply([MIRROR])
+
+    def said(kind: str, **fields: Any) -> Any:
+        answer = control.answer(json.dumps({"type": kind, **fields}), pipeline, has_prompts=True)
+        assert answer is not None
+        return json.loads(answer)
+
+    assert not said("update_prompts", prompts=[effect("loud")])["success"]
+    assert not pipeline.running
+    assert said("resume_prompts")["error"] == "Cannot start streaming in state: ERROR"
+    assert said("stop_prompts")["success"]
+    assert said("resume_prompts")["success"]
+    assert pipeline.running
+    assert pipeline.effect == "mirror"
 
 
 @pytest.mark.parametrize(

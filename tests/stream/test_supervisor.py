@@ -12,7 +12,7 @@ import pytest
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from gateway.media.frames import AccessUnit, Frame, FrameSink
+from gateway.media.frames import AccessUnit, Frame, FrameSink, OpusPacket
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream import supervisor as module
@@ -149,6 +149,10 @@ class Publisher:
     @property
     def ingest(self) -> Publisher:
         return self
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return None
 
     def request_key_frame(self) -> None:
         pass
@@ -312,6 +316,20 @@ async def test_a_job_that_sends_nothing_back_is_replaced() -> None:
     network = Network({}, {"ends": Ended(EndReason.SPEND_LIMIT, "enough")})
     assert (await end_of(supervised(network, output_timeout=0.05))).reason is EndReason.SPEND_LIMIT
     assert "no picture came back" in network.aside["a"].detail
+
+
+@pytest.mark.asyncio
+async def test_sound_alone_does_not_make_up_for_pictures() -> None:
+    network = Network({}, {"ends": Ended(EndReason.SPEND_LIMIT, "enough")})
+    running = asyncio.get_running_loop().create_task(end_of(supervised(network, output_timeout=0.05)))
+    await eventually(lambda: network.jobs and network.jobs[0].live, every=0)
+
+    async def replaced() -> bool:
+        network.jobs[0].sink(OpusPacket(b"sound", 0))
+        return len(network.jobs) == 2
+
+    await eventually(replaced, every=0.005, what="the replacement of a job that gives sound only")
+    await running
 
 
 @pytest.mark.asyncio

@@ -27,12 +27,12 @@ from gateway.devnet.runner.picture import Effect
 log = structlog.get_logger("devnet.comfystream")
 
 BIT_RATE = 2_000_000
-"""Bits a second that ComfyStream holds its encoder at."""
+"""Bits a second that ComfyStream holds its encoder at, once the first estimate has come."""
 TEXT_EVERY = 0.25
 
 # The devnet is on this machine alone, and aioice leaves loopback out: this process needs nothing else.
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
-h264.MAX_BITRATE = h264.MIN_BITRATE = h264.DEFAULT_BITRATE = BIT_RATE
+h264.MAX_BITRATE = h264.MIN_BITRATE = BIT_RATE
 
 
 class ChangedTrack(MediaStreamTrack):
@@ -87,9 +87,8 @@ class Connection:
             if f"m={kind}" in offer.sdp:
                 transceiver = self.peer.addTransceiver(kind, direction="sendrecv")
                 known = RTCRtpSender.getCapabilities(kind).codecs
-                transceiver.setCodecPreferences(
-                    [one for one in known if one.mimeType in (codec, "video/rtx")]
-                )
+                # as ComfyStream has it: without rtx, what was lost is sent again as it was
+                transceiver.setCodecPreferences([one for one in known if one.mimeType == codec])
         await self.peer.setRemoteDescription(offer)
         await self.peer.setLocalDescription(await self.peer.createAnswer())
         return self.peer.localDescription

@@ -62,6 +62,7 @@ class Pipeline:
         """How often prompts were set."""
         self._default_effect = effect
         self._running = asyncio.Event()
+        self._failed = False
 
     @property
     def running(self) -> bool:
@@ -89,16 +90,25 @@ class Pipeline:
         """Run these from now on. Raises BadPrompts, with nothing changed."""
         self.prompts = workflows(prompts)
         self.changes += 1
+        self._failed = False
         self._running.set()
 
     def update(self, prompts: object) -> None:
-        """Run these in the place of those that are set, as many as there are. Raises BadPrompts."""
-        found = workflows(prompts)
-        if len(found) != len(self.prompts):
-            raise BadPrompts(
-                f"Number of updated prompts ({len(found)}) must match the number of currently running "
-                f"prompts ({len(self.prompts)})."
-            )
+        """Run these in the place of those that are set, as many as there are.
+
+        Raises BadPrompts; as in ComfyStream the former prompts then stand still until they are stopped and
+        resumed.
+        """
+        try:
+            found = workflows(prompts)
+            if len(found) != len(self.prompts):
+                raise BadPrompts(
+                    "Number of updated prompts must match the number of currently running prompts."
+                )
+        except BadPrompts:
+            self._failed = True
+            self._running.clear()
+            raise
         self.prompts = found
         self.changes += 1
 
@@ -107,21 +117,27 @@ class Pipeline:
 
     def resume(self) -> None:
         """Go on. Raises RuntimeError where there is nothing to go on with."""
-        if not self.prompts:
-            raise RuntimeError("Cannot start streaming in state: UNINITIALIZED")
+        if self._failed or not self.prompts:
+            state = "ERROR" if self._failed else "UNINITIALIZED"
+            raise RuntimeError(f"Cannot start streaming in state: {state}")
         self._running.set()
 
     def stop(self, *, cleanup: bool = False) -> None:
         """Stop the prompts; with `cleanup`, at a connection's end, forget them too."""
         self._running.clear()
+        self._failed = False
         if cleanup:
             self.prompts = []
 
     def nodes(self) -> dict[str, Any]:
-        """The nodes of each prompt by its place, with their inputs."""
+        """The nodes of each prompt by its place, with their inputs; nothing is known of their types here."""
+        unknown = {"type": "unknown", "min": None, "max": None, "widget": None}
         return {
             str(place): {
-                name: {"class_type": node["class_type"], "inputs": node["inputs"]}
+                name: {
+                    "class_type": node["class_type"],
+                    "inputs": {key: {"value": value, **unknown} for key, value in node["inputs"].items()},
+                }
                 for name, node in workflow.items()
             }
             for place, workflow in enumerate(self.prompts)

@@ -84,14 +84,14 @@ class ComfyStream:
                 await asyncio.sleep(self._config.warm_up)
                 self._pipeline.apply(prompts)
             except BadPrompts as error:
-                return web.Response(status=500, text=f"500 Internal Server Error\n\n{error}")
+                return _in_trouble(error)
         connection = Connection(self._pipeline, has_prompts=bool(prompts))
         self._connections.add(connection)
         try:
             answer = await connection.answer(offer)
         except ValueError as error:
             await connection.close()
-            return web.Response(status=500, text=f"500 Internal Server Error\n\n{error}")
+            return _in_trouble(error)
         return web.json_response({"sdp": answer.sdp, "type": answer.type})
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -114,3 +114,10 @@ class ComfyStream:
 
     def _forget_closed(self) -> None:
         self._connections = {one for one in self._connections if not one.closed.is_set()}
+
+
+def _in_trouble(error: Exception) -> web.Response:
+    """What aiohttp answers for ComfyStream's exceptions: the reason stands in the server's log alone."""
+    log.warning("offer failed", error=str(error))
+    text = "500 Internal Server Error\n\nServer got itself in trouble"
+    return web.Response(status=500, text=text)
