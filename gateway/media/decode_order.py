@@ -10,6 +10,9 @@ from gateway.media.sps import Sps
 MAX_REORDER = 4
 """Pictures that the DTS lags behind at most: encoders for live use reorder by one or two."""
 
+MAX_REORDER_SPAN = TICKS_PER_SECOND
+"""A longer step back than this is a clock that started over, and no picture shown before another."""
+
 _FIRST_STEP = 3_000
 _JUMP = 10 * TICKS_PER_SECOND
 
@@ -34,7 +37,7 @@ class DecodeOrder:
     def dts(self, unit: AccessUnit, sps: Sps | None) -> int:
         """The DTS for `unit`, which is the next in decoding order."""
         newest = self._newest
-        if newest is not None and abs(unit.pts - newest) > _JUMP:
+        if newest is not None and not -MAX_REORDER_SPAN < unit.pts - newest <= _JUMP:
             self._forget()
             newest = None
         if unit.key:

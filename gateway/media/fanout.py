@@ -125,17 +125,21 @@ class Fanout:
         self.new_source()
         self._gop.clear()
 
-    def add(self, viewer: ViewerSink) -> None:
-        """Send `viewer` what is held, then everything that comes; adding it twice changes nothing."""
+    def add(self, viewer: ViewerSink) -> bool:
+        """Send `viewer` what is held, then everything that comes; adding it twice changes nothing.
+
+        False where it has to wait for a key frame.
+        """
         if id(viewer) in self._viewers:
-            return
+            return True
         entry = _Viewer(viewer)
         self._viewers[id(viewer)] = entry
         for held in self._gop.entries():
             if isinstance(held, _Video):
                 entry.waits_for_key = False
             if not self._deliver(entry, held):
-                return
+                break
+        return not entry.waits_for_key
 
     def remove(self, viewer: ViewerSink) -> None:
         """Send nothing more to `viewer`; no error where it is not there."""

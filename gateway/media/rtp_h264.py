@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gateway.media.decode_order import MAX_REORDER_SPAN
 from gateway.media.frames import AccessUnit
 from gateway.media.h264 import NalType, ParameterSets, has_idr
 from gateway.media.rtp import RtpPacket
@@ -120,7 +121,7 @@ class Depacketizer:
                 self._finish(done)
         if hole:
             self.needs_key_frame = True
-            if self._pts is None:
+            if self._pts is None and packet.payload:
                 self._broken = not _starts_picture(packet.payload)
                 if expected is not None and not self._broken:
                     self.damaged += 1
@@ -213,7 +214,8 @@ class Depacketizer:
             self.needs_key_frame = True
             self.skipped += 1
             return
-        self.b_frames = self.b_frames or (self._last_pts is not None and pts < self._last_pts)
+        back = 0 if self._last_pts is None else self._last_pts - pts
+        self.b_frames = self.b_frames or 0 < back < MAX_REORDER_SPAN
         self._last_pts = pts
         # RTP carries no decoding time: whoever needs one that lags works it out (DecodeOrder).
         done.append(AccessUnit(nals, pts, pts, key))

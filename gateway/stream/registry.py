@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import structlog
@@ -25,6 +26,7 @@ from gateway.tasks import spawn
 from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
+from gateway.webrtc.publisher import KEY_FRAME_EVERY
 from gateway.webrtc.viewer import Viewer
 
 KEEP_ENDED = 60.0
@@ -226,7 +228,9 @@ class Registry:
     ) -> None:
         try:
             await viewer.connect()
-            self._output(name).add(viewer)
+            viewer.on_key_frame_needed = partial(self._request_key_frame, name)
+            if not self._output(name).add(viewer):
+                self._request_key_frame(name)
             log.info("viewer connected")
             why = await viewer.wait_closed()
             log.info("viewer left", detail=why)
@@ -239,6 +243,12 @@ class Registry:
                 self._outputs[name].remove(viewer)
                 self._drop_output_if_unused(name)
             await viewer.close()
+
+    def _request_key_frame(self, name: str) -> None:
+        """A viewer cannot go on without one: the publisher's makes the worker begin anew with one too."""
+        stream = self._live.get(name)
+        if stream is not None and stream.publisher is not None:
+            stream.publisher.request_key_frame(KEY_FRAME_EVERY)
 
     def viewer(self, name: str, viewer_id: str) -> Viewer | None:
         """The viewer of this id among those of `name`."""

@@ -56,6 +56,7 @@ def _ingest(stream: Stream) -> Json | None:
         "gop_s": stats.gop_s,
         "packets_lost": stats.packets_lost,
         "key_frame_age_s": stats.key_frame_age_s,
+        "b_frames": stats.b_frames,
     }
 
 

@@ -188,7 +188,8 @@ class DtlsSession:
             raise DtlsRefused(
                 "the offer's a=fingerprint lines use no hash function that is supported (sha-256)"
             )
-        if any(certificate_digest(certificate, name) != value for name, value in known):
+        # An SDP may name several certificates, of which the peer uses one (RFC 8122, 5).
+        if all(certificate_digest(certificate, name) != value for name, value in known):
             raise DtlsRefused("the peer's certificate is not the one whose a=fingerprint its SDP gave")
 
     def _derive(self) -> SrtpSessions:

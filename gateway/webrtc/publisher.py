@@ -105,9 +105,9 @@ class Publisher(Peer):
         await publisher._open()
         return publisher
 
-    def request_key_frame(self) -> None:
-        """Ask the encoder for a key frame; too soon after the former request this does nothing."""
-        self._request_key_frame(time.monotonic(), KEY_FRAME_SPACING)
+    def request_key_frame(self, spacing: float = KEY_FRAME_SPACING) -> None:
+        """Ask the encoder for a key frame, unless it was asked within the last `spacing` seconds."""
+        self._request_key_frame(time.monotonic(), spacing)
 
     @property
     def has_audio(self) -> bool:
@@ -217,8 +217,10 @@ class Publisher(Peer):
 
     def _is_our_source(self, packet: RtpPacket, now: float) -> bool:
         """Whether an SSRC not seen before is the video, and not another simulcast layer."""
-        if self._rid is not None:
-            return packet.extension(self._rid_id) == self._rid
+        # A sender that was left one layer only need not name it any more.
+        rid = packet.extension(self._rid_id) if self._rid is not None else None
+        if rid is not None:
+            return rid == self._rid
         return self._video is None or now - self._last_video_packet > SOURCE_SILENT
 
     def _begin_video(self, ssrc: int, now: float) -> Reception:

@@ -259,11 +259,14 @@ def parse_candidate(value: str) -> Candidate | None:
     """One candidate without the name of its attribute; None where it is of no use or malformed."""
     try:
         candidate = Candidate.from_sdp(value)
-        ipaddress.ip_address(candidate.host)
+        host = ipaddress.ip_address(candidate.host)
     except ValueError:
         return None
     usable = (
-        candidate.transport.lower() == "udp"
+        # a zone (RFC 4007, 11) means something on the peer's own machine only
+        "%" not in candidate.host
+        and not (host.is_multicast or host.is_unspecified)
+        and candidate.transport.lower() == "udp"
         and candidate.component == 1
         and 0 < candidate.port < 65536
         and candidate.type in ("host", "srflx", "relay")

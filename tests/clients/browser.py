@@ -31,12 +31,13 @@ async def chromium(*flags: str, path: str = CHROMIUM) -> AsyncIterator[Browser]:
             await browser.close()
 
 
-PUBLISH = """async ({url, profile, audio, width, height, fps}) => {
+PUBLISH = """async ({url, profile, audio, width, height, fps, layers}) => {
   const media = await navigator.mediaDevices.getUserMedia({
     video: {width, height, frameRate: fps}, audio});
   const peer = window.publishing = new RTCPeerConnection();
   for (const track of media.getTracks())
-    peer.addTransceiver(track, {direction: 'sendonly', streams: [media]});
+    peer.addTransceiver(track, {direction: 'sendonly', streams: [media],
+      sendEncodings: track.kind === 'video' ? layers : undefined});
   const video = peer.getTransceivers().find(one => one.sender.track.kind === 'video');
   const codecs = RTCRtpSender.getCapabilities('video').codecs;
   const chosen = codecs.filter(one => one.mimeType === 'video/H264'
@@ -52,7 +53,7 @@ PUBLISH = """async ({url, profile, audio, width, height, fps}) => {
   await peer.setRemoteDescription({type: 'answer', sdp: await answer.text()});
   return answer.status;
 }"""
-"""Publish the camera with one H.264 profile; the status of the POST."""
+"""Publish the camera with one H.264 profile, in simulcast `layers` if any; the status of the POST."""
 
 WATCH = """async url => {
   const peer = window.watching = new RTCPeerConnection();

@@ -64,6 +64,20 @@ async def test_each_profile_goes_through_with_sound_and_without(
     assert (await ended(gateway, name))["ended"]["reason"] == "deleted"
 
 
+async def test_one_of_three_simulcast_layers_is_sent_and_watched(page: Page, gateway: GatewayProcess) -> None:
+    layers = [{"rid": rid, "scaleResolutionDownBy": by} for rid, by in (("h", 1), ("m", 2), ("l", 4))]
+    assert await publish(page, gateway, "simulcast", "42e01f", layers=layers) == 201
+    assert await page.evaluate(WATCH, gateway.live("simulcast/whep")) == 201
+    await eventually(lambda: plays(page), deadline=30, what="the picture")
+
+    async def full_size() -> bool:
+        ingest = (await gateway.status("simulcast"))["ingest"]
+        return bool((ingest["width"], ingest["height"]) == (CAMERA["width"], CAMERA["height"]))
+
+    await eventually(full_size, what="the layer of full size")
+    assert (await gateway.status("simulcast"))["error"] is None
+
+
 async def test_a_page_that_is_reloaded_takes_its_name_over(page: Page, gateway: GatewayProcess) -> None:
     assert await publish(page, gateway, "reloaded", "42e01f") == 201
     await eventually(lambda: is_live(gateway, "reloaded"), what="the first publish")

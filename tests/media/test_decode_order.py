@@ -89,3 +89,11 @@ def test_after_a_jump_back_of_the_clock_it_starts_afresh() -> None:
     order = DecodeOrder()
     run(order, [10**9, 10**9 + STEP])
     assert order.dts(AccessUnit([], 0, 0, True), None) == 0
+
+
+def test_a_clock_that_starts_over_soon_is_no_b_frame() -> None:
+    order = DecodeOrder()
+    times = [at * STEP for at in range(240)]
+    run(order, times)
+    assert run(order, times[:30]) == times[:30]
+    assert not order.reordered

@@ -112,6 +112,14 @@ def test_who_waits_before_there_is_a_stream_starts_with_its_key_frame(make_sampl
     assert output.fanout.frames_before_key == 25
 
 
+def test_who_has_to_wait_for_a_key_frame_is_told_apart(make_sample) -> None:
+    fanout = Fanout()
+    assert not fanout.add(Viewer())
+    for unit in make_sample().video[:3]:
+        fanout.push(unit)
+    assert fanout.add(Viewer())
+
+
 def test_parameter_sets_go_before_every_key_frame(make_sample) -> None:
     sample = make_sample(60)
     output = Output()

@@ -168,6 +168,16 @@ def test_empty_packets_only_count() -> None:
     assert depacketizer.damaged == 0
 
 
+def test_padding_behind_a_gap_does_not_cost_the_key_frame_behind_it() -> None:
+    stream = packets([[SPS, PPS, idr()], [slice_of()], [SPS, PPS, idr()]])
+    for number, (one, _) in enumerate(stream):
+        one.sequence = number * 10
+    padding = RtpPacket(96, False, stream[-1][0].sequence - 1, 0, 1, b"")
+    depacketizer = Depacketizer()
+    units = feed(depacketizer, [stream[0], (padding, 3000), stream[-1]])
+    assert [unit.key for unit in units] == [True, True]
+
+
 def test_b_frames_are_noticed() -> None:
     order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 12, 10, 11]
     depacketizer = Depacketizer()
@@ -178,6 +188,14 @@ def test_b_frames_are_noticed() -> None:
         units += depacketizer.push(RtpPacket(96, True, number, 0, 1, payload), shown * 3000)
     assert depacketizer.b_frames
     assert [unit.pts for unit in units] == [shown * 3000 for shown in order]
+
+
+def test_a_clock_that_starts_over_makes_no_b_frames() -> None:
+    depacketizer = Depacketizer()
+    (payload,) = packetize([SPS, PPS, idr()])
+    for number, pts in enumerate((900_000, 903_000, 0, 3_000)):
+        assert depacketizer.push(RtpPacket(96, True, number, 0, 1, payload), pts)
+    assert not depacketizer.b_frames
 
 
 def test_decoding_time_is_presentation_time_without_b_frames() -> None:

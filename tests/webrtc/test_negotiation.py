@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.webrtc.errors import OfferRefused
-from gateway.webrtc.negotiation import Local, Negotiation, Source
+from gateway.webrtc.negotiation import TRANSPORT_CC, Local, Negotiation, Source
 from gateway.webrtc.sdp import MAX_CANDIDATES, Fragment, parse_candidate
 
 OFFERS = Path(__file__).parents[1] / "data" / "offers"
@@ -179,10 +179,15 @@ def test_names_and_strangers_are_no_candidates() -> None:
         "a=candidate:4 1 udp 1 192.0.2.1 5000 typ host",
         "a=candidate:5 1 UDP 1 192.0.2.1 5000 typ host",
         "a=candidate:6 1 udp 1 192.0.2.1 99999 typ host",
+        "a=candidate:7 1 udp 1 fe80::1%eth0 5000 typ host",
+        "a=candidate:8 1 udp 1 224.0.0.1 5000 typ host",
+        "a=candidate:9 1 udp 1 0.0.0.0 5000 typ host",
+        "a=candidate:10 1 udp 1 2001:db8::1 5000 typ srflx raddr :: rport 9",
         "a=candidate:nonsense",
     ]
     chosen = Negotiation.of(offer(video(lines=[*H264, *candidates])), publishing=True)
-    assert [(one.host, one.port) for one in chosen.candidates] == [("192.0.2.1", 5000)]
+    found = [(one.host, one.port) for one in chosen.candidates]
+    assert found == [("192.0.2.1", 5000), ("2001:db8::1", 5000)]
 
 
 def test_candidates_are_limited() -> None:
@@ -281,3 +286,64 @@ def test_an_offer_in_the_shape_of_obs_studios_is_answered() -> None:
     assert "a=setup:passive" in answer
     assert "profile-level-id=42e01f" in answer
     assert "a=rtcp-fb:96 nack pli" in answer
+
+
+def test_an_offer_in_the_shape_of_firefoxs_is_answered() -> None:
+    # As publicly reported: VP8 first, each codec with its retransmissions, directions on extensions, the
+    # certificate before the sections, TCP and IPv6 candidates among the others.
+    lines = [
+        *("v=0", "o=mozilla...THIS_IS_SDPARTA-128.0 1 0 IN IP4 0.0.0.0", "s=-", "t=0 0"),
+        *(
+            f"a=fingerprint:{FINGERPRINT}",
+            "a=group:BUNDLE 0 1",
+            "a=ice-options:trickle",
+            "a=msid-semantic:WMS *",
+        ),
+        *("m=audio 49152 UDP/TLS/RTP/SAVPF 109 9 0 8 101", "c=IN IP4 192.0.2.5", "a=sendonly"),
+        *(
+            "a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+            "a=mid:0",
+            "a=rtcp-mux",
+            "a=setup:actpass",
+        ),
+        *("a=ice-pwd:" + "e" * 32, "a=ice-ufrag:1a2b3c4d", "a=rtpmap:109 opus/48000/2"),
+        *("a=fmtp:109 maxplaybackrate=48000;stereo=1;useinbandfec=1;usedtx=1", "a=rtpmap:9 G722/8000/1"),
+        *("m=video 49152 UDP/TLS/RTP/SAVPF 120 124 126 127 97 98", "c=IN IP4 192.0.2.5", "a=sendonly"),
+        *(
+            "a=candidate:0 1 UDP 2122252543 192.0.2.5 49152 typ host",
+            "a=mid:1",
+            "a=rtcp-mux",
+            "a=setup:actpass",
+        ),
+        *("a=candidate:1 1 TCP 2105524479 192.0.2.5 9 typ host tcptype active", "a=rtcp-rsize"),
+        *("a=candidate:2 1 UDP 2122187007 2001:db8::5 49153 typ host", "a=ice-pwd:" + "e" * 32),
+        *(
+            "a=ice-ufrag:1a2b3c4d",
+            "a=extmap:4/sendonly http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
+        ),
+        f"a=extmap:7 {TRANSPORT_CC}",
+        *("a=rtpmap:120 VP8/90000", "a=rtpmap:124 rtx/90000", "a=fmtp:124 apt=120"),
+        *("a=rtpmap:126 H264/90000", "a=rtpmap:127 rtx/90000", "a=fmtp:127 apt=126"),
+        *("a=rtpmap:97 H264/90000", "a=rtpmap:98 rtx/90000", "a=fmtp:98 apt=97"),
+        "a=fmtp:126 profile-level-id=42e01f;level-asymmetry-allowed=1;packetization-mode=1",
+        "a=fmtp:97 profile-level-id=42e01f;level-asymmetry-allowed=1",
+        *(f"a=rtcp-fb:126 {name}" for name in ("nack", "nack pli", "ccm fir", "goog-remb", "transport-cc")),
+    ]
+    negotiation = Negotiation.of("\r\n".join(lines) + "\r\n", publishing=True)
+    video, audio = negotiation.video, negotiation.audio
+    assert audio is not None
+    assert (video.codec.payload_type, audio.codec.payload_type) == (126, 109)
+    assert video.rtx is not None
+    assert video.rtx.payload_type == 127
+    assert [one.host for one in negotiation.candidates] == ["192.0.2.5", "2001:db8::5"]
+    answer = negotiation.answer(LOCAL)
+    assert "m=video 9 UDP/TLS/RTP/SAVPF 126 127\r\n" in answer
+    assert f"a=extmap:7 {TRANSPORT_CC}\r\n" in answer
+    assert "a=rtcp-fb:126 transport-cc\r\n" in answer
+    assert "a=fmtp:109 maxplaybackrate=48000;stereo=1;useinbandfec=1;usedtx=1\r\n" in answer
+
+
+def test_with_a_peer_of_ice_lite_the_gateway_is_in_control() -> None:
+    text = offer(video()).replace("a=group", "a=ice-lite\r\na=group")
+    assert Negotiation.of(text, publishing=True).ice.lite
+    assert not Negotiation.of(offer(video()), publishing=True).ice.lite

@@ -313,6 +313,27 @@ async def test_another_certificate_than_the_offers_is_refused_at_once() -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_certificate_of_one_of_several_fingerprints_is_taken() -> None:
+    async with nothing_left():
+        frames: list[Frame] = []
+        client = aiortc_client()
+        client.addTrack(CodedTrack(coded_pictures(30)))
+        offer = await offer_of(client)
+        other = "a=fingerprint:sha-256 " + ":".join(["00"] * 32) + "\r\n"
+        publisher = await Publisher.answer_offer(
+            offer.replace("a=fingerprint:sha-256", other + "a=fingerprint:sha-256"),
+            config=CONFIG,
+            sink=frames.append,
+            log=log,
+        )
+        await take_answer(client, publisher.answer)
+        await publisher.connect()
+        await until(lambda: len(frames) > 5)
+        await client.close()
+        await publisher.close()
+
+
+@pytest.mark.asyncio
 async def test_a_silent_peer_is_gone_after_its_time() -> None:
     async with nothing_left():
         client = aiortc_client()
