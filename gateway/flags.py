@@ -118,6 +118,13 @@ def _parse_url(value: str) -> str:
     return url.rstrip("/")
 
 
+def _parse_base_url(value: str) -> str:
+    url = _parse_url(value)
+    if urlsplit(url).query or urlsplit(url).fragment:
+        raise ValueError(value)
+    return url
+
+
 def _parse_list(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
@@ -129,6 +136,7 @@ INTEGER = Kind("integer", "a whole number, 0 or more", _parse_integer)
 DURATION = Kind("duration", "a duration such as 5s, 1m30s or 500ms", parse_duration)
 ADDRESS = Kind("host:port", "host:port with a port from 0 to 65535", _parse_address)
 URL = Kind("url", "an http or https URL", _parse_url)
+BASE_URL = Kind("url", "an http or https URL without ? and #, since paths are put behind it", _parse_base_url)
 LIST = Kind("list", "a comma-separated list", _parse_list)
 
 

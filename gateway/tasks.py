@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Coroutine
 from functools import partial
@@ -38,6 +39,8 @@ def watch(loop: asyncio.AbstractEventLoop) -> None:
 
 def _unnoticed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     task = context.get("task") or context.get("future")
+    if isinstance(context.get("exception"), socket.gaierror) and not isinstance(task, asyncio.Task):
+        return  # uvloop's look-up of a name for a connection that nobody waits for any more
     if isinstance(task, asyncio.Task):
         what, name = kind(task), task.get_name()
     else:

@@ -44,7 +44,10 @@ class Problem(Exception):
             **self.members,
         }
         return web.Response(
-            status=self.status, text=json.dumps(body), content_type=PROBLEM_JSON, headers=self.headers
+            status=self.status,
+            body=json.dumps(body).encode(),
+            content_type=PROBLEM_JSON,
+            headers=self.headers,
         )
 
 

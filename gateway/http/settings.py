@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.flags import ADDRESS, DURATION, INTEGER, PATH, TEXT, URL, Flag, FlagError, Kind, Parsed
+from gateway.flags import ADDRESS, BASE_URL, DURATION, INTEGER, PATH, TEXT, URL, Flag, FlagError, Kind, Parsed
 from gateway.http.forwarding import Network, parse_networks
 from gateway.http.limits import Limits
 from gateway.http.tokens import TokenFile
@@ -21,7 +21,7 @@ FRONT_FLAGS: tuple[Flag, ...] = (
     Flag("httpAddr", ADDRESS, "127.0.0.1:9935", "where WHIP, WHEP, the stream API and the page are served"),
     Flag(
         "externalUrl",
-        URL,
+        BASE_URL,
         None,
         "the URL that clients reach -httpAddr by, a path prefix included: Location headers start with it",
     ),

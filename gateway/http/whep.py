@@ -84,8 +84,8 @@ class WhepRoutes:
             raise offer_refused(error) from error
         return web.Response(
             status=201,
-            text=viewer.answer,
-            content_type="application/sdp",
+            body=viewer.answer.encode(),
+            content_type=SDP,
             headers=self._links.created(request, f"{PREFIX}/{name}/whep/{viewer_id}", viewer.etag),
         )
 

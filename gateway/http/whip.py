@@ -150,8 +150,8 @@ class WhipRoutes:
         assert publisher is not None
         return web.Response(
             status=201,
-            text=publisher.answer,
-            content_type="application/sdp",
+            body=publisher.answer.encode(),
+            content_type=SDP,
             headers=self._links.created(
                 request,
                 f"{PREFIX}/{wanted.name}/whip/{wanted.request_id}",

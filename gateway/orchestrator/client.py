@@ -7,7 +7,7 @@ import base64
 import json
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import aiohttp
@@ -80,13 +80,16 @@ class OrchestratorClient:
 
         `ignore_capacity` is for the refresh of a running stream: the orchestrator may look full because of
         this very stream. Raises Unreachable, NoCapacity, Refused or BadAnswer; asking is free.
+        An orchestrator elsewhere whose service URI points inside this network is a BadAnswer.
         """
         try:
             host, port = urls.grpc_target(addr)
         except ValueError as error:
             raise Unreachable(str(error)) from error
         request = self._request_when_full if ignore_capacity else self._request
-        return _info(await self._grpc.ask(addr, host, port, request, timeout))
+        info = _info(await self._grpc.ask(addr, host, port, request, timeout))
+        await _refuse_inside([info.url], host)
+        return info
 
     async def start_job(
         self,
@@ -111,7 +114,7 @@ class OrchestratorClient:
             job = JobUrls.parse(answer.accepted(), info.url)
         except ValueError as error:
             raise BadAnswer(str(error)) from error
-        await self._refuse_inside(job, info)
+        await _refuse_inside(job.channels, urls.host(info.url))
         return job
 
     async def deliver_payment(
@@ -176,18 +179,6 @@ class OrchestratorClient:
         except (aiohttp.ClientError, OSError) as error:
             raise UnknownOutcome(f"the connection was lost: {type(error).__name__}") from error
 
-    async def _refuse_inside(self, job: JobUrls, info: OrchestratorInfo) -> None:
-        own = urls.host(info.url)
-        home = await _addresses(own)
-        for url in job.channels:
-            name = urls.host(url)
-            if name == own:
-                continue
-            try:
-                urls.refuse_inside(url, await _addresses(name), home)
-            except ValueError as error:
-                raise BadAnswer(str(error)) from error
-
 
 class _Answer:
     """An HTTP answer: what its status means is decided here and nowhere else."""
@@ -234,6 +225,18 @@ def _info(raw: bytes) -> OrchestratorInfo:
         return OrchestratorInfo.parse(raw)
     except ValueError as error:
         raise BadAnswer(str(error)) from error
+
+
+async def _refuse_inside(given: Iterable[str], own: str) -> None:
+    """BadAnswer where one of the URLs that were given points inside this network, and `own` is not there."""
+    for url in given:
+        name = urls.host(url)
+        if name == own:
+            continue
+        try:
+            urls.refuse_inside(url, await _addresses(name), await _addresses(own))
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
 
 
 async def _addresses(name: str) -> list[urls.Ip]:

@@ -118,7 +118,7 @@ class Signing:
             session.withheld(EndReason.SIGNER_REFUSED, str(error))
         except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
             answered = not isinstance(error, SignerUnreachable)
-            session.signer_failed(str(error), self._clock(), answered=answered)
+            session.signer_failed(f"no payment from the signer: {error}", self._clock(), answered=answered)
             self._log.warning("signer failed", error=str(error), tries=session.failures)
         else:
             await self._take(hold, sign, live)

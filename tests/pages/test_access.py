@@ -49,7 +49,6 @@ async def test_every_control_has_a_name(page: Page) -> None:
 async def test_the_state_is_announced_and_errors_interrupt(page: Page) -> None:
     await expect(page.locator("#state")).to_have_attribute("aria-live", "polite")
     await expect(page.locator("#error")).to_have_attribute("role", "alert")
-    await expect(page.get_by_role("img", name="0 ETH paid")).to_have_count(1)
 
 
 async def test_a_stream_is_started_and_stopped_with_the_keyboard_alone(page: Page, gateway: Any) -> None:
@@ -62,7 +61,7 @@ async def test_a_stream_is_started_and_stopped_with_the_keyboard_alone(page: Pag
         await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
     await expect(page.locator("#state")).to_have_text("Live.")
-    await page.locator("#stop").focus()
+    await expect(page.locator("#stop")).to_be_focused()
     await page.keyboard.press("Enter")
     await expect(page.locator("#start")).to_be_enabled()
     await expect(page.locator("#start")).to_be_focused()

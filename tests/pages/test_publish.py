@@ -100,6 +100,7 @@ async def test_a_stream_goes_the_way_that_is_chosen(page: Page, gateway: Any, th
         state="live",
         orchestrator={"url": "http://gpu:8889", "kind": "comfystream", "price_wei_per_second": "0"},
     )
+    await page.click("summary")
     await page.select_option("#through", through)
     await start(page)
     await gateway.until(lambda: gateway.queries)
@@ -154,6 +155,7 @@ async def test_cost_payments_and_orchestrators_follow_the_status(page: Page, gat
         "aria-label", "after 4 seconds 0.063 ETH paid, 0.004000000000000001 ETH owed"
     )
     await expect(page.locator("#chart path.paid")).to_have_count(1)
+    await expect(page.get_by_role("img", name="ETH paid")).to_be_visible()
 
 
 async def test_the_final_cost_is_fetched_after_stop(page: Page, gateway: Any) -> None:

@@ -1,7 +1,7 @@
 // The page: what its controls do.
 
 import { MotionTrace, delayBetween, whenCaptured, whenShown } from "./delay.js";
-import { devnetUrl, watchUrl } from "./endpoints.js";
+import { devnetUrl, orchestratorsUrl, watchUrl } from "./endpoints.js";
 import { effectParams, parseParams } from "./params.js";
 import { request } from "./request.js";
 import { Session } from "./session.js";
@@ -17,6 +17,7 @@ let session = null;
 let measuring = null;
 let attempts = 0;
 let ownServers = false;
+let touched = false;
 const troubles = { gateway: null, playback: null };
 
 function settings() {
@@ -48,6 +49,8 @@ async function start() {
     return;
   }
   setRunning(true);
+  focusOn("stop");
+  showSending(wanted);
   view.reset();
   tell({ gateway: null, playback: null });
   await attempt(wanted);
@@ -73,7 +76,8 @@ async function attempt(wanted) {
     if (mine !== attempts || session?.over) return;
     session?.abandon();
     source?.stop();
-    if (error.candidates) view.candidates(error.candidates);
+    if (error.candidates?.length) view.candidates(error.candidates);
+    if (error.status === 401) byId("more").open = true;
     ended(explain(error), "idle");
   }
 }
@@ -114,8 +118,7 @@ function ended(sentence, state) {
   byId("result-stage").classList.add("waiting");
   byId("source-stage").classList.add("waiting");
   setRunning(false);
-  // Stop is disabled now and has lost the focus that it may have had.
-  if (document.activeElement === document.body) byId("start").focus({ preventScroll: true });
+  focusOn("start");
 }
 
 async function stop() {
@@ -130,6 +133,20 @@ function setRunning(running) {
   byId("stop").disabled = !running;
   byId("send-params").disabled = !running;
   for (const field of document.querySelectorAll("[data-fixed-while-live]")) field.disabled = running;
+}
+
+/** Start and Stop take each other's place, and the focus that the controls had goes along. */
+function focusOn(button) {
+  const focused = document.activeElement;
+  if (focused === document.body || byId("controls").contains(focused)) {
+    byId(button).focus({ preventScroll: true });
+  }
+}
+
+function showSending({ name, kind, picture }) {
+  const source = byId("source").querySelector(`[value="${kind}"]`).textContent;
+  const sound = picture.microphone ? ", with sound" : "";
+  byId("sending").textContent = `${source}, ${picture.width} × ${picture.height}${sound}, as “${name}”`;
 }
 
 function measureEverySecond(current) {
@@ -193,6 +210,19 @@ async function offerEffects() {
   );
 }
 
+// Seen on the gateway's own machine only; a 404 is the usual answer elsewhere.
+async function showOffers() {
+  const offers = await request(orchestratorsUrl()).then((response) => response.json(), () => null);
+  if (offers && !session) view.offer(offers);
+}
+
+// Without a camera, Start would only say so: the test picture needs none.
+async function preferWhatIsThere() {
+  const devices = await navigator.mediaDevices?.enumerateDevices?.().catch(() => null);
+  const camera = devices?.some(({ kind }) => kind === "videoinput");
+  if (!camera && !touched && !session) byId("source").value = "test";
+}
+
 function prepare() {
   const asked = new URLSearchParams(location.search).get("stream");
   byId("stream-name").value = asked || `stream-${crypto.getRandomValues(new Uint16Array(1))[0].toString(36)}`;
@@ -215,8 +245,11 @@ function prepare() {
     session.abandon();
     ended(null, "ended");
   });
+  byId("source").addEventListener("change", () => (touched = true), { once: true });
   setRunning(false);
   offerEffects();
+  showOffers();
+  preferWhatIsThere();
 }
 
 prepare();

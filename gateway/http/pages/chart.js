@@ -40,8 +40,10 @@ export class CostChart {
     const x = (point) => left + (right - left) * (last.seconds > 0 ? point.seconds / last.seconds : 0);
     const y = (wei) => bottom - (bottom - upper) * share(wei, top);
     this.#line("grid", `M${left} ${upper}H${right}M${left} ${bottom}H${right}`);
+    const paid = path(steps(this.#points), (p) => [x(p), y(p.paid)]);
+    this.#line("ahead", `${paid}V${bottom}H${left}Z`);
     this.#line("owed", path(this.#points, (p) => [x(p), y(p.owed)]));
-    this.#line("paid", path(steps(this.#points), (p) => [x(p), y(p.paid)]));
+    this.#line("paid", paid);
     this.#text(`${ethFromWei(top > 1n ? top : 0n)} ETH`, left, upper - 8, "start");
     this.#text("start", left, HEIGHT - 8, "start");
     this.#text(`${Math.round(last.seconds)} s`, right, HEIGHT - 8, "end");

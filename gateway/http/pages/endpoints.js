@@ -11,6 +11,11 @@ export function streamUrl(name, action, query = {}) {
   return url;
 }
 
+/** Who could take a stream at what price: for the operator, and so served here on a gateway's own machine only. */
+export function orchestratorsUrl() {
+  return new URL("orchestrators", document.baseURI);
+}
+
 /** Where the small network beside the gateway describes itself; 404 without one. */
 export function devnetUrl() {
   return new URL("devnet", document.baseURI);

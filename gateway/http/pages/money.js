@@ -18,6 +18,11 @@ export function ethFromWei(text) {
   return decimalEth(numerator, denominator);
 }
 
+/** As ethFromWei, cut off after the 6th digit that is not a leading zero: for where the wei stand beside it. */
+export function shortEth(text) {
+  return /^≈? ?-?(?:0\.0*|[1-9]\d*\.?)?\d{0,6}/.exec(ethFromWei(text))[0];
+}
+
 /** What a price in wei per second comes to in an hour, in ETH. */
 export function ethPerHour(weiPerSecond) {
   const [numerator, denominator] = parseWei(weiPerSecond);

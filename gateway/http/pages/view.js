@@ -1,7 +1,7 @@
 // Writes a stream's status into the page.
 
 import { CostChart } from "./chart.js";
-import { compareWei, ethFromWei, ethPerHour, groupDigits } from "./money.js";
+import { compareWei, ethFromWei, ethPerHour, groupDigits, shortEth } from "./money.js";
 import { bitrateText } from "./stats.js";
 import { STATES, verdictText } from "./words.js";
 
@@ -21,10 +21,12 @@ export class View {
 
   /** Empty what the stream before left. */
   reset() {
+    delete byId("main").dataset.paid;
     this.#chart.clear();
     this.#payments = { accepted: 0, credited: "0", tickets: 0 };
     byId("payment-log").replaceChildren();
     this.#money("0", "0");
+    byId("price-note").textContent = "";
     for (const id of ["price-hour", "credit-left", "last-payment", "next-payment"]) {
       byId(id).textContent = UNKNOWN;
     }
@@ -54,6 +56,7 @@ export class View {
     this.candidates(gateway.candidates ?? [], gateway.orchestrator);
     if (gateway.orchestrator?.price_wei_per_second) {
       byId("price-hour").textContent = `${ethPerHour(gateway.orchestrator.price_wei_per_second)} ETH`;
+      byId("price-note").textContent = "";
     }
     if (gateway.orchestrator?.kind === "comfystream") this.#free();
     if (gateway.payments) this.#paymentsOf(gateway.payments, gateway.elapsed_s ?? 0);
@@ -62,6 +65,17 @@ export class View {
     byId("gaps").textContent = gateway.output?.gaps ?? 0;
     byId("packets-lost").textContent = gateway.ingest?.packets_lost ?? UNKNOWN;
     this.worker(worker);
+  }
+
+  /** Who could take a stream before there is one, and the most that this gateway pays (wei per second). */
+  offer({ orchestrators = [], max_price_wei_per_second: ceiling }) {
+    const offers = orchestrators.map((one) => (one.verdict === "chosen" ? { ...one, verdict: "available" } : one));
+    this.candidates(offers);
+    const usable = offers.filter((one) => one.verdict === "available" && one.price_wei_per_second);
+    const [cheapest] = usable.map((one) => one.price_wei_per_second).sort(compareWei);
+    if (!cheapest) return;
+    byId("price-hour").textContent = `${ethPerHour(cheapest)} ETH`;
+    byId("price-note").textContent = ceiling ? `at most ${ethPerHour(ceiling)} ETH by this gateway's limit` : "";
   }
 
   candidates(candidates, inUse) {
@@ -100,12 +114,13 @@ export class View {
   #money(paid, owed) {
     byId("cost-eth").textContent = `${ethFromWei(paid)} ETH`;
     byId("cost-wei").textContent = `${groupDigits(paid)} wei`;
-    byId("owed-eth").textContent = `${ethFromWei(owed)} ETH`;
+    byId("owed-eth").textContent = `${shortEth(owed)} ETH`;
     byId("owed-wei").textContent = `${groupDigits(owed)} wei`;
   }
 
   #paymentsOf(payments, elapsed) {
     this.#money(payments.credited_wei, payments.owed_wei);
+    byId("main").dataset.paid = "";
     this.#chart.add(elapsed, payments.credited_wei, payments.owed_wei);
     byId("payments").textContent = payments.accepted;
     byId("tickets").textContent = payments.tickets;

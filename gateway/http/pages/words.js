@@ -24,7 +24,7 @@ export const END_REASONS = {
   no_key_frame: "The picture never began with a key frame. Stop and start again, or try another browser.",
   no_orchestrator: "No orchestrator could take the stream. Try again in a little while.",
   price_raised: "The orchestrator raised its price above what this gateway pays, so the stream ended.",
-  payment_refused: "The orchestrator refused a payment, so the stream ended.",
+  payment_refused: "A payment was refused, so the stream ended.",
   signer_unreachable: "The signer could not be reached, so no payment could be made. See that it runs.",
   signer_refused: "The signer refused to pay for this stream. Check its account and its limits.",
   credit_exhausted: "The credit at the orchestrator ran out before a payment arrived.",
@@ -39,7 +39,7 @@ export const END_REASONS = {
 
 export const VERDICTS = {
   chosen: "in use",
-  available: "could take the stream too",
+  available: "could take the stream",
   price_above_max: "asks more than this gateway pays",
   no_capacity: "has no free capacity",
   unreachable: "did not answer",
@@ -97,7 +97,7 @@ function explainRefusal({ status, code, detail, candidates, message }) {
   }
   switch (status) {
     case 401:
-      return "This gateway asks for a token. Fill in the access tokens below and try again.";
+      return "This gateway asks for a token. Fill it in under access tokens and try again.";
     case 403:
       return withDetail("This gateway does not let you do that with this token or name.", detail);
     case 404:

@@ -1,0 +1,70 @@
+"""An orchestrator at an address that is not ours, whose service URI points at our loopback: run by a test.
+
+Runs in a network namespace of its own (`tests.link.network.run_inside`), where an address is easily had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.clients.devnet import devnet_process
+from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.e2e.test_front_door import PUBLISH, SDP
+
+ELSEWHERE = "203.0.113.7"
+
+
+async def run(folder: Path) -> None:
+    async with devnet_process(folder, "-orchestrators", "1") as devnet:
+        host, port = devnet["orchestrators"][0]["addr"].split(":")
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            to_reader, to_writer = await asyncio.open_connection(host, int(port))
+            await asyncio.gather(_copy(reader, to_writer), _copy(to_reader, writer), return_exceptions=True)
+
+        server = await asyncio.start_server(relay, ELSEWHERE, 0)
+        orchestrator = f"{ELSEWHERE}:{server.sockets[0].getsockname()[1]}"
+        flags = ("-remoteSignerUrl", devnet["signer"], "-orchAddr", orchestrator, "-maxPricePerUnit", "1ETH")
+        async with gateway_process(folder, *flags, devnet=False, wait_ready=False) as gateway:
+            await _is_passed_over(gateway)
+        server.close()
+
+
+async def _is_passed_over(gateway: GatewayProcess) -> None:
+    found = await eventually(
+        lambda: re.search(r"http://127\.0\.0\.1:\d+/", gateway.log.read_text().split("gateway listens")[-1]),
+        what="the listener",
+    )
+    gateway.url = found[0]
+
+    async def judged() -> bool:
+        (listed,) = (await gateway.get("orchestrators"))["orchestrators"]
+        return listed["verdict"] == "bad_answer" and "points at 127.0.0.1" in listed["detail"]
+
+    await eventually(judged, what="the verdict")
+    async with gateway.http.post(gateway.live("cam/whip"), data=PUBLISH, headers=SDP) as response:
+        problem = await response.json(content_type=None)
+        assert (response.status, problem["code"]) == (503, "no_orchestrator")
+        assert problem["candidates"][0]["verdict"] == "bad_answer"
+    state = await gateway.get("debug/state")
+    assert state["streams"] == state["peers"] == state["sessions"] == 0
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+if __name__ == "__main__":
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "addr", "add", f"{ELSEWHERE}/32", "dev", "lo"], check=True)
+    with tempfile.TemporaryDirectory() as made:
+        asyncio.run(run(Path(made)))
