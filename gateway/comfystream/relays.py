@@ -12,9 +12,9 @@ from gateway.comfystream.job import ComfyJob, OwnServers
 from gateway.comfystream.servers import ComfyCandidate
 from gateway.media.frames import FrameSink
 from gateway.media.gop import GopBuffer
-from gateway.orchestrator.selection import Verdict
 from gateway.reason import Ended, NoRoom
 from gateway.stream.relay import Ingest, PublishRequest
+from gateway.verdict import Verdict
 
 
 class ComfyRelays:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 
-from gateway.orchestrator.selection import USABLE, Verdict
-from gateway.orchestrator.suspension import Suspensions
+from gateway.suspension import Suspensions
+from gateway.verdict import Judged, Verdict
 
 log = structlog.get_logger("comfystream")
 
@@ -28,29 +28,14 @@ REST = 1.0
 
 
 @dataclass(slots=True)
-class ComfyCandidate:
+class ComfyCandidate(Judged):
     """A server as one stream sees it when it looks for one."""
 
     server: ComfyServer
-    verdict: Verdict = Verdict.AVAILABLE
-    detail: str = ""
 
     @property
     def url(self) -> str:
         return self.server.url
-
-    @property
-    def usable(self) -> bool:
-        """Whether a job may be opened here."""
-        return self.verdict in USABLE
-
-    def choose(self) -> None:
-        """Note that the job goes here."""
-        self.verdict, self.detail = Verdict.CHOSEN, ""
-
-    def passed_over(self, detail: str, verdict: Verdict = Verdict.SET_ASIDE) -> None:
-        """Note why the job does not go here."""
-        self.verdict, self.detail = verdict, detail
 
     def json(self) -> dict[str, Any]:
         """As the status of a stream lists it: the own servers cost nothing."""
@@ -201,11 +186,13 @@ class ComfyServers:
     def _candidate(self, server: ComfyServer, now: float) -> ComfyCandidate:
         suspension = self._suspensions.active(server.url, now)
         if not server.healthy:
-            return ComfyCandidate(server, Verdict.UNREACHABLE, server.trouble)
+            return ComfyCandidate(server, verdict=Verdict.UNREACHABLE, detail=server.trouble)
         if server.busy(now):
-            return ComfyCandidate(server, Verdict.NO_CAPACITY, "it has a stream: its pipeline takes one")
+            return ComfyCandidate(
+                server, verdict=Verdict.NO_CAPACITY, detail="it has a stream: its pipeline takes one"
+            )
         if suspension is not None:
-            return ComfyCandidate(server, Verdict.SET_ASIDE, suspension.reason)
+            return ComfyCandidate(server, verdict=Verdict.SET_ASIDE, detail=suspension.reason)
         return ComfyCandidate(server)
 
     def _forgiven(self, one: ComfyCandidate) -> ComfyCandidate:

@@ -16,8 +16,9 @@ from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSour
 from gateway.orchestrator.errors import BadAnswer, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
-from gateway.orchestrator.selection import Candidate, Verdict, judge, rank, verdict_of
-from gateway.orchestrator.suspension import Suspensions
+from gateway.orchestrator.selection import Candidate, judge, rank, verdict_of
+from gateway.suspension import Suspensions
+from gateway.verdict import Verdict
 
 log = structlog.get_logger("orchestrators")
 

@@ -7,38 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
 from gateway.money import text
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
-
-
-class Verdict(StrEnum):
-    """What became of a candidate."""
-
-    CHOSEN = "chosen"
-    AVAILABLE = "available"
-    """As acceptable as the chosen one, and behind it in the order."""
-    PRICE_ABOVE_MAX = "price_above_max"
-    NO_CAPACITY = "no_capacity"
-    UNREACHABLE = "unreachable"
-    MODEL_NOT_OFFERED = "model_not_offered"
-    BAD_PARAMS = "bad_params"
-    """It cannot read the stream's parameters: a fault of the stream's."""
-    BAD_ANSWER = "bad_answer"
-    SET_ASIDE = "set_aside"
-    UNFUNDED = "unfunded"
-    """Tickets for it would be refused: the signer's funds on chain do not back them."""
-
-
-USABLE = frozenset({Verdict.CHOSEN, Verdict.AVAILABLE})
+from gateway.verdict import Judged, Verdict
 
 
 @dataclass(slots=True)
-class Candidate:
+class Candidate(Judged):
     """An orchestrator as one stream sees it when it looks for one.
 
     `addr` is where it is asked (gRPC), `url` where jobs go; `price` in wei per second, None where there is
@@ -52,21 +31,6 @@ class Candidate:
     ticket_ev: Fraction | None = None
     warm: bool = False
     rtt: float | None = None
-    verdict: Verdict = Verdict.AVAILABLE
-    detail: str = ""
-
-    @property
-    def usable(self) -> bool:
-        """Whether a job may be started there."""
-        return self.verdict in USABLE
-
-    def choose(self) -> None:
-        """Note that the job goes there."""
-        self.verdict, self.detail = Verdict.CHOSEN, ""
-
-    def passed_over(self, detail: str, verdict: Verdict = Verdict.SET_ASIDE) -> None:
-        """Note that a job was tried there, and why it is not running there."""
-        self.verdict, self.detail = verdict, detail
 
     def named(self, name: str) -> bool:
         """Whether an operator or a publisher means this one: by address, URL or Ethereum address."""

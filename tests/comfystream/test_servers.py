@@ -13,8 +13,8 @@ from aiohttp import web
 
 from gateway.comfystream import servers as module
 from gateway.comfystream.servers import REST, ComfyServer, ComfyServers
-from gateway.orchestrator.selection import Verdict
 from gateway.tasks import cancel, spawn
+from gateway.verdict import Verdict
 from tests.clients.gateway import eventually
 
 

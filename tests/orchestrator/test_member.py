@@ -12,7 +12,7 @@ from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
-from gateway.orchestrator.selection import Verdict
+from gateway.verdict import Verdict
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
 WALL = 1_800_000_000.0

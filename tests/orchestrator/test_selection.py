@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, Refused, UnknownOutcome, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.selection import Candidate, Verdict, judge, rank, verdict_of
+from gateway.orchestrator.selection import Candidate, judge, rank, verdict_of
+from gateway.verdict import Verdict
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
 
