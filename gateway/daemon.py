@@ -18,6 +18,7 @@ from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
 from gateway.chain.settings import ChainSettings
 from gateway.chain.signer import ChainSigner
+from gateway.choice import ChosenRelays, Preference
 from gateway.comfystream.job import OwnServers
 from gateway.comfystream.relays import ComfyRelays
 from gateway.comfystream.servers import ComfyServers
@@ -37,7 +38,6 @@ from gateway.readiness import Readiness
 from gateway.reason import EndReason
 from gateway.settings import Settings
 from gateway.stream.admission import Admission
-from gateway.stream.choice import ChosenRelays, Preference
 from gateway.stream.job import Network, OrchestratorRelays
 from gateway.stream.registry import Registry
 from gateway.stream.swap import SwapPolicy

@@ -1,4 +1,4 @@
-"""Orchestrators that are left alone for a while, and for how long."""
+"""Who is left alone for a while after a fault or for want of room, and for how long."""
 
 from __future__ import annotations
 

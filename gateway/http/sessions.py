@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
 from gateway.http.bodies import read_sdp_fragment
 from gateway.http.forwarding import Forwarding
 from gateway.http.problem import Problem
-from gateway.http.route import SDP_FRAGMENT
+from gateway.http.route import SDP_FRAGMENT, Route, Token
 from gateway.stream.names import BadName, check_name
 from gateway.stream.places import LimitReached
 from gateway.webrtc.errors import OfferRefused
@@ -66,6 +67,32 @@ class Links:
     def playback(self, request: web.Request, name: str) -> str:
         """Where the stream of this name is watched."""
         return self.forwarding.link(request, f"{PREFIX}/{name}/whep")
+
+
+def session_routes(path: str, token: Token, who: str, patch: Handler, delete: Handler) -> list[Route]:
+    """What a Location takes, below the `path` that made it for `who`: PATCH with candidates, and DELETE."""
+    location = path + "/{session}"
+    return [
+        Route(
+            "PATCH",
+            location,
+            patch,
+            f"more candidates of a {who} (RFC 9725, 4.3)",
+            {204: "taken", **PATCH_REFUSED},
+            takes=SDP_FRAGMENT,
+            gives=None,
+            token=token,
+        ),
+        Route(
+            "DELETE",
+            location,
+            delete,
+            f"the end of a {who}'s session",
+            {200: "stopped, or was not there"},
+            gives=None,
+            token=token,
+        ),
+    ]
 
 
 async def trickle(request: web.Request, peer: Peer | None) -> web.Response:

@@ -9,9 +9,8 @@ from aiohttp import web
 from gateway.http.access import GRANT
 from gateway.http.bodies import read_sdp
 from gateway.http.limits import Limits
-from gateway.http.route import SDP, SDP_FRAGMENT, Route, Token
+from gateway.http.route import SDP, Route, Token
 from gateway.http.sessions import (
-    PATCH_REFUSED,
     POST_REFUSED,
     PREFIX,
     STREAM,
@@ -19,6 +18,7 @@ from gateway.http.sessions import (
     checked,
     limit_reached,
     offer_refused,
+    session_routes,
     trickle,
 )
 from gateway.stream.places import LimitReached
@@ -49,25 +49,7 @@ class WhepRoutes:
                 token=Token.PLAY,
                 by_id=True,
             ),
-            Route(
-                "PATCH",
-                WHEP + "/{session}",
-                self.trickle,
-                "more candidates of a viewer",
-                {204: "taken", **PATCH_REFUSED},
-                takes=SDP_FRAGMENT,
-                gives=None,
-                token=Token.PLAY,
-            ),
-            Route(
-                "DELETE",
-                WHEP + "/{session}",
-                self.unwatch,
-                "stop watching",
-                {200: "stopped, or was not there"},
-                gives=None,
-                token=Token.PLAY,
-            ),
+            *session_routes(WHEP, Token.PLAY, "viewer", self.trickle, self.unwatch),
         ]
 
     async def watch(self, request: web.Request) -> web.Response:

@@ -13,9 +13,8 @@ from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import parse_json_object, read_sdp
 from gateway.http.limits import Limits
 from gateway.http.problem import Problem
-from gateway.http.route import SDP, SDP_FRAGMENT, Route, Token
+from gateway.http.route import SDP, Route, Token
 from gateway.http.sessions import (
-    PATCH_REFUSED,
     POST_REFUSED,
     PREFIX,
     STREAM,
@@ -23,6 +22,7 @@ from gateway.http.sessions import (
     checked,
     limit_reached,
     offer_refused,
+    session_routes,
     trickle,
 )
 from gateway.http.webhook import AuthWebhook, Verdict
@@ -90,25 +90,7 @@ class WhipRoutes:
                     "orchestrator": "use this orchestrator only: its URL or address",
                 },
             ),
-            Route(
-                "PATCH",
-                WHIP + "/{session}",
-                self.trickle,
-                "more candidates of a publisher (RFC 9725, 4.3)",
-                {204: "taken", **PATCH_REFUSED},
-                takes=SDP_FRAGMENT,
-                gives=None,
-                token=Token.PUBLISH,
-            ),
-            Route(
-                "DELETE",
-                WHIP + "/{session}",
-                self.unpublish,
-                "stop publishing",
-                {200: "stopped, or was not there"},
-                gives=None,
-                token=Token.PUBLISH,
-            ),
+            *session_routes(WHIP, Token.PUBLISH, "publisher", self.trickle, self.unpublish),
         ]
 
     async def publish(self, request: web.Request) -> web.Response:

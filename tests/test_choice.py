@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.stream.choice import Preference
+from gateway.choice import Preference
 
 OWN, NETWORK = True, False
 
