@@ -271,6 +271,7 @@ async def test_the_page_switches_to_the_own_server_and_back(
         await page.select_option("#source", "camera")
         await page.select_option("#resolution", "640x360")
         await page.fill("#stream-name", "cam")
+        await page.click("#more summary")
         await page.select_option("#through", "comfystream")
         await page.select_option("#effect", "negative")
         await page.click("#start")
