@@ -54,17 +54,21 @@ class Liveness:
 
     async def run(self) -> NoReturn:
         """Raises ChannelLost."""
+        asked_at = float("-inf")
         while True:
-            asked, patience = self._clock(), self.patience
-            answered = await self._answers(patience)
-            now = self._clock()
-            if answered:
-                self._slowest = max(self._slowest, now - asked)
-            elif now - asked < patience + LATE and self._silence() >= patience:
-                raise ChannelLost(f"{self._url}: the server has answered nothing for {now - asked:.1f} s")
-            while self._silence() < DOUBT and self._clock() - now < ASK_ANYWAY:
-                await asyncio.sleep(POLL)
+            if self._silence() >= DOUBT or self._clock() - asked_at >= ASK_ANYWAY:
+                asked_at = self._clock()
+                await self._ask(asked_at)
             await asyncio.sleep(POLL)
+
+    async def _ask(self, asked_at: float) -> None:
+        patience = self.patience
+        answered = await self._answers(patience)
+        took = self._clock() - asked_at
+        if answered:
+            self._slowest = max(self._slowest, took)
+        elif took < patience + LATE and self._silence() >= patience:
+            raise ChannelLost(f"{self._url}: the server has answered nothing for {took:.1f} s")
 
     async def _answers(self, patience: float) -> bool:
         """Whether an answer came in time: any will do, and so will an error of those who relay."""

@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.media.frames import AccessUnit, Frame, FrameSink, OpusPacket
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason, NoRoom
+from gateway.stream import lane
 from gateway.stream import supervisor as module
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus
 from gateway.stream.supervisor import Supervisor
@@ -29,8 +30,10 @@ LOST = Ended(EndReason.ORCHESTRATOR_LOST, "its channels closed")
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same waits, a hundred times shorter."""
     monkeypatch.setattr(module, "POLL", 0.001)
-    monkeypatch.setattr(module, "WATCH_POLL", 0.002)
     monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "STANDBY_POLL", 0.01)
+    monkeypatch.setattr(module, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(lane, "WATCH_POLL", 0.002)
 
 
 @dataclass
@@ -87,7 +90,7 @@ class Job:
 
     def status(self) -> RelayStatus:
         third = Fraction(1, 3)
-        payments = {"accepted": 1, "tickets": 2, "credited_wei": "0", "owed_wei": "0"}
+        payments = {"accepted": 1, "tickets": 2, "credited_wei": "0", "owed_wei": "0", "alarms": 0}
         return RelayStatus(payments=payments, segments=5, credited=third, owed=third)
 
 
@@ -131,14 +134,15 @@ class Publisher:
     def __init__(self) -> None:
         self.silence = 0.0
         self.failures: list[Ended] = []
-        self.gop = GopBuffer()
-        self.gop.push(KEY)
+        self.held = GopBuffer()
+        self.held.push(KEY)
+        self.shown: list[Frame] = []
 
     def on_output(self, frame: Frame) -> None:
-        pass
+        self.shown.append(frame)
 
-    def on_live(self) -> GopBuffer:
-        return self.gop
+    def on_live(self, made: Sequence[Frame]) -> None:
+        self.shown += made
 
     def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
         self.failures.append(failure)

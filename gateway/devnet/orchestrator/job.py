@@ -214,7 +214,7 @@ class Jobs:
                     job.end("the runner was started again")
 
     async def _ask_runner(self) -> str | None:
-        """Which process it is, None where it does not say. Raises ClientConnectorError where nobody listens."""
+        """Which process it is, None where it does not say. Raises ClientConnectorError for nobody there."""
         try:
             async with self._http.get(f"{self._runner_url}/health") as answer:
                 return _worker(await answer.json(content_type=None))
@@ -223,9 +223,7 @@ class Jobs:
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 
-    async def _hand_over(
-        self, request: JobRequest, manifest_id: str, urls: dict[str, str]
-    ) -> str | None:
+    async def _hand_over(self, request: JobRequest, manifest_id: str, urls: dict[str, str]) -> str | None:
         """Have the runner take the job; which of its processes did, None where it does not say."""
         body = {
             "model_id": request.model_id,
