@@ -157,6 +157,10 @@ class Lane:
     def has_audio(self) -> bool:
         return self._host.ingest.has_audio
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return self._host.ingest.size
+
     def request_key_frame(self) -> None:
         self._host.ingest.request_key_frame()
 
