@@ -105,7 +105,7 @@ class Lane:
         except BaseExceptionGroup as errors:
             error = first_error(errors)
         if isinstance(error, Ended):
-            return error
+            return error.without_frames()
         self._log.error("job failed by a mistake", exc_info=error)
         return Mistake(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {error!r}")
 

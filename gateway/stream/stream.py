@@ -260,7 +260,7 @@ class Stream:
         except BaseExceptionGroup as group_of_errors:
             first = first_error(group_of_errors)
             if isinstance(first, Ended):
-                return first
+                return first.without_frames()
             self.log.error("stream failed", exc_info=first)
             return Ended(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {first!r}")
         raise AssertionError("a stream's steps end with a reason")

@@ -68,6 +68,16 @@ async def test_a_job_may_raise_anything_and_is_replaced(anything: BaseException,
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("raised", [LOST, ValueError("odd")], ids=lambda error: type(error).__name__)
+async def test_what_is_kept_of_a_failure_keeps_no_job_in_memory(raised: Exception) -> None:
+    network, publisher = Network({"ends": raised}, {}), Publisher()
+    await works_on(supervised(network, publisher), network, 2)
+    (failure,) = publisher.failures
+    assert failure.__traceback__ is None
+    assert failure.__context__ is None
+
+
+@pytest.mark.asyncio
 async def test_without_anybody_else_the_stream_ends_with_its_jobs_own_reason() -> None:
     network = Network({"ends": LOST}, urls="a")
     ended = await end_of(supervised(network))
