@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason, NoRoom, first_error
-from gateway.stream.relay import Candidate, Ingest, PublishRequest, Relay, RelayStatus, UpdateRefused
+from gateway.stream.relay import Candidate, Ingest, PublishRequest, Relay, UpdateRefused
 from gateway.stream.swap import OutputWatch
 
 WATCH_POLL = 0.25
@@ -134,9 +134,6 @@ class Lane:
         except UpdateRefused as error:
             self._out_of_step = str(error)
 
-    def status(self) -> RelayStatus:
-        return self.relay.status()
-
     # the relay's side
 
     def on_output(self, frame: Frame) -> None:
@@ -171,7 +168,7 @@ class Lane:
     async def _watch_output(self) -> NoReturn:
         while True:
             await asyncio.sleep(WATCH_POLL)
-            if self._out_of_step:
+            if self._out_of_step and self.standby:
                 why = f"it did not take new parameters: {self._out_of_step}"
                 raise NoRoom(EndReason.ORCHESTRATOR_LOST, why)
             if self._watch is None:
