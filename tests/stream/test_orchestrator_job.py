@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, cast
 
 import aiohttp
@@ -51,8 +50,6 @@ class Orchestrator:
     url: str
     fails: OrchestratorError | None = None
     refuses: OrchestratorError | None = None
-    price: Fraction | None = None
-    ceiling: Fraction | None = None
     hangs: bool = False
     holds: bool = False
     """Whether it takes segments without ever answering."""
@@ -64,9 +61,6 @@ class Orchestrator:
             raise self.fails
         made = livepeer_pb2.OrchestratorInfo(transcoder=self.url, address=bytes(20))
         made.auth_token.session_id = "s"
-        if self.price is not None:
-            pixels = self.price / 27_648_000
-            made.price_info.pricePerUnit, made.price_info.pixelsPerUnit = pixels.as_integer_ratio()
         return OrchestratorInfo.parse(made.SerializeToString())
 
     async def start_job(
@@ -89,17 +83,7 @@ class Orchestrator:
         return cast(web.StreamResponse, await handler(request))
 
     def job(self) -> Held:
-        network = Network(
-            http=self.http,
-            orchestrators=cast(Any, self),
-            pool=cast(Any, self),
-            ledger=cast(Any, None),
-            signer=None,
-            sender="",
-            ceiling=self.ceiling,
-            payment_interval=5,
-            spending=cast(Any, None),
-        )
+        network = Network(http=self.http, orchestrators=cast(Any, self), pool=cast(Any, self), purse=None)
         return Held(network, self.url)
 
 
@@ -175,15 +159,6 @@ async def test_an_orchestrator_that_gives_no_info_is_lost_before_anything_was_as
     failure = await orchestrator.job().failure()
     assert (failure.reason, orchestrator.started) == (EndReason.ORCHESTRATOR_LOST, [])
     assert "connection refused" in failure.detail
-
-
-@pytest.mark.asyncio
-async def test_a_price_above_the_ceiling_is_left_before_anything_was_asked(
-    orchestrator: Orchestrator,
-) -> None:
-    orchestrator.price, orchestrator.ceiling = Fraction(11), Fraction(10)
-    failure = await orchestrator.job().failure()
-    assert (failure.reason, orchestrator.started) == (EndReason.PRICE_RAISED, [])
 
 
 @pytest.mark.asyncio
