@@ -96,6 +96,7 @@ class Front:
                 links,
                 settings.limits,
                 default_model=self._settings.model,
+                standby=self._settings.standby,
                 webhook=webhook,
             ).routes(),
             WhepRoutes(registry, links, settings.limits).routes(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class EndReason(StrEnum):
@@ -32,6 +33,11 @@ class Ended(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+    def without_frames(self) -> Self:
+        """Itself, fit to be kept: the frames that it came through would keep a whole job in memory."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class NoRoom(Ended):

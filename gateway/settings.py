@@ -63,6 +63,12 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         "30s",
         "a job that sends no picture back for so long, while the publisher sends, is replaced; 0 means 30s",
     ),
+    Flag(
+        "standby",
+        BOOLEAN,
+        "false",
+        "every stream has a second job on another orchestrator, paid like the first, to switch to",
+    ),
     Flag("drainTimeout", DURATION, "30s", "how long live streams go on after SIGTERM, at most"),
     Flag(
         "ledger",
@@ -107,6 +113,8 @@ class Settings:
     ice: IceSettings
     max_swaps: int
     output_timeout: float
+    standby: bool
+    """Whether streams that say nothing of it have a second job that stands by."""
     drain_timeout: float
     ledger: str
     data_dir: Path
@@ -168,6 +176,7 @@ def settings_from(parsed: Parsed) -> Settings:
         ice=ice,
         max_swaps=parsed["maxSwaps"],
         output_timeout=parsed["liveOutSegmentTimeout"] or DEFAULT_OUTPUT_TIMEOUT,
+        standby=parsed["standby"],
         drain_timeout=parsed["drainTimeout"],
         ledger=parsed["ledger"] or str(data_dir / "ledger.sqlite3"),
         data_dir=data_dir,

@@ -17,12 +17,14 @@ from typing import Any
 import aiohttp
 import psutil
 
-from benchmarks.chaos.books import Books, faults_in, unexplained
+from benchmarks.chaos import books
 from benchmarks.chaos.faults import Discovery, Scene, drawn
 from benchmarks.chaos.streams import ChaosStream
 from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
 
 STREAMS = 6
+WITH_STANDBY = 2
+"""How many of them have a job that stands by."""
 RECOVERY = 40.0
 """Seconds after a fault is made good within which every stream shows the effect again."""
 MEMORY_GROWTH = 32 * 1024 * 1024
@@ -43,6 +45,7 @@ class Run:
         self.broken: list[str] = []
         self.gaps: list[float] = []
         self.gaps_of_kills: list[float] = []
+        self.gaps_with_standby: list[float] = []
         self.lost: set[str] = set()
         self.faults = 0
         self._scene = scene
@@ -63,12 +66,16 @@ class Run:
         self.gaps += gaps
         if fault.name == "kill -9 orchestrator":
             self.gaps_of_kills += gaps
+            self.gaps_with_standby += [
+                gap for gap, stream in zip(gaps, self._living(), strict=True) if stream.standby
+            ]
         for stream in self._living():
             if not stream.times_rise():
                 self.broken.append(f"{stream.name}: its times went back after {fault.name}")
         print(
             f"{since - self._began:7.1f} s  {fault.name} ({what}): {swaps} swaps, longest gap "
-            f"{max(gaps, default=0):.2f} s, {recovered}",
+            f"{max(gaps, default=0):.2f} s, {recovered}, "
+            f"{psutil.Process(scene.gateway.pid).memory_info().rss / 2**20:.1f} MiB",
             flush=True,
         )
 
@@ -121,12 +128,14 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
         before = await gateway.get("debug/state")
         async with AsyncExitStack() as stack:
             streams = [
-                await stack.enter_async_context(ChaosStream(gateway, http, f"stream{n}", seed + n))
+                await stack.enter_async_context(
+                    ChaosStream(gateway, http, f"stream{n}", seed + n, standby=n < WITH_STANDBY)
+                )
                 for n in range(STREAMS)
             ]
-            pids = {o["address"]: o["pid"] for o in (await gateway.devnet())["orchestrators"]}
             memory = psutil.Process(gateway.pid).memory_info().rss
-            run = Run(Scene(gateway, streams, discovery, random.Random(seed)), http)
+            scene = Scene(gateway, streams, discovery, random.Random(seed))
+            run = Run(scene, http)
             while time.monotonic() < until:
                 await run.fault()
                 await asyncio.sleep(0.5)
@@ -134,16 +143,12 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
             for stream in streams:
                 await stream.stop()
         run.broken += await left_behind(gateway, before)
-        audits = {
-            o["address"]: await gateway.fetch(o["audit_url"])
-            for o in (await gateway.devnet())["orchestrators"]
-            if pids[o["address"]] == o["pid"]
-        }
-        run.broken += [
-            f"the audit of {a}: {faults_in(audit)}" for a, audit in audits.items() if faults_in(audit)
-        ]
-        books = Books.read(ledger)
-        wei = unexplained(books, audits)
+        for orchestrator in (await gateway.devnet())["orchestrators"]:
+            await scene.read_audit(orchestrator)
+        payments = books.read(ledger)
+    wrong = {life.address: found for life in scene.lives if (found := books.faults_in(life.audit))}
+    run.broken += [f"the audit of {address}: {found}" for address, found in wrong.items()]
+    wei = books.unexplained(payments, scene.lives)
     if wei:
         run.broken.append(f"{wei} wei are unexplained")
     if grown > MEMORY_GROWTH:
@@ -159,9 +164,10 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
         "gap_p99_s": round(cuts[98], 2),
         "gap_max_s": round(max(run.gaps, default=0), 2),
         "gap_max_after_kill_s": round(max(run.gaps_of_kills, default=0), 2),
-        "payments": books.payments,
+        "gap_max_after_kill_with_standby_s": round(max(run.gaps_with_standby, default=0), 2),
+        "payments": len(payments),
         "wei_unexplained": wei,
-        "audits_checked": len(audits),
+        "audits_checked": len(scene.lives),
         "memory_start_mib": round(memory / 2**20, 1),
         "memory_end_mib": round((memory + grown) / 2**20, 1),
         "broken": run.broken,

@@ -1,10 +1,11 @@
-"""What was paid, by the ledger, against what the orchestrators that lived were credited."""
+"""What was paid, by the ledger, against what the orchestrators' processes were credited while they lived."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,59 +13,86 @@ from typing import Any
 CLEAN = ("rejected", "duplicate_nonces", "stale_params")
 
 
-@dataclass
-class Account:
-    """Wei by what the ledger says became of the payments to one orchestrator."""
+@dataclass(frozen=True)
+class Entry:
+    """One payment. Times are the wall clock's nanoseconds, None for what never was."""
 
-    credited: Fraction = Fraction(0)
-    perhaps: Fraction = Fraction(0)
-    """Handed out, without a word on what became of it."""
-    unexplained: Fraction = Fraction(0)
-    """Signed, neither handed out nor in a session that was closed."""
+    address: str
+    """The orchestrator's, in lower case."""
+    value: Fraction
+    """Wei."""
+    delivered: int | None
+    """When it was handed to the orchestrator first."""
+    credited: int | None
+    refused: bool
+    unknown: bool
+    """Whether the ledger says that it may have been credited."""
+    closed: bool
+    """Whether its session was closed."""
+
+    @property
+    def explained(self) -> bool:
+        """Credited, refused or handed out; or of a session that ended before it could be."""
+        return self.closed or self.refused or self.unknown or self.delivered is not None
 
 
-@dataclass
-class Books:
-    accounts: dict[str, Account] = field(default_factory=lambda: defaultdict(Account))
-    payments: int = 0
+@dataclass(frozen=True)
+class Life:
+    """A process's audit: what it was credited since it `began`, asked for and answered at these times."""
 
-    @classmethod
-    def read(cls, ledger: Path) -> Books:
-        books = cls()
-        with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
-            rows = connection.execute(
-                "SELECT lower(s.orchestrator_address), p.value,"
-                " (SELECT group_concat(step) FROM steps WHERE payment_id = p.id),"
-                " EXISTS (SELECT 1 FROM steps WHERE session_id = s.id AND step = 'closed')"
-                " FROM payments p JOIN sessions s ON s.id = p.session_id"
-            ).fetchall()
-        for address, value, steps, closed in rows:
-            books.payments += 1
-            books._enter(
-                books.accounts[address], Fraction(value), set((steps or "").split(",")), bool(closed)
+    address: str
+    began: int
+    asked: int
+    answered: int
+    audit: dict[str, Any]
+
+
+def read(ledger: Path) -> list[Entry]:
+    """Every payment of a ledger."""
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
+        return [
+            Entry(address, Fraction(value), delivered, credited, bool(refused), bool(unknown), bool(closed))
+            for address, value, delivered, credited, refused, unknown, closed in connection.execute(
+                """
+                SELECT lower(s.orchestrator_address), p.value,
+                  (SELECT min(wall_ns) FROM steps WHERE payment_id = p.id AND step = 'delivered'),
+                  (SELECT min(wall_ns) FROM steps WHERE payment_id = p.id AND step = 'credited'),
+                  EXISTS (SELECT 1 FROM steps WHERE payment_id = p.id AND step = 'refused'),
+                  EXISTS (SELECT 1 FROM steps WHERE payment_id = p.id AND step = 'unknown'),
+                  EXISTS (SELECT 1 FROM steps WHERE session_id = s.id AND step = 'closed')
+                FROM payments p JOIN sessions s ON s.id = p.session_id
+                """
             )
-        return books
-
-    def _enter(self, account: Account, value: Fraction, steps: set[str], closed: bool) -> None:
-        if "credited" in steps:
-            account.credited += value
-        elif "refused" in steps:
-            return
-        elif steps & {"delivered", "unknown"}:
-            account.perhaps += value
-        elif not closed:
-            account.unexplained += value
+        ]
 
 
-def unexplained(books: Books, audits: dict[str, dict[str, Any]]) -> int:
-    """Wei that neither the ledger nor an audit accounts for; `audits` are those of who lived, by address."""
-    total = sum((account.unexplained for account in books.accounts.values()), Fraction(0))
-    wei = int(total)
-    for address, audit in audits.items():
-        account, credited = books.accounts[address.lower()], int(audit["credited_wei"])
-        wei += max(0, int(account.credited) - credited)
-        wei += max(0, credited - int(account.credited + account.perhaps))
-    return wei
+def unexplained(entries: Iterable[Entry], lives: Iterable[Life]) -> int:
+    """Wei that neither the ledger nor an audit accounts for."""
+    entries = list(entries)
+    return int(_sum(entries, lambda entry: not entry.explained)) + sum(
+        _unexplained_in(life, [entry for entry in entries if entry.address == life.address.lower()])
+        for life in lives
+    )
+
+
+def _unexplained_in(life: Life, entries: list[Entry]) -> int:
+    """What the ledger calls credited and the process does not know, or the process has and the ledger not."""
+    has = int(life.audit["credited_wei"])
+
+    def certain(entry: Entry) -> bool:
+        delivered, credited = entry.delivered or 0, entry.credited
+        return credited is not None and life.began <= delivered and credited <= life.asked
+
+    def possible(entry: Entry) -> bool:
+        there = entry.delivered is not None and life.began <= entry.delivered <= life.answered
+        return there and (entry.credited is not None or not entry.refused)
+
+    at_least, at_most = int(_sum(entries, certain)), int(_sum(entries, possible))
+    return max(0, at_least - has) + max(0, has - at_most)
+
+
+def _sum(entries: Iterable[Entry], of: Callable[[Entry], bool]) -> Fraction:
+    return sum((entry.value for entry in entries if of(entry)), Fraction(0))
 
 
 def faults_in(audit: dict[str, Any]) -> dict[str, int]:

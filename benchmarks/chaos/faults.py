@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,20 +14,31 @@ from typing import Any
 
 from aiohttp import web
 
+from benchmarks.chaos.books import Life
 from benchmarks.chaos.streams import ChaosStream
 from tests.clients.gateway import GatewayProcess
 
 
 @dataclass
 class Scene:
-    """What faults act on. `killed` are the orchestrators' addresses whose books are gone."""
+    """What faults act on. `lives` are what orchestrators' processes were credited, read before each kill."""
 
     gateway: GatewayProcess
     streams: Sequence[ChaosStream]
     discovery: Discovery
     random: random.Random
-    killed: set[str] = field(default_factory=set)
-    hung: set[str] = field(default_factory=set)
+    lives: list[Life] = field(default_factory=list)
+    _began: dict[str, int] = field(default_factory=dict)
+
+    async def read_audit(self, orchestrator: dict[str, Any]) -> None:
+        """Keep what a process says it was credited since it was started."""
+        address, asked = orchestrator["address"], time.time_ns()
+        audit = await self.gateway.fetch(orchestrator["audit_url"])
+        self.lives.append(Life(address, self._began.get(address, 0), asked, time.time_ns(), audit))
+
+    def killed(self, orchestrator: dict[str, Any]) -> None:
+        """The process is gone, and its books with it: what comes is another one's."""
+        self._began[orchestrator["address"]] = time.time_ns()
 
 
 @dataclass(frozen=True)
@@ -77,8 +89,9 @@ async def _orchestrator(scene: Scene) -> dict[str, Any]:
 @asynccontextmanager
 async def kill_orchestrator(scene: Scene) -> AsyncIterator[str]:
     victim = await _orchestrator(scene)
-    scene.killed.add(victim["address"])
+    await scene.read_audit(victim)
     os.kill(victim["pid"], signal.SIGKILL)
+    scene.killed(victim)
     yield victim["url"]
 
 
@@ -94,7 +107,6 @@ async def _hanging(pid: int) -> AsyncIterator[str]:
 @asynccontextmanager
 async def hang_orchestrator(scene: Scene) -> AsyncIterator[str]:
     victim = await _orchestrator(scene)
-    scene.hung.add(victim["address"])
     async with _hanging(victim["pid"]):
         yield victim["url"]
 

@@ -22,13 +22,25 @@ STEADY_FRAMES = 10
 class ChaosStream:
     """`async with` publishes and watches; the negative is the effect that must show."""
 
-    def __init__(self, gateway: GatewayProcess, http: aiohttp.ClientSession, name: str, seed: int) -> None:
+    def __init__(
+        self,
+        gateway: GatewayProcess,
+        http: aiohttp.ClientSession,
+        name: str,
+        seed: int,
+        *,
+        standby: bool = False,
+    ) -> None:
         self.name = name
+        self.standby = standby
         self.link = Link(seed)
         self._gateway = gateway
         self._viewer = WhepViewer(http, gateway.live(f"{name}/whep"))
         self._publisher = WhipPublisher(
-            http, gateway.live(f"{name}/whip"), units=encoded_pattern(WIDTH, HEIGHT), link=self.link
+            http,
+            gateway.live(f"{name}/whip?standby={str(standby).lower()}"),
+            units=encoded_pattern(WIDTH, HEIGHT),
+            link=self.link,
         )
         self._stack = AsyncExitStack()
 

@@ -25,6 +25,8 @@ NUMBER: Schema = {"type": "number"}
 TIME: Schema = {"type": "string", "format": "date-time"}
 WEI: Schema = {"type": "string", "description": "wei, in decimal; n/d where it is not whole"}
 
+ORCHESTRATOR = _or_null(_object(url=TEXT, address=_or_null(TEXT), price_wei_per_second=_or_null(WEI)))
+PAYMENTS = _or_null(_object("accepted", accepted=WHOLE, credited_wei=WEI, owed_wei=WEI))
 STATUS: Schema = _object(
     "gateway_status",
     gateway_status=_object(
@@ -37,7 +39,7 @@ STATUS: Schema = _object(
         started_at=TIME,
         elapsed_s=NUMBER,
         first_frame_s=_or_null(NUMBER),
-        orchestrator=_or_null(_object(url=TEXT, address=_or_null(TEXT), price_wei_per_second=_or_null(WEI))),
+        orchestrator=ORCHESTRATOR,
         candidates={
             "type": "array",
             "items": _object(
@@ -49,7 +51,16 @@ STATUS: Schema = _object(
             ),
         },
         swaps=WHOLE,
-        payments=_or_null(_object("accepted", accepted=WHOLE, credited_wei=WEI, owed_wei=WEI)),
+        standby=_or_null(
+            _object(
+                "state",
+                state={"type": "string", "enum": ["none", "starting", "ready"]},
+                detail=TEXT,
+                orchestrator=ORCHESTRATOR,
+                payments=PAYMENTS,
+            )
+        ),
+        payments=PAYMENTS,
         ingest=_or_null(_object("codec", packets_lost=WHOLE)),
         output=_object("viewers", fps=_or_null(NUMBER), segments=WHOLE, gaps=WHOLE, viewers=WHOLE),
         error=_or_null(_object("error_message error_time", error_message=TEXT, error_time=WHOLE)),

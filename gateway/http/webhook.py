@@ -30,8 +30,10 @@ class Verdict:
     stream_id: str | None = None
     orchestrator: str | None = None
     """Who is to take the stream: one by name, `comfystream` or `network`."""
+    standby: bool | None = None
+    """Whether a second job is to stand by; go-livepeer's webhook does not have it, nor the limits."""
     limits: StreamLimits = NO_LIMITS
-    """From `maxSessionSpend` and `maxStreamSeconds`, which go-livepeer's webhook does not have."""
+    """From `maxSessionSpend` and `maxStreamSeconds`."""
 
 
 class AuthWebhook:
@@ -94,6 +96,7 @@ def parse_verdict(body: bytes) -> Verdict:
         params or None,
         _text(answer, "stream_id"),
         _text(answer, "orchestrator"),
+        _flag(answer, "standby"),
         _limits(answer),
     )
 
@@ -113,6 +116,13 @@ def _text(answer: Mapping[str, Any], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise _nonsense(f"{name} is no text")
     return value or None
+
+
+def _flag(answer: Mapping[str, Any], name: str) -> bool | None:
+    value = answer.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _nonsense(f"{name} is neither true nor false")
+    return value
 
 
 def _nonsense(what: str) -> Problem:

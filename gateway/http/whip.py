@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.flags import BOOLEAN
 from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import parse_json_object, read_sdp
 from gateway.http.limits import Limits
@@ -56,6 +57,7 @@ class WhipRoutes:
         limits: Limits,
         *,
         default_model: str,
+        standby: bool = False,
         webhook: AuthWebhook | None = None,
     ) -> None:
         self._registry = registry
@@ -63,6 +65,7 @@ class WhipRoutes:
         self._links = links
         self._limits = limits
         self._default_model = default_model
+        self._standby = standby
         self._webhook = webhook
 
     def routes(self) -> list[Route]:
@@ -88,6 +91,7 @@ class WhipRoutes:
                     "params": "parameters for the worker, a JSON object",
                     "streamId": "the stream's id, its name where left out",
                     "orchestrator": "use this orchestrator only: its URL or address",
+                    "standby": "true or false: whether a second job is to stand by, -standby where left out",
                 },
             ),
             *session_routes(WHIP, Token.PUBLISH, "publisher", self.trickle, self.unpublish),
@@ -158,6 +162,7 @@ class WhipRoutes:
             model=self._model(query.get("pipeline", "")),
             params=params,
             orchestrator=query.get("orchestrator") or None,
+            standby=_flag(query["standby"], "standby") if query.get("standby") else self._standby,
             limits=limits,
         )
 
@@ -184,6 +189,7 @@ class WhipRoutes:
             limits=wanted.limits.lowered_by(verdict.limits),
             params=wanted.params if verdict.params is None else verdict.params,
             orchestrator=wanted.orchestrator if verdict.orchestrator is None else verdict.orchestrator,
+            standby=wanted.standby if verdict.standby is None else verdict.standby,
             stream_id=wanted.stream_id
             if verdict.stream_id is None
             else checked(verdict.stream_id, "stream id"),
@@ -203,6 +209,13 @@ class WhipRoutes:
         """The stream that a Location of WHIP means: the name in it counts as much as the secret behind it."""
         stream = self._registry.by_request_id(request.match_info["session"])
         return stream if stream and stream.request.name == request.match_info["stream"] else None
+
+
+def _flag(value: str, name: str) -> bool:
+    try:
+        return bool(BOOLEAN.parse(value))
+    except ValueError as error:
+        raise Problem(400, "bad_parameter", f"the query's {name} is {BOOLEAN.accepts}") from error
 
 
 def _no_orchestrator(error: NoOrchestrator) -> Problem:

@@ -111,14 +111,18 @@ class Fanout:
         sps = self._parameter_sets.sps
         return sps.size if sps is not None else None
 
-    def new_source(self) -> None:
+    def new_source(self, made: Sequence[Frame] = ()) -> None:
         """What comes from now on is made by another job: other times, other parameter sets.
 
-        The held group stays for those who join before the new source's first key frame.
+        The held group stays for those who join before the new source's first key frame. `made` is what the
+        job has made since its last key frame: it goes out at once, the newest of it in the present's place.
         """
-        self._timeline.new_source()
+        times = [frame.dts for frame in made if isinstance(frame, AccessUnit)]
+        self._timeline.new_source(behind=times[-1] - times[0] if times else 0)
         self._parameter_sets = ParameterSets()
         self._waits_for_key = True
+        for frame in made:
+            self.push(frame)
 
     def clear(self) -> None:
         """The stream is over: who joins later is not shown its last pictures."""

@@ -40,16 +40,23 @@ class Timeline:
         self._video_out: int | None = None
         self._audio_out: int | None = None
         self._picture_at = 0.0
+        self._behind = 0
 
-    def new_source(self) -> None:
-        """What comes from now on has nothing to do with the times before."""
+    def new_source(self, behind: int = 0) -> None:
+        """What comes from now on has nothing to do with the times before.
+
+        Its first picture is `behind` ticks older than the present one: those up to there follow each other
+        at once, as viewers have had that time's pictures from another source.
+        """
         self._source_dts = None
+        self._behind = max(0, behind)
 
     def video(self, unit: AccessUnit) -> AccessUnit:
         """The picture at its place on the output timeline; its DTS is above all before it."""
         now = self._clock()
         if not self._continues(unit.dts):
-            self._offset = self._resume_at(unit.dts, now) - unit.dts
+            self._offset = self._resume_at(unit.dts, now) - unit.dts - self._behind
+            self._behind = 0
         self._source_dts = unit.dts
         self._picture_at = now
         dts = unit.dts + self._offset

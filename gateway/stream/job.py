@@ -35,6 +35,7 @@ from gateway.tasks import spawn
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
+from gateway.trickle.liveness import Liveness
 from gateway.trickle.publisher import MAX_IN_FLIGHT, TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
 
@@ -44,6 +45,8 @@ EVENTS_CHECK = 10.0
 EVERYBODY = PublishRequest(name="any", stream_id="any", request_id="", model="")
 """A publisher without limits of its own."""
 SLOW_CHECK = 0.25
+INPUT_RECENT = 1.0
+"""Seconds since the last frame within which a sign of life is due."""
 KEPT_OVER_NULL = ("last_params", "last_restart_logs")
 
 
@@ -90,7 +93,7 @@ class OrchestratorJob:
         self._worker: Json = {}
         self._open_channels = 0
         self._closed = False
-        self._last_event = time.monotonic()
+        self._last_event = self._last_sign = self._last_input = time.monotonic()
 
     # the relay's side
 
@@ -109,6 +112,7 @@ class OrchestratorJob:
 
     def push(self, frame: Frame) -> None:
         if self._segmenter is not None:
+            self._last_input = time.monotonic()
             self._segmenter.push(frame)
 
     async def update(self, params: Mapping[str, Any]) -> Json:
@@ -220,6 +224,9 @@ class OrchestratorJob:
             group.create_task(self._watch_uplink(self._uplink), name=f"{name} uplink watch")
             group.create_task(self._read_output(self._downlink), name=f"{name} downlink")
             group.create_task(self._control.run(), name=f"{name} control")
+            self._last_sign = time.monotonic()
+            liveness = Liveness(http, urls.publish_url, self._silence)
+            group.create_task(liveness.run(), name=f"{name} liveness")
             if urls.events_url:
                 events = JsonSubscriber(http, urls.events_url, log=log)
                 group.create_task(self._read_events(events), name=f"{name} events")
@@ -246,11 +253,19 @@ class OrchestratorJob:
                 detail = f"more than {MAX_IN_FLIGHT} segments were in flight"
                 raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url} is too slow: {detail}")
 
+    def _silence(self) -> float:
+        """Seconds in which something was due from the orchestrator and nothing came."""
+        now = time.monotonic()
+        if now - self._last_input > INPUT_RECENT:
+            self._last_sign = now
+        return now - self._last_sign
+
     async def _read_output(self, downlink: TrickleSubscriber) -> None:
         demuxer = TsDemuxer()
         try:
             async for segment in downlink.segments():
                 async for chunk in segment.chunks():
+                    self._last_sign = time.monotonic()
                     for frame in demuxer.feed(chunk):
                         self._sink(frame)
                 if segment.truncated:
@@ -263,7 +278,7 @@ class OrchestratorJob:
     async def _read_events(self, events: JsonSubscriber) -> None:
         try:
             async for event in events:
-                self._last_event = time.monotonic()
+                self._last_event = self._last_sign = time.monotonic()
                 if event.get("type") == "status":
                     self._worker = merge_status(self._worker, event)
         finally:

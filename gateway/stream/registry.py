@@ -278,10 +278,7 @@ class Registry:
 
     def burn(self) -> Fraction:
         """What the live streams cost now, in wei per second."""
-        prices = (
-            (stream.current_relay_status().orchestrator or {}).get("price_wei_per_second") for stream in self
-        )
-        return sum((Fraction(price) for price in prices if price is not None), Fraction(0))
+        return sum((stream.supervisor.burn() for stream in self), Fraction(0))
 
     def _snapshot(self) -> Snapshot:
         samples = []

@@ -29,6 +29,8 @@ class PublishRequest:
     params: Json = field(default_factory=dict)
     orchestrator: str | None = None
     """Use this one only, by its URL or address."""
+    standby: bool = False
+    """Whether a second job is to stand by on another orchestrator, paid like the first."""
     limits: StreamLimits = NO_LIMITS
     """What this stream may cost and how long it may last: the operator's limits, lowered at will."""
 
@@ -159,6 +161,7 @@ class RelayStatus:
             **now,
             "accepted": before["accepted"] + now["accepted"],
             "tickets": before["tickets"] + now["tickets"],
+            "alarms": before["alarms"] + now["alarms"],
             "credited_wei": money.whole_wei(former.credited + self.credited),
             "owed_wei": money.whole_wei(former.owed + self.owed),
         }

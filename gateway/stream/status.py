@@ -29,6 +29,7 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
         "orchestrator": relay.orchestrator,
         "candidates": [candidate.json() for candidate in stream.supervisor.candidates],
         "swaps": stream.supervisor.swaps,
+        "standby": stream.supervisor.standby_status(),
         "payments": relay.payments,
         "ingest": _ingest(stream),
         "output": {

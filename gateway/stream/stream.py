@@ -78,7 +78,8 @@ class Stream:
         self._stopped: float | None = None
         self._last_output = self._started
         self._last_input = self._started
-        self._held = GopBuffer()
+        self.held = GopBuffer()
+        """The publisher's frames since its last key frame."""
         self._key_frame = asyncio.Event()
         self._connected = asyncio.Event()
         self._told_to_end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
@@ -159,13 +160,13 @@ class Stream:
         return self.error
 
     def held_bytes(self) -> int:
-        return self._held.size + self.current_relay_status().held_bytes
+        return self.held.size + self.supervisor.held_bytes + self.current_relay_status().held_bytes
 
     # frames
 
     def on_frame(self, frame: Frame) -> None:
         """Take one frame of the publisher; called as soon as its last packet is in."""
-        self._held.push(frame)
+        self.held.push(frame)
         self._last_input = time.monotonic()
         self.supervisor.push(frame)
         if not self._key_frame.is_set() and isinstance(frame, AccessUnit) and frame.key:
@@ -193,13 +194,12 @@ class Stream:
         """Seconds since the publisher's last whole frame."""
         return time.monotonic() - self._last_input
 
-    def on_live(self) -> GopBuffer:
-        """A job takes frames from now on: it begins with those held since the key frame."""
-        self.output.new_source()
+    def on_live(self, made: Sequence[Frame]) -> None:
+        """Another job's frames come from now on, after those that it has made while it stood by."""
+        self.output.new_source(made)
         self._last_output = time.monotonic()
         self.state = State.LIVE
         self.log.info("stream live", seconds=round(self.elapsed, 3), swaps=self.supervisor.swaps)
-        return self._held
 
     def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
         """There is no job for the moment."""
@@ -223,7 +223,7 @@ class Stream:
             self._note_error(ended.detail)
         await self._let_publisher_go()
         await self.supervisor.close(ended.reason)
-        self._held.clear()
+        self.held.clear()
         self.output.clear()
         self.state = State.ENDED
         self.ended = (ended, datetime.now(UTC))
@@ -260,7 +260,7 @@ class Stream:
         except BaseExceptionGroup as group_of_errors:
             first = first_error(group_of_errors)
             if isinstance(first, Ended):
-                return first
+                return first.without_frames()
             self.log.error("stream failed", exc_info=first)
             return Ended(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {first!r}")
         raise AssertionError("a stream's steps end with a reason")

@@ -1,49 +1,36 @@
-"""Keeps a job at work for one stream: opens the first, and puts another in the place of one that fails."""
+"""Keeps a job at work for one stream: opens the first, and puts another in the place of one that fails.
+
+Where the stream wants it, a second job stands by on another orchestrator and is the one that takes over.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from fractions import Fraction
+from typing import Any, NoReturn
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.media.frames import AccessUnit, Frame
-from gateway.media.gop import GopBuffer
+from gateway.media.frames import Frame
 from gateway.reason import Ended, EndReason, NoRoom, first_error
-from gateway.stream.relay import Candidate, Ingest, Json, PublishRequest, Relay, Relays, RelayStatus
-from gateway.stream.swap import ENDS_THE_STREAM, PATIENCE, Attempts, OutputWatch, SwapBudget, SwapPolicy
+from gateway.stream.lane import Host, Lane, Mistake
+from gateway.stream.relay import Candidate, Json, PublishRequest, Relay, Relays, RelayStatus
+from gateway.stream.swap import ENDS_THE_STREAM, FIRST_RETRY, PATIENCE, Attempts, SwapBudget, SwapPolicy
 from gateway.tasks import spawn
 
 INPUT_RECENT = 1.0
 """Seconds since the last frame within which a publisher counts as sending."""
 POLL = 0.1
-WATCH_POLL = 0.25
-
-
-class Host(Protocol):
-    """The stream, as its supervisor sees it."""
-
-    @property
-    def ingest(self) -> Ingest:
-        """The publisher."""
-
-    def on_output(self, frame: Frame) -> None:
-        """A frame came back."""
-
-    def on_live(self) -> GopBuffer:
-        """A job takes frames from now on; gives those to begin with."""
-
-    def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
-        """There is no job for the moment."""
-
-    def input_age(self) -> float:
-        """Seconds since the publisher's last frame."""
+STANDBY_POLL = 1.0
+"""Seconds between looks for somebody who could stand by."""
+LONGEST_STANDBY_PAUSE = 60.0
+"""Seconds, at most, before another stands by in the place of one that failed: each costs a first payment."""
 
 
 class Supervisor:
-    """One stream's jobs, one after the other.
+    """One stream's jobs, one after the other, and where it wants that one that stands by.
 
     `run` is to be started when there is a key frame to begin with. It raises Ended when the stream cannot
     go on; a job's own failure is met with another job while anybody is left and `policy` allows it.
@@ -70,8 +57,9 @@ class Supervisor:
         self._policy = policy
         self._log = log
         self._clock = clock
-        self._relay: Relay | None = None
-        self._watch: OutputWatch | None = None
+        self._at_work: Lane | None = None
+        self._standby: Lane | None = None
+        self._no_standby = "the job at work is not up yet"
         self._budget = SwapBudget(policy.max_swaps)
         self._attempts = Attempts()
         self._was_live = False
@@ -82,48 +70,110 @@ class Supervisor:
 
     @property
     def live(self) -> bool:
-        """Whether a job takes frames now."""
-        return self._relay is not None and self._relay.live
+        """Whether a job takes frames for the viewers now."""
+        return self._at_work is not None and self._at_work.live
 
     @property
     def paused(self) -> bool:
         """Whether the job's worker was asked to give no pictures for now."""
-        return self._relay is not None and self._relay.paused
+        return self._at_work is not None and self._at_work.relay.paused
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of pictures that are held for a swap."""
+        return 0 if self._standby is None else self._standby.held_bytes
 
     def push(self, frame: Frame) -> None:
-        """Hand one frame of the publisher to the job that is live; dropped where none is."""
-        if self._relay is not None and self._relay.live:
-            self._relay.push(frame)
+        """Hand one frame of the publisher to the jobs that are live; dropped where none is."""
+        for lane in self._lanes():
+            lane.push(frame)
 
     async def update(self, params: Mapping[str, Any]) -> Json:
         """Hand new parameters to the worker, and give its answer, if it has one. Raises UpdateRefused."""
-        relay = self._relay
-        return await relay.update(params) if relay is not None and relay.live else {}
+        lane = self._at_work
+        answer = await lane.relay.update(params) if lane is not None and lane.live else {}
+        if self._standby is not None:
+            await self._standby.follow(params)
+        return answer
 
     def status(self) -> RelayStatus:
         """The running job's account of itself, or the last one's; sums are over all jobs."""
         total = self._former
-        for relay in (*self._retired, *((self._relay,) if self._relay else ())):
+        for relay in (*self._retired, *(lane.relay for lane in self._lanes())):
             total = relay.status().after(total)
         return total
 
+    def standby_status(self) -> Json | None:
+        """The account of the job that stands by; None where the stream does not want one."""
+        if not self._request.standby:
+            return None
+        lane = self._standby
+        if lane is None:
+            return {"state": "none", "detail": self._no_standby, "orchestrator": None, "payments": None}
+        status = lane.relay.status()
+        return {
+            "state": "ready" if lane.ready else "starting",
+            "detail": "",
+            "orchestrator": status.orchestrator,
+            "payments": status.payments,
+        }
+
+    def burn(self) -> Fraction:
+        """What the running jobs cost now, in wei per second."""
+        statuses = (lane.relay.status().orchestrator or {} for lane in self._lanes())
+        return sum((Fraction(status.get("price_wei_per_second") or 0) for status in statuses), Fraction(0))
+
     async def close(self, reason: EndReason) -> None:
         """Give back all that any job took."""
-        if self._relay is not None:
-            self._retire(self._relay, reason)
+        for lane in self._lanes():
+            self._retire(lane, reason)
+        self._at_work = self._standby = None
+        self._no_standby = "the stream ended"
         await asyncio.gather(*self._retired.values(), return_exceptions=True)
 
-    # the jobs
+    def _lanes(self) -> list[Lane]:
+        """Those that run, the one at work last."""
+        return [lane for lane in (self._standby, self._at_work) if lane is not None]
+
+    # the job at work
 
     async def run(self) -> NoReturn:
-        """Keep a job at work. Raises Ended."""
+        """Keep a job at work, and another standing by. Raises Ended."""
+        name = f"job {self._request.request_id}"
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_at_work(group), name=f"{name} at work")
+                if self._request.standby:
+                    group.create_task(self._keep_standing_by(group), name=f"{name} standby")
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+        raise AssertionError("jobs are kept at work until the stream cannot go on")
+
+    async def _keep_at_work(self, group: asyncio.TaskGroup) -> NoReturn:
         failures: list[Ended] = []
         while True:
-            candidate = await self._choose(failures)
-            failure, was_live = await self._work(candidate)
+            await self._publisher_sends()
+            lane = self._put_to_work(failures)
+            if lane is None:
+                lane = self._at_work = self._open(await self._choose(failures), group, standby=False)
+            failure, was_live = await self._end_of(lane)
             if was_live:
                 failures.clear()
             failures.append(failure)
+
+    def _put_to_work(self, failures: Sequence[Ended]) -> Lane | None:
+        """Have the job that stands by take over, if there is one: it may still be starting."""
+        lane = self._standby
+        if lane is None or lane.over.done():
+            return None
+        self._budget.spend(failures[-1], self._clock())
+        self._at_work, self._standby = lane, None
+        for candidate in self.candidates:
+            if candidate.url == lane.candidate.url:
+                candidate.choose()
+        self._log.info("standby takes over", url=lane.candidate.url, ready=lane.ready)
+        lane.take_over()
+        return lane
 
     async def _choose(self, failures: Sequence[Ended]) -> Candidate:
         """The best candidate there is; after a live job's end one is waited for. Raises Ended for nobody.
@@ -167,62 +217,103 @@ class Supervisor:
                 return
             await asyncio.sleep(POLL)
 
-    async def _work(self, candidate: Candidate) -> tuple[Ended, bool]:
-        """One job's whole life: why it failed, and whether it had been live. Raises what ends the stream."""
-        relay = self._relays.open(
-            candidate, self._request, self._on_output, self._on_live, self._host.ingest, self._log
-        )
-        self._relay = relay
-        failure = await self._failure_of(relay)
-        if failure.reason in ENDS_THE_STREAM and not isinstance(failure, _Mistake):
+    async def _end_of(self, lane: Lane) -> tuple[Ended, bool]:
+        """Why the job at work failed, and whether it had been live. Raises what ends the stream."""
+        failure = await lane.over
+        if failure.reason in ENDS_THE_STREAM and not isinstance(failure, Mistake):
             raise failure
-        was_live, now = relay.live, self._clock()
-        self._retire(relay, failure.reason)
-        self._log.warning(
-            "job failed", url=candidate.url, reason=str(failure.reason), detail=failure.detail, live=was_live
-        )
-        if failure.reason is EndReason.PRICE_RAISED:
-            self._attempts.left(candidate.url, failure.detail)
-        elif not was_live or self._host.input_age() < INPUT_RECENT:
-            self._relays.set_aside(candidate, failure)
+        was_live = lane.live
+        self._at_work = None
+        self._give_up(lane, failure)
         if not was_live:
-            self._attempts.failed(candidate.url, failure.detail, now)
+            self._attempts.failed(lane.candidate.url, failure.detail, self._clock())
             if self._was_live and isinstance(failure, NoRoom):
                 self._budget.refund()
-        candidate.passed_over(failure.detail)
         self._host.on_job_failed(failure, was_live=was_live)
         return failure, was_live
 
-    async def _failure_of(self, relay: Relay) -> Ended:
-        name = f"job {self._request.request_id}"
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_run(relay), name=f"{name} run")
-                group.create_task(self._watch_output(), name=f"{name} output watch")
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-        if isinstance(error, Ended):
-            return error
-        self._log.error("job failed by a mistake", exc_info=error)
-        return _Mistake(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {error!r}")
+    # the job that stands by
 
-    async def _watch_output(self) -> None:
+    async def _keep_standing_by(self, group: asyncio.TaskGroup) -> NoReturn:
+        pause = FIRST_RETRY
         while True:
-            await asyncio.sleep(WATCH_POLL)
-            if self._watch is not None and self.paused:
-                self._watch.came(self._clock())
-            elif self._watch is not None:
-                silence = self._watch.overdue(self._clock(), self._host.input_age())
-                if silence:
-                    raise Ended(
-                        EndReason.ORCHESTRATOR_LOST,
-                        f"no picture came back for {silence:.0f} s while the publisher was sending",
-                    )
+            await self._publisher_sends()
+            candidate = self._other() if self.live else None
+            if candidate is None:
+                await asyncio.sleep(STANDBY_POLL)
+                continue
+            lane = self._standby = self._open(candidate, group, standby=True)
+            await lane.stand_by()
+            if lane is not self._standby:
+                pause = FIRST_RETRY  # it took over
+                continue
+            self._standby = None
+            failure = lane.over.result()
+            self._no_standby = failure.detail
+            self._give_up(lane, failure)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_STANDBY_PAUSE)
 
-    def _retire(self, relay: Relay, reason: EndReason) -> None:
+    def _other(self) -> Candidate | None:
+        """The best candidate but for the one at work."""
+        now = self._clock()
+        candidates: Sequence[Candidate] = self._relays.candidates(self._request)
+        for candidate in candidates:
+            elsewhere = self._at_work is not None and candidate.url != self._at_work.candidate.url
+            if candidate.usable and elsewhere and not self._attempts.why_not(candidate.url, now, again=False):
+                return candidate
+        self._no_standby = "no other orchestrator can take the stream now"
+        return None
+
+    # both
+
+    def _open(self, candidate: Candidate, group: asyncio.TaskGroup, *, standby: bool) -> Lane:
+        lane = Lane(
+            candidate,
+            self._request,
+            self._host,
+            standby=standby,
+            output_timeout=self._policy.output_timeout,
+            on_air=self._on_air,
+            clock=self._clock,
+            log=self._log,
+        )
+        lane.relay = self._relays.open(
+            candidate, self._request, lane.on_output, lane.on_live, lane, self._log
+        )
+        lane.over = group.create_task(lane.run(), name=f"job {self._request.request_id}")
+        return lane
+
+    def _on_air(self, made: Sequence[Frame]) -> None:
+        self._attempts.succeeded()
+        self.swaps += self._was_live
+        self._was_live = True
+        self._host.on_live(made)
+
+    def _give_up(self, lane: Lane, failure: Ended) -> None:
+        """Let go of a job that failed, and pass its candidate over for a while where that is to blame."""
+        candidate = lane.candidate
+        self._log.warning(
+            "job failed",
+            url=candidate.url,
+            reason=str(failure.reason),
+            detail=failure.detail,
+            live=lane.live,
+            standby=lane.standby,
+        )
+        self._retire(lane, failure.reason)
+        if failure.reason is EndReason.PRICE_RAISED:
+            self._attempts.left(candidate.url, failure.detail)
+        elif failure.reason in ENDS_THE_STREAM and not isinstance(failure, Mistake):
+            return
+        elif not lane.live or self._host.input_age() < INPUT_RECENT:
+            self._relays.set_aside(candidate, failure)
+        candidate.passed_over(failure.detail)
+
+    def _retire(self, lane: Lane, reason: EndReason) -> None:
         """Have a job give back what it took, without waiting for it."""
-        self._relay = self._watch = None
-        self._retired[relay] = spawn(self._close(relay, reason), name=f"job-close {self._request.request_id}")
+        closing = spawn(self._close(lane.relay, reason), name=f"job-close {self._request.request_id}")
+        self._retired[lane.relay] = closing
 
     async def _close(self, relay: Relay, reason: EndReason) -> None:
         try:
@@ -230,33 +321,3 @@ class Supervisor:
         finally:
             del self._retired[relay]
             self._former = relay.status().after(self._former)
-
-    # the job's side
-
-    def _on_output(self, frame: Frame) -> None:
-        if self._watch is not None and isinstance(frame, AccessUnit):
-            self._watch.came(self._clock())
-        self._host.on_output(frame)
-
-    def _on_live(self) -> GopBuffer:
-        self._watch = OutputWatch(self._policy.output_timeout, self._clock())
-        self._attempts.succeeded()
-        self.swaps += self._was_live
-        self._was_live = True
-        return self._host.on_live()
-
-
-class _Mistake(Ended):
-    """A job ended by an exception that nobody expected: it is replaced like any other that failed."""
-
-
-async def _run(relay: Relay) -> NoReturn:
-    try:
-        await relay.run()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        # a TaskGroup would take it for the end of a task that somebody cancelled
-        raise RuntimeError("the job cancelled itself") from None
-    raise Ended(EndReason.ORCHESTRATOR_LOST, "the job ended by itself")

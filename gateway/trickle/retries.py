@@ -13,6 +13,8 @@ RETRY_DELAY = 0.3
 """Seconds between two tries."""
 REFUSED_COUNTS_AS = 3
 """A refused connection says that nobody listens there: the channels were in that process's memory."""
+REFUSED_DELAY = 0.05
+"""Seconds after a refused connection: time for a process that dies to be gone altogether."""
 FORGIVEN_AFTER = 2.0
 """Seconds that an attempt lived after which the failures before it are forgotten."""
 
@@ -39,10 +41,13 @@ class Retries:
         if lived > FORGIVEN_AFTER and not isinstance(why, NEVER_CONNECTED):
             self._failures = 0
         first = self._failures == 0
-        self._failures += REFUSED_COUNTS_AS if _refused(why) else 1
+        refused = _refused(why)
+        self._failures += REFUSED_COUNTS_AS if refused else 1
         if self._failures >= MAX_FAILURES:
             raise ChannelLost(f"{self._url}: {describe(why)}") from why
-        return 0.0 if first else RETRY_DELAY
+        if first:
+            return 0.0
+        return REFUSED_DELAY if refused else RETRY_DELAY
 
 
 def _refused(why: Exception) -> bool:

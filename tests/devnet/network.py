@@ -127,6 +127,8 @@ class RecordingRunner:
     """Takes every job, or refuses with `status`; keeps what it was told."""
 
     status: int = 200
+    instance: str | None = None
+    """What names its process, as the devnet's runner has it; the ai-runner says nothing."""
     jobs: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     _runner: web.AppRunner | None = None
@@ -134,6 +136,7 @@ class RecordingRunner:
     async def start(self) -> None:
         app = web.Application()
         app.router.add_post("/live-video-to-video", self._job)
+        app.router.add_get("/health", self._health)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -145,7 +148,13 @@ class RecordingRunner:
 
     async def _job(self, request: web.Request) -> web.Response:
         self.jobs.append(await request.json())
-        return web.json_response({}, status=self.status)
+        return web.json_response(self._named(), status=self.status)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response(self._named())
+
+    def _named(self) -> dict[str, str]:
+        return {} if self.instance is None else {"instance": self.instance}
 
 
 @dataclass

@@ -186,6 +186,19 @@ async def test_a_stream_ends_when_nobody_listens_where_the_runner_was() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_stream_ends_when_its_runner_was_started_again_and_the_new_ones_jobs_go_on() -> None:
+    async with peer() as at:
+        at.runner.instance = "first"
+        lost = await at.start(await at.info())
+        at.runner.instance = "second"
+        kept = await at.start(await at.info())
+        async with asyncio.timeout(5), at.http.get(lost["subscribe_url"] + "/0") as waiting:
+            assert waiting.headers["Lp-Trickle-Closed"] == "terminated"
+        assert await gone(at, lost)
+        assert not await gone(at, kept)
+
+
+@pytest.mark.asyncio
 async def test_stopping_lets_go_of_readers_that_wait() -> None:
     async with peer() as at:
         urls = await at.start(await at.info())

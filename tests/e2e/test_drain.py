@@ -121,6 +121,17 @@ async def swapping_with_nobody_left(
         yield
 
 
+@asynccontextmanager
+async def live_with_a_standby(gateway: GatewayProcess, http: aiohttp.ClientSession) -> AsyncIterator[None]:
+    async with WhipPublisher(http, gateway.live("cam/whip?standby=true")):
+
+        async def standing_by() -> bool:
+            return bool((await gateway.status("cam"))["standby"]["state"] == "ready")
+
+        await eventually(standing_by, what="a job that stands by")
+        yield
+
+
 State = Callable[[GatewayProcess, aiohttp.ClientSession], AbstractAsyncContextManager[None]]
 
 
@@ -132,6 +143,7 @@ State = Callable[[GatewayProcess, aiohttp.ClientSession], AbstractAsyncContextMa
         (waiting_for_a_key_frame, []),
         (starting_with_a_signer_that_hangs, ["drained"]),
         (swapping_with_nobody_left, ["orchestrator_lost"]),
+        (live_with_a_standby, ["drained", "drained"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -139,7 +151,9 @@ async def test_after_the_drains_time_every_stream_ends_with_drained(
     state: State, sessions: list[str], tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
-    flags = ("-orchestrators", "1", "-drainTimeout", "500ms", "-ledger", str(ledger))
+    orchestrators = "2" if state is live_with_a_standby else "1"
+    prices = ("-orchestrators", orchestrators, "-prices", "1000000000000000")
+    flags = (*prices, "-drainTimeout", "500ms", "-ledger", str(ledger))
     async with gateway_process(tmp_path, *flags) as gateway, state(gateway, http):
         told = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)

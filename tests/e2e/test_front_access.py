@@ -269,6 +269,17 @@ async def test_limits_of_a_token_or_of_the_webhook_hold_for_the_stream(house: Ho
     assert await code(await house.publish("cam", "poor")) == (402, "spend_limit")
 
 
+@pytest.mark.parametrize(("query", "verdict"), [("true", None), ("true", False), ("false", True)])
+async def test_the_webhook_has_the_last_word_on_whether_a_job_stands_by(
+    query: str, verdict: bool | None, house: House
+) -> None:
+    house.verdict = {} if verdict is None else {"standby": verdict}
+    assert (await house.publish("cam", "all", f"?standby={query}")).status == 201
+    status = await (await house.request("GET", "live/video-to-video/cam/status")).json()
+    expected = query == "true" if verdict is None else verdict
+    assert (status["gateway_status"]["standby"] is not None) == expected
+
+
 async def test_the_heartbeat_ends_streams(house: House) -> None:
     await house.publish("cam", "all", "?streamId=tell")
     await eventually(lambda: house.live == ["tell"], what="a heartbeat with the stream")

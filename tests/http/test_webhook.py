@@ -74,6 +74,7 @@ async def test_the_question_carries_the_key_in_both_headers(
         lambda: web.json_response({"pipeline": 1}),
         lambda: web.json_response({"maxStreamSeconds": "60"}),
         lambda: web.json_response({"maxSessionSpend": 1}),
+        lambda: web.json_response({"standby": "yes"}),
         lambda: web.json_response({"maxSessionSpend": "much"}),
         lambda: web.json_response({"pipeline_parameters": "{}"}),
         lambda: web.Response(text=json.dumps({"x": "y" * webhook.MAX_ANSWER_BYTES})),
@@ -104,6 +105,8 @@ async def test_a_webhook_out_of_reach_lets_nobody_in(
         ({"pipeline": "", "stream_id": "", "pipeline_parameters": None}, Verdict()),
         ({"pipeline": "m", "stream_id": "s"}, Verdict(pipeline="m", stream_id="s")),
         ({"orchestrator": "comfystream"}, Verdict(orchestrator="comfystream")),
+        ({"standby": True}, Verdict(standby=True)),
+        ({"standby": False}, Verdict(standby=False)),
         (
             {"pipeline": "comfyui", "pipeline_parameters": {"1": {}}},
             Verdict(pipeline="comfyui", params={"prompt": {"1": {}}}),

@@ -231,6 +231,20 @@ def test_timestamps_rise_over_a_change_of_source_and_start_with_its_key_frame(ma
     assert output.fanout.size == (320, 176)
 
 
+def test_what_another_source_has_made_already_goes_out_at_once_and_costs_no_time(make_sample) -> None:
+    sample, other = make_sample(40), make_sample(40)
+    output = Output()
+    viewer = output.watch()
+    output.push(*sample.video)
+    output.fanout.new_source(moved(other.video[:10], 10**8))
+    output.push(*moved(other.video[10:], 10**8))
+    assert len(viewer.video) == 80
+    shown = times(viewer)
+    assert all(b > a for a, b in pairwise(shown))
+    assert shown[50] - shown[39] <= 2 * STEP + 1, "ten pictures in the time of one"
+    assert [b - a for a, b in pairwise(shown[50:])] == [STEP] * 29
+
+
 def test_timestamps_go_on_above_32_bits(make_sample) -> None:
     sample = make_sample(40)
     output = Output()

@@ -142,3 +142,19 @@ def test_output_times_never_go_back_whatever_comes(events: list[tuple[int, int, 
             audio.append(sound.pts)
     assert all(b > a for a, b in pairwise(video))
     assert all(b > a for a, b in pairwise(audio))
+
+
+def test_pictures_that_another_source_showed_already_go_by_at_once() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    before = play(timeline, clock, 0, 30)
+    timeline.new_source(behind=20 * STEP)
+    burst = [timeline.video(unit(700_000 + index * STEP)).dts for index in range(21)]
+    assert all(later > earlier for earlier, later in pairwise([before[-1], *burst]))
+    assert abs(burst[-1] - before[-1] - STEP) <= 1, "the newest has the present's place"
+    assert burst[0] - before[-1] < STEP / 10
+    clock.now += 1 / 30
+    after = play(timeline, clock, 700_000 + 21 * STEP, 3)
+    assert after[0] - burst[-1] == STEP, "and the pace goes on from there"
+    timeline.new_source()
+    assert play(timeline, clock, 0, 2)[0] - after[-1] >= STEP

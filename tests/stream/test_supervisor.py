@@ -3,196 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Any
 
 import pytest
-import structlog
-from structlog.typing import FilteringBoundLogger
 
-from gateway.media.frames import AccessUnit, Frame, FrameSink, OpusPacket
-from gateway.media.gop import GopBuffer
+from gateway.media.frames import OpusPacket
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream import supervisor as module
-from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus
-from gateway.stream.supervisor import Supervisor
-from gateway.stream.swap import SwapPolicy
 from tests.clients.gateway import eventually
-
-KEY = AccessUnit((b"\x65",), 0, 0, True)
-LOST = Ended(EndReason.ORCHESTRATOR_LOST, "its channels closed")
-
-
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same waits, a hundred times shorter."""
-    monkeypatch.setattr(module, "POLL", 0.001)
-    monkeypatch.setattr(module, "WATCH_POLL", 0.002)
-    monkeypatch.setattr(module, "PATIENCE", 0.05)
-
-
-@dataclass
-class Somebody:
-    url: str
-    usable: bool = True
-    verdict: str = "available"
-
-    def json(self) -> Json:
-        return {"url": self.url, "verdict": self.verdict}
-
-    def choose(self) -> None:
-        self.verdict = "chosen"
-
-    def passed_over(self, detail: str) -> None:
-        self.verdict = f"passed over: {detail}"
-
-
-@dataclass(eq=False)
-class Job:
-    """A relay that comes up and then does what `ends` does; without it, it works until it is cancelled."""
-
-    url: str
-    sink: FrameSink
-    on_live: Callable[[], GopBuffer]
-    ends: BaseException | None = None
-    starts: bool = True
-    live: bool = False
-    paused: bool = False
-    closed: EndReason | None = None
-    frames: list[Frame] = field(default_factory=list)
-    updates: list[Mapping[str, Any]] = field(default_factory=list)
-
-    async def run(self) -> None:
-        await asyncio.sleep(0)
-        if self.starts:
-            self.frames += self.on_live().frames()
-            self.live = True
-            await asyncio.sleep(0)
-        if self.ends is not None:
-            raise self.ends
-        await asyncio.Event().wait()
-
-    def push(self, frame: Frame) -> None:
-        self.frames.append(frame)
-
-    async def update(self, params: Mapping[str, Any]) -> Json:
-        self.updates.append(params)
-        return {}
-
-    async def close(self, reason: EndReason) -> None:
-        await asyncio.sleep(0)
-        self.closed = reason
-
-    def status(self) -> RelayStatus:
-        third = Fraction(1, 3)
-        payments = {"accepted": 1, "tickets": 2, "credited_wei": "0", "owed_wei": "0"}
-        return RelayStatus(payments=payments, segments=5, credited=third, owed=third)
-
-
-class Network:
-    """Gives out the jobs of its script, one for each time that one is opened."""
-
-    def __init__(self, *script: dict[str, Any], urls: Sequence[str] = ("a", "b", "c")) -> None:
-        self.script = list(script)
-        self.urls = urls
-        self.jobs: list[Job] = []
-        self.aside: dict[str, Ended] = {}
-
-    def candidates(self, request: PublishRequest) -> list[Somebody]:
-        return [Somebody(url, usable=url not in self.aside) for url in self.urls]
-
-    def set_aside(self, candidate: Somebody, failure: Ended) -> None:
-        self.aside[candidate.url] = failure
-
-    def open(
-        self,
-        candidate: Somebody,
-        request: PublishRequest,
-        sink: FrameSink,
-        on_live: Callable[[], GopBuffer],
-        ingest: Ingest,
-        log: FilteringBoundLogger,
-    ) -> Job:
-        self.jobs.append(Job(candidate.url, sink, on_live, **self.script[len(self.jobs)]))
-        return self.jobs[-1]
-
-    @property
-    def asked(self) -> str:
-        return "".join(job.url for job in self.jobs)
-
-
-class Publisher:
-    """The stream's part: holds a key frame, and says when the last one came."""
-
-    has_audio = False
-
-    def __init__(self) -> None:
-        self.silence = 0.0
-        self.failures: list[Ended] = []
-        self.gop = GopBuffer()
-        self.gop.push(KEY)
-
-    def on_output(self, frame: Frame) -> None:
-        pass
-
-    def on_live(self) -> GopBuffer:
-        return self.gop
-
-    def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
-        self.failures.append(failure)
-
-    def input_age(self) -> float:
-        return self.silence
-
-    @property
-    def ingest(self) -> Publisher:
-        return self
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        return None
-
-    def request_key_frame(self) -> None:
-        pass
-
-    def limit_bitrate(self, bits_per_second: int | None) -> None:
-        pass
-
-
-def supervised(
-    network: Network, publisher: Publisher | None = None, *, max_swaps: int = 3, output_timeout: float = 30
-) -> Supervisor:
-    request = PublishRequest(name="cam", stream_id="cam", request_id="1", model="m")
-    return Supervisor(
-        network,
-        request,
-        network.candidates(request),
-        publisher or Publisher(),
-        policy=SwapPolicy(max_swaps, output_timeout),
-        log=structlog.get_logger(),
-    )
-
-
-async def end_of(supervisor: Supervisor) -> Ended:
-    async with asyncio.timeout(5):
-        with pytest.raises(Ended) as ended:
-            await supervisor.run()
-        await supervisor.close(ended.value.reason)
-    return ended.value
-
-
-async def works_on(supervisor: Supervisor, network: Network, jobs: int) -> None:
-    """Run until the script's last job is live, then end as a stream does."""
-    running = asyncio.get_running_loop().create_task(supervisor.run())
-    await eventually(
-        lambda: running.done() or (len(network.jobs) == jobs and supervisor.live), deadline=5, every=0.001
-    )
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    await supervisor.close(EndReason.DELETED)
+from tests.stream.jobs import KEY, LOST, Network, Publisher, end_of, supervised, works_on
 
 
 @pytest.mark.asyncio
@@ -248,6 +65,16 @@ async def test_a_job_may_raise_anything_and_is_replaced(anything: BaseException,
     await works_on(supervisor, network, 2)
     assert network.jobs[0].closed is EndReason.INTERNAL_ERROR
     assert supervisor.swaps == (1 if starts else 0), "a start that failed is no swap"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("raised", [LOST, ValueError("odd")], ids=lambda error: type(error).__name__)
+async def test_what_is_kept_of_a_failure_keeps_no_job_in_memory(raised: Exception) -> None:
+    network, publisher = Network({"ends": raised}, {}), Publisher()
+    await works_on(supervised(network, publisher), network, 2)
+    (failure,) = publisher.failures
+    assert failure.__traceback__ is None
+    assert failure.__context__ is None
 
 
 @pytest.mark.asyncio

@@ -30,6 +30,14 @@ def test_two_refused_connections_are_enough() -> None:
         retries.failed(REFUSED)
 
 
+def test_a_process_that_died_is_known_within_a_tenth_of_a_second() -> None:
+    retries = Retries("channel")
+    delays = [retries.failed(ConnectionResetError()), retries.failed(REFUSED)]
+    assert sum(delays) < 0.1
+    with pytest.raises(ChannelLost):
+        retries.failed(REFUSED)
+
+
 def test_success_and_a_long_life_forgive() -> None:
     retries = Retries("channel")
     for _ in range(3 * MAX_FAILURES):

@@ -87,6 +87,8 @@ class Job:
         self, manifest_id: str, meter: Meter, trickle: TrickleServer, on_end: Callable[[Job], None]
     ) -> None:
         self.manifest_id = manifest_id
+        self.worker: str | None = None
+        """The runner's process that has it, where the runner names its processes."""
         self._meter = meter
         self._trickle = trickle
         self._on_end = on_end
@@ -171,7 +173,7 @@ class Jobs:
         urls = {what: f"{self.base_url}/{name}" for what, name in job.channels.items()}
         try:
             job.open()
-            await self._hand_over(request, manifest_id, urls)
+            job.worker = await self._hand_over(request, manifest_id, urls)
         except BaseException:
             job.end("the start failed")
             raise
@@ -194,25 +196,35 @@ class Jobs:
             job.end(why)
 
     async def watch_runner(self) -> None:
-        """Until cancelled: end all jobs when nobody listens any more where the runner was.
+        """Until cancelled: end the jobs of a runner where nobody listens any more, or another process does.
 
         A runner that is merely silent is for the gateway to judge, which sees the events stop.
         """
         while True:
             await asyncio.sleep(RUNNER_CHECK)
-            if self._jobs and not await self._runner_listens():
+            if not self._jobs:
+                continue
+            try:
+                worker = await self._ask_runner()
+            except aiohttp.ClientConnectorError:
                 self.end_all("the runner is lost")
+                continue
+            for job in list(self._jobs):
+                if worker and job.worker and worker != job.worker:
+                    job.end("the runner was started again")
 
-    async def _runner_listens(self) -> bool:
+    async def _ask_runner(self) -> str | None:
+        """Which process it is, None where it does not say. Raises ClientConnectorError for nobody there."""
         try:
-            async with self._http.get(f"{self._runner_url}/health"):
-                return True
+            async with self._http.get(f"{self._runner_url}/health") as answer:
+                return _worker(await answer.json(content_type=None))
         except aiohttp.ClientConnectorError:
-            return False
-        except (aiohttp.ClientError, TimeoutError):
-            return True
+            raise
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
 
-    async def _hand_over(self, request: JobRequest, manifest_id: str, urls: dict[str, str]) -> None:
+    async def _hand_over(self, request: JobRequest, manifest_id: str, urls: dict[str, str]) -> str | None:
+        """Have the runner take the job; which of its processes did, None where it does not say."""
         body = {
             "model_id": request.model_id,
             "params": request.params,
@@ -228,6 +240,9 @@ class Jobs:
             async with self._http.post(f"{self._runner_url}/{self._pipeline}", json=body) as answer:
                 if answer.status != 200:
                     raise WorkerFailed(f"the runner answered {answer.status}")
+                return _worker(await answer.json(content_type=None))
+        except ValueError:
+            return None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise WorkerFailed(f"the runner cannot be reached: {type(error).__name__}") from error
 
@@ -235,3 +250,9 @@ class Jobs:
         self._jobs.discard(job)
         self._places.free()
         self._sessions.end(job.manifest_id)
+
+
+def _worker(answer: object) -> str | None:
+    """The process that an answer of the runner's names: the devnet's does, others need not."""
+    found = answer.get("instance") if isinstance(answer, dict) else None
+    return found if isinstance(found, str) else None

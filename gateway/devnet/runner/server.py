@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections import deque
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ class Runner:
 
     def __init__(self, config: RunnerConfig) -> None:
         self.url = ""
+        self._instance = secrets.token_hex(8)
         self._config = config
         self._jobs: dict[Job, asyncio.Task[None]] = {}
         self._over: deque[Job] = deque(maxlen=REMEMBERED_JOBS)
@@ -82,7 +84,7 @@ class Runner:
         assert self._http is not None
         job = Job(wanted, http=self._http, default_effect=self._config.effect)
         self._jobs[job] = tasks.spawn(self._run(job), name=f"job {wanted.manifest_id}")
-        return web.json_response({})
+        return web.json_response({"instance": self._instance})
 
     async def _run(self, job: Job) -> None:
         try:
@@ -92,7 +94,7 @@ class Runner:
             self._over.append(job)
 
     async def _health(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "OK", "jobs": len(self._jobs)})
+        return web.json_response({"status": "OK", "jobs": len(self._jobs), "instance": self._instance})
 
     async def _show_jobs(self, _: web.Request) -> web.Response:
         """Newest first, those that are over behind those that run."""

@@ -1,0 +1,279 @@
+"""A job on an orchestrator: each way in which its start and its work fail, and the reason that it gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import structlog
+from aiohttp import web
+
+from gateway.devnet.trickle_server import TrickleServer
+from gateway.media.frames import AccessUnit, Frame
+from gateway.media.gop import GopBuffer
+from gateway.media.h264 import split_annex_b
+from gateway.orchestrator import livepeer_pb2
+from gateway.orchestrator.errors import (
+    BadAnswer,
+    NoCapacity,
+    OrchestratorError,
+    Refused,
+    UnknownOutcome,
+    Unreachable,
+)
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.job import JobRequest, JobUrls
+from gateway.orchestrator.selection import Candidate
+from gateway.reason import Ended, EndReason, NoRoom
+from gateway.stream import job as module
+from gateway.stream.job import Network, OrchestratorJob
+from gateway.stream.relay import PublishRequest
+from gateway.trickle import liveness
+from tests.clients.gateway import eventually
+from tests.clients.webrtc import encoded_pattern
+
+CHANNELS = ("in", "out", "control", "events")
+
+
+@dataclass
+class Orchestrator:
+    """What a job asks of the network, with the answers that a test gives; its channels are real."""
+
+    trickle: TrickleServer
+    http: aiohttp.ClientSession
+    url: str
+    fails: OrchestratorError | None = None
+    refuses: OrchestratorError | None = None
+    hangs: bool = False
+    holds: bool = False
+    """Whether it takes segments without ever answering."""
+    started: list[JobRequest] = field(default_factory=list)
+    capabilities = b""
+
+    async def take(self, addr: str) -> OrchestratorInfo:
+        if self.fails is not None:
+            raise self.fails
+        made = livepeer_pb2.OrchestratorInfo(transcoder=self.url, address=bytes(20))
+        made.auth_token.session_id = "s"
+        return OrchestratorInfo.parse(made.SerializeToString())
+
+    async def start_job(
+        self, info: OrchestratorInfo, *, payment: str, seg_creds: str, body: JobRequest
+    ) -> JobUrls:
+        self.started.append(body)
+        if self.refuses is not None:
+            raise self.refuses
+        for name in CHANNELS:
+            self.trickle.create(name)
+        base = self.url + "/ai/trickle"
+        return JobUrls(*(f"{base}/{name}" for name in CHANNELS), manifest_id="m")
+
+    @web.middleware
+    async def behave(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self.hangs or (
+            self.holds and request.method == "POST" and request.path.startswith("/ai/trickle/in/")
+        ):
+            await asyncio.Event().wait()
+        return cast(web.StreamResponse, await handler(request))
+
+    def job(self) -> Held:
+        network = Network(http=self.http, orchestrators=cast(Any, self), pool=cast(Any, self), purse=None)
+        return Held(network, self.url)
+
+
+class Held:
+    """A job with what it gave and took."""
+
+    def __init__(self, network: Network, url: str) -> None:
+        self.output: list[Frame] = []
+        self.held = GopBuffer()
+        self.request = PublishRequest("cam", "cam", "1", "m", params={"effect": "grey"})
+        self.job = OrchestratorJob(
+            network,
+            Candidate("addr", url),
+            self.request,
+            self.output.append,
+            lambda: self.held,
+            structlog.get_logger(),
+        )
+
+    async def failure(self) -> Ended:
+        """Run it to its end, and have it give everything back."""
+        try:
+            async with asyncio.timeout(20):
+                with pytest.raises(Ended) as ended:
+                    await self.job.run()
+        finally:
+            await self.job.close(EndReason.ORCHESTRATOR_LOST)
+        assert self.job.status().channels == 0
+        return ended.value
+
+    @asynccontextmanager
+    async def live(self) -> AsyncIterator[asyncio.Task[Ended]]:
+        """While it runs, from when it takes frames on: the task that gives why it failed."""
+        running = asyncio.get_running_loop().create_task(self.failure())
+        await eventually(lambda: running.done() or self.job.live, every=0.001, what="the job's start")
+        yield running
+        await running
+
+
+@pytest_asyncio.fixture
+async def orchestrator() -> AsyncIterator[Orchestrator]:
+    trickle = TrickleServer()
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        made = Orchestrator(trickle, http, "")
+        app = web.Application(middlewares=[made.behave])
+        app.add_routes(trickle.routes())
+        app.on_shutdown.append(trickle.shutdown)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield made
+        await runner.cleanup()
+
+
+def pictures(width: int, start: int) -> list[AccessUnit]:
+    """A group of pictures of that width, its times from `start` on."""
+    units = encoded_pattern(width, 64, seconds=1)
+    return [
+        AccessUnit(split_annex_b(unit), start + 3000 * number, start + 3000 * number, number == 0)
+        for number, unit in enumerate(units)
+    ]
+
+
+# the start
+
+
+@pytest.mark.asyncio
+async def test_an_orchestrator_that_gives_no_info_is_lost_before_anything_was_asked(
+    orchestrator: Orchestrator,
+) -> None:
+    orchestrator.fails = Unreachable("connection refused")
+    failure = await orchestrator.job().failure()
+    assert (failure.reason, orchestrator.started) == (EndReason.ORCHESTRATOR_LOST, [])
+    assert "connection refused" in failure.detail
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (NoCapacity("HTTP 503"), NoRoom),
+        (Refused(403, "HTTP 403"), Ended),
+        (BadAnswer("no manifest_id"), Ended),
+        (Unreachable("connection refused"), Ended),
+        (UnknownOutcome("nothing came back"), Ended),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_start_that_is_refused_says_why_and_only_want_of_room_is_nobodys_fault(
+    orchestrator: Orchestrator, refusal: OrchestratorError, kind: type[Ended]
+) -> None:
+    orchestrator.refuses = refusal
+    failure = await orchestrator.job().failure()
+    assert (type(failure), failure.reason) == (kind, EndReason.ORCHESTRATOR_LOST)
+    assert refusal.detail in failure.detail
+
+
+@pytest.mark.asyncio
+async def test_a_job_begins_with_the_held_pictures_and_the_newest_parameters(
+    orchestrator: Orchestrator,
+) -> None:
+    held = orchestrator.job()
+    for unit in pictures(64, 0)[:10]:
+        held.held.push(unit)
+    async with held.live() as running:
+        held.request.params["effect"] = "mirror"
+        assert orchestrator.started[0].params == {"effect": "grey"}
+        async with orchestrator.http.get(f"{orchestrator.url}/ai/trickle/in/0") as segment:
+            first = await segment.content.readany()
+        assert first[0] == 0x47, "an MPEG-TS packet is there before the publisher's next key frame"
+        orchestrator.trickle.terminate("out")
+        await running
+
+
+# the work
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("channel", CHANNELS)
+async def test_a_channel_that_closes_is_the_jobs_end_at_once(
+    orchestrator: Orchestrator, channel: str
+) -> None:
+    async with orchestrator.job().live() as running:
+        orchestrator.trickle.terminate(channel)
+        async with asyncio.timeout(2):
+            failure = await running
+    assert failure.reason is EndReason.ORCHESTRATOR_LOST
+    assert orchestrator.url in failure.detail
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_says_nothing_is_gone(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EVENTS_SILENCE", 0.3)
+    monkeypatch.setattr(module, "EVENTS_CHECK", 0.1)
+    failure = await orchestrator.job().failure()
+    assert failure.reason is EndReason.ORCHESTRATOR_LOST
+    assert "its worker has said nothing" in failure.detail
+
+
+@pytest.mark.asyncio
+async def test_more_than_three_segments_in_flight_are_too_many(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "PATIENCE", 60.0)
+    orchestrator.holds = True
+    held = orchestrator.job()
+    async with held.live() as running:
+        for number in range(5):  # another size begins another segment at once
+            for unit in pictures(64 + 16 * (number % 2), number * 90_000)[:2]:
+                held.job.push(unit)
+            await asyncio.sleep(0)
+        failure = await running
+    assert failure.reason is EndReason.ORCHESTRATOR_LOST
+    assert "in flight" in failure.detail
+
+
+@pytest.mark.asyncio
+async def test_an_orchestrator_that_answers_nothing_any_more_hangs(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "DOUBT", 0.1)
+    monkeypatch.setattr(liveness, "PATIENCE", 0.3)
+    held = orchestrator.job()
+    units = pictures(64, 0)
+    async with held.live() as running:
+        orchestrator.hangs = True
+        for unit in units:
+            if running.done():
+                break
+            held.job.push(unit)
+            await asyncio.sleep(0.05)
+        failure = await running
+    assert failure.reason is EndReason.ORCHESTRATOR_LOST
+    assert "answered nothing" in failure.detail
+
+
+@pytest.mark.asyncio
+async def test_one_that_answers_is_kept_however_long_its_worker_is_silent(
+    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "DOUBT", 0.05)
+    monkeypatch.setattr(liveness, "PATIENCE", 0.3)
+    held = orchestrator.job()
+    async with held.live() as running:
+        for unit in pictures(64, 0):
+            held.job.push(unit)
+            await asyncio.sleep(0.05)
+        assert not running.done()
+        orchestrator.trickle.terminate("out")
+        await running

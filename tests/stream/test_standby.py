@@ -1,0 +1,178 @@
+"""A job that stands by: it takes over with what it has made, and its own failures are nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from gateway.media.frames import AccessUnit
+from gateway.reason import Ended, EndReason, NoRoom
+from gateway.stream.supervisor import Supervisor
+from tests.clients.gateway import eventually
+from tests.stream.jobs import KEY, LOST, Network, Publisher, end_of, supervised
+
+
+def picture(number: int, *, key: bool = False) -> AccessUnit:
+    return AccessUnit([b"\x65" if key else b"\x41"], number, number, key)
+
+
+@asynccontextmanager
+async def standing_by(
+    network: Network, publisher: Publisher | None = None, **policy: Any
+) -> AsyncIterator[Supervisor]:
+    """A supervisor whose first two jobs are up: one at work, one standing by."""
+    supervisor = supervised(network, publisher, standby=True, **policy)
+    running = asyncio.get_running_loop().create_task(supervisor.run())
+    try:
+        await eventually(lambda: len(network.jobs) > 1 and network.jobs[1].live, deadline=5, every=0.001)
+        yield supervisor
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await supervisor.close(EndReason.DELETED)
+    assert all(job.closed for job in network.jobs), "all is given back"
+
+
+def ready(supervisor: Supervisor) -> bool:
+    return (supervisor.standby_status() or {})["state"] == "ready"
+
+
+@pytest.mark.asyncio
+async def test_it_begins_with_the_held_frames_and_gets_all_that_come_but_shows_nothing() -> None:
+    network, publisher = Network({}, {}), Publisher()
+    async with standing_by(network, publisher) as supervisor:
+        supervisor.push(picture(1))
+        await supervisor.update({"effect": "grey"})
+        for job in network.jobs:
+            assert job.frames == [KEY, picture(1)]
+            assert job.updates == [{"effect": "grey"}]
+        network.jobs[1].sink(picture(2, key=True))
+        assert publisher.shown == []
+        assert ready(supervisor)
+
+
+@pytest.mark.asyncio
+async def test_it_takes_over_with_what_it_made_since_its_last_key_frame_and_another_stands_by() -> None:
+    fails = asyncio.Event()
+    network, publisher = Network({"until": fails, "ends": LOST}, {}, {}), Publisher()
+    async with standing_by(network, publisher) as supervisor:
+        made = [picture(1, key=True), picture(2), picture(3, key=True), picture(4)]
+        for frame in made:
+            network.jobs[1].sink(frame)
+        fails.set()
+        await eventually(lambda: supervisor.swaps == 1, every=0)
+        assert publisher.shown == made[2:]
+        network.jobs[1].sink(picture(5))
+        assert publisher.shown == [*made[2:], picture(5)]
+        await eventually(lambda: len(network.jobs) == 3, every=0.001, what="the next one that stands by")
+        assert network.asked == "abc"
+        assert network.jobs[0].closed is LOST.reason
+        assert [c.json()["verdict"] for c in supervisor.candidates][1] == "chosen"
+
+
+@pytest.mark.asyncio
+async def test_one_that_is_still_starting_is_what_takes_over() -> None:
+    fails, up = asyncio.Event(), asyncio.Event()
+    network = Network({"until": fails, "ends": LOST}, {"up": up}, {})
+    supervisor = supervised(network, standby=True)
+    running = asyncio.get_running_loop().create_task(supervisor.run())
+    await eventually(lambda: len(network.jobs) == 2, every=0.001)
+    assert (supervisor.standby_status() or {})["state"] == "starting"
+    fails.set()
+    await eventually(lambda: network.jobs[0].closed, every=0.001)
+    up.set()
+    await eventually(lambda: supervisor.live, every=0.001)
+    assert network.asked.startswith("ab")
+    assert supervisor.swaps == 1
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await supervisor.close(EndReason.DELETED)
+
+
+@pytest.mark.asyncio
+async def test_it_is_never_where_the_job_at_work_is() -> None:
+    network = Network({}, urls="a")
+    supervisor = supervised(network, standby=True)
+    running = asyncio.get_running_loop().create_task(supervisor.run())
+    await eventually(lambda: "no other" in (supervisor.standby_status() or {})["detail"], every=0.001)
+    await asyncio.sleep(0.05)  # five looks
+    assert network.asked == "a"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await supervisor.close(EndReason.DELETED)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "failure",
+    [LOST, NoRoom(EndReason.ORCHESTRATOR_LOST, "full"), ValueError("odd"), asyncio.CancelledError()]
+    + [
+        Ended(reason, "why")
+        for reason in (EndReason.SPEND_LIMIT, EndReason.SIGNER_REFUSED, EndReason.PRICE_RAISED)
+    ],
+    ids=str,
+)
+async def test_its_failure_ends_nothing_and_another_one_takes_its_place(failure: BaseException) -> None:
+    fails = asyncio.Event()
+    network, publisher = Network({}, {"until": fails, "ends": failure}, {}), Publisher()
+    async with standing_by(network, publisher) as supervisor:
+        fails.set()
+        await eventually(lambda: len(network.jobs) == 3, every=0.001)
+        assert supervisor.live
+        assert supervisor.swaps == 0
+        assert publisher.failures == []
+        assert network.jobs[0].closed is None
+        blamed = not isinstance(failure, Ended) or failure.reason is EndReason.ORCHESTRATOR_LOST
+        assert ("b" in network.aside) == blamed
+
+
+@pytest.mark.asyncio
+async def test_one_that_does_not_follow_new_parameters_is_replaced() -> None:
+    network = Network({}, {"refuses": True}, {})
+    async with standing_by(network) as supervisor:
+        await supervisor.update({"effect": "grey"})
+        await eventually(lambda: len(network.jobs) == 3, every=0.001)
+        assert "new parameters" in network.aside["b"].detail
+        assert supervisor.live
+
+
+@pytest.mark.asyncio
+async def test_taking_over_counts_against_the_swaps_that_are_allowed() -> None:
+    fails = asyncio.Event()
+    network = Network({"until": fails, "ends": LOST}, {"until": fails, "ends": LOST}, {})
+    asyncio.get_running_loop().call_later(0.1, fails.set)
+    ended = await end_of(supervised(network, standby=True, max_swaps=0))
+    assert ended.reason is EndReason.SWAPS_EXHAUSTED
+
+
+@pytest.mark.asyncio
+async def test_a_publisher_that_has_gone_silent_is_no_reason_to_switch() -> None:
+    fails = asyncio.Event()
+    network, publisher = Network({"until": fails, "ends": LOST}, {}, {}), Publisher()
+    async with standing_by(network, publisher) as supervisor:
+        publisher.silence = 9.0
+        fails.set()
+        await eventually(lambda: publisher.failures, every=0.001)
+        await asyncio.sleep(0.05)
+        assert supervisor.swaps == 0
+        publisher.silence = 0.0
+        await eventually(lambda: supervisor.swaps == 1, every=0.001)
+        assert network.asked.startswith("ab")
+
+
+@pytest.mark.asyncio
+async def test_its_cost_is_in_the_streams_account_and_its_link_does_not_slow_the_publisher() -> None:
+    network, publisher = Network({}, {}), Publisher()
+    async with standing_by(network, publisher) as supervisor:
+        payments = supervisor.status().payments
+        assert payments is not None
+        assert payments["accepted"] == 2
+        assert supervisor.burn() == Fraction(2, 3)
+        network.ingests[1].limit_bitrate(1)
+        network.ingests[0].limit_bitrate(2)
+        assert publisher.limits == [2]

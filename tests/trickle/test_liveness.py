@@ -1,0 +1,118 @@
+"""A server that hangs is told from one that is slow or silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from gateway.trickle import liveness as module
+from gateway.trickle.errors import ChannelLost
+from gateway.trickle.liveness import Liveness
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same waits, ten times shorter."""
+    for name in ("DOUBT", "PATIENCE", "LONGEST_PATIENCE", "ASK_ANYWAY", "POLL"):
+        monkeypatch.setattr(module, name, getattr(module, name) / 10)
+
+
+class Server:
+    """Answers after `takes` seconds, with any status."""
+
+    def __init__(self) -> None:
+        self.takes = 0.0
+        self.status = 200
+        self.asked = 0
+        self.url = ""
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.asked += 1
+        await asyncio.sleep(self.takes)
+        return web.Response(status=self.status)
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[Server]:
+    server, app = Server(), web.Application()
+    app.router.add_get("/c/next", server.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/c"
+    yield server
+    await runner.cleanup()
+
+
+class Silence:
+    """Seconds without a sign of life, as the test says."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def asked_often(server: Server, watching: asyncio.Task[None], times: int) -> None:
+    until = server.asked + times
+    async with asyncio.timeout(10):
+        while server.asked < until and not watching.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_neither_sends_nor_answers_is_lost(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    server.takes = 60
+    async with asyncio.timeout(10):
+        with pytest.raises(ChannelLost, match="answered nothing"):
+            await Liveness(http, server.url, Silence(9)).run()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("status", [200, 404, 500])
+async def test_a_server_that_answers_is_never_blamed_for_its_silent_worker(
+    server: Server, http: aiohttp.ClientSession, status: int
+) -> None:
+    server.status = status
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(Liveness(http, server.url, Silence(9)).run())
+        await asked_often(server, watching, 10)
+        assert not watching.done()
+        watching.cancel()
+
+
+@pytest.mark.asyncio
+async def test_no_answer_counts_for_nothing_while_pictures_come(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    server.takes = 60
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(Liveness(http, server.url, Silence(0)).run())
+        await asked_often(server, watching, 3)
+        assert not watching.done()
+        watching.cancel()
+
+
+@pytest.mark.asyncio
+async def test_a_long_way_to_the_server_makes_more_patient(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    server.takes = 0.1
+    silence = Silence(0)
+    liveness = Liveness(http, server.url, silence)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(liveness.run())
+        await asked_often(server, watching, 2)
+        assert liveness.patience > 0.3
+        server.takes, silence.seconds = 0.25, 9
+        await asked_often(server, watching, 3)
+        assert not watching.done()
+        watching.cancel()
