@@ -189,6 +189,9 @@ async def left_behind(gateway: GatewayProcess, before: dict[str, Any]) -> list[s
         return [f"left behind: { {name: after[name] for name in gone} }, tasks {after['tasks']}"]
     async with gateway.http.get(gateway.url + "metrics") as response:
         failed = [line for line in (await response.text()).splitlines() if "task_failures_total{" in line]
+    if failed:
+        why = [line for line in gateway.log.read_text().splitlines() if "task failed" in line]
+        failed.append(" | ".join(why))
     return [f"tasks failed: {line}" for line in failed]
 
 
