@@ -7,7 +7,7 @@ import os
 import sys
 from importlib.metadata import version
 
-from gateway.flags import FlagError, HelpRequested, help_text
+from gateway.flags import FlagError, HelpRequested, Parsed, help_text
 from gateway.settings import GATEWAY_FLAGS, PROGRAM, read_flags, settings_from, wants_version
 
 
@@ -20,6 +20,7 @@ def _main(argv: list[str]) -> int:
         from gateway.cli import ledger
 
         return ledger.main(argv[1:])
+    parsed = Parsed()
     try:
         parsed = read_flags(argv, os.environ)
         if wants_version(parsed):
@@ -30,7 +31,8 @@ def _main(argv: list[str]) -> int:
         print(help_text(GATEWAY_FLAGS, usage=f"usage: {PROGRAM} [flags]\n       {PROGRAM} ledger [-help]"))  # noqa: T201
         return 0
     except FlagError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
+        for sentence in (*parsed.warnings, str(error)):
+            print(f"{PROGRAM}: {sentence}", file=sys.stderr)  # noqa: T201
         return 2
     # imported late: a wrong flag is answered at once
     import uvloop

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+VARIABLE_PREFIX = "LP_"
 
 
 class FlagError(Exception):
@@ -51,7 +53,7 @@ class Flag:
 
     @property
     def variable(self) -> str:
-        return "LP_" + self.name.upper()
+        return VARIABLE_PREFIX + self.name.upper()
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Parsed:
 
     values: dict[str, Any] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
+    warnings: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -140,6 +143,22 @@ BASE_URL = Kind("url", "an http or https URL without ? and #, since paths are pu
 LIST = Kind("list", "a comma-separated list", _parse_list)
 
 
+def within(kind: Kind, accepts: str, fits: Callable[[Any], bool]) -> Kind:
+    """`kind`, of which it takes the values that `fits` does."""
+
+    def parse(text: str) -> Any:
+        value = kind.parse(text)
+        if not fits(value):
+            raise ValueError(text)
+        return value
+
+    return replace(kind, accepts=accepts, parse=parse)
+
+
+POSITIVE_DURATION = within(DURATION, "a duration above 0, such as 5s or 500ms", lambda seconds: seconds > 0)
+POSITIVE_INTEGER = within(INTEGER, "a whole number, 1 or more", lambda number: number > 0)
+
+
 def choice(*names: str) -> Kind:
     """A kind that takes one of the names, as they are written."""
 
@@ -177,6 +196,16 @@ def parse_flags(
     return parsed
 
 
+def unknown_variables(flags: Sequence[Flag], environ: Mapping[str, str], *, program: str) -> tuple[str, ...]:
+    """A sentence for each `LP_` variable that is no flag: a typo, or somebody else's, so it is no error."""
+    table = {flag.variable: flag for flag in flags}
+    return tuple(
+        f"{name} in the environment is not a flag of {program}{_suggestion(table, name)}"
+        for name in sorted(environ)
+        if name.upper().startswith(VARIABLE_PREFIX) and name not in table and environ[name]
+    )
+
+
 def _arguments(table: Mapping[str, Flag], argv: Sequence[str], program: str) -> Iterable[tuple[str, str]]:
     rest = list(argv)
     while rest:
@@ -190,7 +219,7 @@ def _arguments(table: Mapping[str, Flag], argv: Sequence[str], program: str) -> 
             raise HelpRequested
         flag = table.get(name)
         if flag is None:
-            raise FlagError(f"-{name} is not a flag of {program}{_suggestion(table, name)}")
+            raise FlagError(f"-{name} is not a flag of {program}{_suggestion(table, name, '-')}")
         if not equals:
             if flag.kind is BOOLEAN:
                 value = "true"
@@ -201,17 +230,17 @@ def _arguments(table: Mapping[str, Flag], argv: Sequence[str], program: str) -> 
         yield name, value
 
 
-def _suggestion(table: Iterable[str], name: str) -> str:
+def _suggestion(table: Iterable[str], name: str, dash: str = "") -> str:
     import difflib
 
     lower = {known.lower(): known for known in table}
     close = difflib.get_close_matches(name.lower(), lower, n=1)
-    return f": did you mean -{lower[close[0]]}?" if close else ": -help lists the flags that it takes"
+    return f": did you mean {dash}{lower[close[0]]}?" if close else ": -help lists the flags that it takes"
 
 
 def _file(table: Mapping[str, Flag], path: Path) -> dict[str, str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FlagError(
             f"-config {path} cannot be read ({error}): it takes a text file of lines 'name value'"
@@ -224,7 +253,9 @@ def _file(table: Mapping[str, Flag], path: Path) -> dict[str, str]:
         name, _, value = text.partition(" ")
         name = name.lstrip("-")
         if name not in table or name == "config":
-            raise FlagError(f"{name!r} in line {number} of {path} is not a flag{_suggestion(table, name)}")
+            raise FlagError(
+                f"{name!r} in line {number} of {path} is not a flag{_suggestion(table, name, '-')}"
+            )
         values[name] = value.strip() or ("true" if table[name].kind is BOOLEAN else "")
     return values
 

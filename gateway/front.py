@@ -19,9 +19,10 @@ from gateway.http.operator import OperatorRoutes
 from gateway.http.pages import PageRoutes
 from gateway.http.payments import PaymentRoutes
 from gateway.http.route import Route, Token
-from gateway.http.server import ListenError, Server, application, tls_context
+from gateway.http.server import ListenError, Server, application
 from gateway.http.sessions import Links
 from gateway.http.streams import StreamRoutes
+from gateway.http.tls import Certificate
 from gateway.http.tokens import TokenFile
 from gateway.http.webhook import AuthWebhook
 from gateway.http.whep import WhepRoutes
@@ -72,10 +73,10 @@ class Front:
         if settings.cli_addr is None:
             public.append(operator)
         else:
-            groups = [operator, OpenApiRoutes([operator], ()).routes()]
+            groups = [operator, OpenApiRoutes([operator], (), self._forwarding).routes()]
             servers.append(Server(application(groups), settings.cli_addr, "cliAddr"))
         access = self._access()
-        public.append(OpenApiRoutes(public, access.kinds).routes())
+        public.append(OpenApiRoutes(public, access.kinds, self._forwarding).routes())
         middlewares = []
         if settings.limits.requests_per_address:
             rate = RequestRate(settings.limits.requests_per_address)
@@ -126,7 +127,7 @@ class Front:
             return None
         certificate, key = self._settings.front.tls
         try:
-            return tls_context(certificate, key)
+            return Certificate(certificate, key).context()
         except OSError as error:
             raise ListenError(
                 f"-httpsCert {certificate} and -httpsKey {key} cannot be used ({error}): they take a PEM "

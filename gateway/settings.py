@@ -20,6 +20,7 @@ from gateway.flags import (
     INTEGER,
     LIST,
     PATH,
+    POSITIVE_DURATION,
     TEXT,
     URL,
     Flag,
@@ -27,6 +28,7 @@ from gateway.flags import (
     Parsed,
     choice,
     parse_flags,
+    unknown_variables,
 )
 from gateway.http.settings import FRONT_FLAGS, HEADERS, FrontSettings
 from gateway.payments.settings import PAYMENT_FLAGS, PaymentSettings
@@ -48,13 +50,18 @@ GATEWAY_FLAGS: tuple[Flag, ...] = (
         None,
         "a GET that lists orchestrators, used beside -orchAddr; with neither, the signer is asked",
     ),
-    Flag("discoveryInterval", DURATION, "1m", "how often webhook or signer are asked who there is"),
+    Flag("discoveryInterval", POSITIVE_DURATION, "1m", "how often webhook or signer are asked who there is"),
     *COMFY_FLAGS,
     Flag("orchVerifyTLS", BOOLEAN, "false", "refuse orchestrators whose TLS certificate does not verify"),
     *PAYMENT_FLAGS,
     Flag("model", TEXT, "comfystream", "the model asked for where a publisher names no pipeline"),
-    Flag("ingestTimeout", DURATION, "5s", "a stream without media for so long ends"),
-    Flag("connectTimeout", DURATION, "10s", "a peer whose ICE and DTLS are not done in so long is given up"),
+    Flag("ingestTimeout", POSITIVE_DURATION, "5s", "a stream without media for so long ends"),
+    Flag(
+        "connectTimeout",
+        POSITIVE_DURATION,
+        "10s",
+        "a peer whose ICE and DTLS are not done in so long is given up",
+    ),
     *ICE_FLAGS,
     Flag("maxSwaps", INTEGER, "3", "jobs of a stream that may be replaced within 3 minutes"),
     Flag(
@@ -135,14 +142,14 @@ def wants_version(parsed: Parsed) -> bool:
 
 def read_flags(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
     """Read the daemon's flags and, as it takes them too, the devnet's."""
-    return parse_flags((*GATEWAY_FLAGS, *DEVNET_FLAGS), argv, environ, program=PROGRAM)
+    flags = (*GATEWAY_FLAGS, *DEVNET_FLAGS)
+    parsed = parse_flags(flags, argv, environ, program=PROGRAM)
+    parsed.warnings += unknown_variables(flags, environ, program=PROGRAM)
+    return parsed
 
 
 def settings_from(parsed: Parsed) -> Settings:
     """Check the flags against each other. Raises FlagError with a sentence for what does not fit."""
-    for name in ("ingestTimeout", "connectTimeout", "discoveryInterval"):
-        if parsed[name] <= 0:
-            raise FlagError(f"-{name} 0s is refused: it takes a duration above 0")
     _check_devnet(parsed)
     paid = bool(parsed["remoteSignerUrl"] or parsed["devnet"])
     payments, warnings = PaymentSettings.from_parsed(parsed, paid=paid)
@@ -184,7 +191,7 @@ def settings_from(parsed: Parsed) -> Settings:
         devnet=devnet,
         log_level=parsed["v"],
         log_format=parsed["logFormat"],
-        warnings=warnings,
+        warnings=(*parsed.warnings, *warnings),
     )
 
 

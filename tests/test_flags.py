@@ -23,6 +23,7 @@ from gateway.flags import (
     help_text,
     parse_duration,
     parse_flags,
+    unknown_variables,
 )
 
 TABLE = (
@@ -126,6 +127,22 @@ def test_bad_usage_is_one_sentence_with_flag_value_and_what_is_accepted(
     with pytest.raises(FlagError) as error:
         parse(*argv)
     assert str(error.value) == sentence
+
+
+def test_a_variable_that_is_no_flag_is_named_with_the_nearest_one() -> None:
+    environ = {
+        "LP_CUONT": "5",
+        "LP_name": "x",
+        "LP_ZZZZ": "1",
+        "LP_NOTHING": "",
+        "LP_COUNT": "5",
+        "PATH": "/",
+    }
+    assert unknown_variables(TABLE, environ, program="thing") == (
+        "LP_CUONT in the environment is not a flag of thing: did you mean LP_COUNT?",
+        "LP_ZZZZ in the environment is not a flag of thing: -help lists the flags that it takes",
+        "LP_name in the environment is not a flag of thing: did you mean LP_NAME?",
+    )
 
 
 def test_a_bad_line_of_a_file_names_line_and_file(tmp_path: Path) -> None:

@@ -61,6 +61,14 @@ def test_both_readings_of_the_ceiling(tmp_path: Path) -> None:
     assert "-pixelsPerUnit 1" in small.warnings[0]
 
 
+def test_a_typo_in_the_environment_is_warned_of(tmp_path: Path) -> None:
+    environ = {"LP_MAXSTREEMS": "5", "LP_EFFECT": "", "LIVE_AI_NAT_IP": "192.0.2.1"}
+    chosen = settings_from(read_flags(("-orchAddr", "x:1", "-dataDir", str(tmp_path)), environ))
+    assert chosen.warnings == (
+        "LP_MAXSTREEMS in the environment is not a flag of livepeer-gateway: did you mean LP_MAXSTREAMS?",
+    )
+
+
 def test_a_devnet_brings_its_network_and_a_folder_of_its_own() -> None:
     chosen = settings("-devnet", "-prices", "7")
     try:
@@ -83,15 +91,19 @@ def test_a_devnet_brings_its_network_and_a_folder_of_its_own() -> None:
         (("-orchAddr", "x:1", "-effect", "grey"), "-effect is a flag of the devnet"),
         (
             ("-devnet", "-livePaymentInterval", "31s"),
-            "-livePaymentInterval 31s is refused: it takes 100ms to 30s",
+            "-livePaymentInterval '31s' is refused: it takes 100ms to 30s",
         ),
-        (("-devnet", "-livePaymentInterval", "99ms"), "it takes 100ms to 30s"),
-        (("-devnet", "-tokenLife", "3m"), "-tokenLife"),
+        (
+            ("-devnet", "-livePaymentInterval", "99ms"),
+            "-livePaymentInterval '99ms' is refused: it takes 100ms",
+        ),
+        (("-devnet", "-tokenLife", "3m"), "-tokenLife '3m' is refused: it takes more than 3m, because"),
+        (("-devnet", "-maxSigningCalls", "0"), "-maxSigningCalls '0' is refused: it takes"),
         (("-devnet", "-effect", "pink"), "-effect 'pink' is refused: it takes one of"),
         ((*PAID, "-maxPricePerUnit", "1ETH", "-pixelsPerUnit", "1"), "-pixelsPerUnit 1 is refused"),
         (("-devnet", "-pixelsPerUnit", "1"), "needs -maxPricePerUnit"),
         (("-devnet", "-maxPricePerUnit", "0.5"), "-maxPricePerUnit '0.5' is refused"),
-        (("-devnet", "-iceGrace", "31s"), "-iceGrace 31s is refused"),
+        (("-devnet", "-iceGrace", "31s"), "-iceGrace '31s' is refused"),
         (("-devnet", "-icePublicIP", "example.org"), "-icePublicIP 'example.org' is refused"),
         (("-devnet", "-iceUdpPortRange", "500-400"), "-iceUdpPortRange '500-400' is refused"),
         (("-devnet", "-iceUdpMuxPort", "0"), "-iceUdpMuxPort '0' is refused"),
@@ -100,14 +112,14 @@ def test_a_devnet_brings_its_network_and_a_folder_of_its_own() -> None:
         (("-devnet", "-httpsKey", "key.pem"), "-httpsKey needs -httpsCert beside it"),
         (("-devnet", "-httpsKey", "no.pem", "-httpsCert", "no.pem"), "-httpsCert no.pem is refused"),
         (("-devnet", "-playTokens", "/nothing"), "-playTokens /nothing is refused"),
-        (("-devnet", "-liveAIHeartbeatInterval", "1ms"), "it takes 100ms or more"),
-        (("-devnet", "-connectTimeout", "0s"), "-connectTimeout 0s is refused"),
+        (("-devnet", "-liveAIHeartbeatInterval", "1ms"), "'1ms' is refused: it takes 100ms or more"),
+        (("-devnet", "-connectTimeout", "0s"), "-connectTimeout '0s' is refused"),
         (("-devnet", "-trustedProxies", "everybody"), "-trustedProxies 'everybody' is refused"),
         (("-comfyStreamUrl", "ftp://gpu"), "-comfyStreamUrl 'ftp://gpu' is refused"),
         (("-devnet", "-comfyStreamFallback", "network"), "needs -comfyStreamUrl beside it"),
         (("-comfyStreamUrl", "gpu:8889", "-comfyStreamFallback", "network"), "needs a network beside it"),
         (("-devnet", "-comfyWorkflow", "/nothing"), "-comfyWorkflow /nothing is refused"),
-        (("-devnet", "-comfyStream", "17"), "-comfyStream 17 is refused: it takes 0 to 16"),
+        (("-devnet", "-comfyStream", "17"), "-comfyStream '17' is refused: it takes 0 to 16"),
     ],
 )
 def test_flags_that_do_not_fit_are_one_sentence(argv: tuple[str, ...], words: str) -> None:

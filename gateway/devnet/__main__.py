@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.devnet.parts import COMMON_FLAGS, PARTS
 from gateway.devnet.process import die_with_parent
-from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings, check_limits
+from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flags import PATH, Flag, FlagError, HelpRequested, Parsed, help_text, parse_flags
 
 PROGRAM = "livepeer-devnet"
@@ -40,7 +40,6 @@ def _main(argv: Sequence[str]) -> int:
     flags = NETWORK_FLAGS if part is None else part.flags
     try:
         parsed = parse_flags(flags, argv if part is None else argv[1:], os.environ, program=program)
-        check_limits(parsed)
         if part is not None:
             return _run(parsed, part.start(parsed))
         return _run(parsed, _start_network(DevnetSettings.from_parsed(parsed), parsed))

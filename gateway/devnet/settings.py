@@ -8,7 +8,20 @@ from fractions import Fraction
 from pathlib import Path
 
 from gateway.devnet.ai_models import AiModel, read_ai_models
-from gateway.flags import BOOLEAN, DURATION, INTEGER, PATH, Flag, FlagError, Kind, Parsed, choice
+from gateway.flags import (
+    BOOLEAN,
+    DURATION,
+    INTEGER,
+    PATH,
+    POSITIVE_DURATION,
+    POSITIVE_INTEGER,
+    Flag,
+    FlagError,
+    Kind,
+    Parsed,
+    choice,
+    within,
+)
 from gateway.money import wei_per_pixel
 from gateway.payments.ceiling import parse_amount
 
@@ -55,10 +68,18 @@ PRICE = Kind("wei", "a whole number of wei per second or a fraction n/d", parse_
 PRICES = Kind("wei,..", "whole numbers of wei per second or fractions n/d, comma-separated", _parse_prices)
 NUMBER = Kind("number", "a number such as 1 or 0.6", _parse_number)
 EFFECT = choice(*EFFECTS)
+POSITIVE_NUMBER = within(NUMBER, "a number above 0, such as 1 or 0.6", lambda number: number > 0)
+TOKEN_LIFE = within(
+    DURATION,
+    "more than 3m, because a signer wants a new token in the last 3 minutes of the old one",
+    lambda seconds: seconds > SHORTEST_TOKEN_LIFE,
+)
+ORCHESTRATORS = within(INTEGER, f"1 to {MOST_ORCHESTRATORS}", lambda count: 1 <= count <= MOST_ORCHESTRATORS)
+COMFYSTREAMS = within(INTEGER, f"0 to {MOST_COMFYSTREAMS}", lambda count: count <= MOST_COMFYSTREAMS)
 AMOUNT = Kind("amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH", parse_amount)
 
 DEVNET_FLAGS: tuple[Flag, ...] = (
-    Flag("orchestrators", INTEGER, "2", "how many orchestrators, each a process of its own"),
+    Flag("orchestrators", ORCHESTRATORS, "2", "how many orchestrators, each a process of its own"),
     Flag(
         "aiModels",
         PATH,
@@ -74,18 +95,18 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "ticketSeconds",
-        NUMBER,
+        POSITIVE_NUMBER,
         "1",
         "the expected value of a ticket, in seconds of the orchestrator's own price",
     ),
-    Flag("debitInterval", DURATION, "1s", "how often the orchestrators debit"),
+    Flag("debitInterval", POSITIVE_DURATION, "1s", "how often the orchestrators debit"),
     Flag("debitRate", NUMBER, "1.0", "how fast the orchestrators debit, against the agreed price"),
     Flag("capacity", INTEGER, "64", "streams that each orchestrator takes for the model"),
-    Flag("preload", DURATION, "60s", "what the signer bills at the start of a session"),
-    Flag("blockTime", DURATION, "12s", "time between blocks; ticket params live 40 blocks"),
-    Flag("tokenLife", DURATION, "30m", "how long auth tokens live; more than 3m"),
+    Flag("preload", POSITIVE_DURATION, "60s", "what the signer bills at the start of a session"),
+    Flag("blockTime", POSITIVE_DURATION, "12s", "time between blocks; ticket params live 40 blocks"),
+    Flag("tokenLife", TOKEN_LIFE, "30m", "how long auth tokens live; more than 3m"),
     Flag("effect", EFFECT, "negative", "what the runner does to the picture; none hands it on undecoded"),
-    Flag("comfyStream", INTEGER, "0", "how many ComfyStream servers, each a process of its own"),
+    Flag("comfyStream", COMFYSTREAMS, "0", "how many ComfyStream servers, each a process of its own"),
     Flag("comfyStreamWarmUp", DURATION, "0s", "how long a ComfyStream server's workflow takes to warm up"),
     Flag(
         "chain",
@@ -98,7 +119,7 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
     Flag("unlockPeriod", INTEGER, "7", "rounds that an unlock of the signer's funds takes on -chain"),
     Flag(
         "faceValueMultiple",
-        INTEGER,
+        POSITIVE_INTEGER,
         "100",
         "how many times its expected value a winning ticket pays; one in so many wins",
     ),
@@ -141,12 +162,6 @@ class DevnetSettings:
     def from_parsed(cls, parsed: Parsed) -> DevnetSettings:
         """Check the flags against each other. Raises FlagError with a sentence for what does not fit."""
         count: int = parsed["orchestrators"]
-        if not 1 <= count <= MOST_ORCHESTRATORS:
-            raise FlagError(f"-orchestrators {count} is refused: it takes 1 to {MOST_ORCHESTRATORS}")
-        comfystreams: int = parsed["comfyStream"]
-        if not 0 <= comfystreams <= MOST_COMFYSTREAMS:
-            raise FlagError(f"-comfyStream {comfystreams} is refused: it takes 0 to {MOST_COMFYSTREAMS}")
-        check_limits(parsed)
         model = ai_model(parsed["aiModels"])
         return cls(
             orchestrators=count,
@@ -161,7 +176,7 @@ class DevnetSettings:
             block_time=parsed["blockTime"],
             token_life=parsed["tokenLife"],
             effect=parsed["effect"],
-            comfystreams=comfystreams,
+            comfystreams=parsed["comfyStream"],
             comfystream_warm_up=parsed["comfyStreamWarmUp"],
             chain=parsed["chain"],
             deposit=parsed["deposit"],
@@ -170,20 +185,6 @@ class DevnetSettings:
             face_value_multiple=parsed["faceValueMultiple"],
             restart=parsed["restart"],
         )
-
-
-def check_limits(parsed: Parsed) -> None:
-    """Check those of the devnet's flags that are in the table. Raises FlagError."""
-    values = parsed.values
-    life = values.get("tokenLife")
-    if life is not None and life <= SHORTEST_TOKEN_LIFE:
-        raise FlagError(
-            f"-tokenLife {life:g}s is refused: it takes more than 3m, because a signer wants a new token in "
-            "the last 3 minutes of the old one"
-        )
-    for name in ("debitInterval", "blockTime", "preload", "ticketSeconds", "faceValueMultiple"):
-        if values.get(name) == 0:
-            raise FlagError(f"-{name} 0 is refused: it takes more than 0")
 
 
 def ai_model(path: Path) -> AiModel:

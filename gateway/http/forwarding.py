@@ -29,7 +29,8 @@ class Forwarding:
         address = request.remote or ""
         if not self._is_trusted(address):
             return address
-        hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
+        # Several lines of a header are one list (RFC 9110, 5.3): some proxies add a line of their own.
+        hops = [hop.strip() for hop in ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")]
         for hop in reversed(hops):
             if not _is_address(hop):
                 break
@@ -50,16 +51,16 @@ class Forwarding:
             return self._external_url + path
         scheme, host = request.scheme, request.host
         if self._is_trusted(request.remote or ""):
-            forwarded = request.headers.get("X-Forwarded-Proto", "")
+            forwarded = _newest(request, "X-Forwarded-Proto")
             scheme = forwarded if forwarded in ("http", "https") else scheme
-            forwarded = request.headers.get("X-Forwarded-Host", "")
+            forwarded = _newest(request, "X-Forwarded-Host")
             host = forwarded if _HOST.fullmatch(forwarded) else host
         return f"{scheme}://{host}{self._prefix(request)}{path}"
 
     def _prefix(self, request: web.Request) -> str:
         if not self._is_trusted(request.remote or ""):
             return ""
-        prefix = request.headers.get("X-Forwarded-Prefix", "")
+        prefix = _newest(request, "X-Forwarded-Prefix")
         return prefix.rstrip("/") if _PREFIX.fullmatch(prefix) else ""
 
     def _is_trusted(self, address: str) -> bool:
@@ -71,6 +72,11 @@ class Forwarding:
 def parse_networks(text: str) -> tuple[Network, ...]:
     """Addresses and networks, comma-separated. Raises ValueError for what is neither."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _newest(request: web.Request, name: str) -> str:
+    """The line of a header that the proxy added last; what stands before it may be the client's own."""
+    return request.headers.getall(name, [""])[-1]
 
 
 def _is_address(text: str) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import aiohttp
 import structlog
 
-log = structlog.get_logger("heartbeat")
+from gateway.http.operator_server import AnsweredNo, OperatorServer
 
-HEARTBEAT_TIMEOUT = 5.0
+log = structlog.get_logger("heartbeat")
 
 
 class Heartbeat:
@@ -27,10 +26,8 @@ class Heartbeat:
         live: Callable[[], Sequence[str]],
         terminate: Callable[[str], None],
     ) -> None:
-        self._http = http
-        self._url = url
+        self._server = OperatorServer(http, url, headers)
         self._interval = interval
-        self._headers = headers
         self._live = live
         self._terminate = terminate
 
@@ -39,22 +36,13 @@ class Heartbeat:
             try:
                 for stream_id in await self.beat():
                     self._terminate(stream_id)
-            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-                log.warning("heartbeat failed", url=self._url, error=str(error) or type(error).__name__)
+            except (AnsweredNo, aiohttp.ClientError, TimeoutError, ValueError) as error:
+                log.warning("heartbeat failed", error=str(error) or type(error).__name__)
             await asyncio.sleep(self._interval)
 
     async def beat(self) -> list[str]:
-        """One heartbeat; the ids to end. Raises ClientError, TimeoutError or ValueError."""
-        async with self._http.post(
-            self._url,
-            json={"ids": list(self._live())},
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=HEARTBEAT_TIMEOUT),
-            allow_redirects=False,
-            ssl=True,
-        ) as response:
-            response.raise_for_status()
-            answer: Any = await response.json(content_type=None)
+        """One heartbeat; the ids to end. Raises AnsweredNo, ClientError, TimeoutError or ValueError."""
+        answer = await self._server.ask({"ids": list(self._live())})
         ids = answer.get("terminatedStreamIds") if isinstance(answer, dict) else None
         if ids is None:
             return []

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.http.forwarding import Forwarding
 from gateway.http.problem import PROBLEM_JSON
 from gateway.http.route import JSON, Route
 
@@ -34,15 +35,19 @@ _RATE_LIMITED = "requests come faster than -maxRequestsPerAddress allows"
 class OpenApiRoutes:
     """Describes `routes`, and itself. `tokens` names the kinds of token that the operator asks for."""
 
-    def __init__(self, routes: Iterable[Sequence[Route]], tokens: Iterable[str]) -> None:
+    def __init__(
+        self, routes: Iterable[Sequence[Route]], tokens: Iterable[str], forwarding: Forwarding
+    ) -> None:
+        self._forwarding = forwarding
         described = [route for group in routes for route in group]
         self._document = document([*described, *self.routes()], frozenset(tokens))
 
     def routes(self) -> list[Route]:
         return [Route("GET", PATH, self.openapi, "this description", {200: "an OpenAPI 3.1 document"})]
 
-    async def openapi(self, _: web.Request) -> web.Response:
-        return web.json_response(self._document, headers={"Cache-Control": "no-cache"})
+    async def openapi(self, request: web.Request) -> web.Response:
+        here = {"servers": [{"url": self._forwarding.link(request, "") or "/"}]}
+        return web.json_response(self._document | here, headers={"Cache-Control": "no-cache"})
 
 
 def document(routes: Sequence[Route], tokens: frozenset[str]) -> Json:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -58,13 +57,6 @@ def _guarded(route: Route, guards: Sequence[Guard]) -> Handler:
         return await route.handler(request)
 
     return handle
-
-
-def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What a server needs for https. Raises OSError (ssl.SSLError too) where the files are of no use."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 class _NoGarbage(logging.Filter):

@@ -5,17 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.flags import ADDRESS, BASE_URL, DURATION, INTEGER, PATH, TEXT, URL, Flag, FlagError, Kind, Parsed
+from gateway.flags import (
+    ADDRESS,
+    BASE_URL,
+    DURATION,
+    INTEGER,
+    PATH,
+    TEXT,
+    URL,
+    Flag,
+    FlagError,
+    Kind,
+    Parsed,
+    within,
+)
 from gateway.http.forwarding import Network, parse_networks
 from gateway.http.limits import Limits
 from gateway.http.tokens import TokenFile
 from signer_client.client import parse_headers
 
 LOOPBACK_CLI_PORT = 5935
-SHORTEST_HEARTBEAT = 0.1
 
 NETWORKS = Kind("networks", "addresses or networks such as 10.0.0.0/8, comma-separated", parse_networks)
 HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
+HEARTBEAT_INTERVAL = within(DURATION, "100ms or more", lambda seconds: seconds >= 0.1)
 
 FRONT_FLAGS: tuple[Flag, ...] = (
     Flag("httpAddr", ADDRESS, "127.0.0.1:9935", "where WHIP, WHEP, the stream API and the page are served"),
@@ -47,7 +60,7 @@ FRONT_FLAGS: tuple[Flag, ...] = (
     Flag("liveAIAuthWebhookUrl", URL, None, "asked about each publisher before it is answered"),
     Flag("liveAIAuthApiKey", TEXT, None, "sent to the auth webhook as x-api-key and Authorization"),
     Flag("liveAIHeartbeatURL", URL, None, "told which streams are live; answers which of them are to end"),
-    Flag("liveAIHeartbeatInterval", DURATION, "5s", "time between heartbeats"),
+    Flag("liveAIHeartbeatInterval", HEARTBEAT_INTERVAL, "5s", "time between heartbeats"),
     Flag("liveAIHeartbeatHeaders", HEADERS, None, "headers for heartbeats: name:value,name2:value2"),
     Flag(
         "maxStreams", INTEGER, "256", "streams at once; 0 lifts this limit, as it does each of the next five"
@@ -136,10 +149,7 @@ def _tokens(parsed: Parsed, name: str) -> Path | None:
 
 
 def _heartbeat(parsed: Parsed) -> Heartbeats | None:
-    interval = parsed["liveAIHeartbeatInterval"]
-    if interval < SHORTEST_HEARTBEAT:
-        raise FlagError(f"-liveAIHeartbeatInterval {interval:g}s is refused: it takes 100ms or more")
-    url = parsed["liveAIHeartbeatURL"]
+    url, interval = parsed["liveAIHeartbeatURL"], parsed["liveAIHeartbeatInterval"]
     return None if url is None else Heartbeats(url, interval, parsed["liveAIHeartbeatHeaders"] or {})
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from gateway.http.stamp import Stamp, stamp
 from gateway.payments.ceiling import parse_amount
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 
@@ -86,12 +87,12 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Stamp | None = None
         self._grants: Sequence[tuple[bytes, Grant]] = ()
 
     def check(self) -> None:
         """Read it for the first time. Raises OSError, UnicodeDecodeError or BadTokenLine, with its line."""
-        for number, line in enumerate(self._path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(self._path.read_text(encoding="utf-8-sig").splitlines(), 1):
             try:
                 parse_line(line)
             except BadTokenLine as error:
@@ -109,11 +110,10 @@ class TokenFile:
 
     def _reread(self) -> None:
         try:
-            stat = self._path.stat()
-            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            seen = stamp(self._path)
             if seen == self._seen:
                 return
-            lines = self._path.read_text(encoding="utf-8").splitlines()
+            lines = self._path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             if self._grants:
                 log.error("tokens cannot be read: nobody is let in", file=str(self._path), error=str(error))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import structlog
 
+from gateway.http.operator_server import AnsweredNo, OperatorServer
 from gateway.http.problem import Problem
 from gateway.payments.ceiling import parse_amount
 from gateway.payments.spending import NO_LIMITS, StreamLimits
+from gateway.stream.names import check_name
 from gateway.stream.relay import Json
 
-WEBHOOK_TIMEOUT = 5.0
-"""Seconds that a webhook may take."""
-MAX_ANSWER_BYTES = 1024 * 1024
+log = structlog.get_logger("access")
 
 COMFYUI = "comfyui"
 
@@ -40,61 +40,51 @@ class AuthWebhook:
     """Asks `url` about a stream. `api_key` goes into both headers that go-livepeer sends it in."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, api_key: str | None) -> None:
-        self._http = http
-        self._url = url
-        self._headers = {"x-api-key": api_key, "Authorization": api_key} if api_key else {}
+        headers = {"x-api-key": api_key, "Authorization": api_key} if api_key else {}
+        self._server = OperatorServer(http, url, headers)
 
     async def ask(self, question: Mapping[str, str]) -> Verdict:
         """Raises Problem 403 where the webhook refuses, and 503 where it gives no answer in time."""
+        stream = question.get("stream", "")
         try:
-            async with self._http.post(
-                self._url,
-                json={"type": "livepeer-whip", **question},
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=WEBHOOK_TIMEOUT),
-                allow_redirects=False,
-                ssl=True,
-            ) as response:
-                if response.status // 100 != 2:
-                    raise Problem(403, "refused_by_webhook", "the auth webhook refuses this stream")
-                return parse_verdict(await _bounded(response))
+            return parse_verdict(await self._server.ask({"type": "livepeer-whip", **question}))
+        except AnsweredNo as error:
+            log.info("auth webhook refuses", stream=stream, detail=str(error))
+            raise Problem(403, "refused_by_webhook", "the auth webhook refuses this stream") from error
         except (aiohttp.ClientError, TimeoutError) as error:
+            log.warning(
+                "auth webhook does not answer", stream=stream, error=str(error) or type(error).__name__
+            )
             raise Problem(
                 503,
                 "webhook_unreachable",
                 "the auth webhook does not answer, so nobody is let in: try again",
                 headers={"Retry-After": "5"},
             ) from error
+        except ValueError as error:
+            log.warning("auth webhook is not understood", stream=stream, error=str(error))
+            detail = f"the auth webhook's answer is not understood: {error}"
+            raise Problem(403, "refused_by_webhook", detail) from error
 
 
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = await response.content.read(MAX_ANSWER_BYTES + 1)
-    while len(body) <= MAX_ANSWER_BYTES and not response.content.at_eof():
-        body += await response.content.read(MAX_ANSWER_BYTES + 1 - len(body))
-    return body
-
-
-def parse_verdict(body: bytes) -> Verdict:
-    """Read an answer. Raises Problem 403 for what is no JSON object of the documented form.
+def parse_verdict(answer: Any) -> Verdict:
+    """Read an answer. Raises ValueError for what is no JSON object of the documented form.
 
     For the pipeline comfyui, parameters without a prompt are a workflow: they become {"prompt": ..}.
     """
-    try:
-        answer = json.loads(body) if len(body) <= MAX_ANSWER_BYTES else None
-    except (ValueError, RecursionError):
-        answer = None
     if not isinstance(answer, dict):
-        raise _nonsense("it is no JSON object")
+        raise ValueError("it is no JSON object")
     pipeline = _text(answer, "pipeline")
     params = answer.get("pipeline_parameters")
     if params is not None and not isinstance(params, dict):
-        raise _nonsense("pipeline_parameters is no JSON object")
+        raise ValueError("pipeline_parameters is no JSON object")
     if params and pipeline == COMFYUI and "prompt" not in params:
         params = {"prompt": params}
+    stream_id = _text(answer, "stream_id")
     return Verdict(
         pipeline,
         params or None,
-        _text(answer, "stream_id"),
+        None if stream_id is None else check_name(stream_id, "stream id"),
         _text(answer, "orchestrator"),
         _flag(answer, "standby"),
         _limits(answer),
@@ -104,26 +94,22 @@ def parse_verdict(body: bytes) -> Verdict:
 def _limits(answer: Mapping[str, Any]) -> StreamLimits:
     amount, seconds = _text(answer, "maxSessionSpend"), answer.get("maxStreamSeconds")
     if seconds is not None and (type(seconds) is not int or seconds < 0):
-        raise _nonsense("maxStreamSeconds is no whole number")
+        raise ValueError("maxStreamSeconds is no whole number")
     try:
         return StreamLimits(wei=None if amount is None else parse_amount(amount), seconds=seconds)
     except ValueError as error:
-        raise _nonsense("maxSessionSpend is no amount such as 0.1ETH") from error
+        raise ValueError("maxSessionSpend is no amount such as 0.1ETH") from error
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str | None:
     value = answer.get(name)
     if value is not None and not isinstance(value, str):
-        raise _nonsense(f"{name} is no text")
+        raise ValueError(f"{name} is no text")
     return value or None
 
 
 def _flag(answer: Mapping[str, Any], name: str) -> bool | None:
     value = answer.get(name)
     if value is not None and not isinstance(value, bool):
-        raise _nonsense(f"{name} is neither true nor false")
+        raise ValueError(f"{name} is neither true nor false")
     return value
-
-
-def _nonsense(what: str) -> Problem:
-    return Problem(403, "refused_by_webhook", f"the auth webhook's answer is not understood: {what}")

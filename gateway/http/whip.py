@@ -190,9 +190,7 @@ class WhipRoutes:
             params=wanted.params if verdict.params is None else verdict.params,
             orchestrator=wanted.orchestrator if verdict.orchestrator is None else verdict.orchestrator,
             standby=wanted.standby if verdict.standby is None else verdict.standby,
-            stream_id=wanted.stream_id
-            if verdict.stream_id is None
-            else checked(verdict.stream_id, "stream id"),
+            stream_id=wanted.stream_id if verdict.stream_id is None else verdict.stream_id,
         )
 
     async def unpublish(self, request: web.Request) -> web.Response:

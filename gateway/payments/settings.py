@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gateway import money
-from gateway.flags import DURATION, INTEGER, Flag, FlagError, Kind, Parsed
+from gateway.flags import DURATION, INTEGER, POSITIVE_INTEGER, Flag, FlagError, Kind, Parsed, within
 from gateway.payments.capability_prices import ceiling_for, parse_capability_prices
 from gateway.payments.ceiling import MaxPrice, parse_amount
 from gateway.payments.figures import nanoseconds
@@ -31,7 +30,9 @@ CAPABILITY_PRICES = Kind(
 AMOUNT = Kind(
     "amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH or 1000gwei", parse_amount
 )
-
+PAYMENT_INTERVAL = within(
+    DURATION, "100ms to 30s", lambda seconds: SHORTEST_INTERVAL <= nanoseconds(seconds) <= LONGEST_INTERVAL
+)
 
 PAYMENT_FLAGS: tuple[Flag, ...] = (
     Flag(
@@ -57,8 +58,13 @@ PAYMENT_FLAGS: tuple[Flag, ...] = (
     Flag("maxSpendPerHour", AMOUNT, None, "the most that all streams may cost within an hour"),
     Flag("maxSpendPerDay", AMOUNT, None, "the most that all streams may cost within a day"),
     Flag("maxStreamSeconds", INTEGER, None, "how long a stream may last"),
-    Flag("livePaymentInterval", DURATION, "5s", "time between payments, 100ms to 30s"),
-    Flag("maxSigningCalls", INTEGER, "64", "calls that the signer gets at once, from all streams together"),
+    Flag("livePaymentInterval", PAYMENT_INTERVAL, "5s", "time between payments, 100ms to 30s"),
+    Flag(
+        "maxSigningCalls",
+        POSITIVE_INTEGER,
+        "64",
+        "calls that the signer gets at once, from all streams together",
+    ),
 )
 
 
@@ -77,18 +83,12 @@ class PaymentSettings:
     @classmethod
     def from_parsed(cls, parsed: Parsed, *, paid: bool) -> tuple[PaymentSettings, tuple[str, ...]]:
         """The settings, and what to warn the operator of. Raises FlagError for what does not fit."""
-        interval = nanoseconds(parsed["livePaymentInterval"])
-        if not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:
-            given = money.decimal(Fraction(interval, NANOSECONDS))
-            raise FlagError(f"-livePaymentInterval {given}s is refused: it takes 100ms to 30s")
-        if parsed["maxSigningCalls"] < 1:
-            raise FlagError("-maxSigningCalls 0 is refused: it takes 1 or more")
         ceiling, warnings = _ceiling(parsed, paid)
         chosen = cls(
             ceiling=ceiling,
             spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),
             stream_limits=StreamLimits(wei=parsed["maxSessionSpend"], seconds=parsed["maxStreamSeconds"]),
-            interval=interval,
+            interval=nanoseconds(parsed["livePaymentInterval"]),
             signing_calls=parsed["maxSigningCalls"],
         )
         return chosen, warnings

@@ -188,8 +188,11 @@ class DtlsSession:
             raise DtlsRefused(
                 "the offer's a=fingerprint lines use no hash function that is supported (sha-256)"
             )
-        # An SDP may name several certificates, of which the peer uses one (RFC 8122, 5).
-        if all(certificate_digest(certificate, name) != value for name, value in known):
+        # An SDP may name several certificates, of which the peer uses one, each by several functions, of which
+        # one is to be held to: whoever forges one of the lines shall gain nothing by the others (RFC 8122, 5).
+        functions = [name for name, _ in known]
+        function = "sha-256" if "sha-256" in functions else functions[0]
+        if (function, certificate_digest(certificate, function)) not in known:
             raise DtlsRefused("the peer's certificate is not the one whose a=fingerprint its SDP gave")
 
     def _derive(self) -> SrtpSessions:

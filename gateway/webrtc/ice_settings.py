@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from gateway.flags import DURATION, LIST, Flag, FlagError, Kind, Parsed
+from gateway.flags import DURATION, LIST, Flag, FlagError, Kind, Parsed, within
 from gateway.webrtc.ice_servers import IceServer, parse_ice_servers
 
 CONSENT_LIFE = 30.0
@@ -44,6 +44,7 @@ ICE_SERVERS = Kind(
 ADDRESSES = Kind("list", "IP addresses, comma-separated", _parse_addresses)
 PORT = Kind("port", "a port from 1 to 65535", _parse_port)
 PORT_RANGE = Kind("ports", "first-last, ports from 1 to 65535", _parse_port_range)
+GRACE = within(DURATION, "a duration above 0, at most 30s", lambda seconds: 0 < seconds <= CONSENT_LIFE)
 
 ICE_FLAGS: tuple[Flag, ...] = (
     Flag(
@@ -64,7 +65,7 @@ ICE_FLAGS: tuple[Flag, ...] = (
     Flag("iceUdpMuxPort", PORT, None, "one UDP port for the media of all peers", "a port for each"),
     Flag(
         "iceGrace",
-        DURATION,
+        GRACE,
         None,
         "how long a publisher whose connection broke off may take to come back, at most 30s",
         "-ingestTimeout",
@@ -91,14 +92,11 @@ class IceSettings:
         """Raises FlagError for what does not fit together."""
         if parsed["iceUdpMuxPort"] is not None and parsed["iceUdpPortRange"] is not None:
             raise FlagError("-iceUdpMuxPort is one port for all peers: leave out -iceUdpPortRange, or it")
-        grace = parsed["iceGrace"]
-        if grace is not None and not 0 < grace <= CONSENT_LIFE:
-            raise FlagError(f"-iceGrace {grace:g}s is refused: it takes a duration above 0, at most 30s")
         return cls(
             servers=parsed["iceServers"] or (),
             public_ips=parsed["icePublicIP"] or (),
             interfaces=parsed["iceInterfaces"] or (),
             udp_ports=parsed["iceUdpPortRange"],
             mux_port=parsed["iceUdpMuxPort"],
-            grace=grace,
+            grace=parsed["iceGrace"],
         )

@@ -59,15 +59,15 @@ def test_numbers_are_exact() -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("-tokenLife", "3m"), ("-tokenLife", "180s", "more than 3m")),
+        (("-tokenLife", "3m"), ("-tokenLife", "'3m'", "more than 3m")),
         (("-effect", "sepia"), ("-effect", "sepia", "negative, mirror, grey, none")),
         (("-prices", "1e15"), ("-prices", "1e15", "whole numbers")),
         (("-prices", "1,,2"), ("-prices", "1,,2", "whole numbers")),
         (("-prices", "1/0"), ("-prices", "1/0")),
         (("-prices", f"{10**40 + 1}"), ("-prices", "64 bits")),
         (("-orchestrators", "0"), ("-orchestrators", "0", "1 to")),
-        (("-blockTime", "0"), ("-blockTime", "more than 0")),
-        (("-ticketSeconds", "0"), ("-ticketSeconds", "more than 0")),
+        (("-blockTime", "0"), ("-blockTime", "'0'", "above 0")),
+        (("-ticketSeconds", "0"), ("-ticketSeconds", "'0'", "above 0")),
         (("-ticketSeconds", "1/0"), ("-ticketSeconds", "1/0")),
         (("-ticketSeconds", "-1"), ("-ticketSeconds", "-1")),
         (("-aiModels", "/nowhere/aiModels.json"), ("-aiModels", "/nowhere", "cannot be read")),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from aiohttp.web import Request
+from multidict import CIMultiDict
 
 from gateway.http.forwarding import Forwarding, parse_networks
 
@@ -70,3 +71,18 @@ def test_the_external_url_beats_what_proxies_say() -> None:
     asked = request("10.0.0.1", X_Forwarded_Prefix="/video")
     assert forwarding.link(asked, "/live/x") == "https://video.example/gw/live/x"
     assert forwarding.url(asked, "/live/x") == "https://video.example/gw/live/x"
+
+
+def test_a_proxys_own_line_counts_and_not_the_clients() -> None:
+    lines = CIMultiDict({"Host": "inner:1"})
+    for name, forged, told in [
+        ("X-Forwarded-For", "1.1.1.1", "203.0.113.9"),
+        ("X-Forwarded-Prefix", "/evil", "/video"),
+        ("X-Forwarded-Host", "evil.example", "a.b"),
+        ("X-Forwarded-Proto", "http", "https"),
+    ]:
+        lines.extend([(name, forged), (name, told)])
+    asked = make_mocked_request("GET", "/x", headers=lines).clone(remote="10.0.0.1")
+    forwarding = Forwarding(None, TRUSTED)
+    assert forwarding.client(asked) == "203.0.113.9"
+    assert forwarding.url(asked, "/live/x") == "https://a.b/video/live/x"

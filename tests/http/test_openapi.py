@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
+from gateway.http.forwarding import Forwarding
 from gateway.http.openapi import OpenApiRoutes, document
 from gateway.http.route import JSON, SDP, Route, Token
 from gateway.http.server import application
@@ -56,13 +60,13 @@ def test_an_error_may_be_answered_in_the_form_of_a_success() -> None:
 
 @pytest.mark.asyncio
 async def test_the_description_describes_itself() -> None:
-    (route,) = OpenApiRoutes([[PUBLISH]], ()).routes()
-    assert route.path in OpenApiRoutes([[PUBLISH]], ())._document["paths"]
+    (route,) = OpenApiRoutes([[PUBLISH]], (), Forwarding()).routes()
+    assert route.path in OpenApiRoutes([[PUBLISH]], (), Forwarding())._document["paths"]
 
 
 def test_all_that_is_served_is_described_and_nothing_else() -> None:
     groups = [[PUBLISH, READY]]
-    groups.append(OpenApiRoutes(groups, ()).routes())
+    groups.append(OpenApiRoutes(groups, (), Forwarding()).routes())
     served = {
         (route.method, route.resource.canonical)
         for route in application(groups).router.routes()
@@ -70,3 +74,13 @@ def test_all_that_is_served_is_described_and_nothing_else() -> None:
     }
     paths = document([route for group in groups for route in group], frozenset())["paths"]
     assert served == {(method.upper(), path) for path, methods in paths.items() for method in methods}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("external", "server"), [(None, "/"), ("https://a.example/gw", "https://a.example/gw")]
+)
+async def test_the_description_says_where_its_paths_begin(external: str | None, server: str) -> None:
+    routes = OpenApiRoutes([[PUBLISH]], (), Forwarding(external))
+    told = await routes.openapi(make_mocked_request("GET", "/openapi.json"))
+    assert json.loads(told.body)["servers"] == [{"url": server}]  # type: ignore[arg-type]

@@ -99,3 +99,8 @@ def test_a_grants_name_is_not_its_token() -> None:
     entry = parse_line("secret")
     assert entry is not None
     assert "secret" not in repr(entry)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_token(path: Path) -> None:
+    path.write_text("\ufefffirst\n", encoding="utf-8")
+    assert TokenFile(path).find("first")

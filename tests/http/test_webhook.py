@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from gateway.http import webhook
 from gateway.http.heartbeat import Heartbeat
+from gateway.http.operator_server import MAX_ANSWER_BYTES, AnsweredNo
 from gateway.http.problem import Problem
 from gateway.http.webhook import AuthWebhook, Verdict, parse_verdict
 from gateway.payments.spending import StreamLimits
@@ -63,6 +63,15 @@ async def test_the_question_carries_the_key_in_both_headers(
 
 
 @pytest.mark.asyncio
+async def test_the_key_beats_a_password_in_the_url(operator: Operator, http: aiohttp.ClientSession) -> None:
+    with_password = operator.url.replace("://", "://user:password@")
+    assert await AuthWebhook(http, with_password, "k3y").ask({}) == Verdict()
+    assert await AuthWebhook(http, with_password, None).ask({}) == Verdict()
+    assert operator.headers[0]["Authorization"] == "k3y"
+    assert operator.headers[1]["Authorization"].startswith("Basic ")
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "answer",
     [
@@ -77,7 +86,9 @@ async def test_the_question_carries_the_key_in_both_headers(
         lambda: web.json_response({"standby": "yes"}),
         lambda: web.json_response({"maxSessionSpend": "much"}),
         lambda: web.json_response({"pipeline_parameters": "{}"}),
-        lambda: web.Response(text=json.dumps({"x": "y" * webhook.MAX_ANSWER_BYTES})),
+        lambda: web.json_response({"stream_id": "a/b"}),
+        lambda: web.Response(text="[" * 200_000),
+        lambda: web.Response(text=json.dumps({"x": "y" * MAX_ANSWER_BYTES})),
     ],
 )
 async def test_anything_but_2xx_with_an_object_refuses(
@@ -125,7 +136,7 @@ async def test_a_webhook_out_of_reach_lets_nobody_in(
 def test_an_answer_decides_and_a_workflow_without_a_prompt_becomes_one(
     answer: dict[str, Any], verdict: Verdict
 ) -> None:
-    assert parse_verdict(json.dumps(answer).encode()) == verdict
+    assert parse_verdict(answer) == verdict
 
 
 def heartbeat(operator: Operator, http: aiohttp.ClientSession) -> Heartbeat:
@@ -153,7 +164,8 @@ async def test_a_heartbeat_names_the_live_streams_and_hears_which_end(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (lambda: web.Response(status=500), aiohttp.ClientError),
+        (lambda: web.Response(status=500), AnsweredNo),
+        (lambda: web.Response(text="[" * 200_000), ValueError),
         (lambda: web.Response(text="?"), ValueError),
         (lambda: web.json_response({"terminatedStreamIds": "all"}), ValueError),
     ],

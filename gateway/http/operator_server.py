@@ -1,0 +1,58 @@
+"""Questions to a server of the operator's: JSON there, JSON back, bounded in time and in size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+TIMEOUT = 5.0
+"""Seconds that an answer may take."""
+MAX_ANSWER_BYTES = 1024 * 1024
+
+
+class AnsweredNo(Exception):
+    """The answer's status is not 2xx."""
+
+
+class OperatorServer:
+    """POSTs questions to `url`. As in Go's client, an Authorization header beats a password in the URL."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> None:
+        self._http = http
+        named = any(name.lower() == "authorization" for name in headers)
+        self._url = URL(url).with_user(None) if named else URL(url)
+        self._headers = headers
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """The answer's JSON. Raises AnsweredNo, ClientError, TimeoutError, or ValueError for no JSON."""
+        async with self._http.post(
+            self._url,
+            json=question,
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            allow_redirects=False,
+            ssl=True,
+        ) as response:
+            if response.status // 100 != 2:
+                raise AnsweredNo(f"status {response.status}")
+            return _value(await _bounded(response))
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = await response.content.read(MAX_ANSWER_BYTES + 1)
+    while len(body) <= MAX_ANSWER_BYTES and not response.content.at_eof():
+        body += await response.content.read(MAX_ANSWER_BYTES + 1 - len(body))
+    return body
+
+
+def _value(body: bytes) -> Any:
+    if len(body) > MAX_ANSWER_BYTES:
+        raise ValueError(f"it is over {MAX_ANSWER_BYTES} bytes")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is no JSON") from error
