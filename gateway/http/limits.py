@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -33,7 +34,7 @@ class Limits:
         """The claims of a publisher."""
         claims = [
             Claim("-maxStreams", self.streams),
-            Claim("-maxStreamsPerAddress", self.streams_per_address, address),
+            Claim("-maxStreamsPerAddress", self.streams_per_address, household(address)),
         ]
         if grant is not None and grant.max_streams is not None:
             claims.append(_of_token("maxStreams", grant.max_streams, grant))
@@ -44,11 +45,22 @@ class Limits:
         claims = [
             Claim("-maxViewers", self.viewers),
             Claim("-maxViewersPerStream", self.viewers_per_stream, stream),
-            Claim("-maxViewersPerAddress", self.viewers_per_address, address),
+            Claim("-maxViewersPerAddress", self.viewers_per_address, household(address)),
         ]
         if grant is not None and grant.max_viewers is not None:
             claims.append(_of_token("maxViewers", grant.max_viewers, grant))
         return claims
+
+
+def household(address: str) -> str:
+    """Who an address is counted as: an IPv6 one as its /64, all of which one customer has (RFC 6177)."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(parsed.ipv4_mapped or ip_network((int(parsed) >> 64 << 64, 64)))
 
 
 def _of_token(name: str, most: int, grant: Grant) -> Claim:
@@ -83,7 +95,7 @@ def rate_limit(rate: RequestRate, client: Callable[[web.Request], str]) -> Middl
 
     @web.middleware
     async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not rate.allow(client(request)):
+        if not rate.allow(household(client(request))):
             raise Problem(
                 429,
                 "too_many_requests",

@@ -123,7 +123,7 @@ class WhipRoutes:
                 503, refusal.code, str(refusal), headers={"Retry-After": str(admission.RETRY_AFTER)}
             ) from refusal
         except NoOrchestrator as error:
-            raise _no_orchestrator(error) from error
+            raise _no_orchestrator(error, asked=wanted.orchestrator) from error
         except SpendLimitReached as error:
             detail = f"the operator's spend limit does not allow this stream: {error}"
             raise Problem(402, "spend_limit", detail) from error
@@ -216,7 +216,7 @@ def _flag(value: str, name: str) -> bool:
         raise Problem(400, "bad_parameter", f"the query's {name} is {BOOLEAN.accepts}") from error
 
 
-def _no_orchestrator(error: NoOrchestrator) -> Problem:
+def _no_orchestrator(error: NoOrchestrator, *, asked: str | None) -> Problem:
     candidates: list[dict[str, Any]] = [candidate.json() for candidate in error.candidates]
     unfunded = next((c["detail"] for c in candidates if c["verdict"] == "unfunded"), None)
     if unfunded is not None:
@@ -224,10 +224,18 @@ def _no_orchestrator(error: NoOrchestrator) -> Problem:
     if candidates and all(c["verdict"] == "bad_params" for c in candidates):
         return Problem(400, "bad_params", f"the parameters cannot be used: {candidates[0]['detail']}")
     said = "; ".join(f"{c['url']}: {c['verdict']}" for c in candidates) or "none is known"
+    advice = "try again later"
+    if not candidates and asked is not None:
+        said, advice = (
+            f"none is known as {asked[:200]!r}",
+            "leave the query's orchestrator out, or name another",
+        )
+    elif any(c["verdict"] == "price_above_max" for c in candidates):
+        advice += ", or raise -maxPricePerUnit"
     return Problem(
         503,
         "no_orchestrator",
-        f"no orchestrator can take this stream now ({said}); try again, or raise -maxPricePerUnit",
+        f"no orchestrator can take this stream now ({said}); {advice}",
         headers={"Retry-After": str(RETRY_AFTER_NO_ORCHESTRATOR)},
         candidates=candidates,
     )

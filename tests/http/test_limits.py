@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from gateway.http import limits
 from gateway.http.limits import RequestRate
 from gateway.settings import read_flags, settings_from
@@ -43,3 +45,17 @@ def test_the_defaults_leave_one_address_room() -> None:
     assert min(chosen.streams, chosen.streams_per_address) >= 64
     assert min(chosen.viewers, chosen.viewers_per_stream, chosen.viewers_per_address) >= 200
     assert chosen.requests_per_address >= 100
+
+
+@pytest.mark.parametrize(
+    ("address", "counted_as"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("", ""),
+    ],
+)
+def test_the_addresses_of_one_ipv6_customer_count_as_one(address: str, counted_as: str) -> None:
+    assert limits.household(address) == counted_as
