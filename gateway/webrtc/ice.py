@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aioice import Candidate
 
+from gateway.webrtc.burst import send_burst
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.gathering import gather
 from gateway.webrtc.sdp import IceCredentials
@@ -42,6 +44,7 @@ class IceConnection(MediaReceiver):
         self._ending = False
         self._pair: object = None
         self._transport: asyncio.DatagramTransport | None = None
+        self._socket: socket.socket | None = None
         self._peer: tuple[str, int] = ("", 0)
 
     def meet(self, remote: IceCredentials) -> None:
@@ -62,16 +65,32 @@ class IceConnection(MediaReceiver):
 
     def send_datagram(self, data: bytes) -> bool:
         """Send on the selected pair at once; False while there is none."""
+        transport = self._selected_transport()
+        if transport is None:
+            return False
+        transport.sendto(data, self._peer)
+        return True
+
+    def send_burst(self, datagrams: Sequence[bytes]) -> None:
+        """Send several on the selected pair, in order; dropped while there is none."""
+        transport = self._selected_transport()
+        if transport is None:
+            return
+        sent = 0
+        if self._socket is not None and len(datagrams) > 1 and not self.unsent:
+            sent = send_burst(self._socket, datagrams, self._peer)
+        for datagram in datagrams[sent:]:
+            transport.sendto(datagram, self._peer)
+
+    def _selected_transport(self) -> asyncio.DatagramTransport | None:
         pair = self._nominated.get(1)
         if pair is not self._pair:
             # ICE may select another pair at any time; its address is a property that builds a tuple.
             self._pair = pair
             self._transport = pair.protocol.transport if pair is not None else None
+            self._socket = getattr(pair.protocol, "socket", None) if pair is not None else None
             self._peer = pair.remote_addr if pair is not None else ("", 0)
-        if self._transport is None:
-            return False
-        self._transport.sendto(data, self._peer)
-        return True
+        return self._transport
 
     @property
     def unsent(self) -> int:
@@ -89,7 +108,7 @@ class IceConnection(MediaReceiver):
         """Close every socket. aioice calls this itself when consent has expired."""
         asked, self._ending = self._ending, True
         await super().close()
-        self._transport = None
+        self._transport = self._socket = None
         if not asked:
             self._on_closed("the peer stopped answering (ICE consent expired)")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pylibsrtp
 from aioice import Candidate
@@ -109,13 +109,11 @@ class SecureTransport:
             raise ConnectFailed(str(refusal)) from refusal
         self._log.info("peer connected", path=self._ice.selected)
 
-    def send_rtp(self, packet: bytes) -> int:
-        """Protect and send one RTP packet; the bytes that went out, 0 where there is no connection."""
+    def send_rtp(self, packets: Sequence[bytes]) -> None:
+        """Protect and send RTP packets, if there is a connection."""
         srtp = self._dtls.srtp
-        if srtp is None:
-            return 0
-        protected = srtp.outgoing.protect(packet)
-        return len(protected) if self._ice.send_datagram(protected) else 0
+        if srtp is not None:
+            self._ice.send_burst([*map(srtp.outgoing.protect, packets)])
 
     def send_rtcp(self, packet: bytes) -> None:
         """Protect and send one compound RTCP packet, if there is a connection."""

@@ -25,7 +25,15 @@ SOCKET_BUFFER = 1 << 20
 CLOSE_TIMEOUT = 2.0
 """Seconds for a TURN server to take an allocation back."""
 
-P = TypeVar("P", bound=asyncio.DatagramProtocol)
+
+class SocketProtocol(asyncio.DatagramProtocol):
+    """A protocol that may send past its transport, as long as nothing waits there."""
+
+    socket: socket.socket | None = None
+    """None where there is no socket of its own, as for a relay's transport."""
+
+
+P = TypeVar("P", bound=SocketProtocol)
 
 
 class MediaReceiver(Connection):
@@ -36,7 +44,7 @@ class MediaReceiver(Connection):
     on_datagram: Callable[[bytes], None]
 
 
-class MediaProtocol(StunProtocol):
+class MediaProtocol(StunProtocol, SocketProtocol):
     """One local candidate's socket: STUN to aioice, everything else to the handler at once (RFC 7983)."""
 
     def __init__(self, connection: MediaReceiver) -> None:
@@ -74,18 +82,25 @@ async def bind(make: Callable[[], P], host: str, ports: PortRange | None) -> tup
     Raises NoFreePort where the range is used up, OSError for an address that cannot be used.
     """
     loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in _in_random_order(ports):
+        sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
-            transport, protocol = await loop.create_datagram_endpoint(make, local_addr=(host, port))
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+            sock.bind((host, port))
+            _, protocol = await loop.create_datagram_endpoint(make, sock=sock)
         except OSError as error:
+            sock.close()
             if ports is None or error.errno != errno.EADDRINUSE:
                 raise
             continue
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-        bound_host, bound_port, *_ = transport.get_extra_info("sockname")
+        except BaseException:
+            sock.close()
+            raise
+        protocol.socket = sock
+        bound_host, bound_port, *_ = sock.getsockname()
         return protocol, (bound_host, bound_port)
     raise NoFreePort(f"no UDP port of {ports} is free at {host}")
 

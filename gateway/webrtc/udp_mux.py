@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from aioice import stun
 
-from gateway.webrtc.udp import MediaProtocol, MediaReceiver, address, bind, log
+from gateway.webrtc.udp import MediaProtocol, MediaReceiver, SocketProtocol, address, bind, log
 
 MAX_ROUTES = 64
 """Addresses of one peer that are remembered: it may send from several, and change them."""
@@ -56,7 +56,7 @@ class UdpMux:
             shared.transport.close()
 
 
-class _SharedSocket(asyncio.DatagramProtocol):
+class _SharedSocket(SocketProtocol):
     transport: asyncio.DatagramTransport
 
     def __init__(self, mux: UdpMux) -> None:
@@ -123,6 +123,7 @@ class MuxedProtocol(MediaProtocol):
         self.username = username
         self.routes: deque[tuple[Any, ...]] = deque()
         self._shared = shared
+        self.socket = shared.socket
         self.connection_made(_Share(shared, self))
 
     def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:

@@ -25,8 +25,8 @@ RESENDS_PER_SECOND = 1000
 """Packets a viewer can ask for again; what it asks beyond is ignored."""
 PACE = 5_000_000
 """Bytes per second that a burst, such as a joining viewer's held GOP, is spread over."""
-BURST = 128 * 1024
-"""Bytes that go out at once: less than a receiver's socket holds."""
+BURST = 96 * 1024
+"""Bytes that go out at once: less than a receiver's socket holds (92 packets, by Linux's default)."""
 PACE_TICK = 0.005
 MAX_BACKLOG = 4 << 20
 """Bytes waiting to be paced out above which a viewer counts as congested."""
@@ -124,19 +124,22 @@ class Viewer(Peer):
             return
         self._time_line = timestamp
         self._frames += 1
-        self._refill(time.monotonic())
         video, history, last = self._video, self._history, len(payloads) - 1
+        packets: list[Packet] = []
+        size = 0
         for place, payload in enumerate(payloads):
             slot = video.sequence & HISTORY - 1
-            packet = (video.header(timestamp, marker=place == last), payload)
-            history[slot] = packet
-            if self._allowance > 0 and not self._backlog:
-                self._send(packet)
-            else:
-                self._backlog.append(packet)
-                self._backlog_bytes += len(payload)
-        if self._backlog and self._pacer is None:
-            self._pacer = asyncio.get_running_loop().call_later(PACE_TICK, self._drain)
+            packet = history[slot] = (video.header(timestamp, marker=place == last), payload)
+            packets.append(packet)
+            size += len(payload)
+        self._refill(time.monotonic())
+        if size <= self._allowance and not self._backlog:
+            self._send(packets)
+            return
+        self._backlog += packets
+        self._backlog_bytes += size
+        if self._pacer is None:
+            self._drain()
 
     def send_audio(self, payload: bytes, timestamp: int) -> None:
         """Send one Opus packet; `timestamp` in 48 kHz ticks that never wrap."""
@@ -147,7 +150,7 @@ class Viewer(Peer):
             self._time_line = timestamp * 15 // 8
         audio.packets += 1
         audio.octets += len(payload)
-        self._transport.send_rtp(audio.header(timestamp, marker=False) + payload)
+        self._transport.send_rtp([audio.header(timestamp, marker=False) + payload])
 
     def congested(self) -> bool:
         """Whether more is waiting to go out than a viewer at live speed ever has."""
@@ -176,25 +179,30 @@ class Viewer(Peer):
 
     # sending
 
-    def _send(self, packet: Packet) -> None:
-        header, payload = packet
-        video = self._video
-        video.packets += 1
-        video.octets += len(payload)
-        self._allowance -= len(payload)
-        self._transport.send_rtp(header + payload)
+    def _send(self, packets: Sequence[Packet]) -> int:
+        """Send them at once; the bytes of payload that they are."""
+        size = sum([len(payload) for _, payload in packets])
+        self._video.packets += len(packets)
+        self._video.octets += size
+        self._allowance -= size
+        self._transport.send_rtp([header + payload for header, payload in packets])
+        return size
 
     def _refill(self, now: float) -> None:
         self._allowance = min(BURST, self._allowance + (now - self._allowed_at) * PACE)
         self._allowed_at = now
 
     def _drain(self) -> None:
+        """Send of the backlog what may go out now, and come back for the rest."""
         self._pacer = None
         self._refill(time.monotonic())
-        while self._backlog and self._allowance > 0:
+        packets: list[Packet] = []
+        room = self._allowance
+        while self._backlog and room > 0:
             packet = self._backlog.popleft()
-            self._backlog_bytes -= len(packet[1])
-            self._send(packet)
+            packets.append(packet)
+            room -= len(packet[1])
+        self._backlog_bytes -= self._send(packets)
         if self._backlog:
             self._pacer = asyncio.get_running_loop().call_later(PACE_TICK, self._drain)
 
@@ -254,4 +262,4 @@ class Viewer(Peer):
             if int.from_bytes(header[2:4], "big") == number & 0xFFFF:
                 self._resends_left -= 1
                 self._resent += 1
-                self._transport.send_rtp(header + payload)
+                self._transport.send_rtp([header + payload])
