@@ -44,7 +44,8 @@ EVENTS_SILENCE = 30.0
 EVENTS_CHECK = 10.0
 EVERYBODY = PublishRequest(name="any", stream_id="any", request_id="", model="")
 """A publisher without limits of its own."""
-SLOW_CHECK = 0.25
+SLOW_FOR = 0.25
+"""Seconds that an orchestrator may be too slow for."""
 INPUT_RECENT = 1.0
 """Seconds since the last frame within which a sign of life is due."""
 KEPT_OVER_NULL = ("last_params", "last_restart_logs")
@@ -248,7 +249,8 @@ class OrchestratorJob:
 
     async def _watch_uplink(self, uplink: TricklePublisher) -> None:
         while True:
-            await asyncio.sleep(SLOW_CHECK)
+            await uplink.wait_slow()
+            await asyncio.sleep(SLOW_FOR)
             if uplink.slow:
                 detail = f"more than {MAX_IN_FLIGHT} segments were in flight"
                 raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url} is too slow: {detail}")

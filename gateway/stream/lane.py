@@ -14,7 +14,9 @@ from gateway.reason import Ended, EndReason, NoRoom, first_error
 from gateway.stream.relay import Candidate, Ingest, PublishRequest, Relay, UpdateRefused
 from gateway.stream.swap import OutputWatch
 
-WATCH_POLL = 0.25
+WATCH_POLL = 1.0
+WATCHES = 10
+"""How often, at least, a job's silence is looked at within the time that it may last."""
 
 
 class Mistake(Ended):
@@ -167,7 +169,7 @@ class Lane:
 
     async def _watch_output(self) -> NoReturn:
         while True:
-            await asyncio.sleep(WATCH_POLL)
+            await asyncio.sleep(min(WATCH_POLL, self._output_timeout / WATCHES))
             if self._out_of_step and self.standby:
                 why = f"it did not take new parameters: {self._out_of_step}"
                 raise NoRoom(EndReason.ORCHESTRATOR_LOST, why)

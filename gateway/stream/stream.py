@@ -289,8 +289,11 @@ class Stream:
         await self._connected.wait()
         connected_at = time.monotonic()
         assert self._publisher is not None
+        silence = 0.0
         while True:
-            await asyncio.sleep(MEDIA_POLL)
+            # While all is well nothing can be overdue any sooner.
+            spare = min(self._ingest_timeout, self._grace) - silence if self._key_frame.is_set() else 0.0
+            await asyncio.sleep(max(MEDIA_POLL, spare))
             now = time.monotonic()
             last = self._publisher.stats().last_media_at
             silence = now - (last if last is not None else connected_at)

@@ -54,8 +54,6 @@ class TricklePublisher:
         """Segments begun."""
         self.dropped = 0
         """Segments given up before the server had taken all of them."""
-        self.slow = False
-        """A segment had to be dropped for the server's slowness, and none was finished since."""
         self._http = http
         self._content_type = content_type
         self._max_in_flight = max_in_flight
@@ -70,8 +68,18 @@ class TricklePublisher:
         self._given_up: deque[int] = deque()
         self._posts: dict[SegmentWriter, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
+        self._slow = asyncio.Event()
         self._closing = False
         self._over = False
+
+    @property
+    def slow(self) -> bool:
+        """A segment had to be dropped for the server's slowness, and none was finished since."""
+        return self._slow.is_set()
+
+    async def wait_slow(self) -> None:
+        """Wait until it is."""
+        await self._slow.wait()
 
     @property
     def in_flight(self) -> int:
@@ -170,7 +178,7 @@ class TricklePublisher:
             else:
                 self._retries.succeeded()
                 segment.delivered = True
-                self.slow = False
+                self._slow.clear()
                 return
 
     def _post_ended(self, segment: SegmentWriter, post: asyncio.Task[None]) -> None:
@@ -221,7 +229,7 @@ class TricklePublisher:
         return not writing.dropped
 
     def _drop_slow(self, segment: SegmentWriter) -> None:
-        self.slow = True
+        self._slow.set()
         post = self._posts.get(segment)
         self._drop(segment, "the server is too slow")
         if post is not None:

@@ -38,6 +38,8 @@ KEY_FRAME_EVERY = 2.0
 SOURCE_SILENT = 1.0
 """Seconds without a packet after which another SSRC may take the place of the video's."""
 REPORT_EVERY = 1.0
+FEEDBACK_EVERY = 0.1
+"""Seconds between two packets of transport-wide feedback."""
 
 
 class Publisher(Peer):
@@ -48,7 +50,7 @@ class Publisher(Peer):
     """
 
     PUBLISHING = True
-    TICK = 0.1
+    TICK = 0.5
 
     def __init__(
         self,
@@ -95,6 +97,7 @@ class Publisher(Peer):
         self._nack_timer: asyncio.TimerHandle | None = None
         self._last_request = float("-inf")
         self._last_report = 0.0
+        self._feedback_due = 0.0
 
     @classmethod
     async def answer_offer(
@@ -153,6 +156,8 @@ class Publisher(Peer):
             number = packet.extension(self._transport_cc_id)
             if number is not None and len(number) == 2:
                 self._arrivals.arrived(int.from_bytes(number, "big"), now)
+            if now >= self._feedback_due:
+                self._send_feedback(self._arrivals, now)
         kind = packet.payload_type
         if kind == self._video_type:
             self._meter.media(now, len(data))
@@ -193,8 +198,8 @@ class Publisher(Peer):
                 self._pts = self._video_clock.ticks(packet.timestamp, now)
             for unit in depacketizer.push(packet, self._pts):
                 self._deliver(unit, now)
-        if could_decode and depacketizer.needs_key_frame:
-            self._request_key_frame(now, KEY_FRAME_SPACING)
+        if depacketizer.needs_key_frame:
+            self._request_key_frame(now, KEY_FRAME_SPACING if could_decode else KEY_FRAME_EVERY)
 
     def _deliver(self, unit: AccessUnit, now: float) -> None:
         self._meter.frame(unit, now)
@@ -257,17 +262,18 @@ class Publisher(Peer):
 
     def _tick(self, now: float) -> None:
         self._meter.sample(now)
-        video = self._video
-        if video is not None:
-            if self._arrivals is not None:
-                for packet in self._arrivals.packets(self._ssrc, video.ssrc):
-                    self._transport.send_rtcp(packet)
-            waiting = self._depacketizer.needs_key_frame
-            if waiting and now - self._last_video_packet < KEY_FRAME_EVERY:
-                self._request_key_frame(now, KEY_FRAME_EVERY)
-        if now - self._last_report >= REPORT_EVERY:
+        if self._arrivals is not None:
+            self._send_feedback(self._arrivals, now)
+        if now - self._last_report >= REPORT_EVERY - self.TICK / 2:
             self._last_report = now
             self._send_reports(now)
+
+    def _send_feedback(self, arrivals: TransportFeedback, now: float) -> None:
+        # With the packets it tells of, and not by a timer: a process that sleeps is expensive to wake.
+        if self._video is not None:
+            self._feedback_due = now + FEEDBACK_EVERY
+            for packet in arrivals.packets(self._ssrc, self._video.ssrc):
+                self._transport.send_rtcp(packet)
 
     def _send_reports(self, now: float) -> None:
         streams = [stream for stream in (self._video, self._audio) if stream is not None]
