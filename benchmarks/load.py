@@ -2,7 +2,8 @@
 
 A program: `load publish|watch|both|churn URL COUNT`, with `{n}` in the URL for the number of the stream and
 `{way}` for whip or whep. Each line on stdin is answered with the counters as one JSON object; the end of it
-ends the program. `churn` connects and leaves again, one after the other, and prints its counters each time.
+ends the program. `churn` connects and leaves again, one every CHURN_EVERY seconds, and prints its counters
+each time.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ FPS = 30
 SIZE = (1280, 720)
 BIT_RATE = 2_650_000
 GOP = 30
-PICTURES = 120
+PICTURES = 60
+CHURN_EVERY = 1.25
+"""Seconds. A gateway remembers who left for a minute: at this rate that is fifty of them at most."""
 _HEADER = Struct("!BBHII")
 
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
@@ -209,6 +212,7 @@ async def run(way: str, url: str, count: int) -> None:
     async with aiohttp.ClientSession() as http:
         for number in range(count):
             for what in ("whep", "whip"):
+                began = time.monotonic()
                 publish = what == "whip"
                 if (way in ("publish", "churn") and not publish) or (way == "watch" and publish):
                     continue
@@ -226,6 +230,7 @@ async def run(way: str, url: str, count: int) -> None:
                 sending.pop().cancel()
                 await session.close()
                 _print(counters)
+                await asyncio.sleep(max(0.0, began + CHURN_EVERY - time.monotonic()))
         _print(counters)
         while await asyncio.to_thread(sys.stdin.readline):
             _print(counters)
