@@ -42,9 +42,10 @@ class Reception:
             self._received += 1
             if packet.marker:
                 self._measure_jitter(packet.timestamp, now)
+        restarts = self.buffer.restarts
         ready = self.buffer.push(packet, now)
-        if self._first is None:
-            self._first = self.buffer.highest
+        if self._first is None or self.buffer.restarts != restarts:
+            self._count_from_here()
         return ready
 
     def sender_reported(self, info: RtcpSenderInfo, ticks: int, now: float) -> None:
@@ -77,6 +78,12 @@ class Reception:
             lsr=last_report,
             dlsr=since,
         )
+
+    def _count_from_here(self) -> None:
+        # RFC 3550, A.1: numbers skipped by a sender that starts over were never sent, so none is lost.
+        self._first = self.buffer.highest
+        self._received = 1
+        self._reported_expected = self._reported_received = 0
 
     def _measure_jitter(self, timestamp: int, now: float) -> None:
         # RFC 3550, A.8, once a frame: its packets have one timestamp, and their spread is no jitter.

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 import structlog
-from aiortc.rtp import RTCP_PSFB_APP, AnyRtcpPacket, RtcpPsfbPacket, RtpPacket, unpack_remb_fci
+from aiortc.rtp import (
+    RTCP_PSFB_APP,
+    AnyRtcpPacket,
+    RtcpPsfbPacket,
+    RtcpReceiverInfo,
+    RtcpRrPacket,
+    RtpPacket,
+    unpack_remb_fci,
+)
 
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.rtp_h264 import packetize
@@ -33,9 +41,16 @@ class Sent:
     async def close(self) -> None:
         pass
 
+    @property
+    def packets(self) -> list[AnyRtcpPacket]:
+        return [one for data in self.rtcp for one in rtcp.parse(data)]
+
     def feedback(self, fmt: int) -> list[RtcpPsfbPacket]:
-        packets: list[AnyRtcpPacket] = [one for data in self.rtcp for one in rtcp.parse(data)]
-        return [one for one in packets if isinstance(one, RtcpPsfbPacket) and one.fmt == fmt]
+        return [one for one in self.packets if isinstance(one, RtcpPsfbPacket) and one.fmt == fmt]
+
+    @property
+    def reports(self) -> list[RtcpReceiverInfo]:
+        return [block for one in self.packets if isinstance(one, RtcpRrPacket) for block in one.reports]
 
     @property
     def key_frames_asked(self) -> int:
@@ -57,6 +72,10 @@ class Fed:
         transport = self.sent
         self.publisher = Publisher(negotiation, WebRtcConfig(), self.frames.append, LOG, transport=transport)  # type: ignore[arg-type]
         self._numbers: dict[int, int] = {}
+
+    def skip(self, numbers: int, *, ssrc: int = 1) -> None:
+        """Have its packets' sequence numbers leave out so many."""
+        self._numbers[ssrc] += numbers
 
     def picture(self, nals: list[bytes], at: int, *, ssrc: int = 1, rid: str = "") -> None:
         """Give it one picture's packets; those of a layer that is named carry its name."""
@@ -139,3 +158,17 @@ async def test_a_publisher_is_told_the_lower_rate_until_the_limit_is_lifted() ->
     publisher._tick(3e6)
     assert len(sent.rates) == 1
     await publisher.close()
+
+
+@pytest.mark.asyncio
+async def test_numbers_that_start_over_are_no_loss_in_any_report() -> None:
+    fed = Fed(CAMERA.read_text())
+    for second, skipped in enumerate((0, 20_000, 0, 40_000, 0)):
+        for at, nals in enumerate(PICTURES):
+            fed.picture(nals, second * 30 + at)
+            if at == 2:
+                fed.skip(skipped)
+        fed.publisher._tick(1e6 + second)
+    assert [(one.packets_lost, one.fraction_lost) for one in fed.sent.reports] == [(0, 0)] * 5
+    assert fed.publisher.stats().packets_lost == 0
+    await fed.publisher.close()

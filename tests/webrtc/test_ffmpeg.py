@@ -20,15 +20,13 @@ from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import Publisher
 
-pytestmark = pytest.mark.skipif(
-    "whip" not in av.formats_available, reason="this PyAV was built without FFmpeg's whip muxer"
-)
 PROGRAM = Path(__file__).with_name("ffmpeg_publisher.py")
 
 
 @asynccontextmanager
 async def ffmpeg(frames: list[Frame], *arguments: str) -> AsyncIterator[Publisher]:
     """FFmpeg publishing to a gateway's peer, whose answer has gone out."""
+    assert "whip" in av.formats_available, "this PyAV was built without FFmpeg's whip muxer: lock one with it"
     arrived: asyncio.Future[Publisher] = asyncio.get_running_loop().create_future()
 
     async def whip(request: web.Request) -> web.Response:
