@@ -47,17 +47,17 @@ aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 
 
 @functools.cache
-def pictures() -> list[list[bytes]]:
-    """NAL units of 720p30 pictures at 2.65 Mbit/s, a key frame a second: a moving pattern under noise."""
+def pictures(size: tuple[int, int] = SIZE, bit_rate: int = BIT_RATE) -> list[list[bytes]]:
+    """NAL units of 4 s of pictures at 30 a second, a key frame a second: a moving pattern under noise."""
     chance = random.Random(7)
-    noise = chance.randbytes(SIZE[0] * SIZE[1] * 2)
+    noise = chance.randbytes(size[0] * size[1] * 2)
     codec = av.CodecContext.create("libx264", "w")
-    codec.width, codec.height = SIZE
+    codec.width, codec.height = size
     codec.pix_fmt = "yuv420p"
     codec.time_base, codec.framerate = Fraction(1, FPS), Fraction(FPS)
     codec.gop_size = GOP
-    codec.bit_rate = BIT_RATE
-    rate = str(BIT_RATE)
+    codec.bit_rate = bit_rate
+    rate = str(bit_rate)
     codec.options = {
         "preset": "ultrafast",
         "tune": "zerolatency",
@@ -67,9 +67,9 @@ def pictures() -> list[list[bytes]]:
     }
     packets: list[av.Packet] = []
     for number in range(PICTURES):
-        frame = av.VideoFrame(*SIZE, "yuv420p")
+        frame = av.VideoFrame(*size, "yuv420p")
         for plane in frame.planes:
-            start = number * 4099 % (SIZE[0] * SIZE[1])
+            start = number * 4099 % (size[0] * size[1])
             plane.update(noise[start : start + plane.buffer_size])
         frame.pts, frame.time_base = number, codec.time_base
         packets += codec.encode(frame)

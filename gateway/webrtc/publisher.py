@@ -28,9 +28,6 @@ VIDEO_WAIT = 0.4
 """Seconds a missing video packet is asked for before it is given up."""
 REORDER_WAIT = 0.1
 """Seconds a missing packet is waited for where nobody can send it again."""
-NACK_AFTER = 0.01
-"""Seconds a packet may be late before it is asked for: reordering is not loss."""
-NACK_EVERY = 0.05
 KEY_FRAME_SPACING = 0.5
 """Seconds between two requests for a key frame, whoever asks."""
 KEY_FRAME_EVERY = 2.0
@@ -179,7 +176,7 @@ class Publisher(Peer):
         self._last_video_packet = now
         self._read_video(video.push(packet, now), now)
         if len(video.buffer) and self._nack_timer is None:
-            self._nack_timer = asyncio.get_running_loop().call_later(NACK_AFTER, self._chase)
+            self._nack_timer = asyncio.get_running_loop().call_later(video.nack_after, self._chase)
 
     def _take_repeated(self, packet: RtpPacket, now: float) -> None:
         video = self._video
@@ -249,8 +246,8 @@ class Publisher(Peer):
         if not len(video.buffer):
             return
         if self._can_nack:
-            self._transport.send_rtcp(rtcp.nack(self._ssrc, video.ssrc, video.buffer.missing()))
-        self._nack_timer = asyncio.get_running_loop().call_later(NACK_EVERY, self._chase)
+            self._transport.send_rtcp(rtcp.nack(self._ssrc, video.ssrc, video.ask(now)))
+        self._nack_timer = asyncio.get_running_loop().call_later(video.nack_every, self._chase)
 
     def _request_key_frame(self, now: float, spacing: float) -> None:
         if self._video is not None and now - self._last_request >= spacing:

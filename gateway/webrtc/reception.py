@@ -8,6 +8,13 @@ from aiortc.rtp import RtcpReceiverInfo, RtcpSenderInfo
 
 from gateway.media.rtp import ReorderBuffer, RtpPacket
 
+NACK_AFTER = 0.01
+"""Seconds at least that a packet may be late before it is asked for: reordering is not loss."""
+NACK_EVERY = 0.05
+"""Seconds at least between two requests: a shorter round trip leaves time for the repetition to be made."""
+NACK_LATEST = 0.15
+"""Seconds at most that either is stretched to on a jittery or slow path: a gap must not outlast its wait."""
+
 
 @dataclass(frozen=True)
 class SenderClock:
@@ -35,6 +42,25 @@ class Reception:
         self._jitter = 0.0
         self._transit: float | None = None
         self._report: tuple[int, float] | None = None
+        self._asked: dict[int, float] = {}
+        self._round_trip = 0.0
+
+    @property
+    def nack_after(self) -> float:
+        """Seconds that a packet may be late before it is asked for."""
+        # Packets that overtake each other within the jitter come by themselves; asked for, they come twice.
+        return min(NACK_LATEST, max(NACK_AFTER, 3 * self._jitter / self._clock_rate))
+
+    @property
+    def nack_every(self) -> float:
+        """Seconds to wait for an answer before asking again: a round trip, as retransmissions took it."""
+        return min(NACK_LATEST, max(NACK_EVERY, self._round_trip))
+
+    def ask(self, now: float) -> list[int]:
+        """What is missing and to be asked for now: sequence numbers, unwrapped."""
+        missing = self.buffer.missing()
+        self._asked = {number: self._asked.get(number, now) for number in missing}
+        return missing
 
     def push(self, packet: RtpPacket, now: float, *, repeated: bool = False) -> list[RtpPacket]:
         """Take a packet, a retransmission where `repeated`; give back those whose turn it is."""
@@ -44,6 +70,8 @@ class Reception:
                 self._measure_jitter(packet.timestamp, now)
         restarts = self.buffer.restarts
         ready = self.buffer.push(packet, now)
+        if repeated and (asked := self._asked.pop(packet.sequence, None)) is not None:
+            self._round_trip += (now - asked - self._round_trip) / 8
         if self._first is None or self.buffer.restarts != restarts:
             self._count_from_here()
         return ready

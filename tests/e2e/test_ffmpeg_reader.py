@@ -9,26 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import av
 import pytest
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.ffmpeg_reader import Read, channels, read_segment
+from tests.clients.gateway import eventually, gateway_process
 from tests.clients.webrtc import FPS, WhepViewer, WhipPublisher
 
 GOP = FPS
 """The pattern has a key frame a second."""
 READ_SEGMENTS = 3
-TLS = {"tls_verify": "0"}
-
-
-async def channels(gateway: GatewayProcess) -> tuple[str, str]:
-    """The URLs of what goes to the worker, and of what comes back."""
-    orchestrator = (await gateway.status("cam"))["orchestrator"]
-    channel = f"{orchestrator['url'].rstrip('/')}/ai/trickle/{orchestrator['manifest_id']}"
-    return channel, channel + "-out"
 
 
 async def next_segment(http: aiohttp.ClientSession, channel: str) -> int:
@@ -38,41 +30,9 @@ async def next_segment(http: aiohttp.ClientSession, channel: str) -> int:
         return int(response.headers["Lp-Trickle-Seq"]) + 1
 
 
-class Read:
-    """What FFmpeg made of a segment: times in seconds of its own clock, and when each picture came out."""
-
-    def __init__(self) -> None:
-        self.pictures: list[float] = []
-        self.came: list[float] = []
-        self.sound: list[float] = []
-        self.keys = 0
-        self.sizes: set[tuple[int, int]] = set()
-
-    def take(self, container: Any) -> Read:
-        for frame in container.decode(video=0, audio=0):
-            if isinstance(frame, av.VideoFrame):
-                self.pictures.append(frame.time)
-                self.came.append(time.monotonic())
-                self.keys += frame.key_frame
-                self.sizes.add((frame.width, frame.height))
-            else:
-                self.sound.append(frame.time)
-        return self
-
-
 def read_one_by_one(channel: str, first: int) -> list[Read]:
     """Each segment by itself, the newest while it is written."""
     return [read_segment(f"{channel}/{number}") for number in range(first, first + READ_SEGMENTS)]
-
-
-def read_segment(url: str) -> Read:
-    """One segment through FFmpeg's own HTTP client. Any error in it is raised."""
-    options = {"err_detect": "explode", "xerror": "1", **TLS}
-    with av.open(url, format="mpegts", options=options, timeout=20) as container:
-        for stream in container.streams:
-            stream.codec_context.options = {"err_detect": "explode"}
-            stream.codec_context.thread_count = 1
-        return Read().take(container)
 
 
 class Pipe:
@@ -140,7 +100,7 @@ async def test_ffmpeg_reads_live_segments_as_they_come_and_each_by_itself(
         WhipPublisher(http, gateway.live("cam/whip"), audio=True),
     ):
         await eventually(lambda: viewer.frames > GOP, what="the picture")
-        for channel in await channels(gateway):
+        for channel in await channels(gateway, "cam"):
             first = await next_segment(http, channel)
             alone = asyncio.to_thread(read_one_by_one, channel, first)
             segments, (live, ends) = await asyncio.gather(alone, read_end_to_end(http, channel, first))

@@ -1,34 +1,38 @@
-"""On the far side of a link: publish a pattern, watch what comes back, say how it went as one JSON object."""
+"""On the far side of a link: publish a picture, watch what comes back, say how it went as one JSON object.
+
+A program: `far_client ADDRESS WHIP WHEP PICTURES SECONDS`, PICTURES a file of pickled
+NAL units, ADDRESS its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import aiohttp
 import aioice.ice
 import aiortc.rtcrtpsender
 
-from benchmarks.load import pictures
 from tests.clients.gateway import eventually
 from tests.clients.webrtc import WhepViewer, WhipPublisher
-from tests.link.network import FAR
 
 
-async def run(url: str, seconds: float) -> None:
-    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [FAR]
+async def run(own: str, whip: str, whep: str, pictures: Path, seconds: float) -> None:
+    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [own]
     # close to the wrap of its 16 bits
     aiortc.rtcrtpsender.random_sequence_number = lambda: 65_500
-    units = [b"".join(b"\0\0\0\1" + nal for nal in nals) for nals in pictures()]
+    units = [b"".join(b"\0\0\0\1" + nal for nal in nals) for nals in pickle.loads(pictures.read_bytes())]
     async with (
         aiohttp.ClientSession() as http,
-        WhepViewer(http, f"{url}live/video-to-video/cam/whep") as viewer,
-        WhipPublisher(http, f"{url}live/video-to-video/cam/whip", units=units, audio=True) as publisher,
+        WhepViewer(http, whep) as viewer,
+        WhipPublisher(http, whip, units=units, audio=True) as publisher,
     ):
-        await eventually(lambda: viewer.frames > 10, what="the first pictures")
+        await eventually(lambda: viewer.frames > 10, deadline=30, what="the first pictures")
         print("up", flush=True)
         began, frames, sent = time.monotonic(), viewer.frames, publisher.track.sent
         await asyncio.sleep(seconds)
@@ -47,4 +51,4 @@ async def run(url: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1], float(sys.argv[2])))
+    asyncio.run(run(*sys.argv[1:4], Path(sys.argv[4]), float(sys.argv[5])))

@@ -1,7 +1,8 @@
-"""A lossy link in user space: two network namespaces joined over TUN devices, everything on it by a seed.
+"""Lossy links in user space: network namespaces joined over TUN devices, everything on a link by a seed.
 
-The program that uses it runs under `unshare -rn` (see `run_inside`). Its own namespace is the near side, at
-NEAR, a second one the far side, at FAR. There is no other network in either: nothing can leave the machine.
+The program that uses them runs under `unshare -rn` (see `run_inside`). Its own namespace is the near side of
+every link, at NEAR; each has a namespace of its own on its far side, which is reached over this link alone.
+There is no other network in any of them: nothing can leave the machine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-NEAR, FAR = "10.99.0.1", "10.99.0.2"
+NEAR = "10.99.0.1"
 QUEUE_BYTES = 64_000
 """What a slow link holds back before it drops."""
 
@@ -75,17 +76,19 @@ class _Direction:
 class Link:
     """The link while it is up: `conditions` may be changed, `far` runs programs on the far side."""
 
-    def __init__(self, far_pid: int, seed: int) -> None:
+    def __init__(self, far_pid: int, seed: int, number: int) -> None:
         self.conditions = Conditions()
+        near_address, self.far_address = f"10.99.{number}.1", f"10.99.{number}.2"
         self._far_pid = far_pid
         self._stop = threading.Event()
-        near, far = _open_tun("near"), _in_namespace(far_pid, "far")
+        near, far = _open_tun(f"near{number}"), _in_namespace(far_pid, "far")
         self._ways = {
             near: _Direction(self.conditions, random.Random(seed), out=far),
             far: _Direction(self.conditions, random.Random(seed + 1), out=near),
         }
-        _configure([], "near", NEAR)
-        _configure(self.far(), "far", FAR)
+        _configure([], f"near{number}", near_address)
+        _configure(self.far(), "far", self.far_address)
+        subprocess.run(self.far("ip", "route", "add", "default", "via", near_address), check=True)
         self._thread = threading.Thread(target=self._run, name="link")
         self._thread.start()
 
@@ -116,14 +119,14 @@ class Link:
 
 
 @contextmanager
-def link(seed: int) -> Iterator[Link]:
-    """A link without faults, to begin with."""
+def link(seed: int, number: int = 0) -> Iterator[Link]:
+    """A link without faults, to begin with; one of each number, and number 0 is always there."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     holder = subprocess.Popen(["unshare", "-n", "sh", "-c", "echo ready; exec sleep infinity"], stdout=-1)
     try:
         assert holder.stdout is not None
         holder.stdout.readline()
-        up = Link(holder.pid, seed)
+        up = Link(holder.pid, seed, number)
         try:
             yield up
         finally:
