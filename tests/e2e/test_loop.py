@@ -37,12 +37,12 @@ async def stream_for(
     return publisher, viewer
 
 
-async def ended(gateway: GatewayProcess, name: str) -> dict[str, Any]:
+async def ended(gateway: GatewayProcess, name: str, *, deadline: float = 20.0) -> dict[str, Any]:
     async def status() -> dict[str, Any] | None:
         now = await gateway.status(name)
         return now if now["state"] == "ended" else None
 
-    return dict(await eventually(status, what=f"the end of {name}"))
+    return dict(await eventually(status, deadline=deadline, what=f"the end of {name}"))
 
 
 async def clean_audits(gateway: GatewayProcess) -> int:

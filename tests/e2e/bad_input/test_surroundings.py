@@ -161,7 +161,8 @@ async def test_a_stream_that_the_signer_pays_no_ticket_for_ends_with_that_reason
                 devnet=False,
             ) as gateway:
                 async with WhipPublisher(http, gateway.live("cam/whip")):
-                    end = (await ended(gateway, "cam"))["ended"]
+                    # one that is silent is asked four times, 5 s each
+                    end = (await ended(gateway, "cam", deadline=110))["ended"]
                 assert end["reason"] == reason
                 assert "signer" in end["detail"]
                 await eventually(lambda: holds_nothing(gateway), deadline=30, what="everything given back")
