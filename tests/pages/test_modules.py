@@ -94,6 +94,19 @@ async def test_the_delay_is_found_in_the_rhythm_of_the_pictures(page: Page, dela
     assert abs(found - delay_ms) <= 50
 
 
+async def test_a_picture_that_moves_in_turns_has_the_delay_of_the_nearest_turn(page: Page) -> None:
+    def turning(shift_ms: float) -> list[dict[str, float]]:
+        chance = random.Random(int(shift_ms))
+        changes = (40.0 if frame % 30 < 8 else 2.0 for frame in range(360))
+        return [
+            {"at": 10_000 + frame * 1000 / 30 + shift_ms, "change": change + chance.random() * 8}
+            for frame, change in enumerate(changes)
+        ]
+
+    found = await call(page, "delay.js", "delayBetween", turning(0), turning(250))
+    assert abs(found - 250) <= 50
+
+
 async def test_a_change_of_the_whole_picture_does_not_hide_the_delay(page: Page) -> None:
     source, result = motion(7, shift_ms=0), motion(7, shift_ms=300)
     result[200]["change"] = 600.0

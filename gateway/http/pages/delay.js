@@ -7,6 +7,7 @@ const WINDOW_MS = 10_000;
 const LONGEST_MS = 5_000;
 const SHORTEST_OVERLAP_MS = 3_000;
 const GOOD_FIT = 0.6;
+const AS_GOOD = 0.15; // by how much less a shorter delay may fit: a rhythm that repeats fits at each of its turns
 const USUAL = 0.95;
 const WIDTH = 32;
 const HEIGHT = 18;
@@ -67,16 +68,17 @@ export function delayBetween(earlier, later) {
   const end = Math.min(earlier.at(-1).at, later.at(-1).at);
   const start = Math.max(end - WINDOW_MS, later[0].at);
   const follower = onGrid(later, start, end);
-  let best = { fit: GOOD_FIT, lag: null };
+  const fits = [];
   for (let lag = 0; lag <= LONGEST_MS; lag += GRID_MS) {
     const from = Math.max(start, earlier[0].at + lag);
     if (end - from < SHORTEST_OVERLAP_MS) break;
     const skipped = Math.ceil((from - start) / GRID_MS);
     const leader = onGrid(earlier, start + skipped * GRID_MS - lag, end - lag);
-    const fit = correlation(leader, follower.slice(skipped));
-    if (fit > best.fit) best = { fit, lag };
+    fits.push(correlation(leader, follower.slice(skipped)));
   }
-  return best.lag;
+  const enough = Math.max(GOOD_FIT, Math.max(...fits) - AS_GOOD);
+  const peak = fits.findIndex((fit, i) => fit >= enough && fit >= (fits[i - 1] ?? 0) && fit >= (fits[i + 1] ?? 0));
+  return peak < 0 ? null : peak * GRID_MS;
 }
 
 // A cut or a new effect changes the whole picture at once; left as it is, it would drown the rhythm.
