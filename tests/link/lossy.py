@@ -62,7 +62,7 @@ async def run(seconds: float) -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         source = folder / "pictures"
-        source.write_bytes(pickle.dumps(pictures(SIZE, BIT_RATE)))
+        source.write_bytes(pickle.dumps(pictures(SIZE, BIT_RATE, gop=FPS)))
         tried = cases()
         paths = [stack.enter_context(link(seed=7 + number, number=number)) for number in range(len(tried))]
         async with gateway_process(folder, *flags, *listening) as gateway, asyncio.TaskGroup() as group:
