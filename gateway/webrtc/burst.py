@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from struct import Struct
+from typing import NamedTuple
 
 UDP_SEGMENT = 103
 """The size of the pieces (linux/udp.h); Python's socket module has no name for it."""
@@ -19,35 +20,53 @@ MAX_BYTES = 65_000
 _SIZE = Struct("=H")
 
 
-def runs(datagrams: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+class Burst(NamedTuple):
+    """Datagrams one behind the other, in memory that may be written over once they are sent."""
+
+    data: memoryview
+    sizes: list[int]
+
+
+def runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
     """The stretches (first, behind the last) that go as one: all of one size, the last may be shorter."""
-    begin, count = 0, len(datagrams)
+    begin, count = 0, len(sizes)
     while begin < count:
-        size = len(datagrams[begin])
+        size = sizes[begin]
         most = min(count, begin + MAX_SEGMENTS, begin + max(1, MAX_BYTES // max(size, 1)))
         end = begin + 1
-        while end < most and len(datagrams[end]) == size:
+        while end < most and sizes[end] == size:
             end += 1
-        if end < most and len(datagrams[end]) < size:
+        if end < most and sizes[end] < size:
             end += 1
         yield begin, end
         begin = end
 
 
-def send_burst(sock: socket.socket, datagrams: Sequence[bytes], peer: tuple[str, int]) -> int:
-    """Send the datagrams in order up to the first that does not go this way; how many went.
+def send_burst(sock: socket.socket, burst: Burst, peer: tuple[str, int]) -> list[bytes]:
+    """Send the datagrams in order; from the first on that does not go this way, they are given back.
 
-    The rest is for the transport: it waits for a full socket, and needs no help of kernel, device or path.
+    They are for the transport: it waits for a full socket, and needs no help of kernel, device or path.
     """
-    sent = 0
-    for begin, end in runs(datagrams):
+    data, sizes = burst
+    at = 0
+    for begin, end in runs(sizes):
+        past = at + sum(sizes[begin:end])
         try:
             if end - begin == 1:
-                sock.sendto(datagrams[begin], peer)
+                sock.sendto(data[at:past], peer)
             else:
-                size = _SIZE.pack(len(datagrams[begin]))
-                sock.sendmsg(datagrams[begin:end], [(socket.IPPROTO_UDP, UDP_SEGMENT, size)], 0, peer)
+                size = _SIZE.pack(sizes[begin])
+                sock.sendmsg((data[at:past],), [(socket.IPPROTO_UDP, UDP_SEGMENT, size)], 0, peer)
         except OSError:
-            break
-        sent = end
-    return sent
+            return split(data[at:], sizes[begin:])
+        at = past
+    return []
+
+
+def split(data: memoryview, sizes: Sequence[int]) -> list[bytes]:
+    """The datagrams by themselves."""
+    at, datagrams = 0, []
+    for size in sizes:
+        datagrams.append(bytes(data[at : at + size]))
+        at += size
+    return datagrams

@@ -15,7 +15,9 @@ from aiortc.rtcdtlstransport import (
     certificate_digest,
 )
 from OpenSSL import SSL
-from pylibsrtp import Policy, Session
+from pylibsrtp import Policy
+
+from gateway.webrtc.srtp import SrtpSession
 
 MTU = 1200
 """Bytes of one datagram of the handshake: what passes every path, tunnels included."""
@@ -50,8 +52,8 @@ class DtlsRefused(Exception):
 
 @dataclass(frozen=True)
 class SrtpSessions:
-    incoming: Session
-    outgoing: Session
+    incoming: SrtpSession
+    outgoing: SrtpSession
 
 
 class DtlsSession:
@@ -206,8 +208,8 @@ class DtlsSession:
         client, server = (profile.get_key_and_salt(material, index) for index in (0, 1))
         own, peer = (server, client) if self._server else (client, server)
         return SrtpSessions(
-            incoming=Session(_policy(profile, peer, Policy.SSRC_ANY_INBOUND)),
-            outgoing=Session(_policy(profile, own, Policy.SSRC_ANY_OUTBOUND)),
+            incoming=SrtpSession(_policy(profile, peer, Policy.SSRC_ANY_INBOUND)),
+            outgoing=SrtpSession(_policy(profile, own, Policy.SSRC_ANY_OUTBOUND)),
         )
 
     def _flush(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from aioice import Candidate
 
-from gateway.webrtc.burst import send_burst
+from gateway.webrtc.burst import Burst, send_burst, split
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.gathering import gather
 from gateway.webrtc.sdp import IceCredentials
@@ -45,6 +45,7 @@ class IceConnection(MediaReceiver):
         self._pair: object = None
         self._transport: asyncio.DatagramTransport | None = None
         self._socket: socket.socket | None = None
+        self._buffered: Callable[[], int] = _nothing
         self._peer: tuple[str, int] = ("", 0)
 
     def meet(self, remote: IceCredentials) -> None:
@@ -71,15 +72,16 @@ class IceConnection(MediaReceiver):
         transport.sendto(data, self._peer)
         return True
 
-    def send_burst(self, datagrams: Sequence[bytes]) -> None:
+    def send_burst(self, burst: Burst) -> None:
         """Send several on the selected pair, in order; dropped while there is none."""
         transport = self._selected_transport()
         if transport is None:
             return
-        sent = 0
-        if self._socket is not None and len(datagrams) > 1 and not self.unsent:
-            sent = send_burst(self._socket, datagrams, self._peer)
-        for datagram in datagrams[sent:]:
+        if self._socket is not None and not self.unsent:
+            left = send_burst(self._socket, burst, self._peer)
+        else:
+            left = split(*burst)
+        for datagram in left:
             transport.sendto(datagram, self._peer)
 
     def _selected_transport(self) -> asyncio.DatagramTransport | None:
@@ -89,15 +91,15 @@ class IceConnection(MediaReceiver):
             self._pair = pair
             self._transport = pair.protocol.transport if pair is not None else None
             self._socket = getattr(pair.protocol, "socket", None) if pair is not None else None
+            # a relay's transport has no buffer of its own to ask for
+            self._buffered = getattr(self._transport, "get_write_buffer_size", _nothing)
             self._peer = pair.remote_addr if pair is not None else ("", 0)
         return self._transport
 
     @property
     def unsent(self) -> int:
         """Bytes that the selected socket could not take yet."""
-        # A relay's transport has no buffer of its own to ask for.
-        size = getattr(self._transport, "get_write_buffer_size", None)
-        return int(size()) if size is not None else 0
+        return self._buffered()
 
     @property
     def selected(self) -> str | None:
@@ -109,6 +111,7 @@ class IceConnection(MediaReceiver):
         asked, self._ending = self._ending, True
         await super().close()
         self._transport = self._socket = None
+        self._buffered = _nothing
         if not asked:
             self._on_closed("the peer stopped answering (ICE consent expired)")
 
@@ -116,3 +119,7 @@ class IceConnection(MediaReceiver):
         """Close on our own account: on_closed is not called."""
         self._ending = True
         await self.close()
+
+
+def _nothing() -> int:
+    return 0

@@ -14,6 +14,7 @@ from gateway.webrtc.dtls import DtlsRefused, DtlsSession
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.ice import IceConnection
 from gateway.webrtc.negotiation import Local, Negotiation
+from gateway.webrtc.srtp import MAX_BURST, Packet
 from gateway.webrtc.udp import address
 
 MAX_EARLY = 16
@@ -109,11 +110,12 @@ class SecureTransport:
             raise ConnectFailed(str(refusal)) from refusal
         self._log.info("peer connected", path=self._ice.selected)
 
-    def send_rtp(self, packets: Sequence[bytes]) -> None:
+    def send_rtp(self, packets: Sequence[Packet]) -> None:
         """Protect and send RTP packets, if there is a connection."""
         srtp = self._dtls.srtp
         if srtp is not None:
-            self._ice.send_burst([*map(srtp.outgoing.protect, packets)])
+            for at in range(0, len(packets), MAX_BURST):
+                self._ice.send_burst(srtp.outgoing.protect_burst(packets[at : at + MAX_BURST]))
 
     def send_rtcp(self, packet: bytes) -> None:
         """Protect and send one compound RTCP packet, if there is a connection."""

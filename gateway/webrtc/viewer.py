@@ -17,10 +17,11 @@ from gateway.webrtc import rtcp
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.negotiation import Negotiation, Source
 from gateway.webrtc.peer import Peer
+from gateway.webrtc.srtp import Packet
 from gateway.webrtc.transport import SecureTransport
 
 HISTORY = 512
-"""Packets kept for retransmission, a power of two below SRTP's replay window."""
+"""Packets kept for retransmission, fewer than SRTP's replay window."""
 RESENDS_PER_SECOND = 1000
 """Packets a viewer can ask for again; what it asks beyond is ignored."""
 PACE = 5_000_000
@@ -31,9 +32,9 @@ PACE_TICK = 0.005
 MAX_BACKLOG = 4 << 20
 """Bytes waiting to be paced out above which a viewer counts as congested."""
 
-_HEADER = Struct("!BBHII")
+_header = Struct("!BBHII").pack
+_VERSION = 0x80
 _MARKER = 0x80
-Packet = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,19 @@ class Outgoing:
         self.packets = 0
         self.octets = 0
 
-    def header(self, timestamp: int, *, marker: bool) -> bytes:
-        sequence = self.sequence
-        self.sequence = sequence + 1 & 0xFFFF
-        return _HEADER.pack(
-            0x80,
-            self.payload_type | (_MARKER if marker else 0),
-            sequence,
-            timestamp & 0xFFFFFFFF,
-            self.source.ssrc,
-        )
+    def packets_of(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> list[Packet]:
+        """The next packets, one for each of the payloads, the last of them marked where `marker`."""
+        time_line, kind, ssrc = timestamp & 0xFFFFFFFF, self.payload_type, self.source.ssrc
+        first, past = self.sequence, self.sequence + len(payloads)
+        self.sequence = past & 0xFFFF
+        packets = [
+            (_header(_VERSION, kind, sequence & 0xFFFF, time_line, ssrc), payload)
+            for sequence, payload in zip(range(first, past), payloads, strict=True)
+        ]
+        if marker and packets:
+            header = _header(_VERSION, kind | _MARKER, past - 1 & 0xFFFF, time_line, ssrc)
+            packets[-1] = (header, payloads[-1])
+        return packets
 
 
 class Viewer(Peer):
@@ -93,7 +97,7 @@ class Viewer(Peer):
         self._cname = cname
         self._video = Outgoing(negotiation.video.codec.payload_type, cname)
         self._audio = Outgoing(negotiation.audio.codec.payload_type, cname) if negotiation.audio else None
-        self._history: list[Packet | None] = [None] * HISTORY
+        self._history: deque[Packet] = deque(maxlen=HISTORY)
         self._backlog: deque[Packet] = deque()
         self._backlog_bytes = 0
         self._allowance = float(BURST)
@@ -124,17 +128,12 @@ class Viewer(Peer):
             return
         self._time_line = timestamp
         self._frames += 1
-        video, history, last = self._video, self._history, len(payloads) - 1
-        packets: list[Packet] = []
-        size = 0
-        for place, payload in enumerate(payloads):
-            slot = video.sequence & HISTORY - 1
-            packet = history[slot] = (video.header(timestamp, marker=place == last), payload)
-            packets.append(packet)
-            size += len(payload)
+        packets = self._video.packets_of(payloads, timestamp, marker=True)
+        self._history += packets
+        size = sum(map(len, payloads))
         self._refill(time.monotonic())
         if size <= self._allowance and not self._backlog:
-            self._send(packets)
+            self._send(packets, size)
             return
         self._backlog += packets
         self._backlog_bytes += size
@@ -150,7 +149,7 @@ class Viewer(Peer):
             self._time_line = timestamp * 15 // 8
         audio.packets += 1
         audio.octets += len(payload)
-        self._transport.send_rtp([audio.header(timestamp, marker=False) + payload])
+        self._transport.send_rtp(audio.packets_of([payload], timestamp, marker=False))
 
     def congested(self) -> bool:
         """Whether more is waiting to go out than a viewer at live speed ever has."""
@@ -174,19 +173,17 @@ class Viewer(Peer):
             self._pacer = None
         self._backlog.clear()
         self._backlog_bytes = 0
-        self._history = [None] * HISTORY
+        self._history.clear()
         await super().close()
 
     # sending
 
-    def _send(self, packets: Sequence[Packet]) -> int:
-        """Send them at once; the bytes of payload that they are."""
-        size = sum([len(payload) for _, payload in packets])
+    def _send(self, packets: Sequence[Packet], size: int) -> None:
+        """Send them at once; `size` is the bytes of payload that they are."""
         self._video.packets += len(packets)
         self._video.octets += size
         self._allowance -= size
-        self._transport.send_rtp([header + payload for header, payload in packets])
-        return size
+        self._transport.send_rtp(packets)
 
     def _refill(self, now: float) -> None:
         self._allowance = min(BURST, self._allowance + (now - self._allowed_at) * PACE)
@@ -197,12 +194,13 @@ class Viewer(Peer):
         self._pacer = None
         self._refill(time.monotonic())
         packets: list[Packet] = []
-        room = self._allowance
-        while self._backlog and room > 0:
+        size = 0
+        while self._backlog and size < self._allowance:
             packet = self._backlog.popleft()
             packets.append(packet)
-            room -= len(packet[1])
-        self._backlog_bytes -= self._send(packets)
+            size += len(packet[1])
+        self._backlog_bytes -= size
+        self._send(packets, size)
         if self._backlog:
             self._pacer = asyncio.get_running_loop().call_later(PACE_TICK, self._drain)
 
@@ -255,11 +253,8 @@ class Viewer(Peer):
 
     def _repeat(self, numbers: Sequence[int]) -> None:
         for number in numbers:
-            packet = self._history[number & HISTORY - 1]
-            if packet is None or self._resends_left <= 0 or not self._up:
-                continue
-            header, payload = packet
-            if int.from_bytes(header[2:4], "big") == number & 0xFFFF:
+            age = self._video.sequence - number & 0xFFFF
+            if 0 < age <= len(self._history) and self._resends_left > 0 and self._up:
                 self._resends_left -= 1
                 self._resent += 1
-                self._transport.send_rtp([header + payload])
+                self._transport.send_rtp([self._history[-age]])

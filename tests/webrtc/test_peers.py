@@ -20,6 +20,7 @@ from gateway.webrtc import peer
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed, OfferRefused
 from gateway.webrtc.publisher import Publisher
+from gateway.webrtc.srtp import Packet
 from gateway.webrtc.viewer import Viewer
 from tests.webrtc.loopback import (
     CodedTrack,
@@ -162,11 +163,12 @@ async def test_a_viewer_gets_what_it_lost_and_a_burst_is_spread_out() -> None:
         lost: set[bytes] = set()
         viewer._video.sequence = 1  # nobody can miss the first packet: it is none of those that are lost
 
-        def lose_every_tenth(packets: Sequence[bytes]) -> None:
+        def lose_every_tenth(packets: Sequence[Packet]) -> None:
             # Once each: aiortc asks for a packet but once.
-            dropped = {p[2:4] for p in packets if int.from_bytes(p[2:4], "big") % 10 == 0} - lost
+            numbers = [header[2:4] for header, _ in packets]
+            dropped = {number for number in numbers if int.from_bytes(number, "big") % 10 == 0} - lost
             lost.update(dropped)
-            really_send([packet for packet in packets if packet[2:4] not in dropped])
+            really_send([packet for packet in packets if packet[0][2:4] not in dropped])
 
         viewer._transport.send_rtp = lose_every_tenth  # type: ignore[method-assign]
         for number, packet in enumerate(coded_pictures(60, gop=60)):
