@@ -48,10 +48,8 @@ aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 
 
 @functools.cache
-def pictures(
-    size: tuple[int, int] = SIZE, bit_rate: int = BIT_RATE, gop: int = GOP
-) -> list[list[bytes]]:
-    """NAL units of 2 s of pictures, over and over: a camera's, coded as OBS does (x264 veryfast, high profile)."""
+def pictures(size: tuple[int, int] = SIZE, bit_rate: int = BIT_RATE, gop: int = GOP) -> list[list[bytes]]:
+    """NAL units of 2 s of a camera's pictures, coded as OBS does (x264 veryfast, high profile)."""
     codec = av.CodecContext.create("libx264", "w")
     codec.width, codec.height = size
     codec.pix_fmt = "yuv420p"

@@ -21,7 +21,8 @@ ASK_ANYWAY = 5.0
 """Seconds between two questions without doubt: they keep a connection open and tell how long answers take."""
 LATE = 0.1
 """Seconds by which this process itself may be late for its judgement to count."""
-POLL = 0.1
+PAUSE = 0.1
+"""Seconds between two questions at least."""
 
 
 class Liveness:
@@ -56,10 +57,12 @@ class Liveness:
         """Raises ChannelLost."""
         asked_at = float("-inf")
         while True:
-            if self._silence() >= DOUBT or self._clock() - asked_at >= ASK_ANYWAY:
-                asked_at = self._clock()
-                await self._ask(asked_at)
-            await asyncio.sleep(POLL)
+            now = self._clock()
+            due_in = min(DOUBT - self._silence(), asked_at + ASK_ANYWAY - now)
+            if due_in <= 0:
+                asked_at = now
+                await self._ask(now)
+            await asyncio.sleep(max(due_in, PAUSE))
 
     async def _ask(self, asked_at: float) -> None:
         patience = self.patience

@@ -6,7 +6,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.telemetry.lag import OVERLOADED, WINDOW, LagWindow, LoopWatch
+from gateway.telemetry.lag import INTERVAL, OVERLOADED, WINDOW, LagWindow, LoopWatch
 from tests.clients.gateway import eventually
 
 
@@ -30,7 +30,7 @@ async def test_what_blocks_the_loop_is_named_and_counted() -> None:
 
 def test_lag_that_stays_above_the_limit_is_overload() -> None:
     window = LagWindow()
-    for _ in range(int(WINDOW / 0.05) - 1):
+    for _ in range(int(WINDOW / INTERVAL) - 1):
         window.add(OVERLOADED * 2)
     assert not window.overloaded, "not before it lasted"
     window.add(OVERLOADED * 2)

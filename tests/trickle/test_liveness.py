@@ -18,7 +18,7 @@ from gateway.trickle.liveness import Liveness
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same waits, ten times shorter."""
-    for name in ("DOUBT", "PATIENCE", "LONGEST_PATIENCE", "ASK_ANYWAY", "POLL"):
+    for name in ("DOUBT", "PATIENCE", "LONGEST_PATIENCE", "ASK_ANYWAY", "PAUSE"):
         monkeypatch.setattr(module, name, getattr(module, name) / 10)
 
 
