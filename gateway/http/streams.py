@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -11,6 +12,7 @@ from gateway.http.problem import Problem
 from gateway.http.route import JSON, Route, Token
 from gateway.http.schemas import STATUS
 from gateway.http.sessions import STREAM, Links
+from gateway.stream.ended import EndedStream
 from gateway.stream.registry import Registry
 from gateway.stream.relay import Json, UpdateRefused
 from gateway.stream.status import stream_status
@@ -72,9 +74,8 @@ class StreamRoutes:
         if stream is None:
             raise _unknown_stream(request)
         name = stream.request.name
-        body = stream_status(
-            stream, viewers=self._registry.viewers_of(name), whep_url=self._links.playback(request, name)
-        )
+        tell = stream.status if isinstance(stream, EndedStream) else partial(stream_status, stream)
+        body = tell(viewers=self._registry.viewers_of(name), whep_url=self._links.playback(request, name))
         if self._funds is not None:
             body["gateway_status"]["funds"] = self._funds()
         return web.json_response(body, headers={"Cache-Control": "no-store"})

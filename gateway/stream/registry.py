@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -17,6 +16,7 @@ from gateway.media.fanout import Fanout
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission
+from gateway.stream.ended import EndedStream, EndedStreams
 from gateway.stream.names import output_name
 from gateway.stream.places import Claim, Lease, Places
 from gateway.stream.relay import Candidate, PublishRequest, Relays
@@ -28,9 +28,6 @@ from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import KEY_FRAME_EVERY
 from gateway.webrtc.viewer import Viewer
-
-KEEP_ENDED = 60.0
-"""Seconds for which a stream's status is kept after its end."""
 
 
 class NameTaken(Exception):
@@ -72,9 +69,9 @@ class Registry:
         self._limits = limits
         self._afford = afford
         self._admission = admission
+        self._ended = EndedStreams()
         self._live: dict[str, Stream] = {}
         self._ending: set[Stream] = set()
-        self._ended: dict[str, tuple[float, Stream]] = {}
         self._outputs: dict[str, Fanout] = {}
         self._viewers: dict[tuple[str, str], Viewer] = {}
         self._places = Places()
@@ -138,8 +135,7 @@ class Registry:
         finally:
             self._ending.discard(stream)
             self._forget(stream)
-            self._let_go_of_ended()
-            self._ended[stream.request.stream_id] = (time.monotonic(), stream)
+            self._ended.add(stream)
             self._totals_of_ended += _totals(stream)
             if stream.ended is not None:
                 self._metrics.ends.labels(stream.ended[0].reason.value).inc()
@@ -162,20 +158,9 @@ class Registry:
             return stream
         return next((s for s in self._live.values() if s.request.stream_id == name_or_id), None)
 
-    def _let_go_of_ended(self) -> None:
-        now = time.monotonic()
-        self._ended = {key: kept for key, kept in self._ended.items() if now - kept[0] < KEEP_ENDED}
-
-    def find_with_ended(self, name_or_id: str) -> Stream | None:
+    def find_with_ended(self, name_or_id: str) -> Stream | EndedStream | None:
         """The live stream of this name or id, else the newest that ended within the last minute."""
-        live = self.find(name_or_id)
-        if live is not None:
-            return live
-        self._let_go_of_ended()
-        for _, stream in sorted(self._ended.values(), key=lambda kept: -kept[0]):
-            if name_or_id in (stream.request.stream_id, stream.request.name):
-                return stream
-        return None
+        return self.find(name_or_id) or self._ended.find(name_or_id)
 
     def by_request_id(self, request_id: str) -> Stream | None:
         return next((s for s in self._live.values() if s.request.request_id == request_id), None)

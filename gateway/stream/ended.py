@@ -1,0 +1,69 @@
+"""The streams that ended of late: each by its last status and nothing else, for a stream is heavy."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gateway.stream.relay import Json, PublishRequest
+from gateway.stream.status import stream_status
+from gateway.stream.stream import Stream
+
+KEEP_ENDED = 60.0
+"""Seconds for which a stream's status is kept after its end."""
+MOST_ENDED = 1000
+"""How many are kept at most: the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedStream:
+    """What is left of a stream."""
+
+    request: PublishRequest
+    """Without its parameters, which may be as large as a body."""
+    at: float
+    _status: str
+
+    @classmethod
+    def of(cls, stream: Stream, at: float) -> EndedStream:
+        status = json.dumps(stream_status(stream, viewers=0, whep_url=""))
+        return cls(replace(stream.request, params={}), at, status)
+
+    def status(self, *, viewers: int, whep_url: str) -> Json:
+        """As `stream_status` gave it at the end, but for who watches the name now."""
+        status: Json = json.loads(self._status)
+        gateway_status = status["gateway_status"]
+        gateway_status["whep_url"] = whep_url
+        gateway_status["output"]["viewers"] = viewers
+        return status
+
+
+class EndedStreams:
+    """Remembers the newest stream of each id for a minute after its end."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._by_id: dict[str, EndedStream] = {}
+        """The one that ended last comes last."""
+
+    def add(self, stream: Stream) -> None:
+        self._by_id.pop(stream.request.stream_id, None)
+        self._by_id[stream.request.stream_id] = EndedStream.of(stream, self._clock())
+        self._let_go()
+
+    def find(self, name_or_id: str) -> EndedStream | None:
+        """The newest of this name or id."""
+        self._let_go()
+        for ended in reversed(self._by_id.values()):
+            if name_or_id in (ended.request.stream_id, ended.request.name):
+                return ended
+        return None
+
+    def _let_go(self) -> None:
+        oldest = self._clock() - KEEP_ENDED
+        for stream_id, ended in list(self._by_id.items()):
+            if ended.at > oldest and len(self._by_id) <= MOST_ENDED:
+                break
+            del self._by_id[stream_id]
