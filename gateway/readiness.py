@@ -9,6 +9,7 @@ import structlog
 
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.stream.admission import Admission, NotAdmitted
+from gateway.tasks import TaskGroup
 from signer_client import SignerClient, SignerError
 
 log = structlog.get_logger("readiness")
@@ -47,7 +48,7 @@ class Readiness:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             group.create_task(self._keep_looking("ledger", self._ledger.check), name="readiness ledger")
             if self._signer is not None:
                 group.create_task(self._keep_looking("signer", self._signer.ping), name="readiness signer")

@@ -42,9 +42,3 @@ class Ended(Exception):
 
 class NoRoom(Ended):
     """A job that did not start for want of capacity: nobody's fault, and nothing was paid."""
-
-
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that brought a TaskGroup down: the others are what its fall caused."""
-    error = group.exceptions[0]
-    return first_error(error) if isinstance(error, BaseExceptionGroup) else error

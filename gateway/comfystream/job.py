@@ -24,8 +24,9 @@ from gateway.comfystream.servers import ComfyCandidate, ComfyServers
 from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
-from gateway.reason import Ended, EndReason, NoRoom, first_error
+from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
+from gateway.tasks import TaskGroup
 from gateway.webrtc.config import WebRtcConfig
 
 TEXTS_SHOWN = 8
@@ -184,14 +185,12 @@ class ComfyJob:
             self._own.webrtc, self._sink, self._ingest.request_key_frame, self._on_text, self._log
         )
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 name = f"comfystream {self._request.request_id}"
                 group.create_task(self._until_lost(), name=f"{name} health")
                 group.create_task(self._relay(peer), name=f"{name} relay")
-        except ExceptionGroup as errors:
-            error = first_error(errors)
-            if not isinstance(error, _Renewed):
-                raise error from errors
+        except _Renewed:
+            pass
         finally:
             self._ingest.limit_bitrate(None)
             await self._close_peer()
@@ -217,7 +216,7 @@ class ComfyJob:
         self._renewed.set()
         self._log.info("comfystream takes the stream", prompts=len(self._wanted.prompts))
         highest = self._own.webrtc.max_bitrate_kbps * 1000
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             name = f"comfystream {self._request.request_id}"
             group.create_task(self._until_closed(peer), name=f"{name} connection")
             group.create_task(keep_feeding_back(peer, self._ingest, highest), name=f"{name} feedback")

@@ -13,6 +13,7 @@ import aiohttp
 import structlog
 
 from gateway.suspension import Suspensions
+from gateway.tasks import TaskGroup
 from gateway.verdict import Judged, Verdict
 
 log = structlog.get_logger("comfystream")
@@ -147,7 +148,7 @@ class ComfyServers:
         self._suspensions = Suspensions()
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             for server in self._servers:
                 group.create_task(server.watch(self._http), name=f"comfystream-watch {server.url}")
 

@@ -18,6 +18,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
 from gateway.orchestrator.selection import Candidate, judge, rank, verdict_of
 from gateway.suspension import Suspensions
+from gateway.tasks import TaskGroup
 from gateway.verdict import Verdict
 
 log = structlog.get_logger("orchestrators")
@@ -179,7 +180,7 @@ class OrchestratorPool:
     async def run(self) -> None:
         """Look for orchestrators and keep their answers warm, until cancelled."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for source in self._sources:
                     group.create_task(self._follow(source, group), name=f"discovery {source.name}")
         finally:

@@ -29,9 +29,9 @@ from gateway.payments.ledger import LedgerUnavailable
 from gateway.payments.payer import Payer
 from gateway.payments.purse import Purse
 from gateway.payments.spending import SpendLimitReached
-from gateway.reason import Ended, EndReason, NoRoom, first_error
+from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
-from gateway.tasks import spawn
+from gateway.tasks import TaskGroup, spawn
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
@@ -107,9 +107,8 @@ class OrchestratorJob:
         urls = await self._start(info)
         try:
             await self._relay(urls)
-        except ExceptionGroup as group:
-            first = first_error(group)
-            raise self._lost(first) if isinstance(first, ChannelError) else first from group
+        except ChannelError as error:
+            raise self._lost(error) from error
 
     def push(self, frame: Frame) -> None:
         if self._segmenter is not None:
@@ -219,7 +218,7 @@ class OrchestratorJob:
         self._downlink = TrickleSubscriber(http, urls.subscribe_url, start=0, log=log)
         self._control = JsonPublisher(http, urls.control_url, log=log)
         self._open_channels = len(urls.channels)
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             name = f"job {self._request.request_id}"
             group.create_task(self._uplink.run(), name=f"{name} uplink")
             group.create_task(self._watch_uplink(self._uplink), name=f"{name} uplink watch")

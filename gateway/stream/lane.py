@@ -10,9 +10,10 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
-from gateway.reason import Ended, EndReason, NoRoom, first_error
+from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.relay import Candidate, Ingest, PublishRequest, Relay, UpdateRefused
 from gateway.stream.swap import OutputWatch
+from gateway.tasks import TaskGroup
 
 WATCH_POLL = 1.0
 WATCHES = 10
@@ -99,17 +100,16 @@ class Lane:
 
     async def run(self) -> Ended:
         """Bring the job up and have it work: why it failed."""
-        error: BaseException
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(_run(self.relay), name=f"{self._name} run")
                 group.create_task(self._watch_output(), name=f"{self._name} output watch")
-        except BaseExceptionGroup as errors:
-            error = first_error(errors)
-        if isinstance(error, Ended):
-            return error.without_frames()
-        self._log.error("job failed by a mistake", exc_info=error)
-        return Mistake(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {error!r}")
+        except Ended as ended:
+            return ended.without_frames()
+        except (Exception, GeneratorExit) as error:
+            self._log.exception("job failed by a mistake")
+            return Mistake(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {error!r}")
+        raise AssertionError("a job ends with a reason")
 
     async def stand_by(self) -> None:
         """Wait until it takes over or is over."""
@@ -189,9 +189,13 @@ async def _run(relay: Relay) -> NoReturn:
     try:
         await relay.run()
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if _is_cancelled():
             raise
         # a TaskGroup would take it for the end of a task that somebody cancelled
         raise RuntimeError("the job cancelled itself") from None
     raise Ended(EndReason.ORCHESTRATOR_LOST, "the job ended by itself")
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -14,10 +14,11 @@ import structlog
 from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
-from gateway.reason import Ended, EndReason, first_error
+from gateway.reason import Ended, EndReason
 from gateway.stream.relay import Candidate, Json, PublishRequest, Relays, RelayStatus
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
+from gateway.tasks import TaskGroup
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.ingest import IngestStats
@@ -254,15 +255,14 @@ class Stream:
             self._jobs,
         )
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for step in steps:
                     group.create_task(step(), name=f"stream {self.request.request_id} {step.__name__}")
-        except BaseExceptionGroup as group_of_errors:
-            first = first_error(group_of_errors)
-            if isinstance(first, Ended):
-                return first.without_frames()
-            self.log.error("stream failed", exc_info=first)
-            return Ended(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {first!r}")
+        except Ended as ended:
+            return ended.without_frames()
+        except Exception as error:
+            self.log.exception("stream failed")
+            return Ended(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {error!r}")
         raise AssertionError("a stream's steps end with a reason")
 
     async def _until_told(self) -> None:

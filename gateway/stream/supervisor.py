@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 from structlog.typing import FilteringBoundLogger
 
 from gateway.media.frames import Frame
-from gateway.reason import Ended, EndReason, NoRoom, first_error
+from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.lane import Host, Lane, Mistake
 from gateway.stream.relay import Candidate, Json, PublishRequest, Relay, Relays, RelayStatus
 from gateway.stream.swap import ENDS_THE_STREAM, FIRST_RETRY, PATIENCE, Attempts, SwapBudget, SwapPolicy
-from gateway.tasks import spawn
+from gateway.tasks import TaskGroup, spawn
 
 INPUT_RECENT = 1.0
 """Seconds since the last frame within which a publisher counts as sending."""
@@ -130,6 +130,7 @@ class Supervisor:
         self._at_work = self._standby = None
         self._no_standby = "the stream ended"
         await asyncio.gather(*self._retired.values(), return_exceptions=True)
+        del self._host  # which holds this supervisor
 
     def _lanes(self) -> list[Lane]:
         """Those that run, the one at work last."""
@@ -140,13 +141,10 @@ class Supervisor:
     async def run(self) -> NoReturn:
         """Keep a job at work, and another standing by. Raises Ended."""
         name = f"job {self._request.request_id}"
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_at_work(group), name=f"{name} at work")
-                if self._request.standby:
-                    group.create_task(self._keep_standing_by(group), name=f"{name} standby")
-        except BaseExceptionGroup as errors:
-            raise first_error(errors) from None
+        async with TaskGroup() as group:
+            group.create_task(self._keep_at_work(group), name=f"{name} at work")
+            if self._request.standby:
+                group.create_task(self._keep_standing_by(group), name=f"{name} standby")
         raise AssertionError("jobs are kept at work until the stream cannot go on")
 
     async def _keep_at_work(self, group: asyncio.TaskGroup) -> NoReturn:
@@ -312,12 +310,14 @@ class Supervisor:
 
     def _retire(self, lane: Lane, reason: EndReason) -> None:
         """Have a job give back what it took, without waiting for it."""
-        closing = spawn(self._close(lane.relay, reason), name=f"job-close {self._request.request_id}")
+        closing = spawn(self._close(lane, reason), name=f"job-close {self._request.request_id}")
         self._retired[lane.relay] = closing
 
-    async def _close(self, relay: Relay, reason: EndReason) -> None:
+    async def _close(self, lane: Lane, reason: EndReason) -> None:
+        relay = lane.relay
         try:
             await relay.close(reason)
         finally:
             del self._retired[relay]
             self._former = relay.status().after(self._former)
+            del lane.relay  # which holds the lane

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
-from gateway.trickle.errors import single_error
+from gateway.tasks import TaskGroup
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.retries import BadAnswer, Retries
 
@@ -62,11 +62,10 @@ class JsonPublisher:
 
     async def run(self) -> None:
         """Send until cancelled or closed. Raises ChannelClosed or ChannelLost."""
-        with single_error():
-            async with asyncio.TaskGroup() as group:
-                sending = group.create_task(self._send_all(), name=f"trickle-json {self._publisher.url}")
-                await self._publisher.run()
-                sending.cancel()
+        async with TaskGroup() as group:
+            sending = group.create_task(self._send_all(), name=f"trickle-json {self._publisher.url}")
+            await self._publisher.run()
+            sending.cancel()
 
     async def close(self) -> None:
         """Close the channel on the server; what still waits is not sent."""

@@ -13,8 +13,9 @@ import aiohttp
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from gateway.tasks import TaskGroup
 from gateway.trickle import retries, wire
-from gateway.trickle.errors import ChannelClosed, ChannelError, single_error
+from gateway.trickle.errors import ChannelClosed, ChannelError
 from gateway.trickle.retries import BadAnswer, Retries, describe
 from gateway.trickle.segment_writer import SegmentWriter, SendBuffer
 
@@ -113,11 +114,10 @@ class TricklePublisher:
         Raises ChannelClosed when the server ends the channel, ChannelLost when it cannot be reached.
         """
         try:
-            with single_error():
-                async with asyncio.TaskGroup() as group:
-                    await self._start_requests(group)
-                    for post in self._posts.values():
-                        post.cancel()
+            async with TaskGroup() as group:
+                await self._start_requests(group)
+                for post in self._posts.values():
+                    post.cancel()
         except ChannelError:
             if not self._closing:
                 raise

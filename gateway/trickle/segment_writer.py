@@ -75,6 +75,7 @@ class SegmentWriter:
         self.dropped = True
         self._buffer.used -= sum(map(len, self._chunks))
         self._chunks.clear()
+        self._make_room = _no_room  # the publisher holds this segment
         self.end()
 
     def end(self) -> None:
@@ -97,6 +98,10 @@ class SegmentWriter:
     def _wake(self) -> None:
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
+
+
+def _no_room(segment: SegmentWriter, size: int) -> bool:
+    return False
 
 
 class _Body:

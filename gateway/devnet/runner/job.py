@@ -14,6 +14,7 @@ import structlog
 from gateway.devnet.runner.feed import Feed
 from gateway.devnet.runner.request import BadRequest, JobRequest, chosen_effect
 from gateway.devnet.runner.transform import Transform
+from gateway.tasks import TaskGroup
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
@@ -122,7 +123,7 @@ class Job:
     async def _relay(self, thread_over: asyncio.Event) -> str:
         """Run all channels until the input or the output ends; gives why. Closes what it publishes."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 output = group.create_task(_outcome(self._output.run()), name="runner-output")
                 source = group.create_task(_outcome(self._read_input()), name="runner-input")
                 others = [
@@ -176,7 +177,7 @@ class Job:
         if not self.request.events_url:
             return
         self._events = JsonPublisher(self._http, self.request.events_url, keep_alive=None, log=self._log)
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             sending = group.create_task(_outcome(self._events.run()), name="runner-events-out")
             while not sending.done():
                 self._tell(self.status())
