@@ -18,6 +18,7 @@ from OpenSSL import SSL
 from pylibsrtp import Policy
 
 from gateway.webrtc.srtp import SrtpSession
+from gateway.webrtc.udp import unheard
 
 MTU = 1200
 """Bytes of one datagram of the handshake: what passes every path, tunnels included."""
@@ -138,6 +139,7 @@ class DtlsSession:
         self._closed = True
         self.srtp = None
         self._fail("closed here before the handshake was through")
+        self._send = self._on_closed = self._on_data = unheard
 
     def _advance(self) -> None:
         try:

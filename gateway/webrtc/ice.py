@@ -13,7 +13,7 @@ from gateway.webrtc.burst import Burst, send_burst, split
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.gathering import gather
 from gateway.webrtc.sdp import IceCredentials
-from gateway.webrtc.udp import MediaReceiver, address, is_loopback
+from gateway.webrtc.udp import MediaReceiver, address, is_loopback, unheard
 
 DatagramHandler = Callable[[bytes], None]
 
@@ -110,10 +110,12 @@ class IceConnection(MediaReceiver):
         """Close every socket. aioice calls this itself when consent has expired."""
         asked, self._ending = self._ending, True
         await super().close()
-        self._transport = self._socket = None
+        self._check_list.clear()
+        self._pair = self._transport = self._socket = None
         self._buffered = _nothing
         if not asked:
             self._on_closed("the peer stopped answering (ICE consent expired)")
+        self.on_datagram = self._on_closed = unheard
 
     async def shut(self) -> None:
         """Close on our own account: on_closed is not called."""

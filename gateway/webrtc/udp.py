@@ -26,6 +26,10 @@ CLOSE_TIMEOUT = 2.0
 """Seconds for a TURN server to take an allocation back."""
 
 
+def unheard(_: object) -> None:
+    """Whom a closed connection calls: that it held its owner, who holds it, would keep both in memory."""
+
+
 class SocketProtocol(asyncio.DatagramProtocol):
     """A protocol that may send past its transport, as long as nothing waits there."""
 
