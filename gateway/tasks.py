@@ -34,9 +34,8 @@ class TaskGroup(asyncio.TaskGroup):
         try:
             await super().__aexit__(kind, body, trace)
         except BaseException as raised:
+            raised.__traceback__ = trace if raised is body else None
             error = _first(raised)
-            if isinstance(error, asyncio.CancelledError):
-                error.__traceback__ = trace if error is body else None
         vars(self)["_parent_task"] = None  # it holds the error that it was cancelled with
         try:
             if error is not None:

@@ -1,8 +1,9 @@
-"""Tests marked `alone` run while no other test does, with however many workers."""
+"""What all tests may use. Those marked `alone` run while no other does, with however many workers."""
 
 from __future__ import annotations
 
 import fcntl
+import gc
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
@@ -14,6 +15,14 @@ import pytest
 
 TURNS = pytest.StashKey[str]()
 """The folder whose files the workers lock; none where there is one process only."""
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """What is let go is freed at once then, or never."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:

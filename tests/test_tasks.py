@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+import traceback
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from structlog.testing import capture_logs
 
 from gateway import tasks
+from tests.clients.gateway import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +76,76 @@ async def test_a_task_that_nobody_holds_any_more_is_named_and_counted() -> None:
     assert tasks.failures == {"leaked": 1}
     assert logs[0]["task"] == "leaked 1"
     assert "destroyed" in logs[0]["detail"]
+
+
+class Buffer:
+    """Something that ought not to stay in memory."""
+
+
+async def fails(words: str = "first") -> None:
+    raise ValueError(words)
+
+
+async def waits(buffer: Buffer) -> None:
+    del buffer
+    await asyncio.Event().wait()
+
+
+async def fails_deep_within(buffer: Buffer) -> None:
+    async with tasks.TaskGroup() as group:
+        group.create_task(waits(buffer))
+        group.create_task(fails())
+        await waits(buffer)
+
+
+async def fails_in_the_body(buffer: Buffer) -> None:
+    async with tasks.TaskGroup() as group:
+        group.create_task(fails_deep_within(buffer))
+        await asyncio.sleep(0)
+        raise ValueError("first")
+
+
+async def fails_twice(buffer: Buffer) -> None:
+    async with tasks.TaskGroup() as group:
+        group.create_task(fails())
+        group.create_task(fails("second"))
+        group.create_task(waits(buffer))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("run", [fails_deep_within, fails_in_the_body, fails_twice])
+async def test_a_group_raises_its_first_error_alone_and_nothing_stays_in_memory(
+    run: Callable[[Buffer], Awaitable[None]], without_collector: None
+) -> None:
+    buffer = Buffer()
+    gone = weakref.ref(buffer)
+    with pytest.raises(ValueError, match="first") as failure:
+        await run(buffer)
+    assert "first" in "".join(traceback.format_exception(failure.value))
+    del buffer, failure
+    assert gone() is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+async def test_a_group_that_is_cancelled_leaves_nothing_in_memory(
+    turns: int, without_collector: None
+) -> None:
+    async def run(buffer: Buffer) -> None:
+        async with tasks.TaskGroup() as outer:
+            outer.create_task(waits(buffer))
+            async with tasks.TaskGroup() as inner:
+                inner.create_task(waits(buffer))
+                await asyncio.sleep(0)
+
+    buffer = Buffer()
+    gone = weakref.ref(buffer)
+    task = asyncio.get_running_loop().create_task(run(buffer))
+    del buffer
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    await eventually(lambda: gone() is None, every=0, what="the loop to let go of the task")

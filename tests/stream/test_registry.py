@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,7 +52,7 @@ def registry_on(network: Network) -> Registry:
 
 
 @pytest.mark.asyncio
-async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status() -> None:
+async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status(without_collector: None) -> None:
     network = Network({})
     registry = registry_on(network)
     async with live_stream(registry) as stream:
@@ -64,8 +63,7 @@ async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status() -> N
     del stream
     network.jobs.clear()
     network.ingests.clear()
-    gc.collect()
-    assert gone() is None
+    await eventually(lambda: gone() is None, deadline=5, what="the stream's last task to end")
     for name_or_id in ("cam", "id"):
         kept = registry.find_with_ended(name_or_id)
         assert isinstance(kept, EndedStream)
