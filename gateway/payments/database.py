@@ -19,6 +19,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 FIRST_REVISION = "0001"
 BUSY_TIMEOUT_MS = 5000
 """How long SQLite waits for somebody else's lock on the file."""
+SQLITE_CACHE_KIB = 512
+"""What SQLite keeps of the file in our memory: the system has all of it in its own, for the asking."""
 POSTGRESQL_TIMEOUT = 10
 """Seconds for a connection, and for each statement."""
 ADVISORY_LOCK = 0x6C697665_70656572
@@ -244,6 +246,7 @@ def _sqlite(url: URL, reads_only: bool) -> AsyncEngine:
             cursor.execute("PRAGMA synchronous=FULL")  # a payment is on disk before it is spent
             cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
