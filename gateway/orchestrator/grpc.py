@@ -17,6 +17,7 @@ from grpclib.const import Cardinality, Status
 from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
+from h2.connection import H2Connection
 
 from gateway import tasks
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError, Refused, Unreachable
@@ -27,6 +28,11 @@ MAX_MESSAGE = 256 * 1024
 CAPPED = "OrchestratorCapped"
 FRAME_HEADER = 5
 """Bytes before a gRPC message: a compression flag and the length."""
+CLOSED_STREAMS = 100
+"""Questions that a connection remembers after their answers, for frames that come late."""
+
+# h2's own limit is 65,536: 7 MB for each orchestrator after six weeks of a question a minute.
+H2Connection.MAX_CLOSED_STREAMS = CLOSED_STREAMS
 
 
 class _Bytes(CodecBase):

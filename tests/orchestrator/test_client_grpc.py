@@ -20,7 +20,7 @@ from grpclib.exceptions import GRPCError
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, Refused, Unreachable
-from gateway.orchestrator.grpc import MAX_MESSAGE
+from gateway.orchestrator.grpc import CLOSED_STREAMS, MAX_MESSAGE
 
 WITH_UNKNOWN_FIELD = bytes.fromhex(
     next(
@@ -98,6 +98,20 @@ async def test_one_connection_serves_every_question_and_close_gives_it_back(
     await client.close()
     await asyncio.sleep(0)  # an aborted transport closes its socket on the next turn
     assert open_sockets() <= before + 1, "only the server's side may be left"
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_lasts_for_weeks_does_not_grow(
+    client: OrchestratorClient, grpc_orchestrator: Start
+) -> None:
+    orchestrator = await grpc_orchestrator()
+    for _ in range(CLOSED_STREAMS + 20):
+        await client.get_info(orchestrator.addr)
+    protocol = client._grpc._channels[orchestrator.addr]._protocol
+    assert protocol is not None
+    h2 = protocol.connection._connection
+    assert CLOSED_STREAMS - 20 < len(h2._closed_streams) <= CLOSED_STREAMS
+    assert len(h2.streams) < 20
 
 
 @pytest.mark.asyncio
