@@ -37,11 +37,14 @@ class TaskGroup(asyncio.TaskGroup):
             raised.__traceback__ = trace if raised is body else None
             error = _first(raised)
         vars(self)["_parent_task"] = None  # it holds the error that it was cancelled with
+        if error is None:
+            return
+        context = error.__context__
         try:
-            if error is not None:
-                raise error
+            raise error
         finally:
-            del self, body, error, trace
+            error.__context__ = context  # and not that the body was cancelled for it
+            del self, body, error, trace, context
 
 
 def _first(error: BaseException) -> BaseException:
