@@ -38,6 +38,7 @@ class Retries:
         The first in a row is repeated at once, so that a server that died is known in one delay. Raises
         ChannelLost when it was one too many.
         """
+        why.__traceback__ = None  # frames of aiohttp that are in it hold it, and so would keep ours in memory
         if lived > FORGIVEN_AFTER and not isinstance(why, NEVER_CONNECTED):
             self._failures = 0
         first = self._failures == 0

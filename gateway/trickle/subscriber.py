@@ -34,7 +34,8 @@ class SegmentReader:
         try:
             while chunk := await self._response.content.readany():
                 yield chunk
-        except (aiohttp.ClientError, OSError):
+        except (aiohttp.ClientError, OSError) as error:
+            error.__traceback__ = None  # the response keeps the error, which would keep us
             self.truncated = True
 
     async def read(self, limit: int) -> bytes | None:
@@ -101,7 +102,7 @@ class TrickleSubscriber:
                     return  # closed from elsewhere
                 answer = ahead.result()
                 if isinstance(answer, ChannelError):
-                    raise answer
+                    raise type(answer)(str(answer))  # another one: this frame would be in that which it holds
                 self._reading = answer.response
                 self._count_gap(expected, answer.seq)
                 expected = answer.seq + 1 if answer.seq >= 0 else wire.NEXT

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import weakref
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
@@ -184,6 +185,28 @@ async def test_a_dead_server_is_known_by_its_connections(http: aiohttp.ClientSes
         async with asyncio.timeout(1):
             with pytest.raises(ChannelLost):
                 await reading
+
+
+@pytest.mark.asyncio
+async def test_of_a_subscriber_whose_server_died_in_mid_segment_nothing_stays_in_memory(
+    http: aiohttp.ClientSession, rogue: Any, without_collector: None
+) -> None:
+    async def script(request: Any) -> None:
+        if seq_of(request):
+            await request.hang()
+        request.writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n")
+        await request.hang()
+
+    async with rogue(script) as server:
+        subscriber = TrickleSubscriber(http, server.url, start=0)
+        reading = asyncio.get_running_loop().create_task(read_all(subscriber))
+        await until(lambda: len(server.requests) == 2)
+        await server.die()
+        with pytest.raises(ChannelLost):
+            await reading
+    gone = weakref.ref(subscriber)
+    del subscriber, reading
+    await until(lambda: gone() is None)
 
 
 @pytest.mark.asyncio
