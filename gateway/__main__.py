@@ -37,12 +37,14 @@ def _main(argv: list[str]) -> int:
     # imported late: a wrong flag is answered at once
     import uvloop
 
+    from gateway.allocator import keep_large_blocks_apart
     from gateway.daemon import Daemon
     from gateway.telemetry import log
 
     # What the imports made stays: a full collection that walks it holds every frame up for 0.1 s.
     gc.collect()
     gc.freeze()
+    keep_large_blocks_apart()
     log.configure(settings.log_level, settings.log_format)
 
     async def run() -> int:
