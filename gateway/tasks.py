@@ -22,9 +22,9 @@ failures: Counter[str] = Counter()
 class TaskGroup(asyncio.TaskGroup):
     """asyncio's, but the error that brings it down is raised alone: the others are what its fall caused.
 
-    Nor does its end leave a cycle of references, which asyncio's does up to Python 3.13: the error holds the
-    frames that it came through, and one of those the error. All that their owners hold (buffers, TLS, SRTP)
-    would stay until the garbage collector comes to it.
+    Nor does its end leave a cycle of references, as asyncio's does in Python 3.11: the error holds the frames
+    that it came through, and one of those the error. All that their owners hold (buffers, TLS, SRTP) would
+    stay until the garbage collector comes to it.
     """
 
     async def __aexit__(

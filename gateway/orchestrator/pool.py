@@ -186,7 +186,7 @@ class OrchestratorPool:
         finally:
             self._keepers.clear()
 
-    async def _follow(self, source: Source, group: asyncio.TaskGroup) -> None:
+    async def _follow(self, source: Source, group: TaskGroup) -> None:
         while True:
             pause = source.interval
             try:
@@ -207,7 +207,7 @@ class OrchestratorPool:
                 return
             await asyncio.sleep(_jittered(pause))
 
-    def _admit(self, group: asyncio.TaskGroup) -> None:
+    def _admit(self, group: TaskGroup) -> None:
         """Make the members those that are listed anywhere."""
         listed = self._directory.listings()
         for addr in self._members.keys() - listed.keys():

@@ -147,7 +147,7 @@ class Supervisor:
                 group.create_task(self._keep_standing_by(group), name=f"{name} standby")
         raise AssertionError("jobs are kept at work until the stream cannot go on")
 
-    async def _keep_at_work(self, group: asyncio.TaskGroup) -> NoReturn:
+    async def _keep_at_work(self, group: TaskGroup) -> NoReturn:
         failures: list[Ended] = []
         while True:
             await self._publisher_sends()
@@ -232,7 +232,7 @@ class Supervisor:
 
     # the job that stands by
 
-    async def _keep_standing_by(self, group: asyncio.TaskGroup) -> NoReturn:
+    async def _keep_standing_by(self, group: TaskGroup) -> NoReturn:
         pause = FIRST_RETRY
         while True:
             await self._publisher_sends()
@@ -265,7 +265,7 @@ class Supervisor:
 
     # both
 
-    def _open(self, candidate: Candidate, group: asyncio.TaskGroup, *, standby: bool) -> Lane:
+    def _open(self, candidate: Candidate, group: TaskGroup, *, standby: bool) -> Lane:
         lane = Lane(
             candidate,
             self._request,

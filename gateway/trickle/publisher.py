@@ -142,7 +142,7 @@ class TricklePublisher:
             self._over = True
             self._wake.set()
 
-    async def _start_requests(self, group: asyncio.TaskGroup) -> None:
+    async def _start_requests(self, group: TaskGroup) -> None:
         while not self._over:
             while self._unposted:
                 segment = self._unposted.popleft()
