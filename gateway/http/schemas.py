@@ -61,7 +61,7 @@ STATUS: Schema = _object(
             )
         ),
         payments=PAYMENTS,
-        ingest=_or_null(_object("codec", packets_lost=WHOLE)),
+        ingest=_or_null(_object("codec", packets_lost=WHOLE, segments_dropped=WHOLE)),
         output=_object("viewers", fps=_or_null(NUMBER), segments=WHOLE, gaps=WHOLE, viewers=WHOLE),
         error=_or_null(_object("error_message error_time", error_message=TEXT, error_time=WHOLE)),
         ended=_or_null(

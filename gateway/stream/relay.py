@@ -132,7 +132,7 @@ class RelayStatus:
     gaps: int = 0
     """Segments of output that were lost."""
     dropped: int = 0
-    """Segments of input that were given up."""
+    """Segments of input that were given up; pictures, where a relay sends them one by one."""
     held_bytes: int = 0
     channels: int = 0
     """Trickle channels that are open."""

@@ -31,7 +31,7 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
         "swaps": stream.supervisor.swaps,
         "standby": stream.supervisor.standby_status(),
         "payments": relay.payments,
-        "ingest": _ingest(stream),
+        "ingest": _ingest(stream, segments_dropped=relay.dropped),
         "output": {
             "fps": stream.output.fps,
             "bitrate_bps": stream.output.bitrate_bps,
@@ -44,7 +44,7 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
     }
 
 
-def _ingest(stream: Stream) -> Json | None:
+def _ingest(stream: Stream, *, segments_dropped: int) -> Json | None:
     stats = stream.ingest_stats
     if stats is None:
         return None
@@ -58,6 +58,7 @@ def _ingest(stream: Stream) -> Json | None:
         "packets_lost": stats.packets_lost,
         "key_frame_age_s": stats.key_frame_age_s,
         "b_frames": stats.b_frames,
+        "segments_dropped": segments_dropped,
     }
 
 

@@ -184,8 +184,7 @@ class TricklePublisher:
     def _post_ended(self, segment: SegmentWriter, post: asyncio.Task[None]) -> None:
         del self._posts[segment]
         self._forget(segment)
-        if not segment.delivered:
-            segment.drop()
+        self._let_go(segment)
         segment.end()
 
     async def _attempt(self, segment: SegmentWriter) -> None:
@@ -259,11 +258,18 @@ class TricklePublisher:
         with suppress(ValueError):
             self._in_flight.remove(segment)
 
+    def _let_go(self, segment: SegmentWriter) -> None:
+        """Nothing more of it is sent."""
+        if not segment.delivered:
+            # One that is being written ends with the channel; a whole one has not been taken.
+            self.dropped += segment.closed and not segment.dropped
+            segment.drop()
+
     def _end(self) -> None:
         """Nothing is sent any more: let go of what is held."""
         self._over = True
         for segment in (*self._in_flight, self._idle):
-            segment.drop()
+            self._let_go(segment)
         self._in_flight.clear()
         self._unposted.clear()
         self._given_up.clear()

@@ -12,7 +12,7 @@ import socket
 import ssl
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import StrEnum
 from typing import Any
@@ -54,6 +54,8 @@ class FaultProxy:
         self.signer_url = ""
         self.addr = ""
         self.share = share
+        self.publish_through: Callable[[str], str] | None = None
+        """What the URL that segments go to is replaced by in the answer to a job's start."""
         self.faults: Counter[str] = Counter()
         """By what was called and what was done to it."""
         self.lost_null_states = 0
@@ -114,10 +116,10 @@ class FaultProxy:
             return web.Response(status=ANSWERS[fault], text="said by the proxy")
         answer = await self._forward(request, self._orchestrator["url"], body, fault)
         if answer is not None and answer.status == 200:
-            answer.body = self._with_our_url(request.path, bytes(answer.body))  # type: ignore[arg-type]
+            answer.body = self._with_our_urls(request.path, bytes(answer.body))  # type: ignore[arg-type]
         return _given(request, answer, fault)
 
-    def _with_our_url(self, path: str, body: bytes) -> bytes:
+    def _with_our_urls(self, path: str, body: bytes) -> bytes:
         """Infos in answers lead back here, or the first of them would lead around."""
         if path == "/payment":
             result = PaymentResult.FromString(body)
@@ -127,6 +129,10 @@ class FaultProxy:
             document = json.loads(body)
             info = self._ours(b64decode(document["payment_params"]))
             document["payment_params"] = b64encode(info).decode()
+            return json.dumps(document).encode()
+        if path == "/live-video-to-video" and self.publish_through is not None:
+            document = json.loads(body)
+            document["publish_url"] = self.publish_through(document["publish_url"])
             return json.dumps(document).encode()
         return body
 

@@ -295,6 +295,24 @@ async def test_more_than_three_segments_in_flight_drop_the_oldest(
 
 
 @pytest.mark.asyncio
+async def test_whole_segments_that_nobody_took_by_the_end_are_counted(
+    http: aiohttp.ClientSession, rogue: Any
+) -> None:
+    async def script(request: Any) -> None:
+        await request.hang()
+
+    async with rogue(script) as server:
+        publisher = TricklePublisher(http, server.url)
+        async with running(publisher):
+            for _ in range(3):
+                publisher.open_segment().write(b"x")
+            await until(lambda: "POST /c/3" in server.requests)
+            assert publisher.dropped == 0
+        # the third was still being written
+        assert (publisher.in_flight, publisher.buffered, publisher.dropped) == (0, 0, 2)
+
+
+@pytest.mark.asyncio
 async def test_a_server_that_takes_nothing_costs_no_more_than_the_buffer(
     http: aiohttp.ClientSession, rogue: Any
 ) -> None:
