@@ -37,6 +37,8 @@ class ViewerSink(Protocol):
 class _Viewer:
     sink: ViewerSink
     waits_for_key: bool = True
+    new: bool = True
+    """Nothing was sent yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Fanout:
     A picture is packetised once, whatever the number of viewers. The current group of pictures is
     held packetised: who joins gets it at once, then what comes live. Times never go back, whatever
     changes behind it (`new_source`). A viewer that cannot keep up is skipped to the next key frame
-    that it can take; one that raises is removed; neither is felt by the others.
+    that it can take; one that raises is removed; neither is felt by the others. `on_key_frame_needed`
+    is called with each picture that a new viewer gets nothing of for want of a key frame.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Fanout:
         packetize: Callable[[Sequence[bytes]], list[bytes]] = packetize_h264,
         clock: Callable[[], float] = time.monotonic,
         log: Any = None,
+        on_key_frame_needed: Callable[[], None] = lambda: None,
         max_gop_bytes: int = MAX_GOP_BYTES,
         max_gop_entries: int = MAX_GOP_ENTRIES,
     ) -> None:
@@ -79,6 +83,7 @@ class Fanout:
         self.viewers_failed = 0
         """Viewers removed because they raised."""
         self._packetize = packetize
+        self._on_key_frame_needed = on_key_frame_needed
         self._log = log if log is not None else structlog.get_logger("fanout")
         self._timeline = Timeline(clock=clock)
         self._parameter_sets = ParameterSets()
@@ -140,7 +145,7 @@ class Fanout:
         self._viewers[id(viewer)] = entry
         for held in self._gop.entries():
             if isinstance(held, _Video):
-                entry.waits_for_key = False
+                entry.waits_for_key = entry.new = False
             if not self._deliver(entry, held):
                 break
         return not entry.waits_for_key
@@ -195,9 +200,11 @@ class Fanout:
         if congested:
             viewer.waits_for_key = True
         elif video.key:
-            viewer.waits_for_key = False
+            viewer.waits_for_key = viewer.new = False
         if viewer.waits_for_key:
             self.frames_skipped += 1
+            if viewer.new:
+                self._on_key_frame_needed()
         else:
             self._deliver(viewer, video)
 

@@ -252,7 +252,10 @@ class Registry:
         return len(self._outputs[name]) if name in self._outputs else 0
 
     def _output(self, name: str) -> Fanout:
-        return self._outputs.setdefault(name, Fanout())
+        if name not in self._outputs:
+            ask = partial(self._request_key_frame, name)
+            self._outputs[name] = Fanout(on_key_frame_needed=ask)
+        return self._outputs[name]
 
     def _drop_output_if_unused(self, name: str) -> None:
         output = self._outputs.get(name)

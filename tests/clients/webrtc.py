@@ -75,6 +75,7 @@ class PatternTrack(MediaStreamTrack):
     """A video track whose frames are encoded already; aiortc packetises them as they are."""
 
     kind = "video"
+    TIME_BASE = fractions.Fraction(1, CLOCK)
 
     def __init__(self, units: list[bytes]) -> None:
         super().__init__()
@@ -100,7 +101,7 @@ class PatternTrack(MediaStreamTrack):
         self.sent += 1
         packet = av.Packet(unit)
         packet.pts = packet.dts = self._number * CLOCK // FPS
-        packet.time_base = fractions.Fraction(1, CLOCK)
+        packet.time_base = self.TIME_BASE
         self._number += 1
         return packet
 
@@ -123,13 +124,14 @@ class WhipPublisher:
         url: str,
         *,
         units: list[bytes] | None = None,
+        track: PatternTrack | None = None,
         audio: bool = False,
         link: Link | None = None,
     ) -> None:
         self._link = link
         self._http = http
         self._url = url
-        self.track = PatternTrack(units or encoded_pattern())
+        self.track = track or PatternTrack(units or encoded_pattern())
         self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         transceiver = self.peer.addTransceiver(self.track, direction="sendonly")
         capabilities = RTCRtpSender.getCapabilities("video").codecs

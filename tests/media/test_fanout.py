@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from structlog.testing import capture_logs
 
@@ -50,10 +51,10 @@ class Packetizer:
 
 
 class Output:
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, **options: Any) -> None:
         self.clock = Clock()
         self.packetizer = Packetizer()
-        self.fanout = Fanout(packetize=self.packetizer, clock=self.clock, **limits)
+        self.fanout = Fanout(packetize=self.packetizer, clock=self.clock, **options)
 
     def push(self, *frames: Frame) -> None:
         for frame in frames:
@@ -118,6 +119,22 @@ def test_who_has_to_wait_for_a_key_frame_is_told_apart(make_sample) -> None:
     for unit in make_sample().video[:3]:
         fanout.push(unit)
     assert fanout.add(Viewer())
+
+
+def test_a_key_frame_is_needed_while_a_new_viewer_waits_and_not_for_one_that_is_slow(make_sample) -> None:
+    sample = make_sample(90)
+    needed: list[int] = []
+    output = Output(max_gop_bytes=1, on_key_frame_needed=lambda: needed.append(1))
+    slow = output.watch()
+    output.push(*sample.video[:10])
+    slow.is_congested = True
+    output.push(*sample.video[10:15])
+    assert not needed
+    output.watch()
+    output.push(*sample.video[15:30])
+    assert len(needed) == 15
+    output.push(*sample.video[30:40])
+    assert len(needed) == 15
 
 
 def test_parameter_sets_go_before_every_key_frame(make_sample) -> None:
