@@ -112,7 +112,8 @@ async def bind(make: Callable[[], P], host: str, ports: PortRange | None) -> tup
 def local_addresses(interfaces: Iterable[str] = (), *, loopback: bool = True) -> list[str]:
     """This machine's addresses, each once: IPv4 first, then IPv6 without link-local ones, then loopback.
 
-    `interfaces` limits them to those of the interfaces named, and to the addresses named.
+    `interfaces` limits them to those of the interfaces named, and to the addresses named. Of IPv6 loopback
+    is used only where it is named by its address.
     """
     wanted = set(interfaces)
     found: dict[str, None] = {}
@@ -121,9 +122,10 @@ def local_addresses(interfaces: Iterable[str] = (), *, loopback: bool = True) ->
             host = entry.ip if isinstance(entry.ip, str) else entry.ip[0]
             if not wanted or wanted & {adapter.name, adapter.nice_name, host}:
                 found[host] = None
-    others = [host for host in found if _reaches_others(host)]
-    ordered = sorted(others, key=lambda host: ":" in host)
-    return [*ordered, LOOPBACK] if loopback or not ordered else ordered
+    used = [host for host in found if _reaches_others(host) or (host in wanted and is_loopback(host))]
+    if (loopback or not used) and LOOPBACK not in used:
+        used.append(LOOPBACK)
+    return sorted(used, key=lambda host: (is_loopback(host), ":" in host))
 
 
 def address(host: str, port: int) -> str:

@@ -1,4 +1,4 @@
-"""Media's way to the gateway: one port for all, and networks that go away."""
+"""Media's way to the gateway: IPv6, one port for all, and networks that go away."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aioice.ice
 import pytest
+from aiortc import RTCPeerConnection
 
 from tests.clients.gateway import eventually, gateway_process
 from tests.clients.webrtc import WhepViewer, WhipPublisher
@@ -34,10 +36,18 @@ class Cable:
             del protocol.transport.sendto
 
 
-def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
+def free_udp_port(host: str = "127.0.0.1") -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def way(peer: RTCPeerConnection) -> tuple[str, str, int]:
+    """The selected pair: a client's own address, the gateway's and its port."""
+    (transceiver,) = peer.getTransceivers()
+    pair = transceiver.receiver.transport.transport._connection._nominated[1]
+    return pair.local_addr[0], *pair.remote_addr
 
 
 @pytest.mark.asyncio
@@ -73,3 +83,24 @@ async def test_on_one_port_a_publisher_whose_network_goes_away_may_come_back(
             status = await ended(gateway, "cam")
             assert status["ended"]["reason"] == "ingest_timeout"
         await clean_audits(gateway)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("one_port", [False, True], ids=["a-port-each", "one-port"])
+async def test_media_goes_over_ipv6_both_ways(
+    one_port: bool, tmp_path: Path, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: ["::1"])
+    port = free_udp_port("::1")
+    flags = ("-iceInterfaces", "::1", *(("-iceUdpMuxPort", str(port)) if one_port else ()))
+    async with (
+        gateway_process(tmp_path, *flags) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")) as publisher,
+    ):
+        await eventually(lambda: viewer.shows_negative and viewer.frames > 30, what="the changed picture")
+        for peer in (viewer.peer, publisher.peer):
+            own, gateways, at = way(peer)
+            assert (own, gateways) == ("::1", "::1")
+            assert (at == port) is one_port
+        assert (await gateway.status("cam"))["ingest"]["packets_lost"] == 0

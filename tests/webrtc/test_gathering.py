@@ -72,6 +72,9 @@ def test_public_addresses_come_first_and_once() -> None:
 def test_interfaces_are_chosen_by_name_or_address() -> None:
     assert local_addresses(["lo"]) == ["127.0.0.1"]
     assert local_addresses(["no-such-interface"]) == ["127.0.0.1"]
+    assert local_addresses(["::1"]) == ["127.0.0.1", "::1"]
+    assert local_addresses(["::1"], loopback=False) == ["::1"]
+    assert local_addresses(["127.0.0.1"]) == ["127.0.0.1"]
     everything = local_addresses()
     assert everything[-1] == "127.0.0.1"
     for host in everything[:-1]:
