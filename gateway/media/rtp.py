@@ -156,11 +156,16 @@ class ReorderBuffer:
             ready += self._give_up()
         return ready
 
-    def missing(self, limit: int = 256) -> list[int]:
-        """The sequence numbers (unwrapped) that packets held back wait for: what to ask for again."""
-        if not self._held or self._next is None:
-            return []
-        return [number for number in range(self._next, max(self._held)) if number not in self._held][:limit]
+    def missing(self, limit: int = 256) -> dict[int, float]:
+        """The sequence numbers (unwrapped) that packets held back wait for, and when the next one came."""
+        missing: dict[int, float] = {}
+        at = self._next
+        for number in sorted(self._held):
+            assert at is not None
+            since = self._held[number][1]
+            missing.update((gap, since) for gap in range(at, min(number, at + limit - len(missing))))
+            at = number + 1
+        return missing
 
     def _run(self) -> list[RtpPacket]:
         assert self._next is not None

@@ -245,9 +245,12 @@ class Publisher(Peer):
         self._read_video(video.buffer.expire(now), now)
         if not len(video.buffer):
             return
+        wait = video.nack_every
         if self._can_nack:
-            self._transport.send_rtcp(rtcp.nack(self._ssrc, video.ssrc, video.ask(now)))
-        self._nack_timer = asyncio.get_running_loop().call_later(video.nack_every, self._chase)
+            numbers, wait = video.ask(now)
+            if numbers:
+                self._transport.send_rtcp(rtcp.nack(self._ssrc, video.ssrc, numbers))
+        self._nack_timer = asyncio.get_running_loop().call_later(wait, self._chase)
 
     def _request_key_frame(self, now: float, spacing: float) -> None:
         if self._video is not None and now - self._last_request >= spacing:

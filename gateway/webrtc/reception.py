@@ -14,6 +14,8 @@ NACK_EVERY = 0.05
 """Seconds at least between two requests: a shorter round trip leaves time for the repetition to be made."""
 NACK_LATEST = 0.15
 """Seconds at most that either is stretched to on a jittery or slow path: a gap must not outlast its wait."""
+NACK_TOGETHER = 0.002
+"""Seconds that a request may be early by rather than go by itself."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Reception:
         self._jitter = 0.0
         self._transit: float | None = None
         self._report: tuple[int, float] | None = None
-        self._asked: dict[int, float] = {}
+        self._asked: dict[int, tuple[float, float]] = {}
+        """When what is missing was asked for, first and last."""
         self._round_trip = 0.0
 
     @property
@@ -56,11 +59,22 @@ class Reception:
         """Seconds to wait for an answer before asking again: a round trip, as retransmissions took it."""
         return min(NACK_LATEST, max(NACK_EVERY, self._round_trip))
 
-    def ask(self, now: float) -> list[int]:
-        """What is missing and to be asked for now: sequence numbers, unwrapped."""
-        missing = self.buffer.missing()
-        self._asked = {number: self._asked.get(number, now) for number in missing}
-        return missing
+    def ask(self, now: float) -> tuple[list[int], float]:
+        """What to ask for now (sequence numbers, unwrapped), and the seconds until more may be due."""
+        after, every = self.nack_after, self.nack_every
+        former, self._asked = self._asked, {}
+        due, wait = [], after
+        for number, since in self.buffer.missing().items():
+            asked = former.get(number)
+            left = (since + after if asked is None else asked[1] + every) - now
+            if left < NACK_TOGETHER:
+                due.append(number)
+                asked = (now if asked is None else asked[0], now)
+            else:
+                wait = min(wait, left)
+            if asked is not None:
+                self._asked[number] = asked
+        return due, wait
 
     def push(self, packet: RtpPacket, now: float, *, repeated: bool = False) -> list[RtpPacket]:
         """Take a packet, a retransmission where `repeated`; give back those whose turn it is."""
@@ -71,7 +85,7 @@ class Reception:
         restarts = self.buffer.restarts
         ready = self.buffer.push(packet, now)
         if repeated and (asked := self._asked.pop(packet.sequence, None)) is not None:
-            self._round_trip += (now - asked - self._round_trip) / 8
+            self._round_trip += (now - asked[0] - self._round_trip) / 8
         if self._first is None or self.buffer.restarts != restarts:
             self._count_from_here()
         return ready
