@@ -1,5 +1,7 @@
 """On the far side of a link: publish a picture, watch what comes back, say how it went as one JSON object.
 
+It leaves when its stdin ends: on a link that loses nothing its farewell arrives.
+
 A program: `far_client ADDRESS WHIP WHEP PICTURES SECONDS`, PICTURES a file of pickled
 NAL units, ADDRESS its own.
 """
@@ -48,6 +50,7 @@ async def run(own: str, whip: str, whep: str, pictures: Path, seconds: float) ->
             ),
             flush=True,
         )
+        await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
