@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -94,6 +95,48 @@ async def test_the_delay_is_found_in_the_rhythm_of_the_pictures(page: Page, dela
     assert abs(found - delay_ms) <= 50
 
 
+def pictures(seed: int) -> list[list[int]]:
+    """Twelve seconds at 30 frames a second of a bright spot that rests and leaps: RGBA in a row."""
+    moves, frames = random.Random(seed), []
+    spot = target = left = 0
+    for _ in range(360):
+        if left <= 0:
+            target, left = moves.randrange(28), moves.randint(8, 30)
+        left -= 1
+        spot += max(-4, min(4, target - spot))
+        row = [220 if spot <= x < spot + 5 else 20 + 3 * x for x in range(32)]
+        frames.append([byte for grey in row for byte in (grey, grey, grey, 255)])
+    return frames
+
+
+async def seen(page: Page, frames: list[tuple[float, list[int]]]) -> list[dict[str, float]]:
+    """What the page notes of pictures that are shown at these milliseconds."""
+    script = """async (frames) => {
+      const { Motion } = await import(new URL("pages/delay.js", document.baseURI));
+      const motion = new Motion();
+      const bytes = (pixels) => Uint8ClampedArray.from(pixels);
+      const samples = frames.map(([at, pixels]) => ({ at, change: motion.see(at, bytes(pixels)) }));
+      return samples.filter(({ change }) => change !== null);
+    }"""
+    return list(await page.evaluate(script, frames))
+
+
+@pytest.mark.parametrize(("kept", "late_ms"), [(1.0, 0), (0.5, 100), (0.25, 100)])
+async def test_the_delay_is_found_where_a_busy_machine_shows_few_frames_and_those_late(
+    page: Page, kept: float, late_ms: int
+) -> None:
+    chance = random.Random(11)
+    shot = [(10_000 + frame * 1000 / 30, picture) for frame, picture in enumerate(pictures(7))]
+    shown = [
+        (at + 400 + chance.random() * late_ms, [255 - byte for byte in picture])
+        for at, picture in shot
+        if chance.random() < kept
+    ]
+    shown.sort(key=lambda frame: frame[0])
+    found = await call(page, "delay.js", "delayBetween", await seen(page, shot), await seen(page, shown))
+    assert abs(found - 400 - late_ms / 2) <= 75
+
+
 async def test_a_picture_that_moves_in_turns_has_the_delay_of_the_nearest_turn(page: Page) -> None:
     def turning(shift_ms: float) -> list[dict[str, float]]:
         chance = random.Random(int(shift_ms))
@@ -109,7 +152,8 @@ async def test_a_picture_that_moves_in_turns_has_the_delay_of_the_nearest_turn(p
 
 async def test_a_change_of_the_whole_picture_does_not_hide_the_delay(page: Page) -> None:
     source, result = motion(7, shift_ms=0), motion(7, shift_ms=300)
-    result[200]["change"] = 600.0
+    for frame in range(30):  # until the new picture is what was there before
+        result[200 + frame]["change"] += 600.0 * math.exp(-frame / 9)
     found = await call(page, "delay.js", "delayBetween", source, result)
     assert abs(found - 300) <= 50
 

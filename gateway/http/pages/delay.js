@@ -1,11 +1,15 @@
-// How far the result runs behind the source, seen on the pictures themselves. Both are watched for
-// how much they change from frame to frame; colours, a mirror or a style leave that rhythm in place.
-// The shift at which the two rhythms fit best is the delay: capture, network, AI and playout included.
+// How far the result runs behind the source, seen on the pictures themselves. Of each is noted how far
+// it is from what was on show just before; colours, a mirror or a style leave that rhythm in place, and
+// so does a busy machine that shows every third frame: unlike the step from one frame to the next, it
+// does not depend on which frames were seen. The shift at which the two rhythms fit best is the delay:
+// capture, network, AI and playout included.
 
 const GRID_MS = 25;
 const WINDOW_MS = 10_000;
 const LONGEST_MS = 5_000;
-const SHORTEST_OVERLAP_MS = 3_000;
+const SHORTEST_OVERLAP_MS = 4_000;
+const JUST_BEFORE_MS = 300;
+const SETTLING_MS = 1_000;
 const GOOD_FIT = 0.6;
 const AS_GOOD = 0.15; // by how much less a shorter delay may fit: a rhythm that repeats fits at each of its turns
 const USUAL = 0.95;
@@ -18,10 +22,28 @@ export const whenCaptured = (now, frame) => frame.captureTime ?? whenShown(now, 
 /** When a frame was put on the screen. */
 export const whenShown = (now, frame) => frame.presentationTime ?? now;
 
-/** Records how much a playing video changes over time. */
-export class MotionTrace {
-  #samples = [];
+/** How far each picture of a row is from those before it. */
+export class Motion {
+  #began = null;
+  #before = null;
   #former = null;
+
+  /** The picture that was shown at `at` ms against the mean of what was on show; null before that has settled. */
+  see(at, pixels) {
+    this.#began ??= at;
+    this.#before ??= Float32Array.from(pixels);
+    // What lies further back counts less; a picture counts for as long as it was shown.
+    const shown = at - (this.#former?.at ?? at);
+    blend(this.#before, this.#former?.pixels ?? pixels, 1 - Math.exp(-shown / JUST_BEFORE_MS));
+    this.#former = { at, pixels };
+    return at - this.#began < SETTLING_MS ? null : difference(pixels, this.#before);
+  }
+}
+
+/** Records the motion of a playing video. */
+export class MotionTrace {
+  #motion = new Motion();
+  #samples = [];
   #stopped = false;
 
   constructor(video, timeOf) {
@@ -51,8 +73,8 @@ export class MotionTrace {
   #look(at) {
     this.context.drawImage(this.video, 0, 0, WIDTH, HEIGHT);
     const pixels = this.context.getImageData(0, 0, WIDTH, HEIGHT).data;
-    if (this.#former) this.#samples.push({ at, change: difference(pixels, this.#former) });
-    this.#former = pixels;
+    const change = this.#motion.see(at, pixels);
+    if (change !== null) this.#samples.push({ at, change });
     const oldest = at - WINDOW_MS - LONGEST_MS;
     while (this.#samples.length && this.#samples[0].at < oldest) this.#samples.shift();
   }
@@ -88,25 +110,27 @@ function withoutCuts(samples) {
   return samples.map(({ at, change }) => ({ at, change: Math.min(change, usual) }));
 }
 
-function difference(pixels, former) {
-  let sum = 0;
-  for (let i = 0; i < pixels.length; i += 4) {
-    sum += Math.abs(pixels[i] - former[i]) + Math.abs(pixels[i + 1] - former[i + 1]);
-    sum += Math.abs(pixels[i + 2] - former[i + 2]);
-  }
-  return sum / (WIDTH * HEIGHT);
+function blend(mean, pixels, share) {
+  for (let i = 0; i < mean.length; i += 1) mean[i] += share * (pixels[i] - mean[i]);
 }
 
-// Change per cell of the grid, spread over the time since the frame before, so that a frame which
-// the path dropped (two changes seen as one) still lines up.
+// Mean difference of a byte; alpha, which is always the same, adds nothing.
+function difference(pixels, others) {
+  let sum = 0;
+  for (let i = 0; i < pixels.length; i += 1) sum += Math.abs(pixels[i] - others[i]);
+  return sum / pixels.length;
+}
+
+// The change at each cell of the grid, on a straight line from frame to frame.
 function onGrid(samples, start, end) {
-  const cells = new Float64Array(Math.max(0, Math.floor((end - start) / GRID_MS)));
-  for (let i = 1; i < samples.length; i += 1) {
-    const first = Math.max(0, Math.round((samples[i - 1].at - start) / GRID_MS));
-    const last = Math.min(cells.length, Math.round((samples[i].at - start) / GRID_MS));
-    for (let cell = first; cell < last; cell += 1) cells[cell] = samples[i].change / (last - first);
-  }
-  return cells;
+  let next = 1;
+  return Float64Array.from({ length: Math.max(0, Math.floor((end - start) / GRID_MS)) }, (_, cell) => {
+    const at = start + cell * GRID_MS;
+    while (next < samples.length - 1 && samples[next].at < at) next += 1;
+    const [from, to] = [samples[next - 1], samples[next]];
+    const way = Math.min(1, Math.max(0, (at - from.at) / (to.at - from.at || 1)));
+    return from.change + way * (to.change - from.change);
+  });
 }
 
 function correlation(a, b) {
