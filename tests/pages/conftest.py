@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +179,8 @@ def prefix() -> str:
     return ""
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def gateway(prefix: str) -> AsyncIterator[ScriptedGateway]:
+@asynccontextmanager
+async def serving(prefix: str = "") -> AsyncIterator[ScriptedGateway]:
     scripted = ScriptedGateway(prefix)
     runner = web.AppRunner(scripted.app())
     await runner.setup()
@@ -192,9 +193,9 @@ async def gateway(prefix: str) -> AsyncIterator[ScriptedGateway]:
     await runner.cleanup()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: Browser, gateway: ScriptedGateway) -> AsyncIterator[Page]:
-    """The publishing page, open; a script error on it fails the test."""
+@asynccontextmanager
+async def opened(browser: Browser, gateway: ScriptedGateway) -> AsyncIterator[Page]:
+    """The publishing page, open; a script error on it is a failure."""
     context = await browser.new_context(viewport={"width": 1280, "height": 900})
     page = await context.new_page()
     page.set_default_timeout(15_000)
@@ -204,3 +205,16 @@ async def page(browser: Browser, gateway: ScriptedGateway) -> AsyncIterator[Page
     yield page
     await context.close()
     assert not errors
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def gateway(prefix: str) -> AsyncIterator[ScriptedGateway]:
+    async with serving(prefix) as scripted:
+        yield scripted
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser, gateway: ScriptedGateway) -> AsyncIterator[Page]:
+    """The publishing page, open; a script error on it fails the test."""
+    async with opened(browser, gateway) as page:
+        yield page

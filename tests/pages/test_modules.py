@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Page
+import pytest_asyncio
+from playwright.async_api import Browser, Page
 
 from gateway.reason import EndReason
+from tests.pages.conftest import opened, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """One page for all: the modules are only imported on it."""
+    async with serving() as gateway, opened(browser, gateway) as page:
+        yield page
 
 
 async def call(page: Page, module: str, name: str, *args: Any) -> Any:
@@ -34,15 +44,16 @@ async def test_broken_parameters_are_a_sentence(page: Page, text: str) -> None:
     assert said.startswith("SyntaxError: The parameters")
 
 
-@pytest.mark.parametrize("prefix", ["", "/media/gateway"], indirect=False)
-async def test_every_url_stays_below_the_path_prefix(page: Page, prefix: str) -> None:
+@pytest.mark.parametrize("prefix", ["", "/media/gateway"])
+async def test_every_url_stays_below_the_path_prefix(browser: Browser, prefix: str) -> None:
     script = """async () => {
       const { streamUrl, watchUrl } = await import(new URL("pages/endpoints.js", document.baseURI));
       return [streamUrl("a", "whip", { pipeline: "p q", params: "" }), watchUrl("a", "secret")].map(
         (url) => url.pathname + url.search + url.hash
       );
     }"""
-    whip, watch = await page.evaluate(script)
+    async with serving(prefix) as gateway, opened(browser, gateway) as page:
+        whip, watch = await page.evaluate(script)
     assert whip == f"{prefix}/live/video-to-video/a/whip?pipeline=p+q"
     assert watch == f"{prefix}/watch?stream=a#token=secret"
 

@@ -33,7 +33,7 @@ export class Motion {
     this.#began ??= at;
     this.#before ??= Float32Array.from(pixels);
     // What lies further back counts less; a picture counts for as long as it was shown.
-    const shown = at - (this.#former?.at ?? at);
+    const shown = Math.max(0, at - (this.#former?.at ?? at));
     blend(this.#before, this.#former?.pixels ?? pixels, 1 - Math.exp(-shown / JUST_BEFORE_MS));
     this.#former = { at, pixels };
     return at - this.#began < SETTLING_MS ? null : difference(pixels, this.#before);
