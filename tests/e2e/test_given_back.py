@@ -149,8 +149,8 @@ FAILURES: list[Failure] = [
 
 @pytest.mark.asyncio
 async def test_whatever_fails_leaves_nothing_behind(tmp_path: Path, http: aiohttp.ClientSession) -> None:
-    flags = ("-orchestrators", "1", "-capacity", "1", "-ingestTimeout", "2s", "-restart")
-    async with gateway_process(tmp_path, *flags) as gateway:
+    limits = ("-capacity", "1", "-connectTimeout", "2s", "-ingestTimeout", "2s", "-discoveryInterval", "1s")
+    async with gateway_process(tmp_path, "-orchestrators", "1", "-restart", *limits) as gateway:
         # what is made once and kept is made by a first stream
         publisher = await stays_live(gateway, http)
         await publisher.stop()

@@ -58,13 +58,20 @@ async def clean_audits(gateway: GatewayProcess) -> int:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("preload", ["60s", "8s"])
 async def test_twenty_seconds_of_stream_are_seen_and_paid_to_the_wei(
-    preload: str, tmp_path: Path, http: aiohttp.ClientSession
+    tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    ledger = tmp_path / "ledger.sqlite3"
+    async with asyncio.TaskGroup() as both:
+        for preload in ("60s", "8s"):
+            folder = tmp_path / preload
+            folder.mkdir()
+            both.create_task(_seen_and_paid(preload, folder, http))
+
+
+async def _seen_and_paid(preload: str, folder: Path, http: aiohttp.ClientSession) -> None:
+    ledger = folder / "ledger.sqlite3"
     flags = ("-livePaymentInterval", "1s", "-preload", preload, "-ledger", str(ledger))
-    async with gateway_process(tmp_path, *flags) as gateway:
+    async with gateway_process(folder, *flags) as gateway:
         _, viewer = await stream_for(20, gateway, http)
         assert "web3" not in (await gateway.get("debug/state"))["modules"], "no chain was asked for"
         status = await gateway.status("cam")
