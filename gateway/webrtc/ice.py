@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from aioice import Candidate
+from aioice.stun import TransactionError
 
 from gateway.webrtc.burst import Burst, send_burst, split
 from gateway.webrtc.config import WebRtcConfig
@@ -16,6 +19,12 @@ from gateway.webrtc.sdp import IceCredentials
 from gateway.webrtc.udp import MediaReceiver, address, is_loopback, unheard
 
 DatagramHandler = Callable[[bytes], None]
+
+CONSENT_INTERVAL = 5.0
+CONSENT_LIFE = 30.0
+"""Seconds (RFC 7675, section 5.1): how often the peer is asked, and after how long a silence it is gone."""
+CONSENT_REPEATS = 2
+"""An answer is waited for twice as long each time, from half a second: 3.5 s in all."""
 
 
 class IceConnection(MediaReceiver):
@@ -105,6 +114,24 @@ class IceConnection(MediaReceiver):
     def selected(self) -> str | None:
         pair = self._nominated.get(1)
         return None if pair is None else f"{address(*pair.local_addr)} - {address(*pair.remote_addr)}"
+
+    async def query_consent(self) -> None:
+        """Ask whether the peer is still there, until it is not.
+
+        aioice's own takes no answer that is later than half a second: it cuts off who is busy or far away.
+        """
+        answered = time.monotonic()
+        while time.monotonic() - answered < CONSENT_LIFE:
+            await asyncio.sleep(CONSENT_INTERVAL * random.uniform(0.8, 1.2))
+            pair, key = self._nominated[1], (self.remote_password or "").encode()
+            request = self.build_request(pair, nominate=False)
+            with suppress(TransactionError):
+                await pair.protocol.request(
+                    request, pair.remote_addr, integrity_key=key, retransmissions=CONSENT_REPEATS
+                )
+                answered = time.monotonic()
+        self._query_consent_task = None  # closing would wait for this very task
+        await self.close()
 
     async def close(self) -> None:
         """Close every socket. aioice calls this itself when consent has expired."""
