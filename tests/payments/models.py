@@ -65,7 +65,7 @@ def orchestrator_info(
 
 
 class Status(Exception):
-    """The signer model's answer other than 200."""
+    """A model's answer other than 200."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -178,6 +178,7 @@ class OrchestratorModel:
     credited: Fraction = Fraction(0)
     duplicates: int = 0
     _rand: int = 1
+    _forgotten: int = 0
     _seen: set[tuple[bytes, int]] = field(default_factory=set)
 
     def info(self) -> OrchestratorInfo:
@@ -187,10 +188,17 @@ class OrchestratorModel:
         self._rand += 1
         return self.info()
 
+    def restart(self) -> None:
+        """Come back with another secret and empty books: all params so far are another's."""
+        self._forgotten = self._rand
+        self._seen.clear()
+
     def accept(self, live: LivePayment) -> OrchestratorInfo | None:
-        """The info for the next payment; None where the nonces were seen."""
+        """The info for the next payment; None where the nonces were seen. Status for another's params."""
         message = livepeer_pb2.Payment.FromString(live.payment_bytes)
         rand_hash = message.ticket_params.recipient_rand_hash
+        if int.from_bytes(rand_hash, "big") <= self._forgotten:
+            raise Status(400)
         nonces = {(rand_hash, one.sender_nonce) for one in message.ticket_sender_params}
         assert max(nonce for _, nonce in nonces) <= 600, "more tickets than one hash takes"
         if nonces & self._seen:

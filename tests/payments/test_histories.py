@@ -7,6 +7,7 @@ HISTORIES in the environment sets how many are tried; the long ones are ten time
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from fractions import Fraction
 
 import pytest
@@ -49,6 +50,7 @@ class Histories(RuleBasedStateMachine):
         self.over: Leave | None = None
         self.ended = False
         self.dishonest = False
+        self.late = False
         self.opened_at = self.now
 
     @initialize(
@@ -79,13 +81,26 @@ class Histories(RuleBasedStateMachine):
             self.over = action
             return None
         if isinstance(action, Sign):
-            assert not self.ended, "a signing call started after the end"
             assert self.undelivered is None, "signed again before the last payment's fate was known"
             assert action.state == self.newest, "an older state, or a null one, was used"
+        if self.ended:
+            assert isinstance(action, Deliver), "more than settling after the end"
+            assert action.attempt > 1, "a payment was first handed out after the end"
+        else:
+            with pytest.raises(RuntimeError, match="has not been answered"):
+                self.session.next(self.now)
         self.now += LATENCY
         return action
 
-    def sign(self, action: Sign, *, arrives: bool = True, instead: int | None = None) -> None:
+    def sign(
+        self,
+        action: Sign,
+        *,
+        arrives: bool = True,
+        instead: int | None = None,
+        on_the_way: int = 0,
+        on_the_way_back: int = 0,
+    ) -> None:
         """The signer's own answer to a call whose worst case every limit allowed, or `instead` tickets."""
         try:
             hold = self.spending.hold(
@@ -94,6 +109,7 @@ class Histories(RuleBasedStateMachine):
         except SpendLimitReached as limit:
             self.session.withheld(EndReason.SPEND_LIMIT, str(limit))
             return
+        self.now += on_the_way
         try:
             live = self.signer.sign(action.info, action.state, Fraction(self.now, S), instead=instead)
         except Status as status:
@@ -104,6 +120,7 @@ class Histories(RuleBasedStateMachine):
                 482: lambda: self.session.no_tickets_needed(self.now),
             }[status.status]()
             return
+        self.now += on_the_way_back
         if arrives:
             self.take(action, live, hold)
         else:
@@ -122,7 +139,7 @@ class Histories(RuleBasedStateMachine):
             self.session.withheld(EndReason.PAYMENT_REFUSED, str(mismatch))
             return
         except SpendLimitReached as limit:
-            assert self.dishonest, limit
+            assert self.dishonest or self.late, limit
             hold.settle(Fraction(0))
             self.session.withheld(EndReason.SPEND_LIMIT, str(limit))
             return
@@ -137,9 +154,13 @@ class Histories(RuleBasedStateMachine):
                 self.sign(action)
             case Start(payment):
                 assert payment.live is self.undelivered
-                self.orchestrator.accept(payment.live)
                 self.undelivered = None
-                self.session.started(MANIFEST, self.now)
+                try:
+                    self.orchestrator.accept(payment.live)
+                except Status:
+                    self.session.start_failed("400")
+                else:
+                    self.session.started(MANIFEST, self.now)
             case Deliver(payment):
                 self.deliver(payment)
             case Refresh():
@@ -147,13 +168,21 @@ class Histories(RuleBasedStateMachine):
 
     def deliver(self, payment: Payment, info: OrchestratorInfo | None = None) -> None:
         assert payment.live is self.undelivered, "other bytes were delivered"
-        accepted = self.orchestrator.accept(payment.live)
+        try:
+            accepted = self.orchestrator.accept(payment.live)
+        except Status:
+            self.refuse()
+            return
         self.undelivered = None
         if accepted is None:
             assert self.handed_out, "a nonce was used twice in two payments"
             self.session.already_seen(self.now)
         else:
             self.session.delivered(info or accepted, self.now)
+
+    def refuse(self) -> None:
+        self.undelivered = None if not self.handed_out else self.undelivered
+        self.session.delivery_refused("400")
 
     @rule()
     def all_is_well(self) -> None:
@@ -184,7 +213,8 @@ class Histories(RuleBasedStateMachine):
                 self.sign(action, arrives=False)
             case Deliver(payment):
                 assert payment.live is self.undelivered
-                self.orchestrator.accept(payment.live)
+                with suppress(Status):
+                    self.orchestrator.accept(payment.live)
                 self.handed_out = True
                 self.session.delivery_unknown("reset", self.now)
             case Refresh():
@@ -192,12 +222,25 @@ class Histories(RuleBasedStateMachine):
             case other:
                 self.well(other)
 
+    @rule(
+        there=st.sampled_from([0, S // 2, 20 * S, 90 * S]), back=st.sampled_from([0, S // 2, 20 * S, 90 * S])
+    )
+    def the_request_and_its_answer_are_late(self, there: int, back: int) -> None:
+        self.late = True
+        match self.act():
+            case Sign() as action:
+                self.sign(action, on_the_way=there, on_the_way_back=back)
+            case other:
+                self.now += there + back
+                self.well(other)
+
     @rule(times=st.integers(1, 3))
     def the_request_comes_more_than_once(self, times: int) -> None:
         match self.act():
             case Deliver(payment):
                 for _ in range(times):
-                    self.orchestrator.accept(payment.live)
+                    with suppress(Status):
+                        self.orchestrator.accept(payment.live)
                 self.handed_out = True
                 self.deliver(payment)
             case other:
@@ -232,8 +275,7 @@ class Histories(RuleBasedStateMachine):
     def the_orchestrator_refuses(self) -> None:
         match self.act():
             case Deliver():
-                self.undelivered = None if not self.handed_out else self.undelivered
-                self.session.delivery_refused("403")
+                self.refuse()
             case Start():
                 self.session.start_failed("503")
                 self.undelivered = None
@@ -267,6 +309,20 @@ class Histories(RuleBasedStateMachine):
     def the_job_ends(self) -> None:
         self.ended = True
         self.session.end(self.now)
+
+    @precondition(lambda self: not self.ended)
+    @rule()
+    def the_job_ends_while_a_call_is_under_way(self) -> None:
+        action = self.act()
+        if isinstance(action, Start):
+            self.well(action)
+            action = None
+        self.the_job_ends()
+        self.well(action)
+
+    @rule()
+    def the_orchestrator_restarts(self) -> None:
+        self.orchestrator.restart()
 
     # what holds
 

@@ -27,6 +27,7 @@ from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.payer import Payer
 from gateway.payments.purse import Purse
 from gateway.payments.spending import HOUR, Spending, SpendLimits
+from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.payments.verify import Verification
 from gateway.reason import Ended, EndReason
 from signer_client import (
@@ -160,6 +161,7 @@ async def bench(
     spending: Spending | None = None,
     limit: int | None = None,
     turns: asyncio.Semaphore | None = None,
+    clock: Callable[[], int] = now_ns,
 ) -> AsyncIterator[Bench]:
     signer, orchestrator = signer or ScriptedSigner(60), orchestrator or ScriptedOrchestrator()
     async with AsyncExitStack() as stack:
@@ -183,6 +185,7 @@ async def bench(
             stream_id="cam",
             request_id="r1",
             limit=limit,
+            clock=clock,
         )
         stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
         yield Bench(payer, signer, orchestrator, ledger)
@@ -311,6 +314,28 @@ async def test_a_signer_that_fails_in_passing_is_asked_again_with_the_same_state
         await b.run_until(lambda: len(b.orchestrator.delivered) == 1)
         assert signer.calls[1]["state"] == signer.calls[2]["state"]
         assert b.payer.status()["state"] == "ok"
+
+
+@pytest.mark.asyncio
+async def test_a_signer_that_stays_away_is_one_alarm_when_credit_is_low_and_the_reason_when_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    signer = ScriptedSigner(60, *[SignerUnreachable("connection refused")] * 9)
+    passed = 0
+    interval, clock = 10 * NANOSECONDS, lambda: now_ns() + passed * NANOSECONDS
+    async with bench(tmp_path, signer, interval=interval, clock=clock) as b:
+        await b.start()
+        passed = 40
+        await b.run_until(lambda: len(signer.calls) == 2)
+        assert b.payer.status()["alarms"] == 0
+        passed = 51
+        await b.run_until(lambda: len(signer.calls) == 4)
+        assert b.payer.status()["alarms"] == 1
+        passed = 61
+        with pytest.raises(Ended) as ended:
+            await b.run_until(lambda: False)
+        assert ended.value.reason is EndReason.SIGNER_UNREACHABLE
+        assert b.orchestrator.delivered == []
 
 
 @pytest.mark.asyncio
