@@ -56,6 +56,7 @@ async def _rounds(
                 return dict(await response.json())
         return {}
 
+    killed = 0
     for number, victim in enumerate(VICTIMS):
         await eventually(lambda: audit(devnet["signer_audit_url"]), what="the signer")
         async with gateway_process(folder, *flags, devnet=False) as gateway:
@@ -68,7 +69,9 @@ async def _rounds(
                 async with WhipPublisher(http, gateway.live("cam/whip")):
                     await asyncio.sleep(chance.uniform(0, LONGEST))  # any moment will do
                     os.kill(pids.get(victim, gateway.pid), signal.SIGKILL)
+                    killed += 1
                     await asyncio.sleep(0.2)
+    assert killed == len(VICTIMS), "a round without its kill shows nothing"
     summary = await verify(ledger)
     assert summary["open_sessions"] == 0
     assert int(summary["credited_wei"]) > 0
