@@ -192,6 +192,8 @@ class WhepViewer:
         self.pts: deque[int] = deque(maxlen=10_000)
         self.negatives: deque[float] = deque(maxlen=10_000)
         """When a frame came that shows the negative."""
+        self.originals: deque[float] = deque(maxlen=10_000)
+        """When a frame came whose bright half is the published one's: as it was, or in grey."""
         self.halves: tuple[float, float] = (0.0, 0.0)
         """Mean luma of the newest frame's left and right half, 0 to 255."""
         self.size = (0, 0)
@@ -239,6 +241,8 @@ class WhepViewer:
             self.pts.append(frame.pts)
             if self.shows_negative:
                 self.negatives.append(self.times[-1])
+            elif self.shows_original:
+                self.originals.append(self.times[-1])
 
     async def _listen(self, track: MediaStreamTrack) -> None:
         while True:

@@ -22,6 +22,7 @@ from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_proce
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_browser import CORRELATION, shows_the_negative
 from tests.e2e.test_loop import ended
+from tests.e2e.test_swap import longest_gap
 
 
 def effect(name: str) -> dict[str, Any]:
@@ -107,8 +108,7 @@ async def test_a_stream_is_changed_updated_and_free_of_charge(
             asked = time.monotonic()
             assert await update(gateway, "cam", {"prompts": effect("none")}) == answered("prompts_updated")
             await eventually(lambda: viewer.shows_original, every=0.005, what="the update")
-            took = time.monotonic() - asked
-            assert took < 5, f"aim: 1 s; was {took:.2f} s"
+            assert time.monotonic() - asked < 1
             await publisher.stop()
         assert (await ended(gateway, "cam"))["ended"]["reason"] == "deleted"
 
@@ -184,6 +184,7 @@ async def test_a_server_that_is_killed_is_swapped_and_the_newest_prompts_go_with
                 "prompts_updated"
             )
             await eventually(lambda: viewer.shows_negative, what="the update")
+            killed = time.monotonic()
             os.kill(servers[0]["pid"], signal.SIGKILL)
 
             async def swapped() -> bool:
@@ -191,12 +192,10 @@ async def test_a_server_that_is_killed_is_swapped_and_the_newest_prompts_go_with
                 return status["swaps"] == 1 and status["orchestrator"]["url"] == servers[1]["url"]
 
             await eventually(swapped, what="the swap")
-            frames = viewer.frames
-            await eventually(lambda: viewer.frames > frames + 30, what="pictures after the swap")
-            assert viewer.shows_negative
-            times = list(viewer.times)
-            longest = max(after - before for before, after in pairwise(times))
-            assert longest < 10, f"aim: 2 s; was {longest:.2f} s"
+            frames = len(viewer.negatives)
+            await eventually(lambda: len(viewer.negatives) > frames + 30, what="the negative after the swap")
+            longest = longest_gap(moment for moment in viewer.negatives if moment > killed - 0.1)
+            assert longest < 2
             assert all(after > before for before, after in pairwise(viewer.pts))
         await ended(gateway, "cam")
 
@@ -318,7 +317,7 @@ async def test_in_chromium_no_prompts_pass_through_and_the_picture_outlives_a_ki
         asked = time.monotonic()
         assert await update(gateway, "cam", {"prompts": effect("negative")}) == answered("prompts_updated")
         await eventually(lambda: shows_the_negative(page), every=0.02, what="the first prompts' negative")
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - asked < 1
         os.kill(servers[0]["pid"], signal.SIGKILL)
 
         async def swapped() -> bool:
@@ -339,7 +338,6 @@ async def test_in_chromium_no_prompts_pass_through_and_the_picture_outlives_a_ki
         asked = time.monotonic()
         assert await update(gateway, "cam", {"prompts": effect("none")}) == answered("prompts_updated")
         await eventually(as_it_was, every=0.02, what="the update in mid-stream")
-        took = time.monotonic() - asked
-        assert took < 5, f"aim: 1 s; was {took:.2f} s"
+        assert time.monotonic() - asked < 1
         await page.click("#stop")
         await ended(gateway, "cam")
