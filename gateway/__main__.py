@@ -35,8 +35,7 @@ def _main(argv: list[str]) -> int:
             print(f"{PROGRAM}: {sentence}", file=sys.stderr)  # noqa: T201
         return 2
     # imported late: a wrong flag is answered at once
-    import uvloop
-
+    from gateway import event_loop
     from gateway.allocator import keep_large_blocks_apart
     from gateway.daemon import Daemon
     from gateway.telemetry import log
@@ -50,7 +49,7 @@ def _main(argv: list[str]) -> int:
     async def run() -> int:
         return await Daemon(settings).run()
 
-    return uvloop.run(run())
+    return event_loop.run(run())
 
 
 if __name__ == "__main__":

@@ -75,12 +75,11 @@ async def _start_network(settings: DevnetSettings, parsed: Parsed) -> Up:
 
 
 def _run(parsed: Parsed, starting: Coroutine[Any, Any, Up]) -> int:
-    import uvloop
-
+    from gateway import event_loop
     from gateway.telemetry import log
 
     log.configure(parsed["v"], parsed["logFormat"])
-    uvloop.run(_until_signal(starting))
+    event_loop.run(_until_signal(starting))
     return 0
 
 
