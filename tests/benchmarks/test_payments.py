@@ -1,0 +1,23 @@
+"""The bench of payments runs, and calls to the signer stay within their bound; speed is no test's matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import payments
+
+
+@pytest.mark.asyncio
+async def test_a_few_sessions_are_held_and_a_slow_signer_has_no_more_calls_than_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"STEPS": (5,), "SECONDS": 2.0, "SLOW_SIGNER": 0.5, "SIGNING_CALLS": 2}.items():
+        monkeypatch.setattr(payments, name, value)
+    monkeypatch.setattr(payments.log, "configure", lambda level, style: None)  # of this whole process
+    step, _, slow = [row async for row in payments.measure(tmp_path)]
+    assert step["sessions"] == 5
+    assert step["payments_per_s"] > 2
+    assert step["cpu_percent_per_session"] > 0
+    assert slow["signing_calls_in_flight"] == 2

@@ -1,0 +1,35 @@
+"""The operators' page about money shows what the commands show, and its example adds up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gateway.cli.ledger import PAYMENT_COLUMNS, SESSION_COLUMNS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "where-the-money-goes.md").read_text()
+
+
+def table(first: str) -> list[dict[str, str]]:
+    """The indented table whose first column has that name: a dictionary a row."""
+    lines = re.search(rf"^    +{first} .*\n(?:    .*\n)+", PAGE, re.MULTILINE)
+    assert lines is not None
+    head, *rows = (line.split() for line in lines[0].splitlines())
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def test_its_tables_have_the_commands_columns() -> None:
+    assert table("signed_at")[0].keys() <= set(PAYMENT_COLUMNS)
+    assert table("payments")[0].keys() <= set(SESSION_COLUMNS)
+
+
+def test_its_session_adds_up_to_the_wei() -> None:
+    rows, (session,) = table("signed_at"), table("payments")
+    for row in rows:
+        assert int(row["tickets"]) * int(row["ticket_wei"]) == int(row["wei"])
+        assert int(row["last_nonce"]) - int(row["first_nonce"]) + 1 == int(row["tickets"])
+    assert int(session["payments"]) == len(rows)
+    assert int(session["tickets"]) == sum(int(row["tickets"]) for row in rows)
+    assert int(session["credited_wei"]) == sum(int(row["wei"]) for row in rows)
+    unused = (int(session["credited_wei"]) - int(session["owed_wei"])) / 10**15
+    assert f"{unused:.1f} s of stream" in PAGE
