@@ -101,6 +101,7 @@ def rate_limit(rate: RequestRate, client: Callable[[web.Request], str]) -> Middl
                 "too_many_requests",
                 "this address asks more often than -maxRequestsPerAddress allows: slow down",
                 headers={"Retry-After": "1"},
+                limit="-maxRequestsPerAddress",
             )
         return await handler(request)
 
