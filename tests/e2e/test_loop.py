@@ -85,7 +85,9 @@ async def _seen_and_paid(preload: str, folder: Path, http: aiohttp.ClientSession
         assert status["payments"]["accepted"] >= 15
         assert int(status["payments"]["credited_wei"]) == total
         owed = int(status["payments"]["owed_wei"])
-        assert 19 * 10**15 < owed < total
+        assert owed > 19 * 10**15
+        # below the preload by an interval and what a delivery may take, above it by two tickets
+        assert -5 * 10**15 < total - owed - int(preload[:-1]) * 10**15 <= 2 * 10**15
         assert credited(ledger) == total
 
 
