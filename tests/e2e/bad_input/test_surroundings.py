@@ -126,6 +126,10 @@ async def _never(_: web.Request) -> web.Response:
     raise AssertionError
 
 
+async def _out_of_funds(_: web.Request) -> web.Response:
+    return web.json_response({"error": {"message": "insufficient balance"}}, status=483)
+
+
 async def _endless(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
@@ -139,6 +143,7 @@ async def _endless(request: web.Request) -> web.StreamResponse:
         (_garbage, "payment_refused"),
         (_half, "payment_refused"),
         (_endless, "payment_refused"),
+        (_out_of_funds, "signer_refused"),
         pytest.param(_never, "signer_unreachable", marks=pytest.mark.long),  # is asked again before that
     ],
 )
