@@ -18,16 +18,21 @@ from pathlib import Path
 
 import aiohttp
 import aioice.ice
+import aiortc.rtcrtpreceiver
 import aiortc.rtcrtpsender
 
 from tests.clients.gateway import eventually
 from tests.clients.webrtc import WhepViewer, WhipPublisher
+
+HISTORY = 1024
+"""Packets that can be sent or asked for again, as with a browser: aiortc's own 128 are soon gone at 720p."""
 
 
 async def run(own: str, whip: str, whep: str, pictures: Path, seconds: float) -> None:
     aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [own]
     # close to the wrap of its 16 bits
     aiortc.rtcrtpsender.random_sequence_number = lambda: 65_500
+    aiortc.rtcrtpsender.RTP_HISTORY_SIZE = aiortc.rtcrtpreceiver.RTP_HISTORY_SIZE = HISTORY
     units = [b"".join(b"\0\0\0\1" + nal for nal in nals) for nals in pickle.loads(pictures.read_bytes())]
     async with (
         aiohttp.ClientSession() as http,

@@ -22,7 +22,9 @@ from tests.link.network import NEAR, Link, link
 
 DELAY, JITTER = 0.01, 0.03
 """Of every link: packets overtake each other."""
-SIZE, BIT_RATE = (640, 360), 560_000
+SMALL = ((640, 360), 560_000)
+LARGE = ((1280, 720), 2_650_000)
+"""Width and height, bits a second."""
 FPS = 30
 KEY_FRAME_EVERY = 1.0
 SLACK = 1.0
@@ -31,7 +33,7 @@ MOST_HELD = 2 << 20
 """Bytes, a stream."""
 CHANNELS = 4
 """Trickle channels of a stream."""
-FEWEST_SHOWN = 0.6
+FEWEST_SHOWN = 0.8
 """Share of the pictures sent that are shown: a lost one takes the others up to the next key frame with it."""
 FEWEST_RELAYED = 0.9
 """Share of the pictures sent that come to the worker: the gateway asks for what is lost until it is there."""
@@ -44,6 +46,7 @@ class Case:
     name: str
     loss: float = 0.0
     bits_per_second: float = float("inf")
+    picture: tuple[tuple[int, int], int] = SMALL
     seen: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
     segments: list[Read] = field(default_factory=list)
@@ -55,6 +58,7 @@ def cases() -> list[Case]:
         Case("loses-3", loss=0.03),
         Case("loses-5", loss=0.05),
         Case("narrow", bits_per_second=1_000_000),
+        Case("large", loss=0.03, picture=LARGE),
     ]
 
 
@@ -63,13 +67,14 @@ async def run(seconds: float) -> None:
     listening = ("-httpAddr", f"{NEAR}:0", "-cliAddr", f"{NEAR}:0")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        source = folder / "pictures"
-        source.write_bytes(pickle.dumps(pictures(SIZE, BIT_RATE, gop=FPS)))
+        sources = {picture: folder / str(number) for number, picture in enumerate((SMALL, LARGE))}
+        for picture, source in sources.items():
+            source.write_bytes(pickle.dumps(pictures(*picture, gop=FPS)))
         tried = cases()
         paths = [stack.enter_context(link(seed=7 + number, number=number)) for number in range(len(tried))]
         async with gateway_process(folder, *flags, *listening) as gateway, asyncio.TaskGroup() as group:
             streams = [
-                group.create_task(stream(case, path, gateway, source, seconds))
+                group.create_task(stream(case, path, gateway, sources[case.picture], seconds))
                 for case, path in zip(tried, paths, strict=True)
             ]
             states = await watch(gateway, streams)
@@ -148,7 +153,7 @@ def check(case: Case) -> None:
     assert seen["longest_freeze_s"] < KEY_FRAME_EVERY + 4 * (DELAY + JITTER) + SLACK
     assert seen["times_rise"]
     for segment in case.segments:
-        assert (segment.corrupt, segment.sizes) == (0, {SIZE})
+        assert (segment.corrupt, segment.sizes) == (0, {case.picture[0]})
         assert segment.keys
         assert segment.sound
     times = [at for segment in case.segments for at in segment.pictures]
