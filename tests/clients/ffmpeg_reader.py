@@ -32,7 +32,7 @@ class Read:
         self.sizes: set[tuple[int, int]] = set()
 
     def take(self, container: Any) -> Read:
-        for frame in container.decode(video=0, audio=0):
+        for frame in container.decode(*container.streams.video, *container.streams.audio):
             if isinstance(frame, av.VideoFrame):
                 self.pictures.append(frame.time)
                 self.came.append(time.monotonic())

@@ -1,0 +1,135 @@
+"""What publishers really send: other clocks, other sizes in mid-stream, pictures out of order."""
+
+from __future__ import annotations
+
+import fractions
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import av
+import numpy as np
+import pytest
+
+from tests.clients.ffmpeg_reader import channels, read_segment
+from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher, encoded_pattern
+
+FLAGS = ("-effect", "none", "-orchestrators", "1")
+MEGAHERTZ = 1_000_000
+SMALL, LARGE = (320, 240), (640, 480)
+
+
+class Track(PatternTrack):
+    """Pictures with times of their own, in ticks of `clock` a second, sent as if they were RTP's."""
+
+    def __init__(self, packets: list[tuple[bytes, int]], clock: int) -> None:
+        super().__init__([unit for unit, _ in packets])
+        self._shown = [shown for _, shown in packets]
+        self._clock = clock
+
+    async def recv(self) -> av.Packet:
+        number = self._number
+        packet = await super().recv()
+        rounds, place = divmod(number, len(self._shown))
+        shown = rounds * len(self._shown) + self._shown[place]
+        packet.pts = packet.dts = shown * self._clock // FPS
+        return packet
+
+
+def out_of_order() -> list[tuple[bytes, int]]:
+    """Two seconds of pictures with two B-frames between others, each with its place in time."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height = SMALL
+    encoder.pix_fmt = "yuv420p"
+    encoder.framerate, encoder.time_base = fractions.Fraction(FPS), fractions.Fraction(1, FPS)
+    encoder.options = {
+        "preset": "ultrafast",
+        "profile": "main",
+        "x264-params": f"bframes=2:b-adapt=0:keyint={FPS}:min-keyint={FPS}:scenecut=0:repeat-headers=1",
+    }
+    packets: list[av.Packet] = []
+    for number in range(2 * FPS):
+        frame = av.VideoFrame.from_ndarray(np.full((SMALL[1], SMALL[0], 3), 4 * number, np.uint8), "rgb24")
+        frame.pts = number
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    return [(bytes(packet), int(packet.pts)) for packet in packets]
+
+
+async def relayed(gateway: GatewayProcess, http: aiohttp.ClientSession) -> bytes:
+    """A whole segment as it comes to the worker."""
+    channel, _ = await channels(gateway, "cam")
+    async with http.get(f"{channel}/-1", ssl=False) as response:
+        assert response.status == 200
+        return await response.read()
+
+
+async def live(gateway: GatewayProcess, **wanted: Any) -> dict[str, Any]:
+    async def so() -> dict[str, Any] | None:
+        ingest = (await gateway.status("cam"))["ingest"] or {}
+        return ingest if {**ingest, **wanted} == ingest else None
+
+    return dict(await eventually(so, what=f"{wanted} in the status"))
+
+
+@pytest.mark.asyncio
+async def test_a_publisher_whose_clock_runs_at_a_megahertz_is_relayed_at_its_true_rate(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    track = Track([(unit, number) for number, unit in enumerate(encoded_pattern(seconds=1))], MEGAHERTZ)
+    async with (
+        gateway_process(tmp_path, *FLAGS) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip"), track=track),
+    ):
+        await eventually(lambda: viewer.frames > 2 * FPS, what="the picture")
+        segment = read_segment(await relayed(gateway, http))
+        assert [b - a for a, b in pairwise(segment.pictures)] == [pytest.approx(1 / FPS, abs=0.002)] * (
+            len(segment.pictures) - 1
+        )
+        assert len(segment.pictures) == FPS
+        assert (await live(gateway))["fps"] == pytest.approx(FPS, rel=0.2)
+
+
+@pytest.mark.asyncio
+async def test_another_size_in_mid_stream_begins_a_segment_and_reaches_the_viewer(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    small, large = (encoded_pattern(*size, seconds=4, gop_s=2.0)[: 3 * FPS] for size in (SMALL, LARGE))
+    async with (
+        gateway_process(tmp_path, *FLAGS) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip"), units=small + large),
+    ):
+        await eventually(lambda: viewer.size == SMALL, what="the first size")
+        await live(gateway, width=LARGE[0], height=LARGE[1])
+        await eventually(lambda: viewer.size == LARGE, what="the other size")
+        for _ in range(4):
+            segment = read_segment(await relayed(gateway, http))
+            assert (len(segment.sizes), segment.corrupt) == (1, 0)
+        status = await gateway.status("cam")
+        assert (status["state"], status["swaps"], status["error"]) == ("live", 0, None)
+        assert all(later > earlier for earlier, later in pairwise(viewer.pts))
+
+
+@pytest.mark.asyncio
+async def test_b_frames_are_told_and_relayed_with_decoding_times_that_rise(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    track = Track(out_of_order(), 90_000)
+    async with (
+        gateway_process(tmp_path, *FLAGS) as gateway,
+        WhipPublisher(http, gateway.live("cam/whip"), track=track),
+    ):
+        await live(gateway, b_frames=True)
+        segment = await relayed(gateway, http)
+        with av.open(BytesIO(segment), format="mpegts") as container:
+            packets = [packet for packet in container.demux(video=0) if packet.dts is not None]
+        assert all(later.dts > earlier.dts for earlier, later in pairwise(packets))
+        assert any(later.pts < earlier.pts for earlier, later in pairwise(packets))
+        assert all(packet.dts <= packet.pts for packet in packets)
+        read = read_segment(segment)
+        assert (read.corrupt, read.pictures) == (0, sorted(set(read.pictures)))
