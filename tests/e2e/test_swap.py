@@ -43,13 +43,14 @@ async def test_a_killed_orchestrator_is_replaced_within_two_seconds_and_nobody_h
     ledger = tmp_path / "ledger.sqlite3"
     async with (
         gateway_process(tmp_path, *EQUAL_PRICES, "-ledger", str(ledger)) as gateway,
-        WhepViewer(http, gateway.live("cam/whep")) as viewer,
-        WhipPublisher(http, gateway.live("cam/whip")) as publisher,
+        WhepViewer(http, gateway.live("cam/whep"), audio=True) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip"), audio=True) as publisher,
     ):
         await eventually(lambda: viewer.shows_negative and viewer.frames > 30, what="the changed picture")
         async with http.post(gateway.live("cam/update"), json={"effect": "grey"}) as response:
             assert response.status == 200
         await eventually(lambda: shows_grey(viewer), what="the other effect")
+        await eventually(lambda: viewer.sound > 20, what="the sound")
         first, before = await in_use(gateway), time.monotonic()
         os.kill(first["pid"], signal.SIGKILL)
 
@@ -64,6 +65,8 @@ async def test_a_killed_orchestrator_is_replaced_within_two_seconds_and_nobody_h
             what="the second one's picture, by the newest parameters",
         )
         assert longest_gap(moment for moment in viewer.originals if moment > before - 0.1) < 2
+        heard = viewer.sound
+        await eventually(lambda: viewer.sound > heard + 20, what="the sound from the second one")
         pts = list(viewer.pts)
         assert all(later > earlier for earlier, later in pairwise(pts))
 
