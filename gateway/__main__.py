@@ -36,14 +36,12 @@ def _main(argv: list[str]) -> int:
         return 2
     # imported late: a wrong flag is answered at once
     from gateway import event_loop
-    from gateway.allocator import keep_large_blocks_apart
     from gateway.daemon import Daemon
     from gateway.telemetry import log
 
     # What the imports made stays: a full collection that walks it holds every frame up for 0.1 s.
     gc.collect()
     gc.freeze()
-    keep_large_blocks_apart()
     log.configure(settings.log_level, settings.log_format)
 
     async def run() -> int:
