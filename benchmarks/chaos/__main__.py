@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import psutil
 from benchmarks.chaos import books
 from benchmarks.chaos.faults import Discovery, Scene, drawn
 from benchmarks.chaos.streams import ChaosStream
+from tests.clients.devnet import devnet_process
 from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
+from tests.clients.ledger import verify
 
 STREAMS = 6
 WITH_STANDBY = 2
@@ -29,8 +32,9 @@ RECOVERY = 40.0
 """Seconds after a fault is made good within which every stream shows the effect again."""
 MEMORY_GROWTH = 32 * 1024 * 1024
 """Bytes that the gateway may have grown by in the end: allocators keep some of what bursts took."""
+DEVNET = ("-orchestrators", "3", "-prices", "1000000000000000", "-restart")
 FLAGS = (
-    *("-orchestrators", "3", "-prices", "1000000000000000", "-restart", "-maxSwaps", "1000000"),
+    *("-maxPricePerUnit", "0.001ETH", "-maxSwaps", "1000000"),
     *("-livePaymentInterval", "1s", "-liveOutSegmentTimeout", "5s", "-ingestTimeout", "30s"),
     *("-discoveryInterval", "500ms"),
 )
@@ -47,7 +51,8 @@ class Run:
         self.gaps_of_kills: list[float] = []
         self.gaps_with_standby: list[float] = []
         self.lost: set[str] = set()
-        self.faults = 0
+        self.faults: Counter[str] = Counter()
+        """How many, by name."""
         self._scene = scene
         self._http = http
         self._began = time.monotonic()
@@ -55,7 +60,7 @@ class Run:
     async def fault(self) -> None:
         """Draw a fault, do it, make it good, and see everybody recover; one line."""
         scene, fault = self._scene, drawn(self._scene)
-        self.faults += 1
+        self.faults[fault.name] += 1
         swaps_before = await self._swaps()
         since = time.monotonic()
         async with fault.begin(scene) as what:
@@ -106,10 +111,9 @@ class Run:
         async with self._http.get(self._scene.gateway.url + "readyz") as response:
             if response.status != 200:
                 return False
-        devnet = await self._scene.gateway.devnet()
-        named = {orchestrator["addr"] for orchestrator in devnet["orchestrators"]}
+        named = {orchestrator["addr"] for orchestrator in self._scene.devnet["orchestrators"]}
         known = (await self._scene.gateway.get("orchestrators"))["orchestrators"]
-        return all(entry["verdict"] != "unreachable" for entry in known if entry["addr"] in named)
+        return named <= {entry["addr"] for entry in known if entry["verdict"] != "unreachable"}
 
     async def _swaps(self) -> int:
         return sum([await stream.swaps() for stream in self._living()])
@@ -120,9 +124,14 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
     until = time.monotonic() + 60 * minutes
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http,
-        Discovery() as discovery,
+        devnet_process(folder, *DEVNET) as devnet,
+        Discovery(orchestrator["addr"] for orchestrator in devnet["orchestrators"]) as discovery,
         gateway_process(
-            folder, *FLAGS, "-ledger", str(ledger), "-orchWebhookUrl", discovery.url, program=PIPED
+            folder,
+            *(*FLAGS, "-remoteSignerUrl", devnet["signer"], "-orchWebhookUrl", discovery.url),
+            *("-ledger", str(ledger)),
+            devnet=False,
+            program=PIPED,
         ) as gateway,
     ):
         before = await gateway.get("debug/state")
@@ -134,7 +143,7 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
                 for n in range(STREAMS)
             ]
             memory = psutil.Process(gateway.pid).memory_info().rss
-            scene = Scene(gateway, streams, discovery, random.Random(seed))
+            scene = Scene(gateway, devnet, streams, discovery, random.Random(seed))
             run = Run(scene, http)
             while time.monotonic() < until:
                 await run.fault()
@@ -143,9 +152,10 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
             for stream in streams:
                 await stream.stop()
         run.broken += await left_behind(gateway, before)
-        for orchestrator in (await gateway.devnet())["orchestrators"]:
+        for orchestrator in devnet["orchestrators"]:
             await scene.read_audit(orchestrator)
         payments = books.read(ledger)
+    run.broken += await doubts_of(ledger)
     wrong = {life.address: found for life in scene.lives if (found := books.faults_in(life.audit))}
     run.broken += [f"the audit of {address}: {found}" for address, found in wrong.items()]
     wei = books.unexplained(payments, scene.lives)
@@ -158,7 +168,8 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
         "minutes": minutes,
         "seed": seed,
         "streams": STREAMS,
-        "faults": run.faults,
+        "faults": run.faults.total(),
+        "faults_by_name": dict(run.faults),
         "streams_lost": len(run.lost),
         "gap_p50_s": round(cuts[49], 2),
         "gap_p99_s": round(cuts[98], 2),
@@ -172,6 +183,16 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
         "memory_end_mib": round((memory + grown) / 2**20, 1),
         "broken": run.broken,
     }
+
+
+async def doubts_of(ledger: Path) -> list[str]:
+    """What the ledger's own command finds wrong once all is over."""
+    try:
+        summary = await verify(ledger)
+    except AssertionError as error:
+        return [f"ledger verify: {error}"]
+    left_open = summary["open_sessions"]
+    return [f"the ledger has {left_open} open sessions"] if left_open else []
 
 
 async def left_behind(gateway: GatewayProcess, before: dict[str, Any]) -> list[str]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import random
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 from aiohttp import web
 
 from benchmarks.chaos.books import Life
 from benchmarks.chaos.streams import ChaosStream
-from tests.clients.gateway import GatewayProcess
+from tests.clients.gateway import GatewayProcess, eventually
 
 
 @dataclass
@@ -24,10 +29,13 @@ class Scene:
     """What faults act on. `lives` are what orchestrators' processes were credited, read before each kill."""
 
     gateway: GatewayProcess
+    devnet: dict[str, Any]
+    """Its description from when it was started: the places stay, the processes do not."""
     streams: Sequence[ChaosStream]
     discovery: Discovery
     random: random.Random
     lives: list[Life] = field(default_factory=list)
+    deck: list[Fault] = field(default_factory=list)
     _began: dict[str, int] = field(default_factory=dict)
 
     async def read_audit(self, orchestrator: dict[str, Any]) -> None:
@@ -52,11 +60,13 @@ class Fault:
 
 
 class Discovery:
-    """A webhook that lists nobody, somebody who is not there, or nonsense."""
+    """A webhook that lists orchestrators, and where a fault has it so nobody, somebody else, or nonsense."""
 
-    def __init__(self) -> None:
-        self.body = "[]"
+    def __init__(self, addrs: Iterable[str]) -> None:
+        self.lies: Iterator[str] | None = None
+        """What is told in the place of the truth, one after the other."""
         self.url = ""
+        self._truth = json.dumps([{"address": addr} for addr in addrs])
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Discovery:
@@ -73,24 +83,35 @@ class Discovery:
             await self._runner.cleanup()
 
     async def _answer(self, _: web.Request) -> web.Response:
-        return web.Response(text=self.body, content_type="application/json")
+        told = self._truth if self.lies is None else next(self.lies)
+        return web.Response(text=told, content_type="application/json")
 
 
 async def _orchestrator(scene: Scene) -> dict[str, Any]:
     """One that works for a stream, most of the time."""
-    devnet = await scene.gateway.devnet()
+    everybody = scene.devnet["orchestrators"]
     used_url = await scene.random.choice(scene.streams).orchestrator()
-    used = [o for o in devnet["orchestrators"] if o["url"] == used_url]
-    return dict(
-        used[0] if used and scene.random.random() < 0.8 else scene.random.choice(devnet["orchestrators"])
-    )
+    used = [o for o in everybody if o["url"] == used_url]
+    return dict(used[0] if used and scene.random.random() < 0.8 else scene.random.choice(everybody))
+
+
+async def process_at(url: str) -> int:
+    """The id of the process that listens there now."""
+    port = urlsplit(url).port
+
+    def listener() -> int | None:
+        listening = (c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN)
+        return next((connection.pid for connection in listening if connection.laddr.port == port), None)
+
+    return int(await eventually(lambda: asyncio.to_thread(listener), what=f"a process at {url}"))
 
 
 @asynccontextmanager
 async def kill_orchestrator(scene: Scene) -> AsyncIterator[str]:
     victim = await _orchestrator(scene)
+    pid = await process_at(victim["url"])
     await scene.read_audit(victim)
-    os.kill(victim["pid"], signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     scene.killed(victim)
     yield victim["url"]
 
@@ -107,20 +128,20 @@ async def _hanging(pid: int) -> AsyncIterator[str]:
 @asynccontextmanager
 async def hang_orchestrator(scene: Scene) -> AsyncIterator[str]:
     victim = await _orchestrator(scene)
-    async with _hanging(victim["pid"]):
+    async with _hanging(await process_at(victim["url"])):
         yield victim["url"]
 
 
 @asynccontextmanager
 async def kill_part(scene: Scene, part: str) -> AsyncIterator[str]:
-    pid = (await scene.gateway.devnet())[f"{part}_pid"]
+    pid = await process_at(scene.devnet[part])
     os.kill(pid, signal.SIGKILL)
     yield f"pid {pid}"
 
 
 @asynccontextmanager
 async def hang_part(scene: Scene, part: str) -> AsyncIterator[str]:
-    async with _hanging((await scene.gateway.devnet())[f"{part}_pid"]) as who:
+    async with _hanging(await process_at(scene.devnet[part])) as who:
         yield who
 
 
@@ -146,14 +167,17 @@ async def bad_link(scene: Scene) -> AsyncIterator[str]:
         stream.link.loss = stream.link.delay = 0.0
 
 
+LIES = ('[{"address": "127.0.0.1:9"}]', "nonsense", '[{"address": 7}, {}]', "[]", '{"address": "x"}')
+
+
 @asynccontextmanager
 async def false_discovery(scene: Scene) -> AsyncIterator[str]:
-    lies = ('[{"address": "127.0.0.1:9"}]', "nonsense", '[{"address": 7}, {}]', "[]", '{"address": "x"}')
-    scene.discovery.body = scene.random.choice(lies)
+    lies = scene.random.sample(LIES, len(LIES))
+    scene.discovery.lies = cycle(lies)
     try:
-        yield scene.discovery.body
+        yield f"{lies[0]} and others"
     finally:
-        scene.discovery.body = "[]"
+        scene.discovery.lies = None
 
 
 FAULTS = (
@@ -165,9 +189,13 @@ FAULTS = (
     Fault("hang signer", 2, (3.0, 15.0), lambda scene: hang_part(scene, "signer")),
     Fault("disk full", 2, (3.0, 10.0), fill_disk),
     Fault("slow and lossy link", 2, (3.0, 5.0), bad_link),
-    Fault("discovery lies", 1, (1.0, 2.0), false_discovery),
+    Fault("discovery lies", 1, (3.0, 4.0), false_discovery),
 )
 
 
 def drawn(scene: Scene) -> Fault:
-    return scene.random.choices(FAULTS, [fault.weight for fault in FAULTS])[0]
+    """The next one: each as often as its weight says before any comes again, in an order of chance."""
+    if not scene.deck:
+        weights = [fault.weight for fault in FAULTS]
+        scene.deck = scene.random.sample(FAULTS, sum(weights), counts=weights)
+    return scene.deck.pop()

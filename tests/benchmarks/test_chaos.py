@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.chaos.__main__ import chaos
 from benchmarks.chaos.books import Entry, Life, faults_in, unexplained
+from benchmarks.chaos.faults import FAULTS
 
 AUDIT = {"rejected": 0, "duplicate_nonces": 0, "stale_params": 0, "min_balance_wei": "5"}
 CREDITED = Entry("0xa", Fraction(7), delivered=20, credited=21, refused=False, unknown=False, closed=True)
@@ -66,4 +67,5 @@ async def test_three_minutes_of_faults_break_no_promise(tmp_path: Path) -> None:
     summary = await chaos(3, 7, tmp_path)
     assert summary["broken"] == []
     assert summary["faults"] >= 20
+    assert set(summary["faults_by_name"]) == {fault.name for fault in FAULTS}
     assert summary["audits_checked"] > 3, "those of processes before they were killed among them"

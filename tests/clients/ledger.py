@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sqlite3
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+from tests.clients.gateway import BIN
 
 
 def credited(path: Path) -> int:
@@ -26,3 +31,16 @@ def session_reasons(path: Path) -> list[str | None]:
             " FROM sessions s ORDER BY s.monotonic_ns"
         ).fetchall()
     return [row[0] for row in rows]
+
+
+async def verify(ledger: Path) -> dict[str, Any]:
+    """What `ledger verify` says; fails where something does not add up."""
+    process = await asyncio.create_subprocess_exec(
+        BIN / "livepeer-gateway",
+        *("ledger", "verify", "-ledger", str(ledger), "-format", "json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return dict(json.loads(out)[0])

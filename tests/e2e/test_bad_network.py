@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.clients.devnet import devnet_process
 from tests.clients.fault_proxy import Fault, fault_proxy
-from tests.clients.gateway import BIN, eventually, gateway_process
-from tests.clients.ledger import credited
+from tests.clients.gateway import eventually, gateway_process
+from tests.clients.ledger import credited, verify
 from tests.clients.webrtc import WhepViewer, WhipPublisher
 from tests.e2e.test_loop import ended
 from tests.e2e.test_swap import longest_gap
 
 QUIET = 2.5
 """Seconds without faults at the end, so that what was lost last is asked for once more."""
-
-
-async def verify(ledger: Path) -> dict[str, Any]:
-    """What `ledger verify` says; fails where something does not add up."""
-    process = await asyncio.create_subprocess_exec(
-        BIN / "livepeer-gateway",
-        *("ledger", "verify", "-ledger", str(ledger), "-format", "json"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err.decode()
-    return dict(json.loads(out)[0])
 
 
 @pytest.mark.asyncio

@@ -15,8 +15,8 @@ import pytest
 
 from tests.clients.devnet import devnet_process
 from tests.clients.gateway import eventually, gateway_process
+from tests.clients.ledger import verify
 from tests.clients.webrtc import Refused, WhipPublisher
-from tests.e2e.test_bad_network import verify
 
 VICTIMS = ("gateway", "signer", "gateway", "gateway", "orchestrator")
 """Rounds on one devnet, which starts again what died; the orchestrator goes last, and its audit with it."""

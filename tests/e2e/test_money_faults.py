@@ -12,9 +12,8 @@ import pytest
 from gateway.devnet.signer import SignerConfig, serve
 from tests.clients.devnet import devnet_process
 from tests.clients.gateway import GatewayProcess, eventually, gateway_process
-from tests.clients.ledger import credited, session_reasons
+from tests.clients.ledger import credited, session_reasons, verify
 from tests.clients.webrtc import WhepViewer, WhipPublisher
-from tests.e2e.test_bad_network import verify
 from tests.e2e.test_loop import NOTHING_WRONG, clean_audits, ended
 
 pytestmark = pytest.mark.long
