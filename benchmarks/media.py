@@ -47,7 +47,7 @@ class Plan:
     warm_up: float = 3.0
     baseline: tuple[int, ...] = (1, 4, 8)
     """Publishers into the decoding server; more of them would need more cores than two."""
-    streams: tuple[int, ...] = (1, 4, 8, 16, 24, 32, 48)
+    streams: tuple[int, ...] = (1, 4, 8, 16, 24, 32, 48, 64, 80, 96)
     delay_streams: int = 8
     viewers: tuple[int, ...] = (1, 10, 50)
     connects: int = 300

@@ -45,6 +45,7 @@ from gateway.tasks import cancel, spawn
 from gateway.tasks import watch as watch_tasks
 from gateway.telemetry.lag import LoopWatch
 from gateway.telemetry.metrics import Metrics
+from gateway.tls import client_context
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.udp import local_addresses
 from gateway.webrtc.udp_mux import UdpMux
@@ -109,7 +110,7 @@ class Daemon:
         http = await stack.enter_async_context(
             # orchestrators hold many requests open per stream: no limit on connections, no limit on time
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=settings.verify_tls),
+                connector=aiohttp.TCPConnector(limit=0, ssl=client_context(verify=settings.verify_tls)),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
             )
         )

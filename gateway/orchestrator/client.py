@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import socket
-import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -26,6 +25,7 @@ from gateway.orchestrator.errors import (
 from gateway.orchestrator.grpc import GrpcCaller
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job import JobRequest, JobUrls
+from gateway.tls import client_context
 
 INFO_TIMEOUT = 1.5
 START_TIMEOUT = 5.0
@@ -58,8 +58,8 @@ class OrchestratorClient:
         self.capabilities = capabilities
         """Serialised: every signing call for these orchestrators carries the same ones."""
         self._http = http
-        self._verify_tls = verify_tls
-        self._grpc = GrpcCaller(_tls_context(verify_tls))
+        self._tls = client_context(verify=verify_tls)
+        self._grpc = GrpcCaller(client_context(verify=verify_tls, protocol="h2"))
         request = livepeer_pb2.OrchestratorRequest(
             address=bytes.fromhex(address.removeprefix("0x")),
             sig=signature,
@@ -168,7 +168,7 @@ class OrchestratorClient:
                 json=body,
                 data=b"" if body is None else None,
                 timeout=limits,
-                ssl=self._verify_tls,
+                ssl=self._tls,
                 allow_redirects=False,
             ) as response:
                 return _Answer(response.status, await _bounded(response))
@@ -249,13 +249,3 @@ async def _addresses(name: str) -> list[urls.Ip]:
     except OSError as error:
         raise BadAnswer(f"{name} cannot be looked up: {error.strerror}") from error
     return [ip for *_, where in found if (ip := urls.literal(str(where[0]).partition("%")[0])) is not None]
-
-
-def _tls_context(verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not verify:
-        # Orchestrators' certificates are self-signed as a rule; trust comes from what they sign.
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    return context

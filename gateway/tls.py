@@ -1,0 +1,37 @@
+"""TLS as a client, above all of orchestrators."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from typing import Any
+
+RECORD = 16_384
+"""Bytes of one record's content at most (RFC 8446, 5.1), which is all that one read gives."""
+
+
+class _ByRecord(ssl.SSLObject):
+    """Reads into no more than a record has room for.
+
+    uvloop asks for 256 KiB each time, which are allocated and cut down to what came: a heap full of holes,
+    most of all where many connections are lost at once.
+    """
+
+    def read(self, len: int = RECORD, buffer: Any = None) -> Any:
+        return super().read(min(len, RECORD), buffer)
+
+
+@functools.cache
+def client_context(*, verify: bool, protocol: str = "http/1.1") -> ssl.SSLContext:
+    """For connections that speak `protocol` (its ALPN name).
+
+    Orchestrators' certificates are self-signed as a rule, and trust comes from what they sign: without
+    `verify` any will do.
+    """
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([protocol])
+    context.sslobject_class = _ByRecord
+    return context

@@ -1,0 +1,63 @@
+"""TLS to orchestrators: whose certificate is asked for, and how much is read at a time."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from gateway.devnet.orchestrator.tls import self_signed
+from gateway.tls import RECORD, client_context
+
+CONTENT = bytes(range(256)) * 1024
+
+
+@pytest_asyncio.fixture
+async def url(tmp_path: Path) -> AsyncIterator[str]:
+    """A server that nobody vouches for, with 256 KiB to tell."""
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(self_signed("127.0.0.1"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem)
+    app = web.Application()
+
+    async def tell(_: web.Request) -> web.Response:
+        return web.Response(body=CONTENT)
+
+    app.router.add_get("/", tell)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    yield f"https://127.0.0.1:{runner.addresses[0][1]}/"
+    await runner.cleanup()
+
+
+@pytest.mark.asyncio
+async def test_a_certificate_is_asked_for_where_it_is_to_be_verified(url: str) -> None:
+    async with aiohttp.ClientSession() as http:
+        async with http.get(url, ssl=client_context(verify=False)) as response:
+            assert await response.read() == CONTENT
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await http.get(url, ssl=client_context(verify=True))
+
+
+def test_a_read_is_of_one_record_however_much_is_asked_for() -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    connection: Any = client_context(verify=False).wrap_bio(incoming, outgoing)
+    asked: list[int] = []
+
+    class Counting:
+        def read(self, size: int, *_: object) -> bytes:
+            asked.append(size)
+            return b""
+
+    connection._sslobj = Counting()
+    connection.read(256 * 1024)
+    connection.read(100)
+    assert asked == [RECORD, 100]
