@@ -84,7 +84,9 @@ async def test_orchestrators_that_are_none_are_passed_over(
     flags = ("-orchAddr", ",".join([*bad_orchestrators, "127.0.0.1:1"]))
     async with gateway_process(tmp_path, *flags, devnet=False, wait_ready=False) as gateway:
         url = await eventually(
-            lambda: re.search(r"http://127\.0\.0\.1:\d+/", gateway.log.read_text()), what="the listener"
+            lambda: re.search(r"http://127\.0\.0\.1:\d+/", gateway.log.read_text()),
+            deadline=60,  # who sends without end over TLS takes the loop's time while it is let go
+            what="the listener",
         )
         gateway.url = url[0]
 
