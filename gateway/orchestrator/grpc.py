@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from grpclib.client import Channel, Handler
 from grpclib.config import Configuration
@@ -58,6 +58,22 @@ class _Watcher(Handler):
         self._lost()
 
 
+class _Protocol(H2Protocol):
+    """Hangs up on who does not speak HTTP/2.
+
+    A farewell in TLS reads on for half a minute: who sends without end would have the event loop for as long.
+    """
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wire = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not hasattr(self.connection, "_transport"):  # grpclib has closed it
+            self._wire.abort()
+
+
 class _Watched(Channel):
     """A channel that tells when its connection is gone and that can be dropped without a farewell."""
 
@@ -67,7 +83,7 @@ class _Watched(Channel):
         self._lost = lost
 
     def _protocol_factory(self) -> H2Protocol:
-        return H2Protocol(_Watcher(self._connection_lost), self._config, self._h2_config)
+        return _Protocol(_Watcher(self._connection_lost), self._config, self._h2_config)
 
     def _connection_lost(self) -> None:
         self._lost()
