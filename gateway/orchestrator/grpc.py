@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from grpclib.client import Channel, Handler
 from grpclib.config import Configuration
@@ -64,14 +64,11 @@ class _Protocol(H2Protocol):
     A farewell in TLS reads on for half a minute: who sends without end would have the event loop for as long.
     """
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._wire = cast(asyncio.Transport, transport)
-        super().connection_made(transport)
-
     def data_received(self, data: bytes) -> None:
+        transport = getattr(self.connection, "_transport", None)  # which goes when grpclib closes it
         super().data_received(data)
-        if not hasattr(self.connection, "_transport"):  # grpclib has closed it
-            self._wire.abort()
+        if transport is not None and not hasattr(self.connection, "_transport"):
+            transport.abort()
 
 
 class _Watched(Channel):
