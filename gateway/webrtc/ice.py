@@ -15,14 +15,14 @@ from aioice.stun import TransactionError
 from gateway.webrtc.burst import Burst, send_burst, split
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.gathering import gather
+from gateway.webrtc.ice_settings import CONSENT_LIFE
 from gateway.webrtc.sdp import IceCredentials
 from gateway.webrtc.udp import MediaReceiver, address, is_loopback, unheard
 
 DatagramHandler = Callable[[bytes], None]
 
 CONSENT_INTERVAL = 5.0
-CONSENT_LIFE = 30.0
-"""Seconds (RFC 7675, section 5.1): how often the peer is asked, and after how long a silence it is gone."""
+"""Seconds between two questions whether the peer is still there (RFC 7675, section 5.1)."""
 CONSENT_REPEATS = 2
 """An answer is waited for twice as long each time, from half a second: 3.5 s in all."""
 

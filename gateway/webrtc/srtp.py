@@ -60,4 +60,5 @@ class SrtpSession(Session):
         _LENGTH[0] = size
         if status := lib.srtp_unprotect(self._srtp[0], _SPACE, _LENGTH):
             raise Error(ERRORS[status])
-        return bytes(_BYTES[0 : _LENGTH[0]])
+        plain: bytes = _BYTES[0 : _LENGTH[0]]
+        return plain
