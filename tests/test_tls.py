@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,19 +11,16 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from gateway.devnet.orchestrator.tls import self_signed
+from gateway.devnet.orchestrator.tls import server_context
 from gateway.tls import RECORD, client_context
 
 CONTENT = bytes(range(256)) * 1024
 
 
 @pytest_asyncio.fixture
-async def url(tmp_path: Path) -> AsyncIterator[str]:
+async def url() -> AsyncIterator[str]:
     """A server that nobody vouches for, with 256 KiB to tell."""
-    pem = tmp_path / "server.pem"
-    pem.write_bytes(self_signed("127.0.0.1"))
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pem)
+    context = server_context("127.0.0.1", alpn=["http/1.1"])
     app = web.Application()
 
     async def tell(_: web.Request) -> web.Response:

@@ -261,6 +261,13 @@ async def test_a_server_that_only_fails_is_lost(http: aiohttp.ClientSession, rog
             await TricklePublisher(http, server.url).run()
 
 
+async def begin_three(publisher: TricklePublisher, server: Any) -> None:
+    """Begin three segments, and wait for the POST of the one to come."""
+    for _ in range(3):
+        publisher.open_segment().write(b"x")
+    await until(lambda: "POST /c/3" in server.requests)
+
+
 @pytest.mark.asyncio
 async def test_more_than_three_segments_in_flight_drop_the_oldest(
     http: aiohttp.ClientSession, rogue: Any
@@ -279,9 +286,7 @@ async def test_more_than_three_segments_in_flight_drop_the_oldest(
     async with rogue(script) as server:
         publisher = TricklePublisher(http, server.url)
         async with running(publisher):
-            for _ in range(3):
-                publisher.open_segment().write(b"x")
-            await until(lambda: "POST /c/3" in server.requests)
+            await begin_three(publisher, server)
             assert (publisher.in_flight, publisher.dropped, publisher.slow) == (3, 0, False)
             publisher.open_segment().write(b"x")
             assert (publisher.in_flight, publisher.dropped, publisher.slow) == (3, 1, True)
@@ -304,9 +309,7 @@ async def test_whole_segments_that_nobody_took_by_the_end_are_counted(
     async with rogue(script) as server:
         publisher = TricklePublisher(http, server.url)
         async with running(publisher):
-            for _ in range(3):
-                publisher.open_segment().write(b"x")
-            await until(lambda: "POST /c/3" in server.requests)
+            await begin_three(publisher, server)
             assert publisher.dropped == 0
         # the third was still being written
         assert (publisher.in_flight, publisher.buffered, publisher.dropped) == (0, 0, 2)
