@@ -181,10 +181,10 @@ class TrickleServer:
         transport = request.transport
         if transport is None:
             return response
-        await response.prepare(request)
         # the reader may be stuck in a write when its segment goes, so it is cut from outside
         segment.on_evict.add(transport.abort)
         try:
+            await response.prepare(request)
             async for chunk in segment.chunks():
                 await response.write(chunk)
         except Cut:
