@@ -8,14 +8,19 @@ from typing import Any
 
 import av
 
-from tests.clients.gateway import GatewayProcess
+from tests.clients.gateway import GatewayProcess, eventually
 
 TLS = {"tls_verify": "0"}
 
 
 async def channels(gateway: GatewayProcess, stream: str) -> tuple[str, str]:
-    """The URLs of what goes to the worker, and of what comes back."""
-    orchestrator = (await gateway.status(stream))["orchestrator"]
+    """The URLs of what goes to the worker, and of what comes back, once the stream has its job."""
+
+    async def running() -> dict[str, Any] | None:
+        orchestrator = (await gateway.status(stream))["orchestrator"]
+        return orchestrator if orchestrator and orchestrator["manifest_id"] else None
+
+    orchestrator = await eventually(running, what=f"a job of {stream}")
     channel = f"{orchestrator['url'].rstrip('/')}/ai/trickle/{orchestrator['manifest_id']}"
     return channel, channel + "-out"
 
