@@ -1,9 +1,14 @@
-"""What all tests may use. Those marked `alone` run while no other does, with however many workers."""
+"""What all tests may use, and which of them run beside each other.
+
+Those marked `alone` have the machine for themselves, but for light ones, which give way to them: what runs in
+one process and needs no picture in time. These come early, so that they fill what the longest one leaves over.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import gc
+import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
@@ -13,8 +18,14 @@ from typing import Any
 
 import pytest
 
+TESTS = Path(__file__).parent
+HEAVY = ("benchmarks", "e2e", "link", "pages")
+"""Folders of the tests that run programs, browsers and streams."""
+LONGEST = "test_chaos.py"
 TURNS = pytest.StashKey[str]()
 """The folder whose files the workers lock; none where there is one process only."""
+_LAST = 19
+"""As niceness: no more than what others leave over."""
 
 
 @pytest.fixture
@@ -47,16 +58,42 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     folder = item.config.stash.get(TURNS, None)
     if folder is None:
         return (yield)
-    with _turn(Path(folder), alone=item.get_closest_marker("alone") is not None):
+    room = Path(folder) / "room"
+    if not _is_heavy(item):
+        _give_way(room)
         return (yield)
+    alone = item.get_closest_marker("alone") is not None
+    with _turn(room, alone=alone):
+        try:
+            return (yield)
+        finally:
+            if alone:  # from here on as those who gave way to it
+                os.nice(_LAST)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: 0 if item.path.name == LONGEST else 1 + _is_heavy(item))
+
+
+def _is_heavy(item: pytest.Item) -> bool:
+    return item.path.relative_to(TESTS).parts[0] in HEAVY
+
+
+def _give_way(room: Path) -> None:
+    """Run after everything else from here on, if somebody is alone in the room now."""
+    with room.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.nice(_LAST)
 
 
 @contextmanager
-def _turn(folder: Path, *, alone: bool) -> Iterator[None]:
+def _turn(room: Path, *, alone: bool) -> Iterator[None]:
     """Hold the room, for itself or with others. Who waits for all of it keeps the door meanwhile."""
-    with (folder / "room").open("w") as room, (folder / "door").open("w") as door:
+    with room.open("w") as held, room.with_name("door").open("w") as door:
         fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(held, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         if not alone:
             fcntl.flock(door, fcntl.LOCK_UN)
         yield

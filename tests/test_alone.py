@@ -1,4 +1,4 @@
-"""A test that is marked `alone` has the machine for itself among parallel ones."""
+"""A test that is marked `alone` has the machine for itself among parallel ones, but for light ones."""
 
 from __future__ import annotations
 
@@ -9,39 +9,68 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TEST = """
-import json, time
+import json, os, pathlib, time
 import pytest
 
 @pytest.mark.parametrize("number", range(6))
 def test_shared(number): note("shared")
 
 @pytest.mark.alone
-def test_alone(): note("alone")
+def test_alone():
+    began.touch()
+    wait_for(gave_way)
+    note("alone")
 
 def note(kind):
     began = time.monotonic()
     time.sleep(0.05)
-    with open({seen!r}, "a") as seen:
-        seen.write(json.dumps([kind, began, time.monotonic()]) + "\\n")
+    with seen.open("a") as file:
+        file.write(json.dumps([kind, began, time.monotonic()]) + "\\n")
+"""
+LIGHT = """
+def test_light_until_one_is_alone(): wait_for(began)
+
+def test_light_beside_it(): gave_way.write_text(str(os.nice(0)))
+"""
+PLACES = """
+seen, began, gave_way = (pathlib.Path({folder!r}, name) for name in ("seen", "began", "gave_way"))
+
+def wait_for(path):
+    until = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < until, path
+        time.sleep(0.01)
 """
 
 
-def test_nothing_runs_beside_a_test_that_is_marked_alone(tmp_path: Path) -> None:
-    seen = tmp_path / "seen"
+def test_nothing_heavy_runs_beside_a_test_that_is_marked_alone_and_light_ones_give_way(
+    tmp_path: Path,
+) -> None:
+    places = PLACES.format(folder=str(tmp_path))
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = alone\n")
+    (tmp_path / "e2e").mkdir()
     for name in ("one", "two", "three"):
-        (tmp_path / f"test_{name}.py").write_text(TEST.replace("{seen!r}", repr(str(seen))))
+        (tmp_path / "e2e" / f"test_{name}.py").write_text(TEST + places)
+    (tmp_path / "test_light.py").write_text("import os, pathlib, time" + LIGHT + places)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--numprocesses", "3", "--dist", "loadscope", str(tmp_path)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            *("-n", "3", "--dist", "loadscope", "--no-loadscope-reorder"),
+            str(tmp_path),
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    times = [json.loads(line) for line in seen.read_text().splitlines()]
+    times = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
     assert len(times) == 21
     for kind, began, ended in times:
         beside = [one for one in times if one[1] < ended and one[2] > began]
         assert kind != "alone" or len(beside) == 1, beside
+    assert (tmp_path / "gave_way").read_text() == "19"

@@ -70,7 +70,7 @@ async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_pat
 async def test_a_deposit_that_backs_no_ticket_refuses_publishers_with_what_to_do(tmp_path: Path) -> None:
     flags = ("-chain", "-deposit", "0", "-orchestrators", "1", *QUICK)
     async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
-        gateway.url = await listening(gateway)
+        await gateway.listening()
         await eventually(lambda: unready(gateway), deadline=60, what="the chain to be read")
         with pytest.raises(Refused, match="no deposit"):
             async with WhipPublisher(gateway.http, gateway.live("cam/whip")):
@@ -126,15 +126,3 @@ async def left(devnet: GatewayProcess, wei: int) -> bool:
 async def unready(gateway: GatewayProcess) -> bool:
     async with gateway.http.get(gateway.url + "readyz") as response:
         return response.status == 503 and "no deposit" in await response.text()
-
-
-async def listening(gateway: GatewayProcess) -> str:
-    """Where a gateway that never becomes ready listens, from its log."""
-
-    def url() -> str | None:
-        for line in gateway.log.read_text().splitlines():
-            if "gateway listens" in line:
-                return next(w.split("=", 1)[1] for w in line.split() if w.startswith("url="))
-        return None
-
-    return str(await eventually(url, deadline=60, what="the gateway to listen"))

@@ -36,6 +36,19 @@ class GatewayProcess:
     def live(self, path: str) -> str:
         return f"{self.url}live/video-to-video/{path}"
 
+    async def listening(self) -> None:
+        """Wait until it listens, ready or not: from its log, and then under `url`."""
+
+        def listens() -> str:
+            said = self.log.read_text().partition("gateway listens")[2].partition("\n")[0]
+            assert said or self.process.returncode is None, self.log.read_text()[-3000:]
+            return said.partition("url=")[2]
+
+        try:
+            self.url = (await eventually(listens, deadline=READY_DEADLINE, what="the listener")).split()[0]
+        except AssertionError as late:
+            raise AssertionError(f"{late}; its log:\n{self.log.read_text()[-3000:]}") from None
+
     async def get(self, path: str) -> Any:
         """JSON of one of the gateway's routes."""
         async with self.http.get(self.url + path.lstrip("/")) as response:
@@ -89,7 +102,7 @@ async def gateway_process(
             *arguments,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
-            env=_environment(),
+            env=_environment(folder),
         )
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
@@ -115,10 +128,10 @@ async def _ready_line(gateway: GatewayProcess) -> str:
     raise AssertionError(f"the gateway ended before it was ready:\n{gateway.log.read_text()[-3000:]}")
 
 
-def _environment() -> dict[str, str]:
-    """No flags from outside; streams that a test leaves behind hold nobody up."""
+def _environment(folder: Path) -> dict[str, str]:
+    """No flags from outside, no ledger of the user's; streams that a test leaves behind hold nobody up."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LP_")}
-    return {**kept, "LP_DRAINTIMEOUT": "0s"}
+    return {**kept, "XDG_DATA_HOME": str(folder), "LP_DRAINTIMEOUT": "0s"}
 
 
 async def eventually(

@@ -129,7 +129,7 @@ async def test_dear_orchestrators_are_refused_with_their_verdicts(
     flags = ("-prices", "1000000000000001", "-maxPricePerUnit", "1000000000000000")
     async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
         # never ready, so the address is in the log rather than on a ready line
-        gateway.url = await eventually(lambda: listening_at(gateway.log), deadline=40, what="the listener")
+        await gateway.listening()
 
         async def asked() -> bool:
             async with http.get(gateway.url + "readyz") as response:
@@ -145,13 +145,6 @@ async def test_dear_orchestrators_are_refused_with_their_verdicts(
         assert isinstance(candidates, list)
         assert {c["verdict"] for c in candidates} == {"price_above_max"}
         assert {c["price_wei_per_second"] for c in candidates} == {"1000000000000001"}
-
-
-def listening_at(log: Path) -> str:
-    for line in log.read_text().splitlines():
-        if "gateway listens" in line:
-            return line.split("url=")[1].split()[0]
-    return ""
 
 
 @pytest.mark.asyncio

@@ -31,10 +31,9 @@ async def test_a_stream_ends_at_its_limit_and_the_next_is_refused_by_the_hours_o
         assert 60 * 10**15 < total <= 64 * 10**15
         assert credited(ledger) == total
     async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
-        listening = await eventually(lambda: _listening(gateway.log), deadline=40, what="the listener")
-        async with http.get(f"{listening}readyz") as response:
+        await gateway.listening()
+        async with http.get(gateway.url + "readyz") as response:
             assert response.status == 503
-        gateway.url = listening
 
         async def refused() -> str:
             try:
@@ -56,13 +55,6 @@ async def _unless(ask: object, unwanted: str) -> str:
     assert callable(ask)
     said = str(await ask())
     return "" if unwanted in said else said
-
-
-def _listening(log: Path) -> str:
-    for line in log.read_text().splitlines():
-        if "gateway listens" in line:
-            return line.split("url=")[1].split()[0]
-    return ""
 
 
 @pytest.mark.asyncio

@@ -6,7 +6,6 @@ Runs in a network namespace of its own (`tests.link.network.run_inside`), where 
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -35,11 +34,7 @@ async def run(folder: Path) -> None:
 
 
 async def _is_passed_over(gateway: GatewayProcess) -> None:
-    found = await eventually(
-        lambda: re.search(r"http://127\.0\.0\.1:\d+/", gateway.log.read_text().split("gateway listens")[-1]),
-        what="the listener",
-    )
-    gateway.url = found[0]
+    await gateway.listening()
 
     async def judged() -> bool:
         (listed,) = (await gateway.get("orchestrators"))["orchestrators"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -84,10 +83,7 @@ async def test_orchestrators_that_are_none_are_passed_over(
 ) -> None:
     flags = ("-orchAddr", ",".join([*bad_orchestrators, "127.0.0.1:1"]))
     async with gateway_process(tmp_path, *flags, devnet=False, wait_ready=False) as gateway:
-        url = await eventually(
-            lambda: re.search(r"http://127\.0\.0\.1:\d+/", gateway.log.read_text()), what="the listener"
-        )
-        gateway.url = url[0]
+        await gateway.listening()
 
         async def judged() -> bool:
             listed = (await gateway.get("orchestrators"))["orchestrators"]
