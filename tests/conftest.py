@@ -1,7 +1,7 @@
 """What all tests may use, and which of them run beside each other.
 
-Those marked `alone` have the machine for themselves, but for light ones, which give way to them: what runs in
-one process and needs no picture in time. These come early, so that they fill what the longest one leaves over.
+Those marked `alone` have the machine for themselves, but for light ones, which give way to them: what runs
+in one process and needs no picture in time. Light ones come early and fill what the longest one leaves over.
 """
 
 from __future__ import annotations
