@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).parent
-HEAVY = ("benchmarks", "e2e", "link", "pages")
-"""Folders of the tests that run programs, browsers and streams."""
+HEAVY = ("benchmarks", "comfystream", "e2e", "link", "pages", "webrtc")
+"""Folders of the tests that run daemons, browsers and media."""
 LONGEST = "test_chaos.py"
 TURNS = pytest.StashKey[str]()
 """The folder whose files the workers lock; none where there is one process only."""
-_LAST = 19
-"""As niceness: no more than what others leave over."""
+GIVING_WAY = 10
+"""As niceness: a tenth of what others have, and what they leave over."""
 
 
 @pytest.fixture
@@ -60,7 +60,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
         return (yield)
     room = Path(folder) / "room"
     if not _is_heavy(item):
-        _give_way(room)
+        if _somebody_is_alone(room):
+            _give_way()
         return (yield)
     alone = item.get_closest_marker("alone") is not None
     with _turn(room, alone=alone):
@@ -68,7 +69,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
             return (yield)
         finally:
             if alone:  # from here on as those who gave way to it
-                os.nice(_LAST)
+                _give_way()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -79,13 +80,18 @@ def _is_heavy(item: pytest.Item) -> bool:
     return item.path.relative_to(TESTS).parts[0] in HEAVY
 
 
-def _give_way(room: Path) -> None:
-    """Run after everything else from here on, if somebody is alone in the room now."""
+def _give_way() -> None:
+    """From here on, since a priority that was given up is not had back."""
+    os.nice(max(0, GIVING_WAY - os.nice(0)))
+
+
+def _somebody_is_alone(room: Path) -> bool:
     with room.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.nice(_LAST)
+            return True
+    return False
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from gateway.tasks import kind
 from gateway.telemetry.metrics import Metrics
 
 HEAVY_MODULES = ("web3", "eth_account", "pygal", "asyncpg")
+POOL = ("uvloop_", "asyncio_")
+"""How the threads of the loop's own pool are named: made as they are first needed, few, and kept."""
 
 
 class OperatorRoutes:
@@ -75,7 +77,7 @@ def debug_state(registry: Registry) -> dict[str, Any]:
         "tasks": dict(sorted(tasks.items())),
         "tasks_total": tasks.total(),
         "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
-        "threads": threading.active_count(),
+        "threads": sum(not thread.name.startswith(POOL) for thread in threading.enumerate()),
         "peers": len(streams) + registry.viewers,
         "streams": len(streams),
         "viewers": registry.viewers,

@@ -14,9 +14,19 @@ import pytest
 
 from tests.clients.gateway import GatewayProcess, eventually, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
-from tests.e2e.test_loop import ended
+from tests.e2e.test_loop import ended, stream_for
 
-COUNTED = ("tasks_total", "fds", "peers", "streams", "viewers", "trickle", "sessions", "held_bytes")
+COUNTED = (
+    "tasks_total",
+    "fds",
+    "threads",
+    "peers",
+    "streams",
+    "viewers",
+    "trickle",
+    "sessions",
+    "held_bytes",
+)
 
 
 async def stays_live(
@@ -148,6 +158,16 @@ FAILURES: list[Failure] = [
 
 
 @pytest.mark.asyncio
+async def test_everything_is_given_back_after_a_stream(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with gateway_process(tmp_path) as gateway:
+        await stream_for(1, gateway, http, "first")  # what is made once and kept is made now
+        before = await gateway.get("debug/state")
+        await stream_for(2, gateway, http, "second")
+        await given_back(gateway, before, "a stream")
+        await nothing_upstream(gateway, "a stream")
+
+
+@pytest.mark.asyncio
 async def test_whatever_fails_leaves_nothing_behind(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     limits = ("-capacity", "1", "-connectTimeout", "2s", "-ingestTimeout", "2s", "-discoveryInterval", "1s")
     async with gateway_process(tmp_path, "-orchestrators", "1", "-restart", *limits) as gateway:
@@ -160,16 +180,7 @@ async def test_whatever_fails_leaves_nothing_behind(tmp_path: Path, http: aiohtt
         for failure in FAILURES:
             await ready(gateway, http)
             await failure(gateway, http)
-
-            async def same(of: Failure = failure) -> bool:
-                return exceeded(await gateway.get("debug/state"), before) == {}
-
-            try:
-                # idle connections are kept for 15 s
-                await eventually(same, deadline=40, what="everything given back")
-            except AssertionError:
-                after = await gateway.get("debug/state")
-                pytest.fail(f"{failure.__name__} leaves behind {exceeded(after, before)}: {after['tasks']}")
+            await given_back(gateway, before, failure.__name__)
             await nothing_upstream(gateway, failure.__name__)
 
 
@@ -189,6 +200,18 @@ async def settled(gateway: GatewayProcess) -> dict[str, Any]:
         second = await gateway.get("debug/state")
         if first["streams"] == 0 and all(first[key] == second[key] for key in COUNTED):
             return dict(second)
+
+
+async def given_back(gateway: GatewayProcess, before: dict[str, Any], what: str) -> None:
+    async def same() -> bool:
+        return exceeded(await gateway.get("debug/state"), before) == {}
+
+    try:
+        # idle connections are kept for 15 s, and looked at every 15 s
+        await eventually(same, deadline=60, what="everything given back")
+    except AssertionError:
+        after = await gateway.get("debug/state")
+        pytest.fail(f"{what} leaves behind {exceeded(after, before)}: {after['tasks']}")
 
 
 def exceeded(after: dict[str, Any], before: dict[str, Any]) -> dict[str, tuple[int, int]]:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import select
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import structlog
@@ -139,11 +140,10 @@ async def test_servers_that_never_answer_cost_a_second_at_most() -> None:
 
 @asynccontextmanager
 async def coturn() -> AsyncIterator[IceServer]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    # not one of those that systems give to whoever asks for any: it would be taken before the server has it
+    port = random.randrange(20_000, 32_000)
     options = (
-        f"-n --no-cli --no-tls --no-dtls --log-file=stdout --pidfile= --allow-loopback-peers "
+        f"-n --no-cli --no-tcp --no-tls --no-dtls --log-file=stdout --pidfile= --allow-loopback-peers "
         f"--listening-ip=127.0.0.1 --relay-ip=127.0.0.1 --listening-port={port} "
         "--lt-cred-mech --user=gate:secret --realm=test"
     )
@@ -160,18 +160,20 @@ async def coturn() -> AsyncIterator[IceServer]:
 
 @pytest.mark.asyncio
 async def test_media_comes_through_a_turn_server_where_there_is_no_other_way() -> None:
-    async with coturn() as server:
+    async with coturn() as server, AsyncExitStack() as stack:
         config = WebRtcConfig(ice=IceSettings(servers=(server,)), handshake_timeout=10)
         client = aiortc_client()
+        stack.push_async_callback(client.close)
         client.addTrack(CodedTrack(coded_pictures(30)))
         offer = await offer_of(client)
         frames: list[object] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(50):
             while True:
                 publisher = await Publisher.answer_offer(offer, config=config, sink=frames.append, log=log)
                 if any(candidate.type == "relay" for candidate in candidates(publisher.answer)):
                     break
                 await publisher.close()  # the server is not up yet
+        stack.push_async_callback(publisher.close)
         lines = publisher.answer.split("\r\n")
         relayed = [line for line in lines if not line.startswith("a=candidate") or " relay " in line]
         # A check of the gateway's own sockets must not find the direct way.
@@ -184,9 +186,7 @@ async def test_media_comes_through_a_turn_server_where_there_is_no_other_way() -
         await publisher.connect()
         assert server.host in str(ice.selected)
         assert ice._nominated[1].local_candidate.type == "relay"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(50):
             while len(frames) < 30:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert publisher.stats().damaged_frames == 0
-        await client.close()
-        await publisher.close()
