@@ -128,7 +128,6 @@ async def test_dear_orchestrators_are_refused_with_their_verdicts(
 ) -> None:
     flags = ("-prices", "1000000000000001", "-maxPricePerUnit", "1000000000000000")
     async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
-        # never ready, so the address is in the log rather than on a ready line
         await gateway.listening()
 
         async def asked() -> bool:
