@@ -14,8 +14,9 @@ from typing import Any
 import aiohttp
 import psutil
 
-from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import BIN, GatewayProcess, gateway_process
 from tests.clients.webrtc import WhepViewer, WhipPublisher, encoded_pattern
+from tests.waiting import eventually
 
 RUNS = 5
 CPU_SECONDS = 10.0

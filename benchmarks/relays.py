@@ -19,15 +19,19 @@ import av
 import numpy as np
 import psutil
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher
+from tests.waiting import eventually
 
 SIZE = (1280, 720)
 SECONDS = 15.0
 POLL = 0.002
 UPDATES = 10
-UPDATE_EVERY = 1.0
-"""Seconds between two updates, a little more each time: they come anywhere in a group of pictures."""
+KILLS = 5
+EVERY = 1.0
+"""Seconds between two of them, a little more each time: they come anywhere in a group of pictures."""
+EQUAL_PRICES = ("-prices", "1000000000000000")
+MANY_SWAPS = ("-maxSwaps", "100")
 
 
 def effect(relay: str, name: str) -> dict[str, Any]:
@@ -87,12 +91,21 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
                 "figure": "one 720p30 stream with one viewer",
                 **await one_stream(gateway, http, units, relay),
             }
-    flags = ("-comfyStream", "2", "-prices", "1000000000000000", "-v", "3")
+    servers = str(KILLS + 2)
+    flags = ("-comfyStream", servers, "-orchestrators", servers, *EQUAL_PRICES, *MANY_SWAPS, "-v", "3")
     async with aiohttp.ClientSession() as http, gateway_process(folder, *flags) as gateway:
         for relay in ("network", "comfystream"):
             yield {
-                "figure": "new parameters, and the end of the server in use, as a viewer sees them",
-                **await changed_and_swapped(gateway, http, relay),
+                "figure": "from new parameters to the first picture that shows them",
+                **await updated(gateway, http, relay),
+                "aim_ms": 1000,
+            }
+    for relay, standby, aim in (("network", False, 2), ("network", True, 0.3), ("comfystream", False, 2)):
+        async with aiohttp.ClientSession() as http, gateway_process(folder, *flags) as gateway:
+            yield {
+                "figure": "seconds without the effect when the server in use is killed",
+                **await swapped(gateway, http, relay, standby=standby),
+                "aim_s": aim,
             }
 
 
@@ -127,16 +140,16 @@ async def one_stream(
             }
 
 
-def publish_url(gateway: GatewayProcess, name: str, relay: str) -> str:
+def publish_url(gateway: GatewayProcess, name: str, relay: str, *, standby: bool = False) -> str:
     query = {"orchestrator": relay, "params": json.dumps(effect(relay, "negative"))}
+    if standby:
+        query["standby"] = "true"
     return str(aiohttp.client.URL(gateway.live(f"{name}/whip")).with_query(query))
 
 
-async def changed_and_swapped(
-    gateway: GatewayProcess, http: aiohttp.ClientSession, relay: str
-) -> dict[str, Any]:
-    """From an update's request to the first decoded picture that shows it; the longest gap over a kill -9."""
-    name = f"{relay}-2"
+async def updated(gateway: GatewayProcess, http: aiohttp.ClientSession, relay: str) -> dict[str, Any]:
+    """From an update's request to the first decoded picture that shows it."""
+    name = f"{relay}-updated"
     async with (
         WhepViewer(http, gateway.live(f"{name}/whep")) as viewer,
         WhipPublisher(http, publish_url(gateway, name, relay)),
@@ -144,31 +157,55 @@ async def changed_and_swapped(
         await eventually(lambda: viewer.frames > FPS and viewer.shows_negative, what="a settled stream")
         took = []
         for number in range(UPDATES):
-            await asyncio.sleep(UPDATE_EVERY * (1 + number / UPDATES))
-            shown, wanted = viewer.shows_negative, "none" if viewer.shows_negative else "negative"
+            await asyncio.sleep(EVERY * (1 + number / UPDATES))
+            shown, wanted = viewer.shows_negative, "grey" if viewer.shows_negative else "negative"
             asked = time.monotonic()
             async with http.post(gateway.live(f"{name}/update"), json=effect(relay, wanted)) as response:
                 assert response.status == 200, await response.text()
             await eventually(lambda was=shown: viewer.shows_negative != was, every=POLL, what="the update")
             took.append(viewer.times[-1] - asked)
-        await eventually(lambda: viewer.shows_negative, what="the negative before the kill")
-        before = await gateway.status(name)
-        killed = time.monotonic()
-        os.kill(await server_pid(gateway, relay, before["orchestrator"]["url"]), signal.SIGKILL)
-
-        async def swapped() -> bool:
-            return (await gateway.status(name))["swaps"] > before["swaps"]
-
-        await eventually(swapped, what="the swap")
-        frames = viewer.frames
-        await eventually(lambda: viewer.frames > frames + 2 * FPS, what="pictures after the swap")
-        shown_at = [at for at in viewer.negatives if at > killed - 1]
         return {
             "relay": relay,
             "updates": UPDATES,
-            "update_ms_median": round(1000 * statistics.median(took)),
-            "update_ms_max": round(1000 * max(took)),
-            "swap_gap_s": round(max(after - before for before, after in pairwise(shown_at)), 2),
+            "ms_median": round(1000 * statistics.median(took)),
+            "ms_max": round(1000 * max(took)),
+        }
+
+
+async def swapped(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, relay: str, *, standby: bool
+) -> dict[str, Any]:
+    """The longest time between two decoded pictures that show the effect, over a kill -9 of the server."""
+    name = f"{relay}-swapped"
+    url = publish_url(gateway, name, relay, standby=standby)
+    async with WhepViewer(http, gateway.live(f"{name}/whep")) as viewer, WhipPublisher(http, url):
+        gaps = []
+        for number in range(KILLS):
+
+            async def settled(swaps: int = number) -> bool:
+                status = await gateway.status(name)
+                spare = not standby or status["standby"]["state"] == "ready"
+                return bool(status["swaps"] == swaps and status["state"] == "live" and spare)
+
+            await eventually(settled, what="a job at work")
+            frames = len(viewer.negatives)
+            await eventually(lambda was=frames: len(viewer.negatives) > was + 2 * FPS, what="its pictures")
+            await asyncio.sleep(EVERY * number / KILLS)
+            in_use = (await gateway.status(name))["orchestrator"]["url"]
+            killed = time.monotonic()
+            os.kill(await server_pid(gateway, relay, in_use), signal.SIGKILL)
+            frames = len(viewer.negatives)
+            await eventually(
+                lambda was=frames: len(viewer.negatives) > was + FPS, what="the picture's return"
+            )
+            shown_at = [at for at in viewer.negatives if at > killed - 1]
+            gaps.append(max(after - before for before, after in pairwise(shown_at)))
+        return {
+            "relay": relay,
+            "standby": standby,
+            "kills": KILLS,
+            "gap_s_median": round(statistics.median(gaps), 2),
+            "gap_s_max": round(max(gaps), 2),
         }
 
 

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway import tasks
-from tests.clients.gateway import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)

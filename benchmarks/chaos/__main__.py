@@ -22,8 +22,9 @@ from benchmarks.chaos import books
 from benchmarks.chaos.faults import Discovery, Scene, drawn
 from benchmarks.chaos.streams import ChaosStream
 from tests.clients.devnet import devnet_process
-from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import BIN, GatewayProcess, gateway_process
 from tests.clients.ledger import verify
+from tests.waiting import eventually
 
 STREAMS = 6
 WITH_STANDBY = 2

@@ -21,7 +21,8 @@ from aiohttp import web
 
 from benchmarks.chaos.books import Life
 from benchmarks.chaos.streams import ChaosStream
-from tests.clients.gateway import GatewayProcess, eventually
+from tests.clients.gateway import GatewayProcess
+from tests.waiting import eventually
 
 
 @dataclass

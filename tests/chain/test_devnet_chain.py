@@ -11,8 +11,9 @@ import pytest
 
 from gateway.chain import rpc
 from tests.chain.endpoints import endpoint, silence
-from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import BIN, GatewayProcess, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -55,7 +56,7 @@ async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_pat
             async with gateway.http.get(gateway.url + "chain/luck.svg") as response:
                 assert response.content_type == "image/svg+xml"
         spent = audit["winning_tickets"] * 4 * 10**15
-        await eventually(lambda: left(devnet, DEPOSIT - spent), deadline=30, what="the deposit to shrink")
+        await eventually(lambda: left(devnet, DEPOSIT - spent), what="the deposit to shrink")
         async with endpoint(silence) as silent:
             flags = on_chain(where, tmp_path, url=silent.url)
             async with gateway_process(tmp_path, *flags, devnet=False) as again:

@@ -8,7 +8,8 @@ from typing import Any
 
 import av
 
-from tests.clients.gateway import GatewayProcess, eventually
+from tests.clients.gateway import GatewayProcess
+from tests.waiting import eventually
 
 TLS = {"tls_verify": "0"}
 

@@ -7,16 +7,23 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from tests.waiting import eventually
+
 BIN = Path(sys.executable).parent
 READY_DEADLINE = 60.0
 STOP_DEADLINE = 30.0
+STREAMS_HOLD = ("peers", "streams", "viewers", "trickle", "sessions", "held_bytes")
+"""What of `debug/state` is given back with a stream."""
+CONNECTIONS_HOLD = ("tasks_total", "fds", "threads")
+"""What idle connections to orchestrators hold too: they are kept for 15 s, and looked at every 15 s."""
+GIVEN_BACK_DEADLINE = 60.0
 
 
 class GatewayProcess:
@@ -60,6 +67,30 @@ class GatewayProcess:
         async with self.http.get(self.live(f"{stream}/status")) as response:
             assert response.status == 200, await response.text()
             return dict((await response.json())["gateway_status"])
+
+    async def holds(self) -> dict[str, int]:
+        """Everything that a stream takes and has to give back."""
+        state = await self.get("debug/state")
+        return {what: state[what] for what in (*STREAMS_HOLD, *CONNECTIONS_HOLD)}
+
+    async def given_back(self, before: Mapping[str, int] | None = None, *, after: str = "the stream") -> None:
+        """Wait until nothing is held beyond what `before` names; without it, nothing for any stream."""
+        limits = dict.fromkeys(STREAMS_HOLD, 0) if before is None else before
+        too_much: dict[str, str] = {}
+
+        async def within_limits() -> bool:
+            state = await self.get("debug/state")
+            too_much.clear()
+            for what, limit in limits.items():
+                if state[what] > limit:
+                    too_much[what] = f"{state[what]}, not {limit}"
+            too_much.update({"tasks": state["tasks"]} if too_much else {})
+            return not too_much
+
+        try:
+            await eventually(within_limits, deadline=GIVEN_BACK_DEADLINE)
+        except AssertionError:
+            raise AssertionError(f"{after} left behind {too_much}") from None
 
     async def devnet(self) -> dict[str, Any]:
         return dict(await self.get("devnet"))
@@ -132,18 +163,3 @@ def _environment(folder: Path) -> dict[str, str]:
     """No flags from outside, no ledger of the user's; streams that a test leaves behind hold nobody up."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LP_")}
     return {**kept, "XDG_DATA_HOME": str(folder), "LP_DRAINTIMEOUT": "0s"}
-
-
-async def eventually(
-    condition: Callable[[], Any], *, deadline: float = 20.0, every: float = 0.05, what: str = ""
-) -> Any:
-    """Wait until `condition` (plain or a coroutine function) gives something true, and give it back."""
-    until = time.monotonic() + deadline
-    while True:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        assert time.monotonic() < until, f"waited {deadline:.0f} s for {what or condition}"
-        await asyncio.sleep(every)

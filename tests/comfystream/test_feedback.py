@@ -7,7 +7,7 @@ import pytest
 from gateway.comfystream import feedback
 from gateway.tasks import cancel, spawn
 from gateway.webrtc.viewer import ViewerStats
-from tests.clients.gateway import eventually
+from tests.waiting import eventually
 
 HIGHEST = 8_000_000
 

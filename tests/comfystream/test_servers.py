@@ -15,7 +15,7 @@ from gateway.comfystream import servers as module
 from gateway.comfystream.servers import REST, ComfyServer, ComfyServers
 from gateway.tasks import cancel, spawn
 from gateway.verdict import Verdict
-from tests.clients.gateway import eventually
+from tests.waiting import DEADLINE, SLACK, eventually
 
 
 class Health:
@@ -67,8 +67,8 @@ async def test_a_server_that_is_gone_is_known_at_once_and_its_return_too() -> No
         lost = spawn(server.wait_lost(), name="test lost")
         began = time.monotonic()
         await health.stop()
-        assert "cannot be reached" in await asyncio.wait_for(lost, 5)
-        assert time.monotonic() - began < 2
+        assert "cannot be reached" in await asyncio.wait_for(lost, DEADLINE)
+        assert time.monotonic() - began < SLACK
         (candidate,) = servers.candidates()
         assert (candidate.verdict, candidate.usable) == (Verdict.UNREACHABLE, False)
         assert servers.reasons_not_ready() == [f"{server.url}: unreachable: {server.trouble}"]
@@ -90,7 +90,7 @@ async def test_a_server_that_says_it_is_not_well_or_nothing_is_not_used(
         await eventually(lambda: server._silences > 3, what="questions without an answer")
         assert server.healthy, "while a workflow is loaded, silence is no fault"
         server.warming = False
-        assert "no answer" in await asyncio.wait_for(server.wait_lost(), 5)
+        assert "no answer" in await asyncio.wait_for(server.wait_lost(), DEADLINE)
 
 
 @pytest.mark.asyncio

@@ -15,8 +15,8 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from gateway.devnet.comfystream import control
 from gateway.devnet.comfystream.pipeline import BadPrompts, Pipeline
 from gateway.devnet.comfystream.server import ComfyStream, ComfyStreamConfig
-from tests.clients.gateway import eventually
 from tests.clients.webrtc import PatternTrack, encoded_pattern, luma_of_halves
+from tests.waiting import eventually
 
 
 def effect(name: str) -> dict[str, Any]:

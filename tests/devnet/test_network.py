@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,13 @@ import pytest
 from gateway.devnet.network import Network
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flags import parse_flags
+from tests.waiting import DEADLINE, eventually
 
 COMMAND = [sys.executable, "-m", "gateway.devnet"]
 
 
 def settings(*argv: str) -> DevnetSettings:
     return DevnetSettings.from_parsed(parse_flags(DEVNET_FLAGS, argv, {}, program="livepeer-devnet"))
-
-
-async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 (processes tell nobody that they end)
-            await asyncio.sleep(0.02)
 
 
 def runs(pid: int) -> bool:
@@ -58,7 +53,7 @@ async def devnet(*argv: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, 
     process = await asyncio.create_subprocess_exec(*COMMAND, *argv, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(DEADLINE):
             line = await process.stdout.readline()
         yield process, json.loads(line)
     finally:
@@ -88,7 +83,7 @@ async def test_every_part_is_where_the_line_says_and_sigterm_ends_them_all(tmp_p
         assert models[0]["url"] == line["runner"]
         assert all(runs(pid) for pid in pids(line))
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(DEADLINE):
             assert await process.wait() == 0
         assert not [pid for pid in pids(line) if runs(pid)]
 
@@ -97,7 +92,7 @@ async def test_every_part_is_where_the_line_says_and_sigterm_ends_them_all(tmp_p
 async def test_no_part_outlives_a_devnet_that_is_killed() -> None:
     async with devnet("-orchestrators", "1") as (process, line):
         process.kill()
-        await until(lambda: not [pid for pid in pids(line) if runs(pid)])
+        await eventually(lambda: not [pid for pid in pids(line) if runs(pid)])
 
 
 @pytest.mark.asyncio
@@ -107,7 +102,7 @@ async def test_a_part_that_died_comes_back_where_and_who_it_was(tmp_path: Path) 
     try:
         for pid in pids(before):
             os.kill(pid, signal.SIGKILL)
-        await until(lambda: not set(pids(before)) & set(pids(network.description())))
+        await eventually(lambda: not set(pids(before)) & set(pids(network.description())))
 
         async def serves() -> bool:
             try:
@@ -118,9 +113,7 @@ async def test_a_part_that_died_comes_back_where_and_who_it_was(tmp_path: Path) 
                 return False
             return True
 
-        async with asyncio.timeout(20):
-            while not await serves():  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await eventually(serves)
         assert _without_pids(network.description()) == _without_pids(before)
         listed = await get(before["signer"] + "/discover-orchestrators")
         assert listed[0]["address"] == before["orchestrators"][0]["addr"]
@@ -145,7 +138,7 @@ async def test_a_runner_runs_alone() -> None:
     async with devnet("runner", "-addr", "127.0.0.1:0", "-effect", "grey") as (process, line):
         assert (await get(line["runner"] + "/health"))["jobs"] == 0
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             assert await process.wait() == 0
 
 

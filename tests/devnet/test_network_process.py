@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
 import textwrap
 import time
 from collections.abc import Callable
-from typing import Any
 
 import psutil
 import pytest
 
 from gateway.devnet import process as process_module
 from gateway.devnet.process import Child, ChildFailed, Ready
+from tests.waiting import eventually
 
 SAYS_READY = """
     import os, sys, time
@@ -26,12 +25,6 @@ SAYS_READY = """
 
 def script(text: str, *arguments: str) -> Callable[[Ready | None], list[str]]:
     return lambda before: [sys.executable, "-c", textwrap.dedent(text), *arguments]
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 (processes tell nobody that they end)
-            await asyncio.sleep(0.02)
 
 
 def runs(pid: int) -> bool:
@@ -107,7 +100,7 @@ async def test_a_child_that_died_is_started_again_with_what_it_said_before() -> 
     first = child.pid
     try:
         os.kill(first, signal.SIGKILL)
-        await until(lambda: child.restarts == 1)
+        await eventually(lambda: child.restarts == 1)
         assert child.pid != first
         assert child.ready["given"] == "again after first"
         assert child.ready["pid"] == child.pid
@@ -121,7 +114,7 @@ async def test_without_restart_a_child_stays_dead() -> None:
     child = Child("seven", script(SAYS_READY, "x"))
     await child.start()
     os.kill(child.pid, signal.SIGKILL)
-    await until(lambda: not runs(child.pid))
+    await eventually(lambda: not runs(child.pid))
     await child.stop()
     assert child.restarts == 0
 
@@ -175,5 +168,5 @@ async def test_a_child_dies_with_a_parent_that_is_killed(delay: str, wait: str) 
     grandchild = (await parent.start())["child"]
     assert runs(grandchild)
     os.kill(parent.pid, signal.SIGKILL)
-    await until(lambda: not runs(grandchild))
+    await eventually(lambda: not runs(grandchild))
     await parent.stop()

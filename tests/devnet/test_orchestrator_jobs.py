@@ -14,6 +14,7 @@ from gateway.devnet.chainclock import ChainClock
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import AuthToken, Capabilities, OrchestratorInfo, Payment, SegData
 from tests.devnet.network import JOB, MODEL, WEI_PER_SECOND, HandClock, Peer, base64_of, peer
+from tests.waiting import DEADLINE
 
 STRANGER = Account(bytes([9]) * 32)
 
@@ -180,7 +181,7 @@ async def test_a_stream_ends_when_nobody_listens_where_the_runner_was() -> None:
     async with peer() as at:
         urls = await at.start(await at.info())
         await at.runner.stop()
-        async with asyncio.timeout(5), at.http.get(urls["subscribe_url"] + "/0") as waiting:
+        async with asyncio.timeout(DEADLINE), at.http.get(urls["subscribe_url"] + "/0") as waiting:
             assert waiting.headers["Lp-Trickle-Closed"] == "terminated"
         assert await gone(at, urls)
 
@@ -192,7 +193,7 @@ async def test_a_stream_ends_when_its_runner_was_started_again_and_the_new_ones_
         lost = await at.start(await at.info())
         at.runner.instance = "second"
         kept = await at.start(await at.info())
-        async with asyncio.timeout(5), at.http.get(lost["subscribe_url"] + "/0") as waiting:
+        async with asyncio.timeout(DEADLINE), at.http.get(lost["subscribe_url"] + "/0") as waiting:
             assert waiting.headers["Lp-Trickle-Closed"] == "terminated"
         assert await gone(at, lost)
         assert not await gone(at, kept)
@@ -208,7 +209,7 @@ async def test_stopping_lets_go_of_readers_that_wait() -> None:
                 assert answer.headers.get("Lp-Trickle-Closed") == "terminated"
                 return answer.status
 
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
             reading = group.create_task(read())
             await asyncio.sleep(0.05)
             await at.orchestrator.stop()

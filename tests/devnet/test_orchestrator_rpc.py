@@ -16,6 +16,7 @@ from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import Capabilities, PingPong
 from gateway.payments.ticket import recover
 from tests.devnet.network import MODEL, WEI_PER_SECOND, Peer, peer, unverified
+from tests.waiting import DEADLINE
 
 
 def price(info: object) -> Fraction:
@@ -114,7 +115,7 @@ async def test_http_has_the_same_port_and_those_who_could_speak_both(offered: li
         reader, writer = await asyncio.open_connection(host, int(port), ssl=unverified(offered))
         assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == spoken
         writer.write(b"GET /devnet/audit HTTP/1.1\r\nHost: a\r\n\r\n")
-        first = await asyncio.wait_for(reader.readexactly(9), 10)
+        first = await asyncio.wait_for(reader.readexactly(9), DEADLINE)
         writer.close()
         await writer.wait_closed()
     # HTTP/2 begins with a frame of settings (RFC 9113, 3.4)

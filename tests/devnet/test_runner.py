@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -22,14 +22,9 @@ from gateway.trickle.events import JsonSubscriber
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
 from tests.devnet.runner_kit import EXPECTED, FPS, TsSegment, look, make_segments, near
+from tests.waiting import eventually
 
 PREFIX = "/ai/trickle"
-
-
-async def until(condition: Callable[[], Any], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 (what is waited for is in other processes and threads)
-            await asyncio.sleep(0.01)
 
 
 class Bench:
@@ -165,7 +160,7 @@ async def test_what_is_published_comes_back_changed_with_its_times() -> None:
         for segment in source:
             await job.publish(segment, pace=1 / FPS)
         made.trickle.terminate("job")
-        await until(lambda: "output" in job.closed)
+        await eventually(lambda: "output" in job.closed)
         pictures = look(job.output())
     assert pictures.pts == source[0].pts + source[1].pts
     assert all(near(pixels, EXPECTED["negative"]) for pixels in pictures.pixels)
@@ -178,7 +173,7 @@ async def test_the_first_picture_is_back_before_its_segment_has_ended() -> None:
         writer = job.input.open_segment()
         for frame in source.frames[:5]:
             writer.write(frame)
-        await until(lambda: len(job.output()) > 188 * 3, seconds=3)
+        await eventually(lambda: len(job.output()) > 188 * 3)
 
 
 @pytest.mark.asyncio
@@ -188,9 +183,9 @@ async def test_without_an_effect_the_very_bytes_come_back_and_their_hashes_are_s
         for segment in source:
             await job.publish(segment)
         expected = b"".join(segment.data for segment in source)
-        await until(lambda: job.output() == expected)
+        await eventually(lambda: job.output() == expected)
         made.trickle.terminate("job")
-        await until(lambda: "output" in job.closed)
+        await eventually(lambda: "output" in job.closed)
         shown = (await made.jobs())[0]
     assert job.segments[:3] == [segment.data for segment in source]
     assert shown["vcl_sha256"] == [digest for segment in source for digest in segment.hashes]
@@ -203,13 +198,13 @@ async def test_a_control_message_changes_the_effect_and_keep_alives_do_not() -> 
     source = make_segments(2)
     async with bench() as made, started(made) as job:
         await job.publish(source[0])
-        await until(job.statuses)
+        await eventually(job.statuses)
         job.control.publish({"keep": "alive"})
         job.control.publish({"effect": "mirror", "strength": 3})
-        await until(lambda: job.statuses()[-1]["inference_status"]["effect"] == "mirror")
+        await eventually(lambda: job.statuses()[-1]["inference_status"]["effect"] == "mirror")
         await job.publish(source[1])
         made.trickle.terminate("job")
-        await until(lambda: "output" in job.closed)
+        await eventually(lambda: "output" in job.closed)
         shown = (await made.jobs())[0]
         pixels = look(job.output()).pixels
     assert near(pixels[-1], EXPECTED["mirror"])
@@ -219,9 +214,9 @@ async def test_a_control_message_changes_the_effect_and_keep_alives_do_not() -> 
 @pytest.mark.asyncio
 async def test_an_unknown_effect_is_told_as_an_error_and_changes_nothing() -> None:
     async with bench() as made, started(made) as job:
-        await until(job.statuses)
+        await eventually(job.statuses)
         job.control.publish({"effect": "sepia", "seed": 7})
-        await until(lambda: any(event["type"] == "error" for event in job.events))
+        await eventually(lambda: any(event["type"] == "error" for event in job.events))
         error = next(event for event in job.events if event["type"] == "error")
         assert "sepia" in error["message"]
         shown = (await made.jobs())[0]
@@ -231,10 +226,10 @@ async def test_an_unknown_effect_is_told_as_an_error_and_changes_nothing() -> No
 @pytest.mark.asyncio
 async def test_a_status_comes_at_once_and_says_what_goes_on() -> None:
     async with bench(effect="grey") as made, started(made) as job:
-        await until(job.statuses, seconds=1)
+        await eventually(job.statuses)
         assert job.statuses()[0]["state"] == "LOADING"
         await job.publish(make_segments(1)[0], pace=1 / FPS)
-        await until(lambda: job.statuses()[-1]["state"] == "ONLINE")
+        await eventually(lambda: job.statuses()[-1]["state"] == "ONLINE")
         status = job.statuses()[-1]
         assert status["input_status"]["fps"] > 0
         assert status["inference_status"]["fps"] > 0
@@ -247,10 +242,10 @@ async def test_the_end_of_the_input_ends_the_job_and_leaves_nothing_behind() -> 
         async with started(made) as job:
             await job.publish(make_segments(1)[0])
             made.trickle.terminate("job")
-            await until(lambda: {"output", "events"} <= job.closed)
+            await eventually(lambda: {"output", "events"} <= job.closed)
             assert made.trickle.names() == ["job-control"]
-        await until(lambda: not [name for name in _threads() if name.startswith("job ")])
-        await until(lambda: not [name for name in _tasks() if name.startswith(("runner", "job"))])
+        await eventually(lambda: not [name for name in _threads() if name.startswith("job ")])
+        await eventually(lambda: not [name for name in _tasks() if name.startswith(("runner", "job"))])
         shown = (await made.jobs())[0]
         assert "closed" in shown["ended"]
 
@@ -260,10 +255,10 @@ async def test_a_runner_that_stops_ends_its_jobs_and_their_threads() -> None:
     async with bench() as made, started(made) as job:
         writer = job.input.open_segment()
         writer.write(make_segments(1)[0].frames[0])
-        await until(lambda: [name for name in _threads() if name.startswith("job ")])
+        await eventually(lambda: [name for name in _threads() if name.startswith("job ")])
         await made.runner.stop()
         assert not [name for name in _threads() if name.startswith("job ")]
-        await until(lambda: {"output", "events"} <= job.closed)
+        await eventually(lambda: {"output", "events"} <= job.closed)
 
 
 @pytest.mark.asyncio
@@ -273,10 +268,10 @@ async def test_a_broken_stream_does_not_touch_the_one_beside_it() -> None:
         await bad.publish(TsSegment(frames=[b"no transport stream" * 200]))
         await good.publish(source[0])
         made.trickle.terminate("bad-out")
-        await until(lambda: "events" in bad.closed)
+        await eventually(lambda: "events" in bad.closed)
         await good.publish(source[1])
         made.trickle.terminate("good")
-        await until(lambda: "output" in good.closed)
+        await eventually(lambda: "output" in good.closed)
         assert look(good.output()).pts == source[0].pts + source[1].pts
 
 

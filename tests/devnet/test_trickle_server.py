@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from gateway.devnet.trickle_server import TrickleServer
+from tests.waiting import DEADLINE, eventually
 
 
 class Wire:
@@ -33,13 +34,13 @@ class Wire:
         self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         fields = (line.split(": ", 1) for line in lines[1:] if line)
         return int(lines[0].split()[1]), {name.lower(): value for name, value in fields}
 
     async def read_chunk(self) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             size = int(await self.reader.readline(), 16)
             data = await self.reader.readexactly(size)
             await self.reader.readexactly(2)
@@ -338,7 +339,7 @@ async def test_a_reader_slower_than_retention_is_cut() -> None:
         for seq in range(1, 6):
             await at.publish(seq, b"next")
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(DEADLINE):
                 await slow.reader.readexactly(20_000_000)
 
 
@@ -361,7 +362,7 @@ async def test_an_idle_channel_is_swept_and_a_segment_puts_that_off() -> None:
         await asyncio.sleep(0.05)
         published = loop.time()
         assert (await at.publish(0, b"busy"))[0] == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             await both.wait()
         assert server.names() == []
     assert swept["idle"] >= created + 0.4
@@ -398,9 +399,7 @@ async def test_a_reader_that_hangs_up_while_waiting_leaves_no_task() -> None:
         assert await get.silent()
         assert len(asyncio.all_tasks()) > before
         await get.aclose()
-        async with asyncio.timeout(5):
-            while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await eventually(lambda: len(asyncio.all_tasks()) <= before)
 
 
 @pytest.mark.asyncio

@@ -11,9 +11,10 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.clients.browser import chromium
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.webrtc import WhepViewer
 from tests.e2e.test_loop import clean_audits, ended
+from tests.waiting import eventually
 
 # Both pictures, small, as luma: the negative of a picture is its opposite, pixel by pixel.
 CORRELATION = """() => {
@@ -85,7 +86,7 @@ async def test_a_camera_is_published_as_h264_changed_paid_for_and_stopped(
             delay = await page.locator("#delay").inner_text()
             return await number_in(page, "#payments") >= 3 and any(c.isdigit() for c in delay)
 
-        await eventually(paid_twice_and_measured, deadline=30, what="payments and the delay on the page")
+        await eventually(paid_twice_and_measured, what="payments and the delay on the page")
         assert await page.locator("#candidates tr").count() == 2
         assert await page.locator("#payment-log > *").count() >= 1
         await take_picture(page, tmp_path)
@@ -104,7 +105,7 @@ async def a_viewer_follows_the_link(page: Page, browser: Browser) -> None:
     async def plays() -> bool:
         return bool(await viewer.evaluate("document.querySelector('video').videoWidth > 0"))
 
-    await eventually(plays, deadline=30, what="the picture behind the link")
+    await eventually(plays, what="the picture behind the link")
     await viewer.close()
 
 
@@ -116,7 +117,7 @@ async def new_parameters_change_the_picture(page: Page) -> None:
         seen = await page.evaluate(CORRELATION)
         return bool(seen["correlation"] > 0.8)
 
-    await eventually(unchanged, deadline=20, what="the picture without the effect")
+    await eventually(unchanged, what="the picture without the effect")
 
 
 async def stops_and_costs_nothing_more(page: Page, gateway: GatewayProcess) -> None:

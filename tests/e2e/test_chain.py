@@ -14,8 +14,9 @@ from gateway.chain.networks import ChainNetwork
 from gateway.chain.reader import ChainReader
 from gateway.chain.rpc import Endpoints
 from tests.clients.dashboards import ALERTS, DASHBOARD, metrics_named, metrics_served
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 

@@ -12,8 +12,9 @@ import pytest_asyncio
 from playwright.async_api import Page
 
 from tests.clients.browser import PUBLISH, RECEIVED, SENT, WATCH, chromium
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.e2e.test_loop import ended
+from tests.waiting import SLACK, eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 CAMERA = {"width": 640, "height": 360, "fps": 30}
@@ -51,7 +52,7 @@ async def test_each_profile_goes_through_with_sound_and_without(
     name = f"chromium-{profile}-{audio}"
     assert await publish(page, gateway, name, profile, audio=audio) == 201
     assert await page.evaluate(WATCH, gateway.live(f"{name}/whep")) == 201
-    await eventually(lambda: plays(page), deadline=30, what="the picture")
+    await eventually(lambda: plays(page), what="the picture")
 
     async def hears() -> bool:
         return bool((await page.evaluate(RECEIVED)).get("audio", {}).get("packets", 0) > 50)
@@ -68,7 +69,7 @@ async def test_one_of_three_simulcast_layers_is_sent_and_watched(page: Page, gat
     layers = [{"rid": rid, "scaleResolutionDownBy": by} for rid, by in (("h", 1), ("m", 2), ("l", 4))]
     assert await publish(page, gateway, "simulcast", "42e01f", layers=layers) == 201
     assert await page.evaluate(WATCH, gateway.live("simulcast/whep")) == 201
-    await eventually(lambda: plays(page), deadline=30, what="the picture")
+    await eventually(lambda: plays(page), what="the picture")
 
     async def full_size() -> bool:
         ingest = (await gateway.status("simulcast"))["ingest"]
@@ -87,7 +88,7 @@ async def test_a_page_that_is_reloaded_takes_its_name_over(page: Page, gateway: 
     async def again() -> bool:
         return await publish(page, gateway, "reloaded", "42e01f") == 201
 
-    await eventually(again, every=0.5, deadline=10, what="the second publish to be taken")
+    await eventually(again, every=0.5, what="the second publish to be taken")
     await eventually(lambda: is_live(gateway, "reloaded"), what="the second publish")
     assert (await gateway.status("reloaded"))["request_id"] != first
 
@@ -110,7 +111,7 @@ async def test_a_busy_camera_is_sent_at_its_full_size_and_rate(
             return bool(sent and sent["width"] == 1280 and (sent["fps"] or 0) >= 25)
 
         await eventually(lambda: is_live(gateway, "busy"), what="the first picture")
-        await eventually(full, deadline=5, what="1280 wide and 25 frames a second")
+        await eventually(full, deadline=SLACK * 5, what="1280 wide and 25 frames a second")
         ingest: list[dict[str, Any]] = []
         for _ in range(8):
             await asyncio.sleep(1)

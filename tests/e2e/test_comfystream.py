@@ -18,11 +18,12 @@ import aiohttp
 import pytest
 
 from tests.clients.browser import chromium
-from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import BIN, GatewayProcess, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_browser import CORRELATION, shows_the_negative
 from tests.e2e.test_loop import ended
 from tests.e2e.test_swap import longest_gap
+from tests.waiting import SLACK, eventually
 
 
 def effect(name: str) -> dict[str, Any]:
@@ -85,7 +86,7 @@ async def test_a_stream_is_changed_updated_and_free_of_charge(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with own_gateway(tmp_path) as (gateway, servers):
-        before = await gateway.get("debug/state")
+        before = await gateway.holds()
         prompts = [{**effect("negative"), "2": {"class_type": "SaveTextTensor", "inputs": {"data": "a cat"}}}]
         async with (
             WhepViewer(http, gateway.live("cam/whep"), audio=True) as viewer,
@@ -108,17 +109,11 @@ async def test_a_stream_is_changed_updated_and_free_of_charge(
             asked = time.monotonic()
             assert await update(gateway, "cam", {"prompts": effect("none")}) == answered("prompts_updated")
             await eventually(lambda: viewer.shows_original, every=0.005, what="the update")
-            assert time.monotonic() - asked < 1
+            assert time.monotonic() - asked < SLACK
             await publisher.stop()
         assert (await ended(gateway, "cam"))["ended"]["reason"] == "deleted"
 
-        async def given_back() -> bool:
-            after = await gateway.get("debug/state")
-            nothing = all(not after[key] for key in ("peers", "streams", "viewers", "held_bytes"))
-            # the publisher's own HTTP connection stays for a while
-            return nothing and "comfystream" not in after["tasks"] and after["fds"] <= before["fds"] + 1
-
-        await eventually(given_back, what="everything given back")
+        await gateway.given_back(before)
     with sqlite3.connect(tmp_path / "data" / "ledger.sqlite3") as ledger:
         rows = ledger.execute("SELECT orchestrator_url, price FROM sessions").fetchall()
         steps = ledger.execute("SELECT step, reason FROM steps").fetchall()
@@ -317,7 +312,7 @@ async def test_in_chromium_no_prompts_pass_through_and_the_picture_outlives_a_ki
         asked = time.monotonic()
         assert await update(gateway, "cam", {"prompts": effect("negative")}) == answered("prompts_updated")
         await eventually(lambda: shows_the_negative(page), every=0.02, what="the first prompts' negative")
-        assert time.monotonic() - asked < 1
+        assert time.monotonic() - asked < SLACK
         os.kill(servers[0]["pid"], signal.SIGKILL)
 
         async def swapped() -> bool:
@@ -338,6 +333,6 @@ async def test_in_chromium_no_prompts_pass_through_and_the_picture_outlives_a_ki
         asked = time.monotonic()
         assert await update(gateway, "cam", {"prompts": effect("none")}) == answered("prompts_updated")
         await eventually(as_it_was, every=0.02, what="the update in mid-stream")
-        assert time.monotonic() - asked < 1
+        assert time.monotonic() - asked < SLACK
         await page.click("#stop")
         await ended(gateway, "cam")

@@ -14,9 +14,10 @@ import aiohttp
 import pytest
 
 from tests.clients.devnet import devnet_process
-from tests.clients.gateway import eventually, gateway_process
+from tests.clients.gateway import gateway_process
 from tests.clients.ledger import verify
 from tests.clients.webrtc import Refused, WhipPublisher
+from tests.waiting import eventually
 
 VICTIMS = ("gateway", "signer", "gateway", "gateway", "orchestrator")
 """Rounds on one devnet, which starts again what died; the orchestrator goes last, and its audit with it."""

@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 
 from benchmarks.loop import running_devnet
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
+from tests.waiting import eventually
 
 
 async def known(gateway: GatewayProcess) -> set[str]:

@@ -14,9 +14,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.ledger import session_reasons
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.waiting import DEADLINE, SLACK, eventually
 
 
 async def in_state(gateway: GatewayProcess, *states: str) -> None:
@@ -27,13 +28,13 @@ async def in_state(gateway: GatewayProcess, *states: str) -> None:
 
 
 async def answers(gateway: GatewayProcess, http: aiohttp.ClientSession, status: int, words: str) -> None:
-    """Within 5 s `/readyz` has this status and these words."""
+    """`/readyz` comes to have this status and these words: it should within 5 s."""
 
     async def does() -> bool:
         async with http.get(gateway.url + "readyz") as response:
             return response.status == status and words in await response.text()
 
-    await eventually(does, deadline=5, what=f"readyz with {status} {words}")
+    await eventually(does, deadline=SLACK * 5, what=f"readyz with {status} {words}")
 
 
 @pytest.mark.asyncio
@@ -57,7 +58,7 @@ async def test_a_live_stream_goes_on_until_it_ends_and_nobody_new_comes_in(
         frames = viewer.frames
         await eventually(lambda: viewer.frames > frames + 15, what="the stream, which goes on")
         await publisher.stop()
-        assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
+        assert await asyncio.wait_for(gateway.process.wait(), DEADLINE) == 0
 
 
 @pytest.mark.asyncio
@@ -73,7 +74,7 @@ async def test_a_second_signal_ends_at_once_with_the_ledger_closed(
         gateway.process.send_signal(signal.SIGINT)
         await answers(gateway, http, 503, "draining")
         gateway.process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
+        assert await asyncio.wait_for(gateway.process.wait(), DEADLINE) == 0
     assert session_reasons(ledger) == ["drained"]
 
 
@@ -157,7 +158,7 @@ async def test_after_the_drains_time_every_stream_ends_with_drained(
     async with gateway_process(tmp_path, *flags) as gateway, state(gateway, http):
         told = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(gateway.process.wait(), 15) == 0
+        assert await asyncio.wait_for(gateway.process.wait(), DEADLINE) == 0
         assert time.monotonic() - told > 0.5
     ends = [line for line in gateway.log.read_text().splitlines() if "stream ended" in line]
     assert len(ends) == 1
@@ -170,7 +171,7 @@ async def test_a_signal_during_the_start_stops_the_start(tmp_path: Path) -> None
     async with gateway_process(tmp_path, wait_ready=False) as gateway:
         await eventually(lambda: "listens" in gateway.log.read_text(), what="the devnet's first part")
         gateway.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(gateway.process.wait(), 10) == 0
+        assert await asyncio.wait_for(gateway.process.wait(), DEADLINE) == 0
         assert "Traceback" not in gateway.log.read_text()
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import eventually, gateway_process
+from tests.clients.gateway import gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_loop import clean_audits, ended, stream_for
+from tests.waiting import eventually
 
 
 @pytest.mark.asyncio
@@ -20,7 +21,7 @@ async def test_an_orchestrator_that_dies_ends_the_stream_with_that_reason(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with gateway_process(tmp_path, "-orchestrators", "1") as gateway:
-        before = await gateway.get("debug/state")
+        before = await gateway.holds()
         async with (
             WhepViewer(http, gateway.live("cam/whep")) as viewer,
             WhipPublisher(http, gateway.live("cam/whip")),
@@ -31,13 +32,7 @@ async def test_an_orchestrator_that_dies_ends_the_stream_with_that_reason(
             assert status["ended"]["reason"] == "orchestrator_lost"
             assert status["error"]["error_message"]
 
-        async def given_back() -> bool:
-            after = await gateway.get("debug/state")
-            return all(
-                after[key] == 0 for key in ("peers", "streams", "viewers", "trickle", "sessions")
-            ) and (after["tasks_total"] <= before["tasks_total"] and after["fds"] <= before["fds"])
-
-        await eventually(given_back, what="everything given back")
+        await gateway.given_back(before)
 
 
 @pytest.mark.asyncio
@@ -61,7 +56,7 @@ async def test_the_signer_may_be_away_for_a_while(tmp_path: Path, http: aiohttp.
             async def pays_again() -> bool:
                 return bool((await gateway.status("cam"))["payments"]["accepted"] >= paid + 3)
 
-            await eventually(pays_again, deadline=30, what="payments after the restart")
+            await eventually(pays_again, what="payments after the restart")
             # the new process has seen no null state: the session went on
             assert (await gateway.signer_audit())["null_states"] == 0
             await publisher.stop()

@@ -15,8 +15,9 @@ import av
 import pytest
 
 from tests.clients.ffmpeg_reader import Read, channels, read_segment
-from tests.clients.gateway import eventually, gateway_process
+from tests.clients.gateway import gateway_process
 from tests.clients.webrtc import FPS, WhepViewer, WhipPublisher
+from tests.waiting import DEADLINE, eventually
 
 GOP = FPS
 """The pattern has a key frame a second."""
@@ -87,7 +88,7 @@ async def read_end_to_end(http: aiohttp.ClientSession, channel: str, first: int)
                 async for chunk in response.content.iter_any():
                     pipe.write(chunk)
             ends.append(time.monotonic())
-    return await asyncio.wait_for(reading, 30), ends
+    return await asyncio.wait_for(reading, DEADLINE), ends
 
 
 @pytest.mark.asyncio

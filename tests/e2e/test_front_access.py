@@ -14,8 +14,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from gateway.devnet.orchestrator.tls import self_signed
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.e2e.test_front_door import PUBLISH, SDP, WATCH
+from tests.waiting import eventually
 
 PUBLISH_TOKENS = """
 all

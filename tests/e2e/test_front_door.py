@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
+from tests.waiting import eventually
 
 OFFERS = Path(__file__).parents[1] / "data" / "offers"
 PUBLISH = (OFFERS / "chromium-camera-sendonly.sdp").read_text()

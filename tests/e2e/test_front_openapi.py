@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.gateway import eventually, gateway_process
+from tests.clients.gateway import gateway_process
 
 CHECKS = (
     "not_a_server_error",
@@ -28,7 +28,7 @@ async def test_schemathesis_finds_nothing_that_is_not_described(tmp_path: Path) 
     flags = ("-orchestrators", "1", "-maxRequestsPerAddress", "0", "-connectTimeout", "1s")
     async with gateway_process(tmp_path, *flags) as gateway:
         (tmp_path / "schemathesis.toml").write_text(EXPECTED)
-        before = await gateway.get("debug/state")
+        before = await gateway.holds()
         process = await asyncio.create_subprocess_exec(
             Path(sys.executable).parent / "schemathesis",
             *("run", gateway.url + "openapi.json", "--checks", ",".join(CHECKS)),
@@ -48,8 +48,4 @@ async def test_schemathesis_finds_nothing_that_is_not_described(tmp_path: Path) 
         assert process.returncode == 0, said.decode()[-8000:]
         assert "request failed" not in gateway.log.read_text()
 
-        async def given_back() -> bool:
-            after = await gateway.get("debug/state")
-            return all(after[key] <= before[key] for key in ("peers", "streams", "viewers", "trickle", "fds"))
-
-        await eventually(given_back, what="everything given back")
+        await gateway.given_back(before, after="all of it")

@@ -7,26 +7,14 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_loop import ended, stream_for
-
-COUNTED = (
-    "tasks_total",
-    "fds",
-    "threads",
-    "peers",
-    "streams",
-    "viewers",
-    "trickle",
-    "sessions",
-    "held_bytes",
-)
+from tests.waiting import eventually
 
 
 async def stays_live(
@@ -161,9 +149,9 @@ FAILURES: list[Failure] = [
 async def test_everything_is_given_back_after_a_stream(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     async with gateway_process(tmp_path) as gateway:
         await stream_for(1, gateway, http, "first")  # what is made once and kept is made now
-        before = await gateway.get("debug/state")
+        before = await gateway.holds()
         await stream_for(2, gateway, http, "second")
-        await given_back(gateway, before, "a stream")
+        await gateway.given_back(before)
         await nothing_upstream(gateway, "a stream")
 
 
@@ -180,7 +168,7 @@ async def test_whatever_fails_leaves_nothing_behind(tmp_path: Path, http: aiohtt
         for failure in FAILURES:
             await ready(gateway, http)
             await failure(gateway, http)
-            await given_back(gateway, before, failure.__name__)
+            await gateway.given_back(before, after=failure.__name__)
             await nothing_upstream(gateway, failure.__name__)
 
 
@@ -192,30 +180,13 @@ async def ready(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
     await eventually(is_ready, deadline=40, what="readiness")
 
 
-async def settled(gateway: GatewayProcess) -> dict[str, Any]:
-    """The state once two looks in a row agree and nobody streams."""
+async def settled(gateway: GatewayProcess) -> dict[str, int]:
+    """What is held once two looks in a row agree and nobody streams."""
     while True:
-        first = await gateway.get("debug/state")
+        first = await gateway.holds()
         await asyncio.sleep(0.3)
-        second = await gateway.get("debug/state")
-        if first["streams"] == 0 and all(first[key] == second[key] for key in COUNTED):
-            return dict(second)
-
-
-async def given_back(gateway: GatewayProcess, before: dict[str, Any], what: str) -> None:
-    async def same() -> bool:
-        return exceeded(await gateway.get("debug/state"), before) == {}
-
-    try:
-        # idle connections are kept for 15 s, and looked at every 15 s
-        await eventually(same, deadline=60, what="everything given back")
-    except AssertionError:
-        after = await gateway.get("debug/state")
-        pytest.fail(f"{what} leaves behind {exceeded(after, before)}: {after['tasks']}")
-
-
-def exceeded(after: dict[str, Any], before: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    return {key: (before[key], after[key]) for key in COUNTED if after[key] > before[key]}
+        if await gateway.holds() == first and first["streams"] == 0:
+            return first
 
 
 async def nothing_upstream(gateway: GatewayProcess, failure: str) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import eventually, gateway_process
+from tests.clients.gateway import gateway_process
 from tests.clients.webrtc import WhepViewer
+from tests.waiting import DEADLINE, eventually
 
 DEBIANS_PYTHON = "/usr/bin/python3"
 PROGRAM = Path(__file__).parents[1] / "clients" / "gstreamer_publisher.py"
@@ -29,7 +30,7 @@ async def test_webrtcbin_publishes_and_is_watched(tmp_path: Path, http: aiohttp.
                 assert viewer.size == (640, 360)
                 status = await gateway.status("gst")
                 assert (status["error"], status["ingest"]["packets_lost"]) == (None, 0)
-            assert await asyncio.wait_for(publisher.wait(), 30) == 0
+            assert await asyncio.wait_for(publisher.wait(), DEADLINE) == 0
         finally:
             if publisher.returncode is None:
                 publisher.kill()

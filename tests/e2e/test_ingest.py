@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from tests.clients.ffmpeg_reader import channels, read_segment
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher, encoded_pattern
+from tests.waiting import eventually
 
 FLAGS = ("-effect", "none", "-orchestrators", "1")
 MEGAHERTZ = 1_000_000

@@ -9,9 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.ledger import credited
 from tests.clients.webrtc import WhepViewer, WhipPublisher
+from tests.waiting import eventually
 
 NOTHING_WRONG = {
     "rejected": 0,

@@ -13,8 +13,9 @@ import aiohttp
 import pytest
 
 from gateway.tasks import cancel, spawn
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.webrtc import FPS, Refused, WhepViewer, WhipPublisher
+from tests.waiting import eventually
 
 
 @asynccontextmanager

@@ -7,10 +7,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import eventually, gateway_process
+from tests.clients.gateway import gateway_process
 from tests.clients.ledger import credited
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_loop import clean_audits, ended
+from tests.waiting import SLACK, eventually
 
 
 @pytest.mark.asyncio
@@ -43,9 +44,7 @@ async def test_a_stream_ends_at_its_limit_and_the_next_is_refused_by_the_hours_o
                 return f"{refusal.status} {refusal.problem['code']} {refusal.problem['detail']}"
 
         # before the orchestrators have answered, nobody knows what it would cost
-        said = await eventually(
-            lambda: _unless(refused, "no_orchestrator"), deadline=20, what="the refusal for its cost"
-        )
+        said = await eventually(lambda: _unless(refused, "no_orchestrator"), what="the refusal for its cost")
         assert said.startswith("402 spend_limit")
         assert "last hour" in said
         assert (await gateway.signer_audit())["signings"] == 0
@@ -63,5 +62,5 @@ async def test_a_stream_may_last_so_many_seconds(tmp_path: Path, http: aiohttp.C
         async with WhipPublisher(http, gateway.live("cam/whip")):
             status = await ended(gateway, "cam")
         assert status["ended"]["reason"] == "time_limit"
-        assert 3 <= status["elapsed_s"] < 4
+        assert 3 <= status["elapsed_s"] < 3 + SLACK
         await clean_audits(gateway)

@@ -12,13 +12,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.ledger import credited, session_reasons
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_loop import ended
 from tests.e2e.test_swap import EQUAL_PRICES, in_use, longest_gap, shows_grey
+from tests.waiting import SLACK, eventually
 
 FLAGS = (*EQUAL_PRICES, "-livePaymentInterval", "1s")
+SWITCH = 0.3
+"""Seconds without the effect, at most, where a standby takes over."""
 
 
 async def standby_ready(gateway: GatewayProcess, swaps: int = 0) -> dict[str, Any]:
@@ -56,7 +59,6 @@ async def test_a_swap_to_the_standby_is_a_switch_and_another_one_stands_by(
         frames = viewer.frames
         await eventually(lambda: viewer.frames > frames + 45, what="the other effect at the standby")
 
-        gaps = []
         for swaps in (1, 2):
             before = time.monotonic()
             os.kill((await in_use(gateway))["pid"], signal.SIGKILL)
@@ -66,12 +68,14 @@ async def test_a_swap_to_the_standby_is_a_switch_and_another_one_stands_by(
                 lambda seen=frames: len(viewer.originals) > seen + 30,
                 what="the picture from the next one, by the newest parameters",
             )
-            gaps.append(longest_gap(moment for moment in viewer.originals if moment > before - 0.1))
+            gap = longest_gap(moment for moment in viewer.originals if moment > before - 0.1)
+            assert gap < SLACK * SWITCH
             used.append(status["orchestrator"]["url"])
             assert status["standby"]["orchestrator"]["url"] != used[-1]
-        assert min(gaps) < 0.3
-        assert max(gaps) < 1, "where this machine has other things to do"
         assert used[1] == second
+        switched = [line for line in gateway.log.read_text().splitlines() if "standby takes over" in line]
+        assert all(f"url={url}" in line for url, line in zip(used[1:], switched, strict=True))
+        assert all("ready=True" in line for line in switched)
         pts = list(viewer.pts)
         assert all(later > earlier for earlier, later in pairwise(pts))
 
@@ -103,7 +107,7 @@ async def test_a_standby_that_dies_is_replaced_and_nobody_sees_it(
 
         await eventually(replaced, what="another standby")
         assert (await gateway.status("cam"))["orchestrator"]["url"] == status["orchestrator"]["url"]
-        assert longest_gap(viewer.times) < 2
+        assert longest_gap(viewer.times) < SLACK * SWITCH
 
 
 @pytest.mark.asyncio

@@ -13,12 +13,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.ledger import session_reasons
 from tests.clients.webrtc import WhepViewer, WhipPublisher
 from tests.e2e.test_loop import ended
+from tests.waiting import SLACK, eventually
 
 EQUAL_PRICES = ("-prices", "1000000000000000")
+SWAP = 2.0
+"""Seconds without the effect, at most, where another orchestrator takes over."""
 
 
 def longest_gap(times: Iterable[float]) -> float:
@@ -64,7 +67,7 @@ async def test_a_killed_orchestrator_is_replaced_within_two_seconds_and_nobody_h
             lambda: len(viewer.originals) > frames + 60,
             what="the second one's picture, by the newest parameters",
         )
-        assert longest_gap(moment for moment in viewer.originals if moment > before - 0.1) < 2
+        assert longest_gap(moment for moment in viewer.originals if moment > before - 0.1) < SLACK * SWAP
         heard = viewer.sound
         await eventually(lambda: viewer.sound > heard + 20, what="the sound from the second one")
         pts = list(viewer.pts)
@@ -105,7 +108,7 @@ async def test_a_hung_orchestrator_is_replaced_before_segments_pile_up(
         finally:
             os.kill(hung["pid"], signal.SIGCONT)
         assert "answered nothing" in (await gateway.status("cam"))["error"]["error_message"]
-        assert longest_gap(moment for moment in viewer.negatives if moment > before - 0.1) < 4
+        assert longest_gap(moment for moment in viewer.negatives if moment > before - 0.1) < SLACK * SWAP
 
 
 @pytest.mark.long

@@ -11,9 +11,10 @@ from typing import Any
 from playwright.async_api import Page
 
 from tests.clients.browser import CHROMIUM, PUBLISH, SENT, chromium
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.e2e.test_chromium import noisy_camera
 from tests.link.network import NEAR, Link, link
+from tests.waiting import eventually
 
 NARROW = 1_000_000
 """Bits a second."""
@@ -54,7 +55,7 @@ async def wide(page: Page, gateway: GatewayProcess) -> None:
         sent = await page.evaluate(SENT)
         return bool(sent and sent["width"] == 1280 and (sent["fps"] or 0) >= 25)
 
-    await eventually(full, deadline=15, what="1280 wide and 25 frames a second")
+    await eventually(full, what="1280 wide and 25 frames a second")
     await eventually(lambda: rate_above(gateway, 1_500_000), what="a rate above that of the narrow link")
 
 
@@ -71,7 +72,7 @@ async def narrow(path: Link, gateway: GatewayProcess) -> None:
         return bool(0 < now["bitrate_bps"] < NARROW and now["fps"] > 5)
 
     await asyncio.sleep(8)
-    await eventually(settled, deadline=20, what="a rate below the link's")
+    await eventually(settled, what="a rate below the link's")
     before, dropped = await ingest(gateway), path.dropped
     rates = []
     for _ in range(10):
@@ -96,7 +97,7 @@ async def broken(path: Link, gateway: GatewayProcess) -> None:
         now = await ingest(gateway)
         return bool(now["fps"] > 15 and now["key_frame_age_s"] < 3)
 
-    await eventually(flows, deadline=15, what="the picture after the break")
+    await eventually(flows, what="the picture after the break")
     status = await gateway.status("cam")
     assert (status["state"], status["error"], status["request_id"]) == ("live", None, request)
 

@@ -21,8 +21,8 @@ import aioice.ice
 import aiortc.rtcrtpreceiver
 import aiortc.rtcrtpsender
 
-from tests.clients.gateway import eventually
 from tests.clients.webrtc import WhepViewer, WhipPublisher
+from tests.waiting import eventually
 
 HISTORY = 1024
 """Packets that can be sent or asked for again, as with a browser: aiortc's own 128 are soon gone at 720p."""
@@ -39,7 +39,7 @@ async def run(own: str, whip: str, whep: str, pictures: Path, seconds: float) ->
         WhepViewer(http, whep) as viewer,
         WhipPublisher(http, whip, units=units, audio=True) as publisher,
     ):
-        await eventually(lambda: viewer.frames > 10, deadline=30, what="the first pictures")
+        await eventually(lambda: viewer.frames > 10, what="the first pictures")
         print("up", flush=True)
         began, frames, sent = time.monotonic(), viewer.frames, publisher.track.sent
         await asyncio.sleep(seconds)

@@ -21,6 +21,7 @@ from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, Refused, Unreachable
 from gateway.orchestrator.grpc import CLOSED_STREAMS, MAX_MESSAGE
+from tests.waiting import SLACK
 
 WITH_UNKNOWN_FIELD = bytes.fromhex(
     next(
@@ -151,7 +152,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(
     before = time.monotonic()
     with pytest.raises(Unreachable, match=r"no answer within 0\.2 s"):
         await client.get_info(orchestrator.addr, timeout=0.2)
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < SLACK
 
 
 @pytest.mark.asyncio
@@ -220,7 +221,7 @@ async def test_a_lost_connection_is_told_at_once_and_made_anew(
     client.on_connection_lost(lost.put_nowait)
     await client.get_info(orchestrator.addr)
     await orchestrator.stop()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(SLACK):
         assert await lost.get() == orchestrator.addr
     with pytest.raises(Unreachable):
         await client.get_info(orchestrator.addr)

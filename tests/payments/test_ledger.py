@@ -19,9 +19,9 @@ from gateway.payments.ledger import Ledger, LedgerBusy, LedgerError, LedgerUnava
 from gateway.payments.payment import Payment
 from gateway.payments.verify import Verification
 from gateway.reason import EndReason
-from tests.clients.gateway import eventually
 from tests.clients.postgresql import PostgresqlServer
 from tests.payments.models import SENDER_TEXT, orchestrator_info, signed_payment
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -334,7 +334,7 @@ async def test_a_full_disk_ends_writing_until_there_is_room_and_leaves_a_note(
     assert ledger.trouble is not None
     assert "full" in ledger.trouble
     await _limit_pages(ledger, 10**6)
-    await eventually(lambda: ledger.trouble is None, deadline=5, what="the ledger's recovery")
+    await eventually(lambda: ledger.trouble is None, what="the ledger's recovery")
     await ledger.intended(session, 1)
     await ledger.close()
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as connection:
@@ -400,7 +400,7 @@ async def test_a_server_that_was_away_is_written_to_again_and_still_by_one_only(
         await ledger.intended(session, 1)
     assert ledger.trouble is not None
     postgresql.start()
-    await eventually(lambda: ledger.trouble is None, deadline=10, what="the ledger's recovery")
+    await eventually(lambda: ledger.trouble is None, what="the ledger's recovery")
     with pytest.raises(LedgerBusy):
         await Ledger.open(where)
     await ledger.intended(session, 1)

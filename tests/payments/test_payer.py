@@ -42,6 +42,7 @@ from signer_client import (
     SignerUnreachable,
 )
 from tests.payments.models import MANIFEST, PRICE, SENDER_TEXT, orchestrator_info, signed_payment
+from tests.waiting import DEADLINE, eventually
 
 Script = list[Any]
 
@@ -135,9 +136,7 @@ class Bench:
         """Run the payer until something has happened, then cancel it as a job does."""
         running = tasks.spawn(self.payer.run(), name="test payments")
         try:
-            async with asyncio.timeout(5):
-                while not done() and not running.done():  # noqa: ASYNC110 (nobody announces what is waited for)
-                    await asyncio.sleep(0.002)
+            await eventually(lambda: done() or running.done(), every=0.002)
         finally:
             await tasks.cancel(running)
         if not running.cancelled():
@@ -473,7 +472,7 @@ async def test_a_call_waits_for_its_turn_and_an_end_does_not_wait_for_it(tmp_pat
         await turns.acquire()  # somebody else's call is under way
         await b.run_until(lambda: b.payer.status()["next_due_in_s"] is None)
         assert len(b.signer.calls) == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             await b.payer.close(EndReason.DELETED)
         turns.release()
         assert not turns.locked()
@@ -514,7 +513,7 @@ async def test_turns_go_round_and_no_more_calls_are_under_way_than_allowed(tmp_p
         for number, one in enumerate(benches):
             one.signer.generate_live_payment = watched(number, one.signer.generate_live_payment)  # type: ignore[method-assign]
         running = [tasks.spawn(one.payer.run(), name="test payments") for one in benches]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             await enough.wait()
         await tasks.cancel(*running)
     assert most == 2

@@ -18,7 +18,7 @@ from gateway.reason import Ended, EndReason
 from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
-from tests.clients.gateway import eventually
+from tests.waiting import DEADLINE, eventually
 
 KEY = AccessUnit((b"\x65",), 0, 0, True)
 LOST = Ended(EndReason.ORCHESTRATOR_LOST, "its channels closed")
@@ -189,7 +189,7 @@ def supervised(
 
 
 async def end_of(supervisor: Supervisor) -> Ended:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         with pytest.raises(Ended) as ended:
             await supervisor.run()
         await supervisor.close(ended.value.reason)

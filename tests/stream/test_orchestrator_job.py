@@ -35,8 +35,8 @@ from gateway.stream import job as module
 from gateway.stream.job import Network, OrchestratorJob
 from gateway.stream.relay import PublishRequest
 from gateway.trickle import liveness
-from tests.clients.gateway import eventually
 from tests.clients.webrtc import encoded_pattern
+from tests.waiting import DEADLINE, SLACK, eventually
 
 CHANNELS = ("in", "out", "control", "events")
 
@@ -106,7 +106,7 @@ class Held:
     async def failure(self) -> Ended:
         """Run it to its end, and have it give everything back."""
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE):
                 with pytest.raises(Ended) as ended:
                     await self.job.run()
         finally:
@@ -209,7 +209,7 @@ async def test_a_channel_that_closes_is_the_jobs_end_at_once(
 ) -> None:
     async with orchestrator.job().live() as running:
         orchestrator.trickle.terminate(channel)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(SLACK):
             failure = await running
     assert failure.reason is EndReason.ORCHESTRATOR_LOST
     assert orchestrator.url in failure.detail

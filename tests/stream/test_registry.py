@@ -19,8 +19,8 @@ from gateway.stream.stream import State, Stream
 from gateway.stream.swap import SwapPolicy
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.config import WebRtcConfig
-from tests.clients.gateway import eventually
 from tests.stream.jobs import Network
+from tests.waiting import eventually
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
 REQUEST = PublishRequest("cam", "id", "1", "m", params={"prompt": "x" * 10_000})
@@ -63,7 +63,7 @@ async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status(withou
     del stream
     network.jobs.clear()
     network.ingests.clear()
-    await eventually(lambda: gone() is None, deadline=5, what="the stream's last task to end")
+    await eventually(lambda: gone() is None, what="the stream's last task to end")
     for name_or_id in ("cam", "id"):
         kept = registry.find_with_ended(name_or_id)
         assert isinstance(kept, EndedStream)

@@ -13,8 +13,8 @@ import pytest
 from gateway.media.frames import AccessUnit
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.supervisor import Supervisor
-from tests.clients.gateway import eventually
 from tests.stream.jobs import KEY, LOST, Network, Publisher, end_of, supervised
+from tests.waiting import eventually
 
 
 def picture(number: int, *, key: bool = False) -> AccessUnit:
@@ -29,7 +29,7 @@ async def standing_by(
     supervisor = supervised(network, publisher, standby=True, **policy)
     running = asyncio.get_running_loop().create_task(supervisor.run())
     try:
-        await eventually(lambda: len(network.jobs) > 1 and network.jobs[1].live, deadline=5, every=0.001)
+        await eventually(lambda: len(network.jobs) > 1 and network.jobs[1].live, every=0.001)
         yield supervisor
     finally:
         running.cancel()

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.media.frames import OpusPacket
 from gateway.reason import Ended, EndReason, NoRoom
-from tests.clients.gateway import eventually
 from tests.stream.jobs import KEY, LOST, Network, Publisher, end_of, supervised, works_on
+from tests.waiting import eventually
 
 
 @pytest.mark.asyncio

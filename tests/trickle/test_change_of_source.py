@@ -20,6 +20,7 @@ from gateway.trickle.errors import ChannelClosed
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
 from tests.clients.webrtc import encoded_pattern
+from tests.waiting import DEADLINE
 
 STEP = 3000
 OPUS = b"\xfc" + bytes(20)
@@ -88,7 +89,7 @@ async def test_times_rise_over_a_change_of_channel_whatever_their_clocks(
         url = served.channel(name)
         reading = spawn(relay(http, url, output), name="test relay")
         await publish(http, url, frames(begins))
-        await asyncio.wait_for(reading, 10)
+        await asyncio.wait_for(reading, DEADLINE)
     assert len(viewer.video) == 120
     assert all(later > earlier for earlier, later in pairwise(viewer.video))
     assert all(later > earlier for earlier, later in pairwise(viewer.audio))

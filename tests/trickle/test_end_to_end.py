@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -15,12 +14,7 @@ from gateway import tasks
 from gateway.trickle.errors import ChannelClosed
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+from tests.waiting import DEADLINE, eventually
 
 
 @pytest.mark.asyncio
@@ -43,7 +37,7 @@ async def test_every_byte_arrives_once_and_in_order(http: aiohttp.ClientSession,
         segment.close()
         assert await segment.wait_delivered()
         # retention is five segments: a publisher faster than its reader would rightly lose some
-        await until(lambda seq=seq: len(seen) > seq)
+        await eventually(lambda seq=seq: len(seen) > seq)
     await publisher.close()
     with pytest.raises(ChannelClosed):
         await reading
@@ -62,7 +56,7 @@ async def test_a_frame_reaches_the_reader_while_its_segment_is_open(
     publisher, subscriber = TricklePublisher(http, url), TrickleSubscriber(http, url)
     run = asyncio.get_running_loop().create_task(publisher.run())
     segments = subscriber.segments()
-    await until(lambda: http.connector is not None and http.connector._acquired)
+    await eventually(lambda: http.connector is not None and http.connector._acquired)
     writer = publisher.open_segment()
     asyncio.get_running_loop().call_later(0.05, writer.write, b"frame 0")
     chunks = (await anext(segments)).chunks()
@@ -93,13 +87,13 @@ async def test_a_cancelled_reader_leaves_nothing_behind(http: aiohttp.ClientSess
                 got.set()
 
     reading = asyncio.get_running_loop().create_task(read())
-    await until(lambda: http.connector is not None and len(http.connector._acquired) == 2)
+    await eventually(lambda: http.connector is not None and len(http.connector._acquired) == 2)
     publisher.open_segment().write(b"frame")
     await got.wait()
     await tasks.cancel(reading)
     await tasks.cancel(run)
     await publisher.close()
-    await until(lambda: http.connector is not None and not http.connector._acquired)
+    await eventually(lambda: http.connector is not None and not http.connector._acquired)
 
 
 @pytest.mark.asyncio
@@ -122,7 +116,7 @@ async def test_a_reader_may_come_and_go_while_the_publisher_goes_on(
     for _ in range(3):
         subscriber = TrickleSubscriber(http, url)
         numbers = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             async for segment in subscriber.segments():
                 assert await segment.read(100) == b"%d" % segment.seq
                 numbers.append(segment.seq)

@@ -14,11 +14,12 @@ from gateway.trickle import retries
 from gateway.trickle.control import MAX_BACKLOG, MAX_MESSAGE, JsonPublisher
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.events import JsonSubscriber, parse
+from tests.waiting import DEADLINE, eventually
 
 
 async def read(subscriber: JsonSubscriber, count: int) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         async for message in subscriber:
             seen.append(message)
             if len(seen) == count:
@@ -81,9 +82,7 @@ async def test_a_message_that_broke_off_is_sent_again(
         publisher = JsonPublisher(http, server.url, keep_alive=None)
         run = asyncio.get_running_loop().create_task(publisher.run())
         publisher.publish({"kept": True})
-        async with asyncio.timeout(5):
-            while not publisher.sent:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await eventually(lambda: publisher.sent)
         assert taken == [("/c/1", {"kept": True})]
         await tasks.cancel(run)
 
@@ -102,7 +101,7 @@ async def test_a_server_that_takes_no_message_is_lost(
     async with rogue(script) as server:
         publisher = JsonPublisher(http, server.url)
         publisher.publish({"never": "taken"})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             with pytest.raises(ChannelLost):
                 await publisher.run()
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from gateway.trickle import liveness as module
 from gateway.trickle.errors import ChannelLost
 from gateway.trickle.liveness import Liveness
+from tests.waiting import DEADLINE, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -61,9 +62,7 @@ class Silence:
 
 async def asked_often(server: Server, watching: asyncio.Task[None], times: int) -> None:
     until = server.asked + times
-    async with asyncio.timeout(10):
-        while server.asked < until and not watching.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await eventually(lambda: server.asked >= until or watching.done(), every=0.005)
 
 
 @pytest.mark.asyncio
@@ -71,7 +70,7 @@ async def test_a_server_that_neither_sends_nor_answers_is_lost(
     server: Server, http: aiohttp.ClientSession
 ) -> None:
     server.takes = 60
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         with pytest.raises(ChannelLost, match="answered nothing"):
             await Liveness(http, server.url, Silence(9)).run()
 

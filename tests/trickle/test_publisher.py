@@ -12,6 +12,7 @@ from gateway import tasks
 from gateway.trickle import retries
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.publisher import TricklePublisher
+from tests.waiting import DEADLINE, SLACK, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +27,6 @@ async def running(publisher: TricklePublisher) -> AsyncIterator[asyncio.Task[Non
         yield task
     finally:
         await tasks.cancel(task)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.asyncio
@@ -51,13 +46,13 @@ async def test_the_next_post_is_open_before_the_first_byte_and_before_the_former
     async with rogue(script) as server:
         publisher = TricklePublisher(http, server.url)
         async with running(publisher):
-            await until(lambda: events == ["open /c/0"])
+            await eventually(lambda: events == ["open /c/0"])
             first = publisher.open_segment()
-            await until(lambda: "open /c/1" in events)
+            await eventually(lambda: "open /c/1" in events)
             first.write(b"first")
             second = publisher.open_segment()
             second.write(b"second")
-            await until(lambda: "open /c/2" in events and "end /c/0 first" in events)
+            await eventually(lambda: "open /c/2" in events and "end /c/0 first" in events)
             assert events.index("open /c/1") < events.index("end /c/0 first")
             second.close()
             assert await second.wait_delivered()
@@ -80,7 +75,7 @@ async def test_each_write_leaves_at_once(http: aiohttp.ClientSession, rogue: Any
             segment = publisher.open_segment()
             for number in range(5):
                 assert segment.write(b"frame %d" % number)
-                await until(lambda number=number: len(chunks) == number + 1)
+                await eventually(lambda number=number: len(chunks) == number + 1)
             assert publisher.buffered == 0
             segment.close()
             assert not segment.write(b"late")
@@ -98,13 +93,13 @@ async def test_interim_answers_do_not_end_an_idle_post(http: aiohttp.ClientSessi
     async with rogue(script) as server:
         publisher = TricklePublisher(http, server.url)
         async with running(publisher):
-            await until(lambda: len(server.requests) == 1)
+            await eventually(lambda: len(server.requests) == 1)
             await asyncio.sleep(0.05)
             segment = publisher.open_segment()
             segment.write(b"after")
             segment.close()
             assert await segment.wait_delivered()
-            await until(lambda: server.requests == ["POST /c/0", "POST /c/1"])
+            await eventually(lambda: server.requests == ["POST /c/0", "POST /c/1"])
 
 
 @pytest.mark.asyncio
@@ -166,7 +161,7 @@ async def test_470_moves_on_to_the_number_that_the_server_wants(
     async with rogue(script) as server:
         publisher = TricklePublisher(http, server.url)
         async with running(publisher):
-            await until(lambda: "POST /c/7" in server.requests)
+            await eventually(lambda: "POST /c/7" in server.requests)
             for data in (b"a", b"b"):
                 segment = publisher.open_segment()
                 segment.write(data)
@@ -187,7 +182,7 @@ async def test_a_reset_idle_post_is_opened_again(http: aiohttp.ClientSession, ro
         publisher = TricklePublisher(http, server.url)
         async with running(publisher):
             segment = publisher.open_segment()
-            await until(lambda: server.requests.count("POST /c/0") == 3)
+            await eventually(lambda: server.requests.count("POST /c/0") == 3)
             segment.write(b"kept")
             segment.close()
             assert await segment.wait_delivered()
@@ -213,7 +208,7 @@ async def test_a_segment_that_broke_off_is_given_up_and_the_next_goes_on(
         async with running(publisher):
             broken = publisher.open_segment()
             broken.write(b"half")
-            await until(lambda: "DELETE /c/0" in server.requests)
+            await eventually(lambda: "DELETE /c/0" in server.requests)
             assert not broken.write(b"more")
             following = publisher.open_segment()
             following.write(b"next")
@@ -231,9 +226,9 @@ async def test_a_dead_server_is_known_by_its_connections(http: aiohttp.ClientSes
     async with rogue(script) as server:
         publisher = TricklePublisher(http, server.url)
         async with running(publisher) as run:
-            await until(lambda: server.requests)
+            await eventually(lambda: server.requests)
             await server.die()
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(SLACK):
                 with pytest.raises(ChannelLost):
                     await run
 
@@ -265,7 +260,7 @@ async def begin_three(publisher: TricklePublisher, server: Any) -> None:
     """Begin three segments, and wait for the POST of the one to come."""
     for _ in range(3):
         publisher.open_segment().write(b"x")
-    await until(lambda: "POST /c/3" in server.requests)
+    await eventually(lambda: "POST /c/3" in server.requests)
 
 
 @pytest.mark.asyncio
@@ -290,7 +285,7 @@ async def test_more_than_three_segments_in_flight_drop_the_oldest(
             assert (publisher.in_flight, publisher.dropped, publisher.slow) == (3, 0, False)
             publisher.open_segment().write(b"x")
             assert (publisher.in_flight, publisher.dropped, publisher.slow) == (3, 1, True)
-            await until(lambda: "DELETE /c/0" in server.requests)
+            await eventually(lambda: "DELETE /c/0" in server.requests)
             stalled = False
             segment = publisher.open_segment()
             segment.write(b"x")
@@ -331,7 +326,7 @@ async def test_a_server_that_takes_nothing_costs_no_more_than_the_buffer(
         publisher = TricklePublisher(http, server.url, max_buffer=1_000_000)
         frame = b"x" * 100_000
         async with running(publisher):
-            await until(lambda: server.requests)
+            await eventually(lambda: server.requests)
             segment = publisher.open_segment()
             written = 0
             while segment.write(frame) and written < 1000:
@@ -342,7 +337,7 @@ async def test_a_server_that_takes_nothing_costs_no_more_than_the_buffer(
             assert written < 1000
             assert (publisher.buffered, publisher.dropped, publisher.slow) == (0, 1, True)
             assert publisher.open_segment().write(frame)
-            await until(lambda: "DELETE /c/0" in server.requests)
+            await eventually(lambda: "DELETE /c/0" in server.requests)
 
 
 @pytest.mark.asyncio
@@ -365,10 +360,10 @@ async def test_closing_delivers_what_is_in_flight_deletes_the_channel_and_ends_t
     async with running(publisher) as run:
         segment = publisher.open_segment()
         segment.write(b"last words")
-        await until(lambda: publisher.buffered == 0)
+        await eventually(lambda: publisher.buffered == 0)
         await publisher.close()
         assert segment.delivered
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             await run
     assert served.trickle.names() == []
     assert not publisher.open_segment().write(b"too late")
@@ -391,9 +386,9 @@ async def test_a_cancelled_run_leaves_no_task_and_no_connection(
     async with running(publisher):
         publisher.open_segment().write(b"x")
         publisher.open_segment().write(b"y")
-        await until(lambda: publisher.buffered == 0)
+        await eventually(lambda: publisher.buffered == 0)
     assert http.connector is not None
     assert not http.connector._acquired
     served.trickle.terminate("c")
     await http.close()
-    await until(lambda: len(asyncio.all_tasks()) == before)
+    await eventually(lambda: len(asyncio.all_tasks()) == before)

@@ -4,7 +4,6 @@ import asyncio
 import io
 import itertools
 import weakref
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from gateway.trickle import retries, wire
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.subscriber import TrickleSubscriber
+from tests.waiting import DEADLINE, SLACK, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -21,16 +21,10 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "RETRY_DELAY", 0.02)
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-
-
 async def read_all(subscriber: TrickleSubscriber) -> list[tuple[int, bytes]]:
     """Every segment until the channel is closed."""
     seen = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         try:
             async for segment in subscriber.segments():
                 data = b"".join([chunk async for chunk in segment.chunks()])
@@ -149,7 +143,7 @@ async def test_a_segment_that_breaks_off_is_marked_and_the_next_is_read(
             )
             request.writer.write(b"4\r\nhalf\r\n")
             await request.writer.drain()
-            await until(lambda: len(server.requests) > 1)
+            await eventually(lambda: len(server.requests) > 1)
             request.writer.close()
         elif seq == 1:
             request.answer(200, "Lp-Trickle-Seq: 1\r\n", b"whole")
@@ -180,9 +174,9 @@ async def test_a_dead_server_is_known_by_its_connections(http: aiohttp.ClientSes
 
     async with rogue(script) as server:
         reading = asyncio.get_running_loop().create_task(read_all(TrickleSubscriber(http, server.url)))
-        await until(lambda: server.requests)
+        await eventually(lambda: server.requests)
         await server.die()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(SLACK):
             with pytest.raises(ChannelLost):
                 await reading
 
@@ -200,13 +194,13 @@ async def test_of_a_subscriber_whose_server_died_in_mid_segment_nothing_stays_in
     async with rogue(script) as server:
         subscriber = TrickleSubscriber(http, server.url, start=0)
         reading = asyncio.get_running_loop().create_task(read_all(subscriber))
-        await until(lambda: len(server.requests) == 2)
+        await eventually(lambda: len(server.requests) == 2)
         await server.die()
         with pytest.raises(ChannelLost):
             await reading
     gone = weakref.ref(subscriber)
     del subscriber, reading
-    await until(lambda: gone() is None)
+    await eventually(lambda: gone() is None)
 
 
 @pytest.mark.asyncio
@@ -281,7 +275,7 @@ async def test_closing_ends_an_iteration_in_another_task(http: aiohttp.ClientSes
         return len([segment async for segment in subscriber.segments()])
 
     reading = asyncio.get_running_loop().create_task(read())
-    await until(lambda: http.connector is not None and http.connector._acquired)
+    await eventually(lambda: http.connector is not None and http.connector._acquired)
     await subscriber.close()
     assert await reading == 0
 
@@ -297,9 +291,9 @@ async def test_closing_gives_up_what_is_under_way(http: aiohttp.ClientSession, s
     assert (await anext(segments)).seq == 0
     await subscriber.close()
     assert http.connector is not None
-    await until(lambda: not http.connector._acquired)
+    await eventually(lambda: not http.connector._acquired)
     served.trickle.terminate("c")
     await http.close()
-    await until(lambda: len(asyncio.all_tasks()) == before)
+    await eventually(lambda: len(asyncio.all_tasks()) == before)
     with pytest.raises(StopAsyncIteration):
         await anext(segments)

@@ -19,6 +19,7 @@ from gateway.media.frames import AccessUnit, Frame
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import Publisher
+from tests.waiting import DEADLINE
 
 PROGRAM = Path(__file__).with_name("ffmpeg_publisher.py")
 
@@ -52,7 +53,7 @@ async def ffmpeg(frames: list[Frame], *arguments: str) -> AsyncIterator[Publishe
     command = [sys.executable, str(PROGRAM), f"http://{host}:{port}/whip", *arguments]
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
     try:
-        publisher = await asyncio.wait_for(arrived, 20)
+        publisher = await asyncio.wait_for(arrived, DEADLINE)
         try:
             yield publisher
         finally:
@@ -79,7 +80,7 @@ async def test_ffmpegs_whip_muxer_publishes(tmp_path: Path) -> None:
     frames: list[Frame] = []
     async with ffmpeg(frames, *certified(tmp_path, ec.SECP256R1())) as publisher:
         await publisher.connect()
-        assert "close_notify" in await asyncio.wait_for(publisher.wait_closed(), 20)
+        assert "close_notify" in await asyncio.wait_for(publisher.wait_closed(), DEADLINE)
         assert publisher.stats().damaged_frames == 0
     units = [frame for frame in frames if isinstance(frame, AccessUnit)]
     assert len(units) == 60

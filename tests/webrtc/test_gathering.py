@@ -19,6 +19,7 @@ from gateway.webrtc.ice_servers import IceServer
 from gateway.webrtc.ice_settings import IceSettings
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.udp import local_addresses
+from tests.waiting import SLACK, eventually
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
 log = structlog.get_logger()
@@ -126,13 +127,13 @@ async def test_servers_that_never_answer_cost_a_second_at_most() -> None:
         servers = (IceServer("stun", "127.0.0.1", port), IceServer("turn", "127.0.0.1", port, None, "u", "p"))
         started = time.monotonic()
         async with answered(IceSettings(servers=servers)):
-            assert 0.9 < time.monotonic() - started < 1.5
+            assert 0.9 < time.monotonic() - started < SLACK
         started = time.monotonic()
         silent.setblocking(False)
         while select.select([silent], [], [], 0)[0]:
             silent.recv(2048)
         async with answered(IceSettings(servers=servers, public_ips=("192.0.2.1",))):
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 0.9, "less than asking takes"
             assert not select.select([silent], [], [], 0.1)[0], (
                 "where an address is advertised nobody is asked"
             )
@@ -186,7 +187,5 @@ async def test_media_comes_through_a_turn_server_where_there_is_no_other_way() -
         await publisher.connect()
         assert server.host in str(ice.selected)
         assert ice._nominated[1].local_candidate.type == "relay"
-        async with asyncio.timeout(50):
-            while len(frames) < 30:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(frames) >= 30)
         assert publisher.stats().damaged_frames == 0

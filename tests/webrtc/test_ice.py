@@ -12,6 +12,7 @@ from aioice.stun import TransactionTimeout
 from gateway.webrtc import ice
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.sdp import IceCredentials
+from tests.waiting import DEADLINE
 
 
 class Peer:
@@ -42,7 +43,7 @@ async def test_a_peer_is_gone_when_it_has_answered_nothing_for_so_long(
     connection._nominated[1] = SimpleNamespace(protocol=peer, remote_addr=("127.0.0.1", 9))
     connection.build_request = lambda *_, **__: None
     began = asyncio.get_running_loop().time()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         await connection.query_consent()
     assert peer.left == 0, "it was there for as long as it answered"
     assert asyncio.get_running_loop().time() - began > 40 * 0.008 + 0.19

@@ -22,6 +22,7 @@ from gateway.webrtc.errors import ConnectFailed, OfferRefused
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.srtp import Packet
 from gateway.webrtc.viewer import Viewer
+from tests.waiting import DEADLINE, eventually
 from tests.webrtc.loopback import (
     CodedTrack,
     aiortc_client,
@@ -36,19 +37,13 @@ CONFIG = WebRtcConfig(handshake_timeout=8.0)
 log = structlog.get_logger()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is awaited is aiortc's doing, which tells nobody
-            await asyncio.sleep(0.01)
-
-
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
     """No task, descriptor or peer more than before."""
     tasks_before, open_before, peers_before = asyncio.all_tasks(), open_descriptors(), set(peer.live)
     yield
     # aiortc's clients end some of their tasks in the next turns of the loop.
-    await until(lambda: asyncio.all_tasks() == tasks_before)
+    await eventually(lambda: asyncio.all_tasks() == tasks_before)
     assert open_descriptors() == open_before
     assert peer.live == peers_before
 
@@ -81,10 +76,10 @@ async def test_pictures_arrive_as_they_were_published_and_nothing_is_left() -> N
         client, track = aiortc_client(), CodedTrack(coded_pictures(30))
         client.addTrack(track)
         publisher = await publish(client, frames.append)
-        await until(lambda: len(frames) >= 40)
+        await eventually(lambda: len(frames) >= 40)
         stats = publisher.stats()
         await client.close()
-        assert "close_notify" in await asyncio.wait_for(publisher.wait_closed(), 5)
+        assert "close_notify" in await asyncio.wait_for(publisher.wait_closed(), DEADLINE)
         await publisher.close()
         await publisher.close()
 
@@ -111,7 +106,7 @@ async def test_sound_lies_on_the_time_line_of_the_pictures() -> None:
         client.addTrack(AudioStreamTrack())
         client.addTrack(CodedTrack(coded_pictures(30)))
         publisher = await publish(client, frames.append)
-        await until(lambda: sum(isinstance(frame, OpusPacket) for frame in frames) >= 60)
+        await eventually(lambda: sum(isinstance(frame, OpusPacket) for frame in frames) >= 60)
         await client.close()
         await publisher.close()
     assert isinstance(frames[0], AccessUnit)
@@ -139,9 +134,9 @@ async def test_from_publisher_through_the_gateway_to_a_viewer_that_decodes() -> 
         viewers.append(viewer)
         (track,) = [track for track in tracks if track.kind == "video"]
         shown = [await asyncio.wait_for(track.recv(), 40) for _ in range(20)]
-        await until(lambda: viewer.stats().fraction_lost == 0.0)
+        await eventually(lambda: viewer.stats().fraction_lost == 0.0)
         await watching.close()
-        assert "close_notify" in await asyncio.wait_for(viewer.wait_closed(), 5)
+        assert "close_notify" in await asyncio.wait_for(viewer.wait_closed(), DEADLINE)
         await publishing.close()
         await viewer.close()
         await publisher.close()
@@ -213,7 +208,7 @@ async def test_lost_packets_are_asked_for_again() -> None:
                 really_take(data)
 
         publisher._transport._on_rtp = lose_every_twentieth
-        await until(lambda: len(frames) >= 60)
+        await eventually(lambda: len(frames) >= 60)
         stats = publisher.stats()
         await client.close()
         await publisher.close()
@@ -251,7 +246,7 @@ async def test_a_key_frame_is_asked_for_where_nothing_helps() -> None:
         publisher._transport.send_rtcp = send  # type: ignore[method-assign]
         await take_answer(client, publisher.answer)
         await publisher.connect()
-        await until(lambda: any(packet[:2] == b"\x81\xce" for packet in sent))
+        await eventually(lambda: any(packet[:2] == b"\x81\xce" for packet in sent))
         publisher.request_key_frame()
         publisher.request_key_frame()
         assert sum(packet[:2] == b"\x81\xce" for packet in sent) == 1
@@ -329,7 +324,7 @@ async def test_the_certificate_of_one_of_several_fingerprints_is_taken() -> None
         )
         await take_answer(client, publisher.answer)
         await publisher.connect()
-        await until(lambda: len(frames) > 5)
+        await eventually(lambda: len(frames) > 5)
         await client.close()
         await publisher.close()
 
@@ -342,7 +337,7 @@ async def test_a_silent_peer_is_gone_after_its_time() -> None:
         publisher = await publish(client, lambda frame: None, silence_timeout=0.5)
         for protocol in publisher._transport._ice._protocols:
             protocol.datagram_received = lambda data, addr: None
-        assert "nothing came" in await asyncio.wait_for(publisher.wait_closed(), 5)
+        assert "nothing came" in await asyncio.wait_for(publisher.wait_closed(), DEADLINE)
         await publisher.close()
         await client.close()
 
@@ -370,7 +365,7 @@ async def test_candidates_may_come_later_and_restarts_are_refused() -> None:
         assert caught.value.code == "ice_restart"
         await take_answer(client, publisher.answer)
         await publisher.connect()
-        await until(lambda: bool(frames))
+        await eventually(lambda: bool(frames))
         await client.close()
         await publisher.close()
 
@@ -382,7 +377,7 @@ async def test_garbage_and_unknown_payload_types_are_counted() -> None:
         client.addTrack(CodedTrack(coded_pictures(30)))
         frames: list[Frame] = []
         publisher = await publish(client, frames.append)
-        await until(lambda: bool(frames))
+        await eventually(lambda: bool(frames))
         before = publisher.garbage
         publisher.on_rtp(b"\x80" + bytes(5))
         publisher.on_rtp(bytes([0x80, 35]) + bytes(30))

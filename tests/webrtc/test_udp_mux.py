@@ -13,6 +13,7 @@ from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.ice_settings import IceSettings
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.udp_mux import UdpMux
+from tests.waiting import eventually
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
 log = structlog.get_logger()
@@ -46,9 +47,7 @@ async def test_publishers_share_one_port_and_are_told_apart() -> None:
     peers = await asyncio.gather(
         *(publish(config, taken, height) for taken, height in zip(frames, heights, strict=True))
     )
-    async with asyncio.timeout(10):
-        while min(len(taken) for taken in frames) < 30:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: min(len(taken) for taken in frames) >= 30)
     for (_, publisher), taken, height in zip(peers, frames, heights, strict=True):
         assert {line.split()[5] for line in publisher.answer.splitlines() if "a=candidate" in line} == {
             str(port)
@@ -59,9 +58,7 @@ async def test_publishers_share_one_port_and_are_told_apart() -> None:
     first, others = peers[0], peers[1:]
     await first[1].close()
     before = len(frames[1])
-    async with asyncio.timeout(10):
-        while len(frames[1]) < before + 10:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(frames[1]) >= before + 10)
     for client, publisher in [first, *others]:
         await client.close()
         await publisher.close()
@@ -78,9 +75,7 @@ async def test_strangers_are_counted_and_cost_nothing() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         for datagram in (b"", b"\x80" + bytes(20), b"\x00\x01" + bytes(30), b"\x16" * 40):
             stranger.sendto(datagram, ("127.0.0.1", port))
-        async with asyncio.timeout(5):
-            while mux.strays < 4:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await eventually(lambda: mux.strays >= 4)
     (shared,) = mux._sockets
     assert not shared._by_address
     mux.close()

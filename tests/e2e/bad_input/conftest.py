@@ -12,39 +12,25 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
-
-COUNTED = ("peers", "streams", "viewers", "trickle", "sessions", "held_bytes")
-SLOWER = ("tasks_total", "fds", "threads")
-"""What idle connections to orchestrators hold for some seconds: looked at once, after all rows."""
+from tests.clients.gateway import GatewayProcess, gateway_process
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
     flags = ("-orchestrators", "1", "-connectTimeout", "2s", "-ingestTimeout", "1s")
     async with gateway_process(tmp_path_factory.mktemp("bad"), *flags) as gateway:
-        before = await gateway.get("debug/state")
+        before = await gateway.holds()
         yield gateway
-
-        async def given_back() -> bool:
-            after = await gateway.get("debug/state")
-            return all(after[key] <= before[key] for key in SLOWER)
-
-        await eventually(given_back, deadline=60, what="tasks and descriptors given back")
+        await gateway.given_back(before, after="all of it")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def gateway(daemon: GatewayProcess) -> AsyncIterator[GatewayProcess]:
-    """The daemon, which afterwards holds what it held before, and left nothing open upstream."""
-    before = await daemon.get("debug/state")
+    """The daemon, which afterwards holds nothing for a stream, and left nothing open upstream."""
     sessions = [set(audit["sessions"]) for audit in await daemon.audits()]
     yield daemon
 
-    async def given_back() -> bool:
-        after = await daemon.get("debug/state")
-        return all(after[key] <= before[key] for key in COUNTED)
-
-    await eventually(given_back, deadline=30, what="everything given back")
+    await daemon.given_back()
     for audit, known in zip(await daemon.audits(), sessions, strict=True):
         assert audit["rejected"] == audit["duplicate_nonces"] == 0
         opened = [session for name, session in audit["sessions"].items() if name not in known]

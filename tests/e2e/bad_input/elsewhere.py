@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 
 from tests.clients.devnet import devnet_process
-from tests.clients.gateway import GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.e2e.test_front_door import PUBLISH, SDP
+from tests.waiting import eventually
 
 ELSEWHERE = "203.0.113.7"
 
@@ -45,8 +46,7 @@ async def _is_passed_over(gateway: GatewayProcess) -> None:
         problem = await response.json(content_type=None)
         assert (response.status, problem["code"]) == (503, "no_orchestrator")
         assert problem["candidates"][0]["verdict"] == "bad_answer"
-    state = await gateway.get("debug/state")
-    assert state["streams"] == state["peers"] == state["sessions"] == 0
+    await gateway.given_back()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,10 +12,11 @@ import aiohttp
 import pytest
 from aiortc import RTCSessionDescription
 
-from tests.clients.gateway import GatewayProcess, eventually
+from tests.clients.gateway import GatewayProcess
 from tests.clients.webrtc import WhipPublisher, encoded_pattern
 from tests.e2e.bad_input.test_requests import without
 from tests.e2e.test_front_door import SDP
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -68,7 +69,7 @@ async def end_of(gateway: GatewayProcess, name: str) -> dict[str, Any]:
     async def ended() -> Any:
         return (await gateway.status(name))["ended"]
 
-    return dict(await eventually(ended, deadline=30, what=f"the end of {name}"))
+    return dict(await eventually(ended, what=f"the end of {name}"))
 
 
 def forged_fingerprint(sdp: str) -> str:

@@ -8,8 +8,9 @@ import re
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, eventually
+from tests.clients.gateway import GatewayProcess
 from tests.e2e.test_front_door import PUBLISH, SDP, WATCH
+from tests.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -146,7 +147,7 @@ async def test_a_body_that_never_comes_is_given_up(gateway: GatewayProcess) -> N
         b"POST /live/video-to-video/cam/whip HTTP/1.1\r\nHost: x\r\nContent-Type: application/sdp\r\n"
         b"Content-Length: 1000\r\n\r\nv=0"
     )
-    assert b" 408 " in await asyncio.wait_for(reader.readline(), 20)
+    assert b" 408 " in await asyncio.wait_for(reader.readline(), DEADLINE)
     writer.close()
     await writer.wait_closed()
 
@@ -166,7 +167,7 @@ async def test_what_is_no_http_is_refused(sent: bytes, gateway: GatewayProcess) 
     host, port = re.findall(r"//([^:]+):(\d+)/", gateway.url)[0]
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)
-    assert re.match(rb"HTTP/1.[01] 4\d\d", await asyncio.wait_for(reader.read(4096), 10))
+    assert re.match(rb"HTTP/1.[01] 4\d\d", await asyncio.wait_for(reader.read(4096), DEADLINE))
     writer.close()
     await writer.wait_closed()
 
@@ -187,4 +188,4 @@ async def test_a_thousand_that_never_connect_are_bounded_and_gone(
         async with http.post(gateway.live("after/whip"), data=PUBLISH, headers=SDP) as response:
             return response.status == 201
 
-    await eventually(served_again, deadline=30, every=0.5, what="a publisher that is served after them")
+    await eventually(served_again, every=0.5, what="a publisher that is served after them")

@@ -17,22 +17,16 @@ from aiohttp import web
 
 from gateway.devnet.orchestrator.tls import server_context
 from tests.clients.devnet import devnet_process
-from tests.clients.gateway import BIN, GatewayProcess, eventually, gateway_process
+from tests.clients.gateway import BIN, gateway_process
 from tests.clients.ledger import credited, session_reasons
 from tests.clients.webrtc import WhipPublisher
 from tests.e2e.bad_input.servers import serving
 from tests.e2e.test_front_door import PUBLISH, SDP
 from tests.e2e.test_loop import clean_audits, ended
 from tests.link.network import run_inside
-
-COUNTED = ("peers", "streams", "viewers", "trickle", "sessions", "held_bytes")
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-async def holds_nothing(gateway: GatewayProcess) -> bool:
-    state = await gateway.get("debug/state")
-    return all(state[key] == 0 for key in COUNTED)
 
 
 # orchestrators
@@ -89,14 +83,14 @@ async def test_orchestrators_that_are_none_are_passed_over(
             listed = (await gateway.get("orchestrators"))["orchestrators"]
             return all(one["verdict"] in ("unreachable", "bad_answer") for one in listed)
 
-        await eventually(judged, deadline=30, what="a verdict on each")
+        await eventually(judged, what="a verdict on each")
         async with http.post(gateway.live("cam/whip"), data=PUBLISH, headers=SDP) as response:
             problem = await response.json(content_type=None)
             assert (response.status, problem["code"]) == (503, "no_orchestrator")
             assert len(problem["candidates"]) == len(BEHAVIOURS) + 1
         async with http.get(gateway.url + "readyz") as response:
             assert response.status == 503
-        assert await holds_nothing(gateway)
+        await gateway.given_back()
         assert "Traceback" not in gateway.log.read_text()
 
 
@@ -167,7 +161,7 @@ async def test_a_stream_that_the_signer_pays_no_ticket_for_ends_with_that_reason
                     end = (await ended(gateway, "cam", deadline=110))["ended"]
                 assert end["reason"] == reason
                 assert "signer" in end["detail"]
-                await eventually(lambda: holds_nothing(gateway), deadline=30, what="everything given back")
+                await gateway.given_back()
                 audit = await gateway.fetch(devnet["orchestrators"][0]["audit_url"])
                 assert (audit["payments"], audit["sessions"]) == (0, {})
                 assert "Traceback" not in gateway.log.read_text()
@@ -237,7 +231,7 @@ async def test_a_disk_that_fills_costs_no_stream_and_is_known_at_once(
             await eventually(lambda: paid_again(before), what="payments after the disk was freed")
             await publisher.stop()
             await ended(gateway, "cam")
-        await eventually(lambda: holds_nothing(gateway), deadline=30, what="everything given back")
+        await gateway.given_back()
         for part in seen.glob("ledger.sqlite3*"):  # SQLite itself finds no way through /proc
             shutil.copy(part, tmp_path)
         ledger = tmp_path / "ledger.sqlite3"
