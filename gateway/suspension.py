@@ -60,6 +60,12 @@ class Suspensions:
             return last
         return self._set(addr, Suspension(now + CAPACITY_SKIP, reason, 0))
 
+    def room_again(self, addr: str) -> None:
+        """End a skip for want of room; a back-off stays."""
+        last = self._by_addr.get(addr)
+        if last is not None and not last.is_fault:
+            del self._by_addr[addr]
+
     def active(self, addr: str, now: float) -> Suspension | None:
         suspension = self._by_addr.get(addr)
         return suspension if suspension is not None and now < suspension.until else None

@@ -38,6 +38,17 @@ def test_no_capacity_is_a_short_skip_that_shortens_no_backoff() -> None:
     assert fault.json(121.0) == {"reason": "lost", "seconds_left": 10.0}
 
 
+def test_room_ends_a_skip_and_no_backoff() -> None:
+    suspensions = Suspensions()
+    suspensions.no_capacity("o", "full", 0.0)
+    suspensions.room_again("o")
+    suspensions.room_again("o")
+    assert suspensions.active("o", 1.0) is None
+    suspensions.fault("o", "lost", 2.0)
+    suspensions.room_again("o")
+    assert suspensions.active("o", 3.0) is not None
+
+
 def test_one_that_is_forgotten_starts_over() -> None:
     suspensions = Suspensions()
     suspensions.fault("o", "lost", 0.0)

@@ -55,6 +55,16 @@ class Member:
         if self.error is None:
             self.error, self._unused = Unreachable(f"asked again, after: {why}"), False
 
+    @property
+    def full(self) -> bool:
+        """Whether it said last that it has no room."""
+        return isinstance(self.error, NoCapacity)
+
+    def has_room(self) -> None:
+        """A job there is over: until it says so itself, it is asked again soon."""
+        if self.full:
+            self.failures = 1
+
     def use(self, now: float, max_age: float) -> OrchestratorInfo | None:
         """The info in hand for one job, never to be given out again; None where there is no good one."""
         if self.info is None or self.fetched_at is None or not self._unused:
@@ -66,11 +76,10 @@ class Member:
 
     def pause(self, interval: float, anybody_usable: bool) -> float:
         """Seconds until it is to be asked again, `interval` when all is well."""
-        if isinstance(self.error, NoCapacity):
-            return min(CAPACITY_RETRY, interval)
         if self.error is not None:
-            longest = interval if anybody_usable else min(interval, RETRY_WHILE_NOBODY)
-            return min(RETRY_FIRST * 2.0 ** min(self.failures - 1, 16), longest)
+            longest = CAPACITY_RETRY if self.full else interval
+            longest = longest if anybody_usable else RETRY_WHILE_NOBODY
+            return min(RETRY_FIRST * 2.0 ** min(self.failures - 1, 16), longest, interval)
         # An info that waits for a job must not be one that the signer wants refreshed.
         return max(SHORTEST_REFRESH, min(interval, self._good_for / 2))
 

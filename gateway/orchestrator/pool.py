@@ -175,6 +175,19 @@ class OrchestratorPool:
             self._ask_again(addr)
         self._note_change()
 
+    def job_began(self, addr: str) -> None:
+        """A job runs there: it is asked whether it has room for another."""
+        self._ask_again(addr)
+
+    def job_over(self, addr: str) -> None:
+        """A job there gave its room back: where it was full, it is asked whether it has some again."""
+        self._suspensions.room_again(addr)
+        member = self._members.get(addr)
+        if member is not None and member.full:
+            member.has_room()
+            self._ask_again(addr)
+        self._note_change()
+
     # keeping warm
 
     async def run(self) -> None:

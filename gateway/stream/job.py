@@ -127,6 +127,8 @@ class OrchestratorJob:
         if self._starting is not None and self._uplink is None:
             await self._close_unused_start(self._starting)
         await asyncio.gather(self._close_channels(), self._close_payments(reason))
+        if self._uplink is not None:
+            self._network.pool.job_over(self._candidate.addr)
         self._open_channels = 0
         self._closed = True
 
@@ -204,6 +206,7 @@ class OrchestratorJob:
                 await self._payer.job_refused(error)
             raise
         self._manifest_id = urls.manifest_id
+        self._network.pool.job_began(self._candidate.addr)
         if self._payer is not None:
             await self._payer.job_started(urls.manifest_id)
         self._log = self._log.bind(manifest_id=urls.manifest_id)

@@ -180,7 +180,7 @@ async def test_readiness_follows_signer_ledger_and_orchestrators_within_five_sec
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
-    flags = ("-orchestrators", "1", "-restart", "-ledger", str(ledger))
+    flags = ("-orchestrators", "1", "-capacity", "1", "-restart", "-ledger", str(ledger))
     async with gateway_process(tmp_path, *flags) as gateway:
         await answers(gateway, http, 200, "ready")
         devnet = await gateway.devnet()
@@ -198,4 +198,9 @@ async def test_readiness_follows_signer_ledger_and_orchestrators_within_five_sec
 
         os.kill(devnet["orchestrators"][0]["pid"], signal.SIGKILL)
         await answers(gateway, http, 503, "unreachable")
+        await answers(gateway, http, 200, "ready")
+
+        async with WhipPublisher(http, gateway.live("cam/whip")) as publisher:
+            await answers(gateway, http, 503, "no_capacity")
+            await publisher.stop()
         await answers(gateway, http, 200, "ready")

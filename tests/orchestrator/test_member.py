@@ -63,8 +63,23 @@ def test_failures_are_asked_about_ever_more_rarely(orchestrator_info: InfoMaker)
         pauses.append(member.pause(60, anybody_usable=True))
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert member.pause(60, anybody_usable=False) == 4, "nobody else: its return matters"
-    member.failed(NoCapacity("full"))
-    assert member.pause(60, anybody_usable=True) == 15
+
+
+def test_one_that_is_full_is_asked_every_15_seconds_and_soon_after_a_job_there_is_over(
+    orchestrator_info: InfoMaker,
+) -> None:
+    member = answered(orchestrator_info)
+    pauses = []
+    for _ in range(6):
+        member.failed(NoCapacity("full"))
+        pauses.append(member.pause(60, anybody_usable=True))
+    assert pauses == [1, 2, 4, 8, 15, 15]
+    assert member.pause(60, anybody_usable=False) == 4
+    member.has_room()
+    assert member.pause(60, anybody_usable=True) == 1
+    member.failed(Unreachable("gone"))
+    member.has_room()
+    assert member.pause(60, anybody_usable=True) == 2, "which has nothing to do with room"
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,34 @@ async def test_no_capacity_is_skipped_for_a_while_and_not_forgiven(orchestrator_
 
 
 @pytest.mark.asyncio
+async def test_room_that_a_job_gives_back_is_found_at_once(orchestrator_info: InfoMaker) -> None:
+    client, clock = Orchestrators(orchestrator_info, a=1), Clock()
+    async with running(pool_of(client, clock=clock)) as pool:
+        await pool.wait_ready()
+        client.failing["a:1"] = NoCapacity("full")
+        await pool.take("a:1")
+        await until(lambda: not pool.ready(), pool)
+        pool.set_aside("a:1", "HTTP 503", capacity=True)
+        del client.failing["a:1"]
+        pool.job_over("a:1")
+        await until(pool.ready, pool)
+        pool.job_over("unheard-of:1")
+
+
+@pytest.mark.asyncio
+async def test_one_that_a_job_fills_is_known_to_be_full(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=1)
+    async with running(pool_of(client)) as pool:
+        await pool.wait_ready()
+        await pool.take("a:1")
+        await until(lambda: len(client.asked) == 2, pool)
+        assert pool.ready(), "the job has not begun"
+        client.failing["a:1"] = NoCapacity("full")
+        pool.job_began("a:1")
+        await until(lambda: verdicts(pool) == {"a:1": "no_capacity"}, pool)
+
+
+@pytest.mark.asyncio
 async def test_a_stream_may_name_the_one_it_wants(orchestrator_info: InfoMaker) -> None:
     client = Orchestrators(orchestrator_info, a=1, b=2)
     async with running(pool_of(client)) as pool:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
@@ -54,6 +55,8 @@ class Orchestrator:
     holds: bool = False
     """Whether it takes segments without ever answering."""
     started: list[JobRequest] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    """What its pool heard of jobs."""
     capabilities = b""
 
     async def take(self, addr: str) -> OrchestratorInfo:
@@ -83,7 +86,12 @@ class Orchestrator:
         return cast(web.StreamResponse, await handler(request))
 
     def job(self) -> Held:
-        network = Network(http=self.http, orchestrators=cast(Any, self), pool=cast(Any, self), purse=None)
+        pool = SimpleNamespace(
+            take=self.take,
+            job_began=lambda addr: self.told.append(f"{addr} began"),
+            job_over=lambda addr: self.told.append(f"{addr} over"),
+        )
+        network = Network(http=self.http, orchestrators=cast(Any, self), pool=cast(Any, pool), purse=None)
         return Held(network, self.url)
 
 
@@ -213,6 +221,7 @@ async def test_a_channel_that_closes_is_the_jobs_end_at_once(
             failure = await running
     assert failure.reason is EndReason.ORCHESTRATOR_LOST
     assert orchestrator.url in failure.detail
+    assert orchestrator.told == ["addr began", "addr over"]
 
 
 @pytest.mark.asyncio

@@ -14,10 +14,13 @@ import pytest_asyncio
 
 from tests.clients.gateway import GatewayProcess, gateway_process
 
+CONNECT_TIMEOUT = 2
+"""Seconds that a client may take to connect."""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
-    flags = ("-orchestrators", "1", "-connectTimeout", "2s", "-ingestTimeout", "1s")
+    flags = ("-orchestrators", "1", "-connectTimeout", f"{CONNECT_TIMEOUT}s", "-ingestTimeout", "1s")
     async with gateway_process(tmp_path_factory.mktemp("bad"), *flags) as gateway:
         before = await gateway.holds()
         yield gateway

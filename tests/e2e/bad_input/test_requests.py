@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 
 import aiohttp
 import pytest
 
 from tests.clients.gateway import GatewayProcess
+from tests.e2e.bad_input.conftest import CONNECT_TIMEOUT
 from tests.e2e.test_front_door import PUBLISH, SDP, WATCH
 from tests.waiting import DEADLINE, eventually
+
+STREAMS_PER_ADDRESS = 128
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -180,9 +184,11 @@ async def test_a_thousand_that_never_connect_are_bounded_and_gone(
         async with http.post(url, data=PUBLISH, headers=SDP) as response:
             return response.status
 
+    began = time.monotonic()
     statuses = await asyncio.gather(*(post(number) for number in range(1000)))
     assert set(statuses) <= {201, 429, 503}  # 503 while so many keep the event loop late
-    assert 0 < statuses.count(201) <= 256
+    # as many as one address may have, and those that came when the first were gone
+    assert 0 < statuses.count(201) <= STREAMS_PER_ADDRESS * (1 + (time.monotonic() - began) / CONNECT_TIMEOUT)
 
     async def served_again() -> bool:
         async with http.post(gateway.live("after/whip"), data=PUBLISH, headers=SDP) as response:
