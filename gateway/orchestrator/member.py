@@ -61,9 +61,9 @@ class Member:
         return isinstance(self.error, NoCapacity)
 
     def has_room(self) -> None:
-        """A job there is over: until it says so itself, it is asked again soon."""
+        """A job there is over: that it had no room is out of date, and a job asks it on the spot."""
         if self.full:
-            self.failures = 1
+            self.error, self.failures = None, 0
 
     def use(self, now: float, max_age: float) -> OrchestratorInfo | None:
         """The info in hand for one job, never to be given out again; None where there is no good one."""

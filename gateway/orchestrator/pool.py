@@ -180,7 +180,7 @@ class OrchestratorPool:
         self._ask_again(addr)
 
     def job_over(self, addr: str) -> None:
-        """A job there gave its room back: where it was full, it is asked whether it has some again."""
+        """A job there gave its room back: one that was full counts as not full, and is asked."""
         self._suspensions.room_again(addr)
         member = self._members.get(addr)
         if member is not None and member.full:

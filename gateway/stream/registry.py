@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -24,10 +25,14 @@ from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy
 from gateway.tasks import spawn
 from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
+from gateway.verdict import Verdict
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import KEY_FRAME_EVERY
 from gateway.webrtc.viewer import Viewer
+
+LEAVING = 5.0
+"""Seconds, at most, that a publisher waits for those to be gone whose room it may have."""
 
 
 class NameTaken(Exception):
@@ -89,6 +94,7 @@ class Registry:
         """
         self._admission.check()
         self._admit(request)
+        await self._leave_room(request)
         request = replace(request, limits=self._limits.lowered_by(request.limits))
         candidates = list(self._relays.candidates(request))
         if not any(candidate.usable for candidate in candidates):
@@ -127,6 +133,19 @@ class Registry:
                 raise NameTaken(f"the stream id {request.stream_id!r} belongs to a live stream: use another")
             if request.name == other.request.stream_id:
                 raise NameTaken(f"the name {request.name!r} is the id of a live stream: use another")
+
+    async def _leave_room(self, request: PublishRequest) -> None:
+        """Where room is all that is missing, wait for streams that are ending to give theirs back."""
+        candidates = list(self._relays.candidates(request))
+        full = any(candidate.verdict == Verdict.NO_CAPACITY for candidate in candidates)
+        leaving = [stream for stream in self._ending if stream.ending]
+        if not full or not leaving or any(candidate.usable for candidate in candidates):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVING):
+                for stream in leaving:
+                    await stream.finished.wait()
+        self._admit(request)
 
     async def _run(self, stream: Stream) -> None:
         self._ending.add(stream)

@@ -57,6 +57,10 @@ class Candidate(Protocol):
     def usable(self) -> bool:
         """Whether a job may be opened here."""
 
+    @property
+    def verdict(self) -> str:
+        """Why, or why not: one of `Verdict`."""
+
     def json(self) -> Json:
         """As status lists it: url, price, verdict and the verdict's detail."""
 

@@ -203,4 +203,7 @@ async def test_readiness_follows_signer_ledger_and_orchestrators_within_five_sec
         async with WhipPublisher(http, gateway.live("cam/whip")) as publisher:
             await answers(gateway, http, 503, "no_capacity")
             await publisher.stop()
+            async with WhipPublisher(http, gateway.live("cam/whip")) as following:
+                await in_state(gateway, "live")
+                await following.stop()
         await answers(gateway, http, 200, "ready")

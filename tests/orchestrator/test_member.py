@@ -65,7 +65,7 @@ def test_failures_are_asked_about_ever_more_rarely(orchestrator_info: InfoMaker)
     assert member.pause(60, anybody_usable=False) == 4, "nobody else: its return matters"
 
 
-def test_one_that_is_full_is_asked_every_15_seconds_and_soon_after_a_job_there_is_over(
+def test_one_that_is_full_is_asked_every_15_seconds_and_usable_once_a_job_there_is_over(
     orchestrator_info: InfoMaker,
 ) -> None:
     member = answered(orchestrator_info)
@@ -76,6 +76,9 @@ def test_one_that_is_full_is_asked_every_15_seconds_and_soon_after_a_job_there_i
     assert pauses == [1, 2, 4, 8, 15, 15]
     assert member.pause(60, anybody_usable=False) == 4
     member.has_room()
+    assert member.candidate("comfystream", CEILING).usable
+    assert member.use(1.0, max_age=60) is None, "it is asked on the spot"
+    member.failed(NoCapacity("full"))
     assert member.pause(60, anybody_usable=True) == 1
     member.failed(Unreachable("gone"))
     member.has_room()

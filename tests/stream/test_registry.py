@@ -12,14 +12,15 @@ from gateway.media.fanout import Fanout
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission
 from gateway.stream.ended import KEEP_ENDED, MOST_ENDED, EndedStream, EndedStreams
-from gateway.stream.registry import Registry
+from gateway.stream.registry import NoOrchestrator, Registry
 from gateway.stream.relay import PublishRequest
 from gateway.stream.status import stream_status
 from gateway.stream.stream import State, Stream
 from gateway.stream.swap import SwapPolicy
 from gateway.telemetry.metrics import Metrics
+from gateway.verdict import Verdict
 from gateway.webrtc.config import WebRtcConfig
-from tests.stream.jobs import Network
+from tests.stream.jobs import Network, Somebody
 from tests.waiting import eventually
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
@@ -27,11 +28,11 @@ REQUEST = PublishRequest("cam", "id", "1", "m", params={"prompt": "x" * 10_000})
 
 
 @asynccontextmanager
-async def live_stream(registry: Registry) -> AsyncIterator[Stream]:
+async def live_stream(registry: Registry, request: PublishRequest = REQUEST) -> AsyncIterator[Stream]:
     client = aiortc_client()
     client.addTrack(CodedTrack(coded_pictures(15)))
     try:
-        stream = await registry.publish(REQUEST, await offer_of(client))
+        stream = await registry.publish(request, await offer_of(client))
         assert stream.publisher is not None
         await take_answer(client, stream.publisher.answer)
         await eventually(lambda: stream.state is State.LIVE, what="the stream")
@@ -70,6 +71,30 @@ async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status(withou
         assert kept.status(viewers=2, whep_url="/whep") == last
         assert last["gateway_status"]["ended"]["detail"] == "enough"
         assert kept.request == replace(REQUEST, params={})
+
+
+class OneJob(Network):
+    """Somebody with room for one job."""
+
+    def candidates(self, request: PublishRequest) -> list[Somebody]:
+        full = any(job.closed is None for job in self.jobs)
+        return [Somebody("a", usable=not full, verdict=Verdict.NO_CAPACITY if full else Verdict.AVAILABLE)]
+
+
+@pytest.mark.asyncio
+async def test_whoever_follows_one_that_ends_gets_its_room_and_nobody_before() -> None:
+    network = OneJob({}, {})
+    registry = registry_on(network)
+    async with live_stream(registry) as stream:
+        with pytest.raises(NoOrchestrator):
+            async with live_stream(registry, replace(REQUEST, name="other", stream_id="other")):
+                pass
+        stream.end(EndReason.DELETED, "enough")
+        async with live_stream(registry) as following:
+            assert stream.finished.is_set()
+            following.end(EndReason.DELETED, "enough")
+            await following.finished.wait()
+    assert network.asked == "aa"
 
 
 @pytest.mark.asyncio
