@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).parent
-HEAVY = ("benchmarks", "comfystream", "e2e", "link", "pages", "webrtc")
-"""Folders of the tests that run daemons, browsers and media."""
+HEAVY = ("link", "pages", "benchmarks", "e2e", "comfystream", "webrtc")
+"""Folders of the tests that run daemons, browsers and media: who must be alone first, short ones last."""
 LONGEST = "test_chaos.py"
 TURNS = pytest.StashKey[str]()
 """The folder whose files the workers lock; none where there is one process only."""
@@ -73,11 +73,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: 0 if item.path.name == LONGEST else 1 + _is_heavy(item))
+    def turn(item: pytest.Item) -> int:
+        if item.path.name == LONGEST:
+            return 0
+        return 2 + HEAVY.index(_folder(item)) if _is_heavy(item) else 1
+
+    items.sort(key=turn)
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
 
 
 def _is_heavy(item: pytest.Item) -> bool:
-    return item.path.relative_to(TESTS).parts[0] in HEAVY
+    return _folder(item) in HEAVY
 
 
 def _give_way() -> None:

@@ -39,7 +39,7 @@ class PaymentSession:
     """The payments of one job on one orchestrator, from its null state to its end.
 
     `interval` is nanoseconds between payments; `ceiling` the most to pay in wei per second. What is over
-    the ceiling, or cannot be paid for at all, is left before anything is signed.
+    the ceiling, becomes dearer than `info`, or cannot be paid for at all, is left before anything is signed.
     """
 
     def __init__(self, info: OrchestratorInfo, *, interval: int, ceiling: Fraction) -> None:
@@ -47,6 +47,8 @@ class PaymentSession:
         """What is paid on: price and ticket params of one message."""
         self.interval = interval
         self.ceiling = ceiling
+        self.offered = info.price or Fraction(0)
+        """The price that the orchestrator was chosen for, in wei per second."""
         self.billing = Billing()
         """The signer's side."""
         self.balance = Balance()
@@ -337,9 +339,8 @@ class PaymentSession:
         asked = f"{money.text(price)} wei/s is above the"
         if price > self.ceiling:
             return f"{asked} ceiling of {money.text(self.ceiling)} wei/s"
-        if self.billing.payments and price > self.billing.price:
-            return f"{asked} session's {money.text(self.billing.price)} wei/s"
-        return ""
+        first = self.billing.price if self.billing.payments else self.offered
+        return f"{asked} session's {money.text(first)} wei/s" if price > first else ""
 
     def _demand(self, kind: RefreshKind, reason: EndReason, detail: str) -> None:
         """The signer will not pay on this info: get another, and leave where it said so of the last ones."""

@@ -46,6 +46,19 @@ def test_a_dearer_answer_asks_for_the_first_price_and_leaves_where_that_is_deare
     assert leaves(session, 5 * S) is EndReason.PRICE_RAISED
 
 
+def test_a_price_that_is_raised_before_the_first_payment_is_not_paid() -> None:
+    session = new_session(ceiling=2 * PRICE)
+    session.next(0)
+    session.refresh_needed("480")
+    session.next(0)
+    session.refreshed(orchestrator_info(price=PRICE / 2, rand=50))
+    session.next(0)
+    session.refresh_needed("480")
+    session.next(0)
+    session.refreshed(orchestrator_info(price=PRICE + 1, rand=51))
+    assert leaves(session) is EndReason.PRICE_RAISED
+
+
 def test_481_asks_for_the_first_price_and_leaves_where_that_is_refused_as_often_as_480() -> None:
     session = new_session()
     sign_and_start(session)
