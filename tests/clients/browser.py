@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
+
+from tests.waiting import DEADLINE
 
 CHROMIUM = "/usr/bin/chromium"
+expect.set_options(timeout=1000 * DEADLINE)
 FLAGS = [
     "--no-sandbox",
     "--use-fake-device-for-media-stream",

@@ -18,6 +18,7 @@ from aiortc.contrib.media import MediaBlackhole, MediaRelay
 from playwright.async_api import Browser, Page
 
 from tests.clients.browser import chromium
+from tests.waiting import DEADLINE
 
 PAGES = Path(__file__).parents[2] / "gateway" / "http" / "pages"
 PREFIX = "/live/video-to-video"
@@ -62,9 +63,9 @@ class ScriptedGateway:
         """Change fields of `gateway_status`, keeping the others."""
         self.status["gateway_status"].update(gateway_status)
 
-    async def until(self, condition: Callable[[], object], timeout: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], object]) -> None:
         """Wait until the requests that came have made `condition` true."""
-        async with asyncio.timeout(timeout), self._asked:
+        async with asyncio.timeout(DEADLINE), self._asked:
             await self._asked.wait_for(lambda: bool(condition()))
 
     def app(self) -> web.Application:
@@ -198,7 +199,7 @@ async def opened(browser: Browser, gateway: ScriptedGateway) -> AsyncIterator[Pa
     """The publishing page, open; a script error on it is a failure."""
     context = await browser.new_context(viewport={"width": 1280, "height": 900})
     page = await context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(1000 * DEADLINE)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     await page.goto(gateway.url)
