@@ -23,6 +23,8 @@ STREAMS_HOLD = ("peers", "streams", "viewers", "trickle", "sessions", "held_byte
 """What of `debug/state` is given back with a stream."""
 CONNECTIONS_HOLD = ("tasks_total", "fds", "threads")
 """What idle connections to orchestrators hold too: they are kept for 15 s, and looked at every 15 s."""
+IDLE_CONNECTIONS = 8
+"""At most, of those to one orchestrator: more are not idle but lost."""
 GIVEN_BACK_DEADLINE = 60.0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, gateway_process
+from tests.clients.gateway import IDLE_CONNECTIONS, GatewayProcess, gateway_process
 from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_loop import ended, stream_for
 from tests.waiting import eventually
@@ -168,8 +168,11 @@ async def test_whatever_fails_leaves_nothing_behind(tmp_path: Path, http: aiohtt
         for failure in FAILURES:
             await ready(gateway, http)
             await failure(gateway, http)
-            await gateway.given_back(before, after=failure.__name__)
+            # idle connections to the orchestrator are waited out once, after all of them
+            soon = {**before, "fds": before["fds"] + IDLE_CONNECTIONS}
+            await gateway.given_back(soon, after=failure.__name__)
             await nothing_upstream(gateway, failure.__name__)
+        await gateway.given_back(before, after="all of them")
 
 
 async def ready(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:

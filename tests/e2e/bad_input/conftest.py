@@ -12,10 +12,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.clients.gateway import GatewayProcess, gateway_process
+from tests.clients.gateway import IDLE_CONNECTIONS, GatewayProcess, gateway_process
 
-IDLE_CONNECTIONS = 8
-"""What is kept for a while of those to the orchestrator: far fewer than there are rows."""
 CONNECT_TIMEOUT = 2
 """Seconds that a client may take to connect."""
 
