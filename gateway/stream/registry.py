@@ -94,11 +94,8 @@ class Registry:
         """
         self._admission.check()
         self._admit(request)
-        await self._leave_room(request)
         request = replace(request, limits=self._limits.lowered_by(request.limits))
-        candidates = list(self._relays.candidates(request))
-        if not any(candidate.usable for candidate in candidates):
-            raise NoOrchestrator(candidates)
+        candidates = await self._find_room(request)
         self._afford(request, candidates)
         lease = self._places.take(claims)
         stream = Stream(
@@ -134,18 +131,25 @@ class Registry:
             if request.name == other.request.stream_id:
                 raise NameTaken(f"the name {request.name!r} is the id of a live stream: use another")
 
-    async def _leave_room(self, request: PublishRequest) -> None:
-        """Where room is all that is missing, wait for streams that are ending to give theirs back."""
+    async def _find_room(self, request: PublishRequest) -> list[Any]:
+        """The candidates, one of which may take the stream. Raises NoOrchestrator, or NameTaken meanwhile.
+
+        Where room is all that is missing, streams that are ending give theirs back first.
+        """
         candidates = list(self._relays.candidates(request))
-        full = any(candidate.verdict == Verdict.NO_CAPACITY for candidate in candidates)
+        if any(candidate.usable for candidate in candidates):
+            return candidates
         leaving = [stream for stream in self._ending if stream.ending]
-        if not full or not leaving or any(candidate.usable for candidate in candidates):
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LEAVING):
-                for stream in leaving:
-                    await stream.finished.wait()
-        self._admit(request)
+        if leaving and any(candidate.verdict == Verdict.NO_CAPACITY for candidate in candidates):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEAVING):
+                    for stream in leaving:
+                        await stream.finished.wait()
+            self._admit(request)
+            candidates = list(self._relays.candidates(request))
+        if not any(candidate.usable for candidate in candidates):
+            raise NoOrchestrator(candidates)
+        return candidates
 
     async def _run(self, stream: Stream) -> None:
         self._ending.add(stream)

@@ -78,21 +78,17 @@ class GatewayProcess:
     async def given_back(self, before: Mapping[str, int] | None = None, *, after: str = "the stream") -> None:
         """Wait until nothing is held beyond what `before` names; without it, nothing for any stream."""
         limits = dict.fromkeys(STREAMS_HOLD, 0) if before is None else before
-        too_much: dict[str, str] = {}
+        state: dict[str, Any] = {}
 
         async def within_limits() -> bool:
-            state = await self.get("debug/state")
-            too_much.clear()
-            for what, limit in limits.items():
-                if state[what] > limit:
-                    too_much[what] = f"{state[what]}, not {limit}"
-            too_much.update({"tasks": state["tasks"]} if too_much else {})
-            return not too_much
+            state.update(await self.get("debug/state"))
+            return all(state[what] <= limit for what, limit in limits.items())
 
         try:
             await eventually(within_limits, deadline=GIVEN_BACK_DEADLINE)
         except AssertionError:
-            raise AssertionError(f"{after} left behind {too_much}") from None
+            more = {what: (limit, state[what]) for what, limit in limits.items() if state[what] > limit}
+            raise AssertionError(f"{after} left behind {more}: {state['tasks']}") from None
 
     async def devnet(self) -> dict[str, Any]:
         return dict(await self.get("devnet"))
