@@ -10,7 +10,6 @@ import signal
 import statistics
 import time
 from collections.abc import AsyncIterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 import psutil
 
 from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher
+from tests.clients.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher, longest_gap
 from tests.waiting import eventually
 
 SIZE = (1280, 720)
@@ -198,8 +197,7 @@ async def swapped(
             await eventually(
                 lambda was=frames: len(viewer.negatives) > was + FPS, what="the picture's return"
             )
-            shown_at = [at for at in viewer.negatives if at > killed - 1]
-            gaps.append(max(after - before for before, after in pairwise(shown_at)))
+            gaps.append(longest_gap(at for at in viewer.negatives if at > killed - 1))
         return {
             "relay": relay,
             "standby": standby,

@@ -7,8 +7,10 @@ import fractions
 import hashlib
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from types import TracebackType
 
 import aiohttp
@@ -69,6 +71,11 @@ def luma_of_halves(frame: av.VideoFrame) -> tuple[float, float]:
     luma = frame.to_ndarray(format="gray")
     middle = luma.shape[1] // 2
     return float(luma[:, :middle].mean()), float(luma[:, middle:].mean())
+
+
+def longest_gap(times: Iterable[float]) -> float:
+    """Seconds between two moments that follow each other, at most."""
+    return max(later - earlier for earlier, later in pairwise(times))
 
 
 class PatternTrack(MediaStreamTrack):

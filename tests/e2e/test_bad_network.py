@@ -14,9 +14,8 @@ from tests.clients.devnet import devnet_process
 from tests.clients.fault_proxy import Fault, fault_proxy
 from tests.clients.gateway import gateway_process
 from tests.clients.ledger import credited, verify
-from tests.clients.webrtc import WhepViewer, WhipPublisher
+from tests.clients.webrtc import WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
-from tests.e2e.test_swap import longest_gap
 from tests.waiting import SLACK, eventually
 
 QUIET = 2.5

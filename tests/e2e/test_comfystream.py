@@ -19,10 +19,9 @@ import pytest
 
 from tests.clients.browser import chromium
 from tests.clients.gateway import BIN, GatewayProcess, gateway_process
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_browser import CORRELATION, shows_the_negative
 from tests.e2e.test_loop import ended
-from tests.e2e.test_swap import longest_gap
 from tests.waiting import SLACK, eventually
 
 

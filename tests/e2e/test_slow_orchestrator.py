@@ -18,9 +18,8 @@ from tests.clients.devnet import devnet_process
 from tests.clients.fault_proxy import FaultProxy, fault_proxy
 from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.slow_uplink import SlowUplink, slow_uplink
-from tests.clients.webrtc import FPS, WhepViewer, WhipPublisher
+from tests.clients.webrtc import FPS, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
-from tests.e2e.test_swap import longest_gap
 from tests.waiting import eventually
 
 CHEAPER, DEARER = "1000000000000000", "2000000000000000"

@@ -14,9 +14,9 @@ import pytest
 
 from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.ledger import credited, session_reasons
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
-from tests.e2e.test_swap import EQUAL_PRICES, in_use, longest_gap, shows_grey
+from tests.e2e.test_swap import EQUAL_PRICES, in_use, shows_grey
 from tests.waiting import SLACK, eventually
 
 FLAGS = (*EQUAL_PRICES, "-livePaymentInterval", "1s")

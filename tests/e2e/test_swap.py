@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,13 @@ import pytest
 
 from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.ledger import session_reasons
-from tests.clients.webrtc import WhepViewer, WhipPublisher
+from tests.clients.webrtc import WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
 from tests.waiting import SLACK, eventually
 
 EQUAL_PRICES = ("-prices", "1000000000000000")
 SWAP = 2.0
 """Seconds without the effect, at most, where another orchestrator takes over."""
-
-
-def longest_gap(times: Iterable[float]) -> float:
-    return max(later - earlier for earlier, later in pairwise(times))
 
 
 async def in_use(gateway: GatewayProcess, stream: str = "cam") -> dict[str, Any]:

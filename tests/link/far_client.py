@@ -21,7 +21,7 @@ import aioice.ice
 import aiortc.rtcrtpreceiver
 import aiortc.rtcrtpsender
 
-from tests.clients.webrtc import WhepViewer, WhipPublisher
+from tests.clients.webrtc import WhepViewer, WhipPublisher, longest_gap
 from tests.waiting import eventually
 
 HISTORY = 1024
@@ -49,7 +49,7 @@ async def run(own: str, whip: str, whep: str, pictures: Path, seconds: float) ->
                 {
                     "frames_sent": publisher.track.sent - sent,
                     "frames_shown": viewer.frames - frames,
-                    "longest_freeze_s": max(b - a for a, b in pairwise(times)),
+                    "longest_freeze_s": longest_gap(times),
                     "times_rise": all(a < b for a, b in pairwise(viewer.pts)),
                 }
             ),
