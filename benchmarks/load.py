@@ -32,9 +32,9 @@ from aiortc import (
     RTCSessionDescription,
 )
 
+from gateway.aio.tasks import spawn
 from gateway.media.h264 import split_annex_b
 from gateway.media.rtp_h264 import packetize
-from gateway.tasks import spawn
 
 FPS = 30
 SIZE = (1280, 720)

@@ -18,10 +18,10 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from aiortc.mediastreams import MediaStreamError
 
 from benchmarks.load import FPS, pictures
+from gateway.aio.tasks import spawn
 from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit
 from gateway.media.h264 import has_idr
-from gateway.tasks import spawn
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.viewer import Viewer

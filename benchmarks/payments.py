@@ -22,13 +22,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.livepeer_pb2 import PaymentResult
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
-from gateway.payments.purse import Purse
+from gateway.payments.resources import PaymentResources
 from gateway.payments.spending import Spending, SpendLimits
 from gateway.reason import EndReason
 from gateway.telemetry import log
@@ -135,7 +135,7 @@ async def counterparts() -> AsyncIterator[str]:
 class Bench:
     url: str
     http: aiohttp.ClientSession
-    purse: Purse
+    resources: PaymentResources
     orchestrators: OrchestratorClient
     payers: list[Payer] = field(default_factory=list)
     running: list[asyncio.Task[Any]] = field(default_factory=list)
@@ -147,7 +147,7 @@ class Bench:
                 info = OrchestratorInfo.parse(await response.read())
             number = len(self.payers)
             payer = Payer(
-                self.purse,
+                self.resources,
                 self.orchestrators,
                 info,
                 addr=self.url,
@@ -198,7 +198,7 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
         signer = await stack.enter_async_context(SignerClient(url))
         orchestrators = OrchestratorClient(http, address=SENDER_TEXT, signature=b"", capabilities=b"")
         stack.push_async_callback(orchestrators.close)
-        purse = Purse(
+        resources = PaymentResources(
             signer=signer,
             sender=SENDER_TEXT,
             ledger=ledger,
@@ -207,7 +207,7 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
             interval=INTERVAL,
             turns=asyncio.Semaphore(SIGNING_CALLS),
         )
-        bench = Bench(url, http, purse, orchestrators)
+        bench = Bench(url, http, resources, orchestrators)
         held = 0
         for count in STEPS:
             await bench.grow(count)

@@ -35,7 +35,7 @@ def _main(argv: list[str]) -> int:
             print(f"{PROGRAM}: {sentence}", file=sys.stderr)  # noqa: T201
         return 2
     # imported late: a wrong flag is answered at once
-    from gateway import event_loop
+    from gateway.aio import event_loop
     from gateway.daemon import Daemon
     from gateway.telemetry import log
 

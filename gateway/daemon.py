@@ -14,38 +14,38 @@ import aiohttp
 import structlog
 
 from gateway import money
+from gateway.aio.client_tls import client_context
+from gateway.aio.tasks import cancel, spawn
+from gateway.aio.tasks import watch as watch_tasks
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
 from gateway.chain.settings import ChainSettings
 from gateway.chain.signer import ChainSigner
-from gateway.choice import ChosenRelays, Preference
-from gateway.comfystream.job import OwnServers
-from gateway.comfystream.relays import ComfyRelays
+from gateway.comfystream.job import ComfyResources
 from gateway.comfystream.servers import ComfyServers
+from gateway.comfystream.source import ComfySource
 from gateway.devnet.network import Network as Devnet
-from gateway.front import Front
+from gateway.http.app import Front
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.server import ListenError
 from gateway.http.settings import Heartbeats
+from gateway.network.job import NetworkResources, NetworkSource
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments.ledger import Ledger, LedgerError
-from gateway.payments.purse import Purse
+from gateway.payments.resources import PaymentResources
 from gateway.payments.timebase import NANOSECONDS
 from gateway.readiness import Readiness
 from gateway.reason import EndReason
 from gateway.settings import Settings
 from gateway.stream.admission import Admission
-from gateway.stream.job import Network, OrchestratorRelays
 from gateway.stream.registry import Registry
+from gateway.stream.sources import JobSources, Preference
 from gateway.stream.swap import SwapPolicy
-from gateway.tasks import cancel, spawn
-from gateway.tasks import watch as watch_tasks
 from gateway.telemetry.lag import LoopWatch
 from gateway.telemetry.metrics import Metrics
-from gateway.tls import client_context
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.udp import local_addresses
 from gateway.webrtc.udp_mux import UdpMux
@@ -118,7 +118,7 @@ class Daemon:
         chain = await self._watch_chain(settings, stack, ledger, signer, identity)
         pool, network = await self._join_network(settings, stack, http, ledger, signer, identity, chain)
         servers, own = self._own_servers(settings, stack, http, ledger)
-        relays = ChosenRelays(
+        relays = JobSources(
             network, own, Preference(settings.comfystream.first, settings.comfystream.fallback)
         )
         loop_watch = await stack.enter_async_context(LoopWatch())
@@ -259,7 +259,7 @@ class Daemon:
         signer: SignerClient | None,
         identity: SignerIdentity | None,
         chain: ChainService | None,
-    ) -> tuple[OrchestratorPool, OrchestratorRelays]:
+    ) -> tuple[OrchestratorPool, NetworkSource]:
         orchestrators = OrchestratorClient(
             http,
             address=identity.address if identity else "",
@@ -276,20 +276,22 @@ class Daemon:
             unfunded=None if chain is None else chain.watch.refusal,
         )
         stack.push_async_callback(cancel, spawn(pool.run(), name="pool"))
-        purse = None
+        resources = None
         if signer is not None and identity is not None:
-            purse = await Purse.open(settings.payments, ledger, signer, identity)
-        network = Network(http, orchestrators, pool, purse)
-        return pool, OrchestratorRelays(network)
+            resources = await PaymentResources.open(settings.payments, ledger, signer, identity)
+        network = NetworkResources(http, orchestrators, pool, resources)
+        return pool, NetworkSource(network)
 
     def _own_servers(
         self, settings: Settings, stack: AsyncExitStack, http: aiohttp.ClientSession, ledger: Ledger
-    ) -> tuple[ComfyServers, ComfyRelays]:
+    ) -> tuple[ComfyServers, ComfySource]:
         servers = ComfyServers(settings.comfystream.urls, http)
         stack.push_async_callback(cancel, spawn(servers.run(), name="comfystream-servers"))
         # the way to one's own server needs none of what publishers and viewers need to get through
         plain = WebRtcConfig(handshake_timeout=settings.connect_timeout)
-        return servers, ComfyRelays(OwnServers(http, servers, ledger, plain, settings.comfystream.workflow))
+        return servers, ComfySource(
+            ComfyResources(http, servers, ledger, plain, settings.comfystream.workflow)
+        )
 
     async def _announce_ready(self, url: str, readiness: Readiness) -> None:
         while readiness.reasons():  # noqa: ASYNC110 (several parts together are ready, none alone)

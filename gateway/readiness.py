@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from gateway.aio.tasks import TaskGroup
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.stream.admission import Admission, NotAdmitted
-from gateway.tasks import TaskGroup
 from signer_client import SignerClient, SignerError
 
 log = structlog.get_logger("readiness")

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.chain.importing import contained
 from gateway.chain.luck import Luck
 
-MOST_LINES = 42
+MAX_LINES = 42
 LINE_HEIGHT, REST_HEIGHT, WIDTH = 20, 190, 1000
 ETHER = 10**18
 
@@ -34,7 +34,7 @@ def luck_chart(lines: Sequence[Luck]) -> bytes:
         import pygal
         from pygal.style import Style
 
-    newest = lines[-MOST_LINES:]
+    newest = lines[-MAX_LINES:]
     chart: Any = pygal.XY(
         title="Redeemed tickets against what chance explains",
         x_title="ETH, of the tickets that were handed out on that UTC day",

@@ -23,7 +23,7 @@ with contained():
     from web3.providers.async_base import AsyncJSONBaseProvider
 
 NOBODY = "0x" + "0" * 40
-MOST_IN_POOL = 500
+MAX_IN_POOL = 500
 """More than ever are active: a list that goes on is a lie."""
 PER_BATCH = 10
 """Questions put into one request: free plans allow few more a second."""
@@ -125,7 +125,7 @@ class ChainReader:
         pool: dict[str, None] = {}
         address = await self._read(bonding.getFirstTranscoderInPool().call)
         while address != NOBODY:
-            if address in pool or len(pool) == MOST_IN_POOL:
+            if address in pool or len(pool) == MAX_IN_POOL:
                 raise self._nonsense("an active pool without an end")
             pool[address] = None
             address = await self._read(bonding.getNextTranscoderInPool(address).call)

@@ -13,8 +13,8 @@ import platformdirs
 from gateway.chain.luck import luck_of
 from gateway.cli.render import Format, render
 from gateway.flags import PATH, TEXT, Flag, FlagError, HelpRequested, Parsed, choice, help_text, parse_flags
-from gateway.payments.accounts import Accounts, Grouping
 from gateway.payments.database import Database, LedgerError
+from gateway.payments.ledger_reader import Grouping, LedgerReader
 from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.report import payment_row, session_row, total_row, verification_row
 from gateway.payments.verify import Verification
@@ -94,7 +94,7 @@ async def _run(command: str, parsed: Parsed) -> int:
     data_dir = parsed["dataDir"] or Path(platformdirs.user_data_dir("livepeer-gateway"))
     database = await Database.open_to_read(parsed["ledger"] or data_dir / "ledger.sqlite3")
     try:
-        accounts = Accounts(database)
+        accounts = LedgerReader(database)
         match command:
             case "sessions":
                 rows = [session_row(account) async for account in accounts.sessions(stream=parsed["stream"])]
@@ -120,7 +120,7 @@ async def _run(command: str, parsed: Parsed) -> int:
         await database.close()
 
 
-async def _verify(accounts: Accounts, parsed: Parsed) -> int:
+async def _verify(accounts: LedgerReader, parsed: Parsed) -> int:
     verification = Verification()
     async for account in accounts.sessions(stream=parsed["stream"]):
         verification.take(account)

@@ -10,7 +10,7 @@ from typing import Any
 from aiortc import RTCDataChannel, RTCDataChannelParameters, RTCSctpTransport
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.comfystream.errors import NoAnswer, TooMany
 from gateway.webrtc.transport import SecureTransport
 
@@ -27,9 +27,9 @@ ANSWER_TIMEOUT = 5.0
 """Seconds from a message to its answer."""
 LOADING_TIMEOUT = 60.0
 """Seconds to the answer of a message that may load a model: ComfyStream runs new prompts once before it."""
-MOST_WAITING = 8
+MAX_WAITING = 8
 """Messages that wait for their turn or their answer."""
-MOST_PACKETS = 256
+MAX_PACKETS = 256
 """SCTP packets that wait to be read; those beyond are sent again by the peer."""
 
 Message = dict[str, Any]
@@ -66,7 +66,7 @@ class DataChannels:
     def __init__(self, transport: SecureTransport, on_text: Callable[[str], None]) -> None:
         self._transport = transport
         self._on_text = on_text
-        self._packets: asyncio.Queue[bytes] = asyncio.Queue(MOST_PACKETS)
+        self._packets: asyncio.Queue[bytes] = asyncio.Queue(MAX_PACKETS)
         self._sctp: RTCSctpTransport | None = None
         self._reader: asyncio.Task[None] | None = None
         self._control: RTCDataChannel | None = None
@@ -97,8 +97,8 @@ class DataChannels:
 
         One at a time, in order. Raises NoAnswer, also for what ComfyStream never answers, and TooMany.
         """
-        if self._waiting >= MOST_WAITING:
-            raise TooMany(f"{MOST_WAITING} messages wait for the server's answers already")
+        if self._waiting >= MAX_WAITING:
+            raise TooMany(f"{MAX_WAITING} messages wait for the server's answers already")
         patience = LOADING_TIMEOUT if message.get("type") == "update_prompts" else ANSWER_TIMEOUT
         self._waiting += 1
         try:

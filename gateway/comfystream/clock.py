@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.media.clock import VideoClock
 from gateway.media.frames import TICKS_PER_SECOND
 
-MOST_BEHIND = TICKS_PER_SECOND // 10
+MAX_BEHIND = TICKS_PER_SECOND // 10
 """Ticks that a picture may come later than the earliest one came, by its own time."""
 DRIFT = TICKS_PER_SECOND // 1_000
 """Ticks a second that the publisher's clock may differ from ours."""
@@ -29,7 +29,7 @@ class ServerClock(VideoClock):
     def ticks(self, timestamp: int, now: float) -> int:
         ticks = super().ticks(timestamp, now)
         ours = now * TICKS_PER_SECOND
-        earliest = int(ours + self._ahead) - MOST_BEHIND if self._then else ticks
+        earliest = int(ours + self._ahead) - MAX_BEHIND if self._then else ticks
         if ticks >= earliest:
             self._ahead = max(ticks - ours, self._ahead - (now - self._then) * DRIFT)
         self._then = now

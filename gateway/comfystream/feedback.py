@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import NoReturn, Protocol
 
-from gateway.stream.relay import Ingest
+from gateway.stream.seam import Ingest
 from gateway.webrtc.congestion import LossBasedEstimate
 from gateway.webrtc.viewer import ViewerStats
 

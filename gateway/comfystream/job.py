@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
+from gateway.aio.tasks import TaskGroup
 from gateway.comfystream import prompts
 from gateway.comfystream.channels import Message
 from gateway.comfystream.errors import BadParams, ComfyStreamError, NoAnswer, TooMany
@@ -25,8 +26,7 @@ from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
-from gateway.tasks import TaskGroup
+from gateway.stream.seam import Ingest, JobStatus, Json, PublishRequest, UpdateRefused
 from gateway.webrtc.config import WebRtcConfig
 
 TEXTS_SHOWN = 8
@@ -36,7 +36,7 @@ TEXT_LOGGED = 200
 
 
 @dataclass(frozen=True)
-class OwnServers:
+class ComfyResources:
     """What every job on the own servers shares."""
 
     http: aiohttp.ClientSession
@@ -52,7 +52,7 @@ class ComfyJob:
 
     def __init__(
         self,
-        own: OwnServers,
+        own: ComfyResources,
         candidate: ComfyCandidate,
         request: PublishRequest,
         sink: FrameSink,
@@ -134,8 +134,8 @@ class ComfyJob:
                 with suppress(LedgerError):
                     await self._own.ledger.close_session(session, reason, "the operator's own server: free")
 
-    def status(self) -> RelayStatus:
-        return RelayStatus(
+    def status(self) -> JobStatus:
+        return JobStatus(
             worker={
                 "type": "status",
                 "comfystream": {
@@ -180,7 +180,7 @@ class ComfyJob:
             self._log.warning("the ledger does not know of this stream", detail=str(error))
 
     async def _one_connection(self) -> None:
-        """Relay over one connection until another is wanted. Raises ComfyStreamError."""
+        """Job over one connection until another is wanted. Raises ComfyStreamError."""
         peer = self._peer = ServerPeer(
             self._own.webrtc, self._sink, self._ingest.request_key_frame, self._on_text, self._log
         )

@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 
-from gateway.suspension import Suspensions
-from gateway.tasks import TaskGroup
-from gateway.verdict import Judged, Verdict
+from gateway.aio.tasks import TaskGroup
+from gateway.candidates.suspension import Suspensions
+from gateway.candidates.verdict import Judged, Verdict
 
 log = structlog.get_logger("comfystream")
 
 HEALTH_INTERVAL = 1.0
 HEALTH_TIMEOUT = 3.0
 """Seconds for one answer, and for the connection that watches a server to come up."""
-MOST_SILENCES = 2
+MAX_SILENCES = 2
 """Unanswered questions in a row that make a server count as gone; a refused connection does at once."""
 SHORTEST_PAUSE = 0.05
 REST = 1.0
@@ -106,7 +106,7 @@ class ComfyServer:
                 return "" if response.status == 200 else f"its /health says {response.status}"
         except TimeoutError:
             self._silences += 1
-            patient = self.warming or self._silences < MOST_SILENCES
+            patient = self.warming or self._silences < MAX_SILENCES
             return "" if self.healthy and patient else f"no answer in {HEALTH_TIMEOUT:g} s"
         except aiohttp.ClientError as error:
             return f"it cannot be reached: {error}"

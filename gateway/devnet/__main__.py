@@ -75,7 +75,7 @@ async def _start_network(settings: DevnetSettings, parsed: Parsed) -> Up:
 
 
 def _run(parsed: Parsed, starting: Coroutine[Any, Any, Up]) -> int:
-    from gateway import event_loop
+    from gateway.aio import event_loop
     from gateway.telemetry import log
 
     log.configure(parsed["v"], parsed["logFormat"])

@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from gateway.tasks import cancel, spawn
+from gateway.aio.tasks import cancel, spawn
 
 log = structlog.get_logger("devnet")
 

@@ -30,8 +30,8 @@ EFFECTS = ("negative", "mirror", "grey", "none")
 SHORTEST_TOKEN_LIFE = 180.0
 """Seconds: a signer wants a new auth token in the last three minutes of the old one."""
 
-MOST_ORCHESTRATORS = 32
-MOST_COMFYSTREAMS = 16
+MAX_ORCHESTRATORS = 32
+MAX_COMFYSTREAMS = 16
 
 DEFAULT_AI_MODELS = "config/aiModels.json"
 _INSTALLED_FROM = Path(__file__).resolve().parents[2]
@@ -39,8 +39,8 @@ _INSTALLED_FROM = Path(__file__).resolve().parents[2]
 
 def _parse_prices(value: str) -> tuple[Fraction, ...]:
     prices = tuple(parse_price(part.strip()) for part in value.split(","))
-    if len(prices) > MOST_ORCHESTRATORS:
-        raise ValueError(f"there are at most {MOST_ORCHESTRATORS} orchestrators")
+    if len(prices) > MAX_ORCHESTRATORS:
+        raise ValueError(f"there are at most {MAX_ORCHESTRATORS} orchestrators")
     return prices
 
 
@@ -74,8 +74,8 @@ TOKEN_LIFE = within(
     "more than 3m, because a signer wants a new token in the last 3 minutes of the old one",
     lambda seconds: seconds > SHORTEST_TOKEN_LIFE,
 )
-ORCHESTRATORS = within(INTEGER, f"1 to {MOST_ORCHESTRATORS}", lambda count: 1 <= count <= MOST_ORCHESTRATORS)
-COMFYSTREAMS = within(INTEGER, f"0 to {MOST_COMFYSTREAMS}", lambda count: count <= MOST_COMFYSTREAMS)
+ORCHESTRATORS = within(INTEGER, f"1 to {MAX_ORCHESTRATORS}", lambda count: 1 <= count <= MAX_ORCHESTRATORS)
+COMFYSTREAMS = within(INTEGER, f"0 to {MAX_COMFYSTREAMS}", lambda count: count <= MAX_COMFYSTREAMS)
 AMOUNT = Kind("amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH", parse_amount)
 
 DEVNET_FLAGS: tuple[Flag, ...] = (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import aiohttp
 import structlog
 
-from gateway.http.operator_server import AnsweredNo, OperatorServer
+from gateway.http.webhook_client import AnsweredNo, WebhookClient
 
 log = structlog.get_logger("heartbeat")
 
@@ -26,7 +26,7 @@ class Heartbeat:
         live: Callable[[], Sequence[str]],
         terminate: Callable[[str], None],
     ) -> None:
-        self._server = OperatorServer(http, url, headers)
+        self._server = WebhookClient(http, url, headers)
         self._interval = interval
         self._live = live
         self._terminate = terminate

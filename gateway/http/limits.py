@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from gateway.http.problem import Problem
 from gateway.http.tokens import Grant
-from gateway.stream.places import Claim
+from gateway.stream.quotas import Claim
 
 MAX_ADDRESSES = 10_000
 """Addresses whose rate is remembered; the one that was silent longest is forgotten first."""
@@ -34,7 +34,7 @@ class Limits:
         """The claims of a publisher."""
         claims = [
             Claim("-maxStreams", self.streams),
-            Claim("-maxStreamsPerAddress", self.streams_per_address, household(address)),
+            Claim("-maxStreamsPerAddress", self.streams_per_address, client_key(address)),
         ]
         if grant is not None and grant.max_streams is not None:
             claims.append(_of_token("maxStreams", grant.max_streams, grant))
@@ -45,14 +45,14 @@ class Limits:
         claims = [
             Claim("-maxViewers", self.viewers),
             Claim("-maxViewersPerStream", self.viewers_per_stream, stream),
-            Claim("-maxViewersPerAddress", self.viewers_per_address, household(address)),
+            Claim("-maxViewersPerAddress", self.viewers_per_address, client_key(address)),
         ]
         if grant is not None and grant.max_viewers is not None:
             claims.append(_of_token("maxViewers", grant.max_viewers, grant))
         return claims
 
 
-def household(address: str) -> str:
+def client_key(address: str) -> str:
     """Who an address is counted as: an IPv6 one as its /64, all of which one customer has (RFC 6177)."""
     try:
         parsed = ip_address(address)
@@ -63,8 +63,8 @@ def household(address: str) -> str:
     return str(parsed.ipv4_mapped or ip_network((int(parsed) >> 64 << 64, 64)))
 
 
-def _of_token(name: str, most: int, grant: Grant) -> Claim:
-    return Claim(f"{name} of this token", most, grant.id)
+def _of_token(name: str, maximum: int, grant: Grant) -> Claim:
+    return Claim(f"{name} of this token", maximum, grant.id)
 
 
 class RequestRate:
@@ -95,7 +95,7 @@ def rate_limit(rate: RequestRate, client: Callable[[web.Request], str]) -> Middl
 
     @web.middleware
     async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not rate.allow(household(client(request))):
+        if not rate.allow(client_key(client(request))):
             raise Problem(
                 429,
                 "too_many_requests",

@@ -13,9 +13,9 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from gateway.aio.tasks import kind
 from gateway.http.route import Route
 from gateway.stream.registry import Registry
-from gateway.tasks import kind
 from gateway.telemetry.metrics import Metrics
 
 HEAVY_MODULES = ("web3", "eth_account", "pygal", "asyncpg")

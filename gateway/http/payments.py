@@ -7,21 +7,21 @@ from aiohttp import web
 from gateway.http.problem import Problem
 from gateway.http.route import Route, Token
 from gateway.http.sessions import STREAM
-from gateway.payments.accounts import Accounts
 from gateway.payments.ledger import LedgerError
+from gateway.payments.ledger_reader import LedgerReader
 from gateway.payments.report import session_json
 from gateway.stream.registry import Registry
 
-MOST_SESSIONS = 100
+MAX_SESSIONS = 100
 """How many sessions of a stream are given: the newest, each of one job on one orchestrator."""
-MOST_PAYMENTS = 1000
+MAX_PAYMENTS = 1000
 """How many payments of each session are given: the newest. Its sums are over all of them."""
 
 
 class PaymentRoutes:
     """The ledger's view of a stream, live or long over."""
 
-    def __init__(self, registry: Registry, accounts: Accounts) -> None:
+    def __init__(self, registry: Registry, accounts: LedgerReader) -> None:
         self._registry = registry
         self._accounts = accounts
 
@@ -50,7 +50,7 @@ class PaymentRoutes:
             sessions = [
                 session_json(account)
                 async for account in self._accounts.sessions(
-                    stream=wanted, newest=MOST_SESSIONS, payments_each=MOST_PAYMENTS
+                    stream=wanted, newest=MAX_SESSIONS, payments_each=MAX_PAYMENTS
                 )
             ]
         except LedgerError as error:

@@ -14,7 +14,7 @@ from gateway.http.forwarding import Forwarding
 from gateway.http.problem import Problem
 from gateway.http.route import SDP_FRAGMENT, Route, Token
 from gateway.stream.names import BadName, check_name
-from gateway.stream.places import LimitReached
+from gateway.stream.quotas import LimitReached
 from gateway.webrtc.errors import OfferRefused
 from gateway.webrtc.ice_servers import IceServer
 from gateway.webrtc.peer import Peer

@@ -14,7 +14,7 @@ from gateway.http.schemas import STATUS
 from gateway.http.sessions import STREAM, Links
 from gateway.stream.ended import EndedStream
 from gateway.stream.registry import Registry
-from gateway.stream.relay import Json, UpdateRefused
+from gateway.stream.seam import Json, UpdateRefused
 from gateway.stream.status import stream_status
 
 _UPDATE_STATUS = {"worker_busy": 503, "worker_refused": 422, "worker_silent": 504}

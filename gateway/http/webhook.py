@@ -9,12 +9,12 @@ from typing import Any
 import aiohttp
 import structlog
 
-from gateway.http.operator_server import AnsweredNo, OperatorServer
 from gateway.http.problem import Problem
+from gateway.http.webhook_client import AnsweredNo, WebhookClient
 from gateway.payments.ceiling import parse_amount
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.names import check_name
-from gateway.stream.relay import Json
+from gateway.stream.seam import Json
 
 log = structlog.get_logger("access")
 
@@ -22,7 +22,7 @@ COMFYUI = "comfyui"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class WebhookAnswer:
     """What the webhook decides about a stream that it lets in; None leaves what the publisher asked for."""
 
     pipeline: str | None = None
@@ -41,9 +41,9 @@ class AuthWebhook:
 
     def __init__(self, http: aiohttp.ClientSession, url: str, api_key: str | None) -> None:
         headers = {"x-api-key": api_key, "Authorization": api_key} if api_key else {}
-        self._server = OperatorServer(http, url, headers)
+        self._server = WebhookClient(http, url, headers)
 
-    async def ask(self, question: Mapping[str, str]) -> Verdict:
+    async def ask(self, question: Mapping[str, str]) -> WebhookAnswer:
         """Raises Problem 403 where the webhook refuses, and 503 where it gives no answer in time."""
         stream = question.get("stream", "")
         try:
@@ -67,7 +67,7 @@ class AuthWebhook:
             raise Problem(403, "refused_by_webhook", detail) from error
 
 
-def parse_verdict(answer: Any) -> Verdict:
+def parse_verdict(answer: Any) -> WebhookAnswer:
     """Read an answer. Raises ValueError for what is no JSON object of the documented form.
 
     For the pipeline comfyui, parameters without a prompt are a workflow: they become {"prompt": ..}.
@@ -81,7 +81,7 @@ def parse_verdict(answer: Any) -> Verdict:
     if params and pipeline == COMFYUI and "prompt" not in params:
         params = {"prompt": params}
     stream_id = _text(answer, "stream_id")
-    return Verdict(
+    return WebhookAnswer(
         pipeline,
         params or None,
         None if stream_id is None else check_name(stream_id, "stream id"),

@@ -21,7 +21,7 @@ from gateway.http.sessions import (
     session_routes,
     trickle,
 )
-from gateway.stream.places import LimitReached
+from gateway.stream.quotas import LimitReached
 from gateway.stream.registry import Registry
 from gateway.webrtc.errors import OfferRefused
 

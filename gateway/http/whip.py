@@ -26,15 +26,15 @@ from gateway.http.sessions import (
     session_routes,
     trickle,
 )
-from gateway.http.webhook import AuthWebhook, Verdict
+from gateway.http.webhook import AuthWebhook, WebhookAnswer
 from gateway.payments.ledger import LedgerUnavailable
 from gateway.payments.spending import NO_LIMITS, SpendLimitReached
 from gateway.reason import EndReason
 from gateway.stream import admission
 from gateway.stream.admission import NotAdmitted
-from gateway.stream.places import LimitReached
+from gateway.stream.quotas import LimitReached
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
-from gateway.stream.relay import PublishRequest
+from gateway.stream.seam import PublishRequest
 from gateway.stream.stream import Stream
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.errors import OfferRefused
@@ -182,7 +182,7 @@ class WhipRoutes:
             "status_url": self._links.forwarding.url(request, f"{PREFIX}/{wanted.stream_id}/status"),
         }
 
-    def _decided(self, wanted: PublishRequest, verdict: Verdict) -> PublishRequest:
+    def _decided(self, wanted: PublishRequest, verdict: WebhookAnswer) -> PublishRequest:
         return replace(
             wanted,
             model=wanted.model if verdict.pipeline is None else self._model(verdict.pipeline),

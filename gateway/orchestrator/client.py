@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from google.protobuf.message import DecodeError
 
+from gateway.aio.client_tls import client_context
 from gateway.orchestrator import livepeer_pb2, urls
 from gateway.orchestrator.errors import (
     AlreadySeen,
@@ -25,7 +26,6 @@ from gateway.orchestrator.errors import (
 from gateway.orchestrator.grpc import GrpcCaller
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job import JobRequest, JobUrls
-from gateway.tls import client_context
 
 INFO_TIMEOUT = 1.5
 START_TIMEOUT = 5.0

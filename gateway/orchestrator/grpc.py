@@ -19,7 +19,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from h2.connection import H2Connection
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError, Refused, Unreachable
 
 GET_ORCHESTRATOR = "/net.Orchestrator/GetOrchestrator"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+from gateway.candidates.suspension import Suspension
+from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.selection import Candidate, judge, verdict_of
-from gateway.suspension import Suspension
-from gateway.verdict import Verdict
 
 RETRY_FIRST = 1.0
 RETRY_WHILE_NOBODY = 4.0

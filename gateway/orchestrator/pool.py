@@ -11,15 +11,15 @@ from typing import Any, Protocol
 
 import structlog
 
+from gateway.aio.tasks import TaskGroup
+from gateway.candidates.suspension import Suspensions
+from gateway.candidates.verdict import Verdict
 from gateway.money import text
 from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Source
 from gateway.orchestrator.errors import BadAnswer, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
 from gateway.orchestrator.selection import Candidate, judge, rank, verdict_of
-from gateway.suspension import Suspensions
-from gateway.tasks import TaskGroup
-from gateway.verdict import Verdict
 
 log = structlog.get_logger("orchestrators")
 

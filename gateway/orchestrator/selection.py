@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+from gateway.candidates.verdict import Judged, Verdict
 from gateway.money import text
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.verdict import Judged, Verdict
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from gateway.payments.ceiling import MaxPrice
+from gateway.payments.ceiling import PriceCeiling
 
 PIPELINE = "live-video-to-video"
 DEFAULT_MODEL = "default"
@@ -58,6 +58,6 @@ def _price(entry: Mapping[str, Any]) -> Fraction:
     if pixels is not None and type(pixels) is not int:
         raise ValueError("pixels_per_unit is a whole number")
     try:
-        return MaxPrice.parse(str(price)).per_second(pixels)
+        return PriceCeiling.parse(str(price)).per_second(pixels)
     except ValueError as error:
         raise ValueError(f"the price_per_unit {price!r} cannot be read: {error}") from error

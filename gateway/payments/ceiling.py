@@ -17,21 +17,21 @@ _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(wei|gwei|eth)?(/h)?", re.IGNORECASE)
 
 def parse_amount(value: str) -> int:
     """Wei of an amount: a whole number of wei, or a decimal with a unit such as `0.05ETH`; ValueError."""
-    price = MaxPrice.parse(value)
+    price = PriceCeiling.parse(value)
     if "/" in value or price.amount.denominator != 1:
         raise ValueError("an amount is whole wei, and not per hour")
     return int(price.amount)
 
 
 @dataclass(frozen=True)
-class MaxPrice:
+class PriceCeiling:
     """A price as it was written: wei per second or, without a unit, per as much as `-pixelsPerUnit` says."""
 
     amount: Fraction
     has_unit: bool
 
     @classmethod
-    def parse(cls, value: str) -> MaxPrice:
+    def parse(cls, value: str) -> PriceCeiling:
         """Read `1000000000000000`, `0.001ETH`, `1000000gwei` or `3.6ETH/h`; ValueError for anything else."""
         form = _FORM.fullmatch(value.strip())
         if form is None:

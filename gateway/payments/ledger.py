@@ -25,20 +25,20 @@ from sqlalchemy import Delete, Table, Update, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Insert
 
-from gateway.payments.accounts import Accounts
+from gateway.aio.tasks import spawn
 from gateway.payments.database import Database, LedgerBusy, LedgerError, LedgerUnavailable
+from gateway.payments.ledger_reader import LedgerReader
 from gateway.payments.payment import Payment
 from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.schema import Step, incidents, payments, sessions, steps
 from gateway.payments.timebase import now_ns
 from gateway.reason import EndReason
-from gateway.tasks import spawn
 
 __all__ = ["Ledger", "LedgerBusy", "LedgerError", "LedgerUnavailable", "SessionRecord"]
 
 log = structlog.get_logger("ledger")
 
-MOST_GROUPED = 256
+MAX_GROUPED = 256
 """How many writes share one transaction at most."""
 PATIENCE = 30
 """Seconds that a write waits for a database that fails: about half of what a first payment buys."""
@@ -76,7 +76,7 @@ class Ledger:
     """
 
     def __init__(self, database: Database) -> None:
-        self.accounts = Accounts(database)
+        self.accounts = LedgerReader(database)
         """What is written in it, to read."""
         self.redemptions = RedemptionBook(database, self._write)
         """What the chain says was redeemed of its tickets."""
@@ -253,7 +253,7 @@ class Ledger:
                 group = [await self._queue.get()]
         except TimeoutError:
             return []
-        while len(group) < MOST_GROUPED and not self._queue.empty():
+        while len(group) < MAX_GROUPED and not self._queue.empty():
             group.append(self._queue.get_nowait())
         return group
 

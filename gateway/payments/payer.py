@@ -11,6 +11,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from gateway import money
+from gateway.aio.tasks import spawn
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.errors import (
     AlreadySeen,
@@ -29,12 +30,11 @@ from gateway.payments.figures import json_seconds, seconds_between
 from gateway.payments.journal import Journal
 from gateway.payments.ledger import SessionRecord
 from gateway.payments.payment import Payment
-from gateway.payments.purse import Purse
+from gateway.payments.resources import PaymentResources
 from gateway.payments.session import PaymentSession
 from gateway.payments.signing import Signing
 from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.reason import Ended, EndReason
-from gateway.tasks import spawn
 from signer_client import LivePayment
 
 
@@ -49,7 +49,7 @@ class Payer:
 
     def __init__(
         self,
-        purse: Purse,
+        resources: PaymentResources,
         orchestrator: OrchestratorClient,
         info: OrchestratorInfo,
         *,
@@ -61,31 +61,31 @@ class Payer:
         clock: Callable[[], int] = now_ns,
         log: FilteringBoundLogger | None = None,
     ) -> None:
-        self._purse = purse
+        self._resources = resources
         self._orchestrator = orchestrator
         self._addr = addr
         self._request_id = request_id
         self._clock = clock
         self._log = log if log is not None else structlog.get_logger("payments")
         self._alarms = Alarms(self._log)
-        self._session = PaymentSession(info, interval=purse.interval, ceiling=purse.ceiling)
+        self._session = PaymentSession(info, interval=resources.interval, ceiling=resources.ceiling)
         self._journal = Journal(
-            purse.ledger,
+            resources.ledger,
             SessionRecord(
                 stream=stream,
                 stream_id=stream_id,
                 request_id=request_id,
-                sender=purse.sender,
+                sender=resources.sender,
                 orchestrator_address=info.address,
                 orchestrator_url=info.url,
                 orchestrator_addr=addr,
                 price=info.price or Fraction(0),
-                ceiling=purse.ceiling,
-                interval_ns=purse.interval,
+                ceiling=resources.ceiling,
+                interval_ns=resources.interval,
             ),
         )
         self._signing = Signing(
-            purse,
+            resources,
             self._session,
             self._journal,
             self._alarms,
@@ -194,7 +194,7 @@ class Payer:
             case Leave(reason, detail):
                 raise Ended(reason, detail)
             case Sign():
-                await self._purse.turns.acquire()
+                await self._resources.turns.acquire()
                 await self._finish(self._sign(action))
             case Deliver():
                 await self._finish(self._deliver(action))
@@ -210,7 +210,7 @@ class Payer:
         try:
             await self._signing.sign(sign)
         finally:
-            self._purse.turns.release()
+            self._resources.turns.release()
         self._watch_credit()
 
     async def _deliver(self, deliver: Deliver) -> None:
@@ -247,7 +247,7 @@ class Payer:
                 info = await self._orchestrator.get_info(self._addr, ignore_capacity=True)
             else:
                 info = await self._orchestrator.refresh_payment(
-                    session.info, sender=self._purse.sender, manifest_id=session.manifest_id
+                    session.info, sender=self._resources.sender, manifest_id=session.manifest_id
                 )
         except OrchestratorError as error:
             self._log.warning("refresh failed", kind=kind.name.lower(), error=str(error))

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Delete, Insert, and_, case, delete, func, insert, select
 
-from gateway.payments.accounts import utc
 from gateway.payments.database import Database
+from gateway.payments.ledger_reader import utc
 from gateway.payments.schema import Step, chain_checkpoints, payments, redemptions, sessions, steps
 
 KEPT_CHECKPOINTS = 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import money
-from gateway.payments.accounts import Outcome, PaymentAccount, SessionAccount, Total, utc
+from gateway.payments.ledger_reader import Outcome, PaymentAccount, SessionAccount, Total, utc
 from gateway.payments.verify import Verification
 
 Row = dict[str, Any]

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from gateway.flags import DURATION, INTEGER, POSITIVE_INTEGER, Flag, FlagError, Kind, Parsed, within
 from gateway.payments.capability_prices import ceiling_for, parse_capability_prices
-from gateway.payments.ceiling import MaxPrice, parse_amount
+from gateway.payments.ceiling import PriceCeiling, parse_amount
 from gateway.payments.figures import nanoseconds
 from gateway.payments.spending import SpendLimits, StreamLimits
 from gateway.payments.timebase import NANOSECONDS
@@ -18,7 +18,7 @@ LONGEST_INTERVAL = 30 * NANOSECONDS
 PRICE = Kind(
     "price",
     "an integer of wei per second, or a decimal with a unit such as 0.001ETH, 1000000gwei or 3.6ETH/h",
-    MaxPrice.parse,
+    PriceCeiling.parse,
 )
 
 CAPABILITY_PRICES = Kind(
@@ -103,7 +103,7 @@ def _ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ..
 
 
 def _general_ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:
-    price: MaxPrice | None = parsed["maxPricePerUnit"]
+    price: PriceCeiling | None = parsed["maxPricePerUnit"]
     pixels: int | None = parsed["pixelsPerUnit"]
     if price is None:
         if pixels is not None:

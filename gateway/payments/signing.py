@@ -13,7 +13,7 @@ from gateway.payments.actions import Sign
 from gateway.payments.alarms import Alarms
 from gateway.payments.journal import Journal
 from gateway.payments.payment import Payment, PaymentMismatch
-from gateway.payments.purse import Purse
+from gateway.payments.resources import PaymentResources
 from gateway.payments.session import PaymentSession
 from gateway.payments.spending import Hold, SpendLimitReached
 from gateway.reason import EndReason
@@ -42,7 +42,7 @@ class Signing:
 
     def __init__(
         self,
-        purse: Purse,
+        resources: PaymentResources,
         session: PaymentSession,
         journal: Journal,
         alarms: Alarms,
@@ -53,7 +53,7 @@ class Signing:
         clock: Callable[[], int],
         log: FilteringBoundLogger,
     ) -> None:
-        self._purse = purse
+        self._resources = resources
         self._session = session
         self._journal = journal
         self._alarms = alarms
@@ -62,8 +62,8 @@ class Signing:
         self._limit = limit
         self._clock = clock
         self._log = log
-        self._sender = bytes.fromhex(purse.sender.removeprefix("0x"))
-        self._max_price = MaxPrice.of(money.wei_per_pixel(purse.ceiling))
+        self._sender = bytes.fromhex(resources.sender.removeprefix("0x"))
+        self._max_price = MaxPrice.of(money.wei_per_pixel(resources.ceiling))
 
     async def sign(self, sign: Sign) -> None:
         """Ask for a payment, if the worst that it can cost is within every limit.
@@ -79,7 +79,7 @@ class Signing:
         session.calling(now)
         try:
             most = session.billing.due_at_most(sign.info, now)
-            hold = self._purse.spending.hold(self._stream, most, self._limit)
+            hold = self._resources.spending.hold(self._stream, most, self._limit)
         except SpendLimitReached as limit:
             self._log.warning("spend limit reached", detail=str(limit))
             session.withheld(EndReason.SPEND_LIMIT, str(limit))
@@ -94,7 +94,7 @@ class Signing:
     async def _call(self, hold: Hold, sign: Sign) -> None:
         session = self._session
         try:
-            live = await self._purse.signer.generate_live_payment(
+            live = await self._resources.signer.generate_live_payment(
                 orchestrator=sign.info.raw,
                 state=sign.state,
                 manifest_id=sign.manifest_id,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway import money
-from gateway.payments.accounts import Outcome, PaymentAccount, Row, SessionAccount
 from gateway.payments.billing import by_another_clock, first_payment, most_in_all
+from gateway.payments.ledger_reader import Outcome, PaymentAccount, Row, SessionAccount
 from gateway.payments.schema import Step
 from gateway.payments.ticket import expected_value
 from gateway.payments.timebase import NANOSECONDS

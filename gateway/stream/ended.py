@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.stream.relay import Json, PublishRequest
+from gateway.stream.seam import Json, PublishRequest
 from gateway.stream.status import stream_status
 from gateway.stream.stream import Stream
 
 KEEP_ENDED = 60.0
 """Seconds for which a stream's status is kept after its end."""
-MOST_ENDED = 1000
+MAX_ENDED = 1000
 """How many are kept at most: the newest."""
 
 
@@ -64,6 +64,6 @@ class EndedStreams:
     def _let_go(self) -> None:
         oldest = self._clock() - KEEP_ENDED
         for stream_id, ended in list(self._by_id.items()):
-            if ended.at > oldest and len(self._by_id) <= MOST_ENDED:
+            if ended.at > oldest and len(self._by_id) <= MAX_ENDED:
                 break
             del self._by_id[stream_id]

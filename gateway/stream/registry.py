@@ -13,19 +13,19 @@ from typing import Any
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from gateway.aio.tasks import spawn
+from gateway.candidates.verdict import Verdict
 from gateway.media.fanout import Fanout
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission
 from gateway.stream.ended import EndedStream, EndedStreams
 from gateway.stream.names import output_name
-from gateway.stream.places import Claim, Lease, Places
-from gateway.stream.relay import Candidate, PublishRequest, Relays
+from gateway.stream.quotas import Claim, Lease, Quotas
+from gateway.stream.seam import Candidate, JobSource, PublishRequest
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy
-from gateway.tasks import spawn
 from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
-from gateway.verdict import Verdict
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import KEY_FRAME_EVERY
@@ -55,7 +55,7 @@ class Registry:
 
     def __init__(
         self,
-        relays: Relays[Any],
+        relays: JobSource[Any],
         metrics: Metrics,
         *,
         webrtc: WebRtcConfig,
@@ -79,7 +79,7 @@ class Registry:
         self._ending: set[Stream] = set()
         self._outputs: dict[str, Fanout] = {}
         self._viewers: dict[tuple[str, str], Viewer] = {}
-        self._places = Places()
+        self._places = Quotas()
         self._leases: dict[Stream, Lease] = {}
         self._totals_of_ended = Totals()
         metrics.attach(self._snapshot)

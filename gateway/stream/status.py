@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.stream.relay import Json
+from gateway.stream.seam import Json
 from gateway.stream.stream import Stream
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import structlog
 
+from gateway.aio.tasks import TaskGroup
 from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason
-from gateway.stream.relay import Candidate, Json, PublishRequest, Relays, RelayStatus
+from gateway.stream.seam import Candidate, JobSource, JobStatus, Json, PublishRequest
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
-from gateway.tasks import TaskGroup
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.ingest import IngestStats
@@ -53,7 +53,7 @@ class Stream:
     def __init__(
         self,
         request: PublishRequest,
-        relays: Relays[Any],
+        relays: JobSource[Any],
         candidates: Sequence[Candidate],
         output: Fanout,
         *,
@@ -144,7 +144,7 @@ class Stream:
             self.request.params[name] = value
         return answer
 
-    def current_relay_status(self) -> RelayStatus:
+    def current_relay_status(self) -> JobStatus:
         """The running job's account of itself, or the last one's; sums are over all jobs."""
         return self.supervisor.status()
 

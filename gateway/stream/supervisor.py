@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.aio.tasks import TaskGroup, spawn
 from gateway.media.frames import Frame
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream.lane import Host, Lane, Mistake
-from gateway.stream.relay import Candidate, Json, PublishRequest, Relay, Relays, RelayStatus
+from gateway.stream.job_slot import Host, JobSlot, UnexpectedFailure
+from gateway.stream.seam import Candidate, Job, JobSource, JobStatus, Json, PublishRequest
 from gateway.stream.swap import ENDS_THE_STREAM, FIRST_RETRY, PATIENCE, Attempts, SwapBudget, SwapPolicy
-from gateway.tasks import TaskGroup, spawn
 
 INPUT_RECENT = 1.0
 """Seconds since the last frame within which a publisher counts as sending."""
@@ -39,7 +39,7 @@ class Supervisor:
 
     def __init__(
         self,
-        relays: Relays[Any],
+        relays: JobSource[Any],
         request: PublishRequest,
         candidates: Sequence[Candidate],
         host: Host,
@@ -57,14 +57,14 @@ class Supervisor:
         self._policy = policy
         self._log = log
         self._clock = clock
-        self._at_work: Lane | None = None
-        self._standby: Lane | None = None
+        self._at_work: JobSlot | None = None
+        self._standby: JobSlot | None = None
         self._no_standby = "the job at work is not up yet"
         self._budget = SwapBudget(policy.max_swaps)
         self._attempts = Attempts()
         self._was_live = False
-        self._retired: dict[Relay, asyncio.Task[None]] = {}
-        self._former = RelayStatus()
+        self._retired: dict[Job, asyncio.Task[None]] = {}
+        self._former = JobStatus()
 
     # the stream's side
 
@@ -96,7 +96,7 @@ class Supervisor:
             await self._standby.follow(params)
         return answer
 
-    def status(self) -> RelayStatus:
+    def status(self) -> JobStatus:
         """The running job's account of itself, or the last one's; sums are over all jobs."""
         total = self._former
         for relay in (*self._retired, *(lane.relay for lane in self._lanes())):
@@ -132,7 +132,7 @@ class Supervisor:
         await asyncio.gather(*self._retired.values(), return_exceptions=True)
         del self._host  # which holds this supervisor
 
-    def _lanes(self) -> list[Lane]:
+    def _lanes(self) -> list[JobSlot]:
         """Those that run, the one at work last."""
         return [lane for lane in (self._standby, self._at_work) if lane is not None]
 
@@ -159,7 +159,7 @@ class Supervisor:
                 failures.clear()
             failures.append(failure)
 
-    def _put_to_work(self, failures: Sequence[Ended]) -> Lane | None:
+    def _put_to_work(self, failures: Sequence[Ended]) -> JobSlot | None:
         """Have the job that stands by take over, if there is one: it may still be starting."""
         lane = self._standby
         if lane is None or lane.over.done():
@@ -215,10 +215,10 @@ class Supervisor:
                 return
             await asyncio.sleep(POLL)
 
-    async def _end_of(self, lane: Lane) -> tuple[Ended, bool]:
+    async def _end_of(self, lane: JobSlot) -> tuple[Ended, bool]:
         """Why the job at work failed, and whether it had been live. Raises what ends the stream."""
         failure = await lane.over
-        if failure.reason in ENDS_THE_STREAM and not isinstance(failure, Mistake):
+        if failure.reason in ENDS_THE_STREAM and not isinstance(failure, UnexpectedFailure):
             raise failure
         was_live = lane.live
         self._at_work = None
@@ -265,8 +265,8 @@ class Supervisor:
 
     # both
 
-    def _open(self, candidate: Candidate, group: TaskGroup, *, standby: bool) -> Lane:
-        lane = Lane(
+    def _open(self, candidate: Candidate, group: TaskGroup, *, standby: bool) -> JobSlot:
+        lane = JobSlot(
             candidate,
             self._request,
             self._host,
@@ -288,7 +288,7 @@ class Supervisor:
         self._was_live = True
         self._host.on_live(made)
 
-    def _give_up(self, lane: Lane, failure: Ended) -> None:
+    def _give_up(self, lane: JobSlot, failure: Ended) -> None:
         """Let go of a job that failed, and pass its candidate over for a while where that is to blame."""
         candidate = lane.candidate
         self._log.warning(
@@ -302,18 +302,18 @@ class Supervisor:
         self._retire(lane, failure.reason)
         if failure.reason is EndReason.PRICE_RAISED:
             self._attempts.left(candidate.url, failure.detail)
-        elif failure.reason in ENDS_THE_STREAM and not isinstance(failure, Mistake):
+        elif failure.reason in ENDS_THE_STREAM and not isinstance(failure, UnexpectedFailure):
             return
         elif not lane.live or self._host.input_age() < INPUT_RECENT:
             self._relays.set_aside(candidate, failure)
         candidate.passed_over(failure.detail)
 
-    def _retire(self, lane: Lane, reason: EndReason) -> None:
+    def _retire(self, lane: JobSlot, reason: EndReason) -> None:
         """Have a job give back what it took, without waiting for it."""
         closing = spawn(self._close(lane, reason), name=f"job-close {self._request.request_id}")
         self._retired[lane.relay] = closing
 
-    async def _close(self, lane: Lane, reason: EndReason) -> None:
+    async def _close(self, lane: JobSlot, reason: EndReason) -> None:
         relay = lane.relay
         try:
             await relay.close(reason)

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
-from gateway.tasks import TaskGroup
+from gateway.aio.tasks import TaskGroup
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.retries import BadAnswer, Retries
 

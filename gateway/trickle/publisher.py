@@ -13,7 +13,7 @@ import aiohttp
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from gateway.tasks import TaskGroup
+from gateway.aio.tasks import TaskGroup
 from gateway.trickle import retries, wire
 from gateway.trickle.errors import ChannelClosed, ChannelError
 from gateway.trickle.retries import BadAnswer, Retries, describe

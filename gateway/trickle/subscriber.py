@@ -11,7 +11,7 @@ import aiohttp
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.trickle import wire
 from gateway.trickle.errors import ChannelClosed, ChannelError
 from gateway.trickle.retries import BadAnswer, Retries, describe

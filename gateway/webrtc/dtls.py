@@ -18,7 +18,7 @@ from OpenSSL import SSL
 from pylibsrtp import Policy
 
 from gateway.webrtc.srtp import SrtpSession
-from gateway.webrtc.udp import unheard
+from gateway.webrtc.udp import ignore
 
 MTU = 1200
 """Bytes of one datagram of the handshake: what passes every path, tunnels included."""
@@ -139,7 +139,7 @@ class DtlsSession:
         self._closed = True
         self.srtp = None
         self._fail("closed here before the handshake was through")
-        self._send = self._on_closed = self._on_data = unheard
+        self._send = self._on_closed = self._on_data = ignore
 
     def _advance(self) -> None:
         try:

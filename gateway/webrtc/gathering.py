@@ -10,14 +10,14 @@ from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol, relayed_candidate, server_reflexive_candidate
 from aioice.stun import TransactionError
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import OfferRefused
 from gateway.webrtc.ice_servers import IceServer
 from gateway.webrtc.udp import (
     LOOPBACK,
+    DatagramConnection,
     MediaProtocol,
-    MediaReceiver,
     NoFreePort,
     address,
     bind,
@@ -32,7 +32,9 @@ COMPONENT = 1
 Gathered = tuple[list[StunProtocol], list[Candidate]]
 
 
-async def gather(connection: MediaReceiver, config: WebRtcConfig, *, username: str, near: bool) -> Gathered:
+async def gather(
+    connection: DatagramConnection, config: WebRtcConfig, *, username: str, near: bool
+) -> Gathered:
     """Open a connection's sockets, or its share of the common ones, and name its candidates.
 
     `near` puts loopback first, for a peer on this machine. Raises OfferRefused (`no_udp_port`) where
@@ -85,7 +87,7 @@ def advertised(hosts: Sequence[Candidate], public_ips: Sequence[str]) -> list[Ca
 
 
 async def _bind(
-    connection: MediaReceiver, config: WebRtcConfig
+    connection: DatagramConnection, config: WebRtcConfig
 ) -> list[tuple[MediaProtocol, tuple[str, int]]]:
     bound = []
     failure: OSError | None = None
@@ -105,7 +107,7 @@ async def _bind(
 
 
 async def _ask_servers(
-    connection: MediaReceiver, config: WebRtcConfig, protocols: Sequence[MediaProtocol]
+    connection: DatagramConnection, config: WebRtcConfig, protocols: Sequence[MediaProtocol]
 ) -> Gathered:
     """What STUN servers see of each socket, and a relay of each TURN server, if they answer in time."""
     asking: list[asyncio.Task[tuple[Candidate, StunProtocol | None] | None]] = []
@@ -145,7 +147,7 @@ async def _reflexive(
 
 
 async def _relayed(
-    connection: MediaReceiver, server: IceServer
+    connection: DatagramConnection, server: IceServer
 ) -> tuple[Candidate, StunProtocol | None] | None:
     over_tls = server.scheme == "turns"
     try:

@@ -17,7 +17,7 @@ from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.gathering import gather
 from gateway.webrtc.ice_settings import CONSENT_LIFE
 from gateway.webrtc.sdp import IceCredentials
-from gateway.webrtc.udp import MediaReceiver, address, is_loopback, unheard
+from gateway.webrtc.udp import DatagramConnection, address, ignore, is_loopback
 
 DatagramHandler = Callable[[bytes], None]
 
@@ -27,7 +27,7 @@ CONSENT_REPEATS = 2
 """An answer is waited for twice as long each time, from half a second: 3.5 s in all."""
 
 
-class IceConnection(MediaReceiver):
+class IceConnection(DatagramConnection):
     """aioice's connection with our candidates, our fast path in, and a direct way out.
 
     `remote` is None on the side that makes the offer, until it can `meet` who answers. `on_closed` is
@@ -142,7 +142,7 @@ class IceConnection(MediaReceiver):
         self._buffered = _nothing
         if not asked:
             self._on_closed("the peer stopped answering (ICE consent expired)")
-        self.on_datagram = self._on_closed = unheard
+        self.on_datagram = self._on_closed = ignore
 
     async def shut(self) -> None:
         """Close on our own account: on_closed is not called."""

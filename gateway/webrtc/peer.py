@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed, OfferRefused
 from gateway.webrtc.negotiation import Negotiation, Source

@@ -15,7 +15,7 @@ from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.ice import IceConnection
 from gateway.webrtc.negotiation import Local, Negotiation
 from gateway.webrtc.srtp import MAX_BURST, Packet
-from gateway.webrtc.udp import address, unheard
+from gateway.webrtc.udp import address, ignore
 
 MAX_EARLY = 16
 """DTLS datagrams kept that come before our side of ICE has settled."""
@@ -155,7 +155,7 @@ class SecureTransport:
         self._early.clear()
         await self._ice.shut()
         self.report_closed("closed here")
-        self._on_rtp = self._on_rtcp = unheard
+        self._on_rtp = self._on_rtcp = ignore
 
     def _datagram(self, data: bytes) -> None:
         # RFC 7983: 20 to 63 is DTLS, 128 to 191 is RTP or RTCP (RFC 5761: told apart by the second byte).

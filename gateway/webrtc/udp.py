@@ -26,7 +26,7 @@ CLOSE_TIMEOUT = 2.0
 """Seconds for a TURN server to take an allocation back."""
 
 
-def unheard(_: object) -> None:
+def ignore(_: object) -> None:
     """Whom a closed connection calls: that it held its owner, who holds it, would keep both in memory."""
 
 
@@ -40,7 +40,7 @@ class SocketProtocol(asyncio.DatagramProtocol):
 P = TypeVar("P", bound=SocketProtocol)
 
 
-class MediaReceiver(Connection):
+class DatagramConnection(Connection):
     """An ICE connection that takes the datagrams which are not STUN itself."""
 
     last_received: float
@@ -51,7 +51,7 @@ class MediaReceiver(Connection):
 class MediaProtocol(StunProtocol, SocketProtocol):
     """One local candidate's socket: STUN to aioice, everything else to the handler at once (RFC 7983)."""
 
-    def __init__(self, connection: MediaReceiver) -> None:
+    def __init__(self, connection: DatagramConnection) -> None:
         super().__init__(connection)
         self._connection = connection
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from aioice import stun
 
-from gateway.webrtc.udp import MediaProtocol, MediaReceiver, SocketProtocol, address, bind, log
+from gateway.webrtc.udp import DatagramConnection, MediaProtocol, SocketProtocol, address, bind, log
 
 MAX_ROUTES = 64
 """Addresses of one peer that are remembered: it may send from several, and change them."""
@@ -47,7 +47,9 @@ class UdpMux:
             raise failure or OSError("this machine has no address")
         return mux
 
-    def join(self, connection: MediaReceiver, username: str) -> list[tuple[MediaProtocol, tuple[str, int]]]:
+    def join(
+        self, connection: DatagramConnection, username: str
+    ) -> list[tuple[MediaProtocol, tuple[str, int]]]:
         """One protocol per socket for the connection whose local user name fragment is `username`."""
         return [(shared.join(connection, username), (shared.host, self.port)) for shared in self._sockets]
 
@@ -68,7 +70,7 @@ class _SharedSocket(SocketProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
 
-    def join(self, connection: MediaReceiver, username: str) -> MuxedProtocol:
+    def join(self, connection: DatagramConnection, username: str) -> MuxedProtocol:
         protocol = MuxedProtocol(connection, self, username)
         self._by_username[username] = protocol
         return protocol
@@ -118,7 +120,7 @@ class _SharedSocket(SocketProtocol):
 class MuxedProtocol(MediaProtocol):
     """One connection's share of a socket."""
 
-    def __init__(self, connection: MediaReceiver, shared: _SharedSocket, username: str) -> None:
+    def __init__(self, connection: DatagramConnection, shared: _SharedSocket, username: str) -> None:
         super().__init__(connection)
         self.username = username
         self.routes: deque[tuple[Any, ...]] = deque()

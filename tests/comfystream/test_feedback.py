@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.aio.tasks import cancel, spawn
 from gateway.comfystream import feedback
-from gateway.tasks import cancel, spawn
 from gateway.webrtc.viewer import ViewerStats
 from tests.waiting import eventually
 

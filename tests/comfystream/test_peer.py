@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import structlog
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.comfystream.errors import ComfyStreamError, NoAnswer, TooMany
 from gateway.comfystream.peer import ServerPeer
 from gateway.comfystream.prompts import Wanted

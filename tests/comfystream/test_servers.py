@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway.aio.tasks import cancel, spawn
+from gateway.candidates.verdict import Verdict
 from gateway.comfystream import servers as module
 from gateway.comfystream.servers import REST, ComfyServer, ComfyServers
-from gateway.tasks import cancel, spawn
-from gateway.verdict import Verdict
 from tests.waiting import DEADLINE, SLACK, eventually
 
 

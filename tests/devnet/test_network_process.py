@@ -133,7 +133,7 @@ async def test_flags_in_the_environment_do_not_reach_a_child(monkeypatch: pytest
 PARENT = """
     import asyncio, json, sys, time
     from gateway.devnet.process import Child
-    from gateway.tasks import spawn
+    from gateway.aio.tasks import spawn
     WATCHED = '''
     import time
     from gateway.devnet.process import die_with_parent

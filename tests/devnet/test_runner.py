@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway import tasks
+from gateway.aio import tasks
+from gateway.aio.tasks import spawn
 from gateway.devnet.runner.server import Runner, RunnerConfig
 from gateway.devnet.trickle_server import TrickleServer
-from gateway.tasks import spawn
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber

@@ -250,7 +250,7 @@ async def test_what_the_webhook_refuses_never_begins(house: House) -> None:
 
 
 async def test_the_webhook_may_ask_for_a_model_that_nobody_offers(house: House) -> None:
-    house.verdict = {"pipeline": "unheard-of"}
+    house.verdict = {"pipeline": "ignore-of"}
     refused = await house.publish("cam", "all")
     problem = await refused.json(content_type=None)
     assert (refused.status, problem["code"]) == (503, "no_orchestrator")

@@ -15,7 +15,7 @@ import aiohttp
 import av
 import pytest
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.media.gop import MAX_GOP_ENTRIES
 from gateway.webrtc.publisher import KEY_FRAME_EVERY
 from tests.clients.ffmpeg_reader import channels

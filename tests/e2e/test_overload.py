@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.tasks import cancel, spawn
+from gateway.aio.tasks import cancel, spawn
 from tests.clients.gateway import GatewayProcess, gateway_process
 from tests.clients.webrtc import FPS, Refused, WhepViewer, WhipPublisher
 from tests.waiting import eventually

@@ -58,4 +58,4 @@ def test_the_defaults_leave_one_address_room() -> None:
     ],
 )
 def test_the_addresses_of_one_ipv6_customer_count_as_one(address: str, counted_as: str) -> None:
-    assert limits.household(address) == counted_as
+    assert limits.client_key(address) == counted_as

@@ -12,9 +12,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from gateway.http.heartbeat import Heartbeat
-from gateway.http.operator_server import MAX_ANSWER_BYTES, AnsweredNo
 from gateway.http.problem import Problem
-from gateway.http.webhook import AuthWebhook, Verdict, parse_verdict
+from gateway.http.webhook import AuthWebhook, WebhookAnswer, parse_verdict
+from gateway.http.webhook_client import MAX_ANSWER_BYTES, AnsweredNo
 from gateway.payments.spending import StreamLimits
 
 
@@ -57,7 +57,7 @@ async def test_the_question_carries_the_key_in_both_headers(
     operator: Operator, http: aiohttp.ClientSession
 ) -> None:
     verdict = await AuthWebhook(http, operator.url, "k3y").ask({"stream": "cam"})
-    assert verdict == Verdict()
+    assert verdict == WebhookAnswer()
     assert operator.bodies == [{"type": "livepeer-whip", "stream": "cam"}]
     assert (operator.headers[0]["x-api-key"], operator.headers[0]["Authorization"]) == ("k3y", "k3y")
 
@@ -65,8 +65,8 @@ async def test_the_question_carries_the_key_in_both_headers(
 @pytest.mark.asyncio
 async def test_the_key_beats_a_password_in_the_url(operator: Operator, http: aiohttp.ClientSession) -> None:
     with_password = operator.url.replace("://", "://user:password@")
-    assert await AuthWebhook(http, with_password, "k3y").ask({}) == Verdict()
-    assert await AuthWebhook(http, with_password, None).ask({}) == Verdict()
+    assert await AuthWebhook(http, with_password, "k3y").ask({}) == WebhookAnswer()
+    assert await AuthWebhook(http, with_password, None).ask({}) == WebhookAnswer()
     assert operator.headers[0]["Authorization"] == "k3y"
     assert operator.headers[1]["Authorization"].startswith("Basic ")
 
@@ -112,29 +112,29 @@ async def test_a_webhook_out_of_reach_lets_nobody_in(
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
-        ({}, Verdict()),
-        ({"pipeline": "", "stream_id": "", "pipeline_parameters": None}, Verdict()),
-        ({"pipeline": "m", "stream_id": "s"}, Verdict(pipeline="m", stream_id="s")),
-        ({"orchestrator": "comfystream"}, Verdict(orchestrator="comfystream")),
-        ({"standby": True}, Verdict(standby=True)),
-        ({"standby": False}, Verdict(standby=False)),
+        ({}, WebhookAnswer()),
+        ({"pipeline": "", "stream_id": "", "pipeline_parameters": None}, WebhookAnswer()),
+        ({"pipeline": "m", "stream_id": "s"}, WebhookAnswer(pipeline="m", stream_id="s")),
+        ({"orchestrator": "comfystream"}, WebhookAnswer(orchestrator="comfystream")),
+        ({"standby": True}, WebhookAnswer(standby=True)),
+        ({"standby": False}, WebhookAnswer(standby=False)),
         (
             {"pipeline": "comfyui", "pipeline_parameters": {"1": {}}},
-            Verdict(pipeline="comfyui", params={"prompt": {"1": {}}}),
+            WebhookAnswer(pipeline="comfyui", params={"prompt": {"1": {}}}),
         ),
         (
             {"pipeline": "comfyui", "pipeline_parameters": {"prompt": {"1": {}}}},
-            Verdict(pipeline="comfyui", params={"prompt": {"1": {}}}),
+            WebhookAnswer(pipeline="comfyui", params={"prompt": {"1": {}}}),
         ),
         (
             {"maxSessionSpend": "0.1ETH", "maxStreamSeconds": 60},
-            Verdict(limits=StreamLimits(wei=10**17, seconds=60)),
+            WebhookAnswer(limits=StreamLimits(wei=10**17, seconds=60)),
         ),
-        ({"pipeline": "m", "pipeline_parameters": {"a": 1}}, Verdict(pipeline="m", params={"a": 1})),
+        ({"pipeline": "m", "pipeline_parameters": {"a": 1}}, WebhookAnswer(pipeline="m", params={"a": 1})),
     ],
 )
 def test_an_answer_decides_and_a_workflow_without_a_prompt_becomes_one(
-    answer: dict[str, Any], verdict: Verdict
+    answer: dict[str, Any], verdict: WebhookAnswer
 ) -> None:
     assert parse_verdict(answer) == verdict
 

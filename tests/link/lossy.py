@@ -29,7 +29,7 @@ FPS = 30
 KEY_FRAME_EVERY = 1.0
 SLACK = 1.0
 """Seconds for decoders and a busy machine, on top of a key frame's and the round trips'."""
-MOST_HELD = 2 << 20
+MAX_HELD = 2 << 20
 """Bytes, a stream."""
 CHANNELS = 4
 """Trickle channels of a stream."""
@@ -165,7 +165,7 @@ def check(case: Case) -> None:
 
 def check_growth(states: list[dict[str, Any]], streams: int) -> None:
     assert len(states) > 6
-    assert max(state["held_bytes"] for state in states) < streams * MOST_HELD
+    assert max(state["held_bytes"] for state in states) < streams * MAX_HELD
     for what in ("tasks_total", "fds"):
         first, last = max(state[what] for state in states[:3]), min(state[what] for state in states[-3:])
         # requests of a stream may meet at any moment, and the connection is kept for when they do again

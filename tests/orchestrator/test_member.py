@@ -7,12 +7,12 @@ from fractions import Fraction
 
 import pytest
 
+from gateway.candidates.verdict import Verdict
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
-from gateway.verdict import Verdict
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
 WALL = 1_800_000_000.0

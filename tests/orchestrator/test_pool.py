@@ -281,7 +281,7 @@ async def test_room_that_a_job_gives_back_is_found_at_once(orchestrator_info: In
         del client.failing["a:1"]
         pool.job_over("a:1")
         await until(pool.ready, pool)
-        pool.job_over("unheard-of:1")
+        pool.job_over("ignore-of:1")
 
 
 @pytest.mark.asyncio

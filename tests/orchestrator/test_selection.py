@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.candidates.verdict import Verdict
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, Refused, UnknownOutcome, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.selection import Candidate, judge, rank, verdict_of
-from gateway.verdict import Verdict
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
 

@@ -177,7 +177,7 @@ async def test_pictures_that_have_nothing_in_common_give_no_delay(page: Page) ->
 
 async def test_every_end_reason_has_a_sentence(page: Page) -> None:
     said = await page.evaluate(
-        'import(new URL("pages/words.js", document.baseURI)).then(({ END_REASONS }) => END_REASONS)'
+        'import(new URL("pages/messages.js", document.baseURI)).then(({ END_REASONS }) => END_REASONS)'
     )
     assert set(said) == {str(reason) for reason in EndReason}
     assert all(sentence.endswith(".") for sentence in said.values())

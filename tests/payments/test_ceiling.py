@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from gateway.payments.ceiling import MaxPrice
+from gateway.payments.ceiling import PriceCeiling
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,11 @@ from gateway.payments.ceiling import MaxPrice
     ],
 )
 def test_every_form_of_the_documented_price_is_the_same_price(text: str) -> None:
-    assert MaxPrice.parse(text).per_second(None) == 10**15
+    assert PriceCeiling.parse(text).per_second(None) == 10**15
 
 
 def test_a_price_per_hour_stays_exact() -> None:
-    assert MaxPrice.parse("1ETH/h").per_second(None) == Fraction(10**18, 3600)
+    assert PriceCeiling.parse("1ETH/h").per_second(None) == Fraction(10**18, 3600)
 
 
 @pytest.mark.parametrize(
@@ -32,25 +32,25 @@ def test_a_price_per_hour_stays_exact() -> None:
 )
 def test_what_is_no_price_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
-        MaxPrice.parse(text)
+        PriceCeiling.parse(text)
 
 
 def test_with_pixels_per_unit_it_is_go_livepeers_reading() -> None:
-    assert MaxPrice.parse("1200").per_second(1) == 33_177_600_000
-    assert MaxPrice.parse("7").per_second(3) == 64_512_000
-    assert MaxPrice.parse("1000000000000000").per_second(27_648_000) == 10**15
+    assert PriceCeiling.parse("1200").per_second(1) == 33_177_600_000
+    assert PriceCeiling.parse("7").per_second(3) == 64_512_000
+    assert PriceCeiling.parse("1000000000000000").per_second(27_648_000) == 10**15
 
 
 def test_a_unit_and_pixels_per_unit_contradict_each_other() -> None:
     for text in ("0.001ETH", "1000wei", "1000/h"):
         with pytest.raises(ValueError, match="cannot go with it"):
-            MaxPrice.parse(text).per_second(1)
+            PriceCeiling.parse(text).per_second(1)
     with pytest.raises(ValueError):
-        MaxPrice.parse("1").per_second(0)
+        PriceCeiling.parse("1").per_second(0)
 
 
 def test_a_bare_integer_below_a_gwei_a_second_looks_like_wei_per_pixel() -> None:
-    assert MaxPrice.parse("999999999").is_suspiciously_low(None)
-    assert not MaxPrice.parse("1000000000").is_suspiciously_low(None)
-    assert not MaxPrice.parse("1200").is_suspiciously_low(1)
-    assert not MaxPrice.parse("1200wei").is_suspiciously_low(None)
+    assert PriceCeiling.parse("999999999").is_suspiciously_low(None)
+    assert not PriceCeiling.parse("1000000000").is_suspiciously_low(None)
+    assert not PriceCeiling.parse("1200").is_suspiciously_low(1)
+    assert not PriceCeiling.parse("1200wei").is_suspiciously_low(None)

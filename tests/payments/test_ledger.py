@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from gateway.payments.accounts import Outcome, SessionAccount
 from gateway.payments.database import MIGRATIONS, Database, ledger_url
 from gateway.payments.ledger import Ledger, LedgerBusy, LedgerError, LedgerUnavailable, SessionRecord
+from gateway.payments.ledger_reader import Outcome, SessionAccount
 from gateway.payments.payment import Payment
 from gateway.payments.verify import Verification
 from gateway.reason import EndReason

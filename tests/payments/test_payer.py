@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from coincurve import PrivateKey
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.errors import (
     AlreadySeen,
@@ -25,7 +25,7 @@ from gateway.orchestrator.errors import (
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.payer import Payer
-from gateway.payments.purse import Purse
+from gateway.payments.resources import PaymentResources
 from gateway.payments.spending import HOUR, Spending, SpendLimits
 from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.payments.verify import Verification
@@ -166,7 +166,7 @@ async def bench(
     async with AsyncExitStack() as stack:
         ledger = await Ledger.open(path / "ledger.sqlite3")
         stack.push_async_callback(ledger.close)
-        purse = Purse(
+        resources = PaymentResources(
             signer=cast(SignerClient, signer),
             sender=SENDER_TEXT,
             ledger=ledger,
@@ -176,7 +176,7 @@ async def bench(
             turns=turns or asyncio.Semaphore(),
         )
         payer = Payer(
-            purse,
+            resources,
             cast(OrchestratorClient, orchestrator),
             info or orchestrator_info(),
             addr="127.0.0.1:8935",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.stream import lane
+from gateway.stream import job_slot
 from gateway.stream import supervisor as module
 
 
@@ -13,4 +13,4 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.05)
     monkeypatch.setattr(module, "STANDBY_POLL", 0.01)
     monkeypatch.setattr(module, "FIRST_RETRY", 0.01)
-    monkeypatch.setattr(lane, "WATCH_POLL", 0.002)
+    monkeypatch.setattr(job_slot, "WATCH_POLL", 0.002)

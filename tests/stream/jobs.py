@@ -1,4 +1,4 @@
-"""Relays that are told by a test what to do, and a supervisor over them."""
+"""JobSource that are told by a test what to do, and a supervisor over them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.media.frames import AccessUnit, Frame, FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason
-from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
+from gateway.stream.seam import Ingest, JobStatus, Json, PublishRequest, UpdateRefused
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
 from tests.waiting import DEADLINE, eventually
@@ -86,16 +86,14 @@ class Job:
         await asyncio.sleep(0)
         self.closed = reason
 
-    def status(self) -> RelayStatus:
+    def status(self) -> JobStatus:
         third = Fraction(1, 3)
         payments = {"accepted": 1, "tickets": 2, "credited_wei": "0", "owed_wei": "0", "alarms": 0}
         orchestrator = {"url": self.url, "price_wei_per_second": "1/3"}
-        return RelayStatus(
-            orchestrator=orchestrator, payments=payments, segments=5, credited=third, owed=third
-        )
+        return JobStatus(orchestrator=orchestrator, payments=payments, segments=5, credited=third, owed=third)
 
 
-class Network:
+class FakeSource:
     """Gives out the jobs of its script, one for each time that one is opened."""
 
     def __init__(self, *script: dict[str, Any], urls: Sequence[str] = ("a", "b", "c")) -> None:
@@ -170,7 +168,7 @@ class Publisher:
 
 
 def supervised(
-    network: Network,
+    network: FakeSource,
     publisher: Publisher | None = None,
     *,
     max_swaps: int = 3,
@@ -196,7 +194,7 @@ async def end_of(supervisor: Supervisor) -> Ended:
     return ended.value
 
 
-async def works_on(supervisor: Supervisor, network: Network, jobs: int) -> None:
+async def works_on(supervisor: Supervisor, network: FakeSource, jobs: int) -> None:
     """Run until the script's last job is live, then end as a stream does."""
     running = asyncio.get_running_loop().create_task(supervisor.run())
     await eventually(

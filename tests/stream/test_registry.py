@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
+from gateway.candidates.verdict import Verdict
 from gateway.media.fanout import Fanout
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission
-from gateway.stream.ended import KEEP_ENDED, MOST_ENDED, EndedStream, EndedStreams
+from gateway.stream.ended import KEEP_ENDED, MAX_ENDED, EndedStream, EndedStreams
 from gateway.stream.registry import NoOrchestrator, Registry
-from gateway.stream.relay import PublishRequest
+from gateway.stream.seam import PublishRequest
 from gateway.stream.status import stream_status
 from gateway.stream.stream import State, Stream
 from gateway.stream.swap import SwapPolicy
 from gateway.telemetry.metrics import Metrics
-from gateway.verdict import Verdict
 from gateway.webrtc.config import WebRtcConfig
-from tests.stream.jobs import Network, Somebody
+from tests.stream.jobs import FakeSource, Somebody
 from tests.waiting import eventually
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
@@ -41,7 +41,7 @@ async def live_stream(registry: Registry, request: PublishRequest = REQUEST) -> 
         await client.close()
 
 
-def registry_on(network: Network) -> Registry:
+def registry_on(network: FakeSource) -> Registry:
     return Registry(
         network,
         Metrics(),
@@ -54,7 +54,7 @@ def registry_on(network: Network) -> Registry:
 
 @pytest.mark.asyncio
 async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status(without_collector: None) -> None:
-    network = Network({})
+    network = FakeSource({})
     registry = registry_on(network)
     async with live_stream(registry) as stream:
         stream.end(EndReason.DELETED, "enough")
@@ -73,7 +73,7 @@ async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status(withou
         assert kept.request == replace(REQUEST, params={})
 
 
-class OneJob(Network):
+class OneJob(FakeSource):
     """Somebody with room for one job."""
 
     def candidates(self, request: PublishRequest) -> list[Somebody]:
@@ -104,7 +104,7 @@ async def test_ended_streams_are_kept_for_a_minute_and_no_more_of_them_than_the_
 
     def end(name: str, stream_id: str) -> None:
         request = PublishRequest(name, stream_id, "1", "m")
-        relays: Any = Network()
+        relays: Any = FakeSource()
         ended.add(Stream(request, relays, [], Fanout(), ingest_timeout=1, swaps=SwapPolicy(3, 30)))
 
     end("cam", "a")
@@ -118,7 +118,7 @@ async def test_ended_streams_are_kept_for_a_minute_and_no_more_of_them_than_the_
     assert ended.find("b") is found
     now = KEEP_ENDED + 1
     assert ended.find("b") is None
-    for number in range(MOST_ENDED + 1):
+    for number in range(MAX_ENDED + 1):
         end(f"cam{number}", f"{number}")
     assert ended.find("0") is None
     assert ended.find("1") is not None

@@ -13,7 +13,7 @@ import pytest
 from gateway.media.frames import AccessUnit
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.supervisor import Supervisor
-from tests.stream.jobs import KEY, LOST, Network, Publisher, end_of, supervised
+from tests.stream.jobs import KEY, LOST, FakeSource, Publisher, end_of, supervised
 from tests.waiting import eventually
 
 
@@ -23,7 +23,7 @@ def picture(number: int, *, key: bool = False) -> AccessUnit:
 
 @asynccontextmanager
 async def standing_by(
-    network: Network, publisher: Publisher | None = None, **policy: Any
+    network: FakeSource, publisher: Publisher | None = None, **policy: Any
 ) -> AsyncIterator[Supervisor]:
     """A supervisor whose first two jobs are up: one at work, one standing by."""
     supervisor = supervised(network, publisher, standby=True, **policy)
@@ -44,7 +44,7 @@ def ready(supervisor: Supervisor) -> bool:
 
 @pytest.mark.asyncio
 async def test_it_begins_with_the_held_frames_and_gets_all_that_come_but_shows_nothing() -> None:
-    network, publisher = Network({}, {}), Publisher()
+    network, publisher = FakeSource({}, {}), Publisher()
     async with standing_by(network, publisher) as supervisor:
         supervisor.push(picture(1))
         await supervisor.update({"effect": "grey"})
@@ -59,7 +59,7 @@ async def test_it_begins_with_the_held_frames_and_gets_all_that_come_but_shows_n
 @pytest.mark.asyncio
 async def test_it_takes_over_with_what_it_made_since_its_last_key_frame_and_another_stands_by() -> None:
     fails = asyncio.Event()
-    network, publisher = Network({"until": fails, "ends": LOST}, {}, {}), Publisher()
+    network, publisher = FakeSource({"until": fails, "ends": LOST}, {}, {}), Publisher()
     async with standing_by(network, publisher) as supervisor:
         made = [picture(1, key=True), picture(2), picture(3, key=True), picture(4)]
         for frame in made:
@@ -78,7 +78,7 @@ async def test_it_takes_over_with_what_it_made_since_its_last_key_frame_and_anot
 @pytest.mark.asyncio
 async def test_one_that_is_still_starting_is_what_takes_over() -> None:
     fails, up = asyncio.Event(), asyncio.Event()
-    network = Network({"until": fails, "ends": LOST}, {"up": up}, {})
+    network = FakeSource({"until": fails, "ends": LOST}, {"up": up}, {})
     supervisor = supervised(network, standby=True)
     running = asyncio.get_running_loop().create_task(supervisor.run())
     await eventually(lambda: len(network.jobs) == 2, every=0.001)
@@ -96,7 +96,7 @@ async def test_one_that_is_still_starting_is_what_takes_over() -> None:
 
 @pytest.mark.asyncio
 async def test_it_is_never_where_the_job_at_work_is() -> None:
-    network = Network({}, urls="a")
+    network = FakeSource({}, urls="a")
     supervisor = supervised(network, standby=True)
     running = asyncio.get_running_loop().create_task(supervisor.run())
     await eventually(lambda: "no other" in (supervisor.standby_status() or {})["detail"], every=0.001)
@@ -119,7 +119,7 @@ async def test_it_is_never_where_the_job_at_work_is() -> None:
 )
 async def test_its_failure_ends_nothing_and_another_one_takes_its_place(failure: BaseException) -> None:
     fails = asyncio.Event()
-    network, publisher = Network({}, {"until": fails, "ends": failure}, {}), Publisher()
+    network, publisher = FakeSource({}, {"until": fails, "ends": failure}, {}), Publisher()
     async with standing_by(network, publisher) as supervisor:
         fails.set()
         await eventually(lambda: len(network.jobs) == 3, every=0.001)
@@ -133,7 +133,7 @@ async def test_its_failure_ends_nothing_and_another_one_takes_its_place(failure:
 
 @pytest.mark.asyncio
 async def test_one_that_does_not_follow_new_parameters_is_replaced() -> None:
-    network = Network({}, {"refuses": True}, {})
+    network = FakeSource({}, {"refuses": True}, {})
     async with standing_by(network) as supervisor:
         await supervisor.update({"effect": "grey"})
         await eventually(lambda: len(network.jobs) == 3, every=0.001)
@@ -144,7 +144,7 @@ async def test_one_that_does_not_follow_new_parameters_is_replaced() -> None:
 @pytest.mark.asyncio
 async def test_taking_over_counts_against_the_swaps_that_are_allowed() -> None:
     fails = asyncio.Event()
-    network = Network({"until": fails, "ends": LOST}, {"until": fails, "ends": LOST}, {})
+    network = FakeSource({"until": fails, "ends": LOST}, {"until": fails, "ends": LOST}, {})
     asyncio.get_running_loop().call_later(0.1, fails.set)
     ended = await end_of(supervised(network, standby=True, max_swaps=0))
     assert ended.reason is EndReason.SWAPS_EXHAUSTED
@@ -153,7 +153,7 @@ async def test_taking_over_counts_against_the_swaps_that_are_allowed() -> None:
 @pytest.mark.asyncio
 async def test_a_publisher_that_has_gone_silent_is_no_reason_to_switch() -> None:
     fails = asyncio.Event()
-    network, publisher = Network({"until": fails, "ends": LOST}, {}, {}), Publisher()
+    network, publisher = FakeSource({"until": fails, "ends": LOST}, {}, {}), Publisher()
     async with standing_by(network, publisher) as supervisor:
         publisher.silence = 9.0
         fails.set()
@@ -167,7 +167,7 @@ async def test_a_publisher_that_has_gone_silent_is_no_reason_to_switch() -> None
 
 @pytest.mark.asyncio
 async def test_its_cost_is_in_the_streams_account_and_its_link_does_not_slow_the_publisher() -> None:
-    network, publisher = Network({}, {}), Publisher()
+    network, publisher = FakeSource({}, {}), Publisher()
     async with standing_by(network, publisher) as supervisor:
         payments = supervisor.status().payments
         assert payments is not None

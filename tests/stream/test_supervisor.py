@@ -8,7 +8,7 @@ import pytest
 
 from gateway.media.frames import OpusPacket
 from gateway.reason import Ended, EndReason, NoRoom
-from tests.stream.jobs import KEY, LOST, Network, Publisher, end_of, supervised, works_on
+from tests.stream.jobs import KEY, LOST, FakeSource, Publisher, end_of, supervised, works_on
 from tests.waiting import eventually
 
 
@@ -25,7 +25,7 @@ from tests.waiting import eventually
 async def test_a_job_that_fails_is_replaced_and_the_next_one_begins_with_the_held_frames(
     reason: EndReason,
 ) -> None:
-    network = Network({"ends": Ended(reason, "why")}, {})
+    network = FakeSource({"ends": Ended(reason, "why")}, {})
     supervisor = supervised(network)
     await works_on(supervisor, network, 2)
     assert network.asked == "ab"
@@ -46,7 +46,7 @@ async def test_a_job_that_fails_is_replaced_and_the_next_one_begins_with_the_hel
     ],
 )
 async def test_what_is_nobodys_fault_ends_the_stream_with_its_reason(reason: EndReason) -> None:
-    network = Network({"ends": Ended(reason, "why")})
+    network = FakeSource({"ends": Ended(reason, "why")})
     assert (await end_of(supervised(network))).reason is reason
     assert network.aside == {}
     assert network.jobs[0].closed is reason
@@ -60,7 +60,7 @@ async def test_what_is_nobodys_fault_ends_the_stream_with_its_reason(reason: End
 )
 @pytest.mark.parametrize("starts", [True, False], ids=["live", "starting"])
 async def test_a_job_may_raise_anything_and_is_replaced(anything: BaseException, starts: bool) -> None:
-    network = Network({"ends": anything, "starts": starts}, {})
+    network = FakeSource({"ends": anything, "starts": starts}, {})
     supervisor = supervised(network)
     await works_on(supervisor, network, 2)
     assert network.jobs[0].closed is EndReason.INTERNAL_ERROR
@@ -70,7 +70,7 @@ async def test_a_job_may_raise_anything_and_is_replaced(anything: BaseException,
 @pytest.mark.asyncio
 @pytest.mark.parametrize("raised", [LOST, ValueError("odd")], ids=lambda error: type(error).__name__)
 async def test_what_is_kept_of_a_failure_keeps_no_job_in_memory(raised: Exception) -> None:
-    network, publisher = Network({"ends": raised}, {}), Publisher()
+    network, publisher = FakeSource({"ends": raised}, {}), Publisher()
     await works_on(supervised(network, publisher), network, 2)
     (failure,) = publisher.failures
     assert failure.__traceback__ is None
@@ -79,14 +79,14 @@ async def test_what_is_kept_of_a_failure_keeps_no_job_in_memory(raised: Exceptio
 
 @pytest.mark.asyncio
 async def test_without_anybody_else_the_stream_ends_with_its_jobs_own_reason() -> None:
-    network = Network({"ends": LOST}, urls="a")
+    network = FakeSource({"ends": LOST}, urls="a")
     ended = await end_of(supervised(network))
     assert (ended.reason, ended.detail) == (LOST.reason, LOST.detail)
 
 
 @pytest.mark.asyncio
 async def test_somebody_who_comes_back_soon_is_waited_for() -> None:
-    network = Network({"ends": LOST}, {}, urls="a")
+    network = FakeSource({"ends": LOST}, {}, urls="a")
     asyncio.get_running_loop().call_later(0.02, network.aside.clear)
     await works_on(supervised(network), network, 2)
     assert network.asked == "aa"
@@ -95,7 +95,7 @@ async def test_somebody_who_comes_back_soon_is_waited_for() -> None:
 @pytest.mark.asyncio
 async def test_a_first_start_tries_everybody_once_and_waits_for_nobody() -> None:
     failing = {"ends": LOST, "starts": False}
-    network = Network(failing, failing, failing)
+    network = FakeSource(failing, failing, failing)
     ended = await end_of(supervised(network))
     assert network.asked == "abc"
     assert ended.reason is EndReason.NO_ORCHESTRATOR
@@ -104,7 +104,7 @@ async def test_a_first_start_tries_everybody_once_and_waits_for_nobody() -> None
 
 @pytest.mark.asyncio
 async def test_too_many_swaps_end_the_stream_with_the_first_cause() -> None:
-    network = Network({"ends": LOST}, {"ends": Ended(EndReason.PAYMENT_REFUSED, "403")}, urls="abc")
+    network = FakeSource({"ends": LOST}, {"ends": Ended(EndReason.PAYMENT_REFUSED, "403")}, urls="abc")
     ended = await end_of(supervised(network, max_swaps=1))
     assert ended.reason is EndReason.SWAPS_EXHAUSTED
     assert "orchestrator_lost: its channels closed" in ended.detail
@@ -114,14 +114,14 @@ async def test_too_many_swaps_end_the_stream_with_the_first_cause() -> None:
 @pytest.mark.asyncio
 async def test_candidates_without_room_do_not_use_swaps_up() -> None:
     full = {"ends": NoRoom(EndReason.ORCHESTRATOR_LOST, "HTTP 503"), "starts": False}
-    network = Network({"ends": LOST}, full, full, {}, urls="abcd")
+    network = FakeSource({"ends": LOST}, full, full, {}, urls="abcd")
     await works_on(supervised(network, max_swaps=1), network, 4)
     assert isinstance(network.aside["b"], NoRoom)
 
 
 @pytest.mark.asyncio
 async def test_a_silent_publisher_is_not_given_a_new_job_and_blames_nobody() -> None:
-    network, publisher = Network({"ends": LOST}, {}), Publisher()
+    network, publisher = FakeSource({"ends": LOST}, {}), Publisher()
     supervisor = supervised(network, publisher)
     running = asyncio.get_running_loop().create_task(supervisor.run())
     await eventually(lambda: network.jobs, every=0)
@@ -140,14 +140,14 @@ async def test_a_silent_publisher_is_not_given_a_new_job_and_blames_nobody() -> 
 
 @pytest.mark.asyncio
 async def test_a_job_that_sends_nothing_back_is_replaced() -> None:
-    network = Network({}, {"ends": Ended(EndReason.SPEND_LIMIT, "enough")})
+    network = FakeSource({}, {"ends": Ended(EndReason.SPEND_LIMIT, "enough")})
     assert (await end_of(supervised(network, output_timeout=0.05))).reason is EndReason.SPEND_LIMIT
     assert "no picture came back" in network.aside["a"].detail
 
 
 @pytest.mark.asyncio
 async def test_sound_alone_does_not_make_up_for_pictures() -> None:
-    network = Network({}, {"ends": Ended(EndReason.SPEND_LIMIT, "enough")})
+    network = FakeSource({}, {"ends": Ended(EndReason.SPEND_LIMIT, "enough")})
     running = asyncio.get_running_loop().create_task(end_of(supervised(network, output_timeout=0.05)))
     await eventually(lambda: network.jobs and network.jobs[0].live, every=0)
 
@@ -161,7 +161,7 @@ async def test_sound_alone_does_not_make_up_for_pictures() -> None:
 
 @pytest.mark.asyncio
 async def test_a_job_that_was_asked_to_pause_owes_no_picture_until_it_goes_on() -> None:
-    network = Network({"paused": True}, {})
+    network = FakeSource({"paused": True}, {})
     supervisor = supervised(network, output_timeout=0.05)
     running = asyncio.get_running_loop().create_task(supervisor.run())
     await eventually(lambda: network.jobs and network.jobs[0].live, every=0)
@@ -177,7 +177,7 @@ async def test_a_job_that_was_asked_to_pause_owes_no_picture_until_it_goes_on() 
 @pytest.mark.asyncio
 async def test_a_raised_price_is_left_for_the_streams_life_and_is_no_fault() -> None:
     raised = Ended(EndReason.PRICE_RAISED, "twice as dear")
-    network = Network({"ends": raised}, {"ends": LOST}, urls="ab")
+    network = FakeSource({"ends": raised}, {"ends": LOST}, urls="ab")
     asyncio.get_running_loop().call_later(0.02, network.aside.clear)
     network.script.append({"ends": Ended(EndReason.TIME_LIMIT, "over")})
     assert (await end_of(supervised(network))).reason is EndReason.TIME_LIMIT
@@ -186,7 +186,7 @@ async def test_a_raised_price_is_left_for_the_streams_life_and_is_no_fault() -> 
 
 @pytest.mark.asyncio
 async def test_the_account_sums_all_jobs_and_rounds_once() -> None:
-    network = Network({"ends": LOST}, {"ends": LOST}, {})
+    network = FakeSource({"ends": LOST}, {"ends": LOST}, {})
     supervisor = supervised(network)
     await works_on(supervisor, network, 3)
     status = supervisor.status()
@@ -198,7 +198,7 @@ async def test_the_account_sums_all_jobs_and_rounds_once() -> None:
 
 @pytest.mark.asyncio
 async def test_the_replaced_one_is_no_longer_the_chosen_one() -> None:
-    network = Network({"ends": LOST}, {})
+    network = FakeSource({"ends": LOST}, {})
     supervisor = supervised(network)
     await works_on(supervisor, network, 2)
     assert [c.json()["verdict"] for c in supervisor.candidates] == ["available", "chosen", "available"]

@@ -10,12 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.aio.tasks import cancel, spawn
 from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame, OpusPacket
 from gateway.media.h264 import has_idr, split_annex_b
 from gateway.media.segmenter import Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
-from gateway.tasks import cancel, spawn
 from gateway.trickle.errors import ChannelClosed
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.trickle import retries
 from gateway.trickle.control import MAX_BACKLOG, MAX_MESSAGE, JsonPublisher
 from gateway.trickle.errors import ChannelClosed, ChannelLost

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.trickle import retries
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.publisher import TricklePublisher

@@ -13,7 +13,7 @@ import structlog
 from aiortc import MediaStreamTrack, RTCPeerConnection
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.media.frames import AccessUnit, Frame, OpusPacket
 from gateway.media.rtp_h264 import packetize
 from gateway.webrtc import peer

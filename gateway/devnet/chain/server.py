@@ -11,10 +11,10 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from gateway.aio.tasks import cancel, spawn
 from gateway.chain.importing import contained
 from gateway.devnet.chain.evm import GAS_MONEY, UNLOCK_ROUNDS, Evm
 from gateway.devnet.chainclock import ChainClock
-from gateway.tasks import cancel, spawn
 
 with contained():
     from eth_tester.exceptions import BlockNotFound, TransactionFailed, TransactionNotFound

@@ -19,7 +19,7 @@ from aiortc import (
 )
 from aiortc.codecs import h264
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.devnet.comfystream import control
 from gateway.devnet.comfystream.pipeline import Pipeline
 from gateway.devnet.runner.picture import Effect

@@ -12,7 +12,7 @@ EFFECT_NODE = "Effect"
 TEXT_NODE = "SaveTextTensor"
 """ComfyStream's own node for text results."""
 MAX_PROMPTS = 16
-MOST_TEXT = 4_096
+MAX_TEXT = 4_096
 
 Workflow = dict[str, Any]
 
@@ -84,7 +84,7 @@ class Pipeline:
         """What the prompts' text nodes give for one picture."""
         nodes = [node for workflow in self.prompts for node in workflow.values()]
         found = [node["inputs"].get("data") for node in nodes if node["class_type"] == TEXT_NODE]
-        return [text[:MOST_TEXT] for text in found if isinstance(text, str)]
+        return [text[:MAX_TEXT] for text in found if isinstance(text, str)]
 
     def apply(self, prompts: object) -> None:
         """Run these from now on. Raises BadPrompts, with nothing changed."""

@@ -18,7 +18,7 @@ with contained():
 
 log = structlog.get_logger("devnet.orchestrator")
 
-MOST_WAITING = 1000
+MAX_WAITING = 1000
 TRIES = 5
 PAUSE = 1.0
 """Seconds between two tries: a round may have begun here that the chain has yet to initialise."""
@@ -71,7 +71,7 @@ class Redeemer:
     def __init__(self, reader: ChainReader, key: bytes) -> None:
         self._reader = reader
         self._account = Account.from_key(key)
-        self._queue: asyncio.Queue[WinningTicket] = asyncio.Queue(MOST_WAITING)
+        self._queue: asyncio.Queue[WinningTicket] = asyncio.Queue(MAX_WAITING)
         self._counts = Redemptions()
 
     def won(self, winning: WinningTicket) -> None:

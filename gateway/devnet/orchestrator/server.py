@@ -11,6 +11,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway.aio.tasks import cancel, spawn
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.rpc import Endpoints
 from gateway.devnet.account import Account
@@ -26,7 +27,6 @@ from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.tickets import NonceBook
 from gateway.devnet.orchestrator.tokens import Tokens
 from gateway.devnet.trickle_server import TrickleServer
-from gateway.tasks import cancel, spawn
 
 if TYPE_CHECKING:
     from gateway.devnet.orchestrator.redeemer import Redeemer

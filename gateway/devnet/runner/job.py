@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import structlog
 
+from gateway.aio.tasks import TaskGroup
 from gateway.devnet.runner.feed import Feed
 from gateway.devnet.runner.request import BadRequest, JobRequest, chosen_effect
 from gateway.devnet.runner.transform import Transform
-from gateway.tasks import TaskGroup
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber

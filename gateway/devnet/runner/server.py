@@ -12,7 +12,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from gateway import tasks
+from gateway.aio import tasks
 from gateway.devnet.runner.job import Job
 from gateway.devnet.runner.request import BadRequest, JobRequest
 

@@ -7,7 +7,7 @@ import { request } from "./request.js";
 import { Session } from "./session.js";
 import { openSource } from "./sources.js";
 import { View } from "./view.js";
-import { explain } from "./words.js";
+import { explain } from "./messages.js";
 
 const MEASURE_MS = 1000;
 

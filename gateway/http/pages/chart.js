@@ -5,7 +5,7 @@ import { ethFromWei, share } from "./money.js";
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 190;
 const PLOT = { left: 2, top: 24, bottom: HEIGHT - 26 };
-const MOST_POINTS = 600;
+const MAX_POINTS = 600;
 const NOTHING = { seconds: 0, paid: 0n, owed: 0n };
 
 export class CostChart {
@@ -24,7 +24,7 @@ export class CostChart {
   /** Add a moment: seconds since the start, wei paid and owed (whole numbers as text). */
   add(seconds, paidWei, owedWei) {
     this.#points.push({ seconds, paid: BigInt(paidWei), owed: BigInt(owedWei) });
-    if (this.#points.length > MOST_POINTS) {
+    if (this.#points.length > MAX_POINTS) {
       // Halving the resolution keeps the whole stream in view, however long it runs.
       this.#points = this.#points.filter((_, i) => i % 2 === 0 || i === this.#points.length - 1);
     }

@@ -6,7 +6,7 @@ import { StatusPoller, fetchStatus } from "./poller.js";
 import { authorization, request } from "./request.js";
 import { VideoStats } from "./stats.js";
 import { WhipPublisher } from "./whip.js";
-import { GATEWAY_SILENT, MEDIA_LOST, SOURCE_ENDED, STREAM_FORGOTTEN, TAKEN_OVER, explainEnd } from "./words.js";
+import { GATEWAY_SILENT, MEDIA_LOST, SOURCE_ENDED, STREAM_FORGOTTEN, TAKEN_OVER, explainEnd } from "./messages.js";
 
 const LAST_LOOKS = 10;
 const LAST_LOOK_MS = 300;

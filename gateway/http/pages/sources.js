@@ -4,7 +4,7 @@ import { TestPicture } from "./testpicture.js";
 
 const FRAME_RATE = 30;
 
-/** Why there is no picture to send; `kind` is one that words.js has a sentence for. */
+/** Why there is no picture to send; `kind` is one that messages.js has a sentence for. */
 export class SourceFailed extends Error {
   constructor(kind, cause) {
     super(kind, { cause });

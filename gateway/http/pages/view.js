@@ -3,7 +3,7 @@
 import { CostChart } from "./chart.js";
 import { compareWei, ethFromWei, ethPerHour, groupDigits, shortEth } from "./money.js";
 import { bitrateText } from "./stats.js";
-import { STATES, verdictText } from "./words.js";
+import { STATES, verdictText } from "./messages.js";
 
 const PAYMENTS_SHOWN = 50;
 const UNKNOWN = "–";

@@ -2,7 +2,7 @@
 
 import { streamUrl } from "./endpoints.js";
 import { Player } from "./player.js";
-import { explain } from "./words.js";
+import { explain } from "./messages.js";
 
 const NEEDS_TOKEN = "This link needs a token. Ask the publisher for the whole link.";
 

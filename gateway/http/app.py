@@ -27,11 +27,11 @@ from gateway.http.tokens import TokenFile
 from gateway.http.webhook import AuthWebhook
 from gateway.http.whep import WhepRoutes
 from gateway.http.whip import WhipRoutes
-from gateway.payments.accounts import Accounts
+from gateway.payments.ledger_reader import LedgerReader
 from gateway.readiness import Readiness
 from gateway.settings import Settings
 from gateway.stream.registry import Registry
-from gateway.stream.relay import Json
+from gateway.stream.seam import Json
 from gateway.telemetry.metrics import Metrics
 
 
@@ -47,7 +47,7 @@ class Front:
         registry: Registry,
         metrics: Metrics,
         readiness: Readiness,
-        accounts: Accounts,
+        accounts: LedgerReader,
         http: aiohttp.ClientSession,
         *,
         orchestrators: Callable[[], Json],

@@ -8,13 +8,13 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.comfystream.relays import ComfyRelays
 from gateway.comfystream.servers import ComfyCandidate
+from gateway.comfystream.source import ComfySource
 from gateway.media.frames import FrameSink
 from gateway.media.gop import GopBuffer
+from gateway.network.job import NetworkSource
 from gateway.reason import Ended
-from gateway.stream.job import OrchestratorRelays
-from gateway.stream.relay import Candidate, Ingest, PublishRequest, Relay
+from gateway.stream.seam import Candidate, Ingest, Job, PublishRequest
 
 COMFYSTREAM, NETWORK = "comfystream", "network"
 """What a stream asks for with `orchestrator=`, beside the name of a single one."""
@@ -34,10 +34,10 @@ class Preference:
         return (self.own_first, not self.own_first) if self.fallback else (self.own_first,)
 
 
-class ChosenRelays:
+class JobSources:
     """Both kinds as one source of jobs, each stream's own wish before the operator's."""
 
-    def __init__(self, network: OrchestratorRelays, own: ComfyRelays, preference: Preference) -> None:
+    def __init__(self, network: NetworkSource, own: ComfySource, preference: Preference) -> None:
         self._network = network
         self._own = own
         self._preference = preference
@@ -89,6 +89,6 @@ class ChosenRelays:
         on_live: Callable[[], GopBuffer],
         ingest: Ingest,
         log: FilteringBoundLogger,
-    ) -> Relay:
+    ) -> Job:
         source = self._own if isinstance(candidate, ComfyCandidate) else self._network
         return source.open(candidate, request, sink, on_live, ingest, log)

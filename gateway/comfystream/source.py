@@ -6,21 +6,21 @@ from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.candidates.verdict import Verdict
 from gateway.comfystream import prompts
 from gateway.comfystream.errors import BadParams
-from gateway.comfystream.job import ComfyJob, OwnServers
+from gateway.comfystream.job import ComfyJob, ComfyResources
 from gateway.comfystream.servers import ComfyCandidate
 from gateway.media.frames import FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, NoRoom
-from gateway.stream.relay import Ingest, PublishRequest
-from gateway.verdict import Verdict
+from gateway.stream.seam import Ingest, PublishRequest
 
 
-class ComfyRelays:
+class ComfySource:
     """Jobs on the operator's own servers, behind the seam that the network's stand behind too."""
 
-    def __init__(self, own: OwnServers) -> None:
+    def __init__(self, own: ComfyResources) -> None:
         self._own = own
 
     def candidates(self, request: PublishRequest, only: str | None = None) -> list[ComfyCandidate]:

@@ -1,4 +1,4 @@
-"""Whether a stream can be afforded, and what the purse remembers of the time before a restart."""
+"""Whether a stream can be afforded, and what the resources remembers of the time before a restart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from gateway.payments.billing import first_payment
 from gateway.payments.ledger import Ledger, LedgerUnavailable
-from gateway.payments.purse import Purse
+from gateway.payments.resources import PaymentResources
 from gateway.payments.settings import PaymentSettings
 from gateway.payments.spending import HOUR, SpendLimitReached, SpendLimits, StreamLimits
 from signer_client import SignerClient, SignerIdentity
@@ -21,10 +21,10 @@ from tests.payments.books import fill, pay, payment, record
 from tests.payments.models import PRICE, SENDER_TEXT
 
 
-async def opened(ledger: Ledger, limits: SpendLimits) -> Purse:
+async def opened(ledger: Ledger, limits: SpendLimits) -> PaymentResources:
     settings = PaymentSettings(Fraction(PRICE), limits, StreamLimits(), interval=10**9, signing_calls=3)
     signer = cast(SignerClient, object())
-    return await Purse.open(settings, ledger, signer, SignerIdentity(SENDER_TEXT, b""))
+    return await PaymentResources.open(settings, ledger, signer, SignerIdentity(SENDER_TEXT, b""))
 
 
 @pytest_asyncio.fixture
@@ -36,14 +36,14 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 
 @pytest.mark.asyncio
 async def test_a_first_payment_is_held_against_each_limit_in_whole_tickets(ledger: Ledger) -> None:
-    purse = await opened(ledger, SpendLimits(hour=62 * PRICE))
+    resources = await opened(ledger, SpendLimits(hour=62 * PRICE))
     whole_tickets = first_payment(Fraction(PRICE), Fraction(7 * PRICE))
     assert whole_tickets == 63 * PRICE
-    purse.afford(Fraction(62 * PRICE))
+    resources.afford(Fraction(62 * PRICE))
     with pytest.raises(SpendLimitReached, match="last hour"):
-        purse.afford(whole_tickets)
+        resources.afford(whole_tickets)
     with pytest.raises(SpendLimitReached, match="this stream"):
-        purse.afford(Fraction(60 * PRICE), limit=60 * PRICE - 1)
+        resources.afford(Fraction(60 * PRICE), limit=60 * PRICE - 1)
 
 
 @pytest.mark.asyncio
@@ -53,29 +53,29 @@ async def test_what_was_signed_before_a_restart_counts_where_somebody_may_have_i
     await fill(ledger)
     withheld = await ledger.open_session(record("three"))
     await pay(ledger, withheld, 1, payment(5, 1, 60), "refused")
-    purse = await opened(ledger, SpendLimits(hour=260 * PRICE))
+    resources = await opened(ledger, SpendLimits(hour=260 * PRICE))
     assert (
-        purse.spending.spent(HOUR) == 182 * PRICE
+        resources.spending.spent(HOUR) == 182 * PRICE
     )  # credited, uncertain, unspent, refused by its orchestrator
     with pytest.raises(SpendLimitReached, match="last hour"):
-        purse.afford(Fraction(79 * PRICE))
+        resources.afford(Fraction(79 * PRICE))
 
 
 @pytest.mark.asyncio
 async def test_nothing_is_afforded_while_nothing_can_be_written_down(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    purse = await opened(ledger, SpendLimits())
+    resources = await opened(ledger, SpendLimits())
     monkeypatch.setattr(Ledger, "trouble", "disk full")
     with pytest.raises(LedgerUnavailable, match="disk full"):
-        purse.afford(Fraction(1))
+        resources.afford(Fraction(1))
 
 
 @pytest.mark.asyncio
 async def test_as_many_turns_as_the_operator_says(ledger: Ledger) -> None:
-    purse = await opened(ledger, SpendLimits())
+    resources = await opened(ledger, SpendLimits())
     for _ in range(3):
-        await purse.turns.acquire()
+        await resources.turns.acquire()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await purse.turns.acquire()
+            await resources.turns.acquire()

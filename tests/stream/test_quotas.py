@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.stream.places import Claim, LimitReached, Places
+from gateway.stream.quotas import Claim, LimitReached, Quotas
 
 
 def test_a_place_is_free_again_once_it_is_given_back() -> None:
-    places = Places()
+    places = Quotas()
     lease = places.take([Claim("-max", 1)])
     with pytest.raises(LimitReached, match=r"-max \(1\)"):
         places.take([Claim("-max", 1)])
@@ -18,16 +18,16 @@ def test_a_place_is_free_again_once_it_is_given_back() -> None:
 
 
 def test_each_counts_for_itself() -> None:
-    places = Places()
+    places = Quotas()
     places.take([Claim("-maxPerAddress", 1, "a")])
     places.take([Claim("-maxPerAddress", 1, "b")])
     with pytest.raises(LimitReached) as refused:
         places.take([Claim("-maxPerAddress", 1, "a")])
-    assert refused.value.claim.whose == "a"
+    assert refused.value.claim.key == "a"
 
 
 def test_all_claims_are_granted_or_none() -> None:
-    places = Places()
+    places = Quotas()
     places.take([Claim("-small", 1)])
     with pytest.raises(LimitReached):
         places.take([Claim("-big", 2), Claim("-small", 1)])
@@ -36,13 +36,13 @@ def test_all_claims_are_granted_or_none() -> None:
 
 
 def test_zero_lifts_a_limit() -> None:
-    places = Places()
+    places = Quotas()
     for _ in range(1000):
         places.take([Claim("-max", 0)])
 
 
 def test_nothing_is_remembered_of_those_who_left() -> None:
-    places = Places()
+    places = Quotas()
     for lease in [places.take([Claim("-max", 9, str(number))]) for number in range(5)]:
         lease.release()
     assert len(places) == 0

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from gateway import tasks
+from gateway.aio import tasks
 from tests.waiting import eventually
 
 

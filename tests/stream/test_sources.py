@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.choice import Preference
+from gateway.stream.sources import Preference
 
 OWN, NETWORK = True, False
 

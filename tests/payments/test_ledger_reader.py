@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from gateway.payments.accounts import Accounts, Grouping, Outcome, utc
 from gateway.payments.ledger import Ledger
+from gateway.payments.ledger_reader import Grouping, LedgerReader, Outcome, utc
 from gateway.payments.report import payment_row, session_json, session_row
 from gateway.payments.verify import Verification
 from gateway.reason import EndReason
@@ -16,7 +16,7 @@ from tests.payments.books import fill, pay, payment, record
 from tests.payments.models import PRICE
 
 
-async def verified(accounts: Accounts) -> Verification:
+async def verified(accounts: LedgerReader) -> Verification:
     verification = Verification()
     async for account in accounts.sessions():
         verification.take(account)

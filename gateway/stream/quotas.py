@@ -13,9 +13,9 @@ class Claim:
 
     limit: str
     """The limit's name, as operators know it."""
-    most: int
-    """Places that there are; 0 lifts the limit."""
-    whose: str = ""
+    maximum: int
+    """Quotas that there are; 0 lifts the limit."""
+    key: str = ""
     """What the limit is counted by: an address, a stream, a token; empty for all together."""
 
 
@@ -23,11 +23,11 @@ class LimitReached(Exception):
     """Every place under one limit is taken; the text names the limit."""
 
     def __init__(self, claim: Claim) -> None:
-        super().__init__(f"the limit {claim.limit} ({claim.most}) is reached: wait until a place is free")
+        super().__init__(f"the limit {claim.limit} ({claim.maximum}) is reached: wait until a place is free")
         self.claim = claim
 
 
-class Places:
+class Quotas:
     """Takes and gives back places; all the claims of one newcomer are granted together or not at all."""
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class Places:
     def take(self, claims: Sequence[Claim]) -> Lease:
         """Raises LimitReached, with nothing taken."""
         for claim in claims:
-            if claim.most and self._taken[claim.limit, claim.whose] >= claim.most:
+            if claim.maximum and self._taken[claim.limit, claim.key] >= claim.maximum:
                 raise LimitReached(claim)
-        keys = [(claim.limit, claim.whose) for claim in claims]
+        keys = [(claim.limit, claim.key) for claim in claims]
         self._taken.update(keys)
         return Lease(self, keys)
 
@@ -55,7 +55,7 @@ class Places:
 class Lease:
     """The places of one stream or viewer."""
 
-    def __init__(self, places: Places, keys: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, places: Quotas, keys: Sequence[tuple[str, str]]) -> None:
         self._places = places
         self._keys = keys
 

@@ -104,7 +104,7 @@ class SessionAccount:
         return next((step for step in self.steps if step["step"] == Step.CLOSED), None)
 
 
-class Accounts:
+class LedgerReader:
     """Reads a ledger's database, whoever writes to it."""
 
     def __init__(self, database: Database) -> None:

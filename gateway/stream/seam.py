@@ -92,7 +92,7 @@ class Ingest(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-class Relay(Protocol):
+class Job(Protocol):
     """One job: frames go in, changed frames come out through the sink that it was opened with.
 
     `run` brings the job up and relays until cancelled or until it raises Ended. Whatever it ended with,
@@ -120,11 +120,11 @@ class Relay(Protocol):
 
     async def close(self, reason: EndReason) -> None: ...
 
-    def status(self) -> RelayStatus: ...
+    def status(self) -> JobStatus: ...
 
 
 @dataclass
-class RelayStatus:
+class JobStatus:
     """What a job tells about itself, in the forms that the status route uses."""
 
     worker: Json = field(default_factory=dict)
@@ -147,7 +147,7 @@ class RelayStatus:
     owed: Fraction = Fraction(0)
     """Wei that the time used costs, exactly."""
 
-    def after(self, former: RelayStatus) -> RelayStatus:
+    def after(self, former: JobStatus) -> JobStatus:
         """This job's account with the sums of the jobs before it."""
         return replace(
             self,
@@ -157,7 +157,7 @@ class RelayStatus:
             **{name: getattr(self, name) + getattr(former, name) for name in _SUMMED},
         )
 
-    def _payments_after(self, former: RelayStatus) -> Json | None:
+    def _payments_after(self, former: JobStatus) -> Json | None:
         before, now = former.payments, self.payments
         if before is None or now is None:
             return before if now is None else now
@@ -174,7 +174,7 @@ class RelayStatus:
 _SUMMED = ("segments", "gaps", "dropped", "held_bytes", "channels", "sessions", "credited", "owed")
 
 
-class Relays(Protocol[C]):
+class JobSource(Protocol[C]):
     """Where jobs come from: orchestrators of the network, or servers of one's own."""
 
     def candidates(self, request: PublishRequest) -> Sequence[C]:
@@ -191,7 +191,7 @@ class Relays(Protocol[C]):
         on_live: Callable[[], GopBuffer],
         ingest: Ingest,
         log: FilteringBoundLogger,
-    ) -> Relay:
+    ) -> Job:
         """A job on the candidate, not yet run.
 
         It calls `on_live` once, when it takes frames: the answer is what it begins with.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.suspension import CAPACITY_SKIP, LONGEST_BACKOFF, Suspensions, backoff
+from gateway.candidates.suspension import CAPACITY_SKIP, LONGEST_BACKOFF, Suspensions, backoff
 
 
 def test_the_backoff_doubles_from_half_a_minute_to_half_an_hour() -> None:

@@ -14,7 +14,7 @@ from signer_client import SignerClient, SignerIdentity
 
 
 @dataclass(frozen=True)
-class Purse:
+class PaymentResources:
     """Shared by all payment sessions. `sender` is the signer's address (0x..).
 
     `ceiling` is the most to pay in wei per second, `interval` the nanoseconds between payments.
@@ -32,8 +32,8 @@ class Purse:
     @classmethod
     async def open(
         cls, settings: PaymentSettings, ledger: Ledger, signer: SignerClient, identity: SignerIdentity
-    ) -> Purse:
-        """The purse, with the sums behind the spend limits as they were when the gateway stopped."""
+    ) -> PaymentResources:
+        """The resources, with the sums behind the spend limits as they were when the gateway stopped."""
         assert settings.ceiling is not None, "who pays has a ceiling"
         spending = Spending(settings.spend_limits)
         if settings.spend_limits != SpendLimits():

@@ -13,6 +13,7 @@ import aiohttp
 from structlog.typing import FilteringBoundLogger
 
 from gateway import money
+from gateway.aio.tasks import TaskGroup, spawn
 from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
 from gateway.media.segmenter import Segmenter
@@ -27,11 +28,10 @@ from gateway.orchestrator.selection import Candidate
 from gateway.payments.billing import first_payment
 from gateway.payments.ledger import LedgerUnavailable
 from gateway.payments.payer import Payer
-from gateway.payments.purse import Purse
+from gateway.payments.resources import PaymentResources
 from gateway.payments.spending import SpendLimitReached
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream.relay import Ingest, Json, PublishRequest, RelayStatus, UpdateRefused
-from gateway.tasks import TaskGroup, spawn
+from gateway.stream.seam import Ingest, JobStatus, Json, PublishRequest, UpdateRefused
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
@@ -52,13 +52,13 @@ KEPT_OVER_NULL = ("last_params", "last_restart_logs")
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkResources:
     """What every job on the network shares."""
 
     http: aiohttp.ClientSession
     orchestrators: OrchestratorClient
     pool: OrchestratorPool
-    purse: Purse | None
+    payments: PaymentResources | None
     """None where nothing is paid."""
 
 
@@ -67,7 +67,7 @@ class OrchestratorJob:
 
     def __init__(
         self,
-        network: Network,
+        network: NetworkResources,
         candidate: Candidate,
         request: PublishRequest,
         sink: FrameSink,
@@ -132,7 +132,7 @@ class OrchestratorJob:
         self._open_channels = 0
         self._closed = True
 
-    def status(self) -> RelayStatus:
+    def status(self) -> JobStatus:
         info, uplink, downlink = self._info, self._uplink, self._downlink
         orchestrator = None
         if info is not None:
@@ -142,7 +142,7 @@ class OrchestratorJob:
                 "price_wei_per_second": None if info.price is None else money.text(info.price),
                 "manifest_id": self._manifest_id,
             }
-        return RelayStatus(
+        return JobStatus(
             worker=self._worker,
             orchestrator=orchestrator,
             payments=self._payer.status() if self._payer else None,
@@ -161,11 +161,11 @@ class OrchestratorJob:
     async def _start(self, info: OrchestratorInfo) -> JobUrls:
         """Buy the first credit and start the job with it; nothing was signed for this stream before."""
         network, request = self._network, self._request
-        if network.purse is None:
+        if network.payments is None:
             payment, credentials = "", unsigned_credentials(info)
         else:
             self._payer = Payer(
-                network.purse,
+                network.payments,
                 network.orchestrators,
                 info,
                 addr=self._candidate.addr,
@@ -337,10 +337,10 @@ def merge_status(former: Json, event: Json) -> Json:
     return merged
 
 
-class OrchestratorRelays:
+class NetworkSource:
     """The network's orchestrators as a source of jobs."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: NetworkResources) -> None:
         self._network = network
 
     def candidates(self, request: PublishRequest) -> list[Candidate]:
@@ -361,8 +361,8 @@ class OrchestratorRelays:
             for candidate in candidates
             if candidate.usable and candidate.price and candidate.ticket_ev
         ]
-        if self._network.purse is not None and costs:
-            self._network.purse.afford(min(costs), request.limits.wei)
+        if self._network.payments is not None and costs:
+            self._network.payments.afford(min(costs), request.limits.wei)
 
     def reasons_not_ready(self) -> list[str]:
         """Why no publisher would be let in now, in a sentence each."""

@@ -8,19 +8,19 @@ from typing import Any, NoReturn, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.aio.tasks import TaskGroup
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream.relay import Candidate, Ingest, PublishRequest, Relay, UpdateRefused
+from gateway.stream.seam import Candidate, Ingest, Job, PublishRequest, UpdateRefused
 from gateway.stream.swap import OutputWatch
-from gateway.tasks import TaskGroup
 
 WATCH_POLL = 1.0
 WATCHES = 10
 """How often, at least, a job's silence is looked at within the time that it may last."""
 
 
-class Mistake(Ended):
+class UnexpectedFailure(Ended):
     """A job ended by an exception that nobody expected: it is replaced like any other that failed."""
 
 
@@ -48,7 +48,7 @@ class Host(Protocol):
         """Seconds since the publisher's last frame."""
 
 
-class Lane:
+class JobSlot:
     """A job's relay and the way of its frames. While it stands by they are held from the last key frame on.
 
     `run` is its whole life and gives why it failed; `take_over` puts it to work. `on_air` is called when its
@@ -70,7 +70,7 @@ class Lane:
     ) -> None:
         self.candidate = candidate
         self.standby = standby
-        self.relay: Relay
+        self.relay: Job
         self.over: asyncio.Task[Ended]
         self._name = f"job {request.request_id}"
         self._host = host
@@ -108,7 +108,7 @@ class Lane:
             return ended.without_frames()
         except (Exception, GeneratorExit) as error:
             self._log.exception("job failed by a mistake")
-            return Mistake(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {error!r}")
+            return UnexpectedFailure(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {error!r}")
         raise AssertionError("a job ends with a reason")
 
     async def stand_by(self) -> None:
@@ -185,7 +185,7 @@ class Lane:
                 )
 
 
-async def _run(relay: Relay) -> NoReturn:
+async def _run(relay: Job) -> NoReturn:
     try:
         await relay.run()
     except asyncio.CancelledError:

@@ -18,7 +18,7 @@ class AnsweredNo(Exception):
     """The answer's status is not 2xx."""
 
 
-class OperatorServer:
+class WebhookClient:
     """POSTs questions to `url`. As in Go's client, an Authorization header beats a password in the URL."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> None:

@@ -19,6 +19,8 @@ from gateway.devnet.trickle_server import TrickleServer
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.media.h264 import split_annex_b
+from gateway.network import job as module
+from gateway.network.job import NetworkResources, OrchestratorJob
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.errors import (
     BadAnswer,
@@ -32,9 +34,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job import JobRequest, JobUrls
 from gateway.orchestrator.selection import Candidate
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream import job as module
-from gateway.stream.job import Network, OrchestratorJob
-from gateway.stream.relay import PublishRequest
+from gateway.stream.seam import PublishRequest
 from gateway.trickle import liveness
 from tests.clients.webrtc import encoded_pattern
 from tests.waiting import DEADLINE, SLACK, eventually
@@ -91,14 +91,16 @@ class Orchestrator:
             job_began=lambda addr: self.told.append(f"{addr} began"),
             job_over=lambda addr: self.told.append(f"{addr} over"),
         )
-        network = Network(http=self.http, orchestrators=cast(Any, self), pool=cast(Any, pool), purse=None)
+        network = NetworkResources(
+            http=self.http, orchestrators=cast(Any, self), pool=cast(Any, pool), payments=None
+        )
         return Held(network, self.url)
 
 
 class Held:
     """A job with what it gave and took."""
 
-    def __init__(self, network: Network, url: str) -> None:
+    def __init__(self, network: NetworkResources, url: str) -> None:
         self.output: list[Frame] = []
         self.held = GopBuffer()
         self.request = PublishRequest("cam", "cam", "1", "m", params={"effect": "grey"})

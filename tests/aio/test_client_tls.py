@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from gateway.aio.client_tls import RECORD, client_context
 from gateway.devnet.orchestrator.tls import server_context
-from gateway.tls import RECORD, client_context
 
 CONTENT = bytes(range(256)) * 1024
 

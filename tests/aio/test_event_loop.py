@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from gateway import event_loop
+from gateway.aio import event_loop
 
 
 def test_a_connection_that_is_reset_as_its_tls_begins_keeps_no_number_of_a_descriptor() -> None:

@@ -1,0 +1,1 @@
+"""What all kinds of candidates for a job share: verdicts and suspensions."""

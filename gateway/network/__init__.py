@@ -1,0 +1,1 @@
+"""Jobs on the network's orchestrators, paid through the remote signer."""
