@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
 
-from tests.clients.gateway import BIN, GatewayProcess, gateway_process
-from tests.clients.webrtc import WhepViewer, WhipPublisher, encoded_pattern
-from tests.waiting import eventually
+from harness.devnet import devnet_process, network_flags
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
+from harness.webrtc import WhepViewer, WhipPublisher, encoded_pattern
 
 RUNS = 5
 CPU_SECONDS = 10.0
@@ -43,7 +42,7 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
             **await cpu_by_process(gateway, http, units),
         }
     async with (
-        running_devnet() as devnet,
+        devnet_process(folder) as devnet,
         gateway_process(folder, *network_flags(devnet), devnet=False) as gateway,
     ):
         yield {
@@ -91,21 +90,3 @@ async def cpu_by_process(
 def _seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-@asynccontextmanager
-async def running_devnet() -> AsyncIterator[dict[str, Any]]:
-    process = await asyncio.create_subprocess_exec(
-        BIN / "livepeer-devnet", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        assert process.stdout is not None
-        yield json.loads(await process.stdout.readline())
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-def network_flags(devnet: dict[str, Any]) -> list[str]:
-    addresses = ",".join(orchestrator["addr"] for orchestrator in devnet["orchestrators"])
-    return ["-remoteSignerUrl", devnet["signer"], "-orchAddr", addresses, "-maxPricePerUnit", "0.001ETH"]

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from tests.clients.gateway import gateway_process
+from harness.gateway import gateway_process
 
 LIFTED = [
     part
@@ -118,7 +118,7 @@ class Load:
     @asynccontextmanager
     async def running(cls, way: str, url: str, count: int) -> AsyncIterator[Load]:
         """Up once every session is connected."""
-        async with _program("benchmarks.load", way, url, str(count)) as process:
+        async with _program("harness.load", way, url, str(count)) as process:
             load = cls(process)
             if way != "churn":
                 await load.line()

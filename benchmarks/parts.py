@@ -17,7 +17,6 @@ from aiohttp import web
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
-from benchmarks.load import FPS, pictures
 from gateway.aio.tasks import spawn
 from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit
@@ -25,6 +24,7 @@ from gateway.media.h264 import has_idr
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.viewer import Viewer
+from harness.load import FPS, pictures
 
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 log = structlog.get_logger("bench")

@@ -32,8 +32,8 @@ from gateway.payments.resources import PaymentResources
 from gateway.payments.spending import Spending, SpendLimits
 from gateway.reason import EndReason
 from gateway.telemetry import log
+from harness.payment_models import PRICE, SENDER_TEXT, OrchestratorModel, SignerModel, Status
 from signer_client import LivePayment, SignerClient, SignerState
-from tests.payments.models import PRICE, SENDER_TEXT, OrchestratorModel, SignerModel, Status
 
 STEPS = (25, 50, 100, 200, 400, 800)
 INTERVAL = 10**9

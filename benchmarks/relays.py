@@ -18,9 +18,9 @@ import av
 import numpy as np
 import psutil
 
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher, longest_gap
-from tests.waiting import eventually
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
+from harness.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher, longest_gap
 
 SIZE = (1280, 720)
 SECONDS = 15.0

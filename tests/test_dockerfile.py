@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.gateway import gateway_process
+from harness.gateway import gateway_process
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "Dockerfile"

@@ -21,10 +21,10 @@ import psutil
 from benchmarks.chaos import books
 from benchmarks.chaos.faults import Discovery, Scene, drawn
 from benchmarks.chaos.streams import ChaosStream
-from tests.clients.devnet import devnet_process
-from tests.clients.gateway import BIN, GatewayProcess, gateway_process
-from tests.clients.ledger import verify
-from tests.waiting import eventually
+from harness.devnet import devnet_process
+from harness.gateway import BIN, GatewayProcess, gateway_process
+from harness.ledger import verify
+from harness.waiting import eventually
 
 STREAMS = 6
 WITH_STANDBY = 2

@@ -21,8 +21,8 @@ from aiohttp import web
 
 from benchmarks.chaos.books import Life
 from benchmarks.chaos.streams import ChaosStream
-from tests.clients.gateway import GatewayProcess
-from tests.waiting import eventually
+from harness.gateway import GatewayProcess
+from harness.waiting import eventually
 
 
 @dataclass

@@ -9,10 +9,10 @@ from types import TracebackType
 
 import aiohttp
 
-from tests.clients.gateway import GatewayProcess
-from tests.clients.link import Link
-from tests.clients.webrtc import WhepViewer, WhipPublisher, encoded_pattern
-from tests.waiting import eventually
+from harness.gateway import GatewayProcess
+from harness.link import Link
+from harness.waiting import eventually
+from harness.webrtc import WhepViewer, WhipPublisher, encoded_pattern
 
 WIDTH, HEIGHT = 160, 120
 STEADY = 1.0

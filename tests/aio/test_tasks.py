@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.aio import tasks
-from tests.waiting import eventually
+from harness.waiting import eventually
 
 
 @pytest.fixture(autouse=True)

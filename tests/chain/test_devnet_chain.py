@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gateway.chain import rpc
+from harness.gateway import BIN, GatewayProcess, gateway_process
+from harness.waiting import eventually
+from harness.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.chain.endpoints import endpoint, silence
-from tests.clients.gateway import BIN, GatewayProcess, gateway_process
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 

@@ -18,8 +18,8 @@ from gateway.devnet.chain.evm import ETHER, Evm
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
 from gateway.payments.redemptions import Followed
+from harness.payment_models import orchestrator_info, signed_payment
 from tests.chain.tickets import BLOCK_HASH, ORCHESTRATOR, RAND, RAND_HASH, SENDER, redeem, winning_ticket
-from tests.payments.models import orchestrator_info, signed_payment
 
 pytestmark = pytest.mark.asyncio
 

@@ -12,6 +12,7 @@ from gateway.chain.networks import ChainNetwork
 from gateway.chain.reader import ChainReader
 from gateway.chain.rpc import Endpoints
 from gateway.devnet.chain.server import ChainServer
+from harness.waiting import SLACK
 from tests.chain.endpoints import (
     Answer,
     after,
@@ -23,7 +24,6 @@ from tests.chain.endpoints import (
     result_always,
     silence,
 )
-from tests.waiting import SLACK
 
 pytestmark = pytest.mark.asyncio
 

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.chain.signer import ChainSigner
 from gateway.orchestrator.info import OrchestratorInfo
+from harness.payment_models import orchestrator_info
 from signer_client import LivePayment, RefreshNeeded, SignerUnreachable
-from tests.payments.models import orchestrator_info
 
 pytestmark = pytest.mark.asyncio
 

@@ -16,8 +16,8 @@ import pytest
 from gateway.cli.ledger import main
 from gateway.payments.ledger import Ledger
 from gateway.reason import EndReason
+from harness.payment_models import PRICE
 from tests.payments.books import fill, pay, payment, record
-from tests.payments.models import PRICE
 
 
 def filled(where: str) -> None:

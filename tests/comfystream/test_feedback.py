@@ -7,7 +7,7 @@ import pytest
 from gateway.aio.tasks import cancel, spawn
 from gateway.comfystream import feedback
 from gateway.webrtc.viewer import ViewerStats
-from tests.waiting import eventually
+from harness.waiting import eventually
 
 HIGHEST = 8_000_000
 

@@ -20,8 +20,8 @@ from gateway.devnet.comfystream.server import ComfyStream, ComfyStreamConfig
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame
 from gateway.media.h264 import split_annex_b
 from gateway.webrtc.config import WebRtcConfig
-from tests.clients.webrtc import FPS, encoded_pattern
-from tests.waiting import eventually
+from harness.waiting import eventually
+from harness.webrtc import FPS, encoded_pattern
 
 LOG = structlog.get_logger("test")
 

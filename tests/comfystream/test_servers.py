@@ -15,7 +15,7 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.candidates.verdict import Verdict
 from gateway.comfystream import servers as module
 from gateway.comfystream.servers import REST, ComfyServer, ComfyServers
-from tests.waiting import DEADLINE, SLACK, eventually
+from harness.waiting import DEADLINE, SLACK, eventually
 
 
 class Health:

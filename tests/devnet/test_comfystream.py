@@ -15,8 +15,8 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from gateway.devnet.comfystream import control
 from gateway.devnet.comfystream.pipeline import BadPrompts, Pipeline
 from gateway.devnet.comfystream.server import ComfyStream, ComfyStreamConfig
-from tests.clients.webrtc import PatternTrack, encoded_pattern, luma_of_halves
-from tests.waiting import eventually
+from harness.waiting import eventually
+from harness.webrtc import PatternTrack, encoded_pattern, luma_of_halves
 
 
 def effect(name: str) -> dict[str, Any]:

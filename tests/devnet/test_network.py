@@ -20,7 +20,7 @@ import pytest
 from gateway.devnet.network import Network
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flags import parse_flags
-from tests.waiting import DEADLINE, eventually
+from harness.waiting import DEADLINE, eventually
 
 COMMAND = [sys.executable, "-m", "gateway.devnet"]
 

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.devnet import process as process_module
 from gateway.devnet.process import Child, ChildFailed, Ready
-from tests.waiting import eventually
+from harness.waiting import eventually
 
 SAYS_READY = """
     import os, sys, time

@@ -13,8 +13,8 @@ from gateway.devnet.account import Account
 from gateway.devnet.chainclock import ChainClock
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import AuthToken, Capabilities, OrchestratorInfo, Payment, SegData
+from harness.waiting import DEADLINE
 from tests.devnet.network import JOB, MODEL, WEI_PER_SECOND, HandClock, Peer, base64_of, peer
-from tests.waiting import DEADLINE
 
 STRANGER = Account(bytes([9]) * 32)
 

@@ -15,8 +15,8 @@ from gateway.money import PIXELS_PER_SECOND, wei_per_second
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import Capabilities, PingPong
 from gateway.payments.ticket import recover
+from harness.waiting import DEADLINE
 from tests.devnet.network import MODEL, WEI_PER_SECOND, Peer, peer, unverified
-from tests.waiting import DEADLINE
 
 
 def price(info: object) -> Fraction:

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import BIN
+from harness.gateway import BIN
 
 PYTHON = Path(sys.prefix) / "sdk" / "bin" / "python"
 PROGRAM = Path(__file__).with_name("sdk_program.py")

@@ -21,8 +21,8 @@ from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
+from harness.waiting import eventually
 from tests.devnet.runner_kit import EXPECTED, FPS, TsSegment, look, make_segments, near
-from tests.waiting import eventually
 
 PREFIX = "/ai/trickle"
 

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from gateway.devnet.trickle_server import TrickleServer
-from tests.waiting import DEADLINE, eventually
+from harness.waiting import DEADLINE, eventually
 
 
 class Wire:

@@ -10,13 +10,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.devnet import devnet_process
-from tests.clients.fault_proxy import Fault, fault_proxy
-from tests.clients.gateway import gateway_process
-from tests.clients.ledger import credited, verify
-from tests.clients.webrtc import WhepViewer, WhipPublisher, longest_gap
+from harness.devnet import devnet_process
+from harness.fault_proxy import Fault, fault_proxy
+from harness.gateway import gateway_process
+from harness.ledger import credited, verify
+from harness.waiting import SLACK, eventually
+from harness.webrtc import WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
-from tests.waiting import SLACK, eventually
 
 QUIET = 2.5
 """Seconds without faults at the end, so that what was lost last is asked for once more."""

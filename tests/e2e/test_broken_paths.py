@@ -12,10 +12,10 @@ import aioice.ice
 import pytest
 from aiortc import RTCPeerConnection
 
-from tests.clients.gateway import gateway_process
-from tests.clients.webrtc import WhepViewer, WhipPublisher
+from harness.gateway import gateway_process
+from harness.waiting import eventually
+from harness.webrtc import WhepViewer, WhipPublisher
 from tests.e2e.test_loop import clean_audits, ended
-from tests.waiting import eventually
 
 
 class Cable:

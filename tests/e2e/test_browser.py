@@ -10,11 +10,11 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.clients.browser import chromium
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.webrtc import WhepViewer
+from harness.browser import chromium
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
+from harness.webrtc import WhepViewer
 from tests.e2e.test_loop import clean_audits, ended
-from tests.waiting import eventually
 
 # Both pictures, small, as luma: the negative of a picture is its opposite, pixel by pixel.
 CORRELATION = """() => {

@@ -13,10 +13,10 @@ from eth_account import Account
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.reader import ChainReader
 from gateway.chain.rpc import Endpoints
-from tests.clients.dashboards import ALERTS, DASHBOARD, metrics_named, metrics_served
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
-from tests.waiting import eventually
+from harness.dashboards import ALERTS, DASHBOARD, metrics_named, metrics_served
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
+from harness.webrtc import Refused, WhepViewer, WhipPublisher
 
 pytestmark = pytest.mark.asyncio
 

@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page
 
-from tests.clients.browser import PUBLISH, RECEIVED, SENT, WATCH, chromium
-from tests.clients.gateway import GatewayProcess, gateway_process
+from harness.browser import PUBLISH, RECEIVED, SENT, WATCH, chromium
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import SLACK, eventually
 from tests.e2e.test_loop import ended
-from tests.waiting import SLACK, eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
 CAMERA = {"width": 640, "height": 360, "fps": 30}

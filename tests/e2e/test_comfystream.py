@@ -17,12 +17,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clients.browser import chromium
-from tests.clients.gateway import BIN, GatewayProcess, gateway_process
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
+from harness.browser import chromium
+from harness.gateway import BIN, GatewayProcess, gateway_process
+from harness.waiting import SLACK, eventually
+from harness.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_browser import CORRELATION, shows_the_negative
 from tests.e2e.test_loop import ended
-from tests.waiting import SLACK, eventually
 
 
 def effect(name: str) -> dict[str, Any]:

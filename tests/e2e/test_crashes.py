@@ -13,11 +13,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clients.devnet import devnet_process
-from tests.clients.gateway import gateway_process
-from tests.clients.ledger import verify
-from tests.clients.webrtc import Refused, WhipPublisher
-from tests.waiting import eventually
+from harness.devnet import devnet_process
+from harness.gateway import gateway_process
+from harness.ledger import verify
+from harness.waiting import eventually
+from harness.webrtc import Refused, WhipPublisher
 
 VICTIMS = ("gateway", "signer", "gateway", "gateway", "orchestrator")
 """Rounds on one devnet, which starts again what died; the orchestrator goes last, and its audit with it."""

@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from benchmarks.loop import running_devnet
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.waiting import eventually
+from harness.devnet import devnet_process
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
 
 
 async def known(gateway: GatewayProcess) -> set[str]:
@@ -33,7 +33,7 @@ async def test_the_signer_is_asked_where_nobody_is_named_and_a_webhook_may_chang
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
     try:
-        async with running_devnet() as devnet:
+        async with devnet_process(tmp_path) as devnet:
             addrs = [orchestrator["addr"] for orchestrator in devnet["orchestrators"]]
             paid = ("-remoteSignerUrl", devnet["signer"], "-maxPricePerUnit", "0.001ETH")
             ledger = ("-ledger", str(tmp_path / "signer.sqlite3"))

@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.clients.browser import chromium
-from tests.clients.gateway import gateway_process
+from harness.browser import chromium
+from harness.gateway import gateway_process
+from harness.waiting import eventually
 from tests.e2e.test_loop import ended
-from tests.waiting import eventually
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "apps.md"
 SHOWN = "document.querySelector('#result').getVideoPlaybackQuality().totalVideoFrames"

@@ -14,10 +14,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.ledger import session_reasons
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
-from tests.waiting import DEADLINE, SLACK, eventually
+from harness.gateway import GatewayProcess, gateway_process
+from harness.ledger import session_reasons
+from harness.waiting import DEADLINE, SLACK, eventually
+from harness.webrtc import Refused, WhepViewer, WhipPublisher
 
 
 async def in_state(gateway: GatewayProcess, *states: str) -> None:

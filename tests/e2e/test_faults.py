@@ -10,10 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import gateway_process
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from harness.gateway import gateway_process
+from harness.waiting import eventually
+from harness.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_loop import clean_audits, ended, stream_for
-from tests.waiting import eventually
 
 
 @pytest.mark.asyncio

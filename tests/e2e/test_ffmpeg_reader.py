@@ -14,10 +14,10 @@ import aiohttp
 import av
 import pytest
 
-from tests.clients.ffmpeg_reader import Read, channels, read_segment
-from tests.clients.gateway import gateway_process
-from tests.clients.webrtc import FPS, WhepViewer, WhipPublisher
-from tests.waiting import DEADLINE, eventually
+from harness.ffmpeg_reader import Read, channels, read_segment
+from harness.gateway import gateway_process
+from harness.waiting import DEADLINE, eventually
+from harness.webrtc import FPS, WhepViewer, WhipPublisher
 
 GOP = FPS
 """The pattern has a key frame a second."""

@@ -14,9 +14,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from gateway.devnet.orchestrator.tls import self_signed
-from tests.clients.gateway import GatewayProcess, gateway_process
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
 from tests.e2e.test_front_door import PUBLISH, SDP, WATCH
-from tests.waiting import eventually
 
 PUBLISH_TOKENS = """
 all

@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.waiting import eventually
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
 
 OFFERS = Path(__file__).parents[1] / "data" / "offers"
 PUBLISH = (OFFERS / "chromium-camera-sendonly.sdp").read_text()

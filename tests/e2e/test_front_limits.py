@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.gateway import GatewayProcess, gateway_process
+from harness.gateway import GatewayProcess, gateway_process
 from tests.e2e.test_front_door import PUBLISH, SDP, WATCH
 
 FLAGS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.gateway import gateway_process
+from harness.gateway import gateway_process
 
 CHECKS = (
     "not_a_server_error",
@@ -41,7 +41,7 @@ async def test_schemathesis_finds_nothing_that_is_not_described(tmp_path: Path) 
             | {
                 "PYTHONWARNINGS": "ignore",
                 "PYTHONPATH": str(Path(__file__).parents[2]),
-                "SCHEMATHESIS_HOOKS": "tests.clients.openapi_bodies",
+                "SCHEMATHESIS_HOOKS": "harness.openapi_bodies",
             },
         )
         said, _ = await asyncio.wait_for(process.communicate(), 150)

@@ -11,10 +11,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import IDLE_CONNECTIONS, GatewayProcess, gateway_process
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from harness.gateway import IDLE_CONNECTIONS, GatewayProcess, gateway_process
+from harness.waiting import eventually
+from harness.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_loop import ended, stream_for
-from tests.waiting import eventually
 
 
 async def stays_live(

@@ -8,9 +8,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import gateway_process
-from tests.clients.webrtc import WhepViewer
-from tests.waiting import DEADLINE, eventually
+from harness.gateway import gateway_process
+from harness.waiting import DEADLINE, eventually
+from harness.webrtc import WhepViewer
 
 DEBIANS_PYTHON = "/usr/bin/python3"
 PROGRAM = Path(__file__).parents[1] / "clients" / "gstreamer_publisher.py"

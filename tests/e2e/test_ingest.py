@@ -13,10 +13,10 @@ import av
 import numpy as np
 import pytest
 
-from tests.clients.ffmpeg_reader import channels, read_segment
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher, encoded_pattern
-from tests.waiting import eventually
+from harness.ffmpeg_reader import channels, read_segment
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
+from harness.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher, encoded_pattern
 
 FLAGS = ("-effect", "none", "-orchestrators", "1")
 MEGAHERTZ = 1_000_000

@@ -18,10 +18,10 @@ import pytest
 from gateway.aio import tasks
 from gateway.media.gop import MAX_GOP_ENTRIES
 from gateway.webrtc.publisher import KEY_FRAME_EVERY
-from tests.clients.ffmpeg_reader import channels
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.webrtc import CLOCK, FPS, PatternTrack, WhepViewer, WhipPublisher, encoded_pattern
-from tests.waiting import eventually
+from harness.ffmpeg_reader import channels
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
+from harness.webrtc import CLOCK, FPS, PatternTrack, WhepViewer, WhipPublisher, encoded_pattern
 
 HURRY = 500
 """Pictures a second until there are more than the gateway holds for those who join."""

@@ -9,10 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.ledger import credited
-from tests.clients.webrtc import WhepViewer, WhipPublisher
-from tests.waiting import eventually
+from harness.gateway import GatewayProcess, gateway_process
+from harness.ledger import credited
+from harness.waiting import eventually
+from harness.webrtc import WhepViewer, WhipPublisher
 
 NOTHING_WRONG = {
     "rejected": 0,

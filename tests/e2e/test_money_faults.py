@@ -10,12 +10,12 @@ import aiohttp
 import pytest
 
 from gateway.devnet.signer import SignerConfig, serve
-from tests.clients.devnet import devnet_process
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.ledger import credited, session_reasons, verify
-from tests.clients.webrtc import WhepViewer, WhipPublisher
+from harness.devnet import devnet_process
+from harness.gateway import GatewayProcess, gateway_process
+from harness.ledger import credited, session_reasons, verify
+from harness.waiting import eventually
+from harness.webrtc import WhepViewer, WhipPublisher
 from tests.e2e.test_loop import NOTHING_WRONG, clean_audits, ended
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.long
 

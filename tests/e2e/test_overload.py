@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 
 from gateway.aio.tasks import cancel, spawn
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.webrtc import FPS, Refused, WhepViewer, WhipPublisher
-from tests.waiting import eventually
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
+from harness.webrtc import FPS, Refused, WhepViewer, WhipPublisher
 
 
 @asynccontextmanager

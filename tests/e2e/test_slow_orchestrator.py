@@ -14,13 +14,13 @@ import aiohttp
 import pytest
 
 from gateway.trickle.publisher import MAX_BUFFER, MAX_IN_FLIGHT
-from tests.clients.devnet import devnet_process
-from tests.clients.fault_proxy import FaultProxy, fault_proxy
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.slow_uplink import SlowUplink, slow_uplink
-from tests.clients.webrtc import FPS, WhepViewer, WhipPublisher, longest_gap
+from harness.devnet import devnet_process
+from harness.fault_proxy import FaultProxy, fault_proxy
+from harness.gateway import GatewayProcess, gateway_process
+from harness.slow_uplink import SlowUplink, slow_uplink
+from harness.waiting import eventually
+from harness.webrtc import FPS, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
-from tests.waiting import eventually
 
 CHEAPER, DEARER = "1000000000000000", "2000000000000000"
 CRAWL = 200

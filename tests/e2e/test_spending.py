@@ -7,11 +7,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.clients.gateway import gateway_process
-from tests.clients.ledger import credited
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher
+from harness.gateway import gateway_process
+from harness.ledger import credited
+from harness.waiting import SLACK, eventually
+from harness.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.e2e.test_loop import clean_audits, ended
-from tests.waiting import SLACK, eventually
 
 
 @pytest.mark.asyncio

@@ -12,12 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.ledger import credited, session_reasons
-from tests.clients.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
+from harness.gateway import GatewayProcess, gateway_process
+from harness.ledger import credited, session_reasons
+from harness.waiting import SLACK, eventually
+from harness.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
 from tests.e2e.test_swap import EQUAL_PRICES, in_use, shows_grey
-from tests.waiting import SLACK, eventually
 
 FLAGS = (*EQUAL_PRICES, "-livePaymentInterval", "1s")
 SWITCH = 0.3

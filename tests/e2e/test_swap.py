@@ -12,11 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess, gateway_process
-from tests.clients.ledger import session_reasons
-from tests.clients.webrtc import WhepViewer, WhipPublisher, longest_gap
+from harness.gateway import GatewayProcess, gateway_process
+from harness.ledger import session_reasons
+from harness.waiting import SLACK, eventually
+from harness.webrtc import WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
-from tests.waiting import SLACK, eventually
 
 EQUAL_PRICES = ("-prices", "1000000000000000")
 SWAP = 2.0

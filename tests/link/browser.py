@@ -10,11 +10,11 @@ from typing import Any
 
 from playwright.async_api import Page
 
-from tests.clients.browser import CHROMIUM, PUBLISH, SENT, chromium
-from tests.clients.gateway import GatewayProcess, gateway_process
+from harness.browser import CHROMIUM, PUBLISH, SENT, chromium
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
 from tests.e2e.test_chromium import noisy_camera
 from tests.link.network import NEAR, Link, link
-from tests.waiting import eventually
 
 NARROW = 1_000_000
 """Bits a second."""

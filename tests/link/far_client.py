@@ -21,8 +21,8 @@ import aioice.ice
 import aiortc.rtcrtpreceiver
 import aiortc.rtcrtpsender
 
-from tests.clients.webrtc import WhepViewer, WhipPublisher, longest_gap
-from tests.waiting import eventually
+from harness.waiting import eventually
+from harness.webrtc import WhepViewer, WhipPublisher, longest_gap
 
 HISTORY = 1024
 """Packets that can be sent or asked for again, as with a browser: aiortc's own 128 are soon gone at 720p."""

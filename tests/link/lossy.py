@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import pictures
-from tests.clients.ffmpeg_reader import Read, channels, read_segment
-from tests.clients.gateway import GatewayProcess, gateway_process
+from harness.ffmpeg_reader import Read, channels, read_segment
+from harness.gateway import GatewayProcess, gateway_process
+from harness.load import pictures
 from tests.e2e.test_loop import ended
 from tests.link.network import NEAR, Link, link
 

@@ -36,8 +36,8 @@ from gateway.orchestrator.selection import Candidate
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import PublishRequest
 from gateway.trickle import liveness
-from tests.clients.webrtc import encoded_pattern
-from tests.waiting import DEADLINE, SLACK, eventually
+from harness.waiting import DEADLINE, SLACK, eventually
+from harness.webrtc import encoded_pattern
 
 CHANNELS = ("in", "out", "control", "events")
 

@@ -21,7 +21,7 @@ from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, Refused, Unreachable
 from gateway.orchestrator.grpc import CLOSED_STREAMS, MAX_MESSAGE
-from tests.waiting import SLACK
+from harness.waiting import SLACK
 
 WITH_UNKNOWN_FIELD = bytes.fromhex(
     next(

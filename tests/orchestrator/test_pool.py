@@ -20,7 +20,7 @@ from gateway.orchestrator.discovery import DiscoveryFailed, Listing, Source
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.pool import OrchestratorPool
-from tests.waiting import DEADLINE, SLACK
+from harness.waiting import DEADLINE, SLACK
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
 

@@ -17,8 +17,8 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaBlackhole, MediaRelay
 from playwright.async_api import Browser, Page
 
-from tests.clients.browser import chromium
-from tests.waiting import DEADLINE
+from harness.browser import chromium
+from harness.waiting import DEADLINE
 
 PAGES = Path(__file__).parents[2] / "gateway" / "http" / "pages"
 PREFIX = "/live/video-to-video"

@@ -7,7 +7,7 @@ from fractions import Fraction
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
 from gateway.reason import EndReason
-from tests.payments.models import PRICE, SENDER_TEXT, orchestrator_info, signed_payment
+from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info, signed_payment
 
 
 def record(stream_id: str, orchestrator: str = "0xAA") -> SessionRecord:

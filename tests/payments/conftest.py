@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.postgresql import PostgresqlServer, postgresql_server
+from harness.postgresql import PostgresqlServer, postgresql_server
 
 
 @pytest.fixture(scope="session")

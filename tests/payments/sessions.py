@@ -10,7 +10,7 @@ from gateway.payments.payment import Payment
 from gateway.payments.session import PaymentSession
 from gateway.payments.timebase import NANOSECONDS
 from gateway.reason import EndReason
-from tests.payments.models import MANIFEST, PRICE, orchestrator_info, signed_payment
+from harness.payment_models import MANIFEST, PRICE, orchestrator_info, signed_payment
 
 S = NANOSECONDS
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.payments.actions import Deliver, Sign, Start, Wait
 from gateway.payments.payment import Payment, PaymentMismatch
-from tests.payments.models import (
+from harness.payment_models import (
     MANIFEST,
     PRICE,
     OrchestratorModel,

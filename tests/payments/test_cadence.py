@@ -9,8 +9,8 @@ import pytest
 from gateway.payments.cadence import Cadence
 from gateway.payments.payment import Payment
 from gateway.payments.timebase import NANOSECONDS
+from harness.payment_models import PRICE, SignerModel, Status, orchestrator_info
 from signer_client import SignerState
-from tests.payments.models import PRICE, SignerModel, Status, orchestrator_info
 
 HOUR = 3600
 

@@ -22,8 +22,8 @@ from gateway.payments.session import PaymentSession
 from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, SpendLimits
 from gateway.payments.timebase import NANOSECONDS as S
 from gateway.reason import EndReason
+from harness.payment_models import MANIFEST, PRICE, OrchestratorModel, SignerModel, Status, orchestrator_info
 from signer_client import LivePayment, SignerState
-from tests.payments.models import MANIFEST, PRICE, OrchestratorModel, SignerModel, Status, orchestrator_info
 
 HISTORIES = int(os.environ.get("HISTORIES", "2000"))
 HOUR_LIMIT = 200 * PRICE

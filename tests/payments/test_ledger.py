@@ -19,9 +19,9 @@ from gateway.payments.ledger_reader import Outcome, SessionAccount
 from gateway.payments.payment import Payment
 from gateway.payments.verify import Verification
 from gateway.reason import EndReason
-from tests.clients.postgresql import PostgresqlServer
-from tests.payments.models import SENDER_TEXT, orchestrator_info, signed_payment
-from tests.waiting import eventually
+from harness.payment_models import SENDER_TEXT, orchestrator_info, signed_payment
+from harness.postgresql import PostgresqlServer
+from harness.waiting import eventually
 
 
 @pytest.fixture(autouse=True)

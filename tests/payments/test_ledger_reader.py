@@ -12,8 +12,8 @@ from gateway.payments.ledger_reader import Grouping, LedgerReader, Outcome, utc
 from gateway.payments.report import payment_row, session_json, session_row
 from gateway.payments.verify import Verification
 from gateway.reason import EndReason
+from harness.payment_models import PRICE
 from tests.payments.books import fill, pay, payment, record
-from tests.payments.models import PRICE
 
 
 async def verified(accounts: LedgerReader) -> Verification:

@@ -30,6 +30,8 @@ from gateway.payments.spending import HOUR, Spending, SpendLimits
 from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.payments.verify import Verification
 from gateway.reason import Ended, EndReason
+from harness.payment_models import MANIFEST, PRICE, SENDER_TEXT, orchestrator_info, signed_payment
+from harness.waiting import DEADLINE, eventually
 from signer_client import (
     BadRequest,
     LivePayment,
@@ -41,8 +43,6 @@ from signer_client import (
     SignerUnavailable,
     SignerUnreachable,
 )
-from tests.payments.models import MANIFEST, PRICE, SENDER_TEXT, orchestrator_info, signed_payment
-from tests.waiting import DEADLINE, eventually
 
 Script = list[Any]
 

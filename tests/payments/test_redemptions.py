@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from gateway.payments.ledger import Ledger
 from gateway.payments.redemptions import Checkpoint, Followed, Redemption
-from tests.payments.models import SENDER_TEXT
+from harness.payment_models import SENDER_TEXT
 from tests.payments.test_ledger import payment, record, sign
 
 pytestmark = pytest.mark.asyncio

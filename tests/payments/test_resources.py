@@ -16,9 +16,9 @@ from gateway.payments.ledger import Ledger, LedgerUnavailable
 from gateway.payments.resources import PaymentResources
 from gateway.payments.settings import PaymentSettings
 from gateway.payments.spending import HOUR, SpendLimitReached, SpendLimits, StreamLimits
+from harness.payment_models import PRICE, SENDER_TEXT
 from signer_client import SignerClient, SignerIdentity
 from tests.payments.books import fill, pay, payment, record
-from tests.payments.models import PRICE, SENDER_TEXT
 
 
 async def opened(ledger: Ledger, limits: SpendLimits) -> PaymentResources:

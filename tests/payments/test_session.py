@@ -13,7 +13,7 @@ from gateway.payments.actions import Deliver, Leave, Sign, Start, Wait
 from gateway.payments.payment import Payment
 from gateway.payments.timebase import NANOSECONDS
 from gateway.reason import EndReason
-from tests.payments.models import (
+from harness.payment_models import (
     MANIFEST,
     PRICE,
     OrchestratorModel,

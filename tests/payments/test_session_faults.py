@@ -8,7 +8,7 @@ from gateway.payments.actions import Deliver, Leave, Refresh, RefreshKind, Sign,
 from gateway.payments.payment import Payment
 from gateway.payments.session import PaymentSession
 from gateway.reason import EndReason
-from tests.payments.models import (
+from harness.payment_models import (
     PRICE,
     orchestrator_info,
     signed_payment,

@@ -9,11 +9,11 @@ import pytest
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Deliver, Leave, Refresh, RefreshKind, Sign, Wait
 from gateway.reason import EndReason
-from signer_client import SignerState
-from tests.payments.models import (
+from harness.payment_models import (
     PRICE,
     orchestrator_info,
 )
+from signer_client import SignerState
 from tests.payments.sessions import S, leaves, new_session, sign_and_start, signed
 
 

@@ -18,7 +18,7 @@ from gateway.reason import Ended, EndReason
 from gateway.stream.seam import Ingest, JobStatus, Json, PublishRequest, UpdateRefused
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
-from tests.waiting import DEADLINE, eventually
+from harness.waiting import DEADLINE, eventually
 
 KEY = AccessUnit((b"\x65",), 0, 0, True)
 LOST = Ended(EndReason.ORCHESTRATOR_LOST, "its channels closed")

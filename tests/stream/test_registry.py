@@ -20,8 +20,8 @@ from gateway.stream.stream import State, Stream
 from gateway.stream.swap import SwapPolicy
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.config import WebRtcConfig
+from harness.waiting import eventually
 from tests.stream.jobs import FakeSource, Somebody
-from tests.waiting import eventually
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
 REQUEST = PublishRequest("cam", "id", "1", "m", params={"prompt": "x" * 10_000})

@@ -13,8 +13,8 @@ import pytest
 from gateway.media.frames import AccessUnit
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.supervisor import Supervisor
+from harness.waiting import eventually
 from tests.stream.jobs import KEY, LOST, FakeSource, Publisher, end_of, supervised
-from tests.waiting import eventually
 
 
 def picture(number: int, *, key: bool = False) -> AccessUnit:

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.media.frames import OpusPacket
 from gateway.reason import Ended, EndReason, NoRoom
+from harness.waiting import eventually
 from tests.stream.jobs import KEY, LOST, FakeSource, Publisher, end_of, supervised, works_on
-from tests.waiting import eventually
 
 
 @pytest.mark.asyncio

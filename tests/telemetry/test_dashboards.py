@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from gateway.reason import EndReason
-from tests.clients.dashboards import ALERTS, DASHBOARD, metrics_named
+from harness.dashboards import ALERTS, DASHBOARD, metrics_named
 
 
 def test_every_panel_has_its_own_place_and_a_word_of_explanation() -> None:

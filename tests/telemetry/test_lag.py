@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.telemetry.lag import INTERVAL, OVERLOADED, WINDOW, LagWindow, LoopWatch
-from tests.waiting import eventually
+from harness.waiting import eventually
 
 
 def busy_signing() -> None:

@@ -19,8 +19,8 @@ from gateway.media.ts_demuxer import TsDemuxer
 from gateway.trickle.errors import ChannelClosed
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
-from tests.clients.webrtc import encoded_pattern
-from tests.waiting import DEADLINE
+from harness.waiting import DEADLINE
+from harness.webrtc import encoded_pattern
 
 STEP = 3000
 OPUS = b"\xfc" + bytes(20)

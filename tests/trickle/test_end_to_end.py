@@ -14,7 +14,7 @@ from gateway.aio import tasks
 from gateway.trickle.errors import ChannelClosed
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
-from tests.waiting import DEADLINE, eventually
+from harness.waiting import DEADLINE, eventually
 
 
 @pytest.mark.asyncio

@@ -14,7 +14,7 @@ from gateway.trickle import retries
 from gateway.trickle.control import MAX_BACKLOG, MAX_MESSAGE, JsonPublisher
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.events import JsonSubscriber, parse
-from tests.waiting import DEADLINE, eventually
+from harness.waiting import DEADLINE, eventually
 
 
 async def read(subscriber: JsonSubscriber, count: int) -> list[dict[str, Any]]:

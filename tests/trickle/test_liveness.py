@@ -13,7 +13,7 @@ from aiohttp import web
 from gateway.trickle import liveness as module
 from gateway.trickle.errors import ChannelLost
 from gateway.trickle.liveness import Liveness
-from tests.waiting import DEADLINE, eventually
+from harness.waiting import DEADLINE, eventually
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from gateway.aio import tasks
 from gateway.trickle import retries
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.publisher import TricklePublisher
-from tests.waiting import DEADLINE, SLACK, eventually
+from harness.waiting import DEADLINE, SLACK, eventually
 
 
 @pytest.fixture(autouse=True)

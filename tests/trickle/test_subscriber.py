@@ -13,7 +13,7 @@ import pytest
 from gateway.trickle import retries, wire
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.subscriber import TrickleSubscriber
-from tests.waiting import DEADLINE, SLACK, eventually
+from harness.waiting import DEADLINE, SLACK, eventually
 
 
 @pytest.fixture(autouse=True)

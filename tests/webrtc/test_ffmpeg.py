@@ -19,7 +19,7 @@ from gateway.media.frames import AccessUnit, Frame
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import Publisher
-from tests.waiting import DEADLINE
+from harness.waiting import DEADLINE
 
 PROGRAM = Path(__file__).with_name("ffmpeg_publisher.py")
 

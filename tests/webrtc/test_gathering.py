@@ -19,7 +19,7 @@ from gateway.webrtc.ice_servers import IceServer
 from gateway.webrtc.ice_settings import IceSettings
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.udp import local_addresses
-from tests.waiting import SLACK, eventually
+from harness.waiting import SLACK, eventually
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
 log = structlog.get_logger()

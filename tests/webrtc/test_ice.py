@@ -12,7 +12,7 @@ from aioice.stun import TransactionTimeout
 from gateway.webrtc import ice
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.sdp import IceCredentials
-from tests.waiting import DEADLINE
+from harness.waiting import DEADLINE
 
 
 class Peer:

@@ -22,7 +22,7 @@ from gateway.webrtc.errors import ConnectFailed, OfferRefused
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.srtp import Packet
 from gateway.webrtc.viewer import Viewer
-from tests.waiting import DEADLINE, eventually
+from harness.waiting import DEADLINE, eventually
 from tests.webrtc.loopback import (
     CodedTrack,
     aiortc_client,

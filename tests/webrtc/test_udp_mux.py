@@ -13,7 +13,7 @@ from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.ice_settings import IceSettings
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.udp_mux import UdpMux
-from tests.waiting import eventually
+from harness.waiting import eventually
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
 log = structlog.get_logger()

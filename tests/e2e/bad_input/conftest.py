@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.clients.gateway import IDLE_CONNECTIONS, GatewayProcess, gateway_process
+from harness.gateway import IDLE_CONNECTIONS, GatewayProcess, gateway_process
 
 CONNECT_TIMEOUT = 2
 """Seconds that a client may take to connect."""

@@ -10,10 +10,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.clients.devnet import devnet_process
-from tests.clients.gateway import GatewayProcess, gateway_process
+from harness.devnet import devnet_process
+from harness.gateway import GatewayProcess, gateway_process
+from harness.waiting import eventually
 from tests.e2e.test_front_door import PUBLISH, SDP
-from tests.waiting import eventually
 
 ELSEWHERE = "203.0.113.7"
 

@@ -12,11 +12,11 @@ import aiohttp
 import pytest
 from aiortc import RTCSessionDescription
 
-from tests.clients.gateway import GatewayProcess
-from tests.clients.webrtc import WhipPublisher, encoded_pattern
+from harness.gateway import GatewayProcess
+from harness.waiting import eventually
+from harness.webrtc import WhipPublisher, encoded_pattern
 from tests.e2e.bad_input.test_requests import without
 from tests.e2e.test_front_door import SDP
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -9,10 +9,10 @@ import time
 import aiohttp
 import pytest
 
-from tests.clients.gateway import GatewayProcess
+from harness.gateway import GatewayProcess
+from harness.waiting import DEADLINE, eventually
 from tests.e2e.bad_input.conftest import CONNECT_TIMEOUT
 from tests.e2e.test_front_door import PUBLISH, SDP, WATCH
-from tests.waiting import DEADLINE, eventually
 
 STREAMS_PER_ADDRESS = 128
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.clients.gateway import BIN, GatewayProcess, gateway_process
+from harness.gateway import BIN, GatewayProcess, gateway_process
+from harness.waiting import eventually
 from tests.e2e.bad_input.servers import serving
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

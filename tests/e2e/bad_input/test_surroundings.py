@@ -16,15 +16,15 @@ import pytest_asyncio
 from aiohttp import web
 
 from gateway.devnet.orchestrator.tls import server_context
-from tests.clients.devnet import devnet_process
-from tests.clients.gateway import BIN, gateway_process
-from tests.clients.ledger import credited, session_reasons
-from tests.clients.webrtc import WhipPublisher
+from harness.devnet import devnet_process
+from harness.gateway import BIN, gateway_process
+from harness.ledger import credited, session_reasons
+from harness.waiting import eventually
+from harness.webrtc import WhipPublisher
 from tests.e2e.bad_input.servers import serving
 from tests.e2e.test_front_door import PUBLISH, SDP
 from tests.e2e.test_loop import clean_audits, ended
 from tests.link.network import run_inside
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[1] / "config"
 DASHBOARD = CONFIG / "grafana-dashboard.json"
 ALERTS = CONFIG / "prometheus-alerts.yml"
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tests.clients.gateway import BIN
+from harness.gateway import BIN
 
 
 def credited(path: Path) -> int:

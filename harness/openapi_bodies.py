@@ -7,7 +7,10 @@ from pathlib import Path
 import schemathesis
 from hypothesis import strategies as st
 
-OFFERS = [path.read_text() for path in sorted((Path(__file__).parents[1] / "data" / "offers").glob("*.sdp"))]
+OFFERS = [
+    path.read_text()
+    for path in sorted((Path(__file__).parents[1] / "tests" / "data" / "offers").glob("*.sdp"))
+]
 FRAGMENTS = ["a=ice-ufrag:x\r\na=ice-pwd:y\r\na=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n"]
 
 

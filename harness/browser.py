@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, async_playwright, expect
 
-from tests.waiting import DEADLINE
+from harness.waiting import DEADLINE
 
 CHROMIUM = "/usr/bin/chromium"
 expect.set_options(timeout=1000 * DEADLINE)

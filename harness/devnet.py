@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.clients.gateway import BIN
+from harness.gateway import BIN
 
 
 @asynccontextmanager
@@ -26,3 +26,9 @@ async def devnet_process(folder: Path, *flags: str) -> AsyncIterator[dict[str, A
         if process.returncode is None:
             process.terminate()
         await process.wait()
+
+
+def network_flags(devnet: dict[str, Any]) -> list[str]:
+    """What points a gateway at that network."""
+    addresses = ",".join(orchestrator["addr"] for orchestrator in devnet["orchestrators"])
+    return ["-remoteSignerUrl", devnet["signer"], "-orchAddr", addresses, "-maxPricePerUnit", "0.001ETH"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import av
 
-from tests.clients.gateway import GatewayProcess
-from tests.waiting import eventually
+from harness.gateway import GatewayProcess
+from harness.waiting import eventually
 
 TLS = {"tls_verify": "0"}
 

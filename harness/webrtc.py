@@ -26,7 +26,7 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError
 
-from tests.clients.link import Link
+from harness.link import Link
 
 FPS = 30
 CLOCK = 90_000

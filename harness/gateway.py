@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.waiting import eventually
+from harness.waiting import eventually
 
 BIN = Path(sys.executable).parent
 READY_DEADLINE = 60.0

@@ -1,0 +1,1 @@
+"""Clients, links and models that tests and benchmarks share."""
