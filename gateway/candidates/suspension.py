@@ -1,4 +1,4 @@
-"""Who is left alone for a while after a fault or for want of room, and for how long."""
+"""For how long a candidate is passed over after a fault, or while it has no room."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ONE_EVENT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """Set aside until `until` (monotonic seconds). `faults` in a row led here, 0 for want of capacity."""
+    """Passed over until `until` (monotonic seconds), after `faults` in a row; 0 means no capacity."""
 
     until: float
     reason: str
@@ -38,41 +38,35 @@ def backoff(faults: int) -> float:
     return min(FIRST_BACKOFF * 2.0 ** min(faults - 1, 16), LONGEST_BACKOFF)
 
 
-class Suspensions:
-    """Who is set aside, by address. A row of faults ends with half an hour of good conduct."""
+class SuspensionState:
+    """One candidate's faults and the suspension that follows. Half an hour without a fault ends the row."""
 
     def __init__(self) -> None:
-        self._by_addr: dict[str, Suspension] = {}
+        self._last: Suspension | None = None
 
-    def fault(self, addr: str, reason: str, now: float) -> Suspension:
-        """Note a fault: the next back-off is twice the last one. What many feel at once counts once."""
-        last = self._by_addr.get(addr)
+    def fault(self, reason: str, now: float) -> Suspension:
+        """Note a fault: each doubles the back-off. Faults of many streams at once count as one."""
+        last = self._last
         if last is not None and last.is_fault and now - (last.until - backoff(last.faults)) < ONE_EVENT:
             return last
         in_a_row = last is not None and now < last.until + LONGEST_BACKOFF
         faults = (last.faults if last is not None and in_a_row else 0) + 1
-        return self._set(addr, Suspension(now + backoff(faults), reason, faults))
+        self._last = Suspension(now + backoff(faults), reason, faults)
+        return self._last
 
-    def no_capacity(self, addr: str, reason: str, now: float) -> Suspension:
-        """Note that there was no room: a short skip, which never shortens a back-off."""
-        last = self.active(addr, now)
-        if last is not None and last.is_fault:
-            return last
-        return self._set(addr, Suspension(now + CAPACITY_SKIP, reason, 0))
+    def no_capacity(self, reason: str, now: float) -> Suspension:
+        """Note that there was no room: a short suspension, which never shortens a back-off."""
+        active = self.active(now)
+        if active is not None and active.is_fault:
+            return active
+        self._last = Suspension(now + CAPACITY_SKIP, reason, 0)
+        return self._last
 
-    def room_again(self, addr: str) -> None:
-        """End a skip for want of room; a back-off stays."""
-        last = self._by_addr.get(addr)
-        if last is not None and not last.is_fault:
-            del self._by_addr[addr]
+    def room_again(self) -> None:
+        """End a suspension for want of room; one for a fault stays."""
+        if self._last is not None and not self._last.is_fault:
+            self._last = None
 
-    def active(self, addr: str, now: float) -> Suspension | None:
-        suspension = self._by_addr.get(addr)
-        return suspension if suspension is not None and now < suspension.until else None
-
-    def forget(self, addr: str) -> None:
-        self._by_addr.pop(addr, None)
-
-    def _set(self, addr: str, suspension: Suspension) -> Suspension:
-        self._by_addr[addr] = suspension
-        return suspension
+    def active(self, now: float) -> Suspension | None:
+        """The suspension that holds at `now`."""
+        return self._last if self._last is not None and now < self._last.until else None

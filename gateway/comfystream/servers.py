@@ -13,7 +13,7 @@ import aiohttp
 import structlog
 
 from gateway.aio.tasks import TaskGroup
-from gateway.candidates.suspension import Suspensions
+from gateway.candidates.suspension import SuspensionState
 from gateway.candidates.verdict import Judged, Verdict
 
 log = structlog.get_logger("comfystream")
@@ -58,6 +58,7 @@ class ComfyServer:
         self.trouble = "it has not been asked yet"
         self.warming = False
         """Whether it may be silent for a while: a workflow is being loaded."""
+        self.suspension = SuspensionState()
         self._silences = 0
         self._user: object | None = None
         self._free_at = 0.0
@@ -145,7 +146,6 @@ class ComfyServers:
     def __init__(self, urls: Sequence[str], http: aiohttp.ClientSession) -> None:
         self._servers = [ComfyServer(url.rstrip("/")) for url in dict.fromkeys(urls)]
         self._http = http
-        self._suspensions = Suspensions()
 
     async def run(self) -> None:
         async with TaskGroup() as group:
@@ -163,7 +163,7 @@ class ComfyServers:
 
     def set_aside(self, candidate: ComfyCandidate, reason: str) -> None:
         """Pass it over for a while for a fault, as long as there is another."""
-        self._suspensions.fault(candidate.url, reason, time.monotonic())
+        candidate.server.suspension.fault(reason, time.monotonic())
 
     def reasons_not_ready(self) -> list[str]:
         """Why a stream would not be served here now, a sentence each; empty when one would be."""
@@ -180,12 +180,12 @@ class ComfyServers:
         now = time.monotonic()
         rows = []
         for one in self.candidates():
-            suspension = self._suspensions.active(one.url, now)
+            suspension = one.server.suspension.active(now)
             rows.append({**one.json(), "suspended": suspension.json(now) if suspension else None})
         return rows
 
     def _candidate(self, server: ComfyServer, now: float) -> ComfyCandidate:
-        suspension = self._suspensions.active(server.url, now)
+        suspension = server.suspension.active(now)
         if not server.healthy:
             return ComfyCandidate(server, verdict=Verdict.UNREACHABLE, detail=server.trouble)
         if server.busy(now):

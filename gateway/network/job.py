@@ -348,7 +348,7 @@ class NetworkSource:
 
     def set_aside(self, candidate: Candidate, failure: Ended) -> None:
         capacity = isinstance(failure, NoRoom)
-        self._network.pool.set_aside(candidate.addr, failure.detail, capacity=capacity)
+        self._network.pool.suspend(candidate.addr, failure.detail, capacity=capacity)
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
         """Let a publisher in only where the first payment could be made.

@@ -1,11 +1,12 @@
-"""One orchestrator of the pool: what it said last, how good that still is, when to ask again."""
+"""One orchestrator of the pool: its last answer, its suspension, and when it is asked again."""
 
 from __future__ import annotations
 
+import asyncio
 from fractions import Fraction
 from typing import Any
 
-from gateway.candidates.suspension import Suspension
+from gateway.candidates.suspension import SuspensionState
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
@@ -22,10 +23,15 @@ SHORTEST_REFRESH = 2.0
 
 
 class Member:
-    """Plain bookkeeping. Times are monotonic seconds, but for `wall`, which is unix time."""
+    """All that the pool holds for one orchestrator. Times are monotonic seconds; `wall` is unix time."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
+        self.suspension = SuspensionState()
+        self.ask_now = asyncio.Event()
+        """Set to have it asked before its pause is over."""
+        self.keeper: asyncio.Task[None] | None = None
+        """The task that asks it; the pool starts and cancels it."""
         self.info: OrchestratorInfo | None = None
         self.error: OrchestratorError | None = None
         """What the newest question ended with; None after an answer."""
@@ -60,10 +66,12 @@ class Member:
         """Whether it said last that it has no room."""
         return isinstance(self.error, NoCapacity)
 
-    def has_room(self) -> None:
-        """A job there is over: that it had no room is out of date, and a job asks it on the spot."""
+    def room_again(self) -> None:
+        """A job there is over: that it had no room is out of date, so it is asked before the next job."""
+        self.suspension.room_again()
         if self.full:
             self.error, self.failures = None, 0
+            self.ask_now.set()
 
     def use(self, now: float, max_age: float) -> OrchestratorInfo | None:
         """The info in hand for one job, never to be given out again; None where there is no good one."""
@@ -99,8 +107,9 @@ class Member:
             candidate.verdict, candidate.detail = judge(info, model, ceiling)
         return candidate
 
-    def json(self, candidate: Candidate, suspension: Suspension | None, now: float) -> dict[str, Any]:
+    def json(self, candidate: Candidate, now: float) -> dict[str, Any]:
         """As operators see it."""
+        suspension = self.suspension.active(now)
         return {
             **candidate.json(),
             "addr": self.listing.addr,

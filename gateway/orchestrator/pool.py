@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import structlog
 
 from gateway.aio.tasks import TaskGroup
-from gateway.candidates.suspension import Suspensions
 from gateway.candidates.verdict import Verdict
 from gateway.money import text
 from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Source
@@ -72,9 +71,6 @@ class OrchestratorPool:
         self._clock = clock
         self._wall = wall
         self._members: dict[str, Member] = {}
-        self._keepers: dict[str, asyncio.Task[None]] = {}
-        self._wake: dict[str, asyncio.Event] = {}
-        self._suspensions = Suspensions()
         self._changed = asyncio.Event()
         self._was_ready = False
         client.on_connection_lost(self._connection_lost)
@@ -85,7 +81,7 @@ class OrchestratorPool:
         """Everybody with a verdict, the usable ones first and best first. Asks nobody.
 
         `only` leaves the one that it names (address, URL or Ethereum address). Where nobody else is left,
-        those that are set aside for a fault are forgiven.
+        suspensions for a fault are ignored.
         """
         known = [self._candidate(member) for member in self._members.values()]
         if only is not None:
@@ -126,17 +122,17 @@ class OrchestratorPool:
             await self.wait_changed()
 
     def state(self) -> dict[str, Any]:
-        """For operators: everybody with verdict, age, round trip and suspension, and who listed them."""
-        now = self._clock()
+        """For operators: everybody with verdict, age, round trip and suspension, and who listed them.
+
+        The verdict of the one that the next stream would start on is `chosen`.
+        """
+        now, candidates = self._clock(), self.candidates()
+        if candidates and candidates[0].usable:
+            candidates[0].verdict = Verdict.CHOSEN
         return {
             "model": self.model,
             "max_price_wei_per_second": None if self.ceiling is None else text(self.ceiling),
-            "orchestrators": [
-                self._members[candidate.addr].json(
-                    candidate, self._suspensions.active(candidate.addr, now), now
-                )
-                for candidate in self.candidates()
-            ],
+            "orchestrators": [self._members[candidate.addr].json(candidate, now) for candidate in candidates],
             "sources": self._directory.json(now),
         }
 
@@ -158,35 +154,36 @@ class OrchestratorPool:
             info = member.use(self._clock(), max_age)
         if info is None:
             raise member.error or BadAnswer("its answer is out of date on arrival")
-        self._ask_again(addr)
+        member.ask_now.set()
         return info
 
-    def set_aside(self, addr: str, why: str, *, capacity: bool = False) -> None:
-        """Pass an orchestrator over for a while: 15 s for want of `capacity`, a doubling back-off else.
+    def suspend(self, addr: str, why: str, *, capacity: bool = False) -> None:
+        """Pass an orchestrator over: for 15 s for want of `capacity`, else for a back-off that doubles.
 
-        After a fault it must answer again before it is given another job, forgiven or not.
+        After a fault it must answer again before it gets another job, even where nobody else is left.
         """
+        member = self._members.get(addr)
+        if member is None:
+            return  # no longer listed: nobody would choose it
         now = self._clock()
-        note = self._suspensions.no_capacity if capacity else self._suspensions.fault
-        seconds = round(note(addr, why, now).seconds_left(now), 1)
-        log.warning("orchestrator set aside", addr=addr, reason=why, seconds=seconds)
-        if not capacity and addr in self._members:
-            self._members[addr].doubted(why)
-            self._ask_again(addr)
+        note = member.suspension.no_capacity if capacity else member.suspension.fault
+        seconds = round(note(why, now).seconds_left(now), 1)
+        log.warning("orchestrator suspended", addr=addr, reason=why, seconds=seconds)
+        if not capacity:
+            member.doubted(why)
+            member.ask_now.set()
         self._note_change()
 
     def job_began(self, addr: str) -> None:
         """A job runs there: it is asked whether it has room for another."""
-        self._ask_again(addr)
+        if addr in self._members:
+            self._members[addr].ask_now.set()
 
     def job_over(self, addr: str) -> None:
         """A job there gave its room back: one that was full counts as not full, and is asked."""
-        self._suspensions.room_again(addr)
-        member = self._members.get(addr)
-        if member is not None and member.full:
-            member.has_room()
-            self._ask_again(addr)
-        self._note_change()
+        if addr in self._members:
+            self._members[addr].room_again()
+            self._note_change()
 
     # keeping warm
 
@@ -197,7 +194,8 @@ class OrchestratorPool:
                 for source in self._sources:
                     group.create_task(self._follow(source, group), name=f"discovery {source.name}")
         finally:
-            self._keepers.clear()
+            for member in self._members.values():
+                member.keeper = None  # its task refers to the member
 
     async def _follow(self, source: Source, group: TaskGroup) -> None:
         while True:
@@ -224,29 +222,27 @@ class OrchestratorPool:
         """Make the members those that are listed anywhere."""
         listed = self._directory.listings()
         for addr in self._members.keys() - listed.keys():
-            del self._members[addr], self._wake[addr]
-            self._keepers.pop(addr).cancel()
-            self._suspensions.forget(addr)
+            keeper = self._members.pop(addr).keeper
+            if keeper is not None:
+                keeper.cancel()
             log.info("orchestrator no longer listed", addr=addr)
         for addr, listing in listed.items():
             if addr in self._members:
                 self._members[addr].listing = listing
             else:
-                self._wake[addr] = asyncio.Event()
                 member = self._members[addr] = Member(listing)
-                keeper = self._keep(member, self._wake[addr])
-                self._keepers[addr] = group.create_task(keeper, name=f"orchestrator {addr}")
+                member.keeper = group.create_task(self._keep(member), name=f"orchestrator {addr}")
         self._note_change()
 
-    async def _keep(self, member: Member, wake: asyncio.Event) -> None:
+    async def _keep(self, member: Member) -> None:
         while True:
-            wake.clear()
+            member.ask_now.clear()
             await self._ask(member)
             pause = member.pause(self._refresh_interval, self.ready())
             await asyncio.sleep(min(SHORTEST_GAP, pause))
             try:
                 async with asyncio.timeout(_jittered(pause) - SHORTEST_GAP):
-                    await wake.wait()
+                    await member.ask_now.wait()
             except TimeoutError:
                 continue
 
@@ -280,30 +276,26 @@ class OrchestratorPool:
             detail=detail,
         )
 
-    def _ask_again(self, addr: str) -> None:
-        if addr in self._wake:
-            self._wake[addr].set()
-
     def _connection_lost(self, addr: str) -> None:
         member = self._members.get(addr)
         if member is not None and member.error is None:
-            self._ask_again(addr)
+            member.ask_now.set()
 
     def _note_change(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
         is_ready = self.ready()
         if self._was_ready and not is_ready:
-            for addr in self._wake:
-                self._ask_again(addr)
+            for member in self._members.values():
+                member.ask_now.set()
         self._was_ready = is_ready
 
     def _without_suspended(self, known: list[Candidate]) -> list[Candidate]:
-        """Take those that are set aside out of the usable ones, unless that leaves nobody."""
+        """Take suspended ones out of the usable ones, unless that leaves nobody."""
         now = self._clock()
         faulty: list[tuple[Candidate, str]] = []
         for candidate in known:
-            suspension = self._suspensions.active(candidate.addr, now)
+            suspension = self._members[candidate.addr].suspension.active(now)
             if suspension is None or not candidate.usable:
                 continue
             why = f"{suspension.reason}; passed over for another {suspension.seconds_left(now):.0f} s"

@@ -6,7 +6,7 @@ Plain logic on what is known; nothing here asks anybody.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -79,15 +79,13 @@ def verdict_of(error: OrchestratorError) -> Verdict:
 
 
 def rank(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """The usable ones first, best first and the best one chosen; then the others by address.
+    """The usable ones first, best first; then the others by address.
 
     The one place that says what is better: a warm model, then the price, then the round trip.
     """
     judged = list(candidates)
     usable = sorted((c for c in judged if c.usable), key=_order)
-    rejected = sorted((c for c in judged if not c.usable), key=lambda c: c.addr)
-    verdicts = [Verdict.CHOSEN] + [Verdict.AVAILABLE] * len(usable)
-    return [replace(c, verdict=v) for c, v in zip(usable, verdicts, strict=False)] + rejected
+    return usable + sorted((c for c in judged if not c.usable), key=lambda c: c.addr)
 
 
 def _order(candidate: Candidate) -> tuple[bool, Fraction, float, str]:

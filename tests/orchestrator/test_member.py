@@ -75,13 +75,13 @@ def test_one_that_is_full_is_asked_every_15_seconds_and_usable_once_a_job_there_
         pauses.append(member.pause(60, anybody_usable=True))
     assert pauses == [1, 2, 4, 8, 15, 15]
     assert member.pause(60, anybody_usable=False) == 4
-    member.has_room()
+    member.room_again()
     assert member.candidate("comfystream", CEILING).usable
     assert member.use(1.0, max_age=60) is None, "it is asked on the spot"
     member.failed(NoCapacity("full"))
     assert member.pause(60, anybody_usable=True) == 1
     member.failed(Unreachable("gone"))
-    member.has_room()
+    member.room_again()
     assert member.pause(60, anybody_usable=True) == 2, "which has nothing to do with room"
 
 
@@ -112,7 +112,7 @@ def test_one_that_never_answered_is_not_reached_yet() -> None:
 
 def test_operators_see_age_round_trip_and_address(orchestrator_info: InfoMaker) -> None:
     member = answered(orchestrator_info)
-    told = member.json(member.candidate("comfystream", CEILING), None, now=12.34)
+    told = member.json(member.candidate("comfystream", CEILING), now=12.34)
     assert told == {
         "url": "https://o.example:2",
         "price_wei_per_second": "1000",

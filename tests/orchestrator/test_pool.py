@@ -14,6 +14,7 @@ import psutil
 import pytest
 from grpclib import GRPCError, Status
 
+from gateway.candidates.verdict import Verdict
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import DiscoveryFailed, Listing, Source
@@ -89,8 +90,9 @@ async def until(condition: Callable[[], bool], pool: OrchestratorPool) -> None:
             await pool.wait_changed()
 
 
-def verdicts(pool: OrchestratorPool, **how: Any) -> dict[str, str]:
-    return {candidate.addr: str(candidate.verdict) for candidate in pool.candidates(**how)}
+def verdicts(pool: OrchestratorPool) -> dict[str, str]:
+    """As operators see them: `chosen` is the one that the next stream would start on."""
+    return {one["addr"]: one["verdict"] for one in pool.state()["orchestrators"]}
 
 
 async def all_asked(pool: OrchestratorPool) -> None:
@@ -129,7 +131,8 @@ async def test_everybody_gets_a_verdict_and_the_cheapest_is_chosen(orchestrator_
             "c:1": "price_above_max",
         }
         asked = len(client.asked)
-        pool.candidates()
+        assert [c.addr for c in pool.candidates()] == ["b:1", "a:1", "d:1", "c:1"]
+        assert pool.candidates()[0].verdict is Verdict.AVAILABLE, "chosen is what a stream starts on"
         pool.state()
         assert len(client.asked) == asked, "what is known is told without asking"
 
@@ -241,19 +244,19 @@ async def test_a_fault_is_backed_off_from_and_forgiven_when_nobody_else_is_left(
     client, clock = Orchestrators(orchestrator_info, a=1, b=2), Clock()
     async with running(pool_of(client, clock=clock)) as pool:
         await until(lambda: len([c for c in pool.candidates() if c.usable]) == 2, pool)
-        pool.set_aside("a:1", "channels closed")
+        pool.suspend("a:1", "channels closed")
         assert verdicts(pool) == {"b:1": "chosen", "a:1": "unreachable"}, "it has to answer again first"
         await until(lambda: verdicts(pool) == {"b:1": "chosen", "a:1": "set_aside"}, pool)
         assert pool.candidates()[1].detail == "channels closed; passed over for another 30 s"
         told = pool.state()["orchestrators"][1]
         assert told["set_aside"] == {"reason": "channels closed", "seconds_left": 30.0}
-        pool.set_aside("b:1", "events silent")
+        pool.suspend("b:1", "events silent")
         assert verdicts(pool) == {"a:1": "chosen", "b:1": "unreachable"}, "nobody else is left"
         await until(lambda: verdicts(pool) == {"a:1": "chosen", "b:1": "available"}, pool)
         assert "forgiven" in pool.candidates()[0].detail
         clock.now += 30
         assert pool.candidates()[0].detail == ""
-        pool.set_aside("a:1", "again")
+        pool.suspend("a:1", "again")
         assert pool.state()["orchestrators"][1]["set_aside"]["seconds_left"] == 60.0
 
 
@@ -262,7 +265,7 @@ async def test_no_capacity_is_skipped_for_a_while_and_not_forgiven(orchestrator_
     client, clock = Orchestrators(orchestrator_info, a=1), Clock()
     async with running(pool_of(client, clock=clock)) as pool:
         await pool.wait_ready()
-        pool.set_aside("a:1", "HTTP 503", capacity=True)
+        pool.suspend("a:1", "HTTP 503", capacity=True)
         assert verdicts(pool) == {"a:1": "no_capacity"}
         assert not pool.ready()
         clock.now += 15
@@ -277,7 +280,7 @@ async def test_room_that_a_job_gives_back_is_found_at_once(orchestrator_info: In
         client.failing["a:1"] = NoCapacity("full")
         await pool.take("a:1")
         await until(lambda: not pool.ready(), pool)
-        pool.set_aside("a:1", "HTTP 503", capacity=True)
+        pool.suspend("a:1", "HTTP 503", capacity=True)
         del client.failing["a:1"]
         pool.job_over("a:1")
         await until(pool.ready, pool)
@@ -302,9 +305,10 @@ async def test_a_stream_may_name_the_one_it_wants(orchestrator_info: InfoMaker) 
     client = Orchestrators(orchestrator_info, a=1, b=2)
     async with running(pool_of(client)) as pool:
         await until(lambda: len([c for c in pool.candidates() if c.usable]) == 2, pool)
-        assert verdicts(pool, only="https://b:1") == {"b:1": "chosen"}
-        assert verdicts(pool, only="c:1") == {}
-        assert set(verdicts(pool, model="other").values()) == {"model_not_offered"}
+        (named,) = pool.candidates(only="https://b:1")
+        assert (named.addr, named.verdict) == ("b:1", Verdict.AVAILABLE)
+        assert pool.candidates(only="c:1") == []
+        assert {c.verdict for c in pool.candidates("other")} == {Verdict.MODEL_NOT_OFFERED}
 
 
 class Changing:
