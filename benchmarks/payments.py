@@ -26,6 +26,7 @@ from gateway.aio import tasks
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.livepeer_pb2 import PaymentResult
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
@@ -150,10 +151,9 @@ class Bench:
                 self.resources,
                 self.orchestrators,
                 info,
-                addr=self.url,
-                stream=f"s{number}",
-                stream_id=f"s{number}",
-                request_id=f"r{number}",
+                job=JobIdentity(
+                    stream=f"s{number}", stream_id=f"s{number}", request_id=f"r{number}", addr=self.url
+                ),
             )
             self.payers.append(payer)
             await payer.first_payment()

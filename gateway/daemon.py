@@ -147,7 +147,7 @@ class Daemon:
             registry,
             metrics,
             readiness,
-            ledger.accounts,
+            ledger.reader,
             http,
             orchestrators=lambda: {**pool.state(), "comfystreams": servers.state()},
             chain=chain,

@@ -94,35 +94,35 @@ async def _run(command: str, parsed: Parsed) -> int:
     data_dir = parsed["dataDir"] or Path(platformdirs.user_data_dir("livepeer-gateway"))
     database = await Database.open_to_read(parsed["ledger"] or data_dir / "ledger.sqlite3")
     try:
-        accounts = LedgerReader(database)
+        reader = LedgerReader(database)
         match command:
             case "sessions":
-                rows = [session_row(account) async for account in accounts.sessions(stream=parsed["stream"])]
+                rows = [session_row(account) async for account in reader.sessions(stream=parsed["stream"])]
                 _print(rows, SESSION_COLUMNS, parsed)
             case "payments":
                 rows = [
                     payment_row(account, paid)
-                    async for account in accounts.sessions(stream=parsed["stream"])
+                    async for account in reader.sessions(stream=parsed["stream"])
                     for paid in account.payments
                 ]
                 _print(rows, PAYMENT_COLUMNS, parsed)
             case "totals":
-                totals = await accounts.totals(Grouping(parsed["by"]))
+                totals = await reader.totals(Grouping(parsed["by"]))
                 _print([total_row(total) for total in totals], TOTAL_COLUMNS, parsed)
             case "luck":
                 book = RedemptionBook(database)
                 found = luck_of(await book.handed_out(), await book.wins())
                 _print([luck.row() for luck in found], LUCK_COLUMNS, parsed)
             case "verify":
-                return await _verify(accounts, parsed)
+                return await _verify(reader, parsed)
         return 0
     finally:
         await database.close()
 
 
-async def _verify(accounts: LedgerReader, parsed: Parsed) -> int:
+async def _verify(reader: LedgerReader, parsed: Parsed) -> int:
     verification = Verification()
-    async for account in accounts.sessions(stream=parsed["stream"]):
+    async for account in reader.sessions(stream=parsed["stream"]):
         verification.take(account)
     _print([verification_row(verification)], VERIFY_COLUMNS, parsed)
     for session, finding in verification.findings:

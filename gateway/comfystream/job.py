@@ -24,6 +24,7 @@ from gateway.comfystream.prompts import Template, Wanted
 from gateway.comfystream.servers import ComfyCandidate, ComfyServers
 from gateway.media.frames import Frame, FrameSink
 from gateway.media.gop import GopBuffer
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import Ingest, JobStatus, Json, PublishRequest, UpdateRefused
@@ -162,13 +163,15 @@ class ComfyJob:
         """A session at price 0: the ledger knows of the stream, and that it costs nothing."""
         request = self._request
         record = SessionRecord(
-            stream=request.name,
-            stream_id=request.stream_id,
-            request_id=request.request_id,
+            job=JobIdentity(
+                stream=request.name,
+                stream_id=request.stream_id,
+                request_id=request.request_id,
+                addr=self._server.url,
+            ),
             sender="",
             orchestrator_address="",
             orchestrator_url=self._server.url,
-            orchestrator_addr=self._server.url,
             price=Fraction(0),
             ceiling=None,
             interval_ns=0,

@@ -47,7 +47,7 @@ class Front:
         registry: Registry,
         metrics: Metrics,
         readiness: Readiness,
-        accounts: LedgerReader,
+        ledger_reader: LedgerReader,
         http: aiohttp.ClientSession,
         *,
         orchestrators: Callable[[], Json],
@@ -58,7 +58,7 @@ class Front:
         self._registry = registry
         self._metrics = metrics
         self._readiness = readiness
-        self._accounts = accounts
+        self._ledger_reader = ledger_reader
         self._http = http
         self._orchestrators = orchestrators
         self._chain = chain
@@ -102,7 +102,7 @@ class Front:
             ).routes(),
             WhepRoutes(registry, links, settings.limits).routes(),
             StreamRoutes(registry, links, funds=self._chain.watch.funds if self._chain else None).routes(),
-            PaymentRoutes(registry, self._accounts).routes(),
+            PaymentRoutes(registry, self._ledger_reader).routes(),
             HealthRoutes(self._readiness.reasons).routes(),
             PageRoutes().routes(),
         ]

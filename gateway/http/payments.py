@@ -21,9 +21,9 @@ MAX_PAYMENTS = 1000
 class PaymentRoutes:
     """The ledger's view of a stream, live or long over."""
 
-    def __init__(self, registry: Registry, accounts: LedgerReader) -> None:
+    def __init__(self, registry: Registry, ledger_reader: LedgerReader) -> None:
         self._registry = registry
-        self._accounts = accounts
+        self._ledger_reader = ledger_reader
 
     def routes(self) -> list[Route]:
         return [
@@ -49,7 +49,7 @@ class PaymentRoutes:
         try:
             sessions = [
                 session_json(account)
-                async for account in self._accounts.sessions(
+                async for account in self._ledger_reader.sessions(
                     stream=wanted, newest=MAX_SESSIONS, payments_each=MAX_PAYMENTS
                 )
             ]

@@ -26,6 +26,7 @@ from gateway.orchestrator.job import JobRequest, JobUrls
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Candidate
 from gateway.payments.billing import first_payment
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import LedgerUnavailable
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
@@ -168,10 +169,12 @@ class OrchestratorJob:
                 network.payments,
                 network.orchestrators,
                 info,
-                addr=self._candidate.addr,
-                stream=request.name,
-                stream_id=request.stream_id,
-                request_id=request.request_id,
+                job=JobIdentity(
+                    stream=request.name,
+                    stream_id=request.stream_id,
+                    request_id=request.request_id,
+                    addr=self._candidate.addr,
+                ),
                 limit=request.limits.wei,
                 log=self._log,
             )

@@ -27,6 +27,7 @@ from sqlalchemy.sql import Insert
 
 from gateway.aio.tasks import spawn
 from gateway.payments.database import Database, LedgerBusy, LedgerError, LedgerUnavailable
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger_reader import LedgerReader
 from gateway.payments.payment import Payment
 from gateway.payments.redemptions import RedemptionBook
@@ -51,13 +52,10 @@ PROBE_INTERVAL = 2
 class SessionRecord:
     """What is known of a payment session when it opens. Prices are wei per second."""
 
-    stream: str
-    stream_id: str
-    request_id: str
+    job: JobIdentity
     sender: str
     orchestrator_address: str
     orchestrator_url: str
-    orchestrator_addr: str
     price: Fraction
     ceiling: Fraction | None
     interval_ns: int
@@ -76,8 +74,7 @@ class Ledger:
     """
 
     def __init__(self, database: Database) -> None:
-        self.accounts = LedgerReader(database)
-        """What is written in it, to read."""
+        self.reader = LedgerReader(database)
         self.redemptions = RedemptionBook(database, self._write)
         """What the chain says was redeemed of its tickets."""
         self._database = database
@@ -124,8 +121,22 @@ class Ledger:
     async def open_session(self, record: SessionRecord) -> str:
         """Write down a new session; its id."""
         session_id = uuid.uuid4().hex
-        values = {name: getattr(record, name) for name in SessionRecord.__slots__}
-        await self._write((sessions, {"id": session_id, "run": self._run, **values, **_clocks()}))
+        row = {
+            "id": session_id,
+            "run": self._run,
+            "stream": record.job.stream,
+            "stream_id": record.job.stream_id,
+            "request_id": record.job.request_id,
+            "sender": record.sender,
+            "orchestrator_address": record.orchestrator_address,
+            "orchestrator_url": record.orchestrator_url,
+            "orchestrator_addr": record.job.addr,
+            "price": record.price,
+            "ceiling": record.ceiling,
+            "interval_ns": record.interval_ns,
+            **_clocks(),
+        }
+        await self._write((sessions, row))
         return session_id
 
     async def intended(self, session_id: str, number: int) -> None:

@@ -54,7 +54,7 @@ class Grouping(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PaymentAccount:
+class LedgerPayment:
     """One payment: its row, its steps as they were written, and what became of it."""
 
     row: Row
@@ -87,7 +87,7 @@ class Total:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionAccount:
+class LedgerSession:
     """One session: its row, the steps that belong to no payment that exists, and its payments.
 
     `total` is over all of its payments, whether they are among those that were read or not.
@@ -95,7 +95,7 @@ class SessionAccount:
 
     row: Row
     steps: list[Row]
-    payments: list[PaymentAccount]
+    payments: list[LedgerPayment]
     total: Total
 
     @property
@@ -117,7 +117,7 @@ class LedgerReader:
         request_id: str | None = None,
         newest: int | None = None,
         payments_each: int | None = None,
-    ) -> AsyncIterator[SessionAccount]:
+    ) -> AsyncIterator[LedgerSession]:
         """The sessions, oldest first: of one stream (name or id), of one publish, or the newest so many.
 
         `payments_each` reads the newest so many payments of each, and no more.
@@ -136,7 +136,7 @@ class LedgerReader:
             for account in await self._accounts(group):
                 yield account
 
-    async def _accounts(self, skipped: dict[str, int]) -> list[SessionAccount]:
+    async def _accounts(self, skipped: dict[str, int]) -> list[LedgerSession]:
         """Those sessions, each without its first so many payments."""
         ids = list(skipped)
         wanted = or_(*(_after(session_id, number) for session_id, number in skipped.items()))
@@ -148,12 +148,12 @@ class LedgerReader:
         others: dict[str, list[Row]] = {session_id: [] for session_id in ids}
         for step in await self._rows(taken.order_by(steps.c.id)):
             by_payment.get(step["payment_id"], others[step["session_id"]]).append(step)
-        own: dict[str, list[PaymentAccount]] = {session_id: [] for session_id in ids}
+        own: dict[str, list[LedgerPayment]] = {session_id: [] for session_id in ids}
         for row in paid:
-            own[row["session_id"]].append(PaymentAccount(row, by_payment[row["id"]]))
+            own[row["session_id"]].append(LedgerPayment(row, by_payment[row["id"]]))
         of_these = _payments_with_outcomes(steps.c.session_id.in_(ids))
         sums = await self._totals(of_these, lambda row: str(row.session_id))
-        return [SessionAccount(rows[one], others[one], own[one], sums.get(one) or Total(one)) for one in ids]
+        return [LedgerSession(rows[one], others[one], own[one], sums.get(one) or Total(one)) for one in ids]
 
     async def totals(self, by: Grouping) -> list[Total]:
         """Sums of all payments by day (UTC, of the signing), orchestrator or stream id, in that order."""

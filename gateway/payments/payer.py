@@ -27,6 +27,7 @@ from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKin
 from gateway.payments.alarms import Alarms
 from gateway.payments.cadence import Cadence
 from gateway.payments.figures import json_seconds, seconds_between
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.journal import Journal
 from gateway.payments.ledger import SessionRecord
 from gateway.payments.payment import Payment
@@ -53,18 +54,14 @@ class Payer:
         orchestrator: OrchestratorClient,
         info: OrchestratorInfo,
         *,
-        addr: str,
-        stream: str,
-        stream_id: str,
-        request_id: str,
+        job: JobIdentity,
         limit: int | None = None,
         clock: Callable[[], int] = now_ns,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self._resources = resources
         self._orchestrator = orchestrator
-        self._addr = addr
-        self._request_id = request_id
+        self._job = job
         self._clock = clock
         self._log = log if log is not None else structlog.get_logger("payments")
         self._alarms = Alarms(self._log)
@@ -72,13 +69,10 @@ class Payer:
         self._journal = Journal(
             resources.ledger,
             SessionRecord(
-                stream=stream,
-                stream_id=stream_id,
-                request_id=request_id,
+                job=job,
                 sender=resources.sender,
                 orchestrator_address=info.address,
                 orchestrator_url=info.url,
-                orchestrator_addr=addr,
                 price=info.price or Fraction(0),
                 ceiling=resources.ceiling,
                 interval_ns=resources.interval,
@@ -90,7 +84,7 @@ class Payer:
             self._journal,
             self._alarms,
             capabilities=orchestrator.capabilities,
-            stream=request_id,
+            stream=job.request_id,
             limit=limit,
             clock=clock,
             log=self._log,
@@ -140,7 +134,7 @@ class Payer:
         """
         if self._closing is None:
             self._session.end(self._clock())
-            self._closing = spawn(self._settle(reason), name=f"payment-settling {self._request_id}")
+            self._closing = spawn(self._settle(reason), name=f"payment-settling {self._job.request_id}")
         await asyncio.shield(self._closing)
 
     # what others may look at
@@ -203,7 +197,7 @@ class Payer:
 
     async def _finish(self, step: Coroutine[Any, Any, None]) -> None:
         """Run a step to its end even if this caller is cancelled: what it does must be written down."""
-        self._under_way = spawn(step, name=f"payment {self._request_id}", expected=(Ended,))
+        self._under_way = spawn(step, name=f"payment {self._job.request_id}", expected=(Ended,))
         await asyncio.shield(self._under_way)
 
     async def _sign(self, sign: Sign) -> None:
@@ -244,7 +238,7 @@ class Payer:
         session = self._session
         try:
             if kind is RefreshKind.INFO:
-                info = await self._orchestrator.get_info(self._addr, ignore_capacity=True)
+                info = await self._orchestrator.get_info(self._job.addr, ignore_capacity=True)
             else:
                 info = await self._orchestrator.refresh_payment(
                     session.info, sender=self._resources.sender, manifest_id=session.manifest_id

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import money
-from gateway.payments.ledger_reader import Outcome, PaymentAccount, SessionAccount, Total, utc
+from gateway.payments.ledger_reader import LedgerPayment, LedgerSession, Outcome, Total, utc
 from gateway.payments.verify import Verification
 
 Row = dict[str, Any]
 
 
-def session_row(account: SessionAccount) -> Row:
+def session_row(account: LedgerSession) -> Row:
     """One session: who was paid for what, how much of it is certain, and why it ended."""
     row, closed = account.row, account.closed
     return {
@@ -36,7 +36,7 @@ def session_row(account: SessionAccount) -> Row:
     }
 
 
-def payment_row(account: SessionAccount, paid: PaymentAccount) -> Row:
+def payment_row(account: LedgerSession, paid: LedgerPayment) -> Row:
     """One payment: its tickets and what became of them."""
     row = paid.row
     return {
@@ -58,7 +58,7 @@ def payment_row(account: SessionAccount, paid: PaymentAccount) -> Row:
     }
 
 
-def step_rows(paid: PaymentAccount) -> list[Row]:
+def step_rows(paid: LedgerPayment) -> list[Row]:
     """What was about to happen to a payment and what became of it, in order."""
     return [
         {"step": step["step"], "at": utc(step["wall_ns"]), "detail": step["detail"] or None}
@@ -77,7 +77,7 @@ def total_row(total: Total) -> Row:
     }
 
 
-def session_json(account: SessionAccount) -> Row:
+def session_json(account: LedgerSession) -> Row:
     """A session with its payments and their steps."""
     paid = [{**payment_row(account, one), "steps": step_rows(one)} for one in account.payments]
     left_out = account.total.payments - len(paid)

@@ -38,7 +38,7 @@ class PaymentResources:
         spending = Spending(settings.spend_limits)
         if settings.spend_limits != SpendLimits():
             a_day_ago = time.time_ns() - DAY * MINUTE
-            spending.restore(await ledger.accounts.signed_since(a_day_ago))
+            spending.restore(await ledger.reader.signed_since(a_day_ago))
         return cls(
             signer=signer,
             sender=identity.address,

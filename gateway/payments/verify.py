@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from gateway import money
 from gateway.payments.billing import by_another_clock, first_payment, most_in_all
-from gateway.payments.ledger_reader import Outcome, PaymentAccount, Row, SessionAccount
+from gateway.payments.ledger_reader import LedgerPayment, LedgerSession, Outcome, Row
 from gateway.payments.schema import Step
 from gateway.payments.ticket import expected_value
 from gateway.payments.timebase import NANOSECONDS
@@ -38,7 +38,7 @@ class Verification:
     """Session id, and a sentence."""
     _spent: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
-    def take(self, account: SessionAccount) -> None:
+    def take(self, account: LedgerSession) -> None:
         """Check one session."""
         self.sessions += 1
         self.payments += len(account.payments)
@@ -48,7 +48,7 @@ class Verification:
         for finding in (*_findings(account), *self._repeated_nonces(account)):
             self.findings.append((str(account.row["id"]), finding))
 
-    def _repeated_nonces(self, account: SessionAccount) -> Iterable[str]:
+    def _repeated_nonces(self, account: LedgerSession) -> Iterable[str]:
         for paid in account.payments:
             if paid.outcome in (Outcome.REFUSED, Outcome.UNSPENT):
                 continue
@@ -59,7 +59,7 @@ class Verification:
             spent.append((first, last))
 
 
-def _findings(account: SessionAccount) -> Iterable[str]:
+def _findings(account: LedgerSession) -> Iterable[str]:
     closings = [step for step in account.steps if step["step"] == Step.CLOSED]
     if len(closings) > 1:
         yield f"it was closed {len(closings)} times"
@@ -75,7 +75,7 @@ def _findings(account: SessionAccount) -> Iterable[str]:
     yield from _paid_too_much(account)
 
 
-def _payment_findings(session: Row, paid: PaymentAccount) -> Iterable[str]:
+def _payment_findings(session: Row, paid: LedgerPayment) -> Iterable[str]:
     row = paid.row
     former: str | None = None
     for step in paid.steps:
@@ -97,7 +97,7 @@ def _payment_findings(session: Row, paid: PaymentAccount) -> Iterable[str]:
         yield "was made at a price above the operator's ceiling"
 
 
-def _paid_too_much(account: SessionAccount) -> Iterable[str]:
+def _paid_too_much(account: LedgerSession) -> Iterable[str]:
     """More than the preload at first, or than the first payment and the time since it explain."""
     paid = [one for one in account.payments if one.outcome is not Outcome.REFUSED]
     if not paid:

@@ -15,6 +15,7 @@ from gateway.chain.facts import LogEntry
 from gateway.chain.follower import BEFORE_LONGER, LOOK_BACK, OVERLAP, RedemptionFollower, paired
 from gateway.chain.reader import ChainReader
 from gateway.devnet.chain.evm import ETHER, Evm
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
 from gateway.payments.redemptions import Followed
@@ -36,13 +37,10 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 
 def record() -> SessionRecord:
     return SessionRecord(
-        stream="cam",
-        stream_id="cam",
-        request_id="r1",
+        job=JobIdentity(stream="cam", stream_id="cam", request_id="r1", addr="127.0.0.1:8935"),
         sender=SENDER.address,
         orchestrator_address=ORCHESTRATOR.address,
         orchestrator_url="https://127.0.0.1:8935",
-        orchestrator_addr="127.0.0.1:8935",
         price=PRICE,
         ceiling=None,
         interval_ns=5 * 10**9,

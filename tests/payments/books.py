@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
 from gateway.reason import EndReason
@@ -12,13 +13,10 @@ from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info, signed
 
 def record(stream_id: str, orchestrator: str = "0xAA") -> SessionRecord:
     return SessionRecord(
-        stream="cam",
-        stream_id=stream_id,
-        request_id="r1",
+        job=JobIdentity(stream="cam", stream_id=stream_id, request_id="r1", addr="127.0.0.1:8935"),
         sender=SENDER_TEXT,
         orchestrator_address=orchestrator,
         orchestrator_url="https://127.0.0.1:8935",
-        orchestrator_addr="127.0.0.1:8935",
         price=Fraction(PRICE),
         ceiling=Fraction(PRICE),
         interval_ns=5 * 10**9,

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from gateway.payments.database import MIGRATIONS, Database, ledger_url
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, LedgerBusy, LedgerError, LedgerUnavailable, SessionRecord
-from gateway.payments.ledger_reader import Outcome, SessionAccount
+from gateway.payments.ledger_reader import LedgerSession, Outcome
 from gateway.payments.payment import Payment
 from gateway.payments.verify import Verification
 from gateway.reason import EndReason
@@ -32,13 +33,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def record(stream_id: str = "cam") -> SessionRecord:
     return SessionRecord(
-        stream="cam",
-        stream_id=stream_id,
-        request_id="r1",
+        job=JobIdentity(stream="cam", stream_id=stream_id, request_id="r1", addr="127.0.0.1:8935"),
         sender=SENDER_TEXT,
         orchestrator_address="0x00",
         orchestrator_url="https://127.0.0.1:8935",
-        orchestrator_addr="127.0.0.1:8935",
         price=Fraction(10**15 + 1, 3),
         ceiling=None,
         interval_ns=5 * 10**9,
@@ -56,8 +54,8 @@ async def sign(ledger: Ledger, session: str, number: int, made: Payment) -> None
     await ledger.delivered(session, number)
 
 
-async def accounts(ledger: Ledger, **wanted: Any) -> list[SessionAccount]:
-    return [account async for account in ledger.accounts.sessions(**wanted)]
+async def accounts(ledger: Ledger, **wanted: Any) -> list[LedgerSession]:
+    return [account async for account in ledger.reader.sessions(**wanted)]
 
 
 async def steps_of(ledger: Ledger, session: str) -> list[dict[str, Any]]:
@@ -97,7 +95,7 @@ async def test_a_hundred_eth_and_a_third_of_a_wei_are_kept_exactly(tmp_path: Pat
     session = await ledger.open_session(record())
     await sign(ledger, session, 1, payment(ticket_wei=100 * 10**18, tickets=7))
     await ledger.credited(session, 1)
-    assert await ledger.accounts.credited_wei() == 700 * 10**18
+    assert await ledger.reader.credited_wei() == 700 * 10**18
     await ledger.close()
     with sqlite3.connect(tmp_path / "ledger.sqlite3") as connection:
         stored = connection.execute("SELECT face_value, typeof(face_value) FROM payments").fetchone()
@@ -119,10 +117,10 @@ async def test_only_what_was_credited_counts_once_and_by_stream(where: str) -> N
         await ledger.refused(session, 2, "403")
         await ledger.unknown(session, 3, "time-out")
     await ledger.credited(two, 3)
-    assert await ledger.accounts.credited_wei("one") == 3 * 10**15
-    assert await ledger.accounts.credited_wei("two") == 6 * 10**15
-    assert await ledger.accounts.credited_wei() == 9 * 10**15
-    assert await ledger.accounts.credited_wei("three") == 0
+    assert await ledger.reader.credited_wei("one") == 3 * 10**15
+    assert await ledger.reader.credited_wei("two") == 6 * 10**15
+    assert await ledger.reader.credited_wei() == 9 * 10**15
+    assert await ledger.reader.credited_wei("three") == 0
     assert len(await accounts(ledger, stream="one")) == 1
     await ledger.close()
 
@@ -293,7 +291,7 @@ async def test_a_ledger_from_before_revisions_keeps_its_rows_and_gets_the_new_co
     for _ in range(2):
         ledger = await Ledger.open(path)
         (account,) = await accounts(ledger)
-        assert await ledger.accounts.credited_wei("cam") == 3 * 10**15
+        assert await ledger.reader.credited_wei("cam") == 3 * 10**15
         assert account.closed is not None
         assert account.closed["owed"] is None
         assert account.row["price"] == 10**15

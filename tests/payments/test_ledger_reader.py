@@ -16,9 +16,9 @@ from harness.payment_models import PRICE
 from tests.payments.books import fill, pay, payment, record
 
 
-async def verified(accounts: LedgerReader) -> Verification:
+async def verified(ledger_reader: LedgerReader) -> Verification:
     verification = Verification()
-    async for account in accounts.sessions():
+    async for account in ledger_reader.sessions():
         verification.take(account)
     return verification
 
@@ -27,7 +27,7 @@ async def verified(accounts: LedgerReader) -> Verification:
 async def test_each_wei_is_credited_refused_uncertain_or_unspent(where: str) -> None:
     ledger = await Ledger.open(where)
     ids = await fill(ledger)
-    sessions = [account async for account in ledger.accounts.sessions()]
+    sessions = [account async for account in ledger.reader.sessions()]
     assert [account.row["id"] for account in sessions] == ids
     assert [{o.value: account.total.wei[o] // PRICE for o in Outcome} for account in sessions] == [
         {"credited": 61, "refused": 0, "uncertain": 1, "unspent": 0},
@@ -38,9 +38,9 @@ async def test_each_wei_is_credited_refused_uncertain_or_unspent(where: str) -> 
     assert (row["credited_wei"], row["owed_wei"]) == (str(61 * PRICE), str(3 * PRICE // 7))
     assert row["reason"] == "orchestrator_lost"
     assert payment_row(sessions[0], sessions[0].payments[2])["outcome"] == "uncertain"
-    newest = [a.row["id"] async for a in ledger.accounts.sessions(stream="two", newest=1)]
+    newest = [a.row["id"] async for a in ledger.reader.sessions(stream="two", newest=1)]
     assert newest == ids[2:]
-    by_name = [a.row["id"] async for a in ledger.accounts.sessions(stream="cam")]
+    by_name = [a.row["id"] async for a in ledger.reader.sessions(stream="cam")]
     assert by_name == ids
     await ledger.close()
 
@@ -49,13 +49,13 @@ async def test_each_wei_is_credited_refused_uncertain_or_unspent(where: str) -> 
 async def test_totals_are_by_day_orchestrator_and_stream(where: str) -> None:
     ledger = await Ledger.open(where)
     await fill(ledger)
-    (day,) = await ledger.accounts.totals(Grouping.DAY)
+    (day,) = await ledger.reader.totals(Grouping.DAY)
     assert day.key == utc(time.time_ns())[:10]
     assert (len(day.sessions), day.payments, day.tickets) == (3, 5, 182)
     assert day.wei[Outcome.CREDITED] == 61 * PRICE
-    orchestrators = await ledger.accounts.totals(Grouping.ORCHESTRATOR)
+    orchestrators = await ledger.reader.totals(Grouping.ORCHESTRATOR)
     assert [(t.key, t.wei[Outcome.UNSPENT] // PRICE) for t in orchestrators] == [("0xAA", 60), ("0xBB", 0)]
-    streams = await ledger.accounts.totals(Grouping.STREAM)
+    streams = await ledger.reader.totals(Grouping.STREAM)
     assert [(t.key, t.payments) for t in streams] == [("one", 3), ("two", 2)]
     await ledger.close()
 
@@ -67,10 +67,10 @@ async def test_what_was_signed_lately_is_found_for_the_limits_without_what_was_w
     await fill(ledger)
     withheld = await ledger.open_session(record("three"))
     await pay(ledger, withheld, 1, payment(5, 1, 60), "refused")
-    recent = await ledger.accounts.signed_since(before)
+    recent = await ledger.reader.signed_since(before)
     assert sorted(wei // PRICE for _, wei in recent) == [1, 1, 60, 60, 60]
     assert all(before <= at <= time.time_ns() for at, _ in recent)
-    assert await ledger.accounts.signed_since(time.time_ns()) == []
+    assert await ledger.reader.signed_since(time.time_ns()) == []
     await ledger.close()
 
 
@@ -78,7 +78,7 @@ async def test_what_was_signed_lately_is_found_for_the_limits_without_what_was_w
 async def test_a_ledger_that_adds_up_has_no_findings(where: str) -> None:
     ledger = await Ledger.open(where)
     await fill(ledger)
-    verification = await verified(ledger.accounts)
+    verification = await verified(ledger.reader)
     assert verification.findings == []
     assert (verification.sessions, verification.payments, verification.open_sessions) == (3, 5, 0)
     await ledger.close()
@@ -95,7 +95,7 @@ async def test_what_does_not_add_up_is_found(where: str) -> None:
     await ledger.credited(session, 6)
     await ledger.close_session(session, EndReason.DELETED)
     await ledger.close_session(session, EndReason.DELETED)
-    findings = [finding for _, finding in (await verified(ledger.accounts)).findings]
+    findings = [finding for _, finding in (await verified(ledger.reader)).findings]
     await ledger.close()
     for words in (
         "was credited after credited",
@@ -115,7 +115,7 @@ async def test_what_does_not_add_up_is_found(where: str) -> None:
 async def test_a_session_that_nobody_closed_is_counted_as_open(where: str) -> None:
     ledger = await Ledger.open(where)
     await ledger.open_session(record("one"))
-    verification = await verified(ledger.accounts)
+    verification = await verified(ledger.reader)
     assert (verification.open_sessions, verification.findings) == (1, [])
     await ledger.close()
 
@@ -133,7 +133,7 @@ async def test_the_newest_payments_come_with_the_sums_of_all(where: str) -> None
     await ledger.close_session(session, EndReason.DELETED)
     other = await ledger.open_session(record("long"))
     await pay(ledger, other, 1, payment(9, 1, 60))
-    (one, two) = [account async for account in ledger.accounts.sessions(payments_each=2)]
+    (one, two) = [account async for account in ledger.reader.sessions(payments_each=2)]
     await ledger.close()
     assert [paid.row["number"] for paid in one.payments] == [4, 5]
     assert [len(paid.steps) for paid in one.payments] == [4, 4]

@@ -23,6 +23,7 @@ from gateway.orchestrator.errors import (
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
@@ -143,7 +144,7 @@ class Bench:
             raise running.exception() or AssertionError("the payer returned")
 
     async def steps(self) -> list[str]:
-        (account,) = [account async for account in self.ledger.accounts.sessions()]
+        (account,) = [account async for account in self.ledger.reader.sessions()]
         steps = [*account.steps, *(step for paid in account.payments for step in paid.steps)]
         return [step["step"] for step in sorted(steps, key=lambda step: step["id"])]
 
@@ -179,17 +180,14 @@ async def bench(
             resources,
             cast(OrchestratorClient, orchestrator),
             info or orchestrator_info(),
-            addr="127.0.0.1:8935",
-            stream="cam",
-            stream_id="cam",
-            request_id="r1",
+            job=JobIdentity(stream="cam", stream_id="cam", request_id="r1", addr="127.0.0.1:8935"),
             limit=limit,
             clock=clock,
         )
         stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
         yield Bench(payer, signer, orchestrator, ledger)
         await payer.close(EndReason.PUBLISHER_LEFT)
-        credited = int(await ledger.accounts.credited_wei("cam"))
+        credited = int(await ledger.reader.credited_wei("cam"))
         assert payer.status()["credited_wei"] == str(credited)
 
 
@@ -229,7 +227,7 @@ async def test_a_price_above_the_ceiling_signs_nothing_and_opens_nothing(tmp_pat
             await b.payer.first_payment()
         assert ended.value.reason is EndReason.PRICE_RAISED
         assert b.signer.calls == []
-        assert [account async for account in b.ledger.accounts.sessions()] == []
+        assert [account async for account in b.ledger.reader.sessions()] == []
 
 
 @pytest.mark.asyncio
@@ -531,7 +529,7 @@ async def test_an_unreadable_payment_is_refused_and_the_ledger_adds_up(tmp_path:
         assert ended.value.reason is EndReason.PAYMENT_REFUSED
         assert b.payer.status()["alarms"] == 1
         await b.payer.close(EndReason.PAYMENT_REFUSED)
-        (account,) = [account async for account in b.ledger.accounts.sessions()]
+        (account,) = [account async for account in b.ledger.reader.sessions()]
         verification = Verification()
         verification.take(account)
         assert verification.findings == []
