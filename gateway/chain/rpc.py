@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 
+from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.chain.errors import ChainUnreachable, RpcRefused
 
 log = structlog.get_logger("chain")
@@ -206,12 +207,10 @@ class Endpoints:
             async with self._http.post(
                 endpoint.url, json=request, timeout=self._timeout, allow_redirects=False
             ) as response:
-                body = bytearray()
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_ANSWER:
-                        raise _Failed(f"its answer is over {MAX_ANSWER} bytes")
+                body = await read_bounded(response, MAX_ANSWER)
                 status = response.status
+        except BodyTooLarge:
+            raise _Failed(f"its answer is over {MAX_ANSWER} bytes") from None
         except TimeoutError as error:
             raise _Failed(f"no answer within {self._timeout.total:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
+from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.comfystream import signalling
 from gateway.comfystream.channels import DataChannels, Message
 from gateway.comfystream.clock import ServerClock
@@ -95,9 +96,11 @@ class ServerPeer:
             body["resolution"] = wanted.resolution
         try:
             async with asyncio.timeout(OFFER_TIMEOUT), http.post(f"{url}/offer", json=body) as response:
-                text = (await response.content.read(MAX_ANSWER)).decode(errors="replace")
+                text = (await read_bounded(response, MAX_ANSWER)).decode(errors="replace")
                 if response.status != 200:
                     raise ComfyStreamError(f"it refused the offer: {response.status} {text[:MAX_SAID]}")
+        except BodyTooLarge:
+            raise ComfyStreamError(f"its answer is over {MAX_ANSWER} bytes") from None
         except TimeoutError:
             raise ComfyStreamError(f"it did not answer the offer in {OFFER_TIMEOUT:g} s") from None
         except aiohttp.ClientError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.http.problem import Problem
 from gateway.http.route import SDP, SDP_FRAGMENT
 
@@ -21,16 +22,13 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     """The whole body. Raises Problem 413 above `limit` bytes and 408 where it takes too long."""
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
-    body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    raise _too_large(limit)
+            return await read_bounded(request, limit)
+    except BodyTooLarge:
+        raise _too_large(limit) from None
     except TimeoutError as error:
         raise Problem(408, "body_too_slow", f"the body did not arrive within {BODY_TIMEOUT:.0f} s") from error
-    return bytes(body)
 
 
 async def read_sdp(request: web.Request) -> str:

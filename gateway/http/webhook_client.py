@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from gateway.aio.bodies import BodyTooLarge, read_bounded
+
 TIMEOUT = 5.0
 """Seconds that an answer may take."""
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -39,20 +41,9 @@ class WebhookClient:
         ) as response:
             if response.status // 100 != 2:
                 raise AnsweredNo(f"status {response.status}")
-            return _value(await _bounded(response))
-
-
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = await response.content.read(MAX_ANSWER_BYTES + 1)
-    while len(body) <= MAX_ANSWER_BYTES and not response.content.at_eof():
-        body += await response.content.read(MAX_ANSWER_BYTES + 1 - len(body))
-    return body
-
-
-def _value(body: bytes) -> Any:
-    if len(body) > MAX_ANSWER_BYTES:
-        raise ValueError(f"it is over {MAX_ANSWER_BYTES} bytes")
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("it is no JSON") from error
+            try:
+                return json.loads(await read_bounded(response, MAX_ANSWER_BYTES))
+            except BodyTooLarge:
+                raise ValueError(f"it is over {MAX_ANSWER_BYTES} bytes") from None
+            except (ValueError, RecursionError) as error:
+                raise ValueError("it is no JSON") from error

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from google.protobuf.message import DecodeError
 
+from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.aio.client_tls import client_context
 from gateway.orchestrator import livepeer_pb2, urls
 from gateway.orchestrator.errors import (
@@ -171,7 +172,9 @@ class OrchestratorClient:
                 ssl=self._tls,
                 allow_redirects=False,
             ) as response:
-                return _Answer(response.status, await _bounded(response))
+                return _Answer(response.status, await read_bounded(response, MAX_BODY))
+        except BodyTooLarge:
+            raise BadAnswer(f"its answer is over the limit of {MAX_BODY} bytes") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise Unreachable(f"no connection: {error}") from error
         except TimeoutError as error:
@@ -205,15 +208,6 @@ class _Answer:
         if self.status >= 500:
             return UnknownOutcome(self.detail)
         return Refused(self.status, self.detail)
-
-
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise BadAnswer(f"its answer is over the limit of {MAX_BODY} bytes")
-    return bytes(body)
 
 
 def _paying(payment: str, seg_creds: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.orchestrator.urls import grpc_target
 
 MAX_ORCHESTRATORS = 200
@@ -82,14 +83,12 @@ class WebhookSource:
             async with self._http.get(self._url, timeout=limit, ssl=True, allow_redirects=False) as response:
                 if response.status != 200:
                     raise DiscoveryFailed(f"the webhook answered HTTP {response.status}")
-                body = bytearray()
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_LIST:
-                        raise DiscoveryFailed(f"the webhook's list is over the limit of {MAX_LIST} bytes")
+                body = await read_bounded(response, MAX_LIST)
+        except BodyTooLarge:
+            raise DiscoveryFailed(f"the webhook's list is over the limit of {MAX_LIST} bytes") from None
         except (aiohttp.ClientError, OSError) as error:
             raise DiscoveryFailed(f"the webhook cannot be asked: {type(error).__name__}") from error
-        return listed_in(bytes(body))
+        return listed_in(body)
 
 
 class SignerSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import aiohttp
@@ -12,6 +13,7 @@ from gateway.chain.networks import ChainNetwork
 from gateway.chain.reader import ChainReader
 from gateway.chain.rpc import Endpoints
 from gateway.devnet.chain.server import ChainServer
+from harness.pieces import answering_in_pieces
 from harness.waiting import SLACK
 from tests.chain.endpoints import (
     Answer,
@@ -54,6 +56,12 @@ async def test_the_next_endpoint_answers(http: aiohttp.ClientSession, broken: An
         assert await endpoints.ask("eth_blockNumber", []) == "0x2a"
         assert why in (endpoints.json()[0]["error"] or "")
         assert endpoints.json()[1] == {"url": good.url, "error": None}
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(http: aiohttp.ClientSession) -> None:
+    answer = {"jsonrpc": "2.0", "id": 1, "more": "x" * 4000, "result": "0x1"}
+    async with answering_in_pieces(json.dumps(answer).encode()) as url:
+        assert await Endpoints(http, [url], chain_id=1).ask("eth_blockNumber", []) == "0x1"
 
 
 async def test_an_endpoint_that_is_gone_is_asked_last_for_a_while_and_then_again(

@@ -14,12 +14,13 @@ import structlog
 
 from gateway.aio import tasks
 from gateway.comfystream.errors import ComfyStreamError, NoAnswer, TooMany
-from gateway.comfystream.peer import ServerPeer
+from gateway.comfystream.peer import MAX_ANSWER, ServerPeer
 from gateway.comfystream.prompts import Wanted
 from gateway.devnet.comfystream.server import ComfyStream, ComfyStreamConfig
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame
 from gateway.media.h264 import split_annex_b
 from gateway.webrtc.config import WebRtcConfig
+from harness.pieces import answering_in_pieces
 from harness.waiting import eventually
 from harness.webrtc import FPS, encoded_pattern
 
@@ -143,6 +144,33 @@ async def test_messages_are_answered_in_order_and_only_so_many_wait(monkeypatch:
         asked = [one.peer.request({"type": "get_nodes"}) for _ in range(9)]
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(one) for one in outcomes] == [dict] * 8 + [TooMany]
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
+    server = ComfyStream(ComfyStreamConfig())
+    url = await server.start()
+    one = Connected()
+    async with aiohttp.ClientSession() as http:
+
+        async def ask(offer: bytes) -> bytes:
+            headers = {"Content-Type": "application/json"}
+            async with http.post(f"{url}/offer", data=offer, headers=headers) as response:
+                return b" " * 4000 + await response.read()
+
+        async with answering_in_pieces(ask) as cut:
+            await one.peer.connect(http, cut, Wanted(), audio=False)
+    await one.peer.close()
+    await server.stop()
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_is_too_large_is_told_in_words() -> None:
+    one = Connected()
+    async with aiohttp.ClientSession() as http, answering_in_pieces(b" " * (MAX_ANSWER + 1)) as url:
+        with pytest.raises(ComfyStreamError, match=f"over {MAX_ANSWER} bytes"):
+            await one.peer.connect(http, url, Wanted(), audio=False)
+    await one.peer.close()
 
 
 @pytest.mark.asyncio

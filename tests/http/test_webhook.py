@@ -16,6 +16,7 @@ from gateway.http.problem import Problem
 from gateway.http.webhook import AuthWebhook, WebhookAnswer, parse_verdict
 from gateway.http.webhook_client import MAX_ANSWER_BYTES, AnsweredNo
 from gateway.payments.spending import StreamLimits
+from harness.pieces import answering_in_pieces
 
 
 class Operator:
@@ -98,6 +99,13 @@ async def test_anything_but_2xx_with_an_object_refuses(
     with pytest.raises(Problem) as refused:
         await AuthWebhook(http, operator.url, None).ask({})
     assert (refused.value.status, refused.value.code) == (403, "refused_by_webhook")
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(http: aiohttp.ClientSession) -> None:
+    body = json.dumps({"pipeline": "m", "more": "x" * 4000}).encode()
+    async with answering_in_pieces(body) as url:
+        assert await AuthWebhook(http, url, None).ask({}) == WebhookAnswer(pipeline="m")
 
 
 @pytest.mark.asyncio

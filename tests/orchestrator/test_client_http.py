@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ from gateway.orchestrator.errors import (
 )
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job import JobRequest
+from harness.pieces import answering_in_pieces
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
 REQUEST = JobRequest(model_id="comfystream", gateway_request_id="r1", stream_id="cam", params={"prompt": {}})
@@ -272,6 +274,15 @@ async def test_a_peer_that_never_shakes_hands_got_nothing(
         info = OrchestratorInfo.parse(orchestrator_info(url).SerializeToString())
         with pytest.raises(Unreachable):
             await call(client, info)
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(
+    client: OrchestratorClient, orchestrator_info: InfoMaker, tls: Callable[[], ssl.SSLContext]
+) -> None:
+    async with answering_in_pieces(json.dumps(job(more="x" * 4000)).encode(), tls=tls()) as url:
+        info = OrchestratorInfo.parse(orchestrator_info(url).SerializeToString())
+        assert (await CALLS["start"](client, info)).manifest_id == "m1"
 
 
 @pytest.mark.asyncio

@@ -21,6 +21,7 @@ from gateway.orchestrator.discovery import (
     WebhookSource,
     listed_in,
 )
+from harness.pieces import answering_in_pieces
 
 Webhook = Callable[[web.Response], Awaitable[str]]
 
@@ -60,6 +61,13 @@ async def test_a_webhook_lists_objects_with_an_address(http: aiohttp.ClientSessi
         web.json_response([{"address": "https://a:1", "score": 1}, {"address": "https://b:2"}])
     )
     assert await WebhookSource(http, url).listings() == [Listing("https://a:1"), Listing("https://b:2")]
+
+
+@pytest.mark.asyncio
+async def test_a_list_that_comes_in_pieces_is_read_to_its_end(http: aiohttp.ClientSession) -> None:
+    entries = [{"address": f"https://o{n}:1"} for n in range(MAX_ORCHESTRATORS)]
+    async with answering_in_pieces(json.dumps(entries).encode()) as url:
+        assert len(await WebhookSource(http, url).listings()) == MAX_ORCHESTRATORS
 
 
 @pytest.mark.asyncio

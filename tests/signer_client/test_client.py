@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ import pytest
 from aiohttp import web
 
 import signer_client
+from harness.pieces import answering_in_pieces
 from signer_client import (
     BadRequest,
     MaxPrice,
@@ -245,6 +247,13 @@ async def test_a_connection_cut_in_the_middle_is_tried_again_then_unreachable() 
         with pytest.raises(SignerUnreachable):
             await pay(it)
         assert len(s.requests) == 3
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end() -> None:
+    identity = {"address": "0x" + "ab" * 20, "signature": "0x" + "ab" * 65, "more": "x" * 4000}
+    async with answering_in_pieces(json.dumps(identity).encode()) as url, SignerClient(url) as it:
+        assert (await it.sign_orchestrator_info()).address == identity["address"]
 
 
 @pytest.mark.asyncio
