@@ -7,7 +7,8 @@ import os
 import sys
 from importlib.metadata import version
 
-from gateway.flags import FlagError, HelpRequested, Parsed, help_text
+from gateway.flag_text import help_text
+from gateway.flags import FlagError, HelpRequested, Parsed
 from gateway.settings import GATEWAY_FLAGS, PROGRAM, read_flags, settings_from, wants_version
 
 

@@ -271,14 +271,3 @@ def _value(flag: Flag, text: str, origin: str) -> Any:
         raise FlagError(
             f"-{flag.name}{shown}{where} is refused{because}: it takes {flag.kind.accepts}"
         ) from error
-
-
-def help_text(flags: Sequence[Flag], *, usage: str) -> str:
-    """What `-help` prints: the usage line, then each flag with its kind, meaning and default."""
-    lines = [usage, ""]
-    for flag in flags:
-        kind = "" if flag.kind is BOOLEAN else f" {flag.kind.name}"
-        shown = flag.shown_default or flag.default
-        default = f" (default {shown})" if shown not in {None, "", "false"} else ""
-        lines += [f"  -{flag.name}{kind}", f"        {flag.help}{default}"]
-    return "\n".join(lines)

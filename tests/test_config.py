@@ -18,10 +18,10 @@ COMMENTED = re.findall(r"^#(\w+) (.+)$", EXAMPLE.read_text(), re.MULTILINE)
 
 def test_the_example_starts_a_gateway_as_it_stands(tmp_path: Path) -> None:
     chosen = settings_from(read_flags(["-config", str(EXAMPLE), "-dataDir", str(tmp_path)], {}))
-    assert chosen.front.http_addr == ("0.0.0.0", 9935)
-    assert chosen.front.cli_addr == ("127.0.0.1", 5935)
+    assert chosen.http.http_addr == ("0.0.0.0", 9935)
+    assert chosen.http.cli_addr == ("127.0.0.1", 5935)
     assert chosen.payments.ceiling == 10**15
-    assert len(chosen.orchestrators) == 2
+    assert len(chosen.network.orchestrators) == 2
 
 
 @pytest.mark.parametrize(("name", "value"), COMMENTED)
@@ -41,7 +41,7 @@ def test_what_it_suggests_is_taken_together(tmp_path: Path) -> None:
     path = tmp_path / "gateway.conf"
     path.write_text(re.sub(alternatives, r"\1", lines, flags=re.MULTILINE))
     chosen = settings_from(read_flags(["-config", str(path)], {}))
-    assert chosen.front.publish_tokens == tmp_path / "publishTokens"
+    assert chosen.http.publish_tokens == tmp_path / "publishTokens"
 
 
 def test_a_line_with_a_typo_is_named(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from gateway.flags import (
     HelpRequested,
     Parsed,
     choice,
-    help_text,
     parse_duration,
     parse_flags,
     unknown_variables,
@@ -158,14 +157,9 @@ def test_a_url_without_a_scheme_means_https() -> None:
     assert parse("-signer", "signer.example:8000/")["signer"] == "https://signer.example:8000"
 
 
-def test_help_lists_every_flag_with_its_default() -> None:
+def test_help_is_asked_for() -> None:
     with pytest.raises(HelpRequested):
         parse("-help")
-    text = help_text(TABLE, usage="usage: thing [flags]")
-    assert text.startswith("usage: thing [flags]\n")
-    for flag in TABLE:
-        assert f"  -{flag.name}" in text
-    assert "how long (default 5s)" in text
 
 
 @given(st.lists(st.text(max_size=12), max_size=5))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from gateway.settings import GATEWAY_FLAGS, flag_table
+from gateway.flag_text import flag_table
+from gateway.settings import GATEWAY_FLAGS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

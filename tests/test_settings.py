@@ -23,8 +23,8 @@ def settings(*argv: str, folder: Path | None = None) -> Settings:
 def test_a_paid_network_takes_the_documented_flags(tmp_path: Path) -> None:
     chosen = settings(*PAID, "-maxPricePerUnit", "0.001ETH", folder=tmp_path)
     assert chosen.payments.ceiling == 10**15
-    assert chosen.signer_url == "http://127.0.0.1:1"
-    assert chosen.orchestrators == ("127.0.0.1:2",)
+    assert chosen.network.signer_url == "http://127.0.0.1:1"
+    assert chosen.network.orchestrators == ("127.0.0.1:2",)
     assert chosen.ledger == str(tmp_path / "ledger.sqlite3")
     assert chosen.warnings == ()
     assert not chosen.data_dir_is_temporary

@@ -92,9 +92,12 @@ class ChainService:
         self._follower = None
         if sender:
             followed = Followed(settings.network.controller.lower(), sender)
-            self._follower = RedemptionFollower(reader, book, followed, interval=settings.interval)
+            self._follower = RedemptionFollower(reader, book, followed, interval=settings.watch.interval)
         self.watch = ChainWatch(
-            reader, sender, min_hours=settings.min_deposit_hours, interval=settings.interval
+            reader,
+            sender,
+            min_hours=settings.watch.min_deposit_hours,
+            interval=settings.watch.interval,
         )
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:

@@ -47,29 +47,50 @@ CHAIN_FLAGS: tuple[Flag, ...] = (
         "ethUrl",
         RPC_URLS,
         None,
-        "RPC endpoints of the chain, several for failover: where orchestrators and the signer's funds are",
+        "Read the chain through these RPC URLs, comma-separated for failover",
+        "no chain is read",
     ),
-    Flag("network", choice("offchain", *CHAIN_NETWORKS), "offchain", "the network that -ethUrl is on"),
-    Flag("ethController", ETH_ADDRESS, None, "the Controller contract, for other networks"),
-    Flag("minDepositHours", HOURS, "24", "warn when the deposit lasts fewer hours at the present burn"),
+    Flag(
+        "network",
+        choice("offchain", *CHAIN_NETWORKS),
+        "offchain",
+        "Say which network -ethUrl serves; offchain needs -ethController",
+    ),
+    Flag("ethController", ETH_ADDRESS, None, "Use this Controller contract", "that of -network"),
+    Flag(
+        "minDepositHours",
+        HOURS,
+        "24",
+        "Warn when the deposit lasts fewer hours than this at the present spending",
+    ),
     Flag(
         "blockPollingInterval",
         POLLING_INTERVAL,
         "30s",
-        "time between two looks at the chain; each is 3 calls for the funds and 5 for redemptions",
+        "Read funds and redemptions this often, with 8 calls to the chain each time",
     ),
 )
 
 
 @dataclass(frozen=True)
+class WatchSettings:
+    """When to warn of a low deposit, and the seconds between two reads of the chain."""
+
+    min_deposit_hours: Fraction
+    interval: float
+
+    @classmethod
+    def from_parsed(cls, parsed: Parsed) -> WatchSettings:
+        return cls(parsed["minDepositHours"], parsed["blockPollingInterval"])
+
+
+@dataclass(frozen=True)
 class ChainSettings:
-    """RPC endpoints in their order, where the protocol is, how many hours the deposit should last, and the
-    seconds between two looks."""
+    """RPC endpoints in the order of their use, the protocol's contracts, and how both are watched."""
 
     urls: tuple[str, ...]
     network: ChainNetwork
-    min_deposit_hours: Fraction
-    interval: float
+    watch: WatchSettings
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> ChainSettings | None:
@@ -85,4 +106,4 @@ class ChainSettings:
             network = replace(network or ChainNetwork(controller), controller=controller)
         if network is None:
             raise FlagError("-ethUrl needs -network arbitrum-one-mainnet or -ethController beside it")
-        return cls(urls, network, parsed["minDepositHours"], parsed["blockPollingInterval"])
+        return cls(urls, network, WatchSettings.from_parsed(parsed))

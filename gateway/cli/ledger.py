@@ -12,7 +12,8 @@ import platformdirs
 
 from gateway.chain.luck import luck_of
 from gateway.cli.render import Format, render
-from gateway.flags import PATH, TEXT, Flag, FlagError, HelpRequested, Parsed, choice, help_text, parse_flags
+from gateway.flag_text import help_text
+from gateway.flags import PATH, TEXT, Flag, FlagError, HelpRequested, Parsed, choice, parse_flags
 from gateway.payments.database import Database, LedgerError
 from gateway.payments.ledger_reader import Grouping, LedgerReader
 from gateway.payments.redemptions import RedemptionBook

@@ -22,17 +22,20 @@ COMFY_FLAGS: tuple[Flag, ...] = (
         "comfyStreamUrl",
         URLS,
         None,
-        "ComfyStream servers of one's own, comma-separated, one stream each: used instead of the network",
+        "Use these ComfyStream servers of your own, one stream each, not the network",
     ),
     Flag(
-        "comfyWorkflow", PATH, None, "a ComfyUI workflow in API form whose text node takes a prompt's words"
+        "comfyWorkflow",
+        PATH,
+        None,
+        "Put prompts into the text node of this ComfyUI workflow (API form)",
+        "prompts in words are refused",
     ),
     Flag(
         "comfyStreamFallback",
         choice("none", "network", "comfystream"),
         "none",
-        "who takes a stream that the other has no room for: network uses the own servers first, comfystream "
-        "the network",
+        "Use this kind where the other one, which is then tried first, has no room",
     ),
 )
 

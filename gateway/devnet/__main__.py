@@ -16,12 +16,15 @@ from typing import Any
 from gateway.devnet.parts import COMMON_FLAGS, PARTS
 from gateway.devnet.process import die_with_parent
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
-from gateway.flags import PATH, Flag, FlagError, HelpRequested, Parsed, help_text, parse_flags
+from gateway.flag_text import help_text
+from gateway.flags import PATH, Flag, FlagError, HelpRequested, Parsed, parse_flags
 
 PROGRAM = "livepeer-devnet"
 NETWORK_FLAGS: tuple[Flag, ...] = (
     *DEVNET_FLAGS,
-    Flag("dataDir", PATH, None, "where keys and the effective aiModels.json go", "a temporary one"),
+    Flag(
+        "dataDir", PATH, None, "Write keys and the effective aiModels.json to this folder", "a temporary one"
+    ),
     *COMMON_FLAGS,
 )
 

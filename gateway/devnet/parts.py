@@ -22,12 +22,12 @@ Ready = dict[str, Any]
 Stop = Callable[[], Awaitable[None]]
 
 COMMON_FLAGS: tuple[Flag, ...] = (
-    Flag("config", PATH, None, "a file of flags, one 'name value' a line"),
-    Flag("v", INTEGER, "3", "log level in go-livepeer's numbers: 0 errors, 3 what happens, 6 everything"),
-    Flag("logFormat", choice("text", "json"), "text", "how log lines are written"),
+    Flag("config", PATH, None, "Read flags from this file, one 'name value' a line"),
+    Flag("v", INTEGER, "3", "Set the log level as go-livepeer does: 0 errors, 3 events, 6 everything"),
+    Flag("logFormat", choice("text", "json"), "text", "Write log lines in this format"),
 )
 KEY_FLAG = Flag(
-    "keyFile", PATH, None, "a file with the Ethereum key in hex, made when there is none", "a new key"
+    "keyFile", PATH, None, "Use the Ethereum key in this file (hex), made where there is none", "a new key"
 )
 
 

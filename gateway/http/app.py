@@ -1,9 +1,10 @@
-"""What is served at which address: one for publishers, viewers and the page, one for the operator."""
+"""Which routes are served on which address: `-httpAddr` for clients, `-cliAddr` for the operator."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
@@ -21,6 +22,7 @@ from gateway.http.payments import PaymentRoutes
 from gateway.http.route import Route, Token
 from gateway.http.server import ListenError, Server, application
 from gateway.http.sessions import Links
+from gateway.http.settings import HttpSettings
 from gateway.http.streams import StreamRoutes
 from gateway.http.tls import Certificate
 from gateway.http.tokens import TokenFile
@@ -29,110 +31,116 @@ from gateway.http.whep import WhepRoutes
 from gateway.http.whip import WhipRoutes
 from gateway.payments.ledger_reader import LedgerReader
 from gateway.readiness import Readiness
-from gateway.settings import Settings
 from gateway.stream.registry import Registry
 from gateway.stream.seam import Json
+from gateway.stream.settings import StreamSettings
 from gateway.telemetry.metrics import Metrics
+from gateway.webrtc.ice_servers import IceServer
 
 
-class Front:
-    """Routes, guards and listeners out of the settings and of the parts that answer.
+@dataclass(frozen=True)
+class HttpParts:
+    """The parts of the daemon that answer requests."""
 
-    `orchestrators` gives what `/orchestrators` shows; `chain` and `devnet` are None where there is none.
+    registry: Registry
+    metrics: Metrics
+    readiness: Readiness
+    ledger_reader: LedgerReader
+    client: aiohttp.ClientSession
+    """For the auth webhook."""
+    orchestrators: Callable[[], Json]
+    """What `/orchestrators` shows."""
+    ice_servers: Sequence[IceServer] = ()
+    """For the Link headers of WHIP and WHEP."""
+    chain: ChainService | None = None
+    devnet: Callable[[], Json] | None = None
+    """What `/devnet` shows; None: there is none."""
+
+
+class HttpServers:
+    """The server of `-httpAddr` and that of `-cliAddr`, with their routes and guards, not yet started.
+
+    Raises ListenError for a certificate that cannot be used.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        registry: Registry,
-        metrics: Metrics,
-        readiness: Readiness,
-        ledger_reader: LedgerReader,
-        http: aiohttp.ClientSession,
-        *,
-        orchestrators: Callable[[], Json],
-        chain: ChainService | None,
-        devnet: Callable[[], Json] | None,
-    ) -> None:
-        self._settings = settings
-        self._registry = registry
-        self._metrics = metrics
-        self._readiness = readiness
-        self._ledger_reader = ledger_reader
-        self._http = http
-        self._orchestrators = orchestrators
-        self._chain = chain
-        self._devnet = devnet
-        self._forwarding = Forwarding(settings.front.external_url, settings.front.trusted_proxies)
+    public: Server
+    """For publishers, viewers and the page."""
+    operator: Server | None
+    """None: the public one serves the operator's routes, too."""
 
-    def servers(self) -> list[Server]:
-        """What is to be started, the public one last. Raises ListenError for https files of no use."""
-        settings = self._settings.front
-        public, operator = self._public(), self._operator()
-        servers = []
+    def __init__(self, settings: HttpSettings, stream: StreamSettings, parts: HttpParts) -> None:
+        self._settings = settings
+        self._stream = stream
+        self._parts = parts
+        self._forwarding = Forwarding(settings.external_url, settings.trusted_proxies)
+        public, operator = self._public_routes(), self._operator_routes()
+        self.operator = None
         if settings.cli_addr is None:
             public.append(operator)
         else:
             groups = [operator, OpenApiRoutes([operator], (), self._forwarding).routes()]
-            servers.append(Server(application(groups), settings.cli_addr, "cliAddr"))
-        access = self._access()
-        public.append(OpenApiRoutes(public, access.kinds, self._forwarding).routes())
+            self.operator = Server(application(groups), settings.cli_addr, "cliAddr")
+        self.public = self._public_server(public)
+
+    def _public_server(self, groups: list[list[Route]]) -> Server:
+        settings = self._settings
+        files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
+        token_files = {kind: TokenFile(path) for kind, path in files.items() if path is not None}
+        access = Access(token_files, self._parts.registry.watched_name)
+        described = [*groups, OpenApiRoutes(groups, access.kinds, self._forwarding).routes()]
         middlewares = []
         if settings.limits.requests_per_address:
             rate = RequestRate(settings.limits.requests_per_address)
             middlewares.append(rate_limit(rate, self._forwarding.client))
-        app = application(public, guards=[access.guard], middlewares=middlewares)
-        return [*servers, Server(app, settings.http_addr, "httpAddr", self._tls())]
+        app = application(described, guards=[access.guard], middlewares=middlewares)
+        return Server(app, settings.http_addr, "httpAddr", _tls(settings))
 
-    def _public(self) -> list[list[Route]]:
-        settings, registry = self._settings.front, self._registry
-        links = Links(self._forwarding, self._settings.ice.servers)
+    def _public_routes(self) -> list[list[Route]]:
+        settings, parts = self._settings, self._parts
+        links = Links(self._forwarding, parts.ice_servers)
         webhook = None
         if settings.auth_webhook is not None:
-            webhook = AuthWebhook(self._http, settings.auth_webhook, settings.auth_api_key)
+            webhook = AuthWebhook(parts.client, settings.auth_webhook, settings.auth_api_key)
+        funds = None if parts.chain is None else parts.chain.watch.funds
         groups = [
             WhipRoutes(
-                registry,
-                self._metrics,
+                parts.registry,
+                parts.metrics,
                 links,
                 settings.limits,
-                default_model=self._settings.model,
-                standby=self._settings.standby,
+                default_model=self._stream.model,
+                standby=self._stream.standby,
                 webhook=webhook,
             ).routes(),
-            WhepRoutes(registry, links, settings.limits).routes(),
-            StreamRoutes(registry, links, funds=self._chain.watch.funds if self._chain else None).routes(),
-            PaymentRoutes(registry, self._ledger_reader).routes(),
-            HealthRoutes(self._readiness.reasons).routes(),
+            WhepRoutes(parts.registry, links, settings.limits).routes(),
+            StreamRoutes(parts.registry, links, funds=funds).routes(),
+            PaymentRoutes(parts.registry, parts.ledger_reader).routes(),
+            HealthRoutes(parts.readiness.reasons).routes(),
             PageRoutes().routes(),
         ]
-        if self._devnet is not None:
-            groups.append([_devnet_route(self._devnet)])
+        if parts.devnet is not None:
+            groups.append([_devnet_route(parts.devnet)])
         return groups
 
-    def _operator(self) -> list[Route]:
-        routes = OperatorRoutes(self._registry, self._metrics, self._orchestrators).routes()
-        if self._chain is not None:
-            routes += ChainRoutes(self._chain.json, self._chain.luck_chart).routes()
+    def _operator_routes(self) -> list[Route]:
+        parts = self._parts
+        routes = OperatorRoutes(parts.registry, parts.metrics, parts.orchestrators).routes()
+        if parts.chain is not None:
+            routes += ChainRoutes(parts.chain.json, parts.chain.luck_chart).routes()
         return routes
 
-    def _access(self) -> Access:
-        settings = self._settings.front
-        files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
-        given = {kind: TokenFile(path) for kind, path in files.items() if path is not None}
-        return Access(given, self._registry.watched_name)
 
-    def _tls(self) -> ssl.SSLContext | None:
-        if self._settings.front.tls is None:
-            return None
-        certificate, key = self._settings.front.tls
-        try:
-            return Certificate(certificate, key).context()
-        except OSError as error:
-            raise ListenError(
-                f"-httpsCert {certificate} and -httpsKey {key} cannot be used ({error}): they take a PEM "
-                "certificate chain and its private key"
-            ) from error
+def _tls(settings: HttpSettings) -> ssl.SSLContext | None:
+    if settings.tls is None:
+        return None
+    certificate, key = settings.tls
+    try:
+        return Certificate(certificate, key).context()
+    except OSError as error:
+        raise ListenError(
+            f"-httpsCert {certificate} and -httpsKey {key} cannot be used ({error}): they take a PEM "
+            "certificate chain and its private key"
+        ) from error
 
 
 def _devnet_route(description: Callable[[], Json]) -> Route:

@@ -1,4 +1,4 @@
-"""What an operator says about who may knock, where, and how much they may take."""
+"""The flags that concern HTTP: addresses, access and limits; and the settings that come out of them."""
 
 from __future__ import annotations
 
@@ -22,54 +22,83 @@ from gateway.flags import (
 from gateway.http.forwarding import Network, parse_networks
 from gateway.http.limits import Limits
 from gateway.http.tokens import TokenFile
-from signer_client.client import parse_headers
+from gateway.network.settings import HEADERS
 
 LOOPBACK_CLI_PORT = 5935
 
 NETWORKS = Kind("networks", "addresses or networks such as 10.0.0.0/8, comma-separated", parse_networks)
-HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
 HEARTBEAT_INTERVAL = within(DURATION, "100ms or more", lambda seconds: seconds >= 0.1)
 
-FRONT_FLAGS: tuple[Flag, ...] = (
-    Flag("httpAddr", ADDRESS, "127.0.0.1:9935", "where WHIP, WHEP, the stream API and the page are served"),
+HTTP_FLAGS: tuple[Flag, ...] = (
+    Flag("httpAddr", ADDRESS, "127.0.0.1:9935", "Serve WHIP, WHEP, the stream API and the web page here"),
     Flag(
         "externalUrl",
         BASE_URL,
         None,
-        "the URL that clients reach -httpAddr by, a path prefix included: Location headers start with it",
+        "Begin links with this URL, by which clients reach -httpAddr",
+        "links without a host",
     ),
     Flag(
         "trustedProxies",
         NETWORKS,
         None,
-        "addresses or networks of proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed",
+        "Trust X-Forwarded-For, -Proto, -Host and -Prefix from these addresses",
     ),
     Flag(
         "cliAddr",
         ADDRESS,
         None,
-        "where the operator's routes are served (metrics, debug state)",
+        "Serve the operator's routes here: metrics, orchestrators, debug state",
         "-httpAddr where that is loopback, else 127.0.0.1:5935",
     ),
-    Flag("httpsCert", PATH, None, "the certificate chain (PEM) with which -httpAddr speaks https"),
-    Flag("httpsKey", PATH, None, "the private key (PEM) of -httpsCert"),
+    Flag("httpsCert", PATH, None, "Serve -httpAddr over https, with this certificate chain (PEM)"),
+    Flag("httpsKey", PATH, None, "Use this private key (PEM) with -httpsCert"),
     Flag(
-        "publishTokens", PATH, None, "a file of tokens, one a line: who may publish, update and stop streams"
+        "publishTokens",
+        PATH,
+        None,
+        "Ask for a token of this file to publish, update and stop streams",
+        "no token is asked for",
     ),
-    Flag("playTokens", PATH, None, "a file of tokens, one a line: who may watch"),
-    Flag("liveAIAuthWebhookUrl", URL, None, "asked about each publisher before it is answered"),
-    Flag("liveAIAuthApiKey", TEXT, None, "sent to the auth webhook as x-api-key and Authorization"),
-    Flag("liveAIHeartbeatURL", URL, None, "told which streams are live; answers which of them are to end"),
-    Flag("liveAIHeartbeatInterval", HEARTBEAT_INTERVAL, "5s", "time between heartbeats"),
-    Flag("liveAIHeartbeatHeaders", HEADERS, None, "headers for heartbeats: name:value,name2:value2"),
+    Flag("playTokens", PATH, None, "Ask for a token of this file to watch", "no token is asked for"),
+    Flag("liveAIAuthWebhookUrl", URL, None, "Ask this URL about each publisher before answering it"),
+    Flag("liveAIAuthApiKey", TEXT, None, "Send this to the auth webhook as x-api-key and Authorization"),
     Flag(
-        "maxStreams", INTEGER, "256", "streams at once; 0 lifts this limit, as it does each of the next five"
+        "liveAIHeartbeatURL", URL, None, "Send the ids of live streams here; end those that the answer names"
     ),
-    Flag("maxStreamsPerAddress", INTEGER, "128", "streams that one address may publish at once"),
-    Flag("maxViewers", INTEGER, "2000", "viewers at once"),
-    Flag("maxViewersPerStream", INTEGER, "1000", "viewers of one stream at once"),
-    Flag("maxViewersPerAddress", INTEGER, "400", "viewers from one address at once"),
-    Flag("maxRequestsPerAddress", INTEGER, "200", "requests a second from one address"),
+    Flag("liveAIHeartbeatInterval", HEARTBEAT_INTERVAL, "5s", "Send a heartbeat this often"),
+    Flag(
+        "liveAIHeartbeatHeaders",
+        HEADERS,
+        None,
+        "Send these headers with heartbeats: name:value,name2:value2",
+    ),
+    Flag("maxStreams", INTEGER, "256", "Take at most this many streams at once; 0: no limit"),
+    Flag(
+        "maxStreamsPerAddress",
+        INTEGER,
+        "128",
+        "Take at most this many streams at once from one address; 0: no limit",
+    ),
+    Flag("maxViewers", INTEGER, "2000", "Take at most this many viewers at once; 0: no limit"),
+    Flag(
+        "maxViewersPerStream",
+        INTEGER,
+        "1000",
+        "Take at most this many viewers at once of one stream; 0: no limit",
+    ),
+    Flag(
+        "maxViewersPerAddress",
+        INTEGER,
+        "400",
+        "Take at most this many viewers at once from one address; 0: no limit",
+    ),
+    Flag(
+        "maxRequestsPerAddress",
+        INTEGER,
+        "200",
+        "Take at most this many requests a second from one address; 0: no limit",
+    ),
 )
 
 
@@ -83,7 +112,7 @@ class Heartbeats:
 
 
 @dataclass(frozen=True)
-class FrontSettings:
+class HttpSettings:
     """The listeners, and what guards them. Durations are seconds."""
 
     http_addr: tuple[str, int]
@@ -101,7 +130,7 @@ class FrontSettings:
     limits: Limits
 
     @classmethod
-    def from_parsed(cls, parsed: Parsed) -> FrontSettings:
+    def from_parsed(cls, parsed: Parsed) -> HttpSettings:
         """Raises FlagError with a sentence for what does not fit."""
         return cls(
             http_addr=parsed["httpAddr"],

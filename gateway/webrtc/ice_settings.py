@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from gateway.flags import DURATION, LIST, Flag, FlagError, Kind, Parsed, within
+from gateway.flags import DURATION, LIST, POSITIVE_DURATION, Flag, FlagError, Kind, Parsed, within
 from gateway.webrtc.ice_servers import IceServer, parse_ice_servers
 
 CONSENT_LIFE = 30.0
@@ -51,23 +51,28 @@ ICE_FLAGS: tuple[Flag, ...] = (
         "iceServers",
         ICE_SERVERS,
         None,
-        "STUN and TURN servers that clients are told, and that the gateway uses itself without "
-        "-icePublicIP: stun:host:port,turn:user:password@host:port",
+        "Tell clients these STUN and TURN servers; use them too without -icePublicIP",
     ),
     Flag(
         "icePublicIP",
         ADDRESSES,
         None,
-        "addresses that peers outside reach the gateway at, where it stands behind NAT",
+        "Offer these public addresses to peers: for a gateway behind NAT",
     ),
-    Flag("iceInterfaces", LIST, None, "network interfaces for media, by name or address", "all"),
-    Flag("iceUdpPortRange", PORT_RANGE, None, "UDP ports for media, first-last", "any"),
-    Flag("iceUdpMuxPort", PORT, None, "one UDP port for the media of all peers", "a port for each"),
+    Flag("iceInterfaces", LIST, None, "Use these network interfaces for media, by name or address", "all"),
+    Flag("iceUdpPortRange", PORT_RANGE, None, "Use UDP ports of this range for media, first-last", "any"),
+    Flag("iceUdpMuxPort", PORT, None, "Use this one UDP port for the media of all peers", "one port a peer"),
+    Flag(
+        "connectTimeout",
+        POSITIVE_DURATION,
+        "10s",
+        "Close a new peer whose ICE and DTLS take longer than this",
+    ),
     Flag(
         "iceGrace",
         GRACE,
         None,
-        "how long a publisher whose connection broke off may take to come back, at most 30s",
+        "Wait this long for a publisher whose connection broke, at most 30s",
         "-ingestTimeout",
     ),
 )
@@ -84,6 +89,8 @@ class IceSettings:
     udp_ports: PortRange | None = None
     mux_port: int | None = None
     """The port that all peers share, where one is for all."""
+    connect_timeout: float = 10.0
+    """Seconds that ICE and DTLS of a new peer may take together."""
     grace: float | None = None
     """Seconds that a publisher whose connection broke off is waited for; None: as long as for media."""
 
@@ -98,5 +105,6 @@ class IceSettings:
             interfaces=parsed["iceInterfaces"] or (),
             udp_ports=parsed["iceUdpPortRange"],
             mux_port=parsed["iceUdpMuxPort"],
+            connect_timeout=parsed["connectTimeout"],
             grace=parsed["iceGrace"],
         )

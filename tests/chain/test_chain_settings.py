@@ -26,14 +26,14 @@ def test_the_network_by_name_brings_its_chain_and_its_contracts() -> None:
     assert chain is not None
     assert chain.urls == ("https://a.example/key", "https://b.example")
     assert chain.network.chain_id == 42161
-    assert chain.min_deposit_hours == 24
+    assert chain.watch.min_deposit_hours == 24
 
 
 def test_another_controller_goes_before_the_networks() -> None:
     chain = read("-ethUrl", "http://127.0.0.1:8545", "-ethController", CONTROLLER, "-minDepositHours", "1.5")
     assert chain is not None
     assert (chain.network.controller, chain.network.chain_id) == (CONTROLLER, None)
-    assert chain.min_deposit_hours == Fraction(3, 2)
+    assert chain.watch.min_deposit_hours == Fraction(3, 2)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_addresses_are_forgotten_beyond_a_bound() -> None:
 def test_the_defaults_leave_one_address_room() -> None:
     settings = settings_from(read_flags(["-devnet"], {}))
     settings.remove_temporary_data()
-    chosen = settings.front.limits
+    chosen = settings.http.limits
     assert min(chosen.streams, chosen.streams_per_address) >= 64
     assert min(chosen.viewers, chosen.viewers_per_stream, chosen.viewers_per_address) >= 200
     assert chosen.requests_per_address >= 100

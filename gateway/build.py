@@ -1,0 +1,237 @@
+"""The steps that build the daemon's parts. Each pushes onto the stack what undoes it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import aiohttp
+
+from gateway.aio.client_tls import client_context
+from gateway.aio.tasks import cancel, spawn
+from gateway.chain.networks import ChainNetwork
+from gateway.chain.service import ChainService
+from gateway.chain.settings import ChainSettings
+from gateway.chain.signer import ChainSigner
+from gateway.comfystream.job import ComfyResources
+from gateway.comfystream.servers import ComfyServers
+from gateway.comfystream.source import ComfySource
+from gateway.devnet.network import Network as Devnet
+from gateway.http.heartbeat import Heartbeat
+from gateway.http.settings import Heartbeats
+from gateway.network.job import NetworkResources, NetworkSource
+from gateway.orchestrator.capabilities import capabilities
+from gateway.orchestrator.client import OrchestratorClient
+from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
+from gateway.orchestrator.pool import OrchestratorPool
+from gateway.payments.ledger import Ledger
+from gateway.payments.resources import PaymentResources
+from gateway.reason import EndReason
+from gateway.settings import Settings
+from gateway.stream.registry import Registry
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.udp import local_addresses
+from gateway.webrtc.udp_mux import UdpMux
+from signer_client import SignerClient, SignerError, SignerIdentity
+
+
+class CannotStart(Exception):
+    """Why the daemon does not start, as one sentence."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the steps have in common: the settings, the stack, and the parts that several others need."""
+
+    settings: Settings
+    stack: AsyncExitStack
+    ledger: Ledger
+    http: aiohttp.ClientSession
+    """For orchestrators, ComfyStream servers and webhooks."""
+    signer: SignerClient | None
+    """None: nothing is paid."""
+    identity: SignerIdentity | None
+    """The signer's address, and its signature that orchestrators ask for."""
+    chain: ChainService | None
+
+    def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `coroutine` as a task until the daemon stops."""
+        self.stack.push_async_callback(cancel, spawn(coroutine, name=name))
+
+
+async def start_devnet(settings: Settings, stack: AsyncExitStack) -> Devnet | None:
+    """The devnet of `-devnet`, None without the flag. Raises CannotStart."""
+    if settings.devnet is None:
+        return None
+    log_flags = (f"-v={settings.log_level}", f"-logFormat={settings.log_format}")
+    devnet = Devnet(settings.devnet, settings.data_dir, log_flags=log_flags)
+    stack.push_async_callback(devnet.stop)
+    try:
+        await devnet.start()
+    except OSError as error:
+        raise CannotStart(f"the devnet did not start: {error}") from error
+    return devnet
+
+
+def settings_on_devnet(settings: Settings, description: dict[str, Any]) -> Settings:
+    """`settings` with the devnet that is described as the network."""
+    payments, chain = settings.payments, settings.chain
+    if payments.ceiling is None and settings.devnet is not None:
+        payments = replace(payments, ceiling=Fraction(settings.devnet.list_price))
+    if "chain" in description:
+        url, controller = description["chain"]["url"], description["chain"]["controller"]
+        chain = ChainSettings((url,), ChainNetwork(controller), settings.chain_watch)
+    servers = (server["url"] for server in description["comfystreams"])
+    return replace(
+        settings,
+        chain=chain,
+        network=replace(
+            settings.network,
+            signer_url=description["signer"],
+            orchestrators=tuple(one["addr"] for one in description["orchestrators"]),
+        ),
+        comfystream=replace(settings.comfystream, urls=(*settings.comfystream.urls, *servers)),
+        payments=payments,
+    )
+
+
+async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
+    """The parts that several others need. Raises CannotStart or LedgerError."""
+    ledger = await Ledger.open(settings.ledger)
+    stack.push_async_callback(ledger.close)
+    http = await stack.enter_async_context(
+        # no limit on connections and time: a stream holds many long requests open
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=client_context(verify=settings.network.verify_tls)),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+        )
+    )
+    signer = await _open_signer(settings, stack)
+    identity = None if signer is None else await _identity(signer, settings.network.signer_url)
+    chain = None
+    if settings.chain is not None:
+        chain_http = await stack.enter_async_context(aiohttp.ClientSession())
+        sender = identity.address if identity else ""
+        chain = ChainService(
+            chain_http, settings.chain, sender=sender, folder=settings.data_dir, book=ledger.redemptions
+        )
+    build = Build(settings, stack, ledger, http, signer, identity, chain)
+    if chain is not None:
+        if isinstance(signer, ChainSigner):
+            signer.stale = chain.watch.stale
+        for name, run in chain.tasks().items():
+            build.run(run(), name)
+    return build
+
+
+async def _open_signer(settings: Settings, stack: AsyncExitStack) -> SignerClient | None:
+    network = settings.network
+    if network.signer_url is None:
+        return None
+    kind = SignerClient if settings.chain is None else ChainSigner
+    return await stack.enter_async_context(kind(network.signer_url, headers=network.signer_headers))
+
+
+async def _identity(signer: SignerClient, url: str | None) -> SignerIdentity:
+    try:
+        return await signer.sign_orchestrator_info()
+    except SignerError as error:
+        raise CannotStart(
+            f"-remoteSignerUrl {url}: the signer does not say who it is ({error}); start it, or correct "
+            "the URL"
+        ) from error
+
+
+async def open_network(build: Build) -> tuple[OrchestratorPool, NetworkSource]:
+    """The network's orchestrators, and the jobs on them."""
+    settings, identity = build.settings, build.identity
+    orchestrators = OrchestratorClient(
+        build.http,
+        address=identity.address if identity else "",
+        signature=identity.signature if identity else b"",
+        capabilities=capabilities(settings.stream.model),
+        verify_tls=settings.network.verify_tls,
+    )
+    build.stack.push_async_callback(orchestrators.close)
+    pool = OrchestratorPool(
+        orchestrators,
+        _discovery(build),
+        model=settings.stream.model,
+        ceiling=settings.payments.ceiling,
+        unfunded=None if build.chain is None else build.chain.watch.refusal,
+    )
+    build.run(pool.run(), "pool")
+    payments = None
+    if build.signer is not None and identity is not None:
+        payments = await PaymentResources.open(settings.payments, build.ledger, build.signer, identity)
+    return pool, NetworkSource(NetworkResources(build.http, orchestrators, pool, payments))
+
+
+def _discovery(build: Build) -> list[Source | str]:
+    """Where orchestrators are found: the operator's list and webhook, else the chain, else the signer."""
+    network, model = build.settings.network, build.settings.stream.model
+    sources: list[Source | str] = list(network.orchestrators)
+    if network.orchestrator_webhook is not None:
+        webhook = WebhookSource(build.http, network.orchestrator_webhook, interval=network.discovery_interval)
+        sources.append(webhook)
+    if not sources and build.chain is not None:
+        sources.append(build.chain.source)
+    if not sources and build.signer is not None:
+        signer = build.signer
+
+        async def ask() -> list[str]:
+            return [
+                one.address for one in await signer.discover_orchestrators([f"live-video-to-video/{model}"])
+            ]
+
+        sources.append(SignerSource(ask, interval=network.discovery_interval))
+    return sources
+
+
+def open_comfystream(build: Build) -> tuple[ComfyServers, ComfySource]:
+    """The operator's own ComfyStream servers, and the jobs on them."""
+    settings = build.settings
+    servers = ComfyServers(settings.comfystream.urls, build.http)
+    build.run(servers.run(), "comfystream-servers")
+    # ICE as it is without flags: those are for the way to publishers and viewers
+    webrtc = WebRtcConfig(handshake_timeout=settings.ice.connect_timeout)
+    resources = ComfyResources(build.http, servers, build.ledger, webrtc, settings.comfystream.workflow)
+    return servers, ComfySource(resources)
+
+
+async def open_webrtc(build: Build) -> WebRtcConfig:
+    """How peers are connected, with the one port for all where there is one. Raises CannotStart."""
+    ice = build.settings.ice
+    config = WebRtcConfig(ice=ice, handshake_timeout=ice.connect_timeout)
+    if ice.grace is not None:
+        config = replace(config, silence_timeout=max(config.silence_timeout, ice.grace))
+    if ice.mux_port is None:
+        return config
+    try:
+        mux = await UdpMux.open(local_addresses(ice.interfaces), ice.mux_port)
+    except OSError as error:
+        raise CannotStart(f"-iceUdpMuxPort {ice.mux_port} cannot be used: {error}") from error
+    build.stack.callback(mux.close)
+    return replace(config, mux=mux)
+
+
+def start_heartbeat(build: Build, settings: Heartbeats, registry: Registry) -> None:
+    """Report the live streams to the operator's URL, and end those that its answer names."""
+
+    def terminate(stream_id: str) -> None:
+        stream = registry.find(stream_id)
+        if stream is not None:
+            stream.end(EndReason.TERMINATED, "the heartbeat's answer named it")
+
+    heartbeat = Heartbeat(
+        build.http,
+        settings.url,
+        interval=settings.interval,
+        headers=settings.headers,
+        live=lambda: [stream.request.stream_id for stream in registry],
+        terminate=terminate,
+    )
+    build.run(heartbeat.run(), "heartbeat")

@@ -1,0 +1,66 @@
+"""The flags that concern orchestrators and the signer, and the settings that come out of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.flags import BOOLEAN, LIST, POSITIVE_DURATION, URL, Flag, Kind, Parsed
+from signer_client.client import parse_headers
+
+HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
+
+NETWORK_FLAGS: tuple[Flag, ...] = (
+    Flag(
+        "remoteSignerUrl",
+        URL,
+        None,
+        "Pay through this remote signer; without it or -devnet, nothing is paid",
+    ),
+    Flag(
+        "remoteSignerHeaders",
+        HEADERS,
+        None,
+        "Send these headers to the signer: name:value,name2:value2",
+    ),
+    Flag(
+        "orchAddr",
+        LIST,
+        None,
+        "Use these orchestrators: host:port or URLs, comma-separated",
+        "those that -orchWebhookUrl, the chain or the signer lists",
+    ),
+    Flag("orchWebhookUrl", URL, None, "Read a list of orchestrators from this URL, in addition to -orchAddr"),
+    Flag(
+        "discoveryInterval",
+        POSITIVE_DURATION,
+        "1m",
+        "Read the list of the webhook or of the signer this often",
+    ),
+    Flag("orchVerifyTLS", BOOLEAN, "false", "Refuse orchestrators whose TLS certificate does not verify"),
+)
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Who signs the payments, and where orchestrators are found."""
+
+    signer_url: str | None
+    """None: nothing is paid."""
+    signer_headers: dict[str, str]
+    orchestrators: tuple[str, ...]
+    """host:port or URLs."""
+    orchestrator_webhook: str | None
+    discovery_interval: float
+    """Seconds between two reads of the webhook's or the signer's list."""
+    verify_tls: bool
+
+    @classmethod
+    def from_parsed(cls, parsed: Parsed) -> NetworkSettings:
+        return cls(
+            signer_url=parsed["remoteSignerUrl"],
+            signer_headers=parsed["remoteSignerHeaders"] or {},
+            orchestrators=parsed["orchAddr"] or (),
+            orchestrator_webhook=parsed["orchWebhookUrl"],
+            discovery_interval=parsed["discoveryInterval"],
+            verify_tls=parsed["orchVerifyTLS"],
+        )

@@ -1,0 +1,59 @@
+"""The flags that concern streams and their jobs, and the settings that come out of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.flags import BOOLEAN, DURATION, INTEGER, POSITIVE_DURATION, TEXT, Flag, Parsed
+
+DEFAULT_OUTPUT_TIMEOUT = 30.0
+
+STREAM_FLAGS: tuple[Flag, ...] = (
+    Flag("model", TEXT, "comfystream", "Use this model where a publisher names no pipeline"),
+    Flag(
+        "ingestTimeout",
+        POSITIVE_DURATION,
+        "5s",
+        "End a stream after this long without media from its publisher",
+    ),
+    Flag("maxSwaps", INTEGER, "3", "Replace at most this many jobs of a stream within 3 minutes"),
+    Flag(
+        "liveOutSegmentTimeout",
+        DURATION,
+        "30s",
+        "Replace a job that returns no picture for this long; 0 means 30s",
+    ),
+    Flag(
+        "standby",
+        BOOLEAN,
+        "false",
+        "Pay for a second job of each stream, on another orchestrator, to switch to",
+    ),
+    Flag("drainTimeout", DURATION, "30s", "Let live streams continue for at most this long after SIGTERM"),
+)
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """Durations are seconds."""
+
+    model: str
+    """For streams that name no pipeline."""
+    ingest_timeout: float
+    max_swaps: int
+    """Jobs of a stream that may be replaced within 3 minutes."""
+    output_timeout: float
+    standby: bool
+    """Whether a stream that does not say gets a second job."""
+    drain_timeout: float
+
+    @classmethod
+    def from_parsed(cls, parsed: Parsed) -> StreamSettings:
+        return cls(
+            model=parsed["model"],
+            ingest_timeout=parsed["ingestTimeout"],
+            max_swaps=parsed["maxSwaps"],
+            output_timeout=parsed["liveOutSegmentTimeout"] or DEFAULT_OUTPUT_TIMEOUT,
+            standby=parsed["standby"],
+            drain_timeout=parsed["drainTimeout"],
+        )
