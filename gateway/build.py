@@ -19,7 +19,7 @@ from gateway.chain.signer import ChainSigner
 from gateway.comfystream.job import ComfyResources
 from gateway.comfystream.servers import ComfyServers
 from gateway.comfystream.source import ComfySource
-from gateway.devnet.network import Network as Devnet
+from gateway.devnet.devnet import Devnet
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
 from gateway.network.job import NetworkResources, NetworkSource

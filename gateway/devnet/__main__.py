@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.devnet.child_process import die_with_parent
 from gateway.devnet.parts import COMMON_FLAGS, PARTS
-from gateway.devnet.process import die_with_parent
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flag_text import help_text
 from gateway.flags import PATH, Flag, FlagError, HelpRequested, Parsed, parse_flags
@@ -58,20 +58,20 @@ def _main(argv: Sequence[str]) -> int:
 
 
 async def _start_network(settings: DevnetSettings, parsed: Parsed) -> Up:
-    from gateway.devnet.network import Network
+    from gateway.devnet.devnet import Devnet
 
     given: Path | None = parsed["dataDir"]
     folder = given or Path(tempfile.mkdtemp(prefix="livepeer-devnet-"))
     log_flags = (f"-v={parsed['v']}", f"-logFormat={parsed['logFormat']}")
-    network = Network(settings, folder, log_flags=log_flags)
+    devnet = Devnet(settings, folder, log_flags=log_flags)
 
     async def stop() -> None:
-        await network.stop()
+        await devnet.stop()
         if given is None:
             shutil.rmtree(folder, ignore_errors=True)
 
     try:
-        return await network.start(), stop
+        return await devnet.start(), stop
     except BaseException:
         await stop()
         raise

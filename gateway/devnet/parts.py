@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.devnet.ai_models import PIPELINE
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.settings import DEVNET_FLAGS, PRICE, ai_model
 from gateway.flags import ADDRESS, INTEGER, LIST, PATH, TEXT, URL, Flag, FlagError, Parsed, choice
 from gateway.money import text

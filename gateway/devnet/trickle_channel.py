@@ -122,6 +122,11 @@ class Channel(Watched):
         self._segments: dict[int, Segment] = {}
         self._newest: int | None = None
 
+    @property
+    def kept(self) -> list[int]:
+        """The numbers of the segments that are there to be read."""
+        return [seq for seq in self._segments if seq < self.next_seq]
+
     def open(self, seq: int) -> Segment:
         """The segment that a POST is to fill. Raises NoSuchSegment for a number used up or far ahead.
 

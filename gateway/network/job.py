@@ -22,7 +22,7 @@ from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.credentials import unsigned_credentials
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.job import JobRequest, JobUrls
+from gateway.orchestrator.job_start import JobRequest, JobUrls
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Candidate
 from gateway.payments.billing import first_payment

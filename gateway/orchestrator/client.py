@@ -26,7 +26,7 @@ from gateway.orchestrator.errors import (
 )
 from gateway.orchestrator.grpc import GrpcCaller
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.job import JobRequest, JobUrls
+from gateway.orchestrator.job_start import JobRequest, JobUrls
 
 INFO_TIMEOUT = 1.5
 START_TIMEOUT = 5.0

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from gateway.devnet.account import Account
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import AuthToken, Capabilities, OrchestratorInfo, Payment, SegData
 from harness.waiting import DEADLINE
-from tests.devnet.network import JOB, MODEL, WEI_PER_SECOND, HandClock, Peer, base64_of, peer
+from tests.devnet.peer import JOB, MODEL, WEI_PER_SECOND, HandClock, Peer, base64_of, peer
 
 STRANGER = Account(bytes([9]) * 32)
 

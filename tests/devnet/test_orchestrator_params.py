@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.orchestrator.credentials import check_signature, signed_message
 from gateway.devnet.orchestrator.offer import price_info
 from gateway.devnet.orchestrator.refusal import BadCredentials

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from gateway.devnet.account import Account
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 from gateway.money import wei_per_second
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, Payment
 from gateway.payments.ticket import expected_value
-from tests.devnet.network import WEI_PER_SECOND, HandClock, Peer, base64_of, peer
+from tests.devnet.peer import WEI_PER_SECOND, HandClock, Peer, base64_of, peer
 
 
 def value(info: OrchestratorInfo) -> Fraction:

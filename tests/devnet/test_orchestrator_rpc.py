@@ -16,7 +16,7 @@ from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import Capabilities, PingPong
 from gateway.payments.ticket import recover
 from harness.waiting import DEADLINE
-from tests.devnet.network import MODEL, WEI_PER_SECOND, Peer, peer, unverified
+from tests.devnet.peer import MODEL, WEI_PER_SECOND, Peer, peer, unverified
 
 
 def price(info: object) -> Fraction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.devnet.runner.request import BadRequest, JobRequest, chosen_effect
+from gateway.devnet.runner.request import BadRequest, RunnerRequest, chosen_effect
 
 BODY = {
     "model_id": "comfystream",
@@ -20,13 +20,13 @@ BODY = {
 
 
 def test_every_field_of_the_protocol_is_read() -> None:
-    assert JobRequest.from_json(BODY) == JobRequest(**BODY)  # type: ignore[arg-type]
+    assert RunnerRequest.from_json(BODY) == RunnerRequest(**BODY)  # type: ignore[arg-type]
 
 
 def test_nulls_and_absent_fields_are_the_same() -> None:
     bare = {"subscribe_url": BODY["subscribe_url"], "publish_url": BODY["publish_url"]}
     nulls = dict.fromkeys(BODY) | bare
-    assert JobRequest.from_json(nulls) == JobRequest.from_json(bare)
+    assert RunnerRequest.from_json(nulls) == RunnerRequest.from_json(bare)
 
 
 @pytest.mark.parametrize("effect", ["sepia", 1, ["grey"], {"effect": "grey"}, ""])

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 import av
 import pytest
 
-from gateway.devnet.runner import feed as feed_module
 from gateway.devnet.runner.feed import Feed
-from gateway.devnet.runner.received import nal_units
+from gateway.devnet.runner.nal_hashes import nal_units
 from gateway.devnet.runner.transform import Transform
 from gateway.media.frames import AccessUnit, OpusPacket
 from gateway.media.segmenter import Segmenter
@@ -258,9 +257,8 @@ def test_a_long_gop_is_broken_by_key_frames_of_the_encoders_own() -> None:
     assert keys == [source.pts[0], source.pts[60], source.pts[120]]
 
 
-def test_a_reader_too_slow_for_its_input_drops_to_the_next_segment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "MAX_HELD", 100)
-    feed = Feed()
+def test_a_reader_too_slow_for_its_input_drops_to_the_next_segment() -> None:
+    feed = Feed(limit=100)
     first, second = feed.open_segment(), feed.open_segment()
     first.write(b"a" * 80)
     first.write(b"b" * 80)

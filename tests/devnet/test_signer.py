@@ -17,7 +17,7 @@ import pytest
 from eth_hash.auto import keccak
 
 from gateway.devnet.account import Account
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.signer import ListedOrchestrator, Signer, SignerConfig, serve
 from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator import livepeer_pb2

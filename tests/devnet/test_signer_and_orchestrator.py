@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.signer import Signer, SignerConfig, serve
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, PaymentResult
-from tests.devnet.network import ASKED, JOB, WEI_PER_SECOND, HandClock, Peer, base64_of, peer
+from tests.devnet.peer import ASKED, JOB, WEI_PER_SECOND, HandClock, Peer, base64_of, peer
 
 KEY = bytes([2]) * 32
 """The key of the test's sender too, so that an orchestrator is asked in the signer's name."""

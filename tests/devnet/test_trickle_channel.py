@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -11,15 +12,14 @@ from gateway.devnet.trickle_channel import NEWEST, NEXT, RETAINED, Channel, Clos
 OPERATIONS = st.sampled_from(["write", "finish", "abandon", "give up", "restart"])
 
 
-def a_channel() -> Channel:
-    return Channel("c", content_type="video/MP2T", now=0.0)
+def a_channel(on_segment: Callable[[int], object] | None = None) -> Channel:
+    return Channel("c", content_type="video/MP2T", now=0.0, on_segment=on_segment)
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), OPERATIONS), max_size=60))
 def test_numbers_only_rise_and_only_the_newest_segments_are_kept(steps: list[tuple[int, str]]) -> None:
-    channel = a_channel()
     begun: list[int] = []
-    channel._on_segment = begun.append
+    channel = a_channel(begun.append)
     open_segments = {}
     former = 0
     for seq, operation in steps:
@@ -42,8 +42,7 @@ def test_numbers_only_rise_and_only_the_newest_segments_are_kept(steps: list[tup
             channel.restart(seq, 1.0)
         assert channel.next_seq >= former
         former = channel.next_seq
-        kept = [number for number in channel._segments if number < channel.next_seq]
-        assert all(number >= channel.next_seq - RETAINED for number in kept)
+        assert all(number >= channel.next_seq - RETAINED for number in channel.kept)
     assert len(begun) == len(set(begun))
 
 

@@ -95,10 +95,8 @@ async def bench(server: TrickleServer) -> AsyncIterator[Bench]:
     app.on_shutdown.append(server.shutdown)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    opened = Bench(server, site._server.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    opened = Bench(server, runner.addresses[0][1])
     try:
         yield opened
     finally:

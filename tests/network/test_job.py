@@ -31,7 +31,7 @@ from gateway.orchestrator.errors import (
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.job import JobRequest, JobUrls
+from gateway.orchestrator.job_start import JobRequest, JobUrls
 from gateway.orchestrator.selection import Candidate
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import PublishRequest

@@ -27,8 +27,9 @@ from gateway.orchestrator.errors import (
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.job import JobRequest
+from gateway.orchestrator.job_start import JobRequest
 from harness.pieces import answering_in_pieces
+from harness.waiting import DEADLINE
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
 REQUEST = JobRequest(model_id="comfystream", gateway_request_id="r1", stream_id="cam", params={"prompt": {}})
@@ -50,18 +51,20 @@ def info(http_orchestrator: Any, orchestrator_info: InfoMaker) -> OrchestratorIn
     return OrchestratorInfo.parse(orchestrator_info(f"{http_orchestrator.url}/").SerializeToString())
 
 
-Call = Callable[[OrchestratorClient, OrchestratorInfo], Any]
+Call = Callable[..., Any]
 CALLS: dict[str, Call] = {
-    "start": lambda client, info: client.start_job(
-        info, payment="cGF5", seg_creds="c2Vn", body=REQUEST, timeout=0.5
+    "start": lambda client, info, timeout=DEADLINE: client.start_job(
+        info, payment="cGF5", seg_creds="c2Vn", body=REQUEST, timeout=timeout
     ),
-    "payment": lambda client, info: client.deliver_payment(
-        info, payment="cGF5", seg_creds="c2Vn", timeout=0.5
+    "payment": lambda client, info, timeout=DEADLINE: client.deliver_payment(
+        info, payment="cGF5", seg_creds="c2Vn", timeout=timeout
     ),
-    "refresh": lambda client, info: client.refresh_payment(
-        info, sender="0xab", manifest_id="m1", timeout=0.5
+    "refresh": lambda client, info, timeout=DEADLINE: client.refresh_payment(
+        info, sender="0xab", manifest_id="m1", timeout=timeout
     ),
 }
+SHORT = 0.5
+"""Seconds that a call waits for an answer that never comes."""
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 
 
@@ -232,7 +235,7 @@ async def test_no_answer_in_time_is_an_unknown_outcome(
 
     http_orchestrator.answer = hang
     with pytest.raises(UnknownOutcome, match=r"no answer within 0\.5 s"):
-        await call(client, info)
+        await call(client, info, SHORT)
     release.set()
 
 
@@ -273,7 +276,7 @@ async def test_a_peer_that_never_shakes_hands_got_nothing(
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         info = OrchestratorInfo.parse(orchestrator_info(url).SerializeToString())
         with pytest.raises(Unreachable):
-            await call(client, info)
+            await call(client, info, SHORT)
 
 
 @pytest.mark.asyncio

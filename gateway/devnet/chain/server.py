@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway.aio.tasks import cancel, spawn
 from gateway.chain.importing import contained
 from gateway.devnet.chain.evm import GAS_MONEY, UNLOCK_ROUNDS, Evm
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 
 with contained():
     from eth_tester.exceptions import BlockNotFound, TransactionFailed, TransactionNotFound

@@ -12,9 +12,8 @@ from fractions import Fraction
 import structlog
 from aiohttp import web
 
-from gateway.devnet.orchestrator.cashier import Cashier
-from gateway.devnet.orchestrator.job import Jobs, read_job
-from gateway.devnet.orchestrator.offer import Offer, Places, Tariff, price_info
+from gateway.devnet.orchestrator.offer import Capacity, Offer, Tariff, price_info
+from gateway.devnet.orchestrator.payment_receiver import PaymentReceiver
 from gateway.devnet.orchestrator.refusal import (
     BadCredentials,
     BadJob,
@@ -27,6 +26,7 @@ from gateway.devnet.orchestrator.refusal import (
     UnreadablePayment,
     WorkerFailed,
 )
+from gateway.devnet.orchestrator.running_jobs import RunningJobs, read_job
 from gateway.devnet.orchestrator.session import Sessions
 
 log = structlog.get_logger("devnet.orchestrator")
@@ -53,18 +53,18 @@ class OrchestratorRoutes:
     def __init__(
         self,
         *,
-        cashier: Cashier,
-        jobs: Jobs,
+        payments: PaymentReceiver,
+        jobs: RunningJobs,
         offer: Offer,
-        places: Places,
+        capacity: Capacity,
         sessions: Sessions,
         tariff: Tariff,
         redemptions: Callable[[], dict[str, int]] | None = None,
     ) -> None:
-        self._cashier = cashier
+        self._payments = payments
         self._jobs = jobs
         self._offer = offer
-        self._places = places
+        self._capacity = capacity
         self._sessions = sessions
         self._tariff = tariff
         self._redemptions = redemptions
@@ -84,21 +84,21 @@ class OrchestratorRoutes:
             raise NoCapacity(f"no capacity for the model {job.model_id!r}")
         manifest_id = secrets.token_hex(8)
         with ExitStack() as undo:
-            self._places.take()
-            undo.callback(self._places.free)
+            self._capacity.take()
+            undo.callback(self._capacity.free)
             undo.callback(self._sessions.end, manifest_id)
-            receipt = await self._cashier.accept(
+            receipt = await self._payments.accept(
                 request.headers.get(PAYMENT, ""), request.headers.get(SEGMENT, ""), manifest_id=manifest_id
             )
-            self._cashier.require_first_ticket(receipt.session)
+            self._payments.require_first_ticket(receipt.session)
             undo.pop_all()
         return web.json_response(await self._jobs.start(job, manifest_id, receipt.session))
 
     async def _payment(self, request: web.Request) -> web.Response:
-        receipt = await self._cashier.accept(
+        receipt = await self._payments.accept(
             request.headers.get(PAYMENT, ""), request.headers.get(SEGMENT, "")
         )
-        return web.Response(body=self._cashier.result(receipt), content_type="application/octet-stream")
+        return web.Response(body=self._payments.result(receipt), content_type="application/octet-stream")
 
     async def _refresh_payment(self, request: web.Request) -> web.Response:
         try:
@@ -109,7 +109,7 @@ class OrchestratorRoutes:
             raise BadJob("expected sender and manifest_id") from error
         if len(sender) != 20 or not isinstance(manifest_id, str):
             raise BadJob("expected an address as sender and a text as manifest_id")
-        info = self._cashier.refresh(sender, manifest_id)
+        info = self._payments.refresh(sender, manifest_id)
         return web.json_response(
             {
                 "payment_params": base64.b64encode(info.SerializeToString()).decode(),
@@ -120,7 +120,7 @@ class OrchestratorRoutes:
         )
 
     async def _audit(self, _: web.Request) -> web.Response:
-        held = {"channels": self._jobs.open_channels, "capacity_in_use": self._places.taken}
+        held = {"channels": self._jobs.open_channels, "capacity_in_use": self._capacity.taken}
         on_chain = {} if self._redemptions is None else {"redemptions": self._redemptions()}
         return web.json_response({**self._sessions.audit(), **held, **on_chain})
 

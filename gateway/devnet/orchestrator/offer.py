@@ -40,7 +40,7 @@ class Tariff:
 OFFERED_BITS = 1 << LIVE_VIDEO_TO_VIDEO
 
 
-class Places:
+class Capacity:
     """The streams that there is room for."""
 
     def __init__(self, tariff: Tariff) -> None:
@@ -70,7 +70,7 @@ class Offer:
         model: str,
         pipeline: str,
         tariff: Tariff,
-        places: Places,
+        capacity: Capacity,
         issuer: ParamsIssuer,
         tokens: Tokens,
     ) -> None:
@@ -78,7 +78,7 @@ class Offer:
         self.pipeline = pipeline
         self.url = ""
         self._tariff = tariff
-        self._places = places
+        self._capacity = capacity
         self._issuer = issuer
         self._tokens = tokens
 
@@ -145,8 +145,8 @@ class Offer:
         own.capacities[LIVE_VIDEO_TO_VIDEO] = self._tariff.capacity
         model = own.constraints.PerCapability[LIVE_VIDEO_TO_VIDEO].models[self.model]
         model.warm = self._tariff.warm
-        model.capacity = max(0, self._tariff.capacity - self._places.taken)
-        model.capacityInUse = self._places.taken
+        model.capacity = max(0, self._tariff.capacity - self._capacity.taken)
+        model.capacityInUse = self._capacity.taken
         return own
 
 

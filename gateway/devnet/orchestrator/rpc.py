@@ -10,7 +10,7 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 
 from gateway.devnet.account import Account
-from gateway.devnet.orchestrator.offer import Offer, Places, Tariff
+from gateway.devnet.orchestrator.offer import Capacity, Offer, Tariff
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, OrchestratorRequest, PingPong
 from gateway.payments.ticket import recover
 
@@ -23,11 +23,11 @@ CAPPED = "OrchestratorCapped"
 class OrchestratorService:
     """Errors have the status UNKNOWN: go-livepeer returns plain errors, told apart by their text."""
 
-    def __init__(self, account: Account, offer: Offer, tariff: Tariff, places: Places) -> None:
+    def __init__(self, account: Account, offer: Offer, tariff: Tariff, capacity: Capacity) -> None:
         self._account = account
         self._offer = offer
         self._tariff = tariff
-        self._places = places
+        self._capacity = capacity
 
     def __mapping__(self) -> dict[str, Handler]:
         return {
@@ -44,7 +44,7 @@ class OrchestratorService:
         if self._tariff.price is not None and not _signed(request):
             raise GRPCError(Status.UNKNOWN, "the request is not signed by its address")
         wanted = request.capabilities
-        if self._places.full and self._offer.names_model(wanted) and not request.ignoreCapacityCheck:
+        if self._capacity.full and self._offer.names_model(wanted) and not request.ignoreCapacityCheck:
             raise GRPCError(Status.UNKNOWN, CAPPED)
         await stream.send_message(self._offer.info(request.address, wanted))
 

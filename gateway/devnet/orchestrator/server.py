@@ -15,13 +15,13 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.rpc import Endpoints
 from gateway.devnet.account import Account
-from gateway.devnet.orchestrator.cashier import Cashier
 from gateway.devnet.orchestrator.config import OrchestratorAddress, OrchestratorConfig
 from gateway.devnet.orchestrator.http import OrchestratorRoutes, refusals
-from gateway.devnet.orchestrator.job import RUNNER_TIMEOUT, Jobs
-from gateway.devnet.orchestrator.offer import Offer, Places, Tariff, price_info
+from gateway.devnet.orchestrator.offer import Capacity, Offer, Tariff, price_info
+from gateway.devnet.orchestrator.payment_receiver import PaymentReceiver
 from gateway.devnet.orchestrator.port import SharedPort
 from gateway.devnet.orchestrator.rpc import OrchestratorService
+from gateway.devnet.orchestrator.running_jobs import RUNNER_TIMEOUT, RunningJobs
 from gateway.devnet.orchestrator.session import Sessions
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.tickets import NonceBook
@@ -79,7 +79,7 @@ class Orchestrator:
             capacity=config.capacity,
             warm=config.warm,
         )
-        places, sessions = Places(tariff), Sessions()
+        capacity, sessions = Capacity(tariff), Sessions()
         tokens = Tokens(secret, config.clock, config.token_life)
         issuer = ParamsIssuer(
             secret=secret,
@@ -92,12 +92,12 @@ class Orchestrator:
             model=config.model,
             pipeline=config.pipeline,
             tariff=tariff,
-            places=places,
+            capacity=capacity,
             issuer=issuer,
             tokens=tokens,
         )
         redeemer = await self._start_redeemer(stack)
-        cashier = Cashier(
+        payments = PaymentReceiver(
             offer=offer,
             tariff=tariff,
             issuer=issuer,
@@ -110,13 +110,13 @@ class Orchestrator:
         http = await stack.enter_async_context(
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=RUNNER_TIMEOUT))
         )
-        jobs = Jobs(
+        jobs = RunningJobs(
             runner_url=config.runner_url,
             pipeline=config.pipeline,
             tariff=tariff,
             debit_interval=config.debit_interval,
             monotonic_ns=config.monotonic_ns,
-            places=places,
+            capacity=capacity,
             sessions=sessions,
             trickle=trickle,
             http=http,
@@ -125,15 +125,15 @@ class Orchestrator:
         stack.push_async_callback(cancel, watch)
 
         routes = OrchestratorRoutes(
-            cashier=cashier,
+            payments=payments,
             jobs=jobs,
             offer=offer,
-            places=places,
+            capacity=capacity,
             sessions=sessions,
             tariff=tariff,
             redemptions=None if redeemer is None else redeemer.audit,
         )
-        service = OrchestratorService(account, offer, tariff, places)
+        service = OrchestratorService(account, offer, tariff, capacity)
         addr = await self._listen(stack, [*routes.routes(), *trickle.routes()], service)
         offer.url = f"https://{addr}"
         jobs.base_url = offer.url + TRICKLE_PREFIX

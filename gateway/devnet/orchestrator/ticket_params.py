@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from eth_hash.auto import keccak
 
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.orchestrator.tokens import minimal
 from gateway.money import wei_per_pixel
 from gateway.orchestrator.livepeer_pb2 import TicketExpirationParams, TicketParams

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from google.protobuf.message import DecodeError
 
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.orchestrator.refusal import NonceSeen, TicketRefused, UnreadablePayment
 from gateway.devnet.orchestrator.ticket_params import issue_number, rand_hash, recipient_rand
 from gateway.money import wei_per_pixel, wei_per_second

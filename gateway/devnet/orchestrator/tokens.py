@@ -6,7 +6,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.orchestrator.refusal import BadCredentials
 from gateway.orchestrator.livepeer_pb2 import AuthToken
 

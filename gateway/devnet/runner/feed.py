@@ -1,4 +1,4 @@
-"""Input segments on their way from the event loop to the thread that decodes them, bounded in bytes."""
+"""Queue of input segments from the event loop to the thread that decodes them, bounded in bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections import deque
 
 MAX_HELD = 8_000_000
-"""Bytes of a job's input that wait to be read; what comes beyond is dropped up to the next segment."""
+"""Limit of bytes that wait to be read; what exceeds it is dropped up to the next segment."""
 
 
 class FeedSegment:
@@ -24,7 +24,7 @@ class FeedSegment:
         with self._feed.changed:
             if self._ended:
                 return
-            if self._feed.held + len(data) > MAX_HELD:
+            if self._feed.held + len(data) > self._feed.limit:
                 self.damaged = self._ended = True
                 self._feed.dropped += 1
             else:
@@ -62,9 +62,10 @@ class FeedSegment:
 
 
 class Feed:
-    """A job's input segments in order."""
+    """A job's input segments in order, of which `limit` bytes may wait to be read."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_HELD) -> None:
+        self.limit = limit
         self.changed = threading.Condition()
         self.held = 0
         self.dropped = 0

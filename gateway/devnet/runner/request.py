@@ -15,7 +15,7 @@ class BadRequest(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRequest:
+class RunnerRequest:
     """One job. The URLs are trickle channels; `control_url` and `events_url` may be empty: not wanted."""
 
     model_id: str
@@ -29,7 +29,7 @@ class JobRequest:
     stream_id: str = ""
 
     @classmethod
-    def from_json(cls, document: object) -> JobRequest:
+    def from_json(cls, document: object) -> RunnerRequest:
         """Read the body. Raises BadRequest."""
         if not isinstance(document, dict):
             raise BadRequest("the body is not a JSON object")

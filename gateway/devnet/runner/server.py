@@ -13,8 +13,8 @@ import structlog
 from aiohttp import web
 
 from gateway.aio import tasks
-from gateway.devnet.runner.job import Job
-from gateway.devnet.runner.request import BadRequest, JobRequest
+from gateway.devnet.runner.request import BadRequest, RunnerRequest
+from gateway.devnet.runner.runner_job import RunnerJob
 
 log = structlog.get_logger("devnet.runner")
 
@@ -40,8 +40,8 @@ class Runner:
         self.url = ""
         self._instance = secrets.token_hex(8)
         self._config = config
-        self._jobs: dict[Job, asyncio.Task[None]] = {}
-        self._over: deque[Job] = deque(maxlen=REMEMBERED_JOBS)
+        self._jobs: dict[RunnerJob, asyncio.Task[None]] = {}
+        self._over: deque[RunnerJob] = deque(maxlen=REMEMBERED_JOBS)
         self._http: aiohttp.ClientSession | None = None
         self._server: web.AppRunner | None = None
 
@@ -74,7 +74,7 @@ class Runner:
 
     async def _start_job(self, request: web.Request) -> web.Response:
         try:
-            wanted = JobRequest.from_json(json.loads(await request.read()))
+            wanted = RunnerRequest.from_json(json.loads(await request.read()))
         except BadRequest as error:
             return _problem(400, str(error))
         except (ValueError, RecursionError):
@@ -82,11 +82,11 @@ class Runner:
         if len(self._jobs) >= MAX_JOBS:
             return _problem(503, f"{MAX_JOBS} jobs run already")
         assert self._http is not None
-        job = Job(wanted, http=self._http, default_effect=self._config.effect)
+        job = RunnerJob(wanted, http=self._http, default_effect=self._config.effect)
         self._jobs[job] = tasks.spawn(self._run(job), name=f"job {wanted.manifest_id}")
         return web.json_response({"instance": self._instance})
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: RunnerJob) -> None:
         try:
             await job.run()
         finally:

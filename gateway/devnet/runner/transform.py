@@ -17,9 +17,9 @@ from av.audio.stream import AudioStream
 from structlog.typing import FilteringBoundLogger
 
 from gateway.devnet.runner.feed import Feed, FeedSegment
+from gateway.devnet.runner.nal_hashes import NalHashes
 from gateway.devnet.runner.output import SegmentMuxer, SegmentSink
 from gateway.devnet.runner.picture import Decoder, Effect, Encoder
-from gateway.devnet.runner.received import Received
 from gateway.media.clock import Unwrapper
 from gateway.media.frames import TICKS_PER_SECOND
 
@@ -61,7 +61,7 @@ class Transform:
     ) -> None:
         self.effect = effect
         self.counters = Counters()
-        self.received = Received()
+        self.received = NalHashes()
         self.last_error: str | None = None
         self._feed = feed
         self._sink = sink

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gateway.devnet.chainclock import ChainClock
+from gateway.devnet.chain_clock import ChainClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

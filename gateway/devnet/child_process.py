@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -25,15 +26,20 @@ log = structlog.get_logger("devnet")
 
 PARENT_VARIABLE = "LIVEPEER_PARENT_PID"
 """In a child's environment: whom it must not outlive."""
-READY_TIMEOUT = 30.0
-STOP_TIMEOUT = 3.0
-"""Seconds between SIGTERM and SIGKILL."""
 LONGEST_RESTART_DELAY = 2.0
 SHORTEST_RESTART_DELAY = 0.1
 READ_AT_ONCE = 65_536
 _PR_SET_PDEATHSIG = 1
 
 Ready = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildTiming:
+    """Seconds that a child may take until it is ready, and to end after SIGTERM before SIGKILL follows."""
+
+    ready: float = 30.0
+    stop: float = 3.0
 
 
 class ChildFailed(OSError):
@@ -64,15 +70,26 @@ class Child:
     """
 
     def __init__(
-        self, name: str, command: Callable[[Ready | None], Sequence[str]], *, restart: bool = False
+        self,
+        name: str,
+        command: Callable[[Ready | None], Sequence[str]],
+        *,
+        restart: bool = False,
+        timing: ChildTiming = ChildTiming(),
     ) -> None:
         self.name = name
         self.restarts = 0
         self._command = command
         self._restart = restart
+        self._timing = timing
         self._ready: Ready | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def launched(self) -> bool:
+        """Whether a process was ever made; it may not be ready yet."""
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -99,7 +116,7 @@ class Child:
         return self._ready
 
     async def stop(self) -> None:
-        """SIGTERM, after STOP_TIMEOUT SIGKILL. Idempotent."""
+        """Send SIGTERM, and SIGKILL where that does not end it in time. Idempotent."""
         keeper, self._keeper = self._keeper, None
         await cancel(keeper)
         await self._end_process()
@@ -116,10 +133,10 @@ class Child:
         )
         assert process.stdout is not None
         try:
-            async with asyncio.timeout(READY_TIMEOUT):
+            async with asyncio.timeout(self._timing.ready):
                 line = await process.stdout.readline()
         except TimeoutError:
-            raise ChildFailed(f"{self.name} was not ready within {READY_TIMEOUT:g} s") from None
+            raise ChildFailed(f"{self.name} was not ready within {self._timing.ready:g} s") from None
         if not line:
             raise ChildFailed(f"{self.name} ended with status {await process.wait()} before it was ready")
         try:
@@ -167,7 +184,7 @@ class Child:
             with suppress(ProcessLookupError):
                 process.terminate()
         try:
-            async with asyncio.timeout(STOP_TIMEOUT):
+            async with asyncio.timeout(self._timing.stop):
                 await self._wait()
         except TimeoutError:
             with suppress(ProcessLookupError):

@@ -13,7 +13,7 @@ import structlog
 
 from gateway.aio.tasks import TaskGroup
 from gateway.devnet.runner.feed import Feed
-from gateway.devnet.runner.request import BadRequest, JobRequest, chosen_effect
+from gateway.devnet.runner.request import BadRequest, RunnerRequest, chosen_effect
 from gateway.devnet.runner.transform import Transform
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
@@ -32,12 +32,12 @@ PIPELINE = "live-video-to-video"
 Json = dict[str, Any]
 
 
-class Job:
+class RunnerJob:
     """`run` does the job until its input channel ends or it is cancelled; nothing is left behind then."""
 
     def __init__(
         self,
-        request: JobRequest,
+        request: RunnerRequest,
         *,
         http: aiohttp.ClientSession,
         default_effect: str,

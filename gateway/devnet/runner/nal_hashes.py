@@ -20,7 +20,7 @@ def nal_units(annex_b: bytes) -> list[bytes]:
     return [nal for part in annex_b.split(START_CODE)[1:] if (nal := part.rstrip(b"\x00"))]
 
 
-class Received:
+class NalHashes:
     """SHA-256 of each VCL NAL unit (types 1 to 5, header byte included), in the order of arrival."""
 
     def __init__(self) -> None:

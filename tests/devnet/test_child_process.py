@@ -12,8 +12,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from gateway.devnet import process as process_module
-from gateway.devnet.process import Child, ChildFailed, Ready
+from gateway.devnet.child_process import Child, ChildFailed, ChildTiming, Ready
 from harness.waiting import eventually
 
 SAYS_READY = """
@@ -60,19 +59,17 @@ async def test_a_child_that_does_not_come_up_is_told_and_cleared_away(text: str,
 
 
 @pytest.mark.asyncio
-async def test_a_child_that_is_never_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "READY_TIMEOUT", 0.2)
-    child = Child("three", script("import time; time.sleep(60)"))
+async def test_a_child_that_is_never_ready_is_given_up() -> None:
+    child = Child("three", script("import time; time.sleep(60)"), timing=ChildTiming(ready=0.2))
     with pytest.raises(ChildFailed, match="was not ready within"):
         await child.start()
     assert not runs(child.pid)
 
 
 @pytest.mark.asyncio
-async def test_a_child_that_hears_no_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "STOP_TIMEOUT", 0.2)
-    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + textwrap.dedent(SAYS_READY)
-    child = Child("four", script(deaf, "x"))
+async def test_a_child_that_ignores_sigterm_is_killed() -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + textwrap.dedent(SAYS_READY)
+    child = Child("four", script(stubborn, "x"), timing=ChildTiming(stop=0.2))
     await child.start()
     began = time.monotonic()
     await child.stop()
@@ -81,9 +78,8 @@ async def test_a_child_that_hears_no_sigterm_is_killed(monkeypatch: pytest.Monke
 
 
 @pytest.mark.asyncio
-async def test_a_child_that_stands_still_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "STOP_TIMEOUT", 0.2)
-    child = Child("five", script(SAYS_READY, "x"))
+async def test_a_child_that_stands_still_is_killed() -> None:
+    child = Child("five", script(SAYS_READY, "x"), timing=ChildTiming(stop=0.2))
     await child.start()
     os.kill(child.pid, signal.SIGSTOP)
     await child.stop()
@@ -132,11 +128,11 @@ async def test_flags_in_the_environment_do_not_reach_a_child(monkeypatch: pytest
 
 PARENT = """
     import asyncio, json, sys, time
-    from gateway.devnet.process import Child
+    from gateway.devnet.child_process import Child
     from gateway.aio.tasks import spawn
     WATCHED = '''
     import time
-    from gateway.devnet.process import die_with_parent
+    from gateway.devnet.child_process import die_with_parent
     time.sleep({delay})
     die_with_parent()
     print("{{}}", flush=True)
@@ -145,7 +141,7 @@ PARENT = """
     async def main():
         child = Child("watched", lambda before: [sys.executable, "-c", WATCHED])
         starting = spawn(child.start(), name="starting")
-        while child._process is None:
+        while not child.launched:
             await asyncio.sleep(0.01)
         {wait}
         print(json.dumps({{"child": child.pid}}), flush=True)

@@ -45,7 +45,7 @@ class Receipt:
     credentials: SegData
 
 
-class Cashier:
+class PaymentReceiver:
     """Stateless where the protocol is: it remembers nonces, balances and, for the audit, digests."""
 
     def __init__(

@@ -14,7 +14,7 @@ import aiohttp
 import structlog
 
 from gateway.devnet.ai_models import write_ai_models
-from gateway.devnet.process import Child, Ready
+from gateway.devnet.child_process import Child, Ready
 from gateway.devnet.settings import DevnetSettings
 from gateway.money import text
 
@@ -24,7 +24,7 @@ EPHEMERAL = "127.0.0.1:0"
 LIST_TIMEOUT = 5.0
 
 
-class Network:
+class Devnet:
     """`start` brings everything up, `stop` ends it; keys and the effective aiModels.json are in `data_dir`.
 
     `log_flags` are the flags that the parts log by. To be started on the main thread: the parts die with

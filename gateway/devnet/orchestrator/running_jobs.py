@@ -1,22 +1,21 @@
-"""Jobs: a stream's channels, its metering, and the runner that does the work."""
+"""RunningJobs: a stream's channels, its metering, and the runner that does the work."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import aiohttp
 import structlog
 
-from gateway.devnet.orchestrator.offer import Places, Tariff
+from gateway.devnet.orchestrator.offer import Capacity, Tariff
 from gateway.devnet.orchestrator.refusal import BadJob, WorkerFailed
 from gateway.devnet.orchestrator.session import Session, Sessions
 from gateway.devnet.trickle_server import TrickleServer
 from gateway.money import fee
+from gateway.orchestrator.job_start import JobRequest
 
 RUNNER_TIMEOUT = 4.0
 """Seconds that the runner has to take a job: gateways give up on a start after 5."""
@@ -27,16 +26,6 @@ RUNNER_CHECK = 0.5
 JSON = "application/json"
 
 log = structlog.get_logger("devnet.orchestrator")
-
-
-@dataclass(frozen=True, slots=True)
-class JobRequest:
-    """The body of a job's start."""
-
-    model_id: str
-    params: dict[str, Any]
-    gateway_request_id: str
-    stream_id: str
 
 
 def read_job(body: bytes) -> JobRequest:
@@ -53,7 +42,7 @@ def read_job(body: bytes) -> JobRequest:
     texts = [document.get(name) or "" for name in ("model_id", "gateway_request_id", "stream_id")]
     if not all(isinstance(text, str) for text in texts):
         raise BadJob("model_id, gateway_request_id and stream_id are strings")
-    return JobRequest(texts[0], params, texts[1], texts[2])
+    return JobRequest(texts[0], texts[1], texts[2], params)
 
 
 class Meter:
@@ -80,11 +69,11 @@ class Meter:
         return self._session.balance >= 0
 
 
-class Job:
+class RunningJob:
     """One stream at work. Ends once, for whatever reason comes first, and gives everything back."""
 
     def __init__(
-        self, manifest_id: str, meter: Meter, trickle: TrickleServer, on_end: Callable[[Job], None]
+        self, manifest_id: str, meter: Meter, trickle: TrickleServer, on_end: Callable[[RunningJob], None]
     ) -> None:
         self.manifest_id = manifest_id
         self.worker: str | None = None
@@ -133,7 +122,7 @@ class Job:
             self.end("the balance does not cover the stream")
 
 
-class Jobs:
+class RunningJobs:
     """All jobs of an orchestrator, and its runner."""
 
     def __init__(
@@ -144,7 +133,7 @@ class Jobs:
         tariff: Tariff,
         debit_interval: float,
         monotonic_ns: Callable[[], int],
-        places: Places,
+        capacity: Capacity,
         sessions: Sessions,
         trickle: TrickleServer,
         http: aiohttp.ClientSession,
@@ -155,11 +144,11 @@ class Jobs:
         self._tariff = tariff
         self._debit_interval = debit_interval
         self._monotonic_ns = monotonic_ns
-        self._places = places
+        self._capacity = capacity
         self._sessions = sessions
         self._trickle = trickle
         self._http = http
-        self._jobs: set[Job] = set()
+        self._jobs: set[RunningJob] = set()
 
     async def start(self, request: JobRequest, manifest_id: str, session: Session) -> dict[str, str]:
         """Open the channels and hand the job to the runner; gives the start's answer.
@@ -168,7 +157,7 @@ class Jobs:
         with WorkerFailed.
         """
         meter = Meter(session, self._tariff, interval=self._debit_interval, monotonic_ns=self._monotonic_ns)
-        job = Job(manifest_id, meter, self._trickle, self._ended)
+        job = RunningJob(manifest_id, meter, self._trickle, self._ended)
         self._jobs.add(job)
         urls = {what: f"{self.base_url}/{name}" for what, name in job.channels.items()}
         try:
@@ -227,7 +216,7 @@ class Jobs:
         """Have the runner take the job; which of its processes did, None where it does not say."""
         body = {
             "model_id": request.model_id,
-            "params": request.params,
+            "params": dict(request.params),
             "subscribe_url": urls["input"],
             "publish_url": urls["output"],
             "control_url": urls["control"],
@@ -246,9 +235,9 @@ class Jobs:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise WorkerFailed(f"the runner cannot be reached: {type(error).__name__}") from error
 
-    def _ended(self, job: Job) -> None:
+    def _ended(self, job: RunningJob) -> None:
         self._jobs.discard(job)
-        self._places.free()
+        self._capacity.free()
         self._sessions.end(job.manifest_id)
 
 

@@ -17,7 +17,7 @@ import aiohttp
 import psutil
 import pytest
 
-from gateway.devnet.network import Network
+from gateway.devnet.devnet import Devnet
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flags import parse_flags
 from harness.waiting import DEADLINE, eventually
@@ -97,7 +97,7 @@ async def test_no_part_outlives_a_devnet_that_is_killed() -> None:
 
 @pytest.mark.asyncio
 async def test_a_part_that_died_comes_back_where_and_who_it_was(tmp_path: Path) -> None:
-    network = Network(settings("-orchestrators", "1", "-restart"), tmp_path)
+    network = Devnet(settings("-orchestrators", "1", "-restart"), tmp_path)
     before = await network.start()
     try:
         for pid in pids(before):
@@ -124,7 +124,7 @@ async def test_a_part_that_died_comes_back_where_and_who_it_was(tmp_path: Path) 
 
 @pytest.mark.asyncio
 async def test_a_network_that_cannot_come_up_leaves_nothing_behind(tmp_path: Path) -> None:
-    network = Network(settings("-orchestrators", "1"), tmp_path)
+    network = Devnet(settings("-orchestrators", "1"), tmp_path)
     (tmp_path / "devnet").mkdir()
     (tmp_path / "devnet" / "signer.key").write_text("no key")
     with pytest.raises(OSError, match="signer ended with status 2"):
