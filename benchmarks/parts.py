@@ -10,7 +10,6 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-import aioice.ice
 import structlog
 import uvloop
 from aiohttp import web
@@ -24,9 +23,10 @@ from gateway.media.h264 import has_idr
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.viewer import Viewer
+from harness.ice import prepare_clients
 from harness.load import FPS, pictures
 
-aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
+prepare_clients()
 log = structlog.get_logger("bench")
 peers: set[object] = set()
 

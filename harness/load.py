@@ -20,7 +20,6 @@ from struct import Struct
 from typing import Any
 
 import aiohttp
-import aioice.ice
 import av
 import numpy as np
 import uvloop
@@ -35,6 +34,7 @@ from aiortc import (
 from gateway.aio.tasks import spawn
 from gateway.media.h264 import split_annex_b
 from gateway.media.rtp_h264 import packetize
+from harness.ice import prepare_clients
 
 FPS = 30
 SIZE = (1280, 720)
@@ -44,7 +44,7 @@ CHURN_EVERY = 1.25
 """Seconds. A gateway remembers who left for a minute: at this rate that is fifty of them at most."""
 _HEADER = Struct("!BBHII")
 
-aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
+prepare_clients()
 
 
 @functools.cache

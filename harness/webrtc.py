@@ -14,7 +14,6 @@ from itertools import pairwise
 from types import TracebackType
 
 import aiohttp
-import aioice.ice
 import av
 import numpy as np
 from aiortc import (
@@ -26,13 +25,13 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError
 
+from harness.ice import prepare_clients
 from harness.link import Link
 
 FPS = 30
 CLOCK = 90_000
 
-# tests talk over loopback only, which aioice by itself leaves out
-aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
+prepare_clients()
 
 
 @lru_cache(maxsize=8)
@@ -100,9 +99,8 @@ class PatternTrack(MediaStreamTrack):
             await asyncio.get_running_loop().create_future()
         if not self._started:
             self._started = time.monotonic()
-        delay = self._started + self._number / FPS - time.monotonic()
-        if delay > 0:
-            await asyncio.sleep(delay)
+        # even when late: a sender that never waits keeps the event loop for itself, time limits included
+        await asyncio.sleep(max(0.0, self._started + self._number / FPS - time.monotonic()))
         unit = self._units[self._number % len(self._units)]
         self.hashes += vcl_hashes(unit)
         self.sent += 1

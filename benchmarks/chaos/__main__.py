@@ -94,6 +94,9 @@ class Run:
             await asyncio.sleep(0.1)
         waiting = [stream.name for stream in self._living() if not stream.steady()]
         self.broken.append(f"{RECOVERY:.0f} s after {name}: {waiting or 'not ready'}")
+        for stream in self._living():
+            if not stream.steady():
+                print(f"          {stream.name}: {json.dumps(await stream.condition())}", flush=True)
         return f"not well: {waiting or 'not ready'}"
 
     async def _note_lost(self, name: str) -> None:

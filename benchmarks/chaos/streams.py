@@ -6,6 +6,7 @@ import time
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from types import TracebackType
+from typing import Any
 
 import aiohttp
 
@@ -81,9 +82,29 @@ class ChaosStream:
         return int((await self._gateway.status(self.name))["swaps"])
 
     async def lost(self) -> str:
-        """Why it ended, empty while it lives."""
+        """Why it, or a client's connection, ended; empty while all live."""
         ended = (await self._gateway.status(self.name))["ended"]
-        return "" if ended is None else f"{ended['reason']}: {ended['detail']}"
+        if ended is not None:
+            return f"{ended['reason']}: {ended['detail']}"
+        clients = {"publisher": self._publisher.peer, "viewer": self._viewer.peer}
+        closed = [name for name, peer in clients.items() if peer.connectionState == "closed"]
+        return f"the {' and the '.join(closed)} closed the connection" if closed else ""
+
+    async def condition(self) -> dict[str, Any]:
+        """What may tell why it shows nothing: the gateway's status of it, and its clients' state."""
+        viewer, now = self._viewer, time.monotonic()
+        ages = {
+            "frame": now - viewer.times[-1] if viewer.times else None,
+            "negative": now - viewer.negatives[-1] if viewer.negatives else None,
+        }
+        return {
+            "gateway": await self._gateway.status(self.name),
+            "viewer": {"connection": viewer.peer.connectionState, "halves": viewer.halves, "ages": ages},
+            "publisher": {
+                "connection": self._publisher.peer.connectionState,
+                "sent": self._publisher.track.sent,
+            },
+        }
 
     async def stop(self) -> None:
         await self._publisher.stop()
