@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
+
+from gateway.payments.figures import json_seconds
+from gateway.payments.timebase import NANOSECONDS
 
 
 class Alarms:
@@ -20,8 +24,11 @@ class Alarms:
         self.count += 1
         self._log.error(event, **details)
 
-    def watch_credit(self, *, low: bool, **details: Any) -> None:
-        """Ring once each time that the credit falls below what one interval uses."""
+    def watch_credit(self, seconds_left: Fraction | None, interval: int) -> None:
+        """Ring once each time that the credit falls below one interval (nanoseconds)."""
+        if seconds_left is None:
+            return
+        low = seconds_left < Fraction(interval, NANOSECONDS)
         if low and not self._credit_is_low:
-            self.ring("credit is low", **details)
+            self.ring("credit is low", credit_left_s=json_seconds(seconds_left))
         self._credit_is_low = low

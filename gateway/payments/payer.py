@@ -13,24 +13,16 @@ from structlog.typing import FilteringBoundLogger
 from gateway import money
 from gateway.aio.tasks import spawn
 from gateway.orchestrator.client import OrchestratorClient
-from gateway.orchestrator.errors import (
-    AlreadySeen,
-    BadAnswer,
-    NoCapacity,
-    OrchestratorError,
-    Refused,
-    UnknownOutcome,
-    Unreachable,
-)
+from gateway.orchestrator.errors import OrchestratorError, Refused
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
 from gateway.payments.alarms import Alarms
 from gateway.payments.cadence import Cadence
+from gateway.payments.delivery import Delivery
 from gateway.payments.figures import json_seconds, seconds_between
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.journal import Journal
 from gateway.payments.ledger import SessionRecord
-from gateway.payments.payment import Payment
 from gateway.payments.resources import PaymentResources
 from gateway.payments.session import PaymentSession
 from gateway.payments.signing import Signing
@@ -89,7 +81,9 @@ class Payer:
             clock=clock,
             log=self._log,
         )
-        self._handed_out = False
+        self._delivery = Delivery(
+            orchestrator, self._session, self._journal, self._alarms, clock=clock, log=self._log
+        )
         self._under_way: asyncio.Task[Any] | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -105,22 +99,18 @@ class Payer:
         while not isinstance(action, Start):
             await self._do(action)
             action = self._session.next(self._clock())
-        await self._finish(self._journal.delivered("job start"))
-        self._handed_out = True
+        await self._finish(self._delivery.starting(action.payment))
         return action.payment.live
 
     async def job_started(self, manifest_id: str) -> None:
         """The job runs under this id: its first payment is credited, and the fee counts from now."""
-        payment = self._session.pending
         self._session.started(manifest_id, self._clock())
-        await self._finish(self._credited(payment, f"job started, manifest id {manifest_id or 'missing'}"))
+        await self._finish(self._delivery.started(manifest_id))
 
     async def job_refused(self, error: OrchestratorError) -> None:
         """The job did not start, and whether its payment may have been credited shows in the error."""
         self._session.start_failed(str(error))
-        unknown = isinstance(error, UnknownOutcome | BadAnswer)
-        write = self._journal.unknown if unknown else self._journal.refused
-        await self._finish(write(str(error)))
+        await self._finish(self._delivery.start_failed(error))
 
     async def run(self) -> None:
         """Pay until cancelled. Raises Ended with the reason to leave the orchestrator."""
@@ -191,7 +181,7 @@ class Payer:
                 await self._resources.turns.acquire()
                 await self._finish(self._sign(action))
             case Deliver():
-                await self._finish(self._deliver(action))
+                await self._finish(self._delivery.deliver(action))
             case Refresh(kind):
                 await self._finish(self._refresh(kind))
 
@@ -205,34 +195,7 @@ class Payer:
             await self._signing.sign(sign)
         finally:
             self._resources.turns.release()
-        self._watch_credit()
-
-    async def _deliver(self, deliver: Deliver) -> None:
-        session, payment = self._session, deliver.payment
-        await self._journal.delivered("" if deliver.attempt == 1 else f"attempt {deliver.attempt}")
-        try:
-            info = await self._orchestrator.deliver_payment(
-                session.info, payment=payment.live.payment, seg_creds=payment.live.seg_creds
-            )
-        except AlreadySeen:
-            session.already_seen(self._clock())
-            await self._credited(payment, "already seen")
-        except BadAnswer as error:
-            session.delivered(None, self._clock())
-            await self._credited(payment, str(error))
-        except (UnknownOutcome, Unreachable) as error:
-            session.delivery_unknown(str(error), self._clock())
-            self._log.warning("payment delivery unknown", error=str(error), attempt=deliver.attempt)
-            self._watch_credit()
-            if isinstance(error, UnknownOutcome):
-                await self._journal.unknown(str(error))
-        except (Refused, NoCapacity) as error:
-            session.delivery_refused(str(error))
-            self._log.error("orchestrator refused a payment", error=str(error), attempt=deliver.attempt)
-            await self._journal.refused(str(error))
-        else:
-            session.delivered(info, self._clock())
-            await self._credited(payment, "")
+        self._alarms.watch_credit(self.credit_left, self._session.interval)
 
     async def _refresh(self, kind: RefreshKind) -> None:
         session = self._session
@@ -250,31 +213,15 @@ class Payer:
             self._log.info("ticket params refreshed", kind=kind.name.lower())
             session.refreshed(info)
 
-    async def _credited(self, payment: Payment | None, detail: str) -> None:
-        assert payment is not None
-        await self._journal.credited(detail)
-        self._log.info(
-            "payment credited",
-            number=self._journal.number,
-            tickets=payment.tickets,
-            wei=money.whole_wei(payment.value),
-            credit_left_s=json_seconds(self.credit_left),
-            **({"detail": detail} if detail else {}),
-        )
-        self._watch_credit()
-
     async def _settle(self, reason: EndReason) -> None:
         if self._under_way is not None:
             await asyncio.wait([self._under_way])
         if not self._journal.opened:
             return
-        session, balance = self._session, self._session.balance
+        balance = self._session.balance
         owed = balance.owed(self._clock())
         try:
-            while isinstance(action := session.next(self._clock()), Deliver):
-                await self._deliver(action)
-            if session.pending is not None and self._handed_out and not session.running:
-                await self._journal.unknown("nobody waited for the answer to the job's start")
+            await self._delivery.settle()
             unused = money.whole_wei(max(Fraction(0), balance.credited - owed))
             detail = f"{money.whole_wei(balance.credited)} wei credited, {unused} of them not used"
             await self._journal.close(reason, detail, owed)
@@ -297,9 +244,3 @@ class Payer:
         self._log.info("payment cadence", **cadence.figures())
         if cadence.warning:
             self._log.warning(cadence.warning, ticket_seconds=json_seconds(cadence.ticket_seconds))
-
-    def _watch_credit(self) -> None:
-        left = self.credit_left
-        if left is not None:
-            low = left < Fraction(self._session.interval, NANOSECONDS)
-            self._alarms.watch_credit(low=low, credit_left_s=json_seconds(left))
