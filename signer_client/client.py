@@ -63,8 +63,8 @@ class SignerClient:
     """One remote signer. Use it as `async with SignerClient(url) as signer`, or call `close` at the end.
 
     `url` without a scheme means https. `headers` go with every request and nowhere else. A `session` that
-    is given stays its owner's to close. `timeout` is seconds for one try; `retries` is how often a call
-    that failed in a passing way is tried again.
+    is given is not closed. `timeout` is seconds for one try; `retries` is how often a call that may succeed
+    later is tried again, the first time after `backoff` seconds.
 
     Every call raises SignerUnreachable, SignerBadAnswer or the SignerStatusError of its status.
     """
@@ -77,6 +77,7 @@ class SignerClient:
         session: aiohttp.ClientSession | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         retries: int = DEFAULT_RETRIES,
+        backoff: float = FIRST_BACKOFF,
     ) -> None:
         self.url = (url if "://" in url else f"https://{url}").rstrip("/")
         self._headers = dict(headers)
@@ -84,6 +85,7 @@ class SignerClient:
         self._owns_session = session is None
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._retries = retries
+        self._backoff = backoff
 
     async def __aenter__(self) -> Self:
         return self
@@ -184,7 +186,7 @@ class SignerClient:
         retries: int | None = None,
     ) -> Any:
         left = self._retries if retries is None else retries
-        backoff = FIRST_BACKOFF
+        backoff = self._backoff
         while True:
             try:
                 return await self._try(method, path, body, query)

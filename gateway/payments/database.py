@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 MIGRATIONS = Path(__file__).parent / "migrations"
 FIRST_REVISION = "0001"
 BUSY_TIMEOUT_MS = 5000
-"""How long SQLite waits for somebody else's lock on the file."""
+"""How long SQLite waits for another process's lock on the file."""
 SQLITE_CACHE_KIB = 512
 """What SQLite keeps of the file in our memory: the system has all of it in its own, for the asking."""
 POSTGRESQL_TIMEOUT = 10
@@ -52,13 +52,13 @@ class Database:
         self._closed = False
 
     @classmethod
-    async def open(cls, where: str | Path) -> Database:
+    async def open(cls, where: str | Path, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Database:
         """Open the database to write, as the only gateway, and bring its schema up to date.
 
         Raises LedgerBusy while another gateway has it, LedgerError for anything else that is in the way.
         """
         url = ledger_url(where)
-        database = cls(_engine(url), url)
+        database = cls(_engine(url, busy_timeout_ms), url)
         try:
             if not database._is_server:
                 path = Path(str(url.database))
@@ -77,7 +77,7 @@ class Database:
         url = ledger_url(where)
         if url.get_backend_name() == "sqlite":
             url = _read_only(url)
-        database = cls(_engine(url, reads_only=True), url)
+        database = cls(_engine(url, BUSY_TIMEOUT_MS, reads_only=True), url)
         try:
             async with database.reading() as connection:
                 await connection.run_sync(_check_schema)
@@ -221,9 +221,9 @@ def _check_schema(connection: Connection) -> None:
         )
 
 
-def _engine(url: URL, *, reads_only: bool = False) -> AsyncEngine:
+def _engine(url: URL, busy_timeout_ms: int, *, reads_only: bool = False) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
-        return _sqlite(url, reads_only)
+        return _sqlite(url, busy_timeout_ms, reads_only)
     # one connection writes and holds the lock, the others read
     return create_async_engine(
         url,
@@ -233,7 +233,7 @@ def _engine(url: URL, *, reads_only: bool = False) -> AsyncEngine:
     )
 
 
-def _sqlite(url: URL, reads_only: bool) -> AsyncEngine:
+def _sqlite(url: URL, busy_timeout_ms: int, reads_only: bool) -> AsyncEngine:
     """SQLite's own settings, in one place. One connection: it has one writer, and readers here are few."""
     engine = create_async_engine(url, pool_size=1, max_overflow=0)
 
@@ -245,7 +245,7 @@ def _sqlite(url: URL, reads_only: bool) -> AsyncEngine:
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA synchronous=FULL")  # a payment is on disk before it is spent
             cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute(f"PRAGMA busy_timeout={busy_timeout_ms}")
         cursor.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
         cursor.close()
 

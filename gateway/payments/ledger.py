@@ -32,7 +32,7 @@ from gateway.payments.ledger_reader import LedgerReader
 from gateway.payments.payment import Payment
 from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.schema import Step, incidents, payments, sessions, steps
-from gateway.payments.timebase import now_ns
+from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.reason import EndReason
 
 __all__ = ["Ledger", "LedgerBusy", "LedgerError", "LedgerUnavailable", "SessionRecord"]
@@ -41,11 +41,18 @@ log = structlog.get_logger("ledger")
 
 MAX_GROUPED = 256
 """How many writes share one transaction at most."""
-PATIENCE = 30
-"""Seconds that a write waits for a database that fails: about half of what a first payment buys."""
-RETRY_INTERVAL = 1
-PROBE_INTERVAL = 2
-"""Seconds after which a ledger that could not be written is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a ledger times while its database fails. Nanoseconds."""
+
+    write_timeout: int = 30 * NANOSECONDS
+    """A write is retried for this long: about half of the time that a first payment buys."""
+    retry_interval: int = NANOSECONDS
+    """Between two tries of one write."""
+    probe_interval: int = 2 * NANOSECONDS
+    """Between two tries of the database while nobody writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +80,12 @@ class Ledger:
     Writes that wait for each other's disk share a transaction; each method returns when its own is on disk.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, timing: Timing = Timing()) -> None:
         self.reader = LedgerReader(database)
         self.redemptions = RedemptionBook(database, self._write)
         """What the chain says was redeemed of its tickets."""
         self._database = database
+        self._timing = timing
         self._run = uuid.uuid4().hex
         self._queue: asyncio.Queue[_Write | None] = asyncio.Queue()
         self._writer: asyncio.Task[Any] | None = None
@@ -85,14 +93,18 @@ class Ledger:
         self._closed = False
 
     @classmethod
-    async def open(cls, where: str | Path) -> Ledger:
+    async def open(cls, where: str | Path, timing: Timing = Timing()) -> Ledger:
         """Open or make the ledger at a path, `sqlite:///path` or `postgresql://..`.
 
         Its schema is brought up to date, and what a crash left open is closed. Raises LedgerBusy while
         another gateway has it, LedgerError for anything else that is in the way.
         """
-        database = await Database.open(where)
-        ledger = cls(database)
+        return await cls.start(await Database.open(where), timing)
+
+    @classmethod
+    async def start(cls, database: Database, timing: Timing = Timing()) -> Ledger:
+        """The ledger in an open database, which it closes at the end. Raises LedgerError."""
+        ledger = cls(database, timing)
         try:
             async with database.writing() as connection:
                 await ledger._close_abandoned(connection)
@@ -214,14 +226,14 @@ class Ledger:
 
     async def _write(self, *changes: _Change) -> None:
         """Write, waiting for a database that is away for a moment: nothing is spent meanwhile."""
-        until = now_ns() + PATIENCE * 10**9
+        until = now_ns() + self._timing.write_timeout
         while True:
             try:
                 return await self._write_once(*changes)
             except LedgerUnavailable:
                 if now_ns() >= until:
                     raise
-            await asyncio.sleep(RETRY_INTERVAL)
+            await asyncio.sleep(self._timing.retry_interval / NANOSECONDS)
 
     async def _write_once(self, *changes: _Change) -> None:
         self._check_open()
@@ -260,7 +272,8 @@ class Ledger:
     async def _next_group(self) -> list[_Write | None]:
         """What is to be written together; nothing where the database is only to be tried again."""
         try:
-            async with asyncio.timeout(PROBE_INTERVAL if self._trouble else None):
+            probe = self._timing.probe_interval / NANOSECONDS
+            async with asyncio.timeout(probe if self._trouble else None):
                 group = [await self._queue.get()]
         except TimeoutError:
             return []

@@ -24,7 +24,7 @@ from gateway.payments.job_identity import JobIdentity
 from gateway.payments.journal import Journal
 from gateway.payments.ledger import SessionRecord
 from gateway.payments.resources import PaymentResources
-from gateway.payments.session import PaymentSession
+from gateway.payments.session import FIRST_BACKOFF, PaymentSession
 from gateway.payments.signing import Signing
 from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.reason import Ended, EndReason
@@ -49,6 +49,7 @@ class Payer:
         job: JobIdentity,
         limit: int | None = None,
         clock: Callable[[], int] = now_ns,
+        first_backoff: int = FIRST_BACKOFF,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self._resources = resources
@@ -57,7 +58,9 @@ class Payer:
         self._clock = clock
         self._log = log if log is not None else structlog.get_logger("payments")
         self._alarms = Alarms(self._log)
-        self._session = PaymentSession(info, interval=resources.interval, ceiling=resources.ceiling)
+        self._session = PaymentSession(
+            info, interval=resources.interval, ceiling=resources.ceiling, first_backoff=first_backoff
+        )
         self._journal = Journal(
             resources.ledger,
             SessionRecord(

@@ -27,6 +27,7 @@ REFRESHES_IN_A_ROW = 3
 TRIES_WITHOUT_CREDIT = 4
 """How often something is tried that nothing has been paid for yet, or that can be done without."""
 FIRST_BACKOFF = NANOSECONDS // 4
+"""Nanoseconds before the first retry; doubled for each further one, up to LONGEST_BACKOFF."""
 LONGEST_BACKOFF = 4 * NANOSECONDS
 SHORTEST_INTERVAL = NANOSECONDS // 10
 SETTLING_TRIES = 2
@@ -42,7 +43,14 @@ class PaymentSession:
     the ceiling, becomes dearer than `info`, or cannot be paid for at all, is left before anything is signed.
     """
 
-    def __init__(self, info: OrchestratorInfo, *, interval: int, ceiling: Fraction) -> None:
+    def __init__(
+        self,
+        info: OrchestratorInfo,
+        *,
+        interval: int,
+        ceiling: Fraction,
+        first_backoff: int = FIRST_BACKOFF,
+    ) -> None:
         self.info = info
         """What is paid on: price and ticket params of one message."""
         self.interval = interval
@@ -61,6 +69,7 @@ class PaymentSession:
         """Tries in a row that came to nothing."""
         self.idle = False
         """Whether the signer's last word was that nothing is due."""
+        self._first_backoff = first_backoff
         self._asked: Action | None = None
         self._leave: Leave | None = None
         self._due = 0
@@ -369,6 +378,6 @@ class PaymentSession:
             self._back_off(now)
 
     def _back_off(self, now: int) -> None:
-        self._not_before = now + min(LONGEST_BACKOFF, FIRST_BACKOFF << self.failures)
+        self._not_before = now + min(LONGEST_BACKOFF, self._first_backoff << self.failures)
         self.failures += 1
         self.idle = False

@@ -15,7 +15,14 @@ import pytest
 
 from gateway.payments.database import MIGRATIONS, Database, ledger_url
 from gateway.payments.job_identity import JobIdentity
-from gateway.payments.ledger import Ledger, LedgerBusy, LedgerError, LedgerUnavailable, SessionRecord
+from gateway.payments.ledger import (
+    Ledger,
+    LedgerBusy,
+    LedgerError,
+    LedgerUnavailable,
+    SessionRecord,
+    Timing,
+)
 from gateway.payments.ledger_reader import LedgerSession, Outcome
 from gateway.payments.payment import Payment
 from gateway.payments.verify import Verification
@@ -24,11 +31,7 @@ from harness.payment_models import SENDER_TEXT, orchestrator_info, signed_paymen
 from harness.postgresql import PostgresqlServer
 from harness.waiting import eventually
 
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failures show at once but where a test says otherwise."""
-    monkeypatch.setattr("gateway.payments.ledger.PATIENCE", 0)
+NO_RETRIES = Timing(write_timeout=0)
 
 
 def record(stream_id: str = "cam") -> SessionRecord:
@@ -318,20 +321,18 @@ async def test_the_tables_after_all_revisions_are_those_of_the_schema(where: str
 
 
 @pytest.mark.asyncio
-async def test_a_full_disk_ends_writing_until_there_is_room_and_leaves_a_note(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.payments.ledger.PROBE_INTERVAL", 0.05)
-    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+async def test_a_full_disk_ends_writing_until_there_is_room_and_leaves_a_note(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "ledger.sqlite3")
+    ledger = await Ledger.start(database, Timing(write_timeout=0, probe_interval=50_000_000))
     session = await ledger.open_session(record())
     assert ledger.trouble is None
-    await _limit_pages(ledger, 1)
+    await _limit_pages(database, 1)
     with pytest.raises(LedgerUnavailable, match="full"):
         for number in range(1, 200):
             await ledger.refused(session, number, "x" * 4000)
     assert ledger.trouble is not None
     assert "full" in ledger.trouble
-    await _limit_pages(ledger, 10**6)
+    await _limit_pages(database, 10**6)
     await eventually(lambda: ledger.trouble is None, what="the ledger's recovery")
     await ledger.intended(session, 1)
     await ledger.close()
@@ -341,18 +342,16 @@ async def test_a_full_disk_ends_writing_until_there_is_room_and_leaves_a_note(
     assert began < ended
 
 
-async def _limit_pages(ledger: Ledger, pages: int) -> None:
+async def _limit_pages(database: Database, pages: int) -> None:
     """Let SQLite run out of room, as on a full disk: it never shrinks below what is there."""
-    async with ledger._database.reading() as connection:
+    async with database.reading() as connection:
         await connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
 
 @pytest.mark.asyncio
-async def test_a_locked_file_ends_writing_and_not_the_ledger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.payments.database.BUSY_TIMEOUT_MS", 50)
-    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+async def test_a_locked_file_ends_writing_and_not_the_ledger(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "ledger.sqlite3", busy_timeout_ms=50)
+    ledger = await Ledger.start(database, NO_RETRIES)
     session = await ledger.open_session(record())
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as somebody:
         somebody.execute("BEGIN IMMEDIATE")
@@ -366,12 +365,8 @@ async def test_a_locked_file_ends_writing_and_not_the_ledger(
 
 
 @pytest.mark.asyncio
-async def test_a_write_waits_for_a_ledger_that_is_away_for_a_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.payments.database.BUSY_TIMEOUT_MS", 50)
-    monkeypatch.setattr("gateway.payments.ledger.PATIENCE", 30)
-    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+async def test_a_write_waits_for_a_ledger_that_is_away_for_a_moment(tmp_path: Path) -> None:
+    ledger = await Ledger.start(await Database.open(tmp_path / "ledger.sqlite3", busy_timeout_ms=50))
     session = await ledger.open_session(record())
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as somebody:
         somebody.execute("BEGIN IMMEDIATE")
@@ -391,7 +386,7 @@ async def test_a_server_that_was_away_is_written_to_again_and_still_by_one_only(
     postgresql: PostgresqlServer,
 ) -> None:
     where = postgresql.database()
-    ledger = await Ledger.open(where)
+    ledger = await Ledger.open(where, NO_RETRIES)
     session = await ledger.open_session(record())
     postgresql.stop()
     with pytest.raises(LedgerUnavailable):

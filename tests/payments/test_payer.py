@@ -27,6 +27,7 @@ from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
+from gateway.payments.session import FIRST_BACKOFF
 from gateway.payments.spending import HOUR, Spending, SpendLimits
 from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.payments.verify import Verification
@@ -162,6 +163,7 @@ async def bench(
     limit: int | None = None,
     turns: asyncio.Semaphore | None = None,
     clock: Callable[[], int] = now_ns,
+    first_backoff: int = FIRST_BACKOFF,
 ) -> AsyncIterator[Bench]:
     signer, orchestrator = signer or ScriptedSigner(60), orchestrator or ScriptedOrchestrator()
     async with AsyncExitStack() as stack:
@@ -183,6 +185,7 @@ async def bench(
             job=JobIdentity(stream="cam", stream_id="cam", request_id="r1", addr="127.0.0.1:8935"),
             limit=limit,
             clock=clock,
+            first_backoff=first_backoff,
         )
         stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
         yield Bench(payer, signer, orchestrator, ledger)
@@ -439,11 +442,9 @@ async def test_an_empty_manifest_id_is_not_paid_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_signer_out_of_reach_from_the_start_ends_with_that_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.payments.session.FIRST_BACKOFF", 1_000_000)
-    async with bench(tmp_path, ScriptedSigner(*[SignerUnreachable("refused")] * 4)) as b:
+async def test_a_signer_out_of_reach_from_the_start_ends_with_that_reason(tmp_path: Path) -> None:
+    signer = ScriptedSigner(*[SignerUnreachable("refused")] * 4)
+    async with bench(tmp_path, signer, first_backoff=1_000_000) as b:
         with pytest.raises(Ended) as ended:
             await b.payer.first_payment()
         assert ended.value.reason is EndReason.SIGNER_UNREACHABLE

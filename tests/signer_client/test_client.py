@@ -87,7 +87,7 @@ async def signer(*handlers: Handler, **options: Any) -> AsyncIterator[tuple[Sign
     await site.start()
     host, port = runner.addresses[0][:2]
     try:
-        async with SignerClient(f"http://{host}:{port}/", **options) as it:
+        async with SignerClient(f"http://{host}:{port}/", backoff=0.001, **options) as it:
             yield it, server
     finally:
         await runner.cleanup()
@@ -95,11 +95,6 @@ async def signer(*handlers: Handler, **options: Any) -> AsyncIterator[tuple[Sign
 
 async def pay(it: SignerClient, **options: Any) -> signer_client.LivePayment:
     return await it.generate_live_payment(orchestrator=b"info", state=STATE, manifest_id="m", **options)
-
-
-@pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FIRST_BACKOFF", 0.001)
 
 
 @pytest.mark.asyncio
