@@ -117,7 +117,7 @@ class Delivery:
         self._watch_credit()
 
     def _watch_credit(self) -> None:
-        self._alarms.watch_credit(self._credit_left(), self._session.interval)
+        self._alarms.watch_credit(self._credit_left(), self._session.schedule.interval)
 
     def _credit_left(self) -> Fraction | None:
         return self._session.balance.seconds_left(self._clock())

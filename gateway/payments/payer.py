@@ -24,7 +24,8 @@ from gateway.payments.job_identity import JobIdentity
 from gateway.payments.journal import Journal
 from gateway.payments.ledger import SessionRecord
 from gateway.payments.resources import PaymentResources
-from gateway.payments.session import FIRST_BACKOFF, PaymentSession
+from gateway.payments.schedule import FIRST_BACKOFF
+from gateway.payments.session import PaymentSession
 from gateway.payments.signing import Signing
 from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.reason import Ended, EndReason
@@ -198,7 +199,7 @@ class Payer:
             await self._signing.sign(sign)
         finally:
             self._resources.turns.release()
-        self._alarms.watch_credit(self.credit_left, self._session.interval)
+        self._alarms.watch_credit(self.credit_left, self._session.schedule.interval)
 
     async def _refresh(self, kind: RefreshKind) -> None:
         session = self._session
@@ -243,7 +244,7 @@ class Payer:
     def _announce_cadence(self) -> None:
         info = self._session.info
         assert info.price and info.ticket_ev
-        cadence = Cadence(info.price, info.ticket_ev, self._session.interval)
+        cadence = Cadence(info.price, info.ticket_ev, self._session.schedule.interval)
         self._log.info("payment cadence", **cadence.figures())
         if cadence.warning:
             self._log.warning(cadence.warning, ticket_seconds=json_seconds(cadence.ticket_seconds))

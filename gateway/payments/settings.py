@@ -9,10 +9,10 @@ from gateway.flags import DURATION, INTEGER, POSITIVE_INTEGER, Flag, FlagError, 
 from gateway.payments.capability_prices import ceiling_for, parse_capability_prices
 from gateway.payments.ceiling import PriceCeiling, parse_amount
 from gateway.payments.figures import nanoseconds
+from gateway.payments.schedule import SHORTEST_INTERVAL
 from gateway.payments.spending import SpendLimits, StreamLimits
 from gateway.payments.timebase import NANOSECONDS
 
-SHORTEST_INTERVAL = NANOSECONDS // 10
 LONGEST_INTERVAL = 30 * NANOSECONDS
 
 PRICE = Kind(

@@ -27,7 +27,7 @@ from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, LedgerError
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
-from gateway.payments.session import FIRST_BACKOFF
+from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.spending import HOUR, Spending, SpendLimits
 from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.payments.verify import Verification

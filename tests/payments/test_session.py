@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.payments import session as session_module
 from gateway.payments.actions import Deliver, Leave, Sign, Start, Wait
 from gateway.payments.payment import Payment
+from gateway.payments.session import PaymentSession
 from gateway.payments.timebase import NANOSECONDS
 from gateway.reason import EndReason
 from harness.payment_models import (
@@ -88,6 +92,12 @@ def test_the_first_call_has_a_null_state_and_no_manifest_id_and_later_ones_have_
     second = session.next(5 * S)
     assert isinstance(second, Sign)
     assert (second.state, second.manifest_id, second.number) == (payment.state, MANIFEST, 2)
+
+
+def test_the_table_of_states_names_every_answer_and_nothing_else() -> None:
+    named = set(re.findall(r"`([a-z_]+)`", session_module.__doc__ or "")) - {"end"}
+    methods = {name for name, _ in inspect.getmembers(PaymentSession, inspect.isfunction) if name[0] != "_"}
+    assert named == methods - {"next", "calling", "end"}
 
 
 def test_a_second_question_before_the_answer_is_a_mistake() -> None:

@@ -1,0 +1,40 @@
+"""Which OrchestratorInfo a session may pay on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from gateway import money
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments.actions import Leave
+from gateway.reason import EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every info has to keep to. Prices are wei per second."""
+
+    address: bytes
+    """The orchestrator's, 20 bytes."""
+    ceiling: Fraction
+    """The operator's."""
+    price: Fraction
+    """The first payment's; before it, the one that the orchestrator was chosen for."""
+
+    def refusal(self, info: OrchestratorInfo) -> Leave | None:
+        """Why the info must not be paid on; None where it may. PRICE_RAISED where only its price is wrong."""
+        if info.message.address != self.address:
+            return Leave(EndReason.PAYMENT_REFUSED, "the orchestrator answered under another address")
+        if not info.price or not info.ticket_ev:
+            return Leave(
+                EndReason.PAYMENT_REFUSED, "the orchestrator's info has no price or no usable ticket params"
+            )
+        if info.price > self.ceiling:
+            return self._raised(info.price, f"the ceiling of {money.text(self.ceiling)}")
+        if info.price > self.price:
+            return self._raised(info.price, f"the session's {money.text(self.price)}")
+        return None
+
+    def _raised(self, price: Fraction, limit: str) -> Leave:
+        return Leave(EndReason.PRICE_RAISED, f"{money.text(price)} wei/s is above {limit} wei/s")
