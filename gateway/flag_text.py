@@ -14,13 +14,17 @@ MAX_HELP = 80
 
 _INTRODUCTION = f"""# Flags
 
+What each flag of `livepeer-gateway` takes, does and defaults to.
+
 <!-- Written by `.venv/bin/python -m gateway.settings > docs/flags.md`, held to the code by a test. -->
 
 `-name value`, `-name=value` and `--name value` are the same; a boolean is `-name` or `-name=false`. Durations
 are Go's: `5s`, `1m30s`, `500ms`. Every flag is also the variable `{VARIABLE_PREFIX}NAME` of the environment
 (`-maxStreams` is `{VARIABLE_PREFIX}MAXSTREAMS`) and a line `name value` of the file that `-config` names. The
 command line beats the environment, the environment the file, the file the default. An unknown flag or a value
-that is refused ends the program with exit status 2 and one sentence."""
+that is refused ends the program with exit status 2 and one sentence.
+
+With `-devnet` the flags of the small network are taken too: `.venv/bin/livepeer-devnet -help` lists them."""
 
 
 def help_text(flags: Sequence[Flag], *, usage: str) -> str:

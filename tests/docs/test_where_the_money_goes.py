@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from gateway.cli.ledger import PAYMENT_COLUMNS, SESSION_COLUMNS
+from tests.docs.documents import Document
 
-PAGE = (Path(__file__).parents[2] / "docs" / "where-the-money-goes.md").read_text()
+PAGE = Document("docs/where-the-money-goes.md")
 
 
 def table(first: str) -> list[dict[str, str]]:
-    """The indented table whose first column has that name: a dictionary a row."""
-    lines = re.search(rf"^    +{first} .*\n(?:    .*\n)+", PAGE, re.MULTILINE)
-    assert lines is not None
-    head, *rows = (line.split() for line in lines[0].splitlines())
+    """The table that a command printed, whose first column has that name: a dictionary a row."""
+    printed = next(block.text for block in PAGE.blocks if block.text.split()[0] == first)
+    head, *rows = (line.split() for line in printed.splitlines())
     return [dict(zip(head, row, strict=True)) for row in rows]
 
 
@@ -32,4 +29,4 @@ def test_its_session_adds_up_to_the_wei() -> None:
     assert int(session["tickets"]) == sum(int(row["tickets"]) for row in rows)
     assert int(session["credited_wei"]) == sum(int(row["wei"]) for row in rows)
     unused = (int(session["credited_wei"]) - int(session["owed_wei"])) / 10**15
-    assert f"{unused:.1f} s of stream" in PAGE
+    assert f"{unused:.1f} s of stream" in PAGE.text
