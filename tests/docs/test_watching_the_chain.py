@@ -12,7 +12,7 @@ import pytest
 
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
-from gateway.chain.settings import ChainSettings
+from gateway.chain.settings import ChainSettings, WatchSettings
 from gateway.cli.ledger import LUCK_COLUMNS
 from gateway.payments.ledger import Ledger
 from tests.docs.documents import Document
@@ -34,7 +34,7 @@ def output(command: str) -> str:
 @pytest.mark.asyncio
 async def test_its_example_has_the_fields_that_operators_get(tmp_path: Path) -> None:
     network = ChainNetwork("0x" + "c0" * 20)
-    settings = ChainSettings(("http://127.0.0.1:9",), network, Fraction(24), 1.0)
+    settings = ChainSettings(("http://127.0.0.1:9",), network, WatchSettings(Fraction(24), 1.0))
     ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
     sender = "0x" + "01" * 20
     async with aiohttp.ClientSession() as http:
