@@ -1,4 +1,4 @@
-"""JSON messages into a channel, one object a segment: the control channel, and a worker's events."""
+"""Publisher of JSON messages, one object a segment: the control channel, and a worker's events."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.tasks import TaskGroup
 from gateway.trickle.publisher import TricklePublisher
-from gateway.trickle.retries import BadAnswer, Retries
+from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries
 
 KEEP_ALIVE_INTERVAL = 10.0
-"""Seconds without a message after which the control channel is kept alive."""
+"""Seconds without a message after which a keep-alive is sent."""
 KEEP_ALIVE = {"keep": "alive"}
 MAX_MESSAGE = 1_048_576
-"""Bytes of one JSON object on the wire, either way."""
+"""Limit in bytes of one JSON object, sent or received."""
 MAX_BACKLOG = 64
-"""Messages that wait for a slow server."""
+"""Limit of messages that wait for a slow server."""
 
 
 class JsonPublisher:
-    """Sends each message once the one before was taken. None is dropped: a full backlog is refused aloud.
+    """Sends each message after the previous one was taken. Drops none: `publish` refuses when too many wait.
 
     `keep_alive` is the interval of keep-alive messages in seconds, None for a channel without them. A
     message whose delivery broke off is sent again as the next segment, so a reader may see it twice.
@@ -36,18 +36,25 @@ class JsonPublisher:
         url: str,
         *,
         keep_alive: float | None = KEEP_ALIVE_INTERVAL,
+        retry_delay: float = RETRY_DELAY,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.sent = 0
-        """Messages delivered, keep-alives among them."""
+        """Messages delivered, including keep-alives."""
         self._publisher = TricklePublisher(
-            http, url, content_type="application/json", max_buffer=MAX_MESSAGE, log=log
+            http,
+            url,
+            content_type="application/json",
+            max_buffer=MAX_MESSAGE,
+            retry_delay=retry_delay,
+            log=log,
         )
         self._keep_alive = keep_alive
+        self._retry_delay = retry_delay
         self._backlog: asyncio.Queue[bytes] = asyncio.Queue(MAX_BACKLOG)
 
     def publish(self, message: Mapping[str, Any]) -> bool:
-        """Send `message` as soon as possible. False when too many wait already.
+        """Queue `message` to be sent. False when too many wait already.
 
         Raises ValueError for a message that is longer than MAX_MESSAGE or is not JSON.
         """
@@ -68,7 +75,7 @@ class JsonPublisher:
             sending.cancel()
 
     async def close(self) -> None:
-        """Close the channel on the server; what still waits is not sent."""
+        """Close the channel on the server; messages that still wait are not sent."""
         await self._publisher.close()
 
     async def _send_all(self) -> None:
@@ -83,7 +90,7 @@ class JsonPublisher:
             return _encode(KEEP_ALIVE)
 
     async def _deliver(self, data: bytes) -> None:
-        tries = Retries(self._publisher.url)
+        retries = Retries(self._publisher.url, self._retry_delay)
         while True:
             segment = self._publisher.open_segment()
             segment.write(data)
@@ -91,7 +98,7 @@ class JsonPublisher:
             if await segment.wait_delivered():
                 self.sent += 1
                 return
-            await asyncio.sleep(tries.failed(BadAnswer("the server does not take a message")))
+            await asyncio.sleep(retries.failed(BadAnswer("the server does not take a message")))
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:

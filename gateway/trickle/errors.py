@@ -1,15 +1,15 @@
-"""How a trickle channel ends for those who use it."""
+"""The errors with which a trickle channel ends."""
 
 from __future__ import annotations
 
 
 class ChannelError(Exception):
-    """The channel is of no more use; the message says why, for people."""
+    """The channel cannot be used any more; the message says why, for people."""
 
 
 class ChannelClosed(ChannelError):
-    """The server says that the channel is over: it was deleted, swept, or its stream ended."""
+    """The server ended the channel: it was deleted, swept, or its stream ended."""
 
 
 class ChannelLost(ChannelError):
-    """The server cannot be reached any more, or answers nothing of use; tries are used up."""
+    """The server cannot be reached or gives no useful answer, after all attempts."""

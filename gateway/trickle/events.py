@@ -1,4 +1,4 @@
-"""JSON messages out of a channel, one object a segment: a worker's events, and the control channel."""
+"""Subscriber to JSON messages, one object a segment: a worker's events, and the control channel."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gateway.trickle.subscriber import TrickleSubscriber
 
 
 class JsonSubscriber:
-    """Iterates over a channel's JSON objects, envelopes taken off, keep-alives left out.
+    """Iterates over a channel's JSON objects, without envelopes and keep-alives.
 
-    Starts at segment 0: a channel is made for its job, so nothing that was said before is missed. What
-    is no JSON object or too long is skipped and counted in `unreadable`.
+    Starts at segment 0 by default: a channel is made for its job, so nothing in it is old. What is not a
+    JSON object or too long is skipped and counted in `unreadable`.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class JsonSubscriber:
             await self.close()
 
     async def close(self) -> None:
-        """Give up the requests under way. Needed where the iteration was left before its end."""
+        """Cancel the open requests. Needed when the iteration was left before its end."""
         await self._subscriber.close()
 
 
 def parse(data: bytes) -> dict[str, Any] | None:
-    """The JSON object in `data`, out of its envelope `{"queue_event_type": .., "event": {..}}` if it has one.
+    """The JSON object in `data`, without its envelope `{"queue_event_type": .., "event": {..}}` if any.
 
     None where there is no object.
     """

@@ -1,4 +1,4 @@
-"""The publishing side of a trickle channel: segments streamed out as they are made."""
+"""Publisher of a trickle channel: streams each segment out while it is made."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.tasks import TaskGroup
-from gateway.trickle import retries, wire
+from gateway.trickle import wire
 from gateway.trickle.errors import ChannelClosed, ChannelError
-from gateway.trickle.retries import BadAnswer, Retries, describe
+from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries, describe
 from gateway.trickle.segment_writer import SegmentWriter, SendBuffer
 
 MAX_BUFFER = 5_000_000
-"""Bytes written and not yet sent, of all segments of a channel together."""
+"""Limit of bytes written and not yet sent, over all segments of a channel."""
 MAX_IN_FLIGHT = 3
-"""Segments begun whose POST is not over; one more means that the server is too slow."""
+"""Limit of segments begun whose POST has not ended; one more means that the server is too slow."""
 DRAIN_TIMEOUT = 1.0
-"""Seconds that closing waits for segments in flight."""
+"""Seconds that `close` waits for segments in flight."""
 DELETE_TIMEOUT = 2.0
 
 
 class TricklePublisher:
-    """Publishes one channel. `run` does the I/O; everything else is for whoever has bytes to send.
+    """Publishes one channel. `run` does the I/O; the other methods are for the producer of the bytes.
 
     The POST of the next segment is always open before its first byte is there (preconnect), so a server
     that dies is noticed at once and a segment's first bytes need no round trip. Nothing waits for a slow
-    server: what exceeds the bounds is dropped by whole segments, oldest first, and counted.
+    server: what exceeds the limits is dropped by whole segments, oldest first, and counted.
 
-    `http` must have a connector without a limit on connections (`limit=0`): each channel holds at least
-    one all the time, and aiohttp's default of 100 would let channels starve each other without an error.
+    `http` must have a connector without a limit on connections (`limit=0`): each channel always holds at
+    least one, and with aiohttp's default of 100 channels would wait for each other without an error.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class TricklePublisher:
         content_type: str = "video/MP2T",
         max_buffer: int = MAX_BUFFER,
         max_in_flight: int = MAX_IN_FLIGHT,
+        retry_delay: float = RETRY_DELAY,
         clock: Callable[[], float] = time.monotonic,
         log: FilteringBoundLogger | None = None,
     ) -> None:
@@ -54,19 +55,19 @@ class TricklePublisher:
         self.segments = 0
         """Segments begun."""
         self.dropped = 0
-        """Segments given up before the server had taken all of them."""
+        """Segments dropped before the server had taken all of them."""
         self._http = http
         self._content_type = content_type
         self._max_in_flight = max_in_flight
         self._clock = clock
         self._log = (log or structlog.get_logger("trickle")).bind(channel=self.url)
         self._buffer = SendBuffer(max_buffer)
-        self._retries = Retries(self.url)
+        self._retries = Retries(self.url, retry_delay)
         self._next_seq = 0
         self._idle = self._new_segment()
         self._in_flight: deque[SegmentWriter] = deque()
         self._unposted: deque[SegmentWriter] = deque([self._idle])
-        self._given_up: deque[int] = deque()
+        self._to_delete: deque[int] = deque()
         self._posts: dict[SegmentWriter, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._slow = asyncio.Event()
@@ -75,16 +76,16 @@ class TricklePublisher:
 
     @property
     def slow(self) -> bool:
-        """A segment had to be dropped for the server's slowness, and none was finished since."""
+        """Whether a segment was dropped because the server is slow, and none was finished since."""
         return self._slow.is_set()
 
     async def wait_slow(self) -> None:
-        """Wait until it is."""
+        """Wait until `slow`."""
         await self._slow.wait()
 
     @property
     def in_flight(self) -> int:
-        """Segments begun whose POST is not over, the one being written among them."""
+        """Segments begun whose POST has not ended, including the one being written."""
         return len(self._in_flight)
 
     @property
@@ -125,7 +126,7 @@ class TricklePublisher:
             self._end()
 
     async def close(self) -> None:
-        """Let the segments in flight end, close the channel on the server, end `run`. Takes 3 s at most."""
+        """Finish the segments in flight, close the channel on the server, end `run`. Takes 3 s at most."""
         if self._closing:
             return
         self._closing = True
@@ -151,14 +152,14 @@ class TricklePublisher:
                     post = group.create_task(self._post(segment), name=f"trickle-post {self.url}")
                     post.add_done_callback(partial(self._post_ended, segment))
                     self._posts[segment] = post
-            while self._given_up:
-                url = f"{self.url}/{self._given_up.popleft()}"
+            while self._to_delete:
+                url = f"{self.url}/{self._to_delete.popleft()}"
                 group.create_task(self._delete(url), name=f"trickle-delete {self.url}")
             self._wake.clear()
             await self._wake.wait()
 
     async def _post(self, segment: SegmentWriter) -> None:
-        """Send one segment, again while that is allowed; drop it otherwise."""
+        """Send one segment, repeat it while that is allowed, else drop it."""
         while True:
             begun = self._clock()
             try:
@@ -167,9 +168,9 @@ class TricklePublisher:
                 if not self._may_repeat(segment):
                     self._drop(segment, describe(error))
                     return
-                delay = retries.RETRY_DELAY
+                delay = self._retries.delay
                 if segment is self._idle:
-                    # each round of failures counts once, by the segment that is there in every round
+                    # the idle segment is always there, so each round of failures counts once
                     delay = self._retries.failed(error, lived=self._clock() - begun)
                 await asyncio.sleep(delay)
                 if not self._may_repeat(segment):
@@ -184,7 +185,7 @@ class TricklePublisher:
     def _post_ended(self, segment: SegmentWriter, post: asyncio.Task[None]) -> None:
         del self._posts[segment]
         self._forget(segment)
-        self._let_go(segment)
+        self._discard(segment)
         segment.end()
 
     async def _attempt(self, segment: SegmentWriter) -> None:
@@ -214,7 +215,7 @@ class TricklePublisher:
         self._next_seq += 1
 
     def _may_repeat(self, segment: SegmentWriter) -> bool:
-        """None of its bytes went out and the next segment has not begun."""
+        """Whether none of its bytes went out and the next segment has not begun."""
         newest = segment is self._idle or (bool(self._in_flight) and segment is self._in_flight[-1])
         return newest and not segment.started
 
@@ -240,11 +241,11 @@ class TricklePublisher:
         self._forget(segment)
         segment.drop()
         if segment.seq >= 0:
-            self._given_up.append(segment.seq)
+            self._to_delete.append(segment.seq)
             self._wake.set()
 
     async def _delete(self, url: str) -> None:
-        """Tell the server that a segment or the channel is over; whether it hears is not ours to mend."""
+        """Tell the server that a segment or the channel is over; a failure is only logged."""
         try:
             async with asyncio.timeout(DELETE_TIMEOUT), self._http.delete(url):
                 pass
@@ -258,18 +259,18 @@ class TricklePublisher:
         with suppress(ValueError):
             self._in_flight.remove(segment)
 
-    def _let_go(self, segment: SegmentWriter) -> None:
-        """Nothing more of it is sent."""
+    def _discard(self, segment: SegmentWriter) -> None:
+        """Drop what is unsent of it."""
         if not segment.delivered:
-            # One that is being written ends with the channel; a whole one has not been taken.
+            # The segment being written ends with the channel; only a complete one counts as dropped.
             self.dropped += segment.closed and not segment.dropped
             segment.drop()
 
     def _end(self) -> None:
-        """Nothing is sent any more: let go of what is held."""
+        """Drop everything that is held: nothing is sent any more."""
         self._over = True
         for segment in (*self._in_flight, self._idle):
-            self._let_go(segment)
+            self._discard(segment)
         self._in_flight.clear()
         self._unposted.clear()
-        self._given_up.clear()
+        self._to_delete.clear()

@@ -1,4 +1,4 @@
-"""When a channel's failing connection has failed often enough to call the channel lost."""
+"""How often a channel's requests are repeated before the channel counts as lost."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from gateway.trickle.errors import ChannelLost
 
 MAX_FAILURES = 6
 RETRY_DELAY = 0.3
-"""Seconds between two tries."""
+"""Seconds between two attempts."""
 REFUSED_COUNTS_AS = 3
-"""A refused connection says that nobody listens there: the channels were in that process's memory."""
+"""A refused connection means that nobody listens: the channels went with that process's memory."""
 REFUSED_DELAY = 0.05
-"""Seconds after a refused connection: time for a process that dies to be gone altogether."""
+"""Seconds after a refused connection: enough for a dying process to be gone."""
 FORGIVEN_AFTER = 2.0
-"""Seconds that an attempt lived after which the failures before it are forgotten."""
+"""An attempt that lasted this many seconds sets the count of failures back."""
 
 NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""Time spent on these was not the life of a connection."""
+"""Errors of attempts that never had a connection, however long they took."""
 
 
 class Retries:
-    """Counts failures in a row of one channel's requests."""
+    """Counts failures in a row of one channel's requests; `delay` is in seconds."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, delay: float = RETRY_DELAY) -> None:
+        self.delay = delay
         self._url = url
         self._failures = 0
 
@@ -33,12 +34,12 @@ class Retries:
         self._failures = 0
 
     def failed(self, why: Exception, *, lived: float = 0.0) -> float:
-        """Note that an attempt failed after `lived` seconds; the answer is how long to wait before the next.
+        """Note that an attempt failed after `lived` seconds; gives the seconds to wait before the next.
 
-        The first in a row is repeated at once, so that a server that died is known in one delay. Raises
-        ChannelLost when it was one too many.
+        The first in a row is repeated at once, so that a dead server is noticed within one delay. Raises
+        ChannelLost when the limit is reached.
         """
-        why.__traceback__ = None  # frames of aiohttp that are in it hold it, and so would keep ours in memory
+        why.__traceback__ = None  # aiohttp's frames in it refer to it, which would keep ours in memory
         if lived > FORGIVEN_AFTER and not isinstance(why, NEVER_CONNECTED):
             self._failures = 0
         first = self._failures == 0
@@ -48,7 +49,7 @@ class Retries:
             raise ChannelLost(f"{self._url}: {describe(why)}") from why
         if first:
             return 0.0
-        return REFUSED_DELAY if refused else RETRY_DELAY
+        return REFUSED_DELAY if refused else self.delay
 
 
 def _refused(why: Exception) -> bool:
@@ -56,9 +57,9 @@ def _refused(why: Exception) -> bool:
 
 
 def describe(error: Exception) -> str:
-    """An error in words, its kind where it has none."""
+    """The error's text, or its class name where it has none."""
     return str(error) or type(error).__name__
 
 
 class BadAnswer(Exception):
-    """The server answered with something that the protocol does not know there."""
+    """The server gave an answer that the protocol does not allow there."""

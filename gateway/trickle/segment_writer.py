@@ -1,4 +1,4 @@
-"""One segment on its way out: what was written and has not been sent yet."""
+"""A segment that is being published: its bytes that were written and not yet sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 
 class SendBuffer:
-    """The bytes that all segments of one channel may hold unsent together."""
+    """Counts the unsent bytes of all segments of one channel against a limit."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -19,7 +19,7 @@ class SendBuffer:
 
 
 class SegmentWriter:
-    """Takes a segment's bytes without ever waiting; its POST sends them as fast as the server takes them.
+    """Takes a segment's bytes without waiting; its POST sends them as fast as the server takes them.
 
     `seq` is -1 until its POST starts. `delivered` is True once the server has taken the whole segment.
     """
@@ -29,9 +29,9 @@ class SegmentWriter:
         self.closed = False
         self.dropped = False
         self.started = False
-        """Some of its bytes went out: it can no longer be sent again."""
+        """Whether some of its bytes went out: then it cannot be sent again."""
         self.exhausted = False
-        """All of its bytes went out."""
+        """Whether all of its bytes went out."""
         self.delivered = False
         self._buffer = buffer
         self._make_room = make_room
@@ -44,7 +44,7 @@ class SegmentWriter:
         return bool(self._chunks)
 
     def write(self, data: bytes) -> bool:
-        """Put `data` on its way. False when the segment is over or was dropped to stay within bounds."""
+        """Queue `data`. False when the segment is closed or was dropped to stay within the limit."""
         if self.closed or self.dropped:
             return False
         if not self._buffer.fits(len(data)) and not self._make_room(self, len(data)):
@@ -56,30 +56,30 @@ class SegmentWriter:
         return True
 
     def close(self) -> None:
-        """No more bytes follow; what is still unsent goes out."""
+        """Mark the segment as complete; unsent bytes still go out."""
         if not self.closed:
             self.closed = True
             self._wake()
 
     async def wait_delivered(self) -> bool:
-        """Wait for the end of its POST: whether the server took the whole segment."""
+        """Wait until its POST has ended; True when the server took the whole segment."""
         await self._ended.wait()
         return self.delivered
 
     def body(self) -> AsyncIterator[bytes]:
-        """The body of one POST. Another may be made as long as nothing was `started`."""
+        """The body of one POST. Another may be made until bytes have gone out (`started`)."""
         return _Body(self)
 
     def drop(self) -> None:
-        """Forget what is unsent; nothing more is taken."""
+        """Discard what is unsent and refuse further bytes."""
         self.dropped = True
         self._buffer.used -= sum(map(len, self._chunks))
         self._chunks.clear()
-        self._make_room = _no_room  # the publisher holds this segment
+        self._make_room = _no_room  # breaks the cycle: the publisher holds this segment
         self.end()
 
     def end(self) -> None:
-        """Its POST is over."""
+        """Note that its POST has ended."""
         self._ended.set()
 
     async def next_chunk(self) -> bytes:
@@ -107,7 +107,7 @@ def _no_room(segment: SegmentWriter, size: int) -> bool:
 class _Body:
     """A request body that sends the headers at once and each chunk when it is written.
 
-    An iterator and not a generator: a request that is given up half way leaves nothing to be finalised.
+    An iterator and not a generator: a cancelled request leaves no generator to be finalised.
     """
 
     def __init__(self, segment: SegmentWriter) -> None:
@@ -119,7 +119,7 @@ class _Body:
 
     async def __anext__(self) -> bytes:
         if not self._headers_sent:
-            # aiohttp holds the headers back until the first chunk; an empty one lets them go
+            # aiohttp holds the headers back until the first chunk; an empty one releases them
             self._headers_sent = True
             return b""
         chunk = await self._segment.next_chunk()

@@ -1,4 +1,4 @@
-"""The subscribing side of a trickle channel: segments read while they are written."""
+"""Subscriber of a trickle channel: reads each segment while it is written."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio import tasks
 from gateway.trickle import wire
 from gateway.trickle.errors import ChannelClosed, ChannelError
-from gateway.trickle.retries import BadAnswer, Retries, describe
+from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries, describe
 
 READ_BUFFER = 65_536
-"""Bytes of a segment read ahead of its reader; twice that makes the longest chunk."""
+"""Bytes of a segment read ahead of its reader; a chunk is at most twice as long."""
 
 
 class SegmentReader:
@@ -30,12 +30,12 @@ class SegmentReader:
         self._response = response
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Its bytes as they come in. Ends early, with `truncated` set, where the connection does."""
+        """Its bytes as they arrive. Ends early, with `truncated` set, when the connection breaks."""
         try:
             while chunk := await self._response.content.readany():
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
-            error.__traceback__ = None  # the response keeps the error, which would keep us
+            error.__traceback__ = None  # the response refers to the error, which would keep this frame
             self.truncated = True
 
     async def read(self, limit: int) -> bytes | None:
@@ -56,9 +56,9 @@ class _Answer:
 
 
 class TrickleSubscriber:
-    """Follows one channel, each segment's request open before its first byte is there (preconnect).
+    """Follows one channel; the request for a segment is open before its first byte is there (preconnect).
 
-    `start` is a segment's number, wire.NEXT or wire.NEWEST; 0 loses nothing of a channel that is fresh.
+    `start` is a segment's number, wire.NEXT or wire.NEWEST; 0 misses nothing of a new channel.
     `http` must have a connector without a limit on connections (see TricklePublisher).
     """
 
@@ -69,14 +69,15 @@ class TrickleSubscriber:
         *,
         start: int = wire.NEXT,
         ask_anew: float = wire.ASK_ANEW,
+        retry_delay: float = RETRY_DELAY,
         clock: Callable[[], float] = time.monotonic,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.segments_read = 0
-        """Segments handed out, empty ones among them."""
+        """Segments handed out, including empty ones."""
         self.gaps = 0
-        """Segments between the first and the newest that never came."""
+        """Segments between the first and the newest that were never received."""
         self.truncated = 0
         """Segments that broke off before their end."""
         self._http = http
@@ -84,12 +85,12 @@ class TrickleSubscriber:
         self._ask_anew = ask_anew
         self._clock = clock
         self._log = (log or structlog.get_logger("trickle")).bind(channel=self.url)
-        self._retries = Retries(self.url)
+        self._retries = Retries(self.url, retry_delay)
         self._ahead: asyncio.Task[_Answer | ChannelError] | None = None
         self._reading: aiohttp.ClientResponse | None = None
 
     async def segments(self) -> AsyncGenerator[SegmentReader, None]:
-        """Each segment in order, to be read before the next is asked for; what is left of it is skipped.
+        """Each segment in order. Read it before the next is taken: what is unread then is skipped.
 
         Raises ChannelClosed at the end of the stream, ChannelLost when the server cannot be reached.
         """
@@ -99,10 +100,10 @@ class TrickleSubscriber:
             while (ahead := self._ahead) is not None:
                 await asyncio.wait([ahead])
                 if ahead.cancelled():
-                    return  # closed from elsewhere
+                    return  # `close` was called
                 answer = ahead.result()
                 if isinstance(answer, ChannelError):
-                    raise type(answer)(str(answer))  # another one: this frame would be in that which it holds
+                    raise type(answer)(str(answer))  # a copy: the traceback would keep this frame alive
                 self._reading = answer.response
                 self._count_gap(expected, answer.seq)
                 expected = answer.seq + 1 if answer.seq >= 0 else wire.NEXT
@@ -116,7 +117,7 @@ class TrickleSubscriber:
             await self.close()
 
     async def close(self) -> None:
-        """Give up the requests under way. Needed where `segments` was left without running to its end."""
+        """Cancel the open requests. Needed when `segments` was left before its end."""
         ahead, self._ahead = self._ahead, None
         reading, self._reading = self._reading, None
         if reading is not None:
@@ -130,7 +131,7 @@ class TrickleSubscriber:
         return tasks.spawn(self._outcome(seq), name=f"trickle-get {self.url}")
 
     async def _outcome(self, seq: int) -> _Answer | ChannelError:
-        """The answer or the channel's end as a value: a request made ahead may end with nobody waiting."""
+        """The answer, or the channel's end as a value: nobody may be waiting for a request made ahead."""
         try:
             return await self._ask(seq)
         except ChannelError as error:

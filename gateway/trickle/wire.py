@@ -17,7 +17,7 @@ LATEST = "Lp-Trickle-Latest"
 CLOSED = "Lp-Trickle-Closed"
 """With the value `terminated`: the channel ended while the request was in flight."""
 RESET = "Lp-Trickle-Reset"
-"""On a POST: the publisher started anew, earlier segments are over."""
+"""On a POST: the publisher restarted, so earlier segments have ended."""
 TERMINATED = "terminated"
 
 NO_SUCH_SEGMENT = 470
@@ -29,15 +29,15 @@ NEWEST = -2
 """GET: the segment started last."""
 
 ASK_ANEW = 20.0
-"""Seconds after which a GET without an answer is given up and asked again."""
+"""Seconds after which a GET without an answer is cancelled and sent again."""
 CONNECT_TIMEOUT = 5.0
 """Seconds for one TCP connection and TLS handshake."""
 
 NO_TOTAL_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=None)
-"""For requests that rightly take as long as a segment is written, or is waited for."""
+"""For requests that take as long as a segment is written or waited for."""
 
 
 def header_number(headers: Mapping[str, str], name: str) -> int | None:
-    """A header's value as a number that is not negative, or None."""
+    """A header's value where it is a non-negative number, else None."""
     text = headers.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

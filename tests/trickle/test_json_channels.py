@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.aio import tasks
-from gateway.trickle import retries
 from gateway.trickle.control import MAX_BACKLOG, MAX_MESSAGE, JsonPublisher
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.events import JsonSubscriber, parse
@@ -62,10 +61,7 @@ async def test_a_quiet_control_channel_is_kept_alive_and_its_reader_not_bothered
 
 
 @pytest.mark.asyncio
-async def test_a_message_that_broke_off_is_sent_again(
-    http: aiohttp.ClientSession, rogue: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retries, "RETRY_DELAY", 0.02)
+async def test_a_message_that_broke_off_is_sent_again(http: aiohttp.ClientSession, rogue: Any) -> None:
     taken: list[tuple[str, dict[str, Any]]] = []
 
     async def script(request: Any) -> None:
@@ -79,7 +75,7 @@ async def test_a_message_that_broke_off_is_sent_again(
             request.answer(200)
 
     async with rogue(script) as server:
-        publisher = JsonPublisher(http, server.url, keep_alive=None)
+        publisher = JsonPublisher(http, server.url, keep_alive=None, retry_delay=0.02)
         run = asyncio.get_running_loop().create_task(publisher.run())
         publisher.publish({"kept": True})
         await eventually(lambda: publisher.sent)
@@ -88,18 +84,14 @@ async def test_a_message_that_broke_off_is_sent_again(
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_takes_no_message_is_lost(
-    http: aiohttp.ClientSession, rogue: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retries, "RETRY_DELAY", 0.02)
-
+async def test_a_server_that_takes_no_message_is_lost(http: aiohttp.ClientSession, rogue: Any) -> None:
     async def script(request: Any) -> None:
         if request.method == "POST":
             await request.body()
         request.answer(500)
 
     async with rogue(script) as server:
-        publisher = JsonPublisher(http, server.url)
+        publisher = JsonPublisher(http, server.url, retry_delay=0.02)
         publisher.publish({"never": "taken"})
         async with asyncio.timeout(DEADLINE):
             with pytest.raises(ChannelLost):

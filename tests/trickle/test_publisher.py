@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -14,10 +15,7 @@ from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.publisher import TricklePublisher
 from harness.waiting import DEADLINE, SLACK, eventually
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "RETRY_DELAY", 0.02)
+quick_publisher = partial(TricklePublisher, retry_delay=0.02)
 
 
 @asynccontextmanager
@@ -44,7 +42,7 @@ async def test_the_next_post_is_open_before_the_first_byte_and_before_the_former
         request.answer(200)
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher):
             await eventually(lambda: events == ["open /c/0"])
             first = publisher.open_segment()
@@ -70,7 +68,7 @@ async def test_each_write_leaves_at_once(http: aiohttp.ClientSession, rogue: Any
         request.answer(200)
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher):
             segment = publisher.open_segment()
             for number in range(5):
@@ -91,7 +89,7 @@ async def test_interim_answers_do_not_end_an_idle_post(http: aiohttp.ClientSessi
         request.answer(200)
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher):
             await eventually(lambda: len(server.requests) == 1)
             await asyncio.sleep(0.05)
@@ -108,7 +106,7 @@ async def test_404_ends_the_channel(http: aiohttp.ClientSession, rogue: Any) -> 
         request.answer(404)
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         with pytest.raises(ChannelClosed):
             await publisher.run()
         assert not publisher.open_segment().write(b"too late")
@@ -126,7 +124,7 @@ async def test_404_in_the_middle_of_a_segment_ends_the_channel(
         await request.hang()
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher) as run:
             segment = publisher.open_segment()
             segment.write(b"half")
@@ -142,7 +140,7 @@ async def test_terminated_ends_the_channel(http: aiohttp.ClientSession, rogue: A
 
     async with rogue(script) as server:
         with pytest.raises(ChannelClosed):
-            await TricklePublisher(http, server.url).run()
+            await quick_publisher(http, server.url).run()
 
 
 @pytest.mark.asyncio
@@ -159,7 +157,7 @@ async def test_470_moves_on_to_the_number_that_the_server_wants(
         request.answer(200)
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher):
             await eventually(lambda: "POST /c/7" in server.requests)
             for data in (b"a", b"b"):
@@ -179,7 +177,7 @@ async def test_a_reset_idle_post_is_opened_again(http: aiohttp.ClientSession, ro
         request.answer(200)
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher):
             segment = publisher.open_segment()
             await eventually(lambda: server.requests.count("POST /c/0") == 3)
@@ -204,7 +202,7 @@ async def test_a_segment_that_broke_off_is_given_up_and_the_next_goes_on(
             request.answer(200)
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher):
             broken = publisher.open_segment()
             broken.write(b"half")
@@ -224,7 +222,7 @@ async def test_a_dead_server_is_known_by_its_connections(http: aiohttp.ClientSes
         await request.hang()
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher) as run:
             await eventually(lambda: server.requests)
             await server.die()
@@ -242,7 +240,7 @@ async def test_a_server_that_resets_everything_is_lost_after_six_tries(
 
     async with rogue(script) as server:
         with pytest.raises(ChannelLost):
-            await TricklePublisher(http, server.url).run()
+            await quick_publisher(http, server.url).run()
         assert len(server.requests) == retries.MAX_FAILURES
 
 
@@ -253,7 +251,7 @@ async def test_a_server_that_only_fails_is_lost(http: aiohttp.ClientSession, rog
 
     async with rogue(script) as server:
         with pytest.raises(ChannelLost, match="503"):
-            await TricklePublisher(http, server.url).run()
+            await quick_publisher(http, server.url).run()
 
 
 async def begin_three(publisher: TricklePublisher, server: Any) -> None:
@@ -279,7 +277,7 @@ async def test_more_than_three_segments_in_flight_drop_the_oldest(
         request.answer(200)
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher):
             await begin_three(publisher, server)
             assert (publisher.in_flight, publisher.dropped, publisher.slow) == (3, 0, False)
@@ -302,7 +300,7 @@ async def test_whole_segments_that_nobody_took_by_the_end_are_counted(
         await request.hang()
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url)
+        publisher = quick_publisher(http, server.url)
         async with running(publisher):
             await begin_three(publisher, server)
             assert publisher.dropped == 0
@@ -323,7 +321,7 @@ async def test_a_server_that_takes_nothing_costs_no_more_than_the_buffer(
             await never.wait()
 
     async with rogue(script) as server:
-        publisher = TricklePublisher(http, server.url, max_buffer=1_000_000)
+        publisher = quick_publisher(http, server.url, max_buffer=1_000_000)
         frame = b"x" * 100_000
         async with running(publisher):
             await eventually(lambda: server.requests)
@@ -342,7 +340,7 @@ async def test_a_server_that_takes_nothing_costs_no_more_than_the_buffer(
 
 @pytest.mark.asyncio
 async def test_a_full_buffer_gives_up_the_older_segment_first(http: aiohttp.ClientSession) -> None:
-    publisher = TricklePublisher(http, "http://127.0.0.1:9/c", max_buffer=100)
+    publisher = quick_publisher(http, "http://127.0.0.1:9/c", max_buffer=100)
     older, newer = publisher.open_segment(), None
     assert older.write(b"x" * 80)
     newer = publisher.open_segment()
@@ -356,7 +354,7 @@ async def test_a_full_buffer_gives_up_the_older_segment_first(http: aiohttp.Clie
 async def test_closing_delivers_what_is_in_flight_deletes_the_channel_and_ends_the_run(
     http: aiohttp.ClientSession, served: Any
 ) -> None:
-    publisher = TricklePublisher(http, served.channel())
+    publisher = quick_publisher(http, served.channel())
     async with running(publisher) as run:
         segment = publisher.open_segment()
         segment.write(b"last words")
@@ -372,9 +370,9 @@ async def test_closing_delivers_what_is_in_flight_deletes_the_channel_and_ends_t
 
 @pytest.mark.asyncio
 async def test_closing_needs_no_run_and_no_server(http: aiohttp.ClientSession, served: Any) -> None:
-    await TricklePublisher(http, served.channel()).close()
+    await quick_publisher(http, served.channel()).close()
     assert served.trickle.names() == []
-    await TricklePublisher(http, "http://127.0.0.1:9/c").close()
+    await quick_publisher(http, "http://127.0.0.1:9/c").close()
 
 
 @pytest.mark.asyncio
@@ -382,7 +380,7 @@ async def test_a_cancelled_run_leaves_no_task_and_no_connection(
     http: aiohttp.ClientSession, served: Any
 ) -> None:
     before = len(asyncio.all_tasks())
-    publisher = TricklePublisher(http, served.channel())
+    publisher = quick_publisher(http, served.channel())
     async with running(publisher):
         publisher.open_segment().write(b"x")
         publisher.open_segment().write(b"y")

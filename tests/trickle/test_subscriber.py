@@ -5,6 +5,7 @@ import io
 import itertools
 import weakref
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -15,10 +16,7 @@ from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.subscriber import TrickleSubscriber
 from harness.waiting import DEADLINE, SLACK, eventually
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "RETRY_DELAY", 0.02)
+quick_subscriber = partial(TrickleSubscriber, retry_delay=0.02)
 
 
 async def read_all(subscriber: TrickleSubscriber) -> list[tuple[int, bytes]]:
@@ -60,7 +58,7 @@ async def test_segments_come_in_order_and_the_next_is_asked_for_ahead(
             request.answer(200, "Lp-Trickle-Closed: terminated\r\n")
 
     async with rogue(script) as server:
-        subscriber = TrickleSubscriber(http, server.url)
+        subscriber = quick_subscriber(http, server.url)
         assert await read_all(subscriber) == [(4, b"onetwo"), (5, b"three")]
         assert server.requests == ["GET /c/-1", "GET /c/5", "GET /c/6"]
         assert (subscriber.segments_read, subscriber.gaps) == (2, 0)
@@ -72,7 +70,7 @@ async def test_404_is_the_end(http: aiohttp.ClientSession, rogue: Any) -> None:
         request.answer(404)
 
     async with rogue(script) as server:
-        assert await read_all(TrickleSubscriber(http, server.url)) == []
+        assert await read_all(quick_subscriber(http, server.url)) == []
 
 
 @pytest.mark.asyncio
@@ -89,7 +87,7 @@ async def test_470_leads_to_the_live_edge_and_the_gap_is_counted(
             request.answer(404)
 
     async with rogue(script) as server:
-        subscriber = TrickleSubscriber(http, server.url, start=0)
+        subscriber = quick_subscriber(http, server.url, start=0)
         assert await read_all(subscriber) == [(0, b"data"), (9, b"data")]
         assert subscriber.gaps == 8
 
@@ -101,7 +99,7 @@ async def test_470_that_leads_nowhere_is_not_asked_for_ever(http: aiohttp.Client
 
     async with rogue(script) as server:
         with pytest.raises(ChannelLost, match="470"):
-            await read_all(TrickleSubscriber(http, server.url, start=0))
+            await read_all(quick_subscriber(http, server.url, start=0))
         assert len(server.requests) <= 2 * retries.MAX_FAILURES
 
 
@@ -115,7 +113,7 @@ async def test_empty_segments_are_passed_over(http: aiohttp.ClientSession, rogue
             request.answer(200, f"Lp-Trickle-Seq: {seq}\r\n", b"data" if seq == 2 else b"")
 
     async with rogue(script) as server:
-        subscriber = TrickleSubscriber(http, server.url, start=0)
+        subscriber = quick_subscriber(http, server.url, start=0)
         assert await read_all(subscriber) == [(0, b""), (1, b""), (2, b"data")]
 
 
@@ -127,7 +125,7 @@ async def test_a_server_that_says_nothing_is_asked_anew(http: aiohttp.ClientSess
         request.answer(404)
 
     async with rogue(script) as server:
-        assert await read_all(TrickleSubscriber(http, server.url, start=2, ask_anew=0.05)) == []
+        assert await read_all(quick_subscriber(http, server.url, start=2, ask_anew=0.05)) == []
         assert server.requests == ["GET /c/2"] * 4
 
 
@@ -151,7 +149,7 @@ async def test_a_segment_that_breaks_off_is_marked_and_the_next_is_read(
             request.answer(404)
 
     async with rogue(script) as server:
-        subscriber = TrickleSubscriber(http, server.url, start=0)
+        subscriber = quick_subscriber(http, server.url, start=0)
         assert await read_all(subscriber) == [(0, b"half"), (1, b"whole")]
         assert subscriber.truncated == 1
 
@@ -164,7 +162,7 @@ async def test_a_reset_request_is_made_again(http: aiohttp.ClientSession, rogue:
         request.answer(404)
 
     async with rogue(script) as server:
-        assert await read_all(TrickleSubscriber(http, server.url, start=0)) == []
+        assert await read_all(quick_subscriber(http, server.url, start=0)) == []
 
 
 @pytest.mark.asyncio
@@ -173,7 +171,7 @@ async def test_a_dead_server_is_known_by_its_connections(http: aiohttp.ClientSes
         await request.hang()
 
     async with rogue(script) as server:
-        reading = asyncio.get_running_loop().create_task(read_all(TrickleSubscriber(http, server.url)))
+        reading = asyncio.get_running_loop().create_task(read_all(quick_subscriber(http, server.url)))
         await eventually(lambda: server.requests)
         await server.die()
         async with asyncio.timeout(SLACK):
@@ -192,7 +190,7 @@ async def test_of_a_subscriber_whose_server_died_in_mid_segment_nothing_stays_in
         await request.hang()
 
     async with rogue(script) as server:
-        subscriber = TrickleSubscriber(http, server.url, start=0)
+        subscriber = quick_subscriber(http, server.url, start=0)
         reading = asyncio.get_running_loop().create_task(read_all(subscriber))
         await eventually(lambda: len(server.requests) == 2)
         await server.die()
@@ -210,7 +208,7 @@ async def test_a_server_that_only_fails_is_lost(http: aiohttp.ClientSession, rog
 
     async with rogue(script) as server:
         with pytest.raises(ChannelLost, match="500"):
-            await read_all(TrickleSubscriber(http, server.url))
+            await read_all(quick_subscriber(http, server.url))
         assert len(server.requests) == retries.MAX_FAILURES
 
 
@@ -220,7 +218,7 @@ async def test_what_is_left_of_a_segment_is_skipped(http: aiohttp.ClientSession,
     for seq in range(2):
         async with http.post(f"{url}/{seq}", data=b"x" * 1_000_000):
             pass
-    subscriber = TrickleSubscriber(http, url, start=0)
+    subscriber = quick_subscriber(http, url, start=0)
     seen = []
     async with aclosing(subscriber.segments()) as segments:
         async for segment in segments:
@@ -246,7 +244,7 @@ async def test_a_slow_reader_is_cut_and_skips_to_the_live_edge(
             await asyncio.sleep(0.02)
 
     await publish(0, 16_000_000)
-    subscriber = TrickleSubscriber(http, url, start=0)
+    subscriber = quick_subscriber(http, url, start=0)
     seen = []
     async with asyncio.TaskGroup() as group, aclosing(subscriber.segments()) as segments:
         async for segment in segments:
@@ -269,7 +267,7 @@ async def test_a_slow_reader_is_cut_and_skips_to_the_live_edge(
 
 @pytest.mark.asyncio
 async def test_closing_ends_an_iteration_in_another_task(http: aiohttp.ClientSession, served: Any) -> None:
-    subscriber = TrickleSubscriber(http, served.channel())
+    subscriber = quick_subscriber(http, served.channel())
 
     async def read() -> int:
         return len([segment async for segment in subscriber.segments()])
@@ -286,7 +284,7 @@ async def test_closing_gives_up_what_is_under_way(http: aiohttp.ClientSession, s
     url = served.channel()
     async with http.post(f"{url}/0", data=b"x"):
         pass
-    subscriber = TrickleSubscriber(http, url, start=wire.NEWEST)
+    subscriber = quick_subscriber(http, url, start=wire.NEWEST)
     segments = subscriber.segments()
     assert (await anext(segments)).seq == 0
     await subscriber.close()
