@@ -1,22 +1,22 @@
-"""What is asked of an orchestrator: live video to video with one model."""
+"""The Capabilities that requests to orchestrators and signer carry: live video to video, one model."""
 
 from __future__ import annotations
 
 from gateway.orchestrator import livepeer_pb2
 
 LIVE_VIDEO_TO_VIDEO = 35
-"""The capability's number on the network."""
+"""Number of the capability in the protocol."""
 
 PIPELINE = "live-video-to-video"
 
 VERSION = "0.9.1"
-"""The go-livepeer release whose protocol is spoken: orchestrators compare it with their minimum."""
+"""The go-livepeer release that this protocol is of: orchestrators compare it with their minimum."""
 
 
 def capabilities(model: str) -> bytes:
-    """The serialised Capabilities for `model`: they go to the orchestrator and with every signing call.
+    """The serialised Capabilities for `model`, for requests to orchestrators and every signing call.
 
-    Without the capacity of one, an orchestrator would answer with its price for transcoding.
+    The capacity must be set: without it an orchestrator answers with its price for transcoding.
     """
     message = livepeer_pb2.Capabilities(version=VERSION)
     words, bit = divmod(LIVE_VIDEO_TO_VIDEO, 64)
@@ -27,5 +27,5 @@ def capabilities(model: str) -> bytes:
 
 
 def discovery_filter(model: str) -> str:
-    """How a signer's discovery is asked for orchestrators with `model`."""
+    """The value of `caps` that asks a signer's discovery for orchestrators with `model`."""
     return f"{PIPELINE}/{model}"

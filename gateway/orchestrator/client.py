@@ -1,4 +1,4 @@
-"""What a gateway asks of an orchestrator, over gRPC and HTTP, with every failure named once."""
+"""Client for orchestrators over gRPC and HTTP; every failure becomes an OrchestratorError."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ PAYMENT_TIMEOUT = 5.0
 MAX_BODY = 1024 * 1024
 """The largest HTTP answer read, in bytes."""
 MAX_DETAIL = 200
-"""How many characters of an orchestrator's own words are passed on."""
+"""Limit of characters of an orchestrator's error text that are passed on."""
 CONNECT_SHARE = 0.6
-"""The part of a call's time-out that connecting may take: what is left tells "not sent" from "unknown"."""
+"""Part of a call's time-out for connecting: a later time-out means "unknown", not "not sent"."""
 SEEN = "already seen"
 
 
 class OrchestratorClient:
-    """Calls to orchestrators for one model, signed with one sender's identity.
+    """Calls to orchestrators for one model, in the name of one sender.
 
-    `http` stays the caller's. `address` (0x..) and `signature` are the signer's; both empty off-chain.
-    Connections for gRPC are kept open until `close`.
+    `http` is closed by the caller. `address` (0x..) and `signature` are the signer's; both empty off-chain.
+    gRPC connections stay open until `close`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class OrchestratorClient:
         verify_tls: bool = False,
     ) -> None:
         self.capabilities = capabilities
-        """Serialised: every signing call for these orchestrators carries the same ones."""
+        """Serialised Capabilities: signing calls must carry the same."""
         self._http = http
         self._tls = client_context(verify=verify_tls)
         self._grpc = GrpcCaller(client_context(verify=verify_tls, protocol="h2"))
@@ -71,17 +71,17 @@ class OrchestratorClient:
         self._request_when_full = request.SerializeToString()
 
     def on_connection_lost(self, callback: Callable[[str], None]) -> None:
-        """Have `callback` told the address of each orchestrator whose gRPC connection breaks."""
+        """Call `callback` with the address of each orchestrator whose gRPC connection is lost."""
         self._grpc.on_lost = callback
 
     async def get_info(
         self, addr: str, *, ignore_capacity: bool = False, timeout: float = INFO_TIMEOUT
     ) -> OrchestratorInfo:
-        """Ask an orchestrator (`host:port` or URL) for price, ticket params and a new session's auth token.
+        """Get price, ticket params and a new session's auth token of an orchestrator (`host:port` or URL).
 
-        `ignore_capacity` is for the refresh of a running stream: the orchestrator may look full because of
-        this very stream. Raises Unreachable, NoCapacity, Refused or BadAnswer; asking is free.
-        An orchestrator elsewhere whose service URI points inside this network is a BadAnswer.
+        Set `ignore_capacity` to refresh a running stream: that stream itself may fill the orchestrator. The
+        call costs nothing. Raises Unreachable, NoCapacity, Refused or BadAnswer; a service URI that points
+        into a private network where the orchestrator is not is a BadAnswer.
         """
         try:
             host, port = urls.grpc_target(addr)
@@ -89,7 +89,7 @@ class OrchestratorClient:
             raise Unreachable(str(error)) from error
         request = self._request_when_full if ignore_capacity else self._request
         info = _info(await self._grpc.ask(addr, host, port, request, timeout))
-        await _refuse_inside([info.url], host)
+        await _refuse_private([info.url], host)
         return info
 
     async def start_job(
@@ -101,13 +101,16 @@ class OrchestratorClient:
         body: JobRequest,
         timeout: float = START_TIMEOUT,
     ) -> JobUrls:
-        """Start a job, paying with the signer's two headers (`payment` empty off-chain).
+        """Start a job with the signer's two headers (`payment` empty off-chain).
 
         Raises any OrchestratorError; after UnknownOutcome and BadAnswer the payment may have been credited
-        to a job that nobody knows the id of.
+        to a job whose id is unknown.
         """
         answer = await self._post(
-            f"{info.url}/live-video-to-video", timeout, headers=_paying(payment, seg_creds), body=body.json()
+            f"{info.url}/live-video-to-video",
+            timeout,
+            headers=_payment_headers(payment, seg_creds),
+            body=body.json(),
         )
         if answer.status == 503:
             raise NoCapacity(answer.detail)
@@ -115,7 +118,7 @@ class OrchestratorClient:
             job = JobUrls.parse(answer.accepted(), info.url)
         except ValueError as error:
             raise BadAnswer(str(error)) from error
-        await _refuse_inside(job.channels, urls.host(info.url))
+        await _refuse_private(job.channels, urls.host(info.url))
         return job
 
     async def deliver_payment(
@@ -123,22 +126,24 @@ class OrchestratorClient:
     ) -> OrchestratorInfo:
         """Deliver a signed payment; the answer holds price and ticket params for the next one.
 
-        Safe to repeat with the same two values after UnknownOutcome or Unreachable: AlreadySeen then says
-        that it had arrived.
+        Safe to repeat with the same two values after UnknownOutcome or Unreachable: AlreadySeen then means
+        that it was credited before.
         """
-        answer = await self._post(f"{info.url}/payment", timeout, headers=_paying(payment, seg_creds))
+        answer = await self._post(
+            f"{info.url}/payment", timeout, headers=_payment_headers(payment, seg_creds)
+        )
         try:
             result = livepeer_pb2.PaymentResult.FromString(answer.accepted())
         except DecodeError as error:
-            raise BadAnswer("its answer to a payment is no PaymentResult") from error
+            raise BadAnswer("its answer to a payment is not a PaymentResult") from error
         return _info(result.info)
 
     async def refresh_payment(
         self, info: OrchestratorInfo, *, sender: str, manifest_id: str, timeout: float = PAYMENT_TIMEOUT
     ) -> OrchestratorInfo:
-        """Ask for ticket params at the price that a running session started with.
+        """Get ticket params at the price that a running session started with.
 
-        Refused with status 409 means that the orchestrator does not know the session.
+        Raises Refused with status 409 where the orchestrator does not know the session.
         """
         answer = await self._post(
             f"{info.url}/refresh-payment", timeout, body={"sender": sender, "manifest_id": manifest_id}
@@ -147,7 +152,7 @@ class OrchestratorClient:
             params = json.loads(answer.accepted())["payment_params"]
             raw = base64.b64decode(params, validate=True)
         except (ValueError, KeyError, TypeError) as error:
-            raise BadAnswer("its answer holds no payment_params") from error
+            raise BadAnswer("its answer has no payment_params") from error
         return _info(raw)
 
     async def close(self) -> None:
@@ -184,14 +189,14 @@ class OrchestratorClient:
 
 
 class _Answer:
-    """An HTTP answer: what its status means is decided here and nowhere else."""
+    """An HTTP answer; maps statuses to errors."""
 
     def __init__(self, status: int, body: bytes) -> None:
         self.status = status
         self._body = body
 
     def accepted(self) -> bytes:
-        """The body of a 200; otherwise raises what the status stands for."""
+        """The body of a 200; otherwise raises the error for the status."""
         if self.status == 200:
             return self._body
         raise self._failure()
@@ -210,7 +215,7 @@ class _Answer:
         return Refused(self.status, self.detail)
 
 
-def _paying(payment: str, seg_creds: str) -> dict[str, str]:
+def _payment_headers(payment: str, seg_creds: str) -> dict[str, str]:
     return {"Livepeer-Payment": payment, "Livepeer-Segment": seg_creds}
 
 
@@ -221,25 +226,25 @@ def _info(raw: bytes) -> OrchestratorInfo:
         raise BadAnswer(str(error)) from error
 
 
-async def _refuse_inside(given: Iterable[str], own: str) -> None:
-    """BadAnswer where one of the URLs that were given points inside this network, and `own` is not there."""
+async def _refuse_private(given: Iterable[str], own: str) -> None:
+    """Raise BadAnswer where one of `given` points into a private network where the host `own` is not."""
     for url in given:
         name = urls.host(url)
         if name == own:
             continue
         try:
-            urls.refuse_inside(url, await _addresses(name), await _addresses(own))
+            urls.refuse_private(url, await _addresses(name), await _addresses(own))
         except ValueError as error:
             raise BadAnswer(str(error)) from error
 
 
 async def _addresses(name: str) -> list[urls.Ip]:
-    """Where a host is; BadAnswer where that cannot be found out."""
-    spelled = urls.literal(name)
-    if spelled is not None:
-        return [spelled]
+    """The IP addresses of a host. Raises BadAnswer where it cannot be resolved."""
+    given_ip = urls.literal(name)
+    if given_ip is not None:
+        return [given_ip]
     try:
         found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise BadAnswer(f"{name} cannot be looked up: {error.strerror}") from error
+        raise BadAnswer(f"{name} cannot be resolved: {error.strerror}") from error
     return [ip for *_, where in found if (ip := urls.literal(str(where[0]).partition("%")[0])) is not None]

@@ -1,4 +1,4 @@
-"""What goes into `Livepeer-Segment` where no signer is there to write it."""
+"""The `Livepeer-Segment` header for orchestrators off-chain, where there is no signer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from gateway.orchestrator.info import OrchestratorInfo
 
 
 def unsigned_credentials(info: OrchestratorInfo) -> str:
-    """Segment credentials for an off-chain orchestrator: its own auth token, and no signature."""
+    """Segment credentials with the orchestrator's auth token and without a signature."""
     credentials = livepeer_pb2.SegData(auth_token=info.message.auth_token)
     return base64.b64encode(credentials.SerializeToString()).decode()

@@ -1,4 +1,4 @@
-"""Where orchestrators are found: the operator's list, a webhook, the signer."""
+"""Sources that list orchestrators: the operator's list, a webhook, the signer."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.orchestrator.urls import grpc_target
 
 MAX_ORCHESTRATORS = 200
-"""How many entries of one source are used."""
+"""Limit of entries used from one source."""
 MAX_LIST = 1024 * 1024
-"""The largest list read, in bytes."""
+"""Limit in bytes of a list."""
 TIMEOUT = 5.0
 
 
 class DiscoveryFailed(Exception):
-    """A source gave no list to work with, as a sentence."""
+    """A source gave no usable list; the message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An orchestrator as a source names it: `addr` is host:port or a URL.
+    """An orchestrator on a source's list: `addr` is host:port or a URL.
 
-    `addresses` are the Ethereum addresses of which it must answer with one; none where the source does not
-    vouch for any. There may be several, as anybody can register anybody's URI.
+    Its answer must name one of `addresses` (Ethereum); where that is empty, any address will do. There may
+    be several, because anybody can register any URI on chain.
     """
 
     addr: str
     addresses: tuple[str, ...] = ()
 
-    def vouches_for(self, address: str) -> bool:
+    def allows(self, address: str) -> bool:
         return not self.addresses or address.lower() in (one.lower() for one in self.addresses)
 
 
 class Source(Protocol):
-    """Somewhere orchestrators are listed."""
+    """A list of orchestrators that may change."""
 
     name: str
 
     @property
     def interval(self) -> float | None:
-        """Seconds between two looks; None for a list that never changes."""
+        """Seconds between two reads; None for a list that never changes."""
 
     async def listings(self) -> list[Listing]:
-        """Everybody listed now. Raises DiscoveryFailed."""
+        """The orchestrators listed now. Raises DiscoveryFailed."""
 
 
 class FixedSource:
@@ -67,7 +67,7 @@ class FixedSource:
 class WebhookSource:
     """`-orchWebhookUrl`: a GET that answers with a JSON list of objects with `address`.
 
-    It is the operator's own service: its certificate is verified, and no signer headers go there.
+    It is the operator's own service: its certificate is verified, and signer headers are not sent to it.
     """
 
     name = "webhook"
@@ -92,7 +92,7 @@ class WebhookSource:
 
 
 class SignerSource:
-    """The remote signer's own discovery. `ask` gives the URLs it lists, raising whatever it likes."""
+    """The remote signer's discovery. `ask` gives the URLs that it lists; any exception means failure."""
 
     name = "signer"
 
@@ -109,36 +109,36 @@ class SignerSource:
 
 
 class Directory:
-    """The last good list of each source: a source that fails, or turns up empty, loses nobody."""
+    """The last good list of each source, kept when a later read fails or is empty."""
 
     def __init__(self) -> None:
         self._lists: dict[str, list[Listing]] = {}
         self._listed_at: dict[str, float] = {}
         self._errors: dict[str, str] = {}
 
-    def took(self, source: str, found: list[Listing], now: float) -> None:
-        """Note a source's list, seen at `now` (monotonic seconds)."""
+    def succeeded(self, source: str, found: list[Listing], now: float) -> None:
+        """Take over a source's list, read at `now` (monotonic seconds)."""
         self._errors.pop(source, None)
         self._lists[source], self._listed_at[source] = found, now
 
     def error(self, source: str) -> str:
-        """Why a source's newest look failed, empty where it did not."""
+        """Why a source's newest read failed; empty where it did not."""
         return self._errors.get(source, "")
 
     def failed(self, source: str, why: str) -> int:
-        """Note that a source gave none; how many of its last list stay."""
+        """Note that a source gave no list; returns how many entries of its last list stay."""
         self._errors[source] = why
         return len(self._lists.get(source, []))
 
     def listings(self) -> dict[str, Listing]:
-        """Everybody on any list, by address."""
+        """Every orchestrator on any list, by address."""
         return {listing.addr: listing for found in self._lists.values() for listing in found}
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         return [f"{source}: {error}" for source, error in self._errors.items()]
 
     def json(self, now: float) -> list[dict[str, Any]]:
-        """Each source with the length and the age of its list, and its last failure."""
+        """Each source with the length and age of its list, and its last failure."""
         return [
             {
                 "name": source,
@@ -151,19 +151,19 @@ class Directory:
 
 
 def listed_in(body: bytes) -> list[Listing]:
-    """Read a JSON list of `{"address": "https://.."}`; entries that are no orchestrators are passed over."""
+    """Read a JSON list of `{"address": "https://.."}`; entries that are not addresses are left out."""
     try:
         entries: Any = json.loads(body)
     except ValueError as error:
-        raise DiscoveryFailed("the list is no JSON") from error
+        raise DiscoveryFailed("the list is not JSON") from error
     if not isinstance(entries, list):
-        raise DiscoveryFailed("the list is no JSON list")
+        raise DiscoveryFailed("the list is not a JSON list")
     named = (entry.get("address") for entry in entries if isinstance(entry, dict))
     return usable(Listing(addr) for addr in named if isinstance(addr, str))
 
 
 def usable(listings: Iterable[Listing]) -> list[Listing]:
-    """The entries that can be asked, each address once, as many as the limit allows."""
+    """The listings with a valid address, each address once, up to the limit."""
     found: dict[str, Listing] = {}
     for listing in listings:
         try:

@@ -1,4 +1,4 @@
-"""What can go wrong between the gateway and an orchestrator: everything that its client raises."""
+"""Every error that the orchestrators' client raises."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ class OrchestratorError(Exception):
 
 
 class Unreachable(OrchestratorError):
-    """No connection, or a question that is free to ask got no answer: nothing was processed that matters."""
+    """No connection, or no answer to a call that costs nothing: nothing was processed."""
 
 
 class UnknownOutcome(OrchestratorError):
-    """The request went out and no verdict came back (time-out, reset, 5xx): it may have been processed."""
+    """The request went out and no clear answer came (time-out, reset, 5xx): it may have been processed."""
 
 
 class NoCapacity(OrchestratorError):
-    """The orchestrator is well but has no room for another stream of this model."""
+    """The orchestrator works, but has no capacity for another stream with this model."""
 
 
 class AlreadySeen(OrchestratorError):
-    """The payment's ticket nonces were seen before: it was credited at an earlier delivery."""
+    """The payment's ticket nonces were seen before: an earlier delivery was credited."""
 
 
 class Refused(OrchestratorError):
-    """The orchestrator said no. `status` is the HTTP status, None over gRPC."""
+    """The orchestrator refused. `status` is the HTTP status, None over gRPC."""
 
     def __init__(self, status: int | None, detail: str) -> None:
         super().__init__(detail)
@@ -36,4 +36,4 @@ class Refused(OrchestratorError):
 
 
 class BadAnswer(OrchestratorError):
-    """The orchestrator said yes with something unusable. A payment answered so was credited."""
+    """The orchestrator accepted, but its answer is unusable. A payment with such an answer is credited."""

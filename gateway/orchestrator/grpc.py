@@ -1,7 +1,7 @@
-"""One unary gRPC question to an orchestrator, answered in the bytes that came.
+"""The unary gRPC call to an orchestrator; it returns the answer's bytes as received.
 
-A shell around grpclib, which has three habits that must not reach the callers: it decodes what it receives,
-it reads messages of any size, and it wakes callers of a lost connection by cancelling their task.
+A wrapper around grpclib, which by itself decodes what it receives, reads messages of any size, and cancels
+the caller's task when the connection is lost.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError
 
 GET_ORCHESTRATOR = "/net.Orchestrator/GetOrchestrator"
 MAX_MESSAGE = 256 * 1024
-"""The largest answer read, in bytes. An OrchestratorInfo has a few thousand."""
+"""Limit in bytes of an answer. An OrchestratorInfo has a few thousand."""
 CAPPED = "OrchestratorCapped"
 FRAME_HEADER = 5
 """Bytes before a gRPC message: a compression flag and the length."""
 CLOSED_STREAMS = 100
-"""Questions that a connection remembers after their answers, for frames that come late."""
+"""Limit of finished calls that a connection remembers, for frames that arrive late."""
 
-# h2's own limit is 65,536: 7 MB for each orchestrator after six weeks of a question a minute.
+# h2's default is 65,536: 7 MB for each orchestrator after six weeks of one call a minute.
 H2Connection.MAX_CLOSED_STREAMS = CLOSED_STREAMS
 
 
 class _Bytes(CodecBase):
-    """Messages go out and come in as the bytes they are."""
+    """Sends and receives messages as plain bytes."""
 
     __content_subtype__ = "proto"
 
@@ -47,8 +47,8 @@ class _Bytes(CodecBase):
         return data
 
 
-class _Watcher(Handler):
-    """Tells when a connection is gone."""
+class _LostHandler(Handler):
+    """Calls `lost` when the connection is closed."""
 
     def __init__(self, lost: Callable[[], None]) -> None:
         self._lost = lost
@@ -58,21 +58,22 @@ class _Watcher(Handler):
         self._lost()
 
 
-class _Protocol(H2Protocol):
-    """Hangs up on who does not speak HTTP/2.
+class _Http2Protocol(H2Protocol):
+    """Aborts the connection of a peer that does not speak HTTP/2.
 
-    A farewell in TLS reads on for half a minute: who sends without end would have the event loop for as long.
+    An orderly TLS close goes on reading for half a minute, so a peer that sends without end would keep the
+    event loop busy for as long.
     """
 
     def data_received(self, data: bytes) -> None:
-        transport = getattr(self.connection, "_transport", None)  # which goes when grpclib closes it
+        transport = getattr(self.connection, "_transport", None)  # grpclib deletes it on close
         super().data_received(data)
         if transport is not None and not hasattr(self.connection, "_transport"):
             transport.abort()
 
 
-class _Watched(Channel):
-    """A channel that tells when its connection is gone and that can be dropped without a farewell."""
+class _Channel(Channel):
+    """A channel that reports when its connection is lost, and that can be closed without TLS shutdown."""
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext, lost: Callable[[], None]) -> None:
         window = Configuration(http2_connection_window_size=MAX_MESSAGE, http2_stream_window_size=MAX_MESSAGE)
@@ -80,13 +81,13 @@ class _Watched(Channel):
         self._lost = lost
 
     def _protocol_factory(self) -> H2Protocol:
-        return _Protocol(_Watcher(self._connection_lost), self._config, self._h2_config)
+        return _Http2Protocol(_LostHandler(self._connection_lost), self._config, self._h2_config)
 
     def _connection_lost(self) -> None:
         self._lost()
 
     def drop(self) -> None:
-        """Give the descriptor back now: a TLS farewell would wait for a peer that may be gone."""
+        """Free the descriptor now: a TLS shutdown would wait for a peer that may be gone."""
         self._lost = lambda: None
         transport = self._protocol.connection._transport if self._protocol and self._connected else None
         self.close()
@@ -97,24 +98,24 @@ class _Watched(Channel):
 class GrpcCaller:
     """Open connections to orchestrators, one for each address, kept between calls.
 
-    `on_lost` is called with the address whenever a connection that was open is gone.
+    `on_lost` is called with the address whenever an open connection is lost.
     """
 
     def __init__(self, context: ssl.SSLContext, on_lost: Callable[[str], None] = lambda addr: None) -> None:
         self.on_lost = on_lost
         self._context = context
-        self._channels: dict[str, _Watched] = {}
+        self._channels: dict[str, _Channel] = {}
 
     async def ask(self, addr: str, host: str, port: int, request: bytes, timeout: float) -> bytes:
-        """Ask GetOrchestrator and return the message as it came. Raises OrchestratorError.
+        """Call GetOrchestrator; returns the message's bytes. Raises OrchestratorError.
 
-        `timeout` (seconds) covers connection and answer. After a time-out the connection is given up, with
-        any other question on it: it may be to a machine that is gone.
+        `timeout` (seconds) covers connection and answer. A time-out closes the connection and fails other
+        calls on it: the machine may be gone.
         """
         channel = self._channels.get(addr)
         if channel is None:
-            channel = self._channels[addr] = _Watched(host, port, self._context, lambda: self.on_lost(addr))
-        # grpclib's wake-up calls must not be mistaken for a cancellation of the caller: a task of its own.
+            channel = self._channels[addr] = _Channel(host, port, self._context, lambda: self.on_lost(addr))
+        # In a task of its own: grpclib cancels the task when the connection is lost.
         call = tasks.spawn(_outcome(channel, request), name=f"grpc {addr}")
         try:
             done, _ = await asyncio.wait({call}, timeout=timeout)
@@ -130,7 +131,7 @@ class GrpcCaller:
         return answer
 
     def forget(self, addr: str) -> None:
-        """Close the connection to an address, if there is one."""
+        """Close the connection to `addr`, if there is one."""
         channel = self._channels.pop(addr, None)
         if channel is not None:
             channel.drop()
@@ -156,7 +157,7 @@ async def _outcome(channel: Channel, request: bytes) -> bytes | OrchestratorErro
     except OSError as error:
         return Unreachable(error.strerror or str(error) or type(error).__name__)
     except Exception as error:
-        # grpclib and h2 answer malformed frames with whatever their internals stumble over.
+        # Malformed frames make grpclib and h2 raise all kinds of exceptions.
         return BadAnswer(f"it does not speak gRPC: {type(error).__name__}")
 
 
@@ -172,9 +173,9 @@ async def _call(channel: Channel, request: bytes) -> bytes:
                 raise BadAnswer(f"its answer of {length} bytes is over the limit of {MAX_MESSAGE}")
             message = await stream._stream.recv_data(length)
     if not header:
-        raise BadAnswer("it answered nothing")
+        raise BadAnswer("its answer is empty")
     if header[0]:
-        raise BadAnswer("its answer is compressed, which was not asked for")
+        raise BadAnswer("its answer is compressed, without being asked to")
     return bytes(message)
 
 
@@ -185,5 +186,5 @@ def _translated(error: GRPCError) -> OrchestratorError:
     if error.status is Status.UNAVAILABLE:
         return Unreachable(message or "unavailable")
     if error.status is Status.UNIMPLEMENTED:
-        return BadAnswer("it is no orchestrator: GetOrchestrator is unknown there")
+        return BadAnswer("it is not an orchestrator: it does not know GetOrchestrator")
     return Refused(None, f"{error.status.name}: {message}"[:200])

@@ -1,4 +1,4 @@
-"""What an orchestrator says of itself: where it is, what it costs, how to pay it."""
+"""OrchestratorInfo: an orchestrator's URL, price, ticket params and capabilities."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MAX_WIN_PROB = 2**256 - 1
 
 @dataclass(frozen=True, slots=True)
 class OrchestratorInfo:
-    """An OrchestratorInfo message beside the very bytes it came in.
+    """An OrchestratorInfo message with the bytes that it was parsed from.
 
-    The bytes go to the signer as they are, so that fields that no schema here knows survive. Price and
-    ticket params are valid together only: take both from one instance.
+    The bytes go to the signer unchanged, so that unknown fields survive. Price and ticket params are valid
+    only together: take both from one instance.
     """
 
     raw: bytes
@@ -32,7 +32,7 @@ class OrchestratorInfo:
 
     @classmethod
     def parse(cls, raw: bytes) -> OrchestratorInfo:
-        """Read and check the message; ValueError, with a sentence, for what cannot be worked with."""
+        """Parse and check the message. Raises ValueError with a sentence."""
         message = livepeer_pb2.OrchestratorInfo()
         try:
             message.ParseFromString(raw)
@@ -45,7 +45,7 @@ class OrchestratorInfo:
     def _check(self) -> None:
         uri = urlsplit(self.message.transcoder)
         if uri.scheme not in ("http", "https") or not uri.hostname or uri.port == 0:
-            raise ValueError(f"its service URI is no http(s) URL: {self.message.transcoder[:100]!r}")
+            raise ValueError(f"its service URI is not an http(s) URL: {self.message.transcoder[:100]!r}")
         if len(self.message.address) not in (0, ADDRESS_BYTES):
             raise ValueError(f"its address has {len(self.message.address)} bytes, not {ADDRESS_BYTES}")
         _ = self.price
@@ -64,7 +64,7 @@ class OrchestratorInfo:
 
     @property
     def price(self) -> Fraction | None:
-        """Wei per second, exact, for the capabilities that were asked for; None without one (off-chain)."""
+        """Wei per second, exact, for the capabilities that were asked for; None off-chain."""
         if not self.message.HasField("price_info"):
             return None
         price = self.message.price_info
@@ -72,7 +72,7 @@ class OrchestratorInfo:
 
     @property
     def has_ticket_params(self) -> bool:
-        """Whether it wants to be paid at all: off-chain orchestrators send none."""
+        """Whether it wants to be paid: orchestrators off-chain send none."""
         return self.message.HasField("ticket_params")
 
     @property
@@ -93,26 +93,26 @@ class OrchestratorInfo:
 
     @property
     def expiration_block(self) -> int | None:
-        """The L1 block after which the ticket params are worth nothing."""
+        """The L1 block after which the ticket params are invalid."""
         if not self.has_ticket_params:
             return None
         return int.from_bytes(self.message.ticket_params.expiration_block, "big")
 
     @property
     def session_id(self) -> str:
-        """The auth token's session: each GetOrchestrator answer has a new one."""
+        """Session id of the auth token: each GetOrchestrator answer has a new one."""
         return self.message.auth_token.session_id
 
     @property
     def token_expires_at(self) -> int | None:
-        """When the auth token runs out, in unix seconds by the orchestrator's clock."""
+        """When the auth token expires, in unix seconds by the orchestrator's clock."""
         return self.message.auth_token.expiration if self.message.HasField("auth_token") else None
 
     def offers(self, model: str) -> bool:
         """Whether it serves live video to video with this model.
 
-        An orchestrator that lists no models for the capability has not constrained it: that counts as yes,
-        and the job's start decides.
+        An orchestrator that lists no models for the capability counts as offering all: the job's start
+        decides.
         """
         if not self.message.HasField("capabilities"):
             return True
@@ -125,7 +125,7 @@ class OrchestratorInfo:
         return not models or model in models
 
     def warm(self, model: str) -> bool:
-        """Whether it has the model loaded, by its own word."""
+        """Whether it says that it has the model loaded."""
         models = self._models()
         return model in models and models[model].warm
 

@@ -1,4 +1,4 @@
-"""The start of a job: what is asked for and what comes back."""
+"""Request and answer of a job's start."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class JobUrls:
-    """A job's trickle channels and the id that all its payments are made for.
+    """A job's trickle channels, and the manifest id that all its payments are for.
 
-    `events_url` may be empty: the job then reports nothing.
+    `events_url` may be empty: the job then sends no events.
     """
 
     publish_url: str
@@ -45,17 +45,17 @@ class JobUrls:
 
     @classmethod
     def parse(cls, body: bytes, base: str) -> JobUrls:
-        """Read the answer to a job start, completing URLs with the orchestrator's own, `base`.
+        """Parse the answer to a job start; `base`, the orchestrator's URL, completes relative ones.
 
-        Raises ValueError where something is missing: without the manifest id, payments would be credited
-        to nobody.
+        Raises ValueError where something is missing: without the manifest id, later payments would not be
+        credited to the job.
         """
         try:
             answer = json.loads(body)
         except ValueError as error:
-            raise ValueError("the answer is no JSON") from error
+            raise ValueError("the answer is not JSON") from error
         if not isinstance(answer, dict):
-            raise ValueError("the answer is no JSON object")
+            raise ValueError("the answer is not a JSON object")
         manifest_id = _text(answer, "manifest_id")
         if not manifest_id or len(manifest_id) > MAX_MANIFEST_ID or not manifest_id.isprintable():
             raise ValueError("the answer has no manifest_id to pay for")

@@ -15,10 +15,10 @@ from gateway.orchestrator.selection import Candidate, judge, verdict_of
 
 RETRY_FIRST = 1.0
 RETRY_WHILE_NOBODY = 4.0
-"""Seconds: an orchestrator that fails is asked ever more rarely, but for when nobody else is usable."""
+"""Seconds to the next call after a failure: doubled each time, or at most this where none is usable."""
 CAPACITY_RETRY = 15.0
 TOKEN_RESERVE = 180.0
-"""Seconds: a signer wants another auth token in the last 3 minutes of one's life."""
+"""Seconds: a signer asks for a new auth token in the last 3 minutes of a token's life."""
 SHORTEST_REFRESH = 2.0
 
 
@@ -34,65 +34,65 @@ class Member:
         """The task that asks it; the pool starts and cancels it."""
         self.info: OrchestratorInfo | None = None
         self.error: OrchestratorError | None = None
-        """What the newest question ended with; None after an answer."""
+        """What the newest call failed with; None after an answer."""
         self.failures = 0
         self.fetched_at: float | None = None
         self.rtt: float | None = None
         self._unused = False
-        self._good_for = 0.0
+        self._valid_for = 0.0
 
     def answered(self, info: OrchestratorInfo, *, asked_at: float, now: float, wall: float) -> None:
-        """Take an answer in. Its first round trip includes the handshakes."""
+        """Take over an answer. The first round trip includes the handshakes."""
         self.info, self.error, self.failures = info, None, 0
         self.fetched_at, self.rtt = now, now - asked_at
         self._unused = True
         expires_at = info.token_expires_at
         left = float("inf") if expires_at is None else expires_at - wall - TOKEN_RESERVE
-        # A new token that looks old already means clocks that differ: its age then says nothing.
-        self._good_for = left if left > 0 else float("inf")
+        # A new token that looks expired means that clocks differ: then its age is ignored.
+        self._valid_for = left if left > 0 else float("inf")
 
     def failed(self, error: OrchestratorError) -> None:
-        """Take a failure in: what was said before still tells the price, but is given to no job."""
+        """Note a failure: the former info still tells the price, but is given to no job."""
         self.error, self._unused = error, False
         self.failures += 1
 
-    def doubted(self, why: str) -> None:
-        """Something went wrong elsewhere: what it said before counts for nothing until it answers again."""
+    def require_answer(self, why: str) -> None:
+        """Make it unusable until it answers again, because of a fault outside of these calls."""
         if self.error is None:
             self.error, self._unused = Unreachable(f"asked again, after: {why}"), False
 
     @property
     def full(self) -> bool:
-        """Whether it said last that it has no room."""
+        """Whether its last answer was that it has no capacity."""
         return isinstance(self.error, NoCapacity)
 
     def room_again(self) -> None:
-        """A job there is over: that it had no room is out of date, so it is asked before the next job."""
+        """Forget that it had no capacity, as a job there is over; it is asked before the next job."""
         self.suspension.room_again()
         if self.full:
             self.error, self.failures = None, 0
             self.ask_now.set()
 
     def use(self, now: float, max_age: float) -> OrchestratorInfo | None:
-        """The info in hand for one job, never to be given out again; None where there is no good one."""
+        """The fetched info, given out once, for one job; None where there is none or it is too old."""
         if self.info is None or self.fetched_at is None or not self._unused:
             return None
-        if now - self.fetched_at >= min(max_age, self._good_for):
+        if now - self.fetched_at >= min(max_age, self._valid_for):
             return None
         self._unused = False
         return self.info
 
     def pause(self, interval: float, anybody_usable: bool) -> float:
-        """Seconds until it is to be asked again, `interval` when all is well."""
+        """Seconds until the next call; `interval` where nothing is wrong."""
         if self.error is not None:
             longest = CAPACITY_RETRY if self.full else interval
             longest = longest if anybody_usable else RETRY_WHILE_NOBODY
             return min(RETRY_FIRST * 2.0 ** min(self.failures - 1, 16), longest, interval)
-        # An info that waits for a job must not be one that the signer wants refreshed.
-        return max(SHORTEST_REFRESH, min(interval, self._good_for / 2))
+        # An unused info must not get so old that the signer would ask for a refresh.
+        return max(SHORTEST_REFRESH, min(interval, self._valid_for / 2))
 
     def candidate(self, model: str, ceiling: Fraction | None) -> Candidate:
-        """What a stream that asks for `model` may think of it."""
+        """This orchestrator as a candidate for a stream with `model`."""
         addr, info = self.listing.addr, self.info
         candidate = Candidate(addr, addr if "://" in addr else f"https://{addr}", rtt=self.rtt)
         if info is not None:
@@ -108,7 +108,7 @@ class Member:
         return candidate
 
     def json(self, candidate: Candidate, now: float) -> dict[str, Any]:
-        """As operators see it."""
+        """Its entry in `GET /orchestrators`."""
         suspension = self.suspension.active(now)
         return {
             **candidate.json(),

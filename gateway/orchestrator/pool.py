@@ -1,4 +1,4 @@
-"""Every orchestrator that is known, its newest answer kept warm, so that a stream's start asks nobody."""
+"""The known orchestrators, each with a recent answer, so that a stream's start need not ask any."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = structlog.get_logger("orchestrators")
 
 REFRESH_INTERVAL = 60.0
 SHORTEST_GAP = 1.0
-"""Seconds between two questions to one orchestrator, whatever calls for the second."""
+"""Seconds between two calls to one orchestrator at least."""
 SOURCE_RETRY = 5.0
 JITTER = 0.1
 
@@ -40,11 +40,11 @@ class InfoClient(Protocol):
 class OrchestratorPool:
     """The orchestrators for one model.
 
-    `sources` lists them (plain addresses will do); `ceiling` is in wei per second, None where nothing is
-    paid; `unfunded` says why the payer's funds do not back an orchestrator's tickets. `run` does the asking,
-    at least every `refresh_interval` seconds, until it is cancelled. The rest answers at once from what is
-    known, but for `take`, which asks where it has nothing left to give.
-    `clock` is monotonic; `wall` is unix time, and only auth tokens' expiry is compared with it.
+    `sources` lists them (plain addresses are sources too); `ceiling` is in wei per second, None where
+    nothing is paid; `unfunded` says why the payer's funds do not cover an orchestrator's tickets. `run`
+    calls each of them at least every `refresh_interval` seconds, until cancelled. Everything else answers
+    at once from what is known, except `take`, which may call an orchestrator.
+    `clock` is monotonic; `wall` is unix time, which auth tokens' expiry is compared with.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class OrchestratorPool:
     # what is known
 
     def candidates(self, model: str | None = None, *, only: str | None = None) -> list[Candidate]:
-        """Everybody with a verdict, the usable ones first and best first. Asks nobody.
+        """All orchestrators with their verdicts, the usable ones first and best first. Without I/O.
 
         `only` leaves the one that it names (address, URL or Ethereum address). Where nobody else is left,
         suspensions for a fault are ignored.
@@ -101,28 +101,28 @@ class OrchestratorPool:
         return candidate
 
     def reasons_not_ready(self) -> list[str]:
-        """Why a publisher would not be served now, a sentence each; empty when one would be."""
+        """Why no stream could start now, a sentence each; empty where one could."""
         candidates = self.candidates()
         if any(candidate.usable for candidate in candidates):
             return []
         reasons = [f"{candidate.url}: {candidate.verdict}: {candidate.detail}" for candidate in candidates]
-        return reasons or ["no orchestrator is known", *self._directory.troubles()]
+        return reasons or ["no orchestrator is known", *self._directory.errors()]
 
     def ready(self) -> bool:
-        """Whether there is an orchestrator that a stream could start on."""
+        """Whether a stream could start now."""
         return any(candidate.usable for candidate in self.candidates())
 
     async def wait_changed(self) -> None:
-        """Wait until somebody's answer, or the list, is another than now."""
+        """Wait until an answer or a list has changed."""
         await self._changed.wait()
 
     async def wait_ready(self) -> None:
-        """Wait for the first orchestrator that a stream could start on."""
+        """Wait until a stream could start."""
         while not self.ready():
             await self.wait_changed()
 
     def state(self) -> dict[str, Any]:
-        """For operators: everybody with verdict, age, round trip and suspension, and who listed them.
+        """Body of `GET /orchestrators`: each with verdict, age, round trip and suspension; the sources.
 
         The verdict of the one that the next stream would start on is `chosen`.
         """
@@ -136,13 +136,13 @@ class OrchestratorPool:
             "sources": self._directory.json(now),
         }
 
-    # what streams do
+    # for streams
 
     async def take(self, addr: str) -> OrchestratorInfo:
-        """An info for one job, never given to another: a job's auth token is its own.
+        """An info for one job; each is given out once, because a job needs an auth token of its own.
 
-        The one in hand is given at once and the next one fetched in the background. Where none is in hand
-        the orchestrator is asked on the spot; raises OrchestratorError where that fails.
+        A fetched one is returned at once and the next fetched in the background. Where there is none, the
+        orchestrator is called now; raises OrchestratorError where that fails.
         """
         member = self._members.get(addr)
         if member is None:
@@ -153,7 +153,7 @@ class OrchestratorPool:
             await self._ask(member)
             info = member.use(self._clock(), max_age)
         if info is None:
-            raise member.error or BadAnswer("its answer is out of date on arrival")
+            raise member.error or BadAnswer("its answer was too old on arrival")
         member.ask_now.set()
         return info
 
@@ -170,25 +170,25 @@ class OrchestratorPool:
         seconds = round(note(why, now).seconds_left(now), 1)
         log.warning("orchestrator suspended", addr=addr, reason=why, seconds=seconds)
         if not capacity:
-            member.doubted(why)
+            member.require_answer(why)
             member.ask_now.set()
         self._note_change()
 
     def job_began(self, addr: str) -> None:
-        """A job runs there: it is asked whether it has room for another."""
+        """A job runs there: ask whether it has capacity for another."""
         if addr in self._members:
             self._members[addr].ask_now.set()
 
     def job_over(self, addr: str) -> None:
-        """A job there gave its room back: one that was full counts as not full, and is asked."""
+        """A job there has ended: it no longer counts as full, and is asked."""
         if addr in self._members:
             self._members[addr].room_again()
             self._note_change()
 
-    # keeping warm
+    # calls in the background
 
     async def run(self) -> None:
-        """Look for orchestrators and keep their answers warm, until cancelled."""
+        """Read the lists and call the orchestrators, until cancelled."""
         try:
             async with TaskGroup() as group:
                 for source in self._sources:
@@ -212,14 +212,14 @@ class OrchestratorPool:
                 pause = min(SOURCE_RETRY, pause or SOURCE_RETRY)
                 self._note_change()
             else:
-                self._directory.took(source.name, found, self._clock())
+                self._directory.succeeded(source.name, found, self._clock())
                 self._admit(group)
             if pause is None:
                 return
             await asyncio.sleep(_jittered(pause))
 
     def _admit(self, group: TaskGroup) -> None:
-        """Make the members those that are listed anywhere."""
+        """Bring the members in line with the lists."""
         listed = self._directory.listings()
         for addr in self._members.keys() - listed.keys():
             keeper = self._members.pop(addr).keeper
@@ -231,10 +231,10 @@ class OrchestratorPool:
                 self._members[addr].listing = listing
             else:
                 member = self._members[addr] = Member(listing)
-                member.keeper = group.create_task(self._keep(member), name=f"orchestrator {addr}")
+                member.keeper = group.create_task(self._keep_fresh(member), name=f"orchestrator {addr}")
         self._note_change()
 
-    async def _keep(self, member: Member) -> None:
+    async def _keep_fresh(self, member: Member) -> None:
         while True:
             member.ask_now.clear()
             await self._ask(member)
@@ -250,9 +250,9 @@ class OrchestratorPool:
         addr, asked_at = member.listing.addr, self._clock()
         try:
             info = await self._client.get_info(addr)
-            if not member.listing.vouches_for(info.address):
+            if not member.listing.allows(info.address):
                 listed = " or ".join(member.listing.addresses)
-                raise BadAnswer(f"it answers as {info.address}, and is listed as {listed}")
+                raise BadAnswer(f"it answers as {info.address}, but is listed as {listed}")
         except OrchestratorError as error:
             if member.error is None or member.error.detail != error.detail:
                 verdict = str(verdict_of(error))
@@ -268,7 +268,7 @@ class OrchestratorPool:
         verdict, detail = judge(info, self.model, self.ceiling)
         price = None if info.price is None else text(info.price)
         log.info(
-            "orchestrator answers",
+            "orchestrator answered",
             addr=addr,
             url=info.url,
             price_wei_per_second=price,
@@ -291,24 +291,24 @@ class OrchestratorPool:
         self._was_ready = is_ready
 
     def _without_suspended(self, known: list[Candidate]) -> list[Candidate]:
-        """Take suspended ones out of the usable ones, unless that leaves nobody."""
+        """Make suspended ones unusable, except for a fault where none other is usable."""
         now = self._clock()
-        faulty: list[tuple[Candidate, str]] = []
+        suspended_for_fault: list[tuple[Candidate, str]] = []
         for candidate in known:
             suspension = self._members[candidate.addr].suspension.active(now)
             if suspension is None or not candidate.usable:
                 continue
-            why = f"{suspension.reason}; passed over for another {suspension.seconds_left(now):.0f} s"
+            why = f"{suspension.reason}; suspended for another {suspension.seconds_left(now):.0f} s"
             candidate.passed_over(why, Verdict.SET_ASIDE if suspension.is_fault else Verdict.NO_CAPACITY)
             if suspension.is_fault:
-                faulty.append((candidate, suspension.reason))
+                suspended_for_fault.append((candidate, suspension.reason))
         if not any(candidate.usable for candidate in known):
-            for candidate, reason in faulty:
-                why = f"forgiven, as nobody else is left: {reason}"
+            for candidate, reason in suspended_for_fault:
+                why = f"suspension ignored, no other is usable: {reason}"
                 candidate.passed_over(why, Verdict.AVAILABLE)
         return known
 
 
 def _jittered(seconds: float) -> float:
-    """Spread over a tenth, so that orchestrators and gateways do not fall into step."""
+    """Vary by up to a tenth, so that calls of many gateways do not coincide."""
     return seconds * random.uniform(1 - JITTER, 1 + JITTER)

@@ -1,7 +1,4 @@
-"""Who gets the job: every orchestrator's verdict, and the order of those that may have it.
-
-Plain logic on what is known; nothing here asks anybody.
-"""
+"""Selection of an orchestrator: the verdict on each, and the order of the usable ones. No I/O."""
 
 from __future__ import annotations
 
@@ -18,10 +15,10 @@ from gateway.orchestrator.info import OrchestratorInfo
 
 @dataclass(slots=True)
 class Candidate(Judged):
-    """An orchestrator as one stream sees it when it looks for one.
+    """An orchestrator and its verdict for one stream.
 
-    `addr` is where it is asked (gRPC), `url` where jobs go; `price` in wei per second, None where there is
-    none; `ticket_ev` a ticket's expected value in wei; `rtt` in seconds, None before it answered.
+    `addr` is its gRPC address, `url` the base of its HTTP calls; `price` in wei per second, None off-chain;
+    `ticket_ev` a ticket's expected value in wei; `rtt` in seconds, None before the first answer.
     """
 
     addr: str
@@ -33,11 +30,11 @@ class Candidate(Judged):
     rtt: float | None = None
 
     def named(self, name: str) -> bool:
-        """Whether an operator or a publisher means this one: by address, URL or Ethereum address."""
+        """Whether `name` is its address, URL or Ethereum address."""
         return name.rstrip("/").lower() in (self.addr.lower(), self.url.lower(), self.address.lower())
 
     def json(self) -> dict[str, Any]:
-        """As the status of a stream lists it."""
+        """Its entry in a stream's status."""
         return {
             "url": self.url,
             "price_wei_per_second": None if self.price is None else text(self.price),
@@ -47,32 +44,32 @@ class Candidate(Judged):
 
 
 def judge(info: OrchestratorInfo, model: str, ceiling: Fraction | None) -> tuple[Verdict, str]:
-    """Whether an orchestrator may have a job for `model`, and why not.
+    """Verdict on an orchestrator for a job with `model`, and the reason in words.
 
-    `ceiling` is in wei per second and inclusive; None is a network where nothing is paid.
+    `ceiling` is in wei per second and inclusive; None off-chain, where nothing is paid.
     """
     if not info.offers(model):
         return Verdict.MODEL_NOT_OFFERED, f"it does not offer the model {model}"
     if ceiling is None:
         if info.price or info.has_ticket_params:
-            return Verdict.PRICE_ABOVE_MAX, "it wants to be paid, and there is no signer to pay with"
+            return Verdict.PRICE_ABOVE_MAX, "it wants to be paid, but there is no signer"
         return Verdict.AVAILABLE, ""
     if info.price is None or not info.has_ticket_params:
-        return Verdict.BAD_ANSWER, "it names no price or no ticket params: it is not on the paid network"
+        return Verdict.BAD_ANSWER, "it gives no price or no ticket params: it is off-chain"
     if info.price > ceiling:
         return (
             Verdict.PRICE_ABOVE_MAX,
             f"{text(info.price)} wei per second, above the ceiling of {text(ceiling)}",
         )
     if not info.price or not info.ticket_ev:
-        return Verdict.BAD_ANSWER, "its price or its tickets' value is zero, which no signer pays"
+        return Verdict.BAD_ANSWER, "its price or its tickets' value is zero: no signer pays that"
     if not info.session_id:
-        return Verdict.BAD_ANSWER, "it gave no auth token, without which no signer pays"
+        return Verdict.BAD_ANSWER, "it gives no auth token: no signer pays without one"
     return Verdict.AVAILABLE, ""
 
 
 def verdict_of(error: OrchestratorError) -> Verdict:
-    """The verdict on an orchestrator that answered a question with `error`."""
+    """Verdict on an orchestrator whose call failed with `error`."""
     if isinstance(error, NoCapacity):
         return Verdict.NO_CAPACITY
     return Verdict.UNREACHABLE if isinstance(error, Unreachable) else Verdict.BAD_ANSWER
@@ -81,7 +78,7 @@ def verdict_of(error: OrchestratorError) -> Verdict:
 def rank(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The usable ones first, best first; then the others by address.
 
-    The one place that says what is better: a warm model, then the price, then the round trip.
+    A warm model is better, then a lower price, then a shorter round trip.
     """
     judged = list(candidates)
     usable = sorted((c for c in judged if c.usable), key=_order)

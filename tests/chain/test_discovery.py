@@ -55,9 +55,9 @@ async def test_the_pool_is_listed_with_the_addresses_it_must_answer_with(
 async def test_who_registers_anothers_uri_does_not_take_its_place(tmp_path: Path) -> None:
     chain = Pool((SECOND, A), (FIRST, A))
     (listing,) = await ChainSource(chain, tmp_path / "pool.json").listings()
-    assert listing.vouches_for(FIRST)
-    assert listing.vouches_for(SECOND.lower())
-    assert not listing.vouches_for("0x" + "00" * 20)
+    assert listing.allows(FIRST)
+    assert listing.allows(SECOND.lower())
+    assert not listing.allows("0x" + "00" * 20)
 
 
 async def test_the_disk_answers_first_and_the_chain_at_once_after_it(tmp_path: Path) -> None:

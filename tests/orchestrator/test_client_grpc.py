@@ -125,7 +125,7 @@ async def test_a_connection_that_lasts_for_weeks_does_not_grow(
         (GRPCError(Status.UNKNOWN, "OrchestratorCapped"), NoCapacity, "no free capacity"),
         (GRPCError(Status.UNKNOWN, "sig check failed"), Refused, "UNKNOWN: sig check failed"),
         (GRPCError(Status.UNAVAILABLE, "shutting down"), Unreachable, "shutting down"),
-        (GRPCError(Status.UNIMPLEMENTED), BadAnswer, "no orchestrator"),
+        (GRPCError(Status.UNIMPLEMENTED), BadAnswer, "not an orchestrator"),
     ],
 )
 async def test_each_bad_answer_has_its_name(
@@ -166,7 +166,7 @@ async def test_a_port_where_nobody_listens_is_unreachable(client: OrchestratorCl
 
 @pytest.mark.asyncio
 async def test_what_is_no_address_is_unreachable_with_a_sentence(client: OrchestratorClient) -> None:
-    with pytest.raises(Unreachable, match="orchestrators speak https"):
+    with pytest.raises(Unreachable, match="orchestrators use https"):
         await client.get_info("http://127.0.0.1:1")
 
 

@@ -119,16 +119,16 @@ async def test_the_signers_discovery_is_a_source_and_its_errors_are_failures() -
 
 def test_a_failed_source_keeps_its_last_good_list_with_its_age() -> None:
     directory = Directory()
-    directory.took("webhook", [Listing("a:1"), Listing("b:2")], now=10.0)
-    directory.took("signer", [Listing("b:2"), Listing("c:3")], now=20.0)
+    directory.succeeded("webhook", [Listing("a:1"), Listing("b:2")], now=10.0)
+    directory.succeeded("signer", [Listing("b:2"), Listing("c:3")], now=20.0)
     assert directory.failed("webhook", "HTTP 500") == 2
     assert directory.failed("chain", "no RPC") == 0
     assert list(directory.listings()) == ["a:1", "b:2", "c:3"]
-    assert directory.troubles() == ["webhook: HTTP 500", "chain: no RPC"]
+    assert directory.errors() == ["webhook: HTTP 500", "chain: no RPC"]
     assert directory.json(now=70.0) == [
         {"name": "chain", "listed": 0, "age_s": None, "error": "no RPC"},
         {"name": "signer", "listed": 2, "age_s": 50.0, "error": None},
         {"name": "webhook", "listed": 2, "age_s": 60.0, "error": "HTTP 500"},
     ]
-    directory.took("webhook", [Listing("a:1")], now=80.0)
-    assert directory.troubles() == ["chain: no RPC"]
+    directory.succeeded("webhook", [Listing("a:1")], now=80.0)
+    assert directory.errors() == ["chain: no RPC"]

@@ -1,4 +1,4 @@
-"""The pool: warm answers, one job each, faults and their forgiveness, nothing left behind."""
+"""The pool: recent answers, one job each, faults and suspensions, nothing left behind."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ async def test_one_that_comes_back_is_found_again(orchestrator_info: InfoMaker) 
 
 
 @pytest.mark.asyncio
-async def test_a_fault_is_backed_off_from_and_forgiven_when_nobody_else_is_left(
+async def test_a_fault_is_suspends_for_a_while_and_is_ignored_when_nobody_else_is_left(
     orchestrator_info: InfoMaker,
 ) -> None:
     client, clock = Orchestrators(orchestrator_info, a=1, b=2), Clock()
@@ -247,13 +247,13 @@ async def test_a_fault_is_backed_off_from_and_forgiven_when_nobody_else_is_left(
         pool.suspend("a:1", "channels closed")
         assert verdicts(pool) == {"b:1": "chosen", "a:1": "unreachable"}, "it has to answer again first"
         await until(lambda: verdicts(pool) == {"b:1": "chosen", "a:1": "set_aside"}, pool)
-        assert pool.candidates()[1].detail == "channels closed; passed over for another 30 s"
+        assert pool.candidates()[1].detail == "channels closed; suspended for another 30 s"
         told = pool.state()["orchestrators"][1]
         assert told["set_aside"] == {"reason": "channels closed", "seconds_left": 30.0}
         pool.suspend("b:1", "events silent")
         assert verdicts(pool) == {"a:1": "chosen", "b:1": "unreachable"}, "nobody else is left"
         await until(lambda: verdicts(pool) == {"a:1": "chosen", "b:1": "available"}, pool)
-        assert "forgiven" in pool.candidates()[0].detail
+        assert "suspension ignored" in pool.candidates()[0].detail
         clock.now += 30
         assert pool.candidates()[0].detail == ""
         pool.suspend("a:1", "again")
@@ -261,7 +261,7 @@ async def test_a_fault_is_backed_off_from_and_forgiven_when_nobody_else_is_left(
 
 
 @pytest.mark.asyncio
-async def test_no_capacity_is_skipped_for_a_while_and_not_forgiven(orchestrator_info: InfoMaker) -> None:
+async def test_no_capacity_is_a_short_suspension_that_is_not_ignored(orchestrator_info: InfoMaker) -> None:
     client, clock = Orchestrators(orchestrator_info, a=1), Clock()
     async with running(pool_of(client, clock=clock)) as pool:
         await pool.wait_ready()
@@ -337,7 +337,7 @@ async def test_the_list_is_followed(orchestrator_info: InfoMaker) -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("nothing", [None, []])
-async def test_a_list_that_fails_or_empties_loses_nobody(
+async def test_a_list_that_fails_or_is_empty_keeps_the_last_one(
     orchestrator_info: InfoMaker, nothing: list[Listing] | None
 ) -> None:
     client, source = Orchestrators(orchestrator_info, a=1), Changing("a:1")

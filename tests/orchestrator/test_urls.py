@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from gateway.orchestrator.urls import complete, grpc_target, host, literal, refuse_inside
+from gateway.orchestrator.urls import complete, grpc_target, host, literal, refuse_private
 
 BASE = "https://o.example:8935"
 
@@ -95,27 +95,27 @@ INSIDE = [
 @pytest.mark.parametrize("address", INSIDE)
 @pytest.mark.parametrize("home", ["8.8.8.8", "2606:4700::1111", "10.9.9.9", "192.0.2.7"])
 def test_an_address_inside_is_refused_where_the_orchestrator_is_elsewhere(address: str, home: str) -> None:
-    with pytest.raises(ValueError, match="inside this network"):
-        refuse_inside("https://t.example/m", [ip_address(address)], [ip_address(home)])
+    with pytest.raises(ValueError, match="in a private network"):
+        refuse_private("https://t.example/m", [ip_address(address)], [ip_address(home)])
 
 
 @pytest.mark.parametrize("address", INSIDE)
 def test_an_address_inside_is_taken_where_the_orchestrator_itself_is_there(address: str) -> None:
-    refuse_inside("https://t.example/m", [ip_address(address)], [ip_address(address)])
+    refuse_private("https://t.example/m", [ip_address(address)], [ip_address(address)])
 
 
 @pytest.mark.parametrize("other", ["127.0.0.2", "::1", "::ffff:127.0.0.1", "0.0.0.0"])
 def test_all_of_loopback_is_one_place(other: str) -> None:
-    refuse_inside("https://t.example/m", [ip_address(other)], [ip_address("127.0.0.1")])
+    refuse_private("https://t.example/m", [ip_address(other)], [ip_address("127.0.0.1")])
 
 
 def test_another_public_host_is_taken() -> None:
-    refuse_inside("https://t.example/m", [ip_address("1.1.1.1")], [ip_address("8.8.8.8")])
+    refuse_private("https://t.example/m", [ip_address("1.1.1.1")], [ip_address("8.8.8.8")])
 
 
 def test_one_bad_address_of_a_name_is_enough() -> None:
     with pytest.raises(ValueError, match=r"10\.0\.0\.1"):
-        refuse_inside("https://t.example/", [ip_address("1.1.1.1"), ip_address("10.0.0.1")], [])
+        refuse_private("https://t.example/", [ip_address("1.1.1.1"), ip_address("10.0.0.1")], [])
 
 
 def test_names_are_told_from_addresses() -> None:

@@ -39,7 +39,7 @@ async def _is_passed_over(gateway: GatewayProcess) -> None:
 
     async def judged() -> bool:
         (listed,) = (await gateway.get("orchestrators"))["orchestrators"]
-        return listed["verdict"] == "bad_answer" and "points at 127.0.0.1" in listed["detail"]
+        return listed["verdict"] == "bad_answer" and "points to 127.0.0.1" in listed["detail"]
 
     await eventually(judged, what="the verdict")
     async with gateway.http.post(gateway.live("cam/whip"), data=PUBLISH, headers=SDP) as response:
