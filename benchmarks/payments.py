@@ -205,7 +205,7 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
             spending=Spending(SpendLimits()),
             ceiling=Fraction(PRICE),
             interval=INTERVAL,
-            turns=asyncio.Semaphore(SIGNING_CALLS),
+            signing_slots=asyncio.Semaphore(SIGNING_CALLS),
         )
         bench = Bench(url, http, resources, orchestrators)
         held = 0

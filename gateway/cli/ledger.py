@@ -1,4 +1,4 @@
-"""`livepeer-gateway ledger`: what was paid to whom and what for, and whether it adds up."""
+"""`livepeer-gateway ledger`: sessions, payments and sums from the ledger, and a check of it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from gateway.payments.verify import Verification
 
 PROGRAM = "livepeer-gateway ledger"
 COMMANDS = {
-    "sessions": "a line for each session: one job on one orchestrator",
-    "payments": "a line for each payment",
+    "sessions": "one line per session: one job on one orchestrator",
+    "payments": "one line per payment",
     "totals": "sums by day, orchestrator or stream",
-    "luck": "expected against redeemed by day and orchestrator (of a gateway with -ethUrl)",
-    "verify": "reconciles all sessions and says what does not add up; exit status 1 where something does not",
+    "luck": "expected and redeemed wei by day and orchestrator, of a gateway with -ethUrl",
+    "verify": "checks that all sessions are consistent; exit status 1 where one is not",
 }
 USAGE = "usage: livepeer-gateway ledger sessions|payments|totals|luck|verify [flags]\n\n" + "\n".join(
     f"  {name:9} {words}" for name, words in COMMANDS.items()
@@ -34,12 +34,16 @@ USAGE = "usage: livepeer-gateway ledger sessions|payments|totals|luck|verify [fl
 
 FLAGS = (
     Flag(
-        "ledger", TEXT, None, "the ledger: a path or postgresql://..", "ledger.sqlite3 in the data directory"
+        "ledger",
+        TEXT,
+        None,
+        "Read this ledger: a path or postgresql://..",
+        "ledger.sqlite3 in the data directory",
     ),
-    Flag("dataDir", PATH, None, "the gateway's data directory", "a per-user data directory"),
-    Flag("stream", TEXT, None, "only this stream, by name or id (sessions, payments, verify)"),
-    Flag("by", choice(*Grouping), "day", "what totals are made by"),
-    Flag("format", choice(*Format), "table", "how it is written"),
+    Flag("dataDir", PATH, None, "Use this data directory of the gateway", "a per-user data directory"),
+    Flag("stream", TEXT, None, "Show only this stream, by name or id (sessions, payments, verify)"),
+    Flag("by", choice(*Grouping), "day", "Group totals by this"),
+    Flag("format", choice(*Format), "table", "Print in this format"),
 )
 
 SESSION_COLUMNS = (
@@ -64,7 +68,7 @@ VERIFY_COLUMNS = (
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
-    """Run one command; the process's exit status."""
+    """Run one command. Returns the exit status of the process."""
     try:
         command, parsed = _read(argv, environ)
         return asyncio.run(_run(command, parsed))
@@ -78,7 +82,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
         print(f"{PROGRAM}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as head, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader, such as head, has ended
         return 0
 
 
@@ -87,7 +91,7 @@ def _read(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, Parsed]
     if command.lstrip("-") in ("h", "help"):
         raise HelpRequested
     if command not in COMMANDS:
-        raise FlagError(f"{command!r} is no command: it takes {', '.join(COMMANDS)}")
+        raise FlagError(f"{command!r} is not a command: use one of {', '.join(COMMANDS)}")
     return command, parse_flags(FLAGS, rest, environ, program=PROGRAM)
 
 
@@ -98,13 +102,13 @@ async def _run(command: str, parsed: Parsed) -> int:
         reader = LedgerReader(database)
         match command:
             case "sessions":
-                rows = [session_row(account) async for account in reader.sessions(stream=parsed["stream"])]
+                rows = [session_row(session) async for session in reader.sessions(stream=parsed["stream"])]
                 _print(rows, SESSION_COLUMNS, parsed)
             case "payments":
                 rows = [
-                    payment_row(account, paid)
-                    async for account in reader.sessions(stream=parsed["stream"])
-                    for paid in account.payments
+                    payment_row(session, payment)
+                    async for session in reader.sessions(stream=parsed["stream"])
+                    for payment in session.payments
                 ]
                 _print(rows, PAYMENT_COLUMNS, parsed)
             case "totals":
@@ -123,11 +127,11 @@ async def _run(command: str, parsed: Parsed) -> int:
 
 async def _verify(reader: LedgerReader, parsed: Parsed) -> int:
     verification = Verification()
-    async for account in reader.sessions(stream=parsed["stream"]):
-        verification.take(account)
+    async for session in reader.sessions(stream=parsed["stream"]):
+        verification.take(session)
     _print([verification_row(verification)], VERIFY_COLUMNS, parsed)
-    for session, finding in verification.findings:
-        print(f"session {session}: {finding}", file=sys.stderr)  # noqa: T201
+    for session_id, finding in verification.findings:
+        print(f"session {session_id}: {finding}", file=sys.stderr)  # noqa: T201
     return 1 if verification.findings else 0
 
 

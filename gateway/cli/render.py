@@ -1,4 +1,4 @@
-"""Rows as a table for people, as JSON or as CSV."""
+"""Prints rows as a table, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Format(StrEnum):
 
 
 def render(rows: Sequence[dict[str, Any]], columns: Sequence[str], form: Format) -> str:
-    """The rows as text that ends in a newline. Table and CSV name their columns even without rows."""
+    """The rows as text that ends in a newline. Table and CSV have a header even without rows."""
     match form:
         case Format.JSON:
             return json.dumps(list(rows), indent=2) + "\n"

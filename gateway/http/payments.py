@@ -48,8 +48,8 @@ class PaymentRoutes:
         wanted = stream.request.stream_id if stream is not None else name
         try:
             sessions = [
-                session_json(account)
-                async for account in self._ledger_reader.sessions(
+                session_json(session)
+                async for session in self._ledger_reader.sessions(
                     stream=wanted, newest=MAX_SESSIONS, payments_each=MAX_PAYMENTS
                 )
             ]

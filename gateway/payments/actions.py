@@ -1,4 +1,4 @@
-"""What a payment session asks for next."""
+"""The actions that a payment session asks for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from signer_client import SignerState
 
 
 class RefreshKind(Enum):
-    INFO = "GetOrchestrator, whether it has capacity or not"
+    INFO = "GetOrchestrator, with or without free capacity"
     FIXED_PRICE = "refresh-payment, for the price that the session started with"
 
 
@@ -28,14 +28,14 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start the job with this payment."""
+    """Start the job with this payment in its request."""
 
     payment: Payment
 
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Deliver this payment; every attempt (from 1) carries the same bytes."""
+    """Send this payment to the orchestrator; every attempt (from 1) has the same bytes."""
 
     payment: Payment
     attempt: int
@@ -43,7 +43,7 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Fetch OrchestratorInfo anew."""
+    """Fetch newer OrchestratorInfo."""
 
     kind: RefreshKind
 
@@ -57,7 +57,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Pay no more: the job is over for this reason."""
+    """Stop paying and end the job, for this reason."""
 
     reason: EndReason
     detail: str

@@ -1,4 +1,4 @@
-"""What an operator should look at: said once in the log, and counted for the metrics."""
+"""Errors that an operator has to look at: logged, and counted for the metrics."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Alarms:
         self._log = log
         self._credit_is_low = False
 
-    def ring(self, event: str, **details: Any) -> None:
-        """Something is wrong."""
+    def report(self, event: str, **details: Any) -> None:
+        """Log an error and count it."""
         self.count += 1
         self._log.error(event, **details)
 
     def watch_credit(self, seconds_left: Fraction | None, interval: int) -> None:
-        """Ring once each time that the credit falls below one interval (nanoseconds)."""
+        """Report a credit that falls below one interval (nanoseconds), once until it recovers."""
         if seconds_left is None:
             return
         low = seconds_left < Fraction(interval, NANOSECONDS)
         if low and not self._credit_is_low:
-            self.ring("credit is low", credit_left_s=json_seconds(seconds_left))
+            self.report("credit is low", credit_left_s=json_seconds(seconds_left))
         self._credit_is_low = low

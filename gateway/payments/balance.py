@@ -1,4 +1,4 @@
-"""What one job was credited and what its time has cost: the credit that its orchestrator holds for it."""
+"""One job's credit with its orchestrator: what was credited minus the fee for the time that it ran."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.payments.timebase import NANOSECONDS
 
 
 class Balance:
-    """One job's account with its orchestrator, by our books. Exact wei; times are monotonic nanoseconds."""
+    """Our estimate of one job's credit. Exact wei; times are monotonic nanoseconds."""
 
     def __init__(self) -> None:
         self.price = Fraction(0)
@@ -24,19 +24,19 @@ class Balance:
         self.last_accepted_at: int | None = None
 
     def start(self, price: Fraction, now: int) -> None:
-        """The job runs, at so many wei per second."""
+        """The job runs from now on, at `price` wei per second."""
         self.price = price
         self.started_at = now
 
     def credit(self, payment: Payment, now: int) -> None:
-        """The orchestrator took this payment."""
+        """The orchestrator credited this payment."""
         self.accepted += 1
         self.tickets += payment.tickets
         self.credited += payment.value
         self.last_accepted_at = now
 
     def end(self, now: int) -> None:
-        """The job is over: what it owes stands still."""
+        """The job is over: its fee grows no further."""
         if self.ended_at is None:
             self.ended_at = now
 
@@ -52,9 +52,9 @@ class Balance:
         return money.fee(self.elapsed(now), self.price)
 
     def left(self, now: int) -> Fraction:
-        """An estimate of the credit that the orchestrator still holds; below 0 where the time cost more."""
+        """The credit that is left in wei; below 0 where the fee is more than what was credited."""
         return self.credited - self.owed(now)
 
     def seconds_left(self, now: int) -> Fraction | None:
-        """The credit in seconds of stream; None before the job runs."""
+        """The credit that is left in seconds of stream; None before the job runs."""
         return self.left(now) / self.price if self.started_at is not None else None

@@ -1,7 +1,8 @@
 """What a signer may bill: its rules, applied to what it has signed so far.
 
-A null state is billed the preload; later calls the time since the last one, at the session's first price.
-Tickets are whole, so what they are worth too much is the signer's balance, which the next call uses up.
+The first call (a null state) is billed the preload, a later one the time since the last, at the session's
+first price. Payments are whole tickets: their value above the fee is kept as the signer's balance and lowers
+the next bill.
 """
 
 from __future__ import annotations
@@ -16,91 +17,91 @@ from gateway.payments.timebase import NANOSECONDS
 PRELOAD = 60
 """Seconds that a signer bills when a session opens."""
 BALANCE_IN_TICKETS = 2
-"""A signer's balance stays below the worth of so many tickets."""
+"""A signer's balance is always below the value of this many tickets."""
 MAX_NONCES = 600
-"""An orchestrator takes no more tickets than this on one recipientRandHash."""
+"""The most tickets that an orchestrator takes on one recipientRandHash."""
 CLOCK_STEP = 5
-"""Seconds by which a signer's clock may be set forward while a session lives."""
+"""Seconds by which a signer's clock may jump ahead during a session."""
 CLOCK_DRIFT = Fraction(1, 1000)
-"""The share by which it may be faster than ours."""
+"""By how much it may run faster than ours."""
 
 
 def first_payment(price: Fraction, ticket_ev: Fraction) -> Fraction:
-    """What a null state costs, in wei: the preload in whole tickets, one of them at least."""
+    """What the first payment costs, in wei: the preload in whole tickets, at least one."""
     return -(-max(PRELOAD * price, ticket_ev) // ticket_ev) * ticket_ev
 
 
-def by_another_clock(seconds: Fraction) -> Fraction:
-    """The most that so many seconds of our clock may be by a signer's."""
+def signer_seconds(seconds: Fraction) -> Fraction:
+    """The most that a signer's clock may show for `seconds` of ours."""
     return seconds * (1 + CLOCK_DRIFT) + CLOCK_STEP
 
 
-def most_in_all(first: Fraction, seconds: Fraction, price: Fraction, largest_ev: Fraction) -> Fraction:
-    """The most that a session can cost in `seconds`, in wei, after its first payment was worth `first`."""
+def max_total(first: Fraction, seconds: Fraction, price: Fraction, largest_ev: Fraction) -> Fraction:
+    """The most that a session can cost in `seconds`, in wei, where its first payment was worth `first`."""
     return first + money.fee(seconds, price) + BALANCE_IN_TICKETS * largest_ev
 
 
 class Billing:
-    """One session's bill. Exact wei; times are monotonic nanoseconds."""
+    """What one session was billed and can be billed. Exact wei; times are monotonic nanoseconds."""
 
     def __init__(self) -> None:
         self.payments = 0
-        """How many the signer has made."""
+        """How many the signer has made so far."""
         self.price = Fraction(0)
-        """Wei per second: the session's, fixed by its first payment."""
+        """Wei per second, fixed by the first payment."""
         self.asked_at = 0
-        """When the signer was last asked: what it bills ends there."""
+        """When the signer was last called: its next payment covers the time up to then."""
         self._opened_at: int | None = None
         self._billed_until = 0
         self._first = Fraction(0)
-        self._in_all = Fraction(0)
+        self._total = Fraction(0)
         self._largest_ev = Fraction(0)
         self._last_nonce = 0
         self._last_hash = b""
 
     def ask(self, now: int) -> None:
-        """The signer is asked now."""
+        """The signer is called now."""
         if self._opened_at is None:
             self._opened_at = now
         self.asked_at = now
 
-    def due_at_most(self, info: OrchestratorInfo, now: int) -> Fraction:
-        """The most that a payment can be worth that is asked for now."""
+    def max_due(self, info: OrchestratorInfo, now: int) -> Fraction:
+        """The most that a payment on `info` can be worth now, in wei."""
         price, ev = info.price, info.ticket_ev
         assert price and ev
         if not self.payments:
             return first_payment(price, ev)
-        in_all = most_in_all(self._first, self._seconds(now), self.price, max(self._largest_ev, ev))
-        return max(ev, min(in_all - self._in_all, MAX_TICKETS * ev))
+        total = max_total(self._first, self._seconds(now), self.price, max(self._largest_ev, ev))
+        return max(ev, min(total - self._total, MAX_TICKETS * ev))
 
     def check(self, payment: Payment, info: OrchestratorInfo, now: int) -> None:
-        """PaymentMismatch unless the payment is what was asked for, and no more than the time that passed."""
+        """Raise PaymentMismatch unless the payment is what was asked for and bills no more than is due."""
         last_nonce = self._last_nonce if payment.recipient_rand_hash == self._last_hash else 0
         payment.check(info, last_nonce)
         if not self.payments:
             most = first_payment(info.price or Fraction(0), payment.ticket_ev)
         else:
-            seconds = by_another_clock(self._seconds(now))
-            most = most_in_all(self._first, seconds, self.price, max(self._largest_ev, payment.ticket_ev))
-        if self._in_all + payment.value > most:
+            seconds = signer_seconds(self._seconds(now))
+            most = max_total(self._first, seconds, self.price, max(self._largest_ev, payment.ticket_ev))
+        if self._total + payment.value > most:
             raise PaymentMismatch(
-                f"the signer billed {money.whole_wei(self._in_all + payment.value)} wei in all, "
+                f"the signer billed {money.whole_wei(self._total + payment.value)} wei in total, "
                 f"where at most {money.whole_wei(most)} can be due"
             )
 
     def signed(self, payment: Payment, info: OrchestratorInfo) -> None:
-        """The signer made this payment, which was checked, on `info`."""
+        """The signer made this payment on `info`; it was checked."""
         if not self.payments:
             self.price = info.price or Fraction(0)
             self._first = payment.value
         self.payments += 1
-        self._in_all += payment.value
+        self._total += payment.value
         self._largest_ev = max(self._largest_ev, payment.ticket_ev)
         self._last_nonce, self._last_hash = payment.last_nonce, payment.recipient_rand_hash
         self._billed_until = self.asked_at
 
     def unbilled(self, now: int) -> Fraction:
-        """Seconds that no payment was made for yet."""
+        """Seconds that no payment covers yet."""
         return Fraction(now - self._billed_until, NANOSECONDS)
 
     def unbilled_tickets(self, info: OrchestratorInfo, now: int) -> Fraction:

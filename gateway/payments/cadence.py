@@ -1,4 +1,4 @@
-"""How often payments are to be expected: what an orchestrator's tickets and price make of the interval."""
+"""How often payments will be made: the interval, or longer where one ticket pays for more time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cadence:
 
     @property
     def ticket_seconds(self) -> Fraction:
-        """Seconds of stream that one ticket buys."""
+        """Seconds of stream that one ticket pays for."""
         return self.ticket_ev / self.price
 
     @property
@@ -33,7 +33,7 @@ class Cadence:
 
     @property
     def refusal(self) -> str:
-        """Why no session can be opened on such tickets; empty where one can."""
+        """Why no session can start with these tickets; empty where one can."""
         if self.first_tickets <= MAX_TICKETS:
             return ""
         return (
@@ -44,10 +44,10 @@ class Cadence:
 
     @property
     def warning(self) -> str:
-        """What an operator should know of such tickets."""
+        """What an operator should know about these tickets; empty where nothing."""
         if self.ticket_seconds <= PRELOAD:
             return ""
-        return "one ticket is worth more than the preload: payments come rarely, and each one matters"
+        return "one ticket is worth more than the preload: payments are rare and large"
 
     def figures(self) -> dict[str, Any]:
         """For logs."""

@@ -1,11 +1,11 @@
-"""`-maxPricePerCapability`: a ceiling for each pipeline and model, in go-livepeer's JSON.
+"""`-maxPricePerCapability`: a price ceiling for each pipeline and model, in go-livepeer's JSON.
 
     {"capabilities_prices": [{"pipeline": "live-video-to-video", "model_id": "comfystream",
                               "price_per_unit": "0.001ETH"}]}
 
-`price_per_unit` is read as `-maxPricePerUnit` is: a number of wei per second or text with a unit; with
-`pixels_per_unit` beside it, go-livepeer's wei per so many pixels. The model `default`, or none, is for
-every model of its pipeline that has no entry of its own.
+`price_per_unit` takes what `-maxPricePerUnit` takes: wei per second, or text with a unit. With
+`pixels_per_unit` it is go-livepeer's: wei per that many pixels. An entry for the model `default`, or without
+a model, is for all models of its pipeline without an entry.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ DEFAULT_MODEL = "default"
 
 
 def parse_capability_prices(value: str) -> Mapping[str, Fraction]:
-    """Ceilings in wei per second by model, from JSON or a file of it; ValueError with a sentence."""
+    """Ceilings in wei per second by model, from JSON or the path of a JSON file.
+
+    Raises ValueError with a sentence.
+    """
     text = value.strip()
     if not text.startswith("{"):
         try:
@@ -45,18 +48,18 @@ def parse_capability_prices(value: str) -> Mapping[str, Fraction]:
 
 
 def ceiling_for(model: str, prices: Mapping[str, Fraction], otherwise: Fraction | None) -> Fraction | None:
-    """The ceiling for a model: its own, its pipeline's default, or else that of all."""
+    """The ceiling for a model: its own, else its pipeline's default, else `otherwise`."""
     return prices.get(model, prices.get(DEFAULT_MODEL, otherwise))
 
 
 def _price(entry: Mapping[str, Any]) -> Fraction:
     price, pixels = entry.get("price_per_unit"), entry.get("pixels_per_unit")
     if str(entry.get("currency") or "wei").lower() != "wei":
-        raise ValueError(f"{entry['currency']} is no currency that it takes: prices are in wei")
+        raise ValueError(f"the currency {entry['currency']} is not supported: prices are in wei")
     if type(price) not in (int, str):
-        raise ValueError("price_per_unit is a whole number of wei, or text such as 0.001ETH")
+        raise ValueError("price_per_unit must be a whole number of wei, or text such as 0.001ETH")
     if pixels is not None and type(pixels) is not int:
-        raise ValueError("pixels_per_unit is a whole number")
+        raise ValueError("pixels_per_unit must be a whole number")
     try:
         return PriceCeiling.parse(str(price)).per_second(pixels)
     except ValueError as error:

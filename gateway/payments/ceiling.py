@@ -1,4 +1,4 @@
-"""The operator's ceiling, `-maxPricePerUnit`, in every form that it is written in."""
+"""The operator's price ceiling, `-maxPricePerUnit`, in all forms that the flag takes."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from gateway.money import SECONDS_PER_HOUR, wei_per_second
 
 WEI_IN = {"wei": 1, "gwei": 10**9, "eth": 10**18}
 SUSPICIOUSLY_LOW = 10**9
-"""A bare integer below this many wei per second is more likely to be meant as wei per pixel."""
+"""Below this many wei per second, an integer without a unit was probably meant as wei per pixel."""
 
 _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(wei|gwei|eth)?(/h)?", re.IGNORECASE)
 
 
 def parse_amount(value: str) -> int:
-    """Wei of an amount: a whole number of wei, or a decimal with a unit such as `0.05ETH`; ValueError."""
+    """An amount in wei, from a whole number of wei or a decimal with a unit such as `0.05ETH`.
+
+    Raises ValueError.
+    """
     price = PriceCeiling.parse(value)
     if "/" in value or price.amount.denominator != 1:
-        raise ValueError("an amount is whole wei, and not per hour")
+        raise ValueError("an amount must be whole wei, not a price per hour")
     return int(price.amount)
 
 
 @dataclass(frozen=True)
 class PriceCeiling:
-    """A price as it was written: wei per second or, without a unit, per as much as `-pixelsPerUnit` says."""
+    """The flag's value: wei per second or, where it has no unit, wei per `-pixelsPerUnit` pixels."""
 
     amount: Fraction
     has_unit: bool
 
     @classmethod
     def parse(cls, value: str) -> PriceCeiling:
-        """Read `1000000000000000`, `0.001ETH`, `1000000gwei` or `3.6ETH/h`; ValueError for anything else."""
+        """Parse `1000000000000000`, `0.001ETH`, `1000000gwei` or `3.6ETH/h`; ValueError for anything else."""
         form = _FORM.fullmatch(value.strip())
         if form is None:
             raise ValueError(value)
@@ -47,15 +50,15 @@ class PriceCeiling:
     def per_second(self, pixels_per_unit: int | None) -> Fraction:
         """The ceiling in wei per second.
 
-        With `pixels_per_unit` the number is read as go-livepeer reads it, wei for so many pixels; together
-        with a unit that is a contradiction and raises ValueError.
+        With `pixels_per_unit` the number is go-livepeer's, wei per that many pixels. ValueError where it has
+        a unit as well.
         """
         if pixels_per_unit is None:
             return self.amount
         if self.has_unit:
-            raise ValueError("a price with a unit is per second, so -pixelsPerUnit cannot go with it")
+            raise ValueError("a price with a unit is per second, so it takes no -pixelsPerUnit")
         return wei_per_second(int(self.amount), pixels_per_unit)
 
     def is_suspiciously_low(self, pixels_per_unit: int | None) -> bool:
-        """Whether the operator should be asked if wei per pixel was meant."""
+        """Whether wei per pixel was probably meant."""
         return pixels_per_unit is None and not self.has_unit and self.amount < SUSPICIOUSLY_LOW

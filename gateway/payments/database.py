@@ -1,4 +1,4 @@
-"""The database under the ledger: SQLite or PostgreSQL, whose it is, and that its schema is ours."""
+"""The ledger's database, SQLite or PostgreSQL: opening, locking, schema, transactions."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ FIRST_REVISION = "0001"
 BUSY_TIMEOUT_MS = 5000
 """How long SQLite waits for another process's lock on the file."""
 SQLITE_CACHE_KIB = 512
-"""What SQLite keeps of the file in our memory: the system has all of it in its own, for the asking."""
+"""SQLite's own page cache; small, since the kernel caches the file as well."""
 POSTGRESQL_TIMEOUT = 10
-"""Seconds for a connection, and for each statement."""
+"""Seconds to connect, and for each statement."""
 ADVISORY_LOCK = 0x6C697665_70656572
-"""The key of the lock that a gateway holds on a PostgreSQL database: "livepeer" in ASCII."""
+"""Key of the advisory lock that a gateway holds on a PostgreSQL database: "livepeer" in ASCII."""
 
 _ACCEPTED = "it takes a path, sqlite:///path or postgresql://user@host/database"
 
 
 class LedgerError(Exception):
-    """The ledger cannot be opened, read or written: a sentence that says why."""
+    """The ledger cannot be opened, read or written; the text is a sentence for people."""
 
 
 class LedgerBusy(LedgerError):
-    """Another gateway has the ledger."""
+    """Another gateway uses the ledger."""
 
 
 class LedgerUnavailable(LedgerError):
-    """The database itself fails: a full disk, a locked file, a server that is away. It may pass."""
+    """The database fails: full disk, locked file, server out of reach. A later try may succeed."""
 
 
 class Database:
@@ -53,9 +53,9 @@ class Database:
 
     @classmethod
     async def open(cls, where: str | Path, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Database:
-        """Open the database to write, as the only gateway, and bring its schema up to date.
+        """Open the database for writing, as the only gateway, and migrate its schema to the newest revision.
 
-        Raises LedgerBusy while another gateway has it, LedgerError for anything else that is in the way.
+        Raises LedgerBusy while another gateway uses it, LedgerError for everything else.
         """
         url = ledger_url(where)
         database = cls(_engine(url, busy_timeout_ms), url)
@@ -73,7 +73,7 @@ class Database:
 
     @classmethod
     async def open_to_read(cls, where: str | Path) -> Database:
-        """Open the database beside a gateway that may be writing to it. Raises LedgerError."""
+        """Open the database for reading; a gateway may write to it meanwhile. Raises LedgerError."""
         url = ledger_url(where)
         if url.get_backend_name() == "sqlite":
             url = _read_only(url)
@@ -87,7 +87,7 @@ class Database:
         return database
 
     async def close(self) -> None:
-        """Let go of the database."""
+        """Close all connections and release the lock."""
         self._closed = True
         await self._drop_writer()
         await self._engine.dispose()
@@ -97,7 +97,7 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction to read in, with the database's errors in our own words."""
+        """A transaction for reading. The database's errors become LedgerError."""
         self._check_open()
         with _translated():
             async with self._engine.begin() as connection:
@@ -105,9 +105,9 @@ class Database:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction to write in, committed at the end. One at a time.
+        """A transaction for writing, committed at the end. One at a time.
 
-        On a server it runs on the connection that holds the lock: who lost the lock cannot write.
+        On a server it runs on the connection that holds the lock: a gateway that lost the lock cannot write.
         """
         self._check_open()
         if not self._is_server:
@@ -134,18 +134,18 @@ class Database:
         async with AsyncExitStack() as stack:
             connection = await self._engine.connect()
             stack.push_async_callback(connection.close)
-            mine = await connection.scalar(select(func.pg_try_advisory_lock(ADVISORY_LOCK)))
+            locked = await connection.scalar(select(func.pg_try_advisory_lock(ADVISORY_LOCK)))
             await connection.commit()
-            if not mine:
+            if not locked:
                 raise LedgerBusy(
-                    "the ledger's database is in use by another gateway: stop it, or give this one another "
-                    "-ledger"
+                    "the ledger's database is in use by another gateway: stop that one, or start this one "
+                    "with another -ledger"
                 )
             stack.pop_all()
             return connection
 
     async def _drop_writer(self) -> None:
-        """Close the connection that holds the lock, and with it the lock."""
+        """Close the connection that holds the lock, which releases it."""
         writer, self._writer = self._writer, None
         if writer is not None:
             with _ignored():
@@ -161,14 +161,14 @@ def ledger_url(where: str | Path) -> URL:
     try:
         url = make_url(where)
     except (ArgumentError, ValueError) as error:
-        raise LedgerError(f"the ledger's URL cannot be read: {_ACCEPTED}") from error
+        raise LedgerError(f"the ledger's URL is not valid: {_ACCEPTED}") from error
     match url.get_backend_name():
         case "sqlite" if url.database:
             return url.set(drivername="sqlite+aiosqlite")
         case "postgresql" | "postgres" if url.database:
             return url.set(drivername="postgresql+asyncpg")
         case _:
-            raise LedgerError(f"a ledger in {url.drivername} is not known: {_ACCEPTED}")
+            raise LedgerError(f"{url.drivername} is not supported for the ledger: {_ACCEPTED}")
 
 
 def _read_only(url: URL) -> URL:
@@ -179,8 +179,8 @@ def _read_only(url: URL) -> URL:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the schema up to date. LedgerError where it is newer than what this gateway knows."""
-    # imported late: it is needed for a moment, at the start
+    """Migrate the schema to the newest revision. LedgerError where it is newer than this gateway."""
+    # imported here: used only once, at the start
     from alembic import command
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
@@ -197,8 +197,8 @@ def migrate(connection: Connection) -> None:
     known = {revision.revision for revision in script.walk_revisions()}
     if not known.issuperset(current):
         raise LedgerError(
-            f"the ledger has schema version {current[0]}, this gateway writes {newest}: use the gateway "
-            "that wrote it, or another -ledger"
+            f"the ledger has schema version {current[0]}, this gateway writes {newest}: use a newer gateway, "
+            "or another -ledger"
         )
     if not current and inspect(connection).has_table("sessions"):
         command.stamp(config, FIRST_REVISION)
@@ -217,7 +217,7 @@ def _check_schema(connection: Connection) -> None:
     if current != (newest,):
         raise LedgerError(
             f"the ledger has schema version {', '.join(current) or 'none'}, this command reads {newest}: "
-            "start the gateway once to bring an older one up to date, or use the gateway that wrote it"
+            "start this gateway once to migrate an older ledger, or use the gateway that wrote it"
         )
 
 
@@ -234,12 +234,12 @@ def _engine(url: URL, busy_timeout_ms: int, *, reads_only: bool = False) -> Asyn
 
 
 def _sqlite(url: URL, busy_timeout_ms: int, reads_only: bool) -> AsyncEngine:
-    """SQLite's own settings, in one place. One connection: it has one writer, and readers here are few."""
+    """SQLite with its settings. One connection is enough for one writer and few readers."""
     engine = create_async_engine(url, pool_size=1, max_overflow=0)
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say, schema changes included
+        connection.isolation_level = None  # we begin all transactions ourselves, for schema changes too
         cursor = connection.cursor()
         if not reads_only:
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -257,7 +257,7 @@ def _sqlite(url: URL, busy_timeout_ms: int, reads_only: bool) -> AsyncEngine:
 
 
 def _lock_file(path: Path) -> TextIO:
-    """Hold the file beside the ledger that says whose it is; the system lets go of it when we die."""
+    """Lock a file beside the ledger; the kernel releases it when the process ends."""
     beside = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,7 +269,8 @@ def _lock_file(path: Path) -> TextIO:
     except OSError as error:
         lock.close()
         raise LedgerBusy(
-            f"the ledger {path} is in use by another gateway: stop it, or give this one another -ledger"
+            f"the ledger {path} is in use by another gateway: stop that one, or start this one with another "
+            "-ledger"
         ) from error
     return lock
 
@@ -277,7 +278,7 @@ def _lock_file(path: Path) -> TextIO:
 def _try_sqlite(path: Path) -> None:
     """LedgerError where SQLite cannot use the file.
 
-    Found out without aiosqlite, whose thread outlives a connection that never came to be.
+    Tried without aiosqlite, whose thread stays alive after a connection that failed.
     """
     try:
         with closing(sqlite3.connect(path)) as connection:

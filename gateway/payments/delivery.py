@@ -1,4 +1,4 @@
-"""One session's deliveries: each signed payment is sent until it is answered, and its fate written down."""
+"""One session's calls to its orchestrator: each payment is sent until answered, each outcome written down."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from gateway.payments.session import PaymentSession
 
 
 class Delivery:
-    """Delivers the payments that a session asks for, and tells it what came of each.
+    """Sends the payments that a session asks for, and tells the session each result.
 
-    The first payment goes out with the job's start, which is somebody else's request. `clock` is monotonic
+    The first payment is part of the job's start request, which the caller sends. `clock` is monotonic
     nanoseconds. Every method raises Ended where the ledger cannot be written.
     """
 
@@ -53,24 +53,24 @@ class Delivery:
         """The first payment, until the job's start is answered."""
 
     async def starting(self, payment: Payment) -> None:
-        """The job's start is about to carry this payment."""
+        """The job's start request is about to be sent with this payment."""
         await self._journal.delivered("job start")
         self._with_start = payment
 
     async def started(self, manifest_id: str) -> None:
-        """The job started, which the session was told: its payment is credited."""
+        """The job started: its payment is credited. The session was told so before."""
         payment, self._with_start = self._with_start, None
         assert payment is not None
         await self._credited(payment, f"job started, manifest id {manifest_id or 'missing'}")
 
     async def start_failed(self, error: OrchestratorError) -> None:
-        """The job did not start; the error shows whether its payment may have been credited."""
+        """The job did not start; the error tells whether its payment may have been credited."""
         self._with_start = None
         unknown = isinstance(error, UnknownOutcome | BadAnswer)
         await (self._journal.unknown if unknown else self._journal.refused)(str(error))
 
     async def deliver(self, deliver: Deliver) -> None:
-        """Send the payment once; the session asks again while no answer comes."""
+        """Send the payment once; without an answer the session asks for the next attempt."""
         session, payment = self._session, deliver.payment
         await self._journal.delivered("" if deliver.attempt == 1 else f"attempt {deliver.attempt}")
         try:
@@ -85,7 +85,7 @@ class Delivery:
             await self._credited(payment, str(error))
         except (UnknownOutcome, Unreachable) as error:
             session.delivery_unknown(str(error), self._clock())
-            self._log.warning("payment delivery unknown", error=str(error), attempt=deliver.attempt)
+            self._log.warning("no answer to a payment", error=str(error), attempt=deliver.attempt)
             self._watch_credit()
             if isinstance(error, UnknownOutcome):
                 await self._journal.unknown(str(error))
@@ -98,7 +98,7 @@ class Delivery:
             await self._credited(payment, "")
 
     async def settle(self) -> None:
-        """After the session's end: find out what became of the last payment, as far as possible."""
+        """After the session's end: find out, if possible, whether the last payment was credited."""
         while isinstance(action := self._session.next(self._clock()), Deliver):
             await self.deliver(action)
         if self._with_start is not None:

@@ -1,4 +1,4 @@
-"""One session's lines in the ledger."""
+"""One session's entries in the ledger."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gateway.reason import Ended, EndReason
 
 
 class Journal:
-    """Writes each line before the step that it announces, of the payment that was intended last.
+    """Writes the steps of the session's current payment.
 
-    Every method raises Ended where its line cannot be written: then no more is spent.
+    Every method raises Ended where its step cannot be written: then nothing more is paid.
     """
 
     def __init__(self, ledger: Ledger, record: SessionRecord) -> None:
@@ -30,14 +30,14 @@ class Journal:
 
     @property
     def number(self) -> int:
-        """The payment that lines are of, from 1."""
+        """The current payment, from 1."""
         return self._number
 
     async def open(self) -> None:
         self._session = await _written(self._ledger.open_session(self._record))
 
     async def intended(self, number: int) -> None:
-        """Once for each payment, however often the signer is asked for it."""
+        """The signer is about to be called; written once for each payment, however many calls it takes."""
         if number != self._number:
             await _written(self._ledger.intended(self._session, number))
             self._number = number
@@ -68,5 +68,5 @@ async def _written(write: Coroutine[Any, Any, Any]) -> Any:
         return await write
     except LedgerError as error:
         raise Ended(
-            EndReason.INTERNAL_ERROR, f"nothing is paid that cannot be written down: {error}"
+            EndReason.INTERNAL_ERROR, f"payments stopped, since they cannot be written down: {error}"
         ) from error

@@ -1,12 +1,11 @@
-"""The ledger: every payment written down before it can be spent and after it was.
+"""The ledger: every payment is written down before it can be spent, and its outcome afterwards.
 
-Rows are only ever added. A session is one job on one orchestrator; a payment is one answer of the signer;
-a step says what was about to happen to it or what became of it. What is missing after a step tells, after
-a crash, how far things had come: `signed` alone was never handed out, `delivered` without an outcome may
-have been credited.
+Rows are only ever added. A session is one job on one orchestrator; a payment is one answer of the signer; a
+step is what is about to happen to a payment, or what happened. After a crash the last step tells what a
+payment may have cost: `signed` was never sent, `delivered` without an outcome may have been credited.
 
-Wei are text, for they do not fit into 64 bits. Both clocks are integer nanoseconds; the monotonic one is
-comparable within one `run` of the gateway.
+Wei are stored as text, since they do not fit into 64 bits. Both clocks are integer nanoseconds; values of the
+monotonic one are comparable within one `run` of the gateway.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ __all__ = ["Ledger", "LedgerBusy", "LedgerError", "LedgerUnavailable", "SessionR
 log = structlog.get_logger("ledger")
 
 MAX_GROUPED = 256
-"""How many writes share one transaction at most."""
+"""Writes that share one transaction, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """What is known of a payment session when it opens. Prices are wei per second."""
+    """What is known of a payment session at its start. Prices are wei per second."""
 
     job: JobIdentity
     sender: str
@@ -69,7 +68,7 @@ class SessionRecord:
 
 
 _Row = tuple[Table, dict[str, Any]]
-"""A row to add: rows that share a transaction go in together, one statement for each table."""
+"""A row to add. A transaction's rows are inserted with one statement for each table."""
 _Change = _Row | Insert | Update | Delete
 _Write = tuple[Sequence[_Change], "asyncio.Future[None]"]
 
@@ -77,13 +76,13 @@ _Write = tuple[Sequence[_Change], "asyncio.Future[None]"]
 class Ledger:
     """An open ledger. Make one with `Ledger.open`, and `close` it at the end.
 
-    Writes that wait for each other's disk share a transaction; each method returns when its own is on disk.
+    Write methods return when their rows are on disk. Writes that arrive meanwhile share the next transaction.
     """
 
     def __init__(self, database: Database, timing: Timing = Timing()) -> None:
         self.reader = LedgerReader(database)
         self.redemptions = RedemptionBook(database, self._write)
-        """What the chain says was redeemed of its tickets."""
+        """The chain's redemptions of the tickets in it."""
         self._database = database
         self._timing = timing
         self._run = uuid.uuid4().hex
@@ -94,16 +93,16 @@ class Ledger:
 
     @classmethod
     async def open(cls, where: str | Path, timing: Timing = Timing()) -> Ledger:
-        """Open or make the ledger at a path, `sqlite:///path` or `postgresql://..`.
+        """Open or create the ledger at a path, `sqlite:///path` or `postgresql://..`.
 
-        Its schema is brought up to date, and what a crash left open is closed. Raises LedgerBusy while
-        another gateway has it, LedgerError for anything else that is in the way.
+        Migrates its schema, and closes the sessions that a crash left open. Raises LedgerBusy while another
+        gateway uses it, LedgerError for everything else.
         """
         return await cls.start(await Database.open(where), timing)
 
     @classmethod
     async def start(cls, database: Database, timing: Timing = Timing()) -> Ledger:
-        """The ledger in an open database, which it closes at the end. Raises LedgerError."""
+        """The ledger in a database that is open for writing; `close` closes both. Raises LedgerError."""
         ledger = cls(database, timing)
         try:
             async with database.writing() as connection:
@@ -115,7 +114,7 @@ class Ledger:
         return ledger
 
     async def close(self) -> None:
-        """Write what is queued, then let go of the database."""
+        """Write what is queued, then close the database."""
         if not self._closed:
             self._closed = True
             self._queue.put_nowait(None)
@@ -125,13 +124,13 @@ class Ledger:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing can be written, and so nothing paid, at the moment; None when all is well."""
+        """Why nothing can be written now, and so nothing paid; None where it can."""
         return self._trouble[0] if self._trouble else None
 
     # writing
 
     async def open_session(self, record: SessionRecord) -> str:
-        """Write down a new session; its id."""
+        """Add a session. Returns its id."""
         session_id = uuid.uuid4().hex
         row = {
             "id": session_id,
@@ -152,7 +151,7 @@ class Ledger:
         return session_id
 
     async def intended(self, session_id: str, number: int) -> None:
-        """The signer is about to be asked for payment `number` of the session."""
+        """The signer is about to be called for payment `number` of the session."""
         await self._write(self._step(session_id, number, Step.INTENDED))
 
     async def signed(
@@ -177,7 +176,7 @@ class Ledger:
         await self._write((payments, row), self._step(session_id, number, Step.SIGNED))
 
     async def delivered(self, session_id: str, number: int, detail: str = "") -> None:
-        """The payment is about to be handed to the orchestrator."""
+        """The payment is about to be sent to the orchestrator."""
         await self._write(self._step(session_id, number, Step.DELIVERED, detail))
 
     async def credited(self, session_id: str, number: int, detail: str = "") -> None:
@@ -185,11 +184,11 @@ class Ledger:
         await self._write(self._step(session_id, number, Step.CREDITED, detail))
 
     async def refused(self, session_id: str, number: int, detail: str) -> None:
-        """The payment is not credited and will not be."""
+        """The payment was refused, by the orchestrator or by our own checks: it will not be credited."""
         await self._write(self._step(session_id, number, Step.REFUSED, detail))
 
     async def unknown(self, session_id: str, number: int, detail: str) -> None:
-        """No verdict came on the payment."""
+        """No answer: the payment may have been credited."""
         await self._write(self._step(session_id, number, Step.UNKNOWN, detail))
 
     async def close_session(
@@ -199,7 +198,7 @@ class Ledger:
         await self._write(self._step(session_id, None, Step.CLOSED, detail, reason, owed))
 
     async def check(self) -> None:
-        """See that the ledger can be written, by a write that changes nothing. Raises LedgerError."""
+        """Check that the ledger can be written, with a write that changes nothing. Raises LedgerError."""
         await self._write_once(update(steps).where(steps.c.id == 1).values(run=steps.c.run))
 
     # how it is done
@@ -225,7 +224,7 @@ class Ledger:
         }
 
     async def _write(self, *changes: _Change) -> None:
-        """Write, waiting for a database that is away for a moment: nothing is spent meanwhile."""
+        """Write, with retries while the database fails: nothing is spent meanwhile."""
         until = now_ns() + self._timing.write_timeout
         while True:
             try:
@@ -242,7 +241,7 @@ class Ledger:
         await written
 
     async def _write_groups(self) -> None:
-        """Write until told to stop: what queued up during one commit goes into the next one together.
+        """Write until `close`: what was queued during one commit goes into the next one together.
 
         The queue is bounded by its callers, each of which waits for its own write.
         """
@@ -258,9 +257,9 @@ class Ledger:
                 await self._commit(writes)
             except LedgerError as error:
                 failure = error
-            except Exception as error:  # whoever waits for a line must hear of it, whatever went wrong
-                log.exception("ledger could not be written by a mistake")
-                failure = LedgerError(f"a mistake in the gateway: {error!r}")
+            except Exception as error:  # the callers wait for their writes, whatever went wrong
+                log.exception("unexpected error while writing the ledger")
+                failure = LedgerError(f"unexpected error: {error!r}")
             for _, written in writes:
                 if written.done():
                     continue
@@ -270,7 +269,7 @@ class Ledger:
                     written.set_exception(failure)
 
     async def _next_group(self) -> list[_Write | None]:
-        """What is to be written together; nothing where the database is only to be tried again."""
+        """The next writes; none where the database is only tried again."""
         try:
             probe = self._timing.probe_interval / NANOSECONDS
             async with asyncio.timeout(probe if self._trouble else None):
@@ -289,7 +288,7 @@ class Ledger:
                 await _apply(connection, [change for changes, _ in writes for change in changes])
         except (LedgerUnavailable, LedgerBusy) as error:
             if self._trouble is None:
-                log.error("ledger cannot be written, nothing is paid", error=str(error))
+                log.error("ledger cannot be written, payments are stopped", error=str(error))
                 self._trouble = str(error), time.time_ns()
             raise
         if self._trouble is not None:
@@ -308,7 +307,7 @@ class Ledger:
         closed = select(steps.c.session_id).where(steps.c.step == Step.CLOSED)
         left_open = select(sessions.c.id).where(sessions.c.id.not_in(closed))
         for session_id in (await connection.execute(left_open)).scalars().all():
-            detail = "the gateway stopped without closing this session; found open at its next start"
+            detail = "the gateway stopped without closing this session; found open at the next start"
             step = self._step(session_id, None, Step.CLOSED, detail, EndReason.INTERNAL_ERROR)
             await _apply(connection, [step])
 

@@ -1,8 +1,4 @@
-"""What the ledger says, read: each payment's outcome, each session's account, sums.
-
-A payment counts as what is certain of it: credited, refused, never handed out, or, where no verdict was
-written down, uncertain. Sums are of exact fractions of wei.
-"""
+"""Reads the ledger: sessions with their payments, each payment's outcome, sums in exact wei."""
 
 from __future__ import annotations
 
@@ -20,24 +16,24 @@ from gateway.payments.database import Database
 from gateway.payments.schema import Step, payments, sessions, steps
 
 SESSIONS_AT_ONCE, PAYMENTS_AT_ONCE = 100, 2000
-"""How many are read together, about: the last session of a group may have more payments."""
+"""About how many are read together: the last session of a group may have more payments."""
 Row = dict[str, Any]
 
 
 class Outcome(StrEnum):
-    """What became of a payment, as far as the ledger knows."""
+    """What happened to a payment, as far as the ledger knows."""
 
     CREDITED = "credited"
     REFUSED = "refused"
     UNCERTAIN = "uncertain"
-    """It was handed out and no verdict came: it may have been credited."""
+    """It was sent and no answer came: it may have been credited."""
     UNSPENT = "unspent"
-    """It was signed and never handed out: nobody can redeem it."""
+    """It was signed and never sent: nobody can redeem it."""
 
     @classmethod
-    def of(cls, taken: Iterable[str]) -> Outcome:
-        """The outcome of a payment for which these steps were written down."""
-        seen = set(taken)
+    def of(cls, steps_taken: Iterable[str]) -> Outcome:
+        """The outcome of a payment that has these steps."""
+        seen = set(steps_taken)
         if Step.CREDITED in seen:
             return cls.CREDITED
         if Step.REFUSED in seen:
@@ -46,7 +42,7 @@ class Outcome(StrEnum):
 
 
 class Grouping(StrEnum):
-    """What sums are made by."""
+    """What sums are grouped by."""
 
     DAY = "day"
     ORCHESTRATOR = "orchestrator"
@@ -55,7 +51,7 @@ class Grouping(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LedgerPayment:
-    """One payment: its row, its steps as they were written, and what became of it."""
+    """One payment: its row, and its steps in the order in which they were written."""
 
     row: Row
     steps: list[Row]
@@ -77,7 +73,7 @@ class LedgerPayment:
 
 @dataclass(slots=True)
 class Total:
-    """Sums over payments that have `key` in common."""
+    """Sums over the payments with the same `key`."""
 
     key: str
     sessions: set[str] = field(default_factory=set)
@@ -88,9 +84,9 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSession:
-    """One session: its row, the steps that belong to no payment that exists, and its payments.
+    """One session: its row, the steps without a payment, and its payments.
 
-    `total` is over all of its payments, whether they are among those that were read or not.
+    `payments` may be the newest only; `total` is always over all of them.
     """
 
     row: Row
@@ -105,7 +101,7 @@ class LedgerSession:
 
 
 class LedgerReader:
-    """Reads a ledger's database, whoever writes to it."""
+    """Reads a ledger's database; somebody else may write to it meanwhile."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -118,9 +114,9 @@ class LedgerReader:
         newest: int | None = None,
         payments_each: int | None = None,
     ) -> AsyncIterator[LedgerSession]:
-        """The sessions, oldest first: of one stream (name or id), of one publish, or the newest so many.
+        """Sessions, oldest first: of all streams or one (name or id), of one publish, the `newest` ones only.
 
-        `payments_each` reads the newest so many payments of each, and no more.
+        `payments_each` limits how many payments of each are read, to the newest ones.
         """
         paid = func.count(payments.c.id)
         query = select(sessions.c.id, paid).outerjoin(payments, payments.c.session_id == sessions.c.id)
@@ -131,13 +127,13 @@ class LedgerReader:
         query = query.group_by(sessions.c.id).order_by(sessions.c.wall_ns.desc(), sessions.c.id)
         async with self._database.reading() as connection:
             counted = [(row[0], row[1]) for row in await connection.execute(query.limit(newest))][::-1]
-        most = payments_each if payments_each is not None else sys.maxsize
-        for group in _grouped([(session_id, count, max(0, count - most)) for session_id, count in counted]):
-            for account in await self._accounts(group):
-                yield account
+        limit = payments_each if payments_each is not None else sys.maxsize
+        for group in _grouped([(session_id, count, max(0, count - limit)) for session_id, count in counted]):
+            for session in await self._group(group):
+                yield session
 
-    async def _accounts(self, skipped: dict[str, int]) -> list[LedgerSession]:
-        """Those sessions, each without its first so many payments."""
+    async def _group(self, skipped: dict[str, int]) -> list[LedgerSession]:
+        """The sessions with these ids, each without that many of its first payments."""
         ids = list(skipped)
         wanted = or_(*(_after(session_id, number) for session_id, number in skipped.items()))
         rows = {row["id"]: row for row in await self._rows(select(sessions).where(sessions.c.id.in_(ids)))}
@@ -156,7 +152,7 @@ class LedgerReader:
         return [LedgerSession(rows[one], others[one], own[one], sums.get(one) or Total(one)) for one in ids]
 
     async def totals(self, by: Grouping) -> list[Total]:
-        """Sums of all payments by day (UTC, of the signing), orchestrator or stream id, in that order."""
+        """Sums of all payments by day of signing (UTC), orchestrator or stream id; sorted by key."""
         totals = await self._totals(_payments_with_outcomes(), lambda row: _key(by, row))
         return [totals[key] for key in sorted(totals)]
 
@@ -173,9 +169,9 @@ class LedgerReader:
         return totals
 
     async def signed_since(self, wall_ns: int) -> list[tuple[int, Fraction]]:
-        """When (nanoseconds of the wall clock) payments were signed since then, and their worth in wei.
+        """Signing times (wall clock, nanoseconds) and values (wei) of the payments signed since then.
 
-        Without those that were withheld: nobody has their tickets. Who refused some has them, and they count.
+        Without payments that were refused before they were sent: nobody has their tickets.
         """
         async with self._database.reading() as connection:
             recent = and_(steps.c.step == Step.SIGNED, steps.c.wall_ns >= wall_ns)
@@ -185,7 +181,7 @@ class LedgerReader:
         return sorted((row.signed_ns, row.value) for row in rows if row.delivered or not row.refused)
 
     async def credited_wei(self, stream_id: str | None = None) -> Fraction:
-        """The exact expected value of all that was credited, in wei: of one stream id, or of all."""
+        """The exact value of all credited payments in wei, of one stream id or of all."""
         query = _payments_with_outcomes()
         if stream_id is not None:
             query = query.where(sessions.c.stream_id == stream_id)
@@ -199,7 +195,7 @@ class LedgerReader:
 
 
 def _grouped(counted: Iterable[tuple[str, int, int]]) -> Iterable[dict[str, int]]:
-    """Session ids with how many payments to skip, in groups of about PAYMENTS_AT_ONCE payments."""
+    """Groups of about PAYMENTS_AT_ONCE payments: session ids with how many payments to skip."""
     group: dict[str, int] = {}
     size = 0
     for session_id, count, skip in counted:
@@ -221,9 +217,9 @@ def _taken(step: Step) -> ColumnElement[int]:
 
 
 def _payments_with_outcomes(*which: ColumnElement[bool]) -> Select[Any]:
-    """Each payment with its session's key columns and which of the deciding steps were taken.
+    """Each payment with its session's key columns, its signing time, and which outcome steps it has.
 
-    `which` is said of the steps, so that no others are gone through: a ledger of months has millions.
+    `which` filters the steps, so that few of them are read: a ledger of months has millions.
     """
     taken = (
         select(

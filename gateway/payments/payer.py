@@ -1,4 +1,4 @@
-"""The loop around one payment session: what it asks for is done, written down and answered."""
+"""Pays for one job: does what its payment session asks for, and tells the session the results."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ from signer_client import LivePayment
 class Payer:
     """Pays one orchestrator for one job.
 
-    `first_payment` buys the first credit, the caller starts the job with it and says how that went
-    (`job_started`, `job_refused`), `run` pays until it is cancelled or raises Ended, and `close` follows in
-    every case. `limit` is the wei that this stream may cost, `clock` monotonic nanoseconds that go on while
-    the machine sleeps.
+    Call `first_payment`, start the job with it, then `job_started` or `job_refused`; `run` pays until it is
+    cancelled or raises Ended; call `close` in every case. `limit` is the most that the stream may cost in
+    wei, `clock` monotonic nanoseconds that go on while the machine sleeps.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Payer:
     # the job's side
 
     async def first_payment(self) -> LivePayment:
-        """Open the session and sign what the job's start has to carry. Raises Ended where that cannot be."""
+        """Open the session and get the payment for the job's start. Raises Ended where there is none."""
         action = self._session.next(self._clock())
         if isinstance(action, Leave):
             raise Ended(action.reason, action.detail)
@@ -107,12 +106,12 @@ class Payer:
         return action.payment.live
 
     async def job_started(self, manifest_id: str) -> None:
-        """The job runs under this id: its first payment is credited, and the fee counts from now."""
+        """The job runs under this id: its first payment is credited, and its time costs from now on."""
         self._session.started(manifest_id, self._clock())
         await self._finish(self._delivery.started(manifest_id))
 
     async def job_refused(self, error: OrchestratorError) -> None:
-        """The job did not start, and whether its payment may have been credited shows in the error."""
+        """The job did not start; the error tells whether its payment may have been credited."""
         self._session.start_failed(str(error))
         await self._finish(self._delivery.start_failed(error))
 
@@ -122,9 +121,9 @@ class Payer:
             await self._do(self._session.next(self._clock()))
 
     async def close(self, reason: EndReason) -> None:
-        """End the session: what is under way is finished and written down, and nothing more is signed.
+        """End the session: sign nothing more, finish what is under way and write it down.
 
-        Goes on in the background where the caller does not wait for its end.
+        Goes on in the background where the caller is cancelled.
         """
         if self._closing is None:
             self._session.end(self._clock())
@@ -182,7 +181,7 @@ class Payer:
             case Leave(reason, detail):
                 raise Ended(reason, detail)
             case Sign():
-                await self._resources.turns.acquire()
+                await self._resources.signing_slots.acquire()
                 await self._finish(self._sign(action))
             case Deliver():
                 await self._finish(self._delivery.deliver(action))
@@ -190,7 +189,7 @@ class Payer:
                 await self._finish(self._refresh(kind))
 
     async def _finish(self, step: Coroutine[Any, Any, None]) -> None:
-        """Run a step to its end even if this caller is cancelled: what it does must be written down."""
+        """Run a step to its end even if the caller is cancelled: what it does must be written down."""
         self._under_way = spawn(step, name=f"payment {self._job.request_id}", expected=(Ended,))
         await asyncio.shield(self._under_way)
 
@@ -198,7 +197,7 @@ class Payer:
         try:
             await self._signing.sign(sign)
         finally:
-            self._resources.turns.release()
+            self._resources.signing_slots.release()
         self._alarms.watch_credit(self.credit_left, self._session.schedule.interval)
 
     async def _refresh(self, kind: RefreshKind) -> None:
@@ -239,7 +238,7 @@ class Payer:
             payments=balance.accepted,
         )
 
-    # what people should know
+    # log lines
 
     def _announce_cadence(self) -> None:
         info = self._session.info

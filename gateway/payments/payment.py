@@ -1,4 +1,4 @@
-"""A payment that the signer made: what is in it, and whether it is what was asked for."""
+"""A payment from the signer: its content, and the check that it is what was asked for."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from gateway.payments.ticket import Ticket
 from signer_client import LivePayment, SignerState
 
 MAX_TICKETS = 100
-"""The most tickets that a signer puts into one payment."""
+"""A signer puts at most this many tickets into one payment."""
 
 
 class PaymentMismatch(Exception):
-    """A payment is not what was asked for: it must not be forwarded."""
+    """A payment is not what was asked for: it must not be delivered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """A signed payment beside what its tickets say. Integers are wei; nonces are in the order they came."""
+    """A signed payment. Amounts are wei; nonces are in the order of the tickets."""
 
     live: LivePayment = field(repr=False)
     message: livepeer_pb2.Payment = field(repr=False)
 
     @classmethod
     def read(cls, live: LivePayment) -> Payment:
-        """Parse the header's content; PaymentMismatch where it is no payment of 1 to 100 tickets."""
+        """Parse the signer's answer. PaymentMismatch where it is not a payment of 1 to 100 tickets."""
         try:
             message = livepeer_pb2.Payment.FromString(live.payment_bytes)
         except DecodeError as error:
@@ -74,17 +74,17 @@ class Payment:
 
     @property
     def value(self) -> Fraction:
-        """The expected value of all its tickets in wei: what it credits."""
+        """The expected value of all tickets in wei: what the orchestrator credits."""
         return self.tickets * self.ticket_ev
 
     def check(self, info: OrchestratorInfo, last_nonce: int) -> None:
-        """PaymentMismatch unless it pays on `info`'s params and price, with nonces above `last_nonce`."""
+        """Raise PaymentMismatch unless it has `info`'s params and price, and nonces above `last_nonce`."""
         if _params(self.message.ticket_params) != _params(info.message.ticket_params):
-            raise PaymentMismatch("the signer paid on other ticket params than those asked for")
+            raise PaymentMismatch("the signer used other ticket params than those asked for")
         if self.message.ticket_params.recipient != info.message.address:
-            raise PaymentMismatch("the ticket params pay somebody else than the orchestrator")
+            raise PaymentMismatch("the ticket params pay another address than the orchestrator's")
         if _expiry(self.message.expiration_params) != _expiry(info.message.ticket_params.expiration_params):
-            raise PaymentMismatch("the signer's tickets were made for another round than that asked for")
+            raise PaymentMismatch("the signer used another round than the one asked for")
         expected, asked = self.message.expected_price, info.message.price_info
         if (
             expected.pixelsPerUnit <= 0
@@ -93,13 +93,13 @@ class Payment:
             raise PaymentMismatch("the signer's expected price is not the one asked for")
         for one in self.message.ticket_sender_params:
             if one.sender_nonce <= last_nonce:
-                raise PaymentMismatch(f"nonce {one.sender_nonce} does not rise above {last_nonce}")
+                raise PaymentMismatch(f"nonce {one.sender_nonce} is not above {last_nonce}")
             last_nonce = one.sender_nonce
 
     def verify(self, sender: bytes) -> None:
-        """PaymentMismatch unless `sender` (20 bytes) signed every ticket. About 0.1 ms a ticket."""
+        """Raise PaymentMismatch unless `sender` (20 bytes) signed every ticket. Takes 0.1 ms a ticket."""
         if self.message.sender != sender:
-            raise PaymentMismatch("the payment names another sender")
+            raise PaymentMismatch("the payment has another sender")
         params, expiry = self.message.ticket_params, self.message.expiration_params
         for one in self.message.ticket_sender_params:
             made = Ticket(
@@ -117,7 +117,7 @@ class Payment:
             except ValueError as error:
                 raise PaymentMismatch(f"ticket {one.sender_nonce}: {error}") from error
             if signed_by != sender:
-                raise PaymentMismatch(f"ticket {one.sender_nonce} was signed by somebody else")
+                raise PaymentMismatch(f"ticket {one.sender_nonce} was signed by another key")
 
 
 def _number(big_endian: bytes) -> int:
@@ -125,7 +125,7 @@ def _number(big_endian: bytes) -> int:
 
 
 def _params(params: livepeer_pb2.TicketParams) -> tuple[object, ...]:
-    """What makes two ticket params the same; numbers may be padded differently."""
+    """For comparison: two encodings of the same params may pad their numbers differently."""
     return (
         params.recipient,
         params.recipient_rand_hash,

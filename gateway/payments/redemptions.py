@@ -1,4 +1,4 @@
-"""What the chain says was redeemed of a sender's tickets, in the ledger beside the payments they were in."""
+"""A sender's redeemed tickets as the chain has them, in the ledger, linked to their payments."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gateway.payments.schema import Step, chain_checkpoints, payments, redemptio
 
 KEPT_CHECKPOINTS = 64
 ROWS_AT_ONCE = 500
-"""Of a long answer; in between, the event loop has other work."""
+"""Rows of a long result that are read before the event loop runs other tasks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """Whose redemptions are followed, and under which Controller: addresses as 0x text."""
+    """The sender whose redemptions are read, and the Controller of its network: addresses as 0x text."""
 
     controller: str
     sender: str
@@ -28,7 +28,7 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A block, and the hash (0x..) that it had when it was followed."""
+    """A block up to which the chain was read, and its hash (0x..) at that time."""
 
     block: int
     block_hash: str
@@ -36,7 +36,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
-    """A winning ticket as the chain paid it: `amount` wei of `face_value`."""
+    """A winning ticket that the chain paid; `amount` is in wei and at most `face_value`."""
 
     transaction_hash: str
     log_index: int
@@ -53,7 +53,7 @@ class Redemption:
 
 @dataclass(frozen=True, slots=True)
 class TicketsHandedOut:
-    """Tickets of one payment that an orchestrator has, on the UTC day when they were signed."""
+    """The tickets of one payment that an orchestrator has; `day` is the UTC day of the signing."""
 
     orchestrator: str
     day: str
@@ -64,7 +64,10 @@ class TicketsHandedOut:
 
 @dataclass(frozen=True, slots=True)
 class Win:
-    """A redeemed ticket on its payment's day; `known` False: of no payment here, on the day it was seen."""
+    """A redeemed ticket; `day` is its payment's.
+
+    `known` is False where the ledger has no such payment: `day` is then when the redemption was read.
+    """
 
     orchestrator: str
     day: str
@@ -76,14 +79,14 @@ Write = Callable[..., Awaitable[None]]
 
 
 class RedemptionBook:
-    """Reads and, given `write` (whose statements take effect together), keeps the mirror of the chain."""
+    """The ledger's mirror of the chain. `write` executes statements in one transaction; None only reads."""
 
     def __init__(self, database: Database, write: Write | None = None) -> None:
         self._database = database
         self._write = write
 
     async def checkpoints(self, followed: Followed) -> list[Checkpoint]:
-        """Up to which blocks the chain was followed, the newest first."""
+        """The blocks up to which the chain was read, newest first."""
         query = (
             select(chain_checkpoints.c.block, chain_checkpoints.c.block_hash)
             .where(_of(chain_checkpoints, followed))
@@ -100,9 +103,9 @@ class RedemptionBook:
         *,
         forget_after: int | None = None,
     ) -> list[Redemption]:
-        """Write down what was found up to a checkpoint, all or nothing; gives what was not there before.
+        """Add the redemptions up to a checkpoint, in one transaction. Returns the new ones.
 
-        `forget_after` first takes out what was found in later blocks than that: they are not the chain's.
+        `forget_after` first deletes those of later blocks, which a reorganisation removed from the chain.
         """
         assert self._write is not None
         known = [known.block for known in await self.checkpoints(followed)]
@@ -134,7 +137,7 @@ class RedemptionBook:
         return fresh
 
     async def _fresh(self, found: Sequence[Redemption], forget_after: int | None) -> list[Redemption]:
-        """Those that are not written down, or will be taken out, or were in another block."""
+        """Those that are not in the ledger, or will be deleted, or were in another block."""
         place = redemptions.c.transaction_hash, redemptions.c.log_index, redemptions.c.block_hash
         query = select(*place).where(place[0].in_({one.transaction_hash for one in found}))
         if forget_after is not None:
@@ -153,7 +156,7 @@ class RedemptionBook:
         )
 
     async def _payment_of(self, one: Redemption) -> str | None:
-        """The payment that the ticket was in: the same recipientRandHash, and the nonce is one of its."""
+        """The id of the payment with the ticket: same recipientRandHash, a range of nonces with this one."""
         if one.sender_nonce >= 1 << 63:
             return None
         query = (
@@ -173,15 +176,15 @@ class RedemptionBook:
         return found
 
     async def rows(self) -> list[dict[str, Any]]:
-        """Every redemption in the chain's order, each a mapping of its columns."""
+        """All redemptions in the chain's order, each as a mapping of its columns."""
         query = select(redemptions).order_by(redemptions.c.block, redemptions.c.log_index)
         async with self._database.reading() as connection:
             return [dict(row) for row in (await connection.execute(query)).mappings()]
 
     async def handed_out(self, since_ns: int = 0) -> list[TicketsHandedOut]:
-        """The tickets of every payment that was handed out, whatever became of it: they can be redeemed.
+        """The tickets of every payment that was sent, whatever the answer: they can be redeemed.
 
-        `since_ns` (unix) leaves out those signed before.
+        `since_ns` (Unix time) leaves out those signed before.
         """
         signed = _first(Step.SIGNED).label("signed_ns")
         taken = (
@@ -210,7 +213,7 @@ class RedemptionBook:
             ]
 
     async def wins(self, since_ns: int = 0) -> list[Win]:
-        """Every redemption with the day that its luck counts for, from the day of `since_ns` (unix) on."""
+        """All redemptions, each with the day that it counts for, since `since_ns` (Unix time)."""
         signed = (
             select(steps.c.payment_id, _first(Step.SIGNED).label("signed_ns"))
             .group_by(steps.c.payment_id)

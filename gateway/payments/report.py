@@ -1,6 +1,6 @@
-"""The ledger's accounts in the forms that JSON, tables and CSV show: wei as text, times as RFC 3339.
+"""The ledger's sessions, payments and sums as rows of JSON, tables and CSV: wei as text, times as RFC 3339.
 
-Wei are exact in the ledger and rounded towards zero here, once; a ticket's exact worth is its face value
+Wei are exact in the ledger and rounded towards zero here, once. A ticket's exact value is its face value
 times its win probability over 2^256 - 1.
 """
 
@@ -15,9 +15,9 @@ from gateway.payments.verify import Verification
 Row = dict[str, Any]
 
 
-def session_row(account: LedgerSession) -> Row:
-    """One session: who was paid for what, how much of it is certain, and why it ended."""
-    row, closed = account.row, account.closed
+def session_row(session: LedgerSession) -> Row:
+    """One session: who was payment for what, how much of it is certain, and why it ended."""
+    row, closed = session.row, session.closed
     return {
         "session": row["id"],
         "stream": row["stream"],
@@ -29,22 +29,22 @@ def session_row(account: LedgerSession) -> Row:
         "closed_at": utc(closed["wall_ns"]) if closed else None,
         "reason": closed["reason"] if closed else None,
         "price_wei_per_second": money.text(row["price"]),
-        "payments": account.total.payments,
-        "tickets": account.total.tickets,
-        **_sums(account.total.wei),
+        "payments": session.total.payments,
+        "tickets": session.total.tickets,
+        **_sums(session.total.wei),
         "owed_wei": money.whole_wei(closed["owed"]) if closed and closed["owed"] is not None else None,
     }
 
 
-def payment_row(account: LedgerSession, paid: LedgerPayment) -> Row:
-    """One payment: its tickets and what became of them."""
-    row = paid.row
+def payment_row(session: LedgerSession, payment: LedgerPayment) -> Row:
+    """One payment: its tickets and its outcome."""
+    row = payment.row
     return {
         "session": row["session_id"],
-        "stream_id": account.row["stream_id"],
+        "stream_id": session.row["stream_id"],
         "number": row["number"],
-        "signed_at": utc(paid.signed_at),
-        "outcome": str(paid.outcome),
+        "signed_at": utc(payment.signed_at),
+        "outcome": str(payment.outcome),
         "tickets": row["tickets"],
         "ticket_wei": money.whole_wei(row["ticket_ev"]),
         "wei": money.whole_wei(row["value"]),
@@ -58,16 +58,16 @@ def payment_row(account: LedgerSession, paid: LedgerPayment) -> Row:
     }
 
 
-def step_rows(paid: LedgerPayment) -> list[Row]:
-    """What was about to happen to a payment and what became of it, in order."""
+def step_rows(payment: LedgerPayment) -> list[Row]:
+    """The steps of a payment, in order."""
     return [
         {"step": step["step"], "at": utc(step["wall_ns"]), "detail": step["detail"] or None}
-        for step in paid.steps
+        for step in payment.steps
     ]
 
 
 def total_row(total: Total) -> Row:
-    """Sums over payments that have a day, an orchestrator or a stream in common."""
+    """Sums over the payments of one day, orchestrator or stream."""
     return {
         "key": total.key,
         "sessions": len(total.sessions),
@@ -77,15 +77,17 @@ def total_row(total: Total) -> Row:
     }
 
 
-def session_json(account: LedgerSession) -> Row:
+def session_json(session: LedgerSession) -> Row:
     """A session with its payments and their steps."""
-    paid = [{**payment_row(account, one), "steps": step_rows(one)} for one in account.payments]
-    left_out = account.total.payments - len(paid)
-    return {**session_row(account), "payments": paid, "payments_left_out": left_out}
+    payments = [
+        {**payment_row(session, payment), "steps": step_rows(payment)} for payment in session.payments
+    ]
+    left_out = session.total.payments - len(payments)
+    return {**session_row(session), "payments": payments, "payments_left_out": left_out}
 
 
 def verification_row(verification: Verification) -> Row:
-    """What was looked at, and how much does not add up."""
+    """What was checked, and the number of findings."""
     return {
         "sessions": verification.sessions,
         "open_sessions": verification.open_sessions,

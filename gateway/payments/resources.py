@@ -1,4 +1,4 @@
-"""What this gateway pays from: who signs, where it is written down, and what it may cost."""
+"""What all payments of the gateway share: signer, ledger, limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from signer_client import SignerClient, SignerIdentity
 
 @dataclass(frozen=True)
 class PaymentResources:
-    """Shared by all payment sessions. `sender` is the signer's address (0x..).
+    """Signer, ledger and limits of all payment sessions. `sender` is the signer's address (0x..).
 
     `ceiling` is the most to pay in wei per second, `interval` the nanoseconds between payments.
     """
@@ -26,15 +26,15 @@ class PaymentResources:
     spending: Spending
     ceiling: Fraction
     interval: int
-    turns: asyncio.Semaphore
-    """One for each signing call that may be under way; those that wait go in the order in which they came."""
+    signing_slots: asyncio.Semaphore
+    """One for each call that the signer may get at once; whoever waits longest is next."""
 
     @classmethod
     async def open(
         cls, settings: PaymentSettings, ledger: Ledger, signer: SignerClient, identity: SignerIdentity
     ) -> PaymentResources:
-        """The resources, with the sums behind the spend limits as they were when the gateway stopped."""
-        assert settings.ceiling is not None, "who pays has a ceiling"
+        """The resources, with the spending of the last day, read from the ledger where a limit needs it."""
+        assert settings.ceiling is not None, "a paid network has a ceiling"
         spending = Spending(settings.spend_limits)
         if settings.spend_limits != SpendLimits():
             a_day_ago = time.time_ns() - DAY * MINUTE
@@ -46,13 +46,13 @@ class PaymentResources:
             spending=spending,
             ceiling=settings.ceiling,
             interval=settings.interval,
-            turns=asyncio.Semaphore(settings.signing_calls),
+            signing_slots=asyncio.Semaphore(settings.signing_calls),
         )
 
     def afford(self, first_payment: Fraction, limit: int | None = None) -> None:
-        """See that a stream could be opened whose first payment costs that, in wei; `limit` is its own.
+        """Check that a first payment of that many wei could be made; `limit` is the stream's own.
 
-        Raises LedgerUnavailable while nothing can be written down, SpendLimitReached.
+        Raises LedgerUnavailable while the ledger cannot be written, SpendLimitReached.
         """
         if self.ledger.trouble is not None:
             raise LedgerUnavailable(self.ledger.trouble)

@@ -1,6 +1,6 @@
-"""The ledger's tables as they are now. Rows are only ever added.
+"""The ledger's tables. Rows of sessions, payments and steps are only ever added.
 
-The types are those that SQLite and PostgreSQL share. A change here comes with a revision in migrations/.
+The types work in SQLite and PostgreSQL. A change here needs a revision in migrations/.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from sqlalchemy.types import TypeDecorator
 
 
 class Step(StrEnum):
-    """What is about to happen to a payment, or what became of it."""
+    """What is about to happen to a payment, or what happened."""
 
     INTENDED = "intended"
-    """The signer is about to be asked for it."""
+    """The signer is about to be called for it."""
     SIGNED = "signed"
-    """The signer made it: it exists, and nobody else has it."""
+    """The signer made it: it exists, and the orchestrator does not have it."""
     DELIVERED = "delivered"
-    """It is about to be handed to the orchestrator, for the first time or again."""
+    """It is about to be sent to the orchestrator, for the first time or again."""
     CREDITED = "credited"
     REFUSED = "refused"
-    """It was not credited, or was not what had been asked for."""
+    """The orchestrator did not credit it, or it was not what had been asked for and was not sent."""
     UNKNOWN = "unknown"
-    """No verdict came: it may have been credited."""
+    """No answer came: it may have been credited."""
     CLOSED = "closed"
-    """The session is over; the step belongs to no payment."""
+    """The session is over; this step belongs to no payment."""
 
 
 class Exact(TypeDecorator[Fraction]):
@@ -102,14 +102,14 @@ steps = Table(
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("session_id", String(32), ForeignKey("sessions.id"), nullable=False),
-    Column("payment_id", String(48)),  # no foreign key: a payment is intended before it exists
+    Column("payment_id", String(48)),  # no foreign key: the step `intended` comes before its payment
     Column("step", String(16), nullable=False),
     Column("reason", Text),
     Column("detail", Text, nullable=False),
     Column("run", String(32), nullable=False),
     Column("wall_ns", BigInteger, nullable=False),
     Column("monotonic_ns", BigInteger, nullable=False),
-    Column("owed", Exact),  # of a closed session: the fee for the time that its job ran
+    Column("owed", Exact),  # with the step `closed`: the fee for the time that the job ran
     Index("steps_session", "session_id"),
     Index("steps_payment", "payment_id"),
     Index("steps_step_wall", "step", "wall_ns"),
@@ -125,7 +125,7 @@ incidents = Table(
     Column("wall_ns", BigInteger, nullable=False),
     Column("monotonic_ns", BigInteger, nullable=False),
 )
-"""Times in which the ledger could not be written, noted when it could be again."""
+"""Times when the ledger could not be written; added when it could be again."""
 
 
 redemptions = Table(
@@ -144,11 +144,11 @@ redemptions = Table(
     Column("recipient_rand_hash", String(64), nullable=False),
     Column("aux", Text, nullable=False),
     Column("amount", Exact, nullable=False),
-    Column("payment_id", String(48)),  # none: the ticket is of no payment in this ledger
+    Column("payment_id", String(48)),  # null: the ticket is of no payment in this ledger
     Column("wall_ns", BigInteger, nullable=False),
     Index("redemptions_block", "controller", "sender", "block"),
 )
-"""A mirror of the chain: what a reorganisation takes back there is taken out here."""
+"""A mirror of the chain: what a reorganisation removes there is deleted here."""
 
 chain_checkpoints = Table(
     "chain_checkpoints",
@@ -159,4 +159,4 @@ chain_checkpoints = Table(
     Column("block_hash", String(66), nullable=False),
     Column("wall_ns", BigInteger, nullable=False),
 )
-"""Blocks up to which the chain was followed, with the hashes that they had then."""
+"""Blocks up to which the chain was read, with the hashes that they had then."""

@@ -1,4 +1,4 @@
-"""One session's calls to the signer: within the limits, checked, written down."""
+"""One session's calls to the signer: within the spend limits, checked, and in the ledger."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ from signer_client import (
 )
 
 VERIFIED_ON_THE_LOOP = 5
-"""Payments of more tickets than this have their signatures checked in a thread."""
+"""The signatures of a payment with more tickets than this are checked in a thread."""
 
 
 class Signing:
-    """Makes the payments that a session asks for, and tells it what came of each call.
+    """Gets the payments that a session asks for from the signer, and tells the session the result.
 
-    `stream` and `limit` (wei) are whose spending it is, `clock` is monotonic nanoseconds.
+    `stream` is the key that spending is counted under and `limit` its own limit in wei; `clock` is monotonic
+    nanoseconds.
     """
 
     def __init__(
@@ -66,9 +67,9 @@ class Signing:
         self._max_price = MaxPrice.of(money.wei_per_pixel(resources.ceiling))
 
     async def sign(self, sign: Sign) -> None:
-        """Ask for a payment, if the worst that it can cost is within every limit.
+        """Ask for a payment if the most that it can cost is within every limit.
 
-        The caller has taken its turn and gives it back.
+        The caller holds one of the resources' signing slots. Raises Ended where the ledger cannot be written.
         """
         session = self._session
         await self._journal.intended(sign.number)
@@ -78,7 +79,7 @@ class Signing:
         now = self._clock()
         session.calling(now)
         try:
-            most = session.billing.due_at_most(sign.info, now)
+            most = session.billing.max_due(sign.info, now)
             hold = self._resources.spending.hold(self._stream, most, self._limit)
         except SpendLimitReached as limit:
             self._log.warning("spend limit reached", detail=str(limit))
@@ -103,18 +104,18 @@ class Signing:
                 retries=0,  # the session decides when to try again
             )
         except RefreshNeeded as error:
-            self._log.info("signer wants newer ticket params")
+            self._log.info("signer needs newer ticket params")
             session.refresh_needed(str(error))
         except NoTicketsNeeded:
             session.no_tickets_needed(self._clock())
         except PriceExceeded as error:
-            self._log.warning("signer finds the price too high", error=str(error))
+            self._log.warning("signer refused the price", error=str(error))
             session.price_exceeded(str(error))
         except BadRequest as error:
-            self._alarms.ring("signer refused to pay", error=str(error))
+            self._alarms.report("signer refused to pay", error=str(error))
             session.signing_refused(str(error))
         except Rejected as error:
-            self._alarms.ring("signer rejected this gateway", error=str(error))
+            self._alarms.report("signer rejected this gateway", error=str(error))
             session.withheld(EndReason.SIGNER_REFUSED, str(error))
         except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
             answered = not isinstance(error, SignerUnreachable)
@@ -124,7 +125,7 @@ class Signing:
             await self._take(hold, sign, live)
 
     async def _take(self, hold: Hold, sign: Sign, live: LivePayment) -> None:
-        """Check what the signer made, and write it down before it can be spent."""
+        """Write the signer's payment down before it can be spent, and check it."""
         session, price = self._session, sign.info.price or Fraction(0)
         try:
             payment = Payment.read(live)
@@ -136,7 +137,7 @@ class Signing:
                 payment.verify(self._sender)
             hold.cover(payment.value, self._limit)
         except PaymentMismatch as mismatch:
-            self._alarms.ring("payment is not what was asked for", error=str(mismatch))
+            self._alarms.report("payment is not what was asked for", error=str(mismatch))
             await self._withhold(EndReason.PAYMENT_REFUSED, str(mismatch))
         except SpendLimitReached as limit:
             await self._withhold(EndReason.SPEND_LIMIT, str(limit))
@@ -144,6 +145,6 @@ class Signing:
             session.signed(payment)
 
     async def _withhold(self, reason: EndReason, detail: str) -> None:
-        """Hand out nothing of what the signer made."""
+        """Deliver nothing of what the signer made."""
         self._session.withheld(reason, detail)
         await self._journal.refused(detail)

@@ -1,7 +1,7 @@
-"""What all streams together have spent and may still spend, in wei.
+"""Spend limits: what streams have spent and may still spend, in wei.
 
-Before each signing call its worst case is held against every limit; what the payment was really worth is
-settled after it. So no call that is under way can take what another one was promised.
+The most that a signing call can cost is held before the call and replaced by the payment's value after it, so
+that calls at the same time cannot exceed a limit together.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MINUTE = 60 * 10**9
 HOUR = 60
 DAY = 24 * HOUR
 REMEMBERED_STREAMS = 10_000
-"""How many streams' sums are kept: those that paid last, many more than can be live."""
+"""Sums by stream that are kept: those of the streams that paid last, many more than can be live."""
 
 
 class SpendLimitReached(Exception):
-    """A spend limit does not allow the next payment; the text says which."""
+    """A spend limit does not allow the next payment; the text says which one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class StreamLimits:
     seconds: int | None = None
 
     def lowered_by(self, other: StreamLimits) -> StreamLimits:
-        """The lower of each: whoever asks for more gets what there was."""
+        """The lower of each limit."""
         return StreamLimits(_lower(self.wei, other.wei), _lower(self.seconds, other.seconds))
 
 
@@ -50,10 +50,10 @@ NO_LIMITS = StreamLimits()
 
 
 class Spending:
-    """The sums behind the limits: by stream, and by minute for the last hour and day.
+    """What was spent, by stream and by minute, checked against the limits.
 
-    Windows slide by whole minutes and hold the one that is half over, so they are never too short. `clock`
-    is monotonic nanoseconds.
+    The last hour and day are counted in whole minutes, with the oldest one in full: they are never too
+    short. `clock` is monotonic nanoseconds.
     """
 
     def __init__(self, limits: SpendLimits, *, clock: Callable[[], int] = now_ns) -> None:
@@ -63,14 +63,14 @@ class Spending:
         self._streams: OrderedDict[str, Fraction] = OrderedDict()
 
     def restore(self, signed: Iterable[tuple[int, Fraction]], *, wall_ns: int | None = None) -> None:
-        """Count what was signed before this start: times of the wall clock in nanoseconds, and wei."""
+        """Count payments from before this start: wall-clock times in nanoseconds, and wei."""
         now, wall = self._clock(), time.time_ns() if wall_ns is None else wall_ns
         for at, wei in signed:
             age = max(0, wall - at)
             self._add((now - age) // MINUTE, wei)
 
     def hold(self, stream: str, most: Fraction, limit: int | None = None) -> Hold:
-        """Hold the worst case of a payment for `stream`, `limit` being the stream's own.
+        """Hold the most that a payment for `stream` can cost; `limit` is the stream's own.
 
         Raises SpendLimitReached where a limit does not allow it.
         """
@@ -80,17 +80,17 @@ class Spending:
         return hold
 
     def check(self, most: Fraction, *, spent: Fraction = Fraction(0), limit: int | None = None) -> None:
-        """Raise SpendLimitReached where a payment of `most` is not allowed for a stream that spent that."""
+        """Raise SpendLimitReached where a stream that has `spent` may not spend `most` more."""
         _check("this stream", spent, most, limit)
         _check("the last hour", self.spent(HOUR), most, self.limits.hour)
         _check("the last day", self.spent(DAY), most, self.limits.day)
 
     def spent_by(self, stream: str) -> Fraction:
-        """Wei that a stream has cost, held ones included."""
+        """Wei spent by a stream, held ones included."""
         return self._streams.get(stream, Fraction(0))
 
     def spent(self, minutes: int) -> Fraction:
-        """Wei in the last so many minutes, held ones included."""
+        """Wei spent in that many last minutes, held ones included."""
         this_minute = self._clock() // MINUTE
         for old in [minute for minute in self._minutes if minute < this_minute - DAY]:
             del self._minutes[old]
@@ -98,7 +98,7 @@ class Spending:
         return sum((wei for minute, wei in self._minutes.items() if minute >= since), Fraction(0))
 
     def count(self, hold: Hold, wei: Fraction) -> None:
-        """Count that much more, or less, to the minute and the stream of a hold."""
+        """Add wei, or subtract them, to the minute and the stream of a hold."""
         self._add(hold.minute, wei)
         self._streams[hold.stream] = self._streams.pop(hold.stream, Fraction(0)) + wei
         if len(self._streams) > REMEMBERED_STREAMS:
@@ -109,7 +109,7 @@ class Spending:
 
 
 class Hold:
-    """Wei that are spoken for until they are settled."""
+    """Wei that are reserved for one payment until its value is known."""
 
     def __init__(self, spending: Spending, stream: str, minute: int, wei: Fraction) -> None:
         self._spending = spending
@@ -118,12 +118,12 @@ class Hold:
         self.wei = wei
 
     def settle(self, wei: Fraction) -> None:
-        """The payment is worth that: 0 where there was none."""
+        """Replace the held wei by the payment's value: 0 where there was none."""
         self._spending.count(self, wei - self.wei)
         self.wei = wei
 
     def cover(self, wei: Fraction, limit: int | None = None) -> None:
-        """Hold that much, more than before where a payment came out dearer. Raises SpendLimitReached."""
+        """Settle at a value that may be above the held one. Raises SpendLimitReached."""
         if wei > self.wei:
             spent = self._spending.spent_by(self.stream)
             self._spending.check(wei - self.wei, spent=spent, limit=limit)

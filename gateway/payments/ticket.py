@@ -1,4 +1,4 @@
-"""Tickets of Livepeer's probabilistic micropayments: what is hashed, signed, worth and won.
+"""Tickets of Livepeer's probabilistic micropayments: hash, signature, value, win.
 
 Pure functions over integers and bytes. Addresses are their 20 bytes, amounts are wei.
 """
@@ -12,7 +12,7 @@ from coincurve import PrivateKey, PublicKey
 from eth_hash.auto import keccak
 
 MAX_WIN_PROB = 2**256 - 1
-"""The win probability of a ticket that always wins: probabilities are integers over this one."""
+"""The win probability of a ticket that always wins. A ticket's probability is `win_prob` / this."""
 
 SIGNATURE_BYTES = 65
 
@@ -53,7 +53,7 @@ class Ticket:
 
     @property
     def expected_value(self) -> Fraction:
-        """What the ticket is worth before its draw, in wei."""
+        """The ticket's expected value in wei."""
         return expected_value(self.face_value, self.win_prob)
 
 
@@ -71,20 +71,20 @@ def expected_value(face_value: int, win_prob: int) -> Fraction:
 
 
 def win_prob_for(face_value: int, ev: int) -> int:
-    """The win probability that an orchestrator gives a ticket of `face_value` wei to be worth `ev` wei.
+    """The win probability with which a ticket of `face_value` wei has the expected value `ev` wei.
 
-    The quotient is rounded up before it is multiplied, as on the network. ValueError where the ticket
-    would have to be worth more than it pays.
+    The quotient is rounded up before it is multiplied, as orchestrators do. ValueError where `ev` is above
+    the face value.
     """
     if face_value == 0:
         return 0
     if ev > face_value:
-        raise ValueError(f"a ticket that pays {face_value} wei cannot be worth {ev} wei")
+        raise ValueError(f"a ticket of {face_value} wei cannot have an expected value of {ev} wei")
     return min(MAX_WIN_PROB, ev * -(-MAX_WIN_PROB // face_value))
 
 
 def wins(signature: bytes, recipient_rand: int, win_prob: int) -> bool:
-    """Whether a ticket with this signature wins, which only who knows `recipient_rand` can tell."""
+    """Whether a ticket with this signature wins. Only the recipient knows `recipient_rand`."""
     return int.from_bytes(keccak(signature + _word(recipient_rand)), "big") < win_prob
 
 
@@ -102,12 +102,12 @@ def sign(message: bytes, key: PrivateKey) -> bytes:
 def recover(message: bytes, signature: bytes) -> bytes:
     """The 20-byte address whose key made the personal-message signature.
 
-    ValueError for what is no signature: another length, another v, the high one of the two possible s.
+    ValueError for an invalid signature: another length, another v, or the higher of the two possible s.
     """
     if len(signature) != SIGNATURE_BYTES:
-        raise ValueError(f"a signature has {SIGNATURE_BYTES} bytes, this one {len(signature)}")
+        raise ValueError(f"a signature has {SIGNATURE_BYTES} bytes, not {len(signature)}")
     if signature[64] not in (27, 28):
-        raise ValueError(f"a signature ends in 27 or 28, this one in {signature[64]}")
+        raise ValueError(f"a signature ends in 27 or 28, not {signature[64]}")
     if int.from_bytes(signature[32:64], "big") > _HALF_CURVE_ORDER:
         raise ValueError("the signature has a high s")
     recoverable = signature[:64] + bytes([signature[64] - 27])

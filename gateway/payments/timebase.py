@@ -9,8 +9,8 @@ NANOSECONDS = 10**9
 
 
 def now_ns() -> int:
-    """Nanoseconds that only go forward: whatever is done to the wall clock, and while the machine sleeps.
+    """Monotonic nanoseconds, time in suspend included.
 
-    A signer bills the time that passed by its own clock, so the time that this machine slept must count.
+    A signer bills by its own clock, so the time that this machine slept counts too.
     """
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -78,8 +78,8 @@ def test_verify_is_clean_or_says_what_is_not(where: str, capsys: pytest.CaptureF
     asyncio.run(spoil())
     status, out, err = run(capsys, "verify", "-ledger", where)
     assert status == 1
-    assert "numbered" in err
-    assert "was credited after signed" in err
+    assert "not consecutive" in err
+    assert "has step credited after signed" in err
 
 
 def test_bad_usage_is_two_and_a_ledger_that_is_not_there_one(
@@ -87,7 +87,7 @@ def test_bad_usage_is_two_and_a_ledger_that_is_not_there_one(
 ) -> None:
     for argv, words in [
         ((), "sessions, payments, totals, luck, verify"),
-        (("pay",), "'pay' is no command"),
+        (("pay",), "'pay' is not a command"),
         (("totals", "-by", "year"), "day, orchestrator, stream"),
         (("sessions", "-live"), "not a flag"),
     ]:

@@ -31,7 +31,7 @@ def test_the_signers_rules_keep_each_payment_below_its_worst_case_and_the_credit
     while paid < 40:
         match action := session.next(now):
             case Sign():
-                most = session.billing.due_at_most(action.info, now)
+                most = session.billing.max_due(action.info, now)
                 try:
                     payment = Payment.read(signer.sign(action.info, action.state, Fraction(now, S)))
                 except Status:
@@ -59,7 +59,7 @@ def test_payments_that_are_not_what_was_asked_for_are_found() -> None:
     for wrong, words in [
         (signed_payment(orchestrator_info(rand=2), 61, 5), "other ticket params"),
         (signed_payment(orchestrator_info(ticket_seconds=2), 61, 5), "other ticket params"),
-        (signed_payment(asked, 60, 5), "does not rise"),
+        (signed_payment(asked, 60, 5), "is not above"),
         (signed_payment(asked, 61, 13), "at most"),
     ]:
         with pytest.raises(PaymentMismatch, match=words):
@@ -71,7 +71,7 @@ def test_the_first_payment_is_the_preload_in_whole_tickets_and_not_one_more() ->
     asked = orchestrator_info(ticket_seconds=Fraction(7, 2))
     session = new_session(asked)
     session.next(0)
-    assert session.billing.due_at_most(asked, 0) == 18 * Fraction(7, 2) * PRICE
+    assert session.billing.max_due(asked, 0) == 18 * Fraction(7, 2) * PRICE
     with pytest.raises(PaymentMismatch, match="at most"):
         session.billing.check(Payment.read(signed_payment(asked, 1, 19)), asked, 3600 * S)
     session.billing.check(Payment.read(signed_payment(asked, 1, 18)), asked, 0)
@@ -85,7 +85,7 @@ def test_the_smallest_and_the_largest_prices_are_billed_exactly(price: Fraction)
     sign = session.next(0)
     assert isinstance(sign, Sign)
     payment = Payment.read(signer.sign(info, None, Fraction(0)))
-    assert payment.value <= session.billing.due_at_most(info, 0)
+    assert payment.value <= session.billing.max_due(info, 0)
     session.billing.check(payment, info, 0)
     session.signed(payment)
     session.next(0)

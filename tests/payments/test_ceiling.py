@@ -43,7 +43,7 @@ def test_with_pixels_per_unit_it_is_go_livepeers_reading() -> None:
 
 def test_a_unit_and_pixels_per_unit_contradict_each_other() -> None:
     for text in ("0.001ETH", "1000wei", "1000/h"):
-        with pytest.raises(ValueError, match="cannot go with it"):
+        with pytest.raises(ValueError, match="takes no -pixelsPerUnit"):
             PriceCeiling.parse(text).per_second(1)
     with pytest.raises(ValueError):
         PriceCeiling.parse("1").per_second(0)

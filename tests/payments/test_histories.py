@@ -104,7 +104,7 @@ class Histories(RuleBasedStateMachine):
         """The signer's own answer to a call whose worst case every limit allowed, or `instead` tickets."""
         try:
             hold = self.spending.hold(
-                "one", self.session.billing.due_at_most(action.info, self.now), STREAM_LIMIT
+                "one", self.session.billing.max_due(action.info, self.now), STREAM_LIMIT
             )
         except SpendLimitReached as limit:
             self.session.withheld(EndReason.SPEND_LIMIT, str(limit))

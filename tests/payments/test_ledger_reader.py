@@ -98,15 +98,15 @@ async def test_what_does_not_add_up_is_found(where: str) -> None:
     findings = [finding for _, finding in (await verified(ledger.reader)).findings]
     await ledger.close()
     for words in (
-        "was credited after credited",
-        "payment 2 spends nonces 60 to 60 a second time",
-        "was credited after signed",
+        "has step credited after credited",
+        "payment 2 uses nonces 60 to 60 a second time",
+        "has step credited after signed",
         "above the session's first",
         "above the operator's ceiling",
-        "not numbered one after the other: [1, 2, 3, 5]",
-        "a payment that does not exist was credited",
+        "numbers of its payments are not consecutive: [1, 2, 3, 5]",
+        "step credited is of a payment that does not exist",
         "closed 2 times",
-        "wei were signed in all, where at most",
+        "wei were signed in total, where at most",
     ):
         assert any(words in finding for finding in findings), (words, findings)
 

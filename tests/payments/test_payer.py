@@ -161,7 +161,7 @@ async def bench(
     interval: int = 10_000_000,
     spending: Spending | None = None,
     limit: int | None = None,
-    turns: asyncio.Semaphore | None = None,
+    slots: asyncio.Semaphore | None = None,
     clock: Callable[[], int] = now_ns,
     first_backoff: int = FIRST_BACKOFF,
 ) -> AsyncIterator[Bench]:
@@ -176,7 +176,7 @@ async def bench(
             spending=spending or Spending(SpendLimits()),
             ceiling=Fraction(ceiling),
             interval=interval,
-            turns=turns or asyncio.Semaphore(),
+            signing_slots=slots or asyncio.Semaphore(),
         )
         payer = Payer(
             resources,
@@ -361,7 +361,7 @@ async def test_an_unreadable_answer_to_a_payment_is_credited_and_the_params_fetc
 async def test_a_payment_by_somebody_else_is_written_down_and_not_forwarded(tmp_path: Path) -> None:
     forged = signed_payment(orchestrator_info(), 1, 60, key=PrivateKey(b"\1" * 32))
     async with bench(tmp_path, ScriptedSigner(forged)) as b:
-        with pytest.raises(Ended, match="signed by somebody else") as ended:
+        with pytest.raises(Ended, match="signed by another key") as ended:
             await b.payer.first_payment()
         assert ended.value.reason is EndReason.PAYMENT_REFUSED
         assert await b.steps() == ["intended", "signed", "refused"]
@@ -464,24 +464,24 @@ async def test_a_ledger_that_cannot_be_written_ends_the_spending(tmp_path: Path)
 
 
 @pytest.mark.asyncio
-async def test_a_call_waits_for_its_turn_and_an_end_does_not_wait_for_it(tmp_path: Path) -> None:
-    turns = asyncio.Semaphore(1)
-    async with bench(tmp_path, turns=turns) as b:
+async def test_a_call_waits_for_a_slot_and_an_end_does_not_wait_for_it(tmp_path: Path) -> None:
+    slots = asyncio.Semaphore(1)
+    async with bench(tmp_path, slots=slots) as b:
         await b.start()
-        await turns.acquire()  # somebody else's call is under way
+        await slots.acquire()  # somebody else's call is under way
         await b.run_until(lambda: b.payer.status()["next_due_in_s"] is None)
         assert len(b.signer.calls) == 1
         async with asyncio.timeout(DEADLINE):
             await b.payer.close(EndReason.DELETED)
-        turns.release()
-        assert not turns.locked()
+        slots.release()
+        assert not slots.locked()
         assert len(b.signer.calls) == 1
         assert (await b.steps())[-1] == "closed"
 
 
 @pytest.mark.asyncio
-async def test_turns_go_round_and_no_more_calls_are_under_way_than_allowed(tmp_path: Path) -> None:
-    turns, enough = asyncio.Semaphore(2), asyncio.Event()
+async def test_slots_go_round_and_no_more_calls_are_under_way_than_allowed(tmp_path: Path) -> None:
+    slots, enough = asyncio.Semaphore(2), asyncio.Event()
     order: list[int] = []
     under_way = most = 0
     async with AsyncExitStack() as stack:
@@ -490,7 +490,7 @@ async def test_turns_go_round_and_no_more_calls_are_under_way_than_allowed(tmp_p
             folder = tmp_path / str(number)
             folder.mkdir()
             signer = ScriptedSigner(60, *[NoTicketsNeeded(482, "")] * 99)
-            benches.append(await stack.enter_async_context(bench(folder, signer, turns=turns)))
+            benches.append(await stack.enter_async_context(bench(folder, signer, slots=slots)))
             await benches[-1].start()
 
         def watched(number: int, answer: Callable[..., Awaitable[LivePayment]]) -> Any:

@@ -75,7 +75,7 @@ async def test_nothing_is_afforded_while_nothing_can_be_written_down(
 async def test_as_many_turns_as_the_operator_says(ledger: Ledger) -> None:
     resources = await opened(ledger, SpendLimits())
     for _ in range(3):
-        await resources.turns.acquire()
+        await resources.signing_slots.acquire()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await resources.turns.acquire()
+            await resources.signing_slots.acquire()

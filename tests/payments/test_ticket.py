@@ -94,7 +94,7 @@ def test_win_probability_from_face_value_and_expected_value(row: dict[str, str])
 
 
 def test_a_ticket_cannot_be_worth_more_than_it_pays() -> None:
-    with pytest.raises(ValueError, match="cannot be worth"):
+    with pytest.raises(ValueError, match="cannot have an expected value"):
         ticket.win_prob_for(10, 11)
 
 
