@@ -1,4 +1,4 @@
-"""`livepeer-devnet`: the small network as a whole, or one of its parts alone."""
+"""`livepeer-devnet`: runs the whole devnet, or one of its parts alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.flag_text import help_text
 from gateway.flags import PATH, Flag, FlagError, HelpRequested, Parsed, parse_flags
 
 PROGRAM = "livepeer-devnet"
-NETWORK_FLAGS: tuple[Flag, ...] = (
+ALL_FLAGS: tuple[Flag, ...] = (
     *DEVNET_FLAGS,
     Flag(
         "dataDir", PATH, None, "Write keys and the effective aiModels.json to this folder", "a temporary one"
@@ -28,7 +28,7 @@ NETWORK_FLAGS: tuple[Flag, ...] = (
     *COMMON_FLAGS,
 )
 
-Up = tuple[dict[str, Any], Callable[[], Awaitable[None]]]
+Running = tuple[dict[str, Any], Callable[[], Awaitable[None]]]
 
 
 def main() -> None:
@@ -37,15 +37,15 @@ def main() -> None:
 
 
 def _main(argv: Sequence[str]) -> int:
-    """Run until SIGINT or SIGTERM; gives the exit status."""
+    """Run until SIGINT or SIGTERM; returns the exit status."""
     part = PARTS.get(argv[0]) if argv else None
     program = PROGRAM if part is None else f"{PROGRAM} {part.name}"
-    flags = NETWORK_FLAGS if part is None else part.flags
+    flags = ALL_FLAGS if part is None else part.flags
     try:
         parsed = parse_flags(flags, argv if part is None else argv[1:], os.environ, program=program)
         if part is not None:
             return _run(parsed, part.start(parsed))
-        return _run(parsed, _start_network(DevnetSettings.from_parsed(parsed), parsed))
+        return _run(parsed, _start_devnet(DevnetSettings.from_parsed(parsed), parsed))
     except HelpRequested:
         print(_help(program, flags))  # noqa: T201
         return 0
@@ -57,7 +57,7 @@ def _main(argv: Sequence[str]) -> int:
         return 1
 
 
-async def _start_network(settings: DevnetSettings, parsed: Parsed) -> Up:
+async def _start_devnet(settings: DevnetSettings, parsed: Parsed) -> Running:
     from gateway.devnet.devnet import Devnet
 
     given: Path | None = parsed["dataDir"]
@@ -77,7 +77,7 @@ async def _start_network(settings: DevnetSettings, parsed: Parsed) -> Up:
         raise
 
 
-def _run(parsed: Parsed, starting: Coroutine[Any, Any, Up]) -> int:
+def _run(parsed: Parsed, starting: Coroutine[Any, Any, Running]) -> int:
     from gateway.aio import event_loop
     from gateway.telemetry import log
 
@@ -86,7 +86,7 @@ def _run(parsed: Parsed, starting: Coroutine[Any, Any, Up]) -> int:
     return 0
 
 
-async def _until_signal(starting: Coroutine[Any, Any, Up]) -> None:
+async def _until_signal(starting: Coroutine[Any, Any, Running]) -> None:
     stop_wanted = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

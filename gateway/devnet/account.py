@@ -1,4 +1,4 @@
-"""An Ethereum account with its key: signers and orchestrators have one, the gateway never does."""
+"""An Ethereum account with its key. The devnet's signer and orchestrators have one, the gateway has none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.payments.ticket import address_of, sign
 
 
 class Account:
-    """`raw_address` is the 20 bytes, `address` the 0x text with its checksum (EIP-55)."""
+    """`raw_address` is 20 bytes, `address` the 0x text with checksum (EIP-55)."""
 
     def __init__(self, key: bytes) -> None:
         self._key = PrivateKey(key)

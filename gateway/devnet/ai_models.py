@@ -1,4 +1,4 @@
-"""`aiModels.json`: what an orchestrator offers, for how much, and where its runner is."""
+"""`aiModels.json`: the models that an orchestrator offers, their prices and their runner."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PIPELINE = "live-video-to-video"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AiModel:
-    """The entry of a file that is for live video; `price` is in wei per second of 720p30."""
+    """The file's entry for live video; `price` is in wei per second of 720p30."""
 
     model_id: str
     url: str
@@ -24,12 +24,12 @@ class AiModel:
 
 
 def read_ai_models(path: Path) -> AiModel:
-    """The first entry for live video. Raises ValueError with a sentence where there is none to use."""
+    """The first entry for live video. Raises ValueError with a sentence where there is none."""
     return _live_model(_entries(path))
 
 
 def write_ai_models(source: Path, target: Path, runner_url: str) -> None:
-    """Write `source` again as `target`, with the runner's real URL in the entries for live video."""
+    """Copy `source` to `target` with `runner_url` in the entries for live video."""
     entries = [
         {**entry, "url": runner_url} if entry.get("pipeline") == PIPELINE else entry
         for entry in _entries(source)
@@ -55,18 +55,18 @@ def _live_model(entries: list[dict[str, Any]]) -> AiModel:
             continue
         model_id, warm = entry.get("model_id"), entry.get("warm", False)
         if not isinstance(model_id, str) or not model_id or not isinstance(warm, bool):
-            raise ValueError("model_id is a text and warm is true or false")
+            raise ValueError("model_id must be a text and warm true or false")
         return AiModel(model_id=model_id, url=str(entry.get("url", "")), price=_price(entry), warm=warm)
     raise ValueError(f"it has no entry with the pipeline {PIPELINE}")
 
 
 def _price(entry: dict[str, Any]) -> Fraction:
-    """Wei per second; with `pixels_per_unit` read as go-livepeer reads it, wei per so many pixels."""
+    """Wei per second; with `pixels_per_unit`, wei per that many pixels, as in go-livepeer."""
     price, pixels = entry.get("price_per_unit"), entry.get("pixels_per_unit")
     if type(price) is not int or price < 0:
-        raise ValueError("price_per_unit is a whole number of wei")
+        raise ValueError("price_per_unit must be a whole number of wei")
     if pixels is None:
         return Fraction(price)
     if type(pixels) is not int:
-        raise ValueError("pixels_per_unit is a whole number")
+        raise ValueError("pixels_per_unit must be a whole number")
     return wei_per_second(price, pixels)

@@ -1,4 +1,4 @@
-"""The chain's clock, simulated: block and round from the wall clock, so that every process agrees on them."""
+"""Block and round numbers computed from the wall clock, so that every process has the same."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ BLOCK_TIME = 12.0
 BLOCKS_PER_ROUND = 5760
 
 GENESIS = 1_438_269_973
-"""Unix seconds of Ethereum's first block: block numbers look like a chain's, and none is zero."""
+"""Unix seconds of Ethereum's first block: block numbers are as large as on the real chain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainClock:
-    """What an observer of the chain knows: the time, the newest block, the newest round.
+    """The time, the newest block and the newest round.
 
-    `block_time` is in seconds, `epoch` (unix seconds) is when block 0 was made. Processes given the same two
-    see the same block without talking to each other, a restarted one included. `now_ns` gives unix
-    nanoseconds.
+    `block_time` is in seconds, `epoch` (unix seconds) is the time of block 0. Processes with the same two
+    values get the same block numbers. `now_ns` gives unix nanoseconds.
     """
 
     block_time: float = BLOCK_TIME
@@ -31,7 +30,7 @@ class ChainClock:
 
     def __post_init__(self) -> None:
         if self.block_time <= 0:
-            raise ValueError(f"a block cannot take {self.block_time} s")
+            raise ValueError(f"block time {self.block_time} s is not above 0")
 
     def unix(self) -> int:
         """The time in whole unix seconds."""
@@ -46,5 +45,5 @@ class ChainClock:
         return self.block() // BLOCKS_PER_ROUND + 1
 
     def round_block_hash(self, number: int) -> bytes:
-        """The 32-byte block hash that round `number` was initialised with."""
+        """The 32-byte block hash of round `number`."""
         return hashlib.sha256(b"devnet round %d" % number).digest()

@@ -1,7 +1,7 @@
-"""Child processes that say when they are ready, never outlive their parent, and are bounded in stopping.
+"""Child processes that report when they are ready, end with their parent, and stop in bounded time.
 
-A child prints one JSON object on one line when it can serve; stderr is its parent's. It dies with its
-parent however that dies: the kernel kills it (PR_SET_PDEATHSIG).
+A child prints one JSON object on one line when it is ready; stderr is its parent's. When the parent dies,
+the kernel kills the child (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.aio.tasks import cancel, spawn
 log = structlog.get_logger("devnet")
 
 PARENT_VARIABLE = "LIVEPEER_PARENT_PID"
-"""In a child's environment: whom it must not outlive."""
+"""In a child's environment: the process id of its parent."""
 LONGEST_RESTART_DELAY = 2.0
 SHORTEST_RESTART_DELAY = 0.1
 READ_AT_ONCE = 65_536
@@ -43,14 +43,14 @@ class ChildTiming:
 
 
 class ChildFailed(OSError):
-    """A child did not come up; the message says which one and how it ended."""
+    """A child did not start; the message says which one and how it ended."""
 
 
 def die_with_parent(environ: Mapping[str, str] = os.environ) -> None:
-    """Have this process killed when the one that started it as a `Child` ends; otherwise do nothing.
+    """Have the kernel kill this process when its parent ends, where it was started as a `Child`.
 
-    To be called first thing. The kernel watches the parent's thread that started the child, which must
-    therefore be one that lives as long as the process: the main one.
+    To be called first. The kernel watches the thread that started the child: it must be the parent's main
+    thread.
     """
     parent = environ.get(PARENT_VARIABLE)
     if not parent:
@@ -58,15 +58,15 @@ def die_with_parent(environ: Mapping[str, str] = os.environ) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != int(parent):
-        # it died before it could be watched
+        # the parent died before the kernel watched it
         os._exit(1)
 
 
 class Child:
-    """One child process, started again when it dies where `restart` says so.
+    """One child process; with `restart`, it is started again after it died.
 
-    `command` gives its arguments, from what it said when it was ready the time before (None at first): so
-    that a process started again can take the same ports.
+    `command` gives its arguments from the ready line of the former process (None at first), so that a
+    restarted process can take the same ports.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Child:
 
     @property
     def ready(self) -> Ready:
-        """What it said when it was ready last."""
+        """The ready line of the newest process."""
         if self._ready is None:
             raise RuntimeError(f"{self.name} was never ready")
         return self._ready
@@ -128,7 +128,7 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             env={**environment, PARENT_VARIABLE: str(os.getpid())},
-            # a terminal's SIGINT is for the parent, which stops its children in order
+            # a terminal's SIGINT goes to the parent alone, which stops its children in order
             start_new_session=True,
         )
         assert process.stdout is not None
@@ -144,11 +144,11 @@ class Child:
         except ValueError:
             ready = None
         if not isinstance(ready, dict):
-            raise ChildFailed(f"{self.name} did not say in JSON where it is")
+            raise ChildFailed(f"{self.name} did not print a JSON object when ready")
         return ready
 
     async def _keep(self) -> None:
-        """Watch the process; start it again after its death, more slowly the shorter it lived."""
+        """Watch the process and restart it when it died; the delay doubles while it dies young."""
         delay = SHORTEST_RESTART_DELAY
         while True:
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The devnet as a whole: signer, runner, orchestrators, chain, ComfyStream servers; each its own process."""
+"""The whole devnet: signer, runner, orchestrators, chain, ComfyStream servers, each a process of its own."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LIST_TIMEOUT = 5.0
 
 
 class Devnet:
-    """`start` brings everything up, `stop` ends it; keys and the effective aiModels.json are in `data_dir`.
+    """`start` starts all processes, `stop` ends them; keys and the effective aiModels.json are in `data_dir`.
 
-    `log_flags` are the flags that the parts log by. To be started on the main thread: the parts die with
-    the thread that started them.
+    `log_flags` are the parts' logging flags. Start it on the main thread: the parts die with the thread
+    that started them.
     """
 
     def __init__(self, settings: DevnetSettings, data_dir: Path, *, log_flags: Sequence[str] = ()) -> None:
@@ -48,9 +48,9 @@ class Devnet:
         ]
 
     async def start(self) -> dict[str, Any]:
-        """Bring the network up; gives its description.
+        """Start everything; returns `description()`.
 
-        Raises OSError with a sentence, and leaves nothing behind, where a part does not come up.
+        Raises OSError with a sentence where a part does not start; then no process is left.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -67,11 +67,11 @@ class Devnet:
         return self.description()
 
     async def stop(self) -> None:
-        """End all processes, all at once, within a few seconds. Idempotent."""
+        """End all processes at once, within a few seconds. Idempotent."""
         await asyncio.gather(*(child.stop() for child in self._children()))
 
     def description(self) -> dict[str, Any]:
-        """Where everything is, and the process ids of this moment."""
+        """URLs, addresses and current process ids of all parts."""
         chain = {} if self._chain is None else {"chain": {**self._chain.ready, "pid": self._chain.pid}}
         return {
             **chain,
@@ -177,12 +177,12 @@ class Devnet:
         return {"ethUrl": self._chain.ready["url"], "ethController": self._chain.ready["controller"]}
 
     async def _tell_signer(self) -> None:
-        """Give the signer's discovery the orchestrators, which were not there yet when it started."""
+        """Give the signer's discovery the orchestrators, which start after it."""
         listed = [{"address": child.ready["addr"]} for child in self._orchestrators]
         await _put("signer", f"{self._signer.ready['signer']}/devnet/orchestrators", listed)
 
     async def _tell_chain(self) -> None:
-        """Have the orchestrators registered and the signer funded."""
+        """Have the chain register the orchestrators and fund the signer."""
         if self._chain is None:
             return
         participants = {
@@ -203,11 +203,11 @@ async def _put(part: str, url: str, body: object) -> None:
         ):
             pass
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise OSError(f"the {part} does not take the list of orchestrators: {error}") from error
+        raise OSError(f"the {part} did not accept the list of orchestrators: {error}") from error
 
 
 async def _start_all(*children: Child) -> None:
-    """Start them at once. Raises what the first that failed raised, when all have come up or failed."""
+    """Start them at once; when all have started or failed, raises the first failure."""
     outcomes = await asyncio.gather(*(child.start() for child in children), return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
@@ -215,5 +215,5 @@ async def _start_all(*children: Child) -> None:
 
 
 def _seconds(value: float) -> str:
-    """A duration as flags take it."""
+    """A duration in the form that flags take."""
     return f"{value:.9f}".rstrip("0").rstrip(".") + "s"

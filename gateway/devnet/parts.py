@@ -1,6 +1,6 @@
-"""The devnet's parts as programs: `livepeer-devnet signer`, `runner` and so on, each from flags.
+"""The devnet's parts as programs with flags: `livepeer-devnet signer`, `runner` and so on.
 
-Each part's heavy modules are loaded when it starts, so that no part pays for another's.
+A part's modules are imported when it starts, so that no part loads another's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ KEY_FLAG = Flag(
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`start` brings it up and gives its ready line and what stops it."""
+    """`start` starts it; returns its ready line and the function that stops it."""
 
     name: str
     help: str
@@ -86,7 +86,7 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
     from gateway.devnet.orchestrator import OnChain, OrchestratorConfig, serve
 
     if (flags["ethUrl"] is None) != (flags["ethController"] is None):
-        raise FlagError("-ethUrl and -ethController are given together: one is nothing without the other")
+        raise FlagError("-ethUrl and -ethController must be given together")
     url, controller = flags["ethUrl"], flags["ethController"]
     chain = None if url is None else OnChain(url=url, controller=controller)
     model = ai_model(flags["aiModels"])
@@ -128,7 +128,7 @@ async def _start_chain(flags: Parsed) -> tuple[Ready, Stop]:
         from gateway.devnet.chain.server import ChainConfig, serve
     except ImportError as error:
         raise OSError(
-            f"a chain needs what is in requirements-chain.lock, as scripts/run -chain installs it: {error}"
+            f"a chain needs requirements-chain.lock, which scripts/run -chain installs: {error}"
         ) from error
 
     host, port = flags["addr"]
@@ -150,9 +150,9 @@ PARTS: dict[str, Part] = {
     for part in (
         Part(
             "chain",
-            "a chain with the protocol's contracts, behind JSON-RPC",
+            "a chain with the protocol's contracts, served by JSON-RPC",
             (
-                Flag("addr", ADDRESS, "127.0.0.1:0", "where it listens; port 0 takes a free one"),
+                Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
                 *_shared("blockTime", "deposit", "reserve", "unlockPeriod"),
                 *COMMON_FLAGS,
             ),
@@ -160,11 +160,11 @@ PARTS: dict[str, Part] = {
         ),
         Part(
             "signer",
-            "a remote signer: tickets from a key of its own",
+            "a remote signer with a key of its own",
             (
-                Flag("addr", ADDRESS, "127.0.0.1:0", "where it listens; port 0 takes a free one"),
+                Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
                 KEY_FLAG,
-                Flag("orchAddr", LIST, None, "orchestrators that its discovery tells of"),
+                Flag("orchAddr", LIST, None, "List these orchestrators in its discovery"),
                 *_shared("preload", "blockTime"),
                 *COMMON_FLAGS,
             ),
@@ -174,9 +174,9 @@ PARTS: dict[str, Part] = {
             "orchestrator",
             "an orchestrator: sells a runner's work for tickets",
             (
-                Flag("addr", ADDRESS, "127.0.0.1:0", "where it listens; port 0 takes a free one"),
+                Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
                 KEY_FLAG,
-                Flag("price", PRICE, None, "wei per second", "the price in -aiModels"),
+                Flag("price", PRICE, None, "Set the price in wei per second", "the price in -aiModels"),
                 *_shared(
                     "aiModels",
                     "ticketSeconds",
@@ -187,17 +187,17 @@ PARTS: dict[str, Part] = {
                     "tokenLife",
                     "faceValueMultiple",
                 ),
-                Flag("ethUrl", URL, None, "the chain where winning tickets are redeemed"),
-                Flag("ethController", TEXT, None, "the Controller contract on it"),
+                Flag("ethUrl", URL, None, "Redeem winning tickets on the chain at this RPC endpoint"),
+                Flag("ethController", TEXT, None, "Use the Controller contract at this address"),
                 *COMMON_FLAGS,
             ),
             _start_orchestrator,
         ),
         Part(
             "runner",
-            "an AI worker: changes the picture",
+            "an AI worker that changes the picture",
             (
-                Flag("addr", ADDRESS, "127.0.0.1:8188", "where it listens; port 0 takes a free one"),
+                Flag("addr", ADDRESS, "127.0.0.1:8188", "Listen on this address; port 0 takes a free one"),
                 *_shared("effect"),
                 *COMMON_FLAGS,
             ),
@@ -205,9 +205,9 @@ PARTS: dict[str, Part] = {
         ),
         Part(
             "comfystream",
-            "a ComfyStream server: changes the picture over WebRTC",
+            "a ComfyStream server: changes the picture, over WebRTC",
             (
-                Flag("addr", ADDRESS, "127.0.0.1:8889", "where it listens; port 0 takes a free one"),
+                Flag("addr", ADDRESS, "127.0.0.1:8889", "Listen on this address; port 0 takes a free one"),
                 *_shared("effect", "comfyStreamWarmUp"),
                 *COMMON_FLAGS,
             ),
@@ -218,9 +218,9 @@ PARTS: dict[str, Part] = {
 
 
 def read_key(path: Path | None) -> bytes:
-    """The 32-byte key in a file of hex digits; a new one, written there where there was none.
+    """The 32-byte key in a file of hex digits; a missing file is written with a new key.
 
-    Raises FlagError for a file that holds something else.
+    Raises FlagError for a file with other content.
     """
     if path is None:
         return secrets.token_bytes(32)
@@ -230,12 +230,12 @@ def read_key(path: Path | None) -> bytes:
             path.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
         key = bytes.fromhex(path.read_text(encoding="ascii").strip().removeprefix("0x"))
     except (OSError, ValueError) as error:
-        raise FlagError(f"-keyFile {path} is refused ({error}): it takes a file of 64 hex digits") from error
+        raise FlagError(f"-keyFile {path} is refused ({error}): give a file of 64 hex digits") from error
     if len(key) != 32:
-        raise FlagError(f"-keyFile {path} is refused: it takes a file of 64 hex digits")
+        raise FlagError(f"-keyFile {path} is refused: give a file of 64 hex digits")
     return key
 
 
 def _exact(duration: float) -> Fraction:
-    """The decimal that was meant by a duration in seconds."""
+    """The exact decimal of a duration in seconds."""
     return Fraction(repr(duration))

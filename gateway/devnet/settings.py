@@ -1,4 +1,4 @@
-"""Every flag of the devnet in one table, and the settings that come out of it."""
+"""The devnet's flags and the settings made from them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gateway.payments.ceiling import parse_amount
 EFFECTS = ("negative", "mirror", "grey", "none")
 
 SHORTEST_TOKEN_LIFE = 180.0
-"""Seconds: a signer wants a new auth token in the last three minutes of the old one."""
+"""Seconds: a signer asks for a new auth token in the last three minutes of a token's life."""
 
 MAX_ORCHESTRATORS = 32
 MAX_COMFYSTREAMS = 16
@@ -45,7 +45,7 @@ def _parse_prices(value: str) -> tuple[Fraction, ...]:
 
 
 def parse_price(value: str) -> Fraction:
-    """Wei per second as `1000000000000000` or `n/d`; ValueError where no `PriceInfo` can hold it."""
+    """Wei per second as `1000000000000000` or `n/d`. Raises ValueError where it fits no `PriceInfo`."""
     numerator, _, denominator = value.partition("/")
     if not numerator.isdecimal() or not (denominator or "1").isdecimal() or int(denominator or 1) == 0:
         raise ValueError(value)
@@ -129,7 +129,7 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
 
 @dataclass(frozen=True)
 class DevnetSettings:
-    """What kind of network is wanted, checked. Durations are seconds, prices wei per second."""
+    """The devnet's checked settings. Durations are seconds, prices wei per second."""
 
     orchestrators: int
     ai_models: Path
@@ -188,7 +188,7 @@ class DevnetSettings:
 
 
 def ai_model(path: Path) -> AiModel:
-    """What `-aiModels` says of live video. Raises FlagError."""
+    """The entry for live video in the file of `-aiModels`. Raises FlagError."""
     found = find_ai_models(path)
     try:
         return read_ai_models(found)
@@ -199,7 +199,7 @@ def ai_model(path: Path) -> AiModel:
 
 
 def find_ai_models(path: Path) -> Path:
-    """`path` as it is, or else the one of the checkout that this package runs from."""
+    """`path` where it exists, else the same path in the checkout that this package runs from."""
     if path.is_absolute() or path.exists():
         return path
     beside = _INSTALLED_FROM / path

@@ -1,4 +1,4 @@
-"""A trickle channel as the server keeps it: its newest segments and who waits for them. No HTTP here."""
+"""A trickle channel on the server: its newest segments and the readers that wait. No HTTP here."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 RETAINED = 5
-"""Segments kept; a reader still in an older one is cut."""
+"""Segments kept; a reader that is still in an older one is cut off."""
 NEXT = -1
 NEWEST = -2
 
 
 class NoSuchSegment(Exception):
-    """The channel exists, that segment does not and will not."""
+    """The channel exists, that segment does not, now or later."""
 
 
 class Closed(Exception):
-    """The channel is over."""
+    """The channel has ended."""
 
 
 class Cut(Exception):
-    """The reader was slower than the channel keeps its segments."""
+    """The reader was too slow: its segment is not kept any more."""
 
 
 class Watched:
-    """Something that changes: readers sleep until it does."""
+    """Something whose changes can be waited for."""
 
     def __init__(self) -> None:
-        self._sleepers: set[asyncio.Future[None]] = set()
+        self._waiters: set[asyncio.Future[None]] = set()
 
     async def changed(self) -> None:
-        sleeper = asyncio.get_running_loop().create_future()
-        self._sleepers.add(sleeper)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
         try:
-            await sleeper
+            await waiter
         finally:
-            self._sleepers.discard(sleeper)
+            self._waiters.discard(waiter)
 
     def notify(self) -> None:
-        for sleeper in self._sleepers:
-            if not sleeper.done():
-                sleeper.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class Segment(Watched):
@@ -53,7 +53,7 @@ class Segment(Watched):
         self.ended = False
         self.evicted = False
         self.on_end: Callable[[], None] | None = None
-        """Called once when the segment ends by another hand than its writer's."""
+        """Called once when something other than its writer ends the segment."""
         self.on_evict: set[Callable[[], None]] = set()
         self._chunks: list[bytes] = []
 
@@ -75,7 +75,7 @@ class Segment(Watched):
                 self.on_end()
 
     def evict(self) -> None:
-        """It is kept no longer: whoever still reads it is cut."""
+        """Stop keeping it: its readers are cut off."""
         self.end()
         self.evicted = True
         self.notify()
@@ -83,7 +83,7 @@ class Segment(Watched):
             cut()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Its bytes from the beginning, each chunk as soon as it is written. Raises Cut."""
+        """Its bytes from the beginning, each chunk when it is written. Raises Cut."""
         position = 0
         while True:
             if self.evicted:
@@ -98,7 +98,7 @@ class Segment(Watched):
 
 
 class Channel(Watched):
-    """Segments by number. A segment exists from the request that opens it, counts from its first byte."""
+    """Segments by number. A segment exists from its POST's start; with its first byte it uses its number."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Channel(Watched):
         self.next_seq = 0
         """The next segment to be written."""
         self.last_segment = now
-        """When a segment was begun last, in seconds of the caller's clock."""
+        """When the newest segment began, in seconds of the caller's clock."""
         self._on_segment = on_segment
         self._on_close = on_close
         self._segments: dict[int, Segment] = {}
@@ -128,10 +128,9 @@ class Channel(Watched):
         return [seq for seq in self._segments if seq < self.next_seq]
 
     def open(self, seq: int) -> Segment:
-        """The segment that a POST is to fill. Raises NoSuchSegment for a number used up or far ahead.
+        """The segment for a POST to fill. Raises NoSuchSegment for a number that is used or far ahead.
 
-        A POST that was opened before for the same number and brought nothing gives way: its sender has
-        lost the connection and tries again.
+        It replaces an earlier POST for the same number without bytes: the sender lost its connection.
         """
         present = self._segments.get(seq)
         if not self.next_seq <= seq < self.next_seq + RETAINED or (present is not None and present.started):
@@ -147,25 +146,25 @@ class Channel(Watched):
         segment.append(data)
         if first:
             self._newest = segment.seq
-            self._use_up(segment.seq, now)
+            self._use_number(segment.seq, now)
             if self._on_segment is not None:
                 self._on_segment(segment.seq)
 
     def finish(self, segment: Segment, now: float) -> None:
-        """The POST ended in order: also without bytes its number is used up."""
+        """The POST ended normally: its number is used, with or without bytes."""
         if self._segments.get(segment.seq) is segment:
-            self._use_up(segment.seq, now)
+            self._use_number(segment.seq, now)
         segment.end()
 
     def abandon(self, segment: Segment) -> None:
-        """The POST broke off: with bytes that is the segment's end, without them its number stays free."""
+        """The POST broke off: with bytes the segment ends, without bytes its number stays free."""
         if not segment.started and self._segments.get(segment.seq) is segment:
             del self._segments[segment.seq]
         segment.end()
         self.notify()
 
-    def give_up(self, seq: int, now: float) -> bool:
-        """The publisher will not go on with this segment. False where there is none of that number."""
+    def delete(self, seq: int, now: float) -> bool:
+        """End a segment that its publisher deleted. False where there is none of that number."""
         segment = self._segments.get(seq)
         if segment is None:
             return False
@@ -173,13 +172,13 @@ class Channel(Watched):
         return True
 
     def restart(self, seq: int, now: float) -> None:
-        """The publisher started anew at `seq`: everything before it is over."""
+        """End all segments before `seq`: the publisher restarted there."""
         for segment in tuple(self._segments.values()):
             if segment.seq < seq and not segment.ended:
                 self.finish(segment, now)
 
     def resolve(self, seq: int) -> int:
-        """The number that a reader means by NEXT, NEWEST or a number."""
+        """The segment number for NEXT, NEWEST or a number."""
         if seq == NEWEST and self._newest is not None:
             return self._newest
         return self.next_seq if seq in (NEXT, NEWEST) else seq
@@ -199,7 +198,7 @@ class Channel(Watched):
         raise Closed
 
     def close(self) -> None:
-        """End all segments and everybody's waiting."""
+        """End all segments and wake all readers."""
         if self.closed:
             return
         self.closed = True
@@ -209,7 +208,7 @@ class Channel(Watched):
         if self._on_close is not None:
             self._on_close()
 
-    def _use_up(self, seq: int, now: float) -> None:
+    def _use_number(self, seq: int, now: float) -> None:
         self.last_segment = now
         self.next_seq = max(self.next_seq, seq + 1)
         for old in [number for number in self._segments if number < self.next_seq - RETAINED]:

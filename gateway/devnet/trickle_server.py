@@ -1,4 +1,4 @@
-"""The trickle protocol's server: channels of numbered segments over HTTP, to be mounted in an aiohttp app."""
+"""Trickle server: channels of numbered segments over HTTP, as routes for an aiohttp application."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gateway.devnet.trickle_channel import Channel, Closed, Cut, NoSuchSegment, 
 from gateway.trickle import wire
 
 MAX_BODY = 32_000_000
-"""Bytes of one segment."""
+"""Limit in bytes of a segment."""
 SWEEP_AFTER = 300.0
 """Seconds without a new segment after which a channel is closed."""
 CONTINUE_INTERVAL = 10.0
-"""Seconds between the interim answers to a POST that has brought nothing yet."""
+"""Seconds between the interim answers to a POST without bytes."""
 HANGUP_CHECK = 1.0
-"""Seconds between looks at whether a waiting client is still there; aiohttp does not tell its handlers."""
+"""Seconds between checks that a waiting client is still connected; aiohttp does not tell handlers."""
 INTERIM_ANSWER = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 log = structlog.get_logger("trickle")
@@ -44,7 +44,7 @@ class TrickleServer:
         self._sweeps: dict[str, asyncio.TimerHandle] = {}
 
     def routes(self) -> list[web.RouteDef]:
-        """What the application mounts."""
+        """The routes for the application."""
         channel = self._prefix + "/{name}"
         segment = channel + r"/{seq:-?\d{1,18}}"
         return [
@@ -63,10 +63,10 @@ class TrickleServer:
         on_segment: Callable[[int], object] | None = None,
         on_close: Callable[[], object] | None = None,
     ) -> None:
-        """Make a channel. Raises ValueError where there is one of that name.
+        """Make a channel. Raises ValueError where the name is taken.
 
         `on_segment` is called with a segment's number when its first bytes arrive, `on_close` once when
-        the channel ends, whoever ends it; both may call `terminate`.
+        the channel ends for any reason; both may call `terminate`.
         """
         if name in self._channels:
             raise ValueError(f"there is a channel {name} already")
@@ -77,7 +77,7 @@ class TrickleServer:
         self._sweeps[name] = loop.call_later(self._sweep_after, self._sweep, name)
 
     def terminate(self, name: str) -> bool:
-        """End a channel: requests in flight are told, later ones get 404. False where there is none."""
+        """End a channel: open requests are answered, later ones get 404. False where there is none."""
         channel = self._channels.pop(name, None)
         if channel is None:
             return False
@@ -86,17 +86,17 @@ class TrickleServer:
         return True
 
     async def close(self, name: str) -> None:
-        """End a channel, if it is there, and let the requests in flight see that."""
+        """End a channel, if there is one, and let its open requests finish."""
         self.terminate(name)
         await asyncio.sleep(0)
 
     async def shutdown(self, _: web.Application | None = None) -> None:
-        """End all channels; fit for an application's `on_shutdown`, which waits for requests in flight."""
+        """End all channels; for an application's `on_shutdown`, which waits for open requests."""
         for name in self.names():
             self.terminate(name)
 
     def names(self) -> list[str]:
-        """The channels there are."""
+        """The names of all channels."""
         return list(self._channels)
 
     def _sweep(self, name: str) -> None:
@@ -126,7 +126,7 @@ class TrickleServer:
             return _no_such_segment(channel)
         try:
             async with asyncio.timeout(None) as scope:
-                # whatever else ends the segment ends this request's waiting for its bytes
+                # anything else that ends the segment stops this request from waiting for bytes
                 segment.on_end = lambda: scope.reschedule(now())
                 try:
                     await self._fill(request, channel, segment)
@@ -148,7 +148,7 @@ class TrickleServer:
         return _answer(channel)
 
     async def _fill(self, request: web.Request, channel: Channel, segment: Segment) -> None:
-        """Read the body into the segment as it comes."""
+        """Copy the body into the segment as it arrives."""
         loop = asyncio.get_running_loop()
         while not request.content.at_eof():
             try:
@@ -181,7 +181,7 @@ class TrickleServer:
         transport = request.transport
         if transport is None:
             return response
-        # the reader may be stuck in a write when its segment goes, so it is cut from outside
+        # the handler may be stuck in a write when its segment is evicted, so it is cut off from outside
         segment.on_evict.add(transport.abort)
         try:
             await response.prepare(request)
@@ -202,7 +202,7 @@ class TrickleServer:
     async def _delete_segment(self, request: web.Request) -> web.Response:
         channel = self._channels.get(request.match_info["name"])
         now = asyncio.get_running_loop().time()
-        if channel is None or not channel.give_up(int(request.match_info["seq"]), now):
+        if channel is None or not channel.delete(int(request.match_info["seq"]), now):
             raise web.HTTPBadRequest(text="no such segment\n")
         return web.Response()
 
@@ -213,7 +213,7 @@ class TrickleServer:
 
 
 async def _wait(request: web.Request, channel: Channel, seq: int) -> Segment:
-    """Wait for the segment as long as somebody still asks for it; NoSuchSegment to nobody otherwise."""
+    """Wait for the segment while the client is connected. Raises NoSuchSegment, also if it left."""
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(HANGUP_CHECK):
@@ -223,12 +223,12 @@ async def _wait(request: web.Request, channel: Channel, seq: int) -> Segment:
 
 
 def _answer(channel: Channel) -> web.Response:
-    """Status 200, with the end of the channel where it has come."""
+    """Status 200, with `Lp-Trickle-Closed` where the channel has ended."""
     return web.Response(headers={wire.CLOSED: wire.TERMINATED} if channel.closed else {})
 
 
 def _last_answer(channel: Channel) -> web.Response:
-    """The same to a request whose body is not at its end: the connection is of no more use."""
+    """The same for a request whose body was not read to its end: the connection must close."""
     response = _answer(channel)
     response.force_close()
     return response

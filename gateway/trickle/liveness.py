@@ -1,4 +1,4 @@
-"""Whether the server of a channel still answers, asked while nothing comes from it."""
+"""Checks that a channel's server still answers while nothing arrives from it."""
 
 from __future__ import annotations
 

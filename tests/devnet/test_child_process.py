@@ -48,7 +48,7 @@ async def test_a_child_says_where_it_is_and_ends_when_it_is_told() -> None:
     ("text", "words"),
     [
         ("raise SystemExit(3)", "status 3 before it was ready"),
-        ("print('hello', flush=True); import time; time.sleep(60)", "did not say in JSON"),
+        ("print('hello', flush=True); import time; time.sleep(60)", "did not print a JSON object"),
     ],
 )
 async def test_a_child_that_does_not_come_up_is_told_and_cleared_away(text: str, words: str) -> None:

@@ -37,7 +37,7 @@ def test_numbers_only_rise_and_only_the_newest_segments_are_kept(steps: list[tup
         elif operation == "abandon":
             channel.abandon(open_segments.pop(seq))
         elif operation == "give up":
-            channel.give_up(seq, 1.0)
+            channel.delete(seq, 1.0)
         elif operation == "restart":
             channel.restart(seq, 1.0)
         assert channel.next_seq >= former

@@ -1,4 +1,4 @@
-"""The devnet's chain: the protocol's contracts in an EVM of this process, behind a JSON-RPC port.
+"""The devnet's chain: the protocol's contracts in an EVM in this process, served by JSON-RPC.
 
-Its libraries (web3, eth-tester, py-evm, vyper) are those of the dependency group `chain`.
+It needs the dependency group `chain`: web3, eth-tester, py-evm, vyper.
 """

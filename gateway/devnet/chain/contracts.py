@@ -1,4 +1,4 @@
-"""The small network's contracts, compiled from the Vyper beside this file."""
+"""The devnet's contracts, compiled from the Vyper files in this folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.chain.importing import contained
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A contract as Web3 takes it: the JSON ABI, and the hex code that deploys it."""
+    """A contract for Web3: the JSON ABI and the hex bytecode that deploys it."""
 
     abi: list[dict[str, Any]]
     bytecode: str
@@ -20,7 +20,7 @@ class Compiled:
 
 @cache
 def compiled(name: str) -> Compiled:
-    """The contract of this name; compiling takes up to a second, once a process."""
+    """The contract of this name; compiling takes up to a second, once per process."""
     source = (resources.files(__package__) / "contracts" / f"{name}.vy").read_text(encoding="utf-8")
     with contained():
         from vyper import compile_code

@@ -1,4 +1,4 @@
-"""An Ethereum chain in this process with the protocol's contracts on it. Every call is synchronous."""
+"""An Ethereum chain in this process, with the protocol's contracts. All calls are synchronous."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ ETHER = 10**18
 TICKET_VALIDITY_ROUNDS = 2
 UNLOCK_ROUNDS = 7
 GAS_MONEY = 10 * ETHER
-"""What everybody is given to pay for their transactions with."""
+"""Wei that each account gets to pay for gas."""
 
 
 class Evm:
-    """A fresh chain: contracts deployed, nobody registered, nobody funded. Each transaction is a block.
+    """A new chain with the contracts deployed, nobody registered or funded. Each transaction is a block.
 
-    `web3` is the way in for whoever wants more than these methods; `contracts` holds the deployed ones by
-    the names that the Controller knows them by. The account that owns them is `owner`. An unlock takes
-    `unlock_rounds`.
+    `web3` gives direct access; `contracts` are the deployed ones by their names in the Controller, owned by
+    the account `owner`. An unlock takes `unlock_rounds` rounds.
     """
 
     def __init__(self, unlock_rounds: int = UNLOCK_ROUNDS) -> None:
@@ -48,15 +47,15 @@ class Evm:
             self.transact(self.controller.functions.setContract(keccak(name.encode()), contract.address))
 
     def transact(self, function: Any, **options: Any) -> Any:
-        """Send a contract's function as a transaction, by default of the owner; the receipt.
+        """Send a contract's function as a transaction, by default from the owner; returns the receipt.
 
-        Raises ValueError with the contract's own words where it reverts.
+        Raises ValueError with the contract's message where it reverts.
         """
         sent = function.transact({"from": self.owner, **options})
         return self.web3.eth.wait_for_transaction_receipt(sent)
 
     def register(self, address: str, uri: str, *, registry: str = "AIServiceRegistry") -> None:
-        """Put an orchestrator into the active pool and its service URI on a registry, a newer one too."""
+        """Add an orchestrator to the active pool, and set its service URI in a registry."""
         bonding = self.contracts["BondingManager"].functions
         if not bonding.isActiveTranscoder(address).call():
             self.transact(bonding.join(address))
@@ -70,12 +69,12 @@ class Evm:
         self.web3.eth.wait_for_transaction_receipt(sent)
 
     def fund(self, sender: str, *, deposit: int, reserve: int) -> None:
-        """Add to what a sender's tickets are paid from, in wei."""
+        """Add to a sender's deposit and reserve, in wei."""
         fund = self.contracts["TicketBroker"].functions.fundDepositAndReserveFor(sender, deposit, reserve)
         self.transact(fund, value=deposit + reserve)
 
     def advance(self, l1_block: int, round_number: int, round_block_hash: bytes) -> None:
-        """Bring L1 block and round up to these; what is there already is left alone."""
+        """Advance L1 block and round to these, where they are behind."""
         rounds = self.contracts["RoundsManager"].functions
         if l1_block > rounds.blockNum().call():
             self.transact(rounds.advance(l1_block))
@@ -83,7 +82,7 @@ class Evm:
             self.transact(rounds.initializeRound(round_number, round_block_hash))
 
     def mine(self, blocks: int = 1) -> None:
-        """Make empty blocks."""
+        """Mine empty blocks."""
         self.tester.mine_blocks(blocks)
 
     def _deploy(self, name: str, *arguments: Any) -> Any:

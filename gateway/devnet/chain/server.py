@@ -1,4 +1,4 @@
-"""The chain as a process of its own: JSON-RPC on a port, L1 blocks and rounds by the clock."""
+"""The chain as a server: JSON-RPC on a port; L1 blocks and rounds follow the clock."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ with contained():
 log = structlog.get_logger("devnet.chain")
 
 FASTEST_TICK = 1.0
-"""Seconds between two looks at the clock, however short its blocks are."""
+"""Seconds between two updates from the clock at least."""
 GRACE = 1.0
 REVERTED, FAILED, INVALID_REQUEST = 3, -32000, -32600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainConfig:
-    """`deposit` and `reserve` are the wei that a sender is funded with when it is made known."""
+    """`deposit` and `reserve` are the wei that a sender is funded with when it is registered."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -41,14 +41,14 @@ class ChainConfig:
 
 
 class ChainServer:
-    """`start` listens, `stop` ends it and the chain with it."""
+    """`start` listens, `stop` ends it together with the chain."""
 
     url: str
 
     def __init__(self, config: ChainConfig, evm: Evm) -> None:
         self._config = config
         self.evm = evm
-        # Web3's own conveniences (names, gas estimates) are for its users, not for what passes through.
+        # Without web3's middleware: requests are passed through unchanged.
         provider = EthereumTesterProvider(evm.tester)
         web3 = Web3(provider, middleware=[])
         self._request = provider.request_func(web3, web3.middleware_onion)
@@ -56,7 +56,7 @@ class ChainServer:
         self._cleanup = AsyncExitStack()
 
     async def start(self) -> str:
-        """Listen; gives the URL."""
+        """Listen; returns the URL."""
         async with AsyncExitStack() as stack:
             self._tick()
             ticking = spawn(self._keep_time(), name="chain clock")
@@ -112,7 +112,7 @@ class ChainServer:
             return _error(identifier, REVERTED, str(error))
         except (BlockNotFound, TransactionNotFound):
             return {"jsonrpc": "2.0", "id": identifier, "result": None}
-        except Exception as error:  # the EVM's and the codecs' own: whoever asked is told, the chain goes on
+        except Exception as error:  # of the EVM or a codec: report it to the caller, keep the chain running
             return _error(identifier, FAILED, f"{type(error).__name__}: {error}")
         if "error" in answer:
             return {**answer, "id": identifier}
@@ -123,7 +123,7 @@ class ChainServer:
     async def _participants(self, request: web.Request) -> web.Response:
         """`{"sender": "0x..", "orchestrators": [{"address": "0x..", "uri": "https://.."}]}`.
 
-        Registers the orchestrators and funds the sender; all get gas money. Nobody is funded twice.
+        Registers the orchestrators and funds the sender; all get gas money. No account is funded twice.
         """
         wanted = await request.json()
         sender = wanted["sender"]
@@ -145,7 +145,7 @@ def _error(identifier: Any, code: int, message: str) -> dict[str, Any]:
 
 
 def _hexed(value: Any) -> Any:
-    """A result as JSON-RPC writes it: numbers and bytes as 0x text."""
+    """A result in JSON-RPC's form: numbers and bytes as 0x text."""
     match value:
         case bool() | None | str():
             return value
@@ -161,7 +161,7 @@ def _hexed(value: Any) -> Any:
 
 
 async def serve(config: ChainConfig) -> ChainServer:
-    """Make a chain and serve it; where it is: `server.url`."""
+    """Make a chain and serve it at `server.url`."""
     server = ChainServer(config, await asyncio.to_thread(Evm, config.unlock_rounds))
     await server.start()
     return server

@@ -1,1 +1,1 @@
-"""A ComfyStream server without a GPU: its HTTP and data-channel interface, simple effects for workflows."""
+"""A ComfyStream server without a GPU: its HTTP and data-channel interface, with simple effects."""

@@ -1,4 +1,4 @@
-"""One WebRTC connection of the server, through aiortc: pictures decoded, changed and encoded again."""
+"""One WebRTC connection of the server, by aiortc: decodes, changes and encodes the pictures."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from gateway.devnet.runner.picture import Effect
 log = structlog.get_logger("devnet.comfystream")
 
 BIT_RATE = 2_000_000
-"""Bits a second that ComfyStream holds its encoder at, once the first estimate has come."""
+"""Bits a second that ComfyStream sets its encoder to after the first estimate."""
 TEXT_EVERY = 0.25
 
-# The devnet is on this machine alone, and aioice leaves loopback out: this process needs nothing else.
+# The devnet runs on this machine only, and aioice leaves loopback out.
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 h264.MAX_BITRATE = h264.MIN_BITRATE = BIT_RATE
 
 
 class ChangedTrack(MediaStreamTrack):
-    """A track's pictures as the pipeline makes them, none while its prompts are paused."""
+    """A track's pictures changed by the pipeline; none while its prompts are paused."""
 
     kind = "video"
 
@@ -69,7 +69,7 @@ class ChangedTrack(MediaStreamTrack):
 
 
 class Connection:
-    """One peer: `answer` its offer, then it lives until it is closed from either side."""
+    """One peer: after `answer` it lives until either side closes it."""
 
     def __init__(self, pipeline: Pipeline, *, has_prompts: bool) -> None:
         self.closed = asyncio.Event()
@@ -82,19 +82,19 @@ class Connection:
         self.peer.on("connectionstatechange", self._on_state)
 
     async def answer(self, offer: RTCSessionDescription) -> RTCSessionDescription:
-        """The answer with all candidates in it. Raises ValueError for an SDP that is none."""
+        """The answer with all candidates. Raises ValueError for an invalid SDP."""
         for kind, codec in (("video", "video/H264"), ("audio", "audio/opus")):
             if f"m={kind}" in offer.sdp:
                 transceiver = self.peer.addTransceiver(kind, direction="sendrecv")
                 known = RTCRtpSender.getCapabilities(kind).codecs
-                # as ComfyStream has it: without rtx, what was lost is sent again as it was
+                # as ComfyStream does: without rtx, lost packets are sent again unchanged
                 transceiver.setCodecPreferences([one for one in known if one.mimeType == codec])
         await self.peer.setRemoteDescription(offer)
         await self.peer.setLocalDescription(await self.peer.createAnswer())
         return self.peer.localDescription
 
     async def close(self) -> None:
-        """End it. Its prompts end with it, for every connection, as ComfyStream has it."""
+        """Close it. That ends its prompts for every connection, as in ComfyStream."""
         if self.closed.is_set():
             return
         self.closed.set()

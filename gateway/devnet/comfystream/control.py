@@ -1,4 +1,4 @@
-"""The messages of the data channel `control`: what each asks for and what is answered."""
+"""Messages of the data channel `control` and their answers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ANSWERS = {
     "resume_prompts": "prompts_resumed",
     "stop_prompts": "prompts_stopped",
 }
-"""The `type` of each request and of its answer."""
+"""The `type` of each request, and of its answer."""
 
 
 def answer(text: str | bytes, pipeline: Pipeline, *, has_prompts: bool) -> str | None:
-    """Do what a message asks for; the answer, None for what ComfyStream leaves unanswered.
+    """Handle a message; returns the answer, None where ComfyStream gives none.
 
-    `has_prompts` is whether the connection was offered with prompts: one without has nothing to pause.
+    `has_prompts`: whether the connection was offered with prompts; without, there is nothing to pause.
     """
     try:
         message = json.loads(text)
@@ -60,7 +60,7 @@ def _do(kind: str, message: Message, pipeline: Pipeline, *, has_prompts: bool) -
 
 
 def resolution(fields: object) -> Size | None:
-    """`width` and `height`, None where one is missing or no number above 0."""
+    """`width` and `height`; None where one is missing or not a number above 0."""
     if not isinstance(fields, dict):
         return None
     width, height = fields.get("width"), fields.get("height")

@@ -1,4 +1,4 @@
-"""What the server does to pictures: the one pipeline that all its connections share. Plain logic."""
+"""The pipeline that all connections of the server share. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.devnet.settings import EFFECTS
 
 EFFECT_NODE = "Effect"
 TEXT_NODE = "SaveTextTensor"
-"""ComfyStream's own node for text results."""
+"""ComfyStream's node for text results."""
 MAX_PROMPTS = 16
 MAX_TEXT = 4_096
 
@@ -18,7 +18,7 @@ Workflow = dict[str, Any]
 
 
 class BadPrompts(ValueError):
-    """A workflow that is none; the text goes back to who sent it."""
+    """An invalid workflow; the text is sent to the client."""
 
 
 def workflows(prompts: object) -> list[Workflow]:
@@ -53,13 +53,13 @@ class Size:
 
 
 class Pipeline:
-    """The prompts that run, if any, and whether they do."""
+    """The prompts that are set, and whether they run."""
 
     def __init__(self, effect: str) -> None:
         self.size = Size()
         self.prompts: list[Workflow] = []
         self.changes = 0
-        """How often prompts were set."""
+        """Count of changes of the prompts."""
         self._default_effect = effect
         self._running = asyncio.Event()
         self._failed = False
@@ -69,34 +69,34 @@ class Pipeline:
         return self._running.is_set()
 
     async def wait_running(self) -> None:
-        """Wait while the prompts are paused or stopped: no picture comes out then."""
+        """Wait while the prompts are paused or stopped: then there are no pictures."""
         await self._running.wait()
 
     @property
     def effect(self) -> str:
-        """What the prompts do to a picture: the last effect node's, else the default."""
+        """The effect of the prompts' last effect node, else the default."""
         nodes = [node for workflow in self.prompts for node in workflow.values()]
         chosen = [node["inputs"]["effect"] for node in nodes if node["class_type"] == EFFECT_NODE]
         return chosen[-1] if chosen else self._default_effect
 
     @property
     def texts(self) -> list[str]:
-        """What the prompts' text nodes give for one picture."""
+        """The texts of the prompts' text nodes for one picture."""
         nodes = [node for workflow in self.prompts for node in workflow.values()]
         found = [node["inputs"].get("data") for node in nodes if node["class_type"] == TEXT_NODE]
         return [text[:MAX_TEXT] for text in found if isinstance(text, str)]
 
     def apply(self, prompts: object) -> None:
-        """Run these from now on. Raises BadPrompts, with nothing changed."""
+        """Set and run these prompts. Raises BadPrompts; then nothing changes."""
         self.prompts = workflows(prompts)
         self.changes += 1
         self._failed = False
         self._running.set()
 
     def update(self, prompts: object) -> None:
-        """Run these in the place of those that are set, as many as there are.
+        """Replace the prompts by as many others.
 
-        Raises BadPrompts; as in ComfyStream the former prompts then stand still until they are stopped and
+        Raises BadPrompts; as in ComfyStream, the former prompts then do not run until they are stopped and
         resumed.
         """
         try:
@@ -116,21 +116,21 @@ class Pipeline:
         self._running.clear()
 
     def resume(self) -> None:
-        """Go on. Raises RuntimeError where there is nothing to go on with."""
+        """Run again. Raises RuntimeError where there are no prompts or the last update failed."""
         if self._failed or not self.prompts:
             state = "ERROR" if self._failed else "UNINITIALIZED"
             raise RuntimeError(f"Cannot start streaming in state: {state}")
         self._running.set()
 
     def stop(self, *, cleanup: bool = False) -> None:
-        """Stop the prompts; with `cleanup`, at a connection's end, forget them too."""
+        """Stop the prompts; with `cleanup`, at a connection's end, remove them too."""
         self._running.clear()
         self._failed = False
         if cleanup:
             self.prompts = []
 
     def nodes(self) -> dict[str, Any]:
-        """The nodes of each prompt by its place, with their inputs; nothing is known of their types here."""
+        """The nodes of each prompt by index, with their inputs; the inputs' types are unknown here."""
         unknown = {"type": "unknown", "min": None, "max": None, "widget": None}
         return {
             str(place): {

@@ -1,4 +1,4 @@
-"""The server's HTTP shell: `/offer`, `/health`, both under `/live` too, and a look at what goes on."""
+"""HTTP server: `/offer` and `/health`, both also under `/live`, and the state for tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_CONNECTIONS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComfyStreamConfig:
-    """Port 0 takes a free one; `effect` is for prompts that name none; `warm_up` seconds before an answer."""
+    """Port 0 takes a free one; `effect` is for prompts without one; an offer waits `warm_up` seconds."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -32,7 +32,7 @@ class ComfyStreamConfig:
 
 
 class ComfyStream:
-    """`start` listens and gives the URL, `stop` ends all connections and gives everything back."""
+    """`start` listens, `stop` ends all connections and frees everything."""
 
     def __init__(self, config: ComfyStreamConfig) -> None:
         self.url = ""
@@ -43,7 +43,7 @@ class ComfyStream:
         self._server: web.AppRunner | None = None
 
     async def start(self) -> str:
-        """Listen; gives the URL. Raises OSError where the port is taken."""
+        """Listen; returns the URL. Raises OSError where the port is taken."""
         app = web.Application(client_max_size=MAX_BODY)
         for prefix in ("", "/live"):
             app.router.add_post(f"{prefix}/offer", self._offer)
@@ -79,19 +79,19 @@ class ComfyStream:
         if size is not None:
             self._pipeline.size = size
         if prompts:
-            # one pipeline for all: whoever comes with prompts sets them, and waits for them to be warm
+            # one pipeline for all: an offer with prompts sets them and waits for the warm-up
             try:
                 await asyncio.sleep(self._config.warm_up)
                 self._pipeline.apply(prompts)
             except BadPrompts as error:
-                return _in_trouble(error)
+                return _server_error(error)
         connection = Connection(self._pipeline, has_prompts=bool(prompts))
         self._connections.add(connection)
         try:
             answer = await connection.answer(offer)
         except ValueError as error:
             await connection.close()
-            return _in_trouble(error)
+            return _server_error(error)
         return web.json_response({"sdp": answer.sdp, "type": answer.type})
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -116,8 +116,8 @@ class ComfyStream:
         self._connections = {one for one in self._connections if not one.closed.is_set()}
 
 
-def _in_trouble(error: Exception) -> web.Response:
-    """What aiohttp answers for ComfyStream's exceptions: the reason stands in the server's log alone."""
+def _server_error(error: Exception) -> web.Response:
+    """The answer of aiohttp to an exception in ComfyStream: the reason is only in the server's log."""
     log.warning("offer failed", error=str(error))
     text = "500 Internal Server Error\n\nServer got itself in trouble"
     return web.Response(status=500, text=text)

@@ -1,4 +1,4 @@
-"""An orchestrator as the network has them: gRPC and HTTPS, every check of a payment, debits by the second."""
+"""An orchestrator like go-livepeer's: gRPC and HTTPS, all checks of a payment, debits by the second."""
 
 from gateway.devnet.orchestrator.config import OnChain, OrchestratorAddress, OrchestratorConfig
 from gateway.devnet.orchestrator.server import Orchestrator, serve

@@ -1,4 +1,4 @@
-"""What a devnet orchestrator is started with, and where it is found once it runs."""
+"""Configuration of a devnet orchestrator, and its addresses once it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.devnet.chain_clock import ChainClock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnChain:
-    """A chain's RPC endpoint, and the protocol's Controller on it."""
+    """A chain's RPC endpoint and the address of the Controller contract on it."""
 
     url: str
     controller: str
@@ -22,9 +22,9 @@ class OnChain:
 class OrchestratorConfig:
     """Prices in wei per second of 720p30; `price_wei_per_second` None means off-chain: no price, no tickets.
 
-    `key` is the 32-byte Ethereum key that gives the orchestrator its address. `ticket_seconds` is what one
-    ticket's expected value buys at its own price, `debit_interval` and `token_life` are seconds,
-    `debit_rate` is how fast it debits against what it advertises (1: honestly). Port 0 takes a free one.
+    `key` is the orchestrator's 32-byte Ethereum key. `ticket_seconds` is a ticket's expected value in
+    seconds at its own price, `debit_interval` and `token_life` are seconds, `debit_rate` is what it debits
+    as a multiple of the agreed price. Port 0 takes a free one.
     """
 
     key: bytes = field(repr=False)
@@ -41,7 +41,7 @@ class OrchestratorConfig:
     debit_rate: Fraction = Fraction(1)
     token_life: float = 1800.0
     face_value_multiple: int = 100
-    """How many times its expected value a winning ticket pays."""
+    """A winning ticket pays this many times its expected value."""
     chain: OnChain | None = None
     """Where winning tickets are redeemed; None: they are only counted."""
     clock: ChainClock = field(default_factory=ChainClock)
@@ -50,7 +50,7 @@ class OrchestratorConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrchestratorAddress:
-    """`addr` is where it listens as `host:port`, `url` the service URI there, `address` the 0x account."""
+    """`addr` is the listening `host:port`, `url` the service URI, `address` the 0x account."""
 
     addr: str
     url: str

@@ -1,4 +1,4 @@
-"""Segment credentials: the header that says whose payment this is and for which session."""
+"""Segment credentials: the header that names a payment's sender and session."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def read_credentials(header: str) -> SegData:
 
 
 def signed_message(credentials: SegData) -> bytes:
-    """What a sender signs: manifest id, sequence number, hash, and no profiles where it is a payment."""
+    """The bytes that the sender signs: manifest id, sequence number, hash; for payments no profiles."""
     return credentials.manifestId + credentials.seq.to_bytes(32, "big", signed=True) + credentials.hash
 
 
 def check_signature(credentials: SegData, sender: bytes) -> None:
-    """Raises BadCredentials unless `sender` (20 bytes) signed them."""
+    """Raise BadCredentials unless `sender` (20 bytes) signed them."""
     try:
         signer = recover(keccak(signed_message(credentials)), credentials.sig)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The HTTP side: jobs, payments, audit."""
+"""HTTP routes of the orchestrator: job start, payments, audit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SEGMENT = "Livepeer-Segment"
 
 
 class OrchestratorRoutes:
-    """The handlers, each of them the protocol's checks in the protocol's order."""
+    """The handlers; each makes go-livepeer's checks in its order."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class OrchestratorRoutes:
         return web.json_response({**self._sessions.audit(), **held, **on_chain})
 
     async def _change_tariff(self, request: web.Request) -> web.Response:
-        """Control of the devnet itself: any of price_wei_per_second, debit_rate, capacity, warm."""
+        """For tests: set any of price_wei_per_second, debit_rate, capacity, warm."""
         try:
             change = json.loads(await request.read(), parse_float=str)
             price = Fraction(change["price_wei_per_second"]) if "price_wei_per_second" in change else None
@@ -134,7 +134,7 @@ class OrchestratorRoutes:
             if price is not None:
                 price_info(price)
             if rate < 0 or capacity < 0:
-                raise ValueError("nothing here is negative")
+                raise ValueError("no value may be negative")
         except (AttributeError, TypeError, ValueError, ZeroDivisionError, RecursionError) as error:
             raise BadJob("expected price_wei_per_second, debit_rate, capacity or warm") from error
         if price is not None:
@@ -149,7 +149,7 @@ class OrchestratorRoutes:
 async def refusals(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Give a refusal its status, with its words as plain text as go-livepeer does."""
+    """Answer a refusal with its status and its text as plain text, as go-livepeer does."""
     try:
         return await handler(request)
     except Refusal as refusal:

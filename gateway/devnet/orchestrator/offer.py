@@ -1,4 +1,4 @@
-"""What an orchestrator says of itself: price, ticket params, capabilities, capacity."""
+"""The OrchestratorInfo that an orchestrator gives: price, ticket params, capabilities, capacity."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ MAX_INT64 = 2**63 - 1
 
 
 def price_info(price: Fraction) -> PriceInfo:
-    """`price` (wei per second) in lowest terms per pixel. ValueError where it does not fit the message."""
+    """`price` (wei per second) as a reduced fraction per pixel. Raises ValueError where it does not fit."""
     per_pixel = wei_per_pixel(price)
     if per_pixel.numerator < 0 or max(per_pixel.numerator, per_pixel.denominator) > MAX_INT64:
-        raise ValueError(f"{price} wei per second is no price that fits two 64-bit integers")
+        raise ValueError(f"{price} wei per second does not fit two 64-bit integers")
     return PriceInfo(pricePerUnit=per_pixel.numerator, pixelsPerUnit=per_pixel.denominator)
 
 
 @dataclass(slots=True)
 class Tariff:
-    """What may change while an orchestrator runs. Prices in wei per second; None: off-chain."""
+    """The settings that may change while an orchestrator runs. `price` in wei per second; None: off-chain."""
 
     price: Fraction | None
     debit_rate: Fraction
@@ -41,7 +41,7 @@ OFFERED_BITS = 1 << LIVE_VIDEO_TO_VIDEO
 
 
 class Capacity:
-    """The streams that there is room for."""
+    """Counts the running streams against the tariff's capacity."""
 
     def __init__(self, tariff: Tariff) -> None:
         self._tariff = tariff
@@ -52,7 +52,7 @@ class Capacity:
         return self.taken >= self._tariff.capacity
 
     def take(self) -> None:
-        """Raises NoCapacity where there is no room."""
+        """Count one more stream. Raises NoCapacity."""
         if self.full:
             raise NoCapacity("insufficient capacity")
         self.taken += 1
@@ -62,7 +62,7 @@ class Capacity:
 
 
 class Offer:
-    """One model for live video to video, at the tariff's price."""
+    """Makes OrchestratorInfo messages for one model of live video to video, at the tariff's price."""
 
     def __init__(
         self,
@@ -83,19 +83,19 @@ class Offer:
         self._tokens = tokens
 
     def names_model(self, capabilities: Capabilities) -> bool:
-        """Whether live video to video with this very model is named among the constraints."""
+        """Whether the constraints name live video to video with this model."""
         constraints = capabilities.constraints.PerCapability
         return LIVE_VIDEO_TO_VIDEO in constraints and self.model in constraints[LIVE_VIDEO_TO_VIDEO].models
 
     def serves(self, capabilities: Capabilities) -> bool:
-        """Whether credentials with these capabilities are for what is offered here.
+        """Whether the capabilities of credentials are offered.
 
-        Every bit that is asked for must be offered; clients such as the Python SDK set none at all.
+        Every bit that is set must be offered; clients such as the Python SDK set none.
         """
         return _bits(capabilities.bitstring) & ~OFFERED_BITS == 0 and self.names_model(capabilities)
 
     def price(self, capabilities: Capabilities) -> Fraction | None:
-        """Wei per second for what is asked: without the capability's capacity that is transcoding."""
+        """Wei per second for these capabilities; without the capability's capacity, of transcoding."""
         if self._tariff.price is None:
             return None
         wants_live = capabilities.capacities.get(LIVE_VIDEO_TO_VIDEO, 0) > 0 and self.names_model(
@@ -129,7 +129,7 @@ class Offer:
         return info
 
     def _describe(self, info: OrchestratorInfo) -> None:
-        """What only those are told who ask for nothing in particular; prices in whole wei per pixel."""
+        """Add what only requests without capabilities get; prices in whole wei per pixel."""
         if self._tariff.price is not None:
             info.capabilities_prices.add(
                 pricePerUnit=int(wei_per_pixel(self._tariff.price)),
@@ -140,7 +140,7 @@ class Offer:
         info.hardware.add(pipeline=self.pipeline, model_id=self.model)
 
     def capabilities(self) -> Capabilities:
-        """What is offered, and how much of it is taken."""
+        """The offered capabilities with capacity and use."""
         own = Capabilities(bitstring=[OFFERED_BITS], version=VERSION)
         own.capacities[LIVE_VIDEO_TO_VIDEO] = self._tariff.capacity
         model = own.constraints.PerCapability[LIVE_VIDEO_TO_VIDEO].models[self.model]
@@ -151,5 +151,5 @@ class Offer:
 
 
 def _bits(words: Iterable[int]) -> int:
-    """A bitstring of 64-bit words, the lowest first, as one integer."""
+    """A bitstring of 64-bit words, lowest first, as one integer."""
     return sum(word << 64 * place for place, word in enumerate(words))

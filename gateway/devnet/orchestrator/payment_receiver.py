@@ -1,4 +1,4 @@
-"""Receives payments: every check of the network's orchestrators, in their order, and the audit's counting."""
+"""Receives payments: go-livepeer's checks in its order, and the counts for the audit."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from gateway.devnet.orchestrator.tokens import Tokens
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, Payment, PaymentResult, SegData
 
 MAX_DELIVERIES = 100_000
-"""Payments remembered by their digest, so that a repeated delivery is known as one."""
+"""Limit of payments remembered by their digest, to recognise a repeated delivery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A payment taken: the session it was credited to, and the credentials it came with."""
+    """An accepted payment: the session that it was credited to, and its credentials."""
 
     session: Session
     payment: Payment
@@ -46,7 +46,7 @@ class Receipt:
 
 
 class PaymentReceiver:
-    """Stateless where the protocol is: it remembers nonces, balances and, for the audit, digests."""
+    """Checks and credits payments. It keeps nonces, balances and, for the audit, digests."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class PaymentReceiver:
         self._delivered: OrderedDict[bytes, Counts] = OrderedDict()
 
     async def accept(self, payment_header: str, segment_header: str, *, manifest_id: str = "") -> Receipt:
-        """Take a payment in for `manifest_id`, by default the one that the credentials name.
+        """Credit a payment to `manifest_id`, by default the one in the credentials.
 
-        Raises UnreadablePayment, BadCredentials or TicketRefused; what tickets came before a refused one
-        is credited all the same.
+        Raises UnreadablePayment, BadCredentials or TicketRefused; the tickets before a refused one are
+        credited.
         """
         digest = hashlib.sha256(payment_header.encode()).digest()
         repeated: Counts | None = None
@@ -107,13 +107,13 @@ class PaymentReceiver:
         return Receipt(session, payment, credentials)
 
     def require_first_ticket(self, session: Session) -> None:
-        """Raises InsufficientBalance where a stream could not even begin."""
+        """Raise InsufficientBalance where the balance is below one ticket's expected value."""
         price = self._tariff.price
         if price is not None and session.balance < expected_value(price, self._issuer.ticket_seconds):
             raise InsufficientBalance("insufficient balance")
 
     def result(self, receipt: Receipt) -> bytes:
-        """The serialised PaymentResult: ticket params for the next payment, at the price of now."""
+        """The serialised PaymentResult: ticket params for the next payment, at the current price."""
         info = self._offer.info(
             receipt.payment.sender, receipt.credentials.capabilities, token=receipt.credentials.auth_token
         )
@@ -138,7 +138,7 @@ class PaymentReceiver:
             self._delivered.popitem(last=False)
 
     def _asks_nothing(self, payment: Payment) -> bool:
-        """Whether this payment may do without tickets: off-chain any, at price zero one without params."""
+        """Whether this payment needs no tickets: off-chain none does, at price zero one without params."""
         price = self._tariff.price
         return price is None or (price == 0 and not payment.HasField("ticket_params"))
 

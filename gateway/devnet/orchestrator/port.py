@@ -1,4 +1,4 @@
-"""One TLS port for gRPC and HTTP, as go-livepeer's orchestrators have it."""
+"""One TLS port for gRPC and HTTP, as in go-livepeer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from grpclib.server import Server
 from gateway.devnet.orchestrator.tls import server_context
 
 ALPN = ["http/1.1", "h2"]
-"""What connections are told apart by. HTTP/1.1 first: those that speak both, browsers and curl, want HTTP."""
+"""Protocols by preference. HTTP/1.1 first: clients with both, browsers and curl, want HTTP."""
 
 
 class SharedPort(Server):
-    """grpclib's server, which hands on to `http` what does not want HTTP/2."""
+    """grpclib's server, which passes connections without HTTP/2 to `http`."""
 
     def __init__(self, services: Collection[Any], http: web.Server) -> None:
         super().__init__(services)
@@ -28,10 +28,10 @@ class SharedPort(Server):
     async def listen(
         cls, services: Collection[Any], http: web.Server, host: str, port: int
     ) -> tuple[SharedPort, str]:
-        """Listen; gives the server and where it listens, as `host:port`. Port 0 takes a free one."""
+        """Listen; returns the server and its `host:port`. Port 0 takes a free one."""
         shared = cls(services, http)
         context = await asyncio.to_thread(server_context, host, alpn=ALPN)
-        # bound here, because grpclib does not tell which port it was given
+        # bound here, because grpclib does not tell its port
         listening = socket.create_server((host, port))
         await shared.start(sock=listening, ssl=context)
         return shared, "{}:{}".format(*listening.getsockname()[:2])
@@ -41,7 +41,7 @@ class SharedPort(Server):
 
 
 class _Arrival(asyncio.Protocol):
-    """A connection until its handshake is over; the protocol that it turned out to want takes its place."""
+    """The protocol of a connection until its handshake is done; then gRPC or HTTP replaces it."""
 
     def __init__(self, grpc: Callable[[], asyncio.Protocol], http: Callable[[], asyncio.Protocol]) -> None:
         self._grpc = grpc

@@ -1,4 +1,4 @@
-"""Redeems winning tickets on chain: one transaction each, signed with the orchestrator's own key."""
+"""Redeems winning tickets on chain, one transaction each, signed with the orchestrator's key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger("devnet.orchestrator")
 MAX_WAITING = 1000
 TRIES = 5
 PAUSE = 1.0
-"""Seconds between two tries: a round may have begun here that the chain has yet to initialise."""
+"""Seconds between two attempts: the chain may not have initialised the newest round yet."""
 GAS = 400_000
 
 REDEEM = "redeemWinningTicket"
@@ -54,7 +54,7 @@ ABI: list[dict[str, Any]] = [
 
 @dataclass(slots=True)
 class Redemptions:
-    """What became of winning tickets. `dropped` found the queue full."""
+    """Counts of winning tickets. `dropped`: the queue was full."""
 
     redeemed: int = 0
     failed: int = 0
@@ -63,9 +63,9 @@ class Redemptions:
 
 
 class Redeemer:
-    """`won` takes tickets in without waiting; `run` redeems them one after the other until cancelled.
+    """`won` queues tickets without waiting; `run` redeems them one by one until cancelled.
 
-    `key` is the orchestrator's, whose account needs gas money on the chain that `reader` reads.
+    `key` is the orchestrator's; its account pays the gas on the chain that `reader` reads.
     """
 
     def __init__(self, reader: ChainReader, key: bytes) -> None:
@@ -82,7 +82,7 @@ class Redeemer:
             self._counts.dropped += 1
 
     def audit(self) -> dict[str, int]:
-        """What became of all of them so far."""
+        """The counts so far."""
         self._counts.waiting = self._queue.qsize()
         return asdict(self._counts)
 

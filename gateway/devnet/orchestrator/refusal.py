@@ -1,18 +1,18 @@
-"""Why an orchestrator refuses; the HTTP side knows each one's status."""
+"""Reasons for refusing a request; `http.py` maps them to statuses."""
 
 from __future__ import annotations
 
 
 class Refusal(Exception):
-    """A request that is not served; the text is what the caller is told."""
+    """A refused request; the text is sent to the caller."""
 
 
 class BadJob(Refusal):
-    """The request's body is not what it should be."""
+    """The request's body is malformed."""
 
 
 class NoCapacity(Refusal):
-    """Every place for the model is taken."""
+    """No capacity for the model."""
 
 
 class UnreadablePayment(Refusal):
@@ -20,11 +20,11 @@ class UnreadablePayment(Refusal):
 
 
 class BadCredentials(Refusal):
-    """The segment credentials are not signed by the sender, or their token or capabilities do not hold."""
+    """The segment credentials' signature, token or capabilities are invalid."""
 
 
 class TicketRefused(Refusal):
-    """A ticket is not acceptable; those before it in the same payment count."""
+    """A ticket is invalid; those before it in the payment are credited."""
 
 
 class NonceSeen(TicketRefused):
@@ -35,11 +35,11 @@ class NonceSeen(TicketRefused):
 
 
 class InsufficientBalance(Refusal):
-    """The first payment does not even cover one ticket's worth of stream."""
+    """The first payment is below one ticket's expected value."""
 
 
 class WorkerFailed(Refusal):
-    """The runner did not take the job."""
+    """The runner did not accept the job."""
 
 
 class UnknownSession(Refusal):

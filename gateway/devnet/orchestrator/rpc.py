@@ -1,4 +1,4 @@
-"""The gRPC side: `net.Orchestrator`."""
+"""The gRPC service `net.Orchestrator`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CAPPED = "OrchestratorCapped"
 
 
 class OrchestratorService:
-    """Errors have the status UNKNOWN: go-livepeer returns plain errors, told apart by their text."""
+    """Errors have the status UNKNOWN, as in go-livepeer: only their texts differ."""
 
     def __init__(self, account: Account, offer: Offer, tariff: Tariff, capacity: Capacity) -> None:
         self._account = account

@@ -1,4 +1,4 @@
-"""RunningJobs: a stream's channels, its metering, and the runner that does the work."""
+"""Running jobs: a stream's channels, its debits, and the runner that does the work."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from gateway.money import fee
 from gateway.orchestrator.job_start import JobRequest
 
 RUNNER_TIMEOUT = 4.0
-"""Seconds that the runner has to take a job: gateways give up on a start after 5."""
+"""Seconds that the runner has to accept a job: gateways wait 5 s for a start."""
 
 RUNNER_CHECK = 0.5
-"""Seconds between looks at whether the runner still listens, while there are jobs."""
+"""Seconds between checks that the runner still listens, while there are jobs."""
 
 JSON = "application/json"
 
@@ -46,7 +46,7 @@ def read_job(body: bytes) -> JobRequest:
 
 
 class Meter:
-    """Debits elapsed time at a session's fixed price, when told of a segment and the interval has passed."""
+    """Debits elapsed time at a session's fixed price, when a segment arrives after the interval."""
 
     def __init__(
         self, session: Session, tariff: Tariff, *, interval: float, monotonic_ns: Callable[[], int]
@@ -58,7 +58,7 @@ class Meter:
         self._debited_until = monotonic_ns()
 
     def segment_arrived(self) -> bool:
-        """Whether the session's balance still covers the stream."""
+        """Debit where due; False where the balance no longer covers the stream."""
         now = self._now_ns()
         elapsed = now - self._debited_until
         if self._session.price is None or elapsed < self._interval_ns:
@@ -70,14 +70,14 @@ class Meter:
 
 
 class RunningJob:
-    """One stream at work. Ends once, for whatever reason comes first, and gives everything back."""
+    """One running job: its four channels. It ends once, for the first reason, and frees its capacity."""
 
     def __init__(
         self, manifest_id: str, meter: Meter, trickle: TrickleServer, on_end: Callable[[RunningJob], None]
     ) -> None:
         self.manifest_id = manifest_id
         self.worker: str | None = None
-        """The runner's process that has it, where the runner names its processes."""
+        """The id of the runner's process, where the runner gives one."""
         self._meter = meter
         self._trickle = trickle
         self._on_end = on_end
@@ -86,7 +86,7 @@ class RunningJob:
 
     @property
     def channels(self) -> dict[str, str]:
-        """The names of the four channels by what they carry."""
+        """The names of the four channels by their content."""
         mid = self.manifest_id
         return {
             "input": mid,
@@ -96,7 +96,7 @@ class RunningJob:
         }
 
     def open(self) -> None:
-        """Make the channels: media in and out, control, events."""
+        """Make the channels."""
         names = self.channels
         self._trickle.create(
             names["input"],
@@ -108,7 +108,7 @@ class RunningJob:
         self._trickle.create(names["events"], content_type=JSON)
 
     def end(self, why: str) -> None:
-        """Close the channels and give the place back. Later calls do nothing."""
+        """Close the channels and free the capacity. Later calls do nothing."""
         if self._ended:
             return
         self._ended = True
@@ -123,7 +123,7 @@ class RunningJob:
 
 
 class RunningJobs:
-    """All jobs of an orchestrator, and its runner."""
+    """All running jobs of an orchestrator, and its runner."""
 
     def __init__(
         self,
@@ -151,10 +151,10 @@ class RunningJobs:
         self._jobs: set[RunningJob] = set()
 
     async def start(self, request: JobRequest, manifest_id: str, session: Session) -> dict[str, str]:
-        """Open the channels and hand the job to the runner; gives the start's answer.
+        """Open the channels and give the job to the runner; returns the answer to the start.
 
-        The caller has taken the place; it is given back when the job ends, or here when the start fails
-        with WorkerFailed.
+        The caller has taken the capacity; it is freed when the job ends or its start fails with
+        WorkerFailed.
         """
         meter = Meter(session, self._tariff, interval=self._debit_interval, monotonic_ns=self._monotonic_ns)
         job = RunningJob(manifest_id, meter, self._trickle, self._ended)
@@ -177,7 +177,7 @@ class RunningJobs:
 
     @property
     def open_channels(self) -> int:
-        """Trickle channels that are not closed."""
+        """Count of trickle channels that are not closed."""
         return len(self._trickle.names())
 
     def end_all(self, why: str) -> None:
@@ -185,9 +185,9 @@ class RunningJobs:
             job.end(why)
 
     async def watch_runner(self) -> None:
-        """Until cancelled: end the jobs of a runner where nobody listens any more, or another process does.
+        """Until cancelled: end all jobs when nothing listens at the runner's URL, or another process does.
 
-        A runner that is merely silent is for the gateway to judge, which sees the events stop.
+        A silent runner ends nothing here: the gateway notices that the events stop.
         """
         while True:
             await asyncio.sleep(RUNNER_CHECK)
@@ -203,7 +203,7 @@ class RunningJobs:
                     job.end("the runner was started again")
 
     async def _ask_runner(self) -> str | None:
-        """Which process it is, None where it does not say. Raises ClientConnectorError for nobody there."""
+        """The runner's process id text, None where it gives none. Raises ClientConnectorError."""
         try:
             async with self._http.get(f"{self._runner_url}/health") as answer:
                 return _worker(await answer.json(content_type=None))
@@ -213,7 +213,7 @@ class RunningJobs:
             return None
 
     async def _hand_over(self, request: JobRequest, manifest_id: str, urls: dict[str, str]) -> str | None:
-        """Have the runner take the job; which of its processes did, None where it does not say."""
+        """Give the runner the job; returns its process id text, None where it gives none."""
         body = {
             "model_id": request.model_id,
             "params": dict(request.params),
@@ -242,6 +242,6 @@ class RunningJobs:
 
 
 def _worker(answer: object) -> str | None:
-    """The process that an answer of the runner's names: the devnet's does, others need not."""
+    """The process id text in a runner's answer: the devnet's runner gives one, others need not."""
     found = answer.get("instance") if isinstance(answer, dict) else None
     return found if isinstance(found, str) else None

@@ -43,10 +43,10 @@ log = structlog.get_logger("devnet.orchestrator")
 
 
 class Orchestrator:
-    """`start` listens, `stop` ends every session and gives everything back.
+    """`start` listens, `stop` ends every job and frees everything.
 
-    Balances, nonces and the secret behind tokens and ticket params live as long as the process, as on the
-    network: one that was started again knows no session of the former.
+    As in go-livepeer, balances, nonces and the secret of tokens and ticket params are kept in memory: after
+    a restart no former session is known.
     """
 
     where: OrchestratorAddress
@@ -59,7 +59,7 @@ class Orchestrator:
         self._cleanup = AsyncExitStack()
 
     async def start(self) -> OrchestratorAddress:
-        """Listen; gives where. A start that fails leaves nothing behind."""
+        """Listen; returns the addresses. A failed start leaves nothing behind."""
         async with AsyncExitStack() as stack:
             self.where = await self._start(stack)
             self._cleanup = stack.pop_all()
@@ -137,7 +137,7 @@ class Orchestrator:
         addr = await self._listen(stack, [*routes.routes(), *trickle.routes()], service)
         offer.url = f"https://{addr}"
         jobs.base_url = offer.url + TRICKLE_PREFIX
-        # The first to go at the end: what hangs on a channel is let go before its server waits for it.
+        # First at the end: requests on channels must finish before the server waits for them.
         stack.callback(jobs.end_all, "the orchestrator stops")
         return OrchestratorAddress(
             addr=addr, url=offer.url, address=account.address, audit_url=f"{offer.url}/devnet/audit"
@@ -147,7 +147,7 @@ class Orchestrator:
         chain = self._config.chain
         if chain is None:
             return None
-        # web3 and what comes with it is loaded by those alone that redeem
+        # web3 is imported only where tickets are redeemed
         from gateway.chain.reader import ChainReader
         from gateway.devnet.orchestrator.redeemer import Redeemer
 
@@ -173,14 +173,14 @@ class Orchestrator:
 
 async def _close(server: SharedPort) -> None:
     server.close()
-    # From Python 3.12 on this waits for clients to hang up, which is theirs to decide.
+    # From Python 3.12 on this waits until clients close their connections.
     with suppress(TimeoutError):
         async with asyncio.timeout(GRACE):
             await server.wait_closed()
 
 
 async def serve(config: OrchestratorConfig) -> Orchestrator:
-    """Start an orchestrator and hand it back running; where it is: `orchestrator.where`."""
+    """Start an orchestrator; its addresses are in `orchestrator.where`."""
     orchestrator = Orchestrator(config)
     await orchestrator.start()
     return orchestrator

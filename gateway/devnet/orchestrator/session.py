@@ -1,4 +1,4 @@
-"""The account of one sender's one stream, and all of them together for the audit."""
+"""Balance and counts of one sender's stream, and the audit over all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ZERO = Fraction(0)
 
 @dataclass(slots=True)
 class Counts:
-    """What happened to payments: `rejected` and `redelivered` never count the same delivery."""
+    """Counts of payments: `rejected` and `redelivered` never count the same delivery."""
 
     payments: int = 0
     tickets: int = 0
@@ -25,10 +25,9 @@ class Counts:
 
 @dataclass(slots=True)
 class Session:
-    """Exact wei. `price` (wei per second) is fixed by the first payment that brought a ticket.
+    """Exact wei. `price` (wei per second) is fixed by the first payment with a ticket.
 
-    `newest_answer` is the place in the order of issue of the newest ticket params that were given in an
-    answer to one of its payments.
+    `newest_answer` is the issue number of the newest ticket params given in an answer to a payment.
     """
 
     sender: str
@@ -59,22 +58,22 @@ class Session:
 
 
 class Sessions:
-    """Every session since the start, live and ended: for a devnet's life that is little."""
+    """All sessions since the start, also ended ones: a devnet has few."""
 
     def __init__(self) -> None:
         self._sessions: dict[tuple[str, str], Session] = {}
         self.unattributed = Counts()
-        """Payments refused before it was known whose they were."""
+        """Payments refused before their session was known."""
 
     def open(self, sender: str, manifest_id: str) -> Session:
-        """The session of that sender and id, a new one if need be."""
+        """The session of that sender and id; made where there is none."""
         return self._sessions.setdefault((sender, manifest_id), Session(sender, manifest_id))
 
     def find(self, sender: str, manifest_id: str) -> Session | None:
         return self._sessions.get((sender, manifest_id))
 
     def end(self, manifest_id: str) -> None:
-        """The stream of that id is over, or never began."""
+        """Note that the stream of that id has ended, or never began."""
         for session in self._sessions.values():
             if session.manifest_id == manifest_id:
                 session.ended = True

@@ -1,4 +1,4 @@
-"""Ticket params: issued without keeping them, recognised again by the HMAC that made them."""
+"""Ticket params: issued without storing them, and verified by recomputing their HMAC."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def recipient_rand(
     price: Fraction,
     aux: bytes,
 ) -> int:
-    """The number behind a recipientRandHash. `price` is wei per pixel: another price gives another number."""
+    """The recipientRand of a recipientRandHash. `price` is wei per pixel; it changes the number."""
     message = b"".join(
         (
             minimal(seed),
@@ -60,19 +60,19 @@ def rand_hash(rand: int) -> bytes:
 
 
 def expected_value(price: Fraction, ticket_seconds: Fraction) -> int:
-    """What a ticket should be worth, in whole wei, at `price` wei per second; 0 where the price is."""
+    """A ticket's expected value in whole wei at `price` wei per second; 0 at price 0."""
     return max(1, int(price * ticket_seconds)) if price else 0
 
 
 def face_value(ev: int, multiple: int = FACE_VALUE_MULTIPLE) -> int:
-    """What a winning ticket pays, in wei, so that redeeming it is worth the gas."""
+    """What a winning ticket pays, in wei: enough for the gas of redeeming it."""
     redeemable = multiple * REDEMPTION_COST
     return redeemable if redeemable >= ev else multiple * ev
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParamsIssuer:
-    """Ticket params for any sender and price. `recipient` is the 20-byte address that tickets pay."""
+    """Issues ticket params for any sender and price. `recipient` (20 bytes) is paid by the tickets."""
 
     secret: bytes
     recipient: bytes
@@ -82,11 +82,11 @@ class ParamsIssuer:
     _counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def issue(self, sender: bytes, price: Fraction) -> TicketParams:
-        """Params for tickets of `sender` at `price` wei per second, good for 40 blocks."""
+        """Params for tickets of `sender` at `price` wei per second, valid for 40 blocks."""
         ev = expected_value(price, self.ticket_seconds)
         face = face_value(ev, self.face_value_multiple)
         win_prob = win_prob_for(face, ev)
-        # The order of issue travels in the seed, so that an audit can tell older params from newer ones.
+        # The seed holds the issue number, by which the audit tells older params from newer ones.
         seed = int.from_bytes(secrets.token_bytes(16), "big") << 8 * COUNTER_BYTES | next(self._counter)
         expiration_block = self.clock.block() + LIFE_BLOCKS
         creation_round = self.clock.round()
@@ -115,5 +115,5 @@ class ParamsIssuer:
 
 
 def issue_number(params: TicketParams) -> int:
-    """The place of these params in the order of issue."""
+    """The issue number of these params: later ones have higher numbers."""
     return int.from_bytes(params.seed[-COUNTER_BYTES:], "big")

@@ -1,4 +1,4 @@
-"""Whether tickets are acceptable: first what each says by itself, then against the nonces received before."""
+"""Checks of tickets: first each by itself, then against the nonces received before."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from gateway.orchestrator.livepeer_pb2 import Payment
 from gateway.payments.ticket import Ticket, recover, wins
 
 MAX_NONCES = 600
-"""Nonces accepted for one recipientRandHash."""
+"""Limit of nonces for one recipientRandHash."""
 
 REMEMBER_SECONDS = 600
-"""How long nonces are kept beyond the expiration of their params, so that late repeats are known as such."""
+"""Nonces are kept for this long after their params expired, to recognise late repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class WinningTicket:
-    """All that the chain wants to see before it pays."""
+    """What the chain needs to pay a winning ticket."""
 
     ticket: Ticket
     signature: bytes
@@ -35,7 +35,7 @@ class WinningTicket:
 
 @dataclass(frozen=True, slots=True)
 class CheckedTicket:
-    """One ticket after the checks that need no memory; `fault` says why it is no good."""
+    """One ticket after the stateless checks; `fault` says why it is invalid."""
 
     nonce: int
     winning: WinningTicket | None
@@ -55,7 +55,7 @@ class Batch:
 
 
 def read_payment(header: str) -> Payment:
-    """The payment in a `Livepeer-Payment` header; an empty one reads as an empty payment."""
+    """The payment in a `Livepeer-Payment` header; an empty header is an empty payment."""
     try:
         return Payment.FromString(base64.b64decode(header, validate=True))
     except (binascii.Error, ValueError, DecodeError) as error:
@@ -63,9 +63,9 @@ def read_payment(header: str) -> Payment:
 
 
 def check_batch(payment: Payment, *, recipient: bytes, secret: bytes) -> Batch:
-    """The checks that need no memory; milliseconds for 100 tickets, so not for an event loop.
+    """The stateless checks. They take milliseconds for 100 tickets: call this in a thread.
 
-    Raises TicketRefused where no ticket of the payment could be good.
+    Raises TicketRefused where no ticket of the payment can be valid.
     """
     if not payment.HasField("ticket_params"):
         raise TicketRefused("the payment has no ticket params")
@@ -135,16 +135,16 @@ class _Received:
 
 
 class NonceBook:
-    """Every nonce received, by recipientRandHash, until some time after its params expired."""
+    """The received nonces by recipientRandHash, until some time after their params expired."""
 
     def __init__(self, clock: ChainClock) -> None:
         self._clock = clock
         self._received: OrderedDict[bytes, _Received] = OrderedDict()
 
     def receive(self, batch: Batch, ticket: CheckedTicket) -> None:
-        """Take one ticket in. Raises NonceSeen or TicketRefused.
+        """Note one ticket's nonce. Raises NonceSeen or TicketRefused.
 
-        The nonce is written down before the expiration is looked at: an expired ticket cannot be tried again.
+        The nonce is noted before the expiration is checked, so an expired ticket cannot be sent again.
         """
         if ticket.fault:
             raise TicketRefused(ticket.fault)

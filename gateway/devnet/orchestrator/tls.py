@@ -1,4 +1,4 @@
-"""TLS as orchestrators have it: a certificate of their own making."""
+"""TLS with a self-signed certificate, as orchestrators use it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIFE = datetime.timedelta(days=365)
 
 
 def self_signed(host: str) -> bytes:
-    """A new P-256 key and a self-signed certificate of it for `host`, as one PEM."""
+    """A new P-256 key with a self-signed certificate for `host`, as one PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "devnet orchestrator")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""Auth tokens: what ties a payment's credentials to an OrchestratorInfo that this orchestrator gave."""
+"""Auth tokens: they tie a payment's credentials to an OrchestratorInfo of this orchestrator."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def token(secret: bytes, session_id: str, expiration: int) -> bytes:
 
 
 def minimal(number: int) -> bytes:
-    """A non-negative integer as big-endian bytes without leading zeros: nothing at all for 0."""
+    """A non-negative integer as big-endian bytes without leading zeros: empty for 0."""
     return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Issues and checks tokens that live `life` seconds; nothing is kept of them."""
+    """Issues and checks tokens that live `life` seconds, without storing them."""
 
     secret: bytes
     clock: ChainClock
     life: float
 
     def issue(self, session_id: str = "") -> AuthToken:
-        """A token for a session, by default a new one."""
+        """A token for a session; by default the session is new."""
         session_id = session_id or secrets.token_hex(8)
         expiration = self.clock.unix() + int(self.life)
         return AuthToken(
@@ -38,7 +38,7 @@ class Tokens:
         )
 
     def check(self, presented: AuthToken) -> None:
-        """Raises BadCredentials for a token of somebody else's or one that has expired."""
+        """Raise BadCredentials for a token of another orchestrator, or an expired one."""
         if presented.expiration < 0 or not hmac.compare_digest(
             presented.token, token(self.secret, presented.session_id, presented.expiration)
         ):

@@ -1,1 +1,1 @@
-"""An AI worker as orchestrators have them: takes a job, changes the picture, publishes the result."""
+"""An AI worker for orchestrators: takes a job, changes the picture, publishes the result."""

@@ -10,17 +10,17 @@ MAX_HELD = 8_000_000
 
 
 class FeedSegment:
-    """One input segment: written on the loop, read by the thread as a blocking file."""
+    """One input segment: the loop writes it, the thread reads it as a blocking file."""
 
     def __init__(self, feed: Feed) -> None:
         self.damaged = False
-        """Part of it was dropped or never came."""
+        """Whether part of it was dropped or not received."""
         self._feed = feed
         self._chunks: deque[bytes] = deque()
         self._ended = False
 
     def write(self, data: bytes) -> None:
-        """Hand bytes on; beyond the feed's bound the rest of the segment is dropped."""
+        """Add bytes; beyond the feed's limit the rest of the segment is dropped."""
         with self._feed.changed:
             if self._ended:
                 return
@@ -40,7 +40,7 @@ class FeedSegment:
             self._feed.changed.notify_all()
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes as soon as there are any, none at the end: what PyAV asks a file for."""
+        """Wait for bytes and return at most `size` of them; empty at the end. PyAV reads a file by this."""
         with self._feed.changed:
             while not self._chunks:
                 if self._ended or self._feed.ended:
@@ -54,7 +54,7 @@ class FeedSegment:
             return chunk
 
     def discard(self) -> None:
-        """Drop what is left of it, and what is still to come."""
+        """Drop its unread bytes and those still to come."""
         with self._feed.changed:
             self._ended = True
             self._feed.held -= sum(map(len, self._chunks))
@@ -69,7 +69,7 @@ class Feed:
         self.changed = threading.Condition()
         self.held = 0
         self.dropped = 0
-        """Segments cut short because the thread was too slow."""
+        """Count of segments cut short because the thread was too slow."""
         self.ended = False
         self._segments: deque[FeedSegment] = deque()
 
@@ -81,7 +81,7 @@ class Feed:
         return segment
 
     def next_segment(self) -> FeedSegment | None:
-        """The next segment as soon as it begins; None once the feed has ended."""
+        """Wait for the next segment to begin; None when the feed has ended."""
         with self.changed:
             while not self._segments:
                 if self.ended:
@@ -90,7 +90,7 @@ class Feed:
             return self._segments.popleft()
 
     def end(self) -> None:
-        """No more segments follow: whoever reads sees the end of what is there."""
+        """No more segments follow; readers still get what is there."""
         with self.changed:
             self.ended = True
             self.changed.notify_all()

@@ -1,4 +1,4 @@
-"""What a runner received, so that a test can compare it with what was published."""
+"""Hashes of the NAL units that a runner received, for tests to compare with what was published."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections import deque
 
 REMEMBERED = 8192
-"""NAL units of a job whose hashes are kept, newest last."""
+"""Limit of hashes kept for a job, newest last."""
 START_CODE = b"\x00\x00\x01"
 VCL_TYPES = range(1, 6)
 IDR = 5
@@ -28,7 +28,7 @@ class NalHashes:
         self._hashes: deque[str] = deque(maxlen=REMEMBERED)
 
     def record(self, access_unit: bytes) -> None:
-        """Take one access unit as it was demultiplexed."""
+        """Add the NAL units of one access unit."""
         self.access_units += 1
         for nal in nal_units(access_unit):
             if nal[0] & 0x1F in VCL_TYPES:

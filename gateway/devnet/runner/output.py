@@ -1,4 +1,4 @@
-"""The runner's output: MPEG-TS segments that begin with a key frame, each frame's bytes handed on at once."""
+"""The runner's output: MPEG-TS segments that begin with a key frame; frames are passed on at once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from gateway.devnet.runner.picture import TICK
 from gateway.media.frames import TICKS_PER_SECOND
 
 SHORTEST_SEGMENT = 1
-"""Seconds between the starts of two segments, by the pictures' clock and by the wall's."""
+"""Seconds between the starts of two segments at least, by time stamps and by the clock."""
 
 MUXER_OPTIONS = {
     "mpegts_copyts": "1",
     "avoid_negative_ts": "disabled",
     "flush_packets": "1",
-    # a sound stream that is declared and silent must not hold the pictures back
+    # a sound stream without packets must not delay the pictures
     "max_interleave_delta": "1",
     "mpegts_flags": "+initial_discontinuity",
 }
 
 
 class SegmentSink(Protocol):
-    """Where segments go. Called from the thread that makes them; never waits."""
+    """Takes the segments. Called from the thread that makes them; never waits."""
 
     def open_segment(self) -> None:
         """End the former segment and begin the next."""
@@ -39,7 +39,7 @@ class SegmentSink(Protocol):
 
 
 class _File:
-    """What PyAV's muxer writes to."""
+    """The file that PyAV's muxer writes to."""
 
     def __init__(self, sink: SegmentSink) -> None:
         self._sink = sink
@@ -50,7 +50,7 @@ class _File:
 
 
 class SegmentMuxer:
-    """Packets in, segments out. Blocking code, though nothing in it waits."""
+    """Makes segments of packets. Blocking code, but nothing in it waits."""
 
     def __init__(self, sink: SegmentSink, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.segments = 0
@@ -60,10 +60,10 @@ class SegmentMuxer:
         self._video: Stream | None = None
         self._audio: Stream | None = None
         self._began: tuple[int, float] | None = None
-        """When the newest segment began: its first pts in ticks, the clock in seconds."""
+        """Start of the newest segment: its first pts in ticks, and the clock in seconds."""
 
     def video(self, packet: av.Packet[Any], size: tuple[int, int], sound: AudioStream | None) -> None:
-        """Write one encoded picture; `sound` is the input's sound where there is some."""
+        """Write one encoded picture; `sound` is the input's sound stream, if any."""
         if packet.is_keyframe and self._is_due(packet):
             self._open(packet, size, sound)
         if self._container is not None:
@@ -71,13 +71,13 @@ class SegmentMuxer:
             self._container.mux(packet)
 
     def audio(self, packet: av.Packet[Any]) -> None:
-        """Write one sound packet into the segment that is open, if that has sound."""
+        """Write one sound packet into the open segment, if that has sound."""
         if self._container is not None and self._audio is not None:
             packet.stream = self._audio
             self._container.mux(packet)
 
     def close(self) -> None:
-        """End the segment that is open."""
+        """End the open segment."""
         container, self._container = self._container, None
         self._video = self._audio = None
         if container is not None:
@@ -90,7 +90,7 @@ class SegmentMuxer:
         pts, wall = self._began
         assert packet.pts is not None
         if packet.pts < pts:
-            return True  # a new time line
+            return True  # the time stamps start anew
         return (
             packet.pts - pts >= SHORTEST_SEGMENT * TICKS_PER_SECOND
             and self._clock() - wall >= SHORTEST_SEGMENT

@@ -1,4 +1,4 @@
-"""Pictures: H.264 decoded, changed by an effect, encoded again, all without delay. Blocking code."""
+"""Pictures: decodes H.264, applies an effect, encodes again, without delay. Blocking code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.media.frames import TICKS_PER_SECOND
 
 TICK = Fraction(1, TICKS_PER_SECOND)
 LONGEST_KEY_INTERVAL = 2 * TICKS_PER_SECOND
-"""Ticks after which a key frame is made though the input has none."""
+"""Ticks after which a key frame is made even where the input has none."""
 NOMINAL_FPS = 30
 BITS_PER_PIXEL = 0.1
 LOWEST_BIT_RATE = 200_000
@@ -31,7 +31,7 @@ FILTERS = {
 
 
 class Decoder:
-    """H.264 access units in, pictures out at once (those of a stream without B-frames)."""
+    """Decodes H.264 access units, without delay for streams without B-frames."""
 
     def __init__(self) -> None:
         self._codec = self._new()
@@ -44,7 +44,7 @@ class Decoder:
                 yield frame
 
     def reset(self) -> None:
-        """Forget all pictures: what comes next is of another place in the stream."""
+        """Forget all pictures, before a jump in the stream."""
         self._codec = self._new()
 
     def _new(self) -> VideoCodecContext:
@@ -56,7 +56,7 @@ class Decoder:
 
 
 class Effect:
-    """Applies whichever effect is asked for, rebuilding its filter graph when that or the format changes."""
+    """Applies an effect; rebuilds its filter graph when effect or format change."""
 
     def __init__(self) -> None:
         self._made_for: tuple[str, int, int, str] | None = None
@@ -94,7 +94,7 @@ class Effect:
 
 
 class Encoder:
-    """Pictures of one size in, H.264 packets out, each at once. SPS and PPS are before each key frame."""
+    """Encodes pictures of one size as H.264, without delay, with SPS and PPS before each key frame."""
 
     def __init__(self, width: int, height: int, bit_rate: int | None) -> None:
         self.size = (width, height)
@@ -110,7 +110,7 @@ class Encoder:
             "preset": "ultrafast",
             "tune": "zerolatency",
             "forced-idr": "1",
-            # x264 takes a new bit rate later on only where there was a buffer model from the start
+            # x264 accepts a later change of bit rate only if it had a buffer model from the start
             "maxrate": str(HIGHEST_BIT_RATE),
             "bufsize": str(HIGHEST_BIT_RATE),
             "x264-params": "scenecut=0:keyint=infinite:repeat-headers=1",
@@ -123,7 +123,7 @@ class Encoder:
         return later and (frame.width, frame.height) == self.size
 
     def set_bit_rate(self, bit_rate: int) -> None:
-        """Aim at `bit_rate` (bits a second) from now on."""
+        """Set the target bit rate in bits a second."""
         self._codec.bit_rate = _bounded(bit_rate)
 
     def encode(self, frame: av.VideoFrame, *, key: bool) -> list[av.Packet[Any]]:

@@ -1,4 +1,4 @@
-"""What an orchestrator asks a runner for: the body of `POST /live-video-to-video`."""
+"""Body of `POST /live-video-to-video`, by which an orchestrator starts a job on a runner."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gateway.devnet.settings import EFFECTS
 
 
 class BadRequest(ValueError):
-    """The body asks for something that no runner can do; the message says what."""
+    """The body is invalid; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerRequest:
-    """One job. The URLs are trickle channels; `control_url` and `events_url` may be empty: not wanted."""
+    """One job. The URLs are trickle channels; `control_url` and `events_url` are empty where not wanted."""
 
     model_id: str
     subscribe_url: str
@@ -30,7 +30,7 @@ class RunnerRequest:
 
     @classmethod
     def from_json(cls, document: object) -> RunnerRequest:
-        """Read the body. Raises BadRequest."""
+        """Parse the body. Raises BadRequest."""
         if not isinstance(document, dict):
             raise BadRequest("the body is not a JSON object")
         params = document.get("params") or {}
@@ -51,17 +51,17 @@ class RunnerRequest:
 
 
 def chosen_effect(params: Mapping[str, Any]) -> str | None:
-    """The effect that parameters ask for, None where they leave it as it is. Raises BadRequest."""
+    """The effect in the parameters, None where they name none. Raises BadRequest."""
     effect = params.get("effect")
     if effect is None or effect in EFFECTS:
         return effect
-    raise BadRequest(f"there is no effect {effect!r:.60}: it is one of {', '.join(EFFECTS)}")
+    raise BadRequest(f"unknown effect {effect!r:.60}: choose {', '.join(EFFECTS)}")
 
 
 def _text(document: Mapping[str, Any], name: str) -> str:
     value = document.get(name) or ""
     if not isinstance(value, str):
-        raise BadRequest(f"{name} is not a text")
+        raise BadRequest(f"{name} is not a string")
     return value
 
 

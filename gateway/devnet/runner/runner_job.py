@@ -1,4 +1,4 @@
-"""One job of a runner: its channels on the event loop around the thread that changes the picture."""
+"""One job of a runner: its channels on the event loop, and the thread that changes the picture."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 class RunnerJob:
-    """`run` does the job until its input channel ends or it is cancelled; nothing is left behind then."""
+    """`run` does the job until its input or output channel ends or it is cancelled."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class RunnerJob:
     ) -> None:
         self.request = request
         self.ended: str | None = None
-        """Why it is over, None while it runs."""
+        """Why it ended; None while it runs."""
         self._log = structlog.get_logger("devnet.runner").bind(
             stream=request.stream_id, request_id=request.gateway_request_id, manifest_id=request.manifest_id
         )
@@ -69,10 +69,10 @@ class RunnerJob:
             log=self._log,
         )
         self._events: JsonPublisher | None = None
-        self._take_params(request.params)
+        self._apply_params(request.params)
 
     async def run(self) -> None:
-        """Raises nothing but CancelledError: why the job is over is in `ended`."""
+        """Do the job. Raises only CancelledError: the reason of the end is in `ended`."""
         self._log.info("job started", effect=self._transform.effect, model=self.request.model_id)
         thread_over = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -99,7 +99,7 @@ class RunnerJob:
             )
 
     def description(self) -> Json:
-        """What `/devnet/jobs` says of it."""
+        """Its entry in `/devnet/jobs`."""
         counters = self._transform.counters
         return {
             "request_id": self.request.gateway_request_id,
@@ -121,7 +121,7 @@ class RunnerJob:
         }
 
     async def _relay(self, thread_over: asyncio.Event) -> str:
-        """Run all channels until the input or the output ends; gives why. Closes what it publishes."""
+        """Run all channels until input or output ends; returns why. Closes the channels it publishes."""
         try:
             async with TaskGroup() as group:
                 output = group.create_task(_outcome(self._output.run()), name="runner-output")
@@ -133,7 +133,7 @@ class RunnerJob:
                 first, _ = await asyncio.wait({output, source}, return_when=asyncio.FIRST_COMPLETED)
                 reason = str(first.pop().result())
                 if not output.done():
-                    # let the thread finish what came in, and its segments go out
+                    # let the thread finish its input, and its segments go out
                     self._feed.end()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(THREAD_END_TIMEOUT):
@@ -142,7 +142,7 @@ class RunnerJob:
                 for task in (source, output, *others):
                     task.cancel()
         finally:
-            # channels that the orchestrator has ended itself take no harm from being closed again
+            # closing a channel that the orchestrator has ended already does no harm
             await asyncio.gather(self._output.close(), *([self._events.close()] if self._events else []))
         return reason
 
@@ -161,13 +161,13 @@ class RunnerJob:
             await subscriber.close()
 
     async def _read_control(self) -> None:
-        """Obey until the channel ends, which ends nothing else."""
+        """Apply control messages until their channel ends; the job goes on without it."""
         if not self.request.control_url:
             return
         messages = JsonSubscriber(self._http, self.request.control_url, log=self._log)
         try:
             async for message in messages:
-                self._take_params(message)
+                self._apply_params(message)
         except ChannelError as error:
             self._log.info("no more control messages", error=str(error))
         finally:
@@ -180,11 +180,11 @@ class RunnerJob:
         async with TaskGroup() as group:
             sending = group.create_task(_outcome(self._events.run()), name="runner-events-out")
             while not sending.done():
-                self._tell(self.status())
+                self._send(self.status())
                 await asyncio.wait({sending}, timeout=self._status_interval)
 
-    def _take_params(self, params: Json) -> None:
-        """Keep what was asked for; an effect that there is none of is told and changes nothing."""
+    def _apply_params(self, params: Json) -> None:
+        """Take over parameters; an unknown effect is reported and changes nothing."""
         if not params:
             return
         try:
@@ -198,15 +198,15 @@ class RunnerJob:
         if effect is not None and effect != self._transform.effect:
             self._log.info("effect changed", effect=effect)
             self._transform.effect = effect
-            self._tell(self.status())
+            self._send(self.status())
 
     def _report(self, error: str) -> None:
         self._last_error, self._last_error_at = error, _now_ms()
         self._log.warning("error reported", error=error)
-        self._tell({"type": "error", "message": error})
+        self._send({"type": "error", "message": error})
 
-    def _tell(self, event: Json) -> None:
-        """Send an event where somebody wants events; one that is too long or too much is left out."""
+    def _send(self, event: Json) -> None:
+        """Send an event where there is a channel for them; drops it when it is too long or too many wait."""
         if self._events is None:
             return
         with suppress(ValueError):
@@ -216,7 +216,7 @@ class RunnerJob:
         return self._last_error or self._transform.last_error
 
     def status(self) -> Json:
-        """A status event, in the ai-runner's shape."""
+        """A status event as the ai-runner sends it."""
         now, counters = self._clock(), self._transform.counters
         silent_for = None if self._last_input is None else now - self._last_input
         fps_in, fps_out = self._rates.update(now, counters.frames_in, counters.frames_out)
@@ -245,7 +245,7 @@ class RunnerJob:
 
 
 class _Rates:
-    """Frames a second between two looks."""
+    """Frame rates between two calls of `update`."""
 
     def __init__(self, now: float) -> None:
         self._seen = (now, 0, 0)
@@ -263,7 +263,7 @@ class _Rates:
 
 
 class _LoopSink:
-    """Brings the thread's segments to the publisher on the loop, in order."""
+    """Passes the thread's segments to the publisher on the loop, in order."""
 
     def __init__(self, publisher: TricklePublisher, loop: asyncio.AbstractEventLoop) -> None:
         self._publisher = publisher
@@ -299,7 +299,7 @@ def _state(silent_for: float | None) -> str:
 
 
 async def _outcome(channel: Any) -> str:
-    """Why a channel's coroutine ended, as words: its end is news, not a failure of those beside it."""
+    """Why a channel's coroutine ended, as text, so that its end does not cancel the other tasks."""
     try:
         await channel
     except ChannelError as error:
@@ -308,7 +308,7 @@ async def _outcome(channel: Any) -> str:
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *arguments: Any) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody is there to be told
+    with suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(call, *arguments)
 
 

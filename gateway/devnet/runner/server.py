@@ -1,4 +1,4 @@
-"""The runner's HTTP shell: takes jobs, and shows what came of them."""
+"""HTTP server of the runner: starts jobs and lists them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = structlog.get_logger("devnet.runner")
 MAX_BODY = 1_048_576
 MAX_JOBS = 256
 REMEMBERED_JOBS = 16
-"""Jobs that are over and still shown."""
+"""Limit of ended jobs that are still listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerConfig:
-    """Port 0 takes a free one; `effect` is for jobs that ask for none."""
+    """Port 0 takes a free one; `effect` is the default of jobs."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -34,7 +34,7 @@ class RunnerConfig:
 
 
 class Runner:
-    """`start` listens and gives the URL, `stop` ends all jobs and gives everything back."""
+    """`start` listens, `stop` ends all jobs and frees everything."""
 
     def __init__(self, config: RunnerConfig) -> None:
         self.url = ""
@@ -46,7 +46,7 @@ class Runner:
         self._server: web.AppRunner | None = None
 
     async def start(self) -> str:
-        """Listen; gives the URL. Raises OSError where the port is taken."""
+        """Listen; returns the URL. Raises OSError where the port is taken."""
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_post("/live-video-to-video", self._start_job)
         app.router.add_get("/health", self._health)
@@ -54,7 +54,7 @@ class Runner:
         self._server = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._server.setup()
         await web.TCPSite(self._server, self._config.host, self._config.port).start()
-        # orchestrators have certificates that they signed themselves
+        # orchestrators have self-signed certificates
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=False),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
@@ -80,7 +80,7 @@ class Runner:
         except (ValueError, RecursionError):
             return _problem(400, "the body is not JSON")
         if len(self._jobs) >= MAX_JOBS:
-            return _problem(503, f"{MAX_JOBS} jobs run already")
+            return _problem(503, f"{MAX_JOBS} jobs are running")
         assert self._http is not None
         job = RunnerJob(wanted, http=self._http, default_effect=self._config.effect)
         self._jobs[job] = tasks.spawn(self._run(job), name=f"job {wanted.manifest_id}")
@@ -97,7 +97,7 @@ class Runner:
         return web.json_response({"status": "OK", "jobs": len(self._jobs), "instance": self._instance})
 
     async def _show_jobs(self, _: web.Request) -> web.Response:
-        """Newest first, those that are over behind those that run."""
+        """Running jobs, newest first, then ended ones."""
         jobs = [*reversed(self._jobs), *reversed(self._over)]
         return web.json_response([job.description() for job in jobs])
 

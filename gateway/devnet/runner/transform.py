@@ -1,7 +1,7 @@
-"""The thread of one job: reads each input segment as a file of its own and makes the output of it.
+"""The thread of one job: reads each input segment as a file and makes the output from it.
 
-Every segment gets a fresh demultiplexer of FFmpeg's: a segment that cannot be read without those before
-it, or is damaged, shows, and hurts no other.
+Every segment gets a new FFmpeg demultiplexer, so a segment that is damaged or depends on earlier ones is
+noticed and does not affect others.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from gateway.media.clock import Unwrapper
 from gateway.media.frames import TICKS_PER_SECOND
 
 DEMUXER_OPTIONS = {
-    # take the streams as the first tables declare them: every byte read ahead is delay
+    # take the streams from the first tables: every byte read ahead adds delay
     "probesize": "32",
     "analyzeduration": "1",
     "fpsprobesize": "0",
-    # one PES packet is one access unit, so nothing waits for the next one to begin
+    # one PES packet is one access unit: do not wait for the next to begin
     "fflags": "+nofillin+noparse",
     "correct_ts_overflow": "0",
 }
@@ -38,7 +38,7 @@ NO_EFFECT = "none"
 
 @dataclass(slots=True)
 class Counters:
-    """What a job has done so far; written by its thread, read by the loop."""
+    """Counts of a job; written by its thread, read by the loop."""
 
     segments_in: int = 0
     segments_damaged: int = 0
@@ -50,10 +50,11 @@ class Counters:
 
 
 class Transform:
-    """One job's work, from `feed` to `sink`, until the feed ends. `effect` may be set at any time.
+    """Applies `effect` to the pictures from `feed` to `sink` until the feed ends; it may be set at any time.
 
-    A change between two effects shows on the next picture. From `none`, where segments are handed on
-    undecoded, it shows from the next segment's key frame; to `none`, pictures go unchanged until then.
+    A change between two effects applies to the next picture. With `none`, segments are passed on without
+    decoding: a change from it applies from the next segment's key frame, and after a change to it pictures
+    pass unchanged until then.
     """
 
     def __init__(
@@ -71,15 +72,15 @@ class Transform:
         self._encoder: Encoder | None = None
         self._times = Unwrapper(PTS_BITS)
         self._bit_rate: int | None = None
-        self._handed_on = 0
+        self._passed_on = 0
         self._log = log or structlog.get_logger("devnet.runner")
 
     @property
     def segments_out(self) -> int:
-        return self._muxer.segments + self._handed_on
+        return self._muxer.segments + self._passed_on
 
     def start(self, ended: Callable[[], None], *, name: str) -> threading.Thread:
-        """Begin in a thread of its own; `ended` is called from there when it is over, however."""
+        """Run in a new thread; `ended` is called from there at the end, in every case."""
 
         def run() -> None:
             try:
@@ -98,7 +99,7 @@ class Transform:
             self.counters.segments_in += 1
             try:
                 if self.effect == NO_EFFECT:
-                    self._hand_on(segment)
+                    self._pass_on(segment)
                 else:
                     self._change(segment)
             except (av.FFmpegError, ValueError) as error:
@@ -109,11 +110,11 @@ class Transform:
             self.counters.segments_damaged += segment.damaged
         self._muxer.close()
 
-    def _hand_on(self, segment: FeedSegment) -> None:
+    def _pass_on(self, segment: FeedSegment) -> None:
         self._muxer.close()
         self._decoder.reset()
         self._encoder = None
-        self._handed_on += 1
+        self._passed_on += 1
         self._sink.open_segment()
         source = _Tee(segment, self._sink)
         try:
@@ -122,7 +123,7 @@ class Transform:
                     if self._record(packet) and packet.stream.type == "video":
                         self.counters.frames_out += 1
         finally:
-            # what the demultiplexer could not read is handed on all the same
+            # pass on also what the demultiplexer could not read
             while source.read(1 << 16):
                 pass
             self._sink.close_segment()
@@ -146,14 +147,14 @@ class Transform:
                 self._encoder.set_bit_rate(self._bit_rate)
 
     def _record(self, packet: av.Packet[Any]) -> bool:
-        """Count and note what was received; False for what is not a frame of ours."""
+        """Count a received packet; False where it is not a frame."""
         if packet.size == 0 or packet.pts is None:
             return False
         self.counters.bytes_in += packet.size
         if packet.stream.type == "video":
             self.counters.frames_in += 1
             self.received.record(bytes(packet))
-            # a demultiplexer that starts anew with each segment knows nothing of a wrap in one before
+            # a new demultiplexer does not know of a wrap in an earlier segment
             packet.pts = self._times.unwrap(packet.pts & ((1 << PTS_BITS) - 1))
             packet.dts = None
             return True
@@ -182,7 +183,7 @@ class Transform:
 
 
 class _Tee:
-    """Hands on what the demultiplexer reads."""
+    """Writes to the sink what the demultiplexer reads."""
 
     def __init__(self, segment: FeedSegment, sink: SegmentSink) -> None:
         self._segment = segment

@@ -1,4 +1,4 @@
-"""A remote signer as the network has them: HTTP and JSON, stateless, real tickets."""
+"""A remote signer like go-livepeer's: HTTP and JSON, stateless, real tickets."""
 
 from gateway.devnet.signer.config import ListedOrchestrator, SignerConfig
 from gateway.devnet.signer.server import Signer, serve

@@ -1,4 +1,4 @@
-"""What a signer saw, counted: for looking, never for deciding."""
+"""Counts of a signer's calls, for tests and operators; no decision depends on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from gateway.devnet.signer.state import SessionState
 
 MAX_SESSIONS = 10_000
-"""Sessions remembered; the one quiet for longest is forgotten first, the totals keep it."""
+"""Limit of sessions remembered; the least recently used is forgotten first, but stays in the totals."""
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class _Session:
 
 
 class Audit:
-    """Counts over this process's life, in total and by the state's id."""
+    """Counts since the start of the process, in total and by state id."""
 
     def __init__(self) -> None:
         self._total = Counts()
@@ -38,7 +38,7 @@ class Audit:
 
     @contextmanager
     def call(self, state: SessionState | None) -> Iterator[None]:
-        """Count what a call shows by itself, for as long as it is under way."""
+        """Count a stale state and an overlap with another call; lasts as long as the call."""
         if state is None:
             yield
             return
@@ -56,7 +56,7 @@ class Audit:
             session.under_way -= 1
 
     def signed(self, before: SessionState | None, after: SessionState) -> None:
-        """Count an answer that gives `after` to a call that came with `before`."""
+        """Count a signed answer: a call with state `before` got the state `after`."""
         session = self._session(after.state_id)
         session.newest = max(session.newest, after.sequence)
         for counts in (self._total, session.counts):

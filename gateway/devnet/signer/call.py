@@ -1,4 +1,4 @@
-"""A call of `/generate-live-payment`, read from its JSON body."""
+"""Parses the JSON body of `/generate-live-payment`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MessageT = TypeVar("MessageT", bound=Message)
 T = TypeVar("T")
 
 DECIMAL = re.compile(r"[0-9]{1,100}(\.[0-9]{1,100})?([eE][+-]?[0-9]{1,2})?")
-"""What a price may look like; bounded, so that an exponent cannot ask for a number that fills the memory."""
+"""Form of a price; bounded, so that an exponent cannot make a number that fills the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedState:
-    """A state as it comes back: its JSON bytes and the signature over them."""
+    """A state from the caller: its JSON bytes and their signature."""
 
     raw: bytes
     signature: bytes
@@ -32,7 +32,7 @@ class SignedState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentCall:
-    """What the caller asks for. `max_price` is unread: it is judged after the state is."""
+    """The call's fields. `max_price` is not parsed yet: it is checked after the state."""
 
     info: livepeer_pb2.OrchestratorInfo
     state: SignedState | None
@@ -45,7 +45,7 @@ class PaymentCall:
 
 
 def read_call(body: bytes) -> PaymentCall:
-    """Read the body: names without regard to case, a null as if the field were absent. Raises BadRequest."""
+    """Parse the body: names ignore case, null counts as absent. Raises BadRequest."""
     try:
         document = json.loads(body, parse_float=Decimal, parse_constant=_not_json)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What a devnet signer is started with."""
+"""Configuration of a devnet signer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.devnet.chain_clock import ChainClock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedOrchestrator:
-    """An entry of `/discover-orchestrators`: where the gRPC side is, what it offers (empty: not said)."""
+    """An entry of `/discover-orchestrators`: gRPC address and capabilities (empty: not given)."""
 
     address: str
     score: float = 1.0
@@ -22,8 +22,8 @@ class ListedOrchestrator:
 class SignerConfig:
     """Wei as integers or fractions, seconds as fractions.
 
-    `key` is the 32-byte Ethereum key: a signer started again with the same one takes the states that the
-    former process gave. A limit that is None is not set; `max_price` is in wei per second of 720p30.
+    `key` is the 32-byte Ethereum key: after a restart with the same key, former states stay valid. A limit
+    of None is not set; `max_price` is in wei per second of 720p30.
     """
 
     key: bytes = field(repr=False)

@@ -1,6 +1,6 @@
-"""What a call costs, and the payment made of it. The order of checks is the protocol's.
+"""Computes what a call costs and makes its payment, with go-livepeer's checks in its order.
 
-`draft` decides without signing anything; `sign` then makes tickets, credentials and the new state.
+`draft` decides without signing; `sign` then makes tickets, credentials and the new state.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from gateway.orchestrator import livepeer_pb2
 from gateway.payments.ticket import Ticket
 
 MAX_TICKETS = 100
-"""More than this in one call is refused."""
+"""Limit of tickets in one call."""
 
 LIVE_PRELOAD = 10
-"""Seconds that a null state is billed for the type `live`."""
+"""Seconds billed for a null state of the type `live`."""
 
 TOKEN_MARGIN = 180
 """Seconds before an auth token's expiry from which a refresh is asked for."""
@@ -41,12 +41,12 @@ BLOCK_MARGIN = 1
 """Blocks before the ticket params' expiration from which a refresh is asked for."""
 
 UNITS = {"lv2v": "720p-pixel-seconds", "": "720p-pixel-seconds", "live": "seconds", "fixed": "fixed"}
-"""The unit that `maxPrice` must name, by payment type."""
+"""The unit that `maxPrice` must have, by payment type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A payment decided on: so many tickets from `first_nonce` on, and the state that it leaves."""
+    """A payment to sign: `tickets` from `first_nonce` on, and the state after it."""
 
     call: PaymentCall
     tickets: int
@@ -65,7 +65,7 @@ class SignedPayment:
 
 
 def check_terms(info: livepeer_pb2.OrchestratorInfo, config: SignerConfig) -> None:
-    """Whether tickets for this orchestrator are acceptable at all. Raises BadRequest."""
+    """Check price and ticket params of the orchestrator. Raises BadRequest."""
     if info.price_info.pricePerUnit <= 0 or info.price_info.pixelsPerUnit <= 0:
         raise BadRequest("the orchestrator's price is missing or zero")
     if not info.HasField("ticket_params"):
@@ -102,7 +102,7 @@ def check_state(call: PaymentCall, state: SessionState) -> None:
 
 
 def draft(call: PaymentCall, state: SessionState | None, config: SignerConfig) -> Draft:
-    """Decide on the payment for a call whose terms and state are already checked.
+    """Decide on the payment for a call whose terms and state are checked.
 
     Raises RefreshNeeded, BadRequest, PriceExceeded, NoTicketsNeeded or SigningFailed.
     """
@@ -208,7 +208,7 @@ def _check_fresh(info: livepeer_pb2.OrchestratorInfo, config: SignerConfig) -> N
 
 
 def _units(call: PaymentCall, elapsed_ns: int | None, preload: Fraction) -> int:
-    """Billed units since the last update, or the preload's where there was none."""
+    """Billed units since the last update, or of the preload for a null state."""
     if call.type and call.in_pixels:
         raise BadRequest("inPixels goes with no payment type but the empty one")
     match call.type:

@@ -1,18 +1,18 @@
-"""Why a signer does not answer with a payment; the server knows each one's HTTP status."""
+"""Reasons for refusing a call; `server.py` maps them to statuses."""
 
 from __future__ import annotations
 
 
 class Refusal(Exception):
-    """A call that is answered without a payment and without a state; the text says why."""
+    """A call answered without payment and state; the text says why."""
 
 
 class BadRequest(Refusal):
-    """The call can never succeed as it is."""
+    """The call is invalid and cannot succeed unchanged."""
 
 
 class RefreshNeeded(Refusal):
-    """The ticket params or the auth token are about to expire; `orchestrator` is who gives new ones."""
+    """The ticket params or the auth token are about to expire; `orchestrator` gives new ones."""
 
     def __init__(self, message: str, orchestrator: str) -> None:
         super().__init__(message)
@@ -28,4 +28,4 @@ class NoTicketsNeeded(Refusal):
 
 
 class SigningFailed(Refusal):
-    """The tickets cannot be made for a reason that is the signer's own."""
+    """The signer cannot make the tickets, for a reason of its own."""

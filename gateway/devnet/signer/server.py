@@ -1,4 +1,4 @@
-"""The signer's HTTP shell."""
+"""HTTP server of the signer."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ STATUS: dict[type[Refusal], int] = {
 }
 
 MASKED = {500: "the signer could not sign", 503: "the signer has nothing to offer yet"}
-"""What callers are told instead of the signer's own trouble."""
+"""The fixed texts that callers get instead of the real reason."""
 
 ORCHESTRATOR_HEADER = "Livepeer-Orchestrator-URL"
 
 
 class Signer:
-    """One signer; `start` listens and gives its URL, `stop` gives everything back.
+    """A signer; `start` listens, `stop` frees everything.
 
-    It keeps nothing about its sessions but counts: any signer with the same key can go on with them.
+    It keeps only counts of its sessions: any signer with the same key can continue them.
     """
 
     def __init__(self, config: SignerConfig) -> None:
@@ -68,11 +68,11 @@ class Signer:
         return f"{self.url}/devnet/audit"
 
     def list_orchestrators(self, orchestrators: Sequence[ListedOrchestrator]) -> None:
-        """What `/discover-orchestrators` answers from now on."""
+        """Replace the list of `/discover-orchestrators`."""
         self._listed = tuple(orchestrators)
 
     async def start(self) -> str:
-        """Listen; gives the URL."""
+        """Listen; returns the URL."""
         app = web.Application(middlewares=[_refusals])
         app.router.add_post("/sign-orchestrator-info", self._sign_orchestrator_info)
         app.router.add_post("/generate-live-payment", self._generate_live_payment)
@@ -142,7 +142,7 @@ class Signer:
         return web.json_response([_entry(orchestrator) for orchestrator in found])
 
     async def _set_orchestrators(self, request: web.Request) -> web.Response:
-        """Control of the devnet itself: replace the list that discovery gives."""
+        """For the devnet: replace the list that discovery gives."""
         try:
             entries = json.loads(await request.read())
             self.list_orchestrators(
@@ -164,7 +164,7 @@ class Signer:
 
 
 async def serve(config: SignerConfig) -> Signer:
-    """Start a signer and hand it back running; its URL is `signer.url`."""
+    """Start a signer; its URL is `signer.url`."""
     signer = Signer(config)
     await signer.start()
     return signer

@@ -1,4 +1,4 @@
-"""What a signer remembers of a payment session: all of it travels, signed, with the caller."""
+"""The state of a payment session, which the signer gives to the caller, signed, and does not keep."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionState:
-    """One payment session after its newest payment.
+    """A payment session after its newest payment.
 
     `payment_session` is the recipientRandHash in hex that `sender_nonce` (the last one used) counts for,
     `last_update` is unix nanoseconds, `balance` is exact wei, `first_price` is wei per unit of `type`.
-    `auth_id` and `auth_expiry` belong to an auth webhook: empty and 0 without one.
+    `auth_id` and `auth_expiry` come from an auth webhook: empty and 0 without one.
     """
 
     state_id: str
@@ -31,7 +31,7 @@ class SessionState:
     auth_expiry: int = 0
 
     def to_json(self) -> bytes:
-        """The bytes that are signed and given out."""
+        """The JSON bytes that are signed."""
         return json.dumps(
             {
                 "StateID": self.state_id,
@@ -52,7 +52,7 @@ class SessionState:
 
     @classmethod
     def from_json(cls, raw: bytes) -> SessionState:
-        """The state that `to_json` wrote; ValueError for anything else."""
+        """Parse what `to_json` wrote. Raises ValueError."""
         try:
             fields: dict[str, Any] = json.loads(raw)
             return cls(
