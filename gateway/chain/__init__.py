@@ -1,1 +1,1 @@
-"""What the chain says, read only. web3 is loaded by `reader` and what imports it: lazily, from the daemon."""
+"""Reads the chain, never writes. Only `reader` imports web3; the daemon loads it when needed."""

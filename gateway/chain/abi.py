@@ -1,6 +1,6 @@
-"""The functions and events of the protocol's contracts that are read here.
+"""The ABI of the contracts' functions and events that are read here.
 
-Static structs are written flat: they are encoded as their fields are.
+A static struct is written as its fields, which have the same encoding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The active pool as a source of orchestrators: read in the background, kept on disk with its age."""
+"""Discovers orchestrators from the chain's active pool, cached on disk."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gateway.orchestrator.discovery import DiscoveryFailed, Listing, usable
 log = structlog.get_logger("chain")
 
 INTERVAL = 60.0
-"""Seconds between two looks at the round."""
-OLDEST = 3600.0
-"""Seconds after which the list is read again in the same round: service URIs change at any time."""
+"""Seconds between two reads of the round."""
+MAX_AGE = 3600.0
+"""Seconds after which the list is read again in the same round: service URIs may change at any time."""
 
 
 class PoolReader(Protocol):
@@ -30,12 +30,12 @@ class PoolReader(Protocol):
 
     async def active_orchestrators(self) -> list[tuple[str, str]]: ...
 
-    def forget(self) -> None: ...
+    def forget_contracts(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class KnownPool:
-    """The pool as it was read: at `read_at` (unix seconds), in a round."""
+    """The active pool as it was read, with the time (Unix seconds) and the round; address and URI of each."""
 
     orchestrators: list[tuple[str, str]]
     round_number: int
@@ -50,7 +50,7 @@ class KnownPool:
 
     @classmethod
     def read(cls, text: str) -> KnownPool:
-        """ValueError for what is no such file."""
+        """Parse a cache file. ValueError where it is not one."""
         try:
             body = json.loads(text)
             return cls(
@@ -63,11 +63,11 @@ class KnownPool:
 
 
 class ChainSource:
-    """Everybody in the active pool, by the address that they are registered with.
+    """The orchestrators of the active pool.
 
-    The first look gives what is on disk at `cache`, however old, so that nothing waits for an RPC endpoint;
-    the next, at once, asks the chain. After that the list is read anew in each round and each hour. One
-    file serves one Controller.
+    The first call gives the list in the file `cache`, of any age, so that no start waits for an RPC endpoint;
+    the next call follows at once and reads the chain. Later the list is read once per round and per hour.
+    Each Controller needs its own file.
     """
 
     name = "chain"
@@ -81,25 +81,25 @@ class ChainSource:
 
     @property
     def interval(self) -> float | None:
-        """Seconds to the next look: none after what came from the disk."""
+        """Seconds until the next call: 0 before the chain was read."""
         return 0.0 if self._known is None else INTERVAL
 
     async def listings(self) -> list[Listing]:
-        """Raises DiscoveryFailed where neither disk nor chain gives a list."""
+        """The pool's service URIs. Raises DiscoveryFailed where neither disk nor chain gives a list."""
         if self._known is None:
             self._known = self._read_cache()
             if self._known is not None:
                 self._from_disk = True
                 return _listings(self._known)
         try:
-            await self._look()
+            await self._read_chain()
         except ChainError as error:
             raise DiscoveryFailed(str(error)) from error
         assert self._known is not None
         return _listings(self._known)
 
     def json(self) -> dict[str, Any] | None:
-        """How many are known, since when and from where, for operators."""
+        """Number, age and origin of the list, for operators."""
         if self._known is None:
             return None
         return {
@@ -109,15 +109,15 @@ class ChainSource:
             "from": "disk" if self._from_disk else "chain",
         }
 
-    async def _look(self) -> None:
+    async def _read_chain(self) -> None:
         number = (await self._reader.rounds()).round_number
         known, now = self._known, self._wall()
         if known is not None and not self._from_disk:
-            if known.round_number == number and 0 <= now - known.read_at < OLDEST:
+            if known.round_number == number and 0 <= now - known.read_at < MAX_AGE:
                 return
             if known.round_number != number:
                 log.info("new round", round=number)
-                self._reader.forget()
+                self._reader.forget_contracts()
         found = await self._reader.active_orchestrators()
         if not found:
             raise DiscoveryFailed("the active pool is empty")
@@ -130,17 +130,17 @@ class ChainSource:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            log.warning("cached orchestrators cannot be read", path=str(self._cache), error=str(error))
+            log.warning("cannot read the cached orchestrators", path=str(self._cache), error=str(error))
             return None
 
     def _write_cache(self, known: KnownPool) -> None:
-        """Replace the file in one step: a crash leaves the old one or the new one."""
+        """Replace the file in one step: after a crash it is the old one or the new one."""
         beside = self._cache.with_suffix(".new")
         try:
             beside.write_text(json.dumps(known.json()), encoding="utf-8")
             beside.replace(self._cache)
         except OSError as error:
-            log.warning("orchestrators cannot be cached", path=str(self._cache), error=str(error))
+            log.warning("cannot cache the orchestrators", path=str(self._cache), error=str(error))
 
 
 def _listings(known: KnownPool) -> list[Listing]:

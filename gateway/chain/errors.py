@@ -1,15 +1,15 @@
-"""Everything that reading the chain can end with."""
+"""Errors of reading the chain."""
 
 from __future__ import annotations
 
 
 class ChainError(Exception):
-    """The chain gave no answer to work with, as a sentence."""
+    """The chain could not be read; the text is a sentence."""
 
 
 class ChainUnreachable(ChainError):
-    """No RPC endpoint answered in time with anything that could be used."""
+    """No RPC endpoint gave a usable answer in time."""
 
 
 class RpcRefused(ChainError):
-    """An endpoint answered with an error: a contract that reverts, a range of blocks that is too long."""
+    """An endpoint answered with an error, such as a reverted call or a range of too many blocks."""

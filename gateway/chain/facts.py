@@ -1,4 +1,4 @@
-"""What is read on the chain, as plain values."""
+"""Values read from the chain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class SenderFunds:
-    """What backs a sender's tickets, in wei. `withdraw_round` 0: no unlock is under way."""
+    """A sender's funds in wei. `withdraw_round` is 0 where no unlock is under way."""
 
     deposit: int
     withdraw_round: int
@@ -18,7 +18,7 @@ class SenderFunds:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """`l1_block` is what ticket params expire by; `round_number` the newest initialised round."""
+    """The chain's clocks: ticket params expire at an `l1_block`; `round_number` is the newest round."""
 
     l1_block: int
     round_number: int
@@ -26,9 +26,9 @@ class Rounds:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A redemption's event as the chain has it. `arguments` by the names of the contract's event.
+    """One event of a contract. `arguments` are by the event's own names.
 
-    `contract` is the address (0x.., lower case) that told of it.
+    `contract` is the address (0x.., lower case) that emitted it.
     """
 
     event: str

@@ -1,4 +1,4 @@
-"""Follows the redemptions of a sender's tickets into the ledger, block by block, over restarts and reorgs."""
+"""Copies the redemptions of a sender's tickets into the ledger, across restarts and reorganisations."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from eth_hash.auto import keccak
 from gateway.chain.errors import ChainError, ChainUnreachable, RpcRefused
 from gateway.chain.facts import LogEntry
 from gateway.payments.database import LedgerError
-from gateway.payments.redemptions import Checkpoint, Followed, Redemption, RedemptionBook
+from gateway.payments.redemptions import Checkpoint, FollowedSender, Redemption, RedemptionBook
 
 log = structlog.get_logger("chain")
 
-LONGEST_RANGE = 10_000
-"""Blocks asked about at once; fewer where an endpoint refuses so many."""
-BEFORE_LONGER = 50
-"""Ranges that were answered before a longer one is tried: what endpoints refuse seldom changes."""
+MAX_RANGE = 10_000
+"""Blocks in one request; halved where an endpoint refuses them."""
+RANGES_BEFORE_LONGER = 50
+"""Answered ranges before a longer one is tried again: endpoints seldom change their limit."""
 OVERLAP = 240
-"""Blocks that are read once more, a minute of Arbitrum's: behind one URL there are many nodes, and one that
-lags gives the logs that it has, without a word about those that it lacks."""
+"""Blocks that are read again, one minute of Arbitrum's: one URL stands for many nodes, and a node that is
+behind leaves out the newest logs without an error."""
 LOOK_BACK = 100_000
-"""Blocks before the newest where a ledger begins that never followed this chain: some hours of Arbitrum's."""
+"""Blocks before the newest at which a new ledger starts: some hours of Arbitrum's."""
 
 
 class LogReader(Protocol):
@@ -38,38 +38,38 @@ class LogReader(Protocol):
 
 
 class RedemptionFollower:
-    """`run` follows until cancelled, every `interval` seconds; `step` once to the newest block."""
+    """Reads redemptions up to the newest block: `step` once, `run` every `interval` seconds."""
 
     def __init__(
-        self, reader: LogReader, book: RedemptionBook, followed: Followed, *, interval: float
+        self, reader: LogReader, book: RedemptionBook, followed: FollowedSender, *, interval: float
     ) -> None:
         self._reader = reader
         self._book = book
         self._followed = followed
         self._interval = interval
-        self._range = LONGEST_RANGE
+        self._range = MAX_RANGE
         self._answered = 0
         self._error = ""
         self._block: int | None = None
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Read until cancelled."""
         while True:
             try:
                 await self.step()
                 self._error = ""
             except (ChainError, LedgerError) as error:
                 if str(error) != self._error:
-                    log.warning("redemptions cannot be followed", detail=str(error))
+                    log.warning("cannot read redemptions", detail=str(error))
                 self._error = str(error)
             await asyncio.sleep(self._interval)
 
     async def step(self) -> None:
-        """Catch up with the newest block. Raises ChainError or LedgerError; what was caught up is kept."""
+        """Read up to the newest block. Raises ChainError or LedgerError; what was read before is kept."""
         head = await self._reader.head()
         known = await self._book.checkpoints(self._followed)
         if known and head < known[0].block:
-            return  # an endpoint that lags behind another
+            return  # this endpoint is behind an earlier one
         first, forget_after = await self._start(known, head)
         while first <= head:
             last = min(first + self._range - 1, head)
@@ -81,15 +81,15 @@ class RedemptionFollower:
                 self._range, self._answered = max(1, self._range // 2), 0
             else:
                 self._answered += 1
-                if self._answered == BEFORE_LONGER:
-                    self._range, self._answered = min(LONGEST_RANGE, self._range * 2), 0
+                if self._answered == RANGES_BEFORE_LONGER:
+                    self._range, self._answered = min(MAX_RANGE, self._range * 2), 0
 
     def json(self) -> dict[str, Any]:
-        """For operators: up to which block, and what is in the way."""
+        """The last block that was read and the last error, for operators."""
         return {"block": self._block, "error": self._error or None}
 
     async def _start(self, known: Sequence[Checkpoint], head: int) -> tuple[int, int | None]:
-        """The first block to ask about, and after which one what is written down is no longer true."""
+        """The first block to read, and the block after which the ledger's redemptions must be deleted."""
         if not known:
             return max(0, head - LOOK_BACK), None
         for checkpoint in known:
@@ -104,13 +104,13 @@ class RedemptionFollower:
         return first, checkpoint.block if reorganised else None
 
     async def _take(self, first: int, last: int, forget_after: int | None) -> int:
-        """Write down what happened in these blocks; the next block to ask about."""
+        """Add the redemptions of these blocks to the ledger. Returns the next block to read."""
         before = await self._reader.block_hash(last)
         entries = await self._reader.redemptions(self._followed.sender, first, last)
         if before is None or await self._reader.block_hash(last) != before:
             raise ChainUnreachable(f"block {last} changed while it was read")
         fresh = await self._book.take(
-            self._followed, paired(entries), Checkpoint(last, before), forget_after=forget_after
+            self._followed, redemptions_of(entries), Checkpoint(last, before), forget_after=forget_after
         )
         self._block = last
         for one in fresh:
@@ -118,11 +118,11 @@ class RedemptionFollower:
         return last + 1
 
 
-def paired(entries: Sequence[LogEntry]) -> list[Redemption]:
-    """The redemptions, each with the transfer of its transaction that paid it.
+def redemptions_of(entries: Sequence[LogEntry]) -> list[Redemption]:
+    """The redemptions, each with the amount of the transfer that paid it.
 
-    A contract pays and then says what for, or the other way round: one transfer for each redemption, in
-    order. A redemption without one paid nothing: the sender had no funds left.
+    A transaction has one transfer for each redemption that was paid, in the same order; either event may
+    come first. A redemption without a transfer paid nothing: the sender had no funds.
     """
     transfers: dict[tuple[str, str], list[int]] = {}
     for entry in entries:

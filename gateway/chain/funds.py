@@ -1,4 +1,4 @@
-"""What backs a sender's tickets, and what to say about it. Plain logic."""
+"""Whether a sender's funds cover its tickets, and what to tell the operator. Plain logic."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from gateway.chain.facts import SenderFunds
 from gateway.money import SECONDS_PER_HOUR, whole_wei
 
 DEPOSIT_MULTIPLIER = 1
-"""Signers take a ticket's face value up to the deposit divided by this."""
+"""A signer accepts a ticket's face value up to the deposit divided by this."""
 
 
 @dataclass(frozen=True, slots=True)
-class Backing:
-    """The funds of `sender` (0x..) as they stood in a round."""
+class FundsCheck:
+    """The funds of `sender` (0x..) in a round, and what follows from them."""
 
     sender: str
     funds: SenderFunds
@@ -22,7 +22,7 @@ class Backing:
 
     @property
     def max_face_value(self) -> int:
-        """The highest face value of a ticket that a signer would sign, in wei."""
+        """The highest face value that a signer accepts, in wei."""
         return self.funds.deposit // DEPOSIT_MULTIPLIER
 
     def refusal(self, face_value: int = 0) -> str | None:
@@ -31,28 +31,28 @@ class Backing:
         if not funds.deposit or not funds.reserve:
             missing = "deposit" if not funds.deposit else "reserve"
             return (
-                f"the signer's address {sender} has no {missing}, so that every ticket would be refused: "
+                f"the signer's address {sender} has no {missing}, so every ticket would be refused: "
                 "fund deposit and reserve at the TicketBroker"
             )
         if funds.withdraw_round and funds.withdraw_round <= self.round_number + 1:
             return (
                 f"the funds of the signer's address {sender} are unlocked as of round "
-                f"{funds.withdraw_round}, so that every ticket would be refused: cancel the unlock at the "
+                f"{funds.withdraw_round}, so every ticket would be refused: cancel the unlock at the "
                 "TicketBroker from that address; funding from another one does not cancel it"
             )
         if face_value > self.max_face_value:
             return (
-                f"its tickets' face value of {face_value} wei is more than the deposit of {funds.deposit} "
-                f"wei backs: fund the deposit of the signer's address {sender}"
+                f"its tickets' face value of {face_value} wei is above the deposit of {funds.deposit} wei: "
+                f"fund the deposit of the signer's address {sender}"
             )
         return None
 
     def hours_left(self, burn: Fraction) -> Fraction | None:
-        """Hours that the deposit lasts, on average, at `burn` wei per second; None where nothing burns."""
+        """Hours that the deposit lasts on average at `burn` wei per second; None where that is 0."""
         return self.funds.deposit / (burn * SECONDS_PER_HOUR) if burn else None
 
     def warning(self, burn: Fraction, at_least: Fraction) -> str | None:
-        """What the operator should know before tickets are refused. `at_least` is in hours."""
+        """What to warn the operator of, before tickets are refused. `at_least` is in hours."""
         if self.funds.withdraw_round:
             return (
                 f"an unlock of the funds of {self.sender} is under way: from round "

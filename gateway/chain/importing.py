@@ -1,4 +1,4 @@
-"""How libraries are imported without what some of them do to the rest of the process."""
+"""Imports libraries without their side effects on the process."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from contextlib import contextmanager
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Import web3, eth-tester, vyper or pygal inside this: they change nothing else, and no warning is shown.
+    """Import web3, eth-tester, vyper or pygal inside this context, which also hides their warnings.
 
-    py_ecc and py-evm raise the limit a hundredfold for the whole process. A stranger's deeply nested JSON
-    would then overrun the C stack and kill the daemon, where it is to end in a RecursionError. pygal puts a
-    finder of its plugins, which Python no longer knows how to call, in the way of every later import. The
-    one of importlib_metadata stays: it takes the place of Python's own, which it disables.
+    py_ecc and py-evm raise the recursion limit a hundredfold for the whole process: deeply nested JSON from
+    outside would then overrun the C stack and kill the daemon instead of raising RecursionError. pygal adds
+    an import finder for its plugins that Python can no longer call. The finder of importlib_metadata stays,
+    since it replaces Python's own and disables it.
     """
     limit = sys.getrecursionlimit()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the libraries say about each other's age
+            warnings.simplefilter("ignore")  # deprecations in these libraries
             yield
     finally:
         sys.setrecursionlimit(limit)

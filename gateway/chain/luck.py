@@ -1,6 +1,6 @@
-"""Expected against redeemed: what the lottery of tickets should cost, what it did, what chance explains.
+"""The luck of ticket draws: expected and redeemed wei, and how likely the difference is.
 
-Money is exact. Chances are floating-point numbers, for people to read.
+Money is exact. Probabilities are floating-point numbers, for people to read.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from gateway.payments.redemptions import TicketsHandedOut, Win
 from gateway.payments.ticket import MAX_WIN_PROB
 
 UNLIKELY = 0.001
-"""A chance below this is worth a question to the orchestrator."""
+"""Below this probability, wins are suspicious."""
 
 
 @dataclass(slots=True)
 class Luck:
-    """One orchestrator's tickets of one UTC day, and what became of them."""
+    """One orchestrator's tickets of one UTC day, and their wins."""
 
     orchestrator: str
     day: str
     draws: dict[tuple[int, int], int] = field(default_factory=dict)
-    """How many tickets by face value and win probability."""
+    """Tickets by face value and win probability."""
     wins: int = 0
     redeemed: int = 0
     unknown_wins: int = 0
-    """Redeemed tickets that are in no payment of this ledger: another gateway's, with the same signer."""
+    """Redeemed tickets of no payment in this ledger, such as of another gateway with the same signer."""
     unknown_redeemed: int = 0
 
     @property
@@ -55,12 +55,12 @@ class Luck:
 
     @property
     def chance(self) -> float:
-        """How likely it is that at least so many of these tickets win, from 0 to 1."""
+        """The probability, from 0 to 1, that at least this many of the tickets win."""
         return at_least(self.wins, self._groups())
 
     @property
     def likely(self) -> tuple[int, int]:
-        """The wei that are redeemed by chance, from the least to the most: either end is UNLIKELY."""
+        """The range of redeemed wei that is not UNLIKELY."""
         if not self.tickets:
             return 0, 0
         most = math.ceil(self.expected_wins + 7 * math.sqrt(self.expected_wins) + 10)
@@ -72,7 +72,7 @@ class Luck:
         return int(least * one), int(next(above, 0) * one)
 
     def _groups(self) -> list[tuple[int, float]]:
-        """Draws by win probability, to three digits: it follows the price of gas, and a day has thousands."""
+        """Draws by win probability, rounded to three digits: a day has thousands of different ones."""
         groups: dict[float, int] = {}
         for (_, probability), n in self.draws.items():
             rounded = float(f"{probability / MAX_WIN_PROB:.3g}")
@@ -81,11 +81,11 @@ class Luck:
 
     @property
     def suspicious(self) -> bool:
-        """Whether more was redeemed than the tickets allow, as far as chance goes."""
+        """Whether so many wins are UNLIKELY."""
         return self.chance < UNLIKELY
 
     def row(self) -> dict[str, Any]:
-        """As tables, JSON and CSV show it."""
+        """One row of a table, JSON or CSV."""
         return {
             "day": self.day,
             "orchestrator": self.orchestrator,
@@ -103,7 +103,7 @@ class Luck:
 
 
 def luck_of(tickets: Iterable[TicketsHandedOut], wins: Iterable[Win]) -> list[Luck]:
-    """By day and orchestrator, in that order."""
+    """Luck by day and orchestrator, sorted by them."""
     found: dict[tuple[str, str], Luck] = {}
 
     def of(day: str, orchestrator: str) -> Luck:
@@ -126,14 +126,14 @@ def luck_of(tickets: Iterable[TicketsHandedOut], wins: Iterable[Win]) -> list[Lu
 
 
 def at_least(wins: int, groups: Sequence[tuple[int, float]]) -> float:
-    """How likely at least `wins` successes are in groups of (draws, probability): the sum of binomials."""
+    """The probability of at least `wins` successes in groups of (draws, probability): a sum of binomials."""
     if wins > sum(draws for draws, _ in groups):
         return 0.0
     return min(1.0, max(0.0, 1.0 - sum(_wins(wins, groups))))
 
 
 def _wins(less_than: int, groups: Sequence[tuple[int, float]]) -> list[float]:
-    """How likely each number of wins is, from none to below `less_than`."""
+    """The probability of each number of wins from 0 to below `less_than`."""
     chances = [1.0][:less_than]
     for draws, probability in groups:
         single = [_binomial(k, draws, probability) for k in range(min(draws + 1, less_than))]

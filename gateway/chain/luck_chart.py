@@ -1,4 +1,4 @@
-"""The luck of the newest days as a picture: a line for each day and orchestrator, the newest on top."""
+"""A chart of the luck of the newest days: one line for each day and orchestrator, the newest on top."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINE_HEIGHT, REST_HEIGHT, WIDTH = 20, 190, 1000
 ETHER = 10**18
 
 RANGE, EXPECTED, REDEEMED, SUSPICIOUS, UNKNOWN = "#999999", "#777777", "#0072b2", "#d55e00", "#cc79a7"
-"""Okabe and Ito's colours, told apart whatever one's eyes; sizes differ as well."""
+"""Okabe and Ito's colours, which colour-blind people can distinguish; the sizes differ as well."""
 CSS = """
 .series.serie-0 .line { stroke-width: 9px !important; stroke-opacity: .45 !important; }
 .axis.y .guides text { font-family: monospace; }
@@ -29,15 +29,15 @@ CSS = """
 
 
 def luck_chart(lines: Sequence[Luck]) -> bytes:
-    """An SVG of what was redeemed, in ETH, over the range that chance explains, and what was expected."""
-    with contained():  # loaded when somebody looks
+    """An SVG of the redeemed ETH, the expected ETH, and the range that chance explains."""
+    with contained():  # pygal is loaded for the first chart
         import pygal
         from pygal.style import Style
 
     newest = lines[-MAX_LINES:]
     chart: Any = pygal.XY(
-        title="Redeemed tickets against what chance explains",
-        x_title="ETH, of the tickets that were handed out on that UTC day",
+        title="Redeemed tickets and the range that chance explains",
+        x_title="ETH, for the tickets that were sent on that UTC day",
         width=WIDTH,
         height=REST_HEIGHT + LINE_HEIGHT * max(len(newest), 4),
         style=Style(
@@ -82,7 +82,7 @@ def luck_chart(lines: Sequence[Luck]) -> bytes:
         chart.add(words, points, dots_size=size)
     unknown = [(one.unknown_redeemed / ETHER, place) for place, one in placed if one.unknown_wins]
     if unknown:
-        chart.add("redeemed, but of no payment in this ledger", unknown, dots_size=4)
+        chart.add("redeemed, of no payment in this ledger", unknown, dots_size=4)
     return bytes(chart.render())
 
 

@@ -1,4 +1,4 @@
-"""The networks that are known by name."""
+"""Networks that `-network` knows by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ChainNetwork:
-    """Where the protocol is. None: `chain_id` is whatever the first endpoint says, `ai_registry` is asked for
-    at the Controller under the name AIServiceRegistry."""
+    """The addresses of the protocol's contracts.
+
+    `chain_id` None: that of the first endpoint that answers. `ai_registry` None: the contract that the
+    Controller has under the name AIServiceRegistry.
+    """
 
     controller: str
     chain_id: int | None = None

@@ -1,4 +1,4 @@
-"""The protocol's contracts, read through web3: the one module that loads it."""
+"""Reads the protocol's contracts through web3. The only module that imports web3."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ with contained():
     from web3.exceptions import Web3Exception
     from web3.providers.async_base import AsyncJSONBaseProvider
 
-NOBODY = "0x" + "0" * 40
+ZERO_ADDRESS = "0x" + "0" * 40
 MAX_IN_POOL = 500
-"""More than ever are active: a list that goes on is a lie."""
+"""Far more than are ever active: a longer list is wrong."""
 PER_BATCH = 10
-"""Questions put into one request: free plans allow few more a second."""
+"""Calls in one request: free plans allow few more per second."""
 
 EVENTS = ("WinningTicketRedeemed", "WinningTicketTransfer")
 
@@ -34,9 +34,9 @@ T = TypeVar("T")
 
 
 class ChainReader:
-    """Questions to the contracts of one network; every answer is the newest. Raises ChainError.
+    """Reads the newest state of one network's contracts. All methods raise ChainError.
 
-    Where the contracts are is asked of the Controller once, and again after `forget`.
+    The contracts' addresses come from the Controller, once, and again after `forget_contracts`.
     """
 
     def __init__(self, endpoints: Endpoints, network: ChainNetwork) -> None:
@@ -46,12 +46,12 @@ class ChainReader:
         self._controller = self._contract(network.controller, abi.CONTROLLER)
         self._contracts: dict[str, Any] = {}
 
-    def turn_to_another(self) -> None:
-        """Put the next questions to another endpoint, where there is one."""
-        self.endpoints.turn_to_another()
+    def switch_endpoint(self) -> None:
+        """Read from another endpoint next, where there is one."""
+        self.endpoints.switch_endpoint()
 
-    def forget(self) -> None:
-        """Ask the Controller again where the contracts are: they may move at a round's change."""
+    def forget_contracts(self) -> None:
+        """Read the contracts' addresses again: they may change with a round."""
         self._contracts.clear()
 
     async def funds(self, sender: str) -> SenderFunds:
@@ -60,17 +60,17 @@ class ChainReader:
         return SenderFunds(*await self._read(broker.functions.getSenderInfo(sender).call))
 
     async def rounds(self) -> Rounds:
-        """The chain's clock."""
+        """The chain's clocks."""
         manager = (await self._named("RoundsManager", abi.ROUNDS_MANAGER)).functions
         return Rounds(*await self._read_all([manager.blockNum(), manager.lastInitializedRound()]))
 
     async def ticket_validity_period(self) -> int:
-        """For how many rounds from its creation a ticket can be redeemed."""
+        """Rounds during which a ticket can be redeemed, from its creation."""
         broker = await self._named("TicketBroker", abi.TICKET_BROKER)
         return int(await self._read(broker.functions.ticketValidityPeriod().call))
 
     async def active_orchestrators(self) -> list[tuple[str, str]]:
-        """Address and service URI of everybody in the active pool who has one, the AI registry's first."""
+        """Address and service URI of the active orchestrators that have one, the AI registry's first."""
         pool = await self._active_pool()
         uris: dict[str, str] = {}
         for registry in await self._registries():
@@ -80,7 +80,7 @@ class ChainReader:
         return [(address, uris[address]) for address in pool if uris[address]]
 
     async def head(self) -> int:
-        """The number of the newest block of the chain that the contracts are on."""
+        """The number of the newest block."""
         return _number(await self.endpoints.ask("eth_blockNumber", []))
 
     async def block_hash(self, number: int) -> str | None:
@@ -91,10 +91,10 @@ class ChainReader:
         try:
             return str(block["hash"])
         except (TypeError, KeyError) as error:
-            raise self._nonsense("a block without a hash") from error
+            raise self._bad_answer("a block without a hash") from error
 
     async def redemptions(self, sender: str, first: int, last: int) -> list[LogEntry]:
-        """What was redeemed and transferred of a sender's tickets in these blocks, in the chain's order."""
+        """Redemptions and transfers for a sender's tickets in these blocks, in the chain's order."""
         broker = await self._named("TicketBroker", abi.TICKET_BROKER)
         events = {str(event.topic): event for event in (getattr(broker.events, name)() for name in EVENTS)}
         wanted = {
@@ -107,42 +107,42 @@ class ChainReader:
         try:
             entries = [_log_entry(events[raw["topics"][0]], raw) for raw in answer]
         except (Web3Exception, KeyError, TypeError, ValueError, IndexError) as error:
-            raise self._nonsense(f"logs that cannot be read ({type(error).__name__})") from error
+            raise self._bad_answer(f"logs that cannot be read ({type(error).__name__})") from error
         for entry in entries:
             asked_for = entry.contract == broker.address.lower() and first <= entry.block <= last
             if not asked_for or entry.arguments["sender"].lower() != sender.lower():
-                raise self._nonsense("logs that it was not asked for")
+                raise self._bad_answer("logs that were not asked for")
         return sorted(entries, key=lambda entry: (entry.block, entry.index))
 
     async def contract(self, name: str, contract_abi: abi.Abi) -> Any:
-        """The contract that the Controller knows by this name, with another ABI than those read here."""
+        """The contract that the Controller has under this name, with the caller's ABI."""
         return self._contract(await self._address_of(name), contract_abi)
 
-    # how it is done
+    # contracts and calls
 
     async def _active_pool(self) -> list[str]:
         bonding = (await self._named("BondingManager", abi.BONDING_MANAGER)).functions
         pool: dict[str, None] = {}
         address = await self._read(bonding.getFirstTranscoderInPool().call)
-        while address != NOBODY:
+        while address != ZERO_ADDRESS:
             if address in pool or len(pool) == MAX_IN_POOL:
-                raise self._nonsense("an active pool without an end")
+                raise self._bad_answer("an active pool without an end")
             pool[address] = None
             address = await self._read(bonding.getNextTranscoderInPool(address).call)
         return list(pool)
 
     async def _registries(self) -> list[Any]:
-        """Where service URIs are registered, the AI orchestrators' own first."""
+        """The registries of service URIs, that of AI orchestrators first."""
         ai_registry = self._network.ai_registry or await self._address_of("AIServiceRegistry")
-        known = [] if ai_registry == NOBODY else [self._contract(ai_registry, abi.SERVICE_REGISTRY)]
+        known = [] if ai_registry == ZERO_ADDRESS else [self._contract(ai_registry, abi.SERVICE_REGISTRY)]
         return [*known, await self._named("ServiceRegistry", abi.SERVICE_REGISTRY)]
 
     async def _named(self, name: str, contract_abi: abi.Abi) -> Any:
         if name not in self._contracts:
             address = await self._address_of(name)
-            if address == NOBODY:
+            if address == ZERO_ADDRESS:
                 raise ChainError(
-                    f"the Controller {self._network.controller} knows no {name}: is it the right one?"
+                    f"the Controller {self._network.controller} has no {name}: is its address right?"
                 )
             self._contracts[name] = self._contract(address, contract_abi)
         return self._contracts[name]
@@ -154,34 +154,34 @@ class ChainReader:
         return self._web3.eth.contract(address=to_checksum_address(address), abi=contract_abi)
 
     async def _read(self, call: Callable[[], Awaitable[T]]) -> T:
-        """A contract's answer; one that cannot be decoded is asked for again elsewhere."""
+        """The answer to a call; one that cannot be decoded is asked for again, of the next endpoint."""
         for _ in range(len(self.endpoints)):
             try:
                 return await call()
             except (Web3Exception, ValueError, TypeError) as error:
-                trouble = self._nonsense(f"an answer that cannot be decoded ({type(error).__name__})")
+                trouble = self._bad_answer(f"an answer that cannot be decoded ({type(error).__name__})")
         raise trouble
 
-    async def _read_all(self, questions: Sequence[Any]) -> list[Any]:
-        """The answers to questions to contracts, a few in each request."""
+    async def _read_all(self, calls: Sequence[Any]) -> list[Any]:
+        """The answers to several calls, some in each request."""
         answers: list[Any] = []
-        for first in range(0, len(questions), PER_BATCH):
-            answers += await self._read(partial(self._ask_batch, questions[first : first + PER_BATCH]))
+        for first in range(0, len(calls), PER_BATCH):
+            answers += await self._read(partial(self._ask_batch, calls[first : first + PER_BATCH]))
         return answers
 
-    async def _ask_batch(self, questions: Sequence[Any]) -> list[Any]:
+    async def _ask_batch(self, calls: Sequence[Any]) -> list[Any]:
         async with self._web3.batch_requests() as batch:
-            for question in questions:
-                batch.add(question)
+            for call in calls:
+                batch.add(call)
             return list(await batch.async_execute())
 
-    def _nonsense(self, what: str) -> ChainUnreachable:
-        self.endpoints.distrust(what)
+    def _bad_answer(self, what: str) -> ChainUnreachable:
+        self.endpoints.demote(what)
         return ChainUnreachable(f"the RPC endpoint gives {what}")
 
 
 class _Provider(AsyncJSONBaseProvider):
-    """Lets web3 ask through `Endpoints`."""
+    """Sends web3's requests through `Endpoints`."""
 
     def __init__(self, endpoints: Endpoints) -> None:
         super().__init__()
@@ -200,7 +200,7 @@ def _answer(result: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Parameters as JSON has them."""
+    """Parameters as plain JSON values."""
     match value:
         case bytes():
             return "0x" + value.hex()
@@ -230,4 +230,4 @@ def _number(value: Any) -> int:
     try:
         return int(value, 16)
     except (TypeError, ValueError) as error:
-        raise ChainUnreachable("the RPC endpoint gives a number that is none") from error
+        raise ChainUnreachable("the RPC endpoint gives something that is not a number") from error

@@ -1,4 +1,4 @@
-"""JSON-RPC over several endpoints: the first that answers in time, and is on the right chain, is used."""
+"""JSON-RPC calls to several endpoints: the first that answers in time, on the right chain, is used."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from gateway.chain.errors import ChainUnreachable, RpcRefused
 log = structlog.get_logger("chain")
 
 TIMEOUT = 5.0
-"""Seconds that one endpoint gets for one answer."""
-SET_ASIDE = 30.0
-"""Seconds for which an endpoint that failed is asked last."""
+"""Seconds for one answer of one endpoint."""
+DEMOTED_FOR = 30.0
+"""Seconds for which an endpoint that failed comes after all others."""
 PAUSES = (1.0, 2.0, 4.0, 8.0)
-"""Seconds to wait, and ask again, where endpoints say that they are asked too often."""
+"""Seconds to wait before each retry while endpoints limit the rate of requests."""
 MAX_ANSWER = 16 * 1024 * 1024
 """The largest answer read, in bytes."""
-MAX_WORDS = 200
+MAX_MESSAGE_CHARS = 200
 REVERTED = 3
-"""The error code of a contract that reverts: the chain's own answer, the same from every endpoint."""
+"""The error code of a contract that reverts, which every endpoint would answer."""
 TOO_MANY_REQUESTS = 429
-TOO_OFTEN = re.compile(
+RATE_LIMITED = re.compile(
     r"rate.?limit|too many requests|request count|compute units|credits|capacity|quota", re.IGNORECASE
 )
-"""What providers say of too many requests. Of too many blocks or results they speak otherwise."""
+"""Error messages of a rate limit; those for too many blocks or results are worded differently."""
 
 Call = tuple[str, Any]
 """Method and params."""
@@ -42,46 +42,46 @@ Call = tuple[str, Any]
 
 @dataclass(slots=True)
 class Endpoint:
-    """One URL. `asked_last_until` is monotonic; `chain_id` None until it was asked for.
+    """One URL. `demoted_until` is monotonic seconds; `chain_id` is None until it is known.
 
-    `batches` turns False where it does not take several calls in one request.
+    `batches` becomes False where the endpoint does not take several calls in one request.
     """
 
     url: str
     chain_id: int | None = None
-    asked_last_until: float = 0.0
+    demoted_until: float = 0.0
     batches: bool = True
     error: str = ""
 
     @property
     def name(self) -> str:
-        """Scheme and host: paths and queries of RPC endpoints hold keys."""
+        """Scheme and host only: paths and queries may hold keys."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
 
 class _Failed(Exception):
-    """This endpoint gave nothing to work with; another one may."""
+    """This endpoint gave no usable answer; another one may."""
 
 
-class _TooOften(_Failed):
-    """It would answer if it were asked more slowly."""
+class _RateLimited(_Failed):
+    """The endpoint limits the rate of requests."""
 
 
-class _NotTaken(_Failed):
-    """It says that the request is wrong, as some do of several calls in one."""
+class _RequestRefused(_Failed):
+    """The endpoint answers 4xx, as some do to several calls in one request."""
 
 
 class _Reverted(RpcRefused):
-    """The contract refuses, whoever is asked."""
+    """The contract reverts: every endpoint would give this answer."""
 
 
 class Endpoints:
-    """Asks the endpoints in order, those that failed lately last, until one answers.
+    """Tries the endpoints in order, those that failed recently last, until one answers.
 
-    `chain_id` is the one that all must be on; None takes the first that is heard of. `http` stays the
-    caller's. Each endpoint gets `timeout` seconds; `pauses` are waited where none is left but those that
-    are asked too often, so that whoever asks much is slowed down rather than refused.
+    All endpoints must be on chain `chain_id`; None takes that of the first that answers. `http` is not
+    closed here. Each endpoint gets `timeout` seconds. Where one limits the rate and no other answers, all are
+    tried again after each of `pauses`.
     """
 
     def __init__(
@@ -111,32 +111,32 @@ class Endpoints:
         return result
 
     async def ask_all(self, calls: Sequence[Call]) -> list[Any]:
-        """The results of several calls, asked for in one request where the endpoint takes that.
+        """The results of several calls, in one request where the endpoint takes that.
 
-        Raises what `ask` raises, for all where one fails.
+        Raises what `ask` raises, where any call fails.
         """
         for pause in self._pauses:
             try:
-                return await self._ask_around(calls)
-            except _TooOften:
+                return await self._try_each(calls)
+            except _RateLimited:
                 await asyncio.sleep(pause)
         try:
-            return await self._ask_around(calls)
-        except _TooOften as error:
+            return await self._try_each(calls)
+        except _RateLimited as error:
             raise ChainUnreachable(str(error)) from error
 
-    def distrust(self, why: str) -> None:
-        """Ask the endpoint that answered last after all others: what it said makes no sense."""
+    def demote(self, why: str) -> None:
+        """Try the endpoint that answered last after all others: its answer was not usable."""
         if self._last_answered is not None:
             self._failed(self._last_answered, why)
 
-    def turn_to_another(self) -> None:
-        """Ask the endpoint that answered last after all others, as nothing against it."""
+    def switch_endpoint(self) -> None:
+        """Try the endpoint that answered last after all others, without calling it failed."""
         if self._last_answered is not None:
-            self._last_answered.asked_last_until = self._clock() + SET_ASIDE
+            self._last_answered.demoted_until = self._clock() + DEMOTED_FOR
 
     def json(self) -> list[dict[str, Any]]:
-        """Each endpoint with its last failure, for operators."""
+        """Endpoints with their last failures, for operators."""
         return [{"url": one.name, "error": one.error or None} for one in self._endpoints]
 
     def __len__(self) -> int:
@@ -144,12 +144,12 @@ class Endpoints:
 
     # how it is done
 
-    async def _ask_around(self, calls: Sequence[Call]) -> list[Any]:
+    async def _try_each(self, calls: Sequence[Call]) -> list[Any]:
         now = self._clock()
         errors: list[str] = []
         refused: RpcRefused | None = None
         kind: type[Exception] = ChainUnreachable
-        for endpoint in sorted(self._endpoints, key=lambda one: one.asked_last_until > now):
+        for endpoint in sorted(self._endpoints, key=lambda one: one.demoted_until > now):
             try:
                 await self._check_chain(endpoint)
                 results = await self._results(endpoint, calls)
@@ -160,7 +160,7 @@ class Endpoints:
             except _Failed as error:
                 self._failed(endpoint, str(error))
                 errors.append(f"{endpoint.name}: {error}")
-                kind = _TooOften if isinstance(error, _TooOften) else kind
+                kind = _RateLimited if isinstance(error, _RateLimited) else kind
             else:
                 endpoint.error = ""
                 self._last_answered = endpoint
@@ -171,16 +171,16 @@ class Endpoints:
         if endpoint.error != why:
             log.warning("RPC endpoint failed", url=endpoint.name, detail=why)
         endpoint.error = why
-        endpoint.asked_last_until = self._clock() + SET_ASIDE
+        endpoint.demoted_until = self._clock() + DEMOTED_FOR
 
     async def _check_chain(self, endpoint: Endpoint) -> None:
-        """Raises _Failed where the endpoint is on another chain. Asked until it is on the right one."""
+        """Raises _Failed where the endpoint is on another chain. Checked until it is on the right one."""
         if endpoint.chain_id is None or endpoint.chain_id != self.chain_id:
             try:
                 (answer,) = await self._results(endpoint, [("eth_chainId", [])])
                 endpoint.chain_id = int(answer, 16)
             except (RpcRefused, TypeError, ValueError):
-                raise _Failed("it does not say which chain it is on") from None
+                raise _Failed("it does not give its chain id") from None
         if self.chain_id is None:
             self.chain_id = endpoint.chain_id
         if endpoint.chain_id != self.chain_id:
@@ -194,7 +194,7 @@ class Endpoints:
         if len(calls) > 1 and endpoint.batches:
             try:
                 answers = _by_id(await self._post(endpoint, requests))
-            except _NotTaken:
+            except _RequestRefused:
                 answers = {}
             if answers.keys() == {one["id"] for one in requests}:
                 return [_result(answers[one["id"]]) for one in requests]
@@ -202,7 +202,7 @@ class Endpoints:
         return [_result(await self._post(endpoint, request)) for request in requests]
 
     async def _post(self, endpoint: Endpoint, request: Any) -> Any:
-        """The answer as JSON, whatever it is. Raises _Failed where that cannot be the chain's word."""
+        """The JSON of the answer. Raises _Failed where it cannot be an answer to JSON-RPC."""
         try:
             async with self._http.post(
                 endpoint.url, json=request, timeout=self._timeout, allow_redirects=False
@@ -214,22 +214,22 @@ class Endpoints:
         except TimeoutError as error:
             raise _Failed(f"no answer within {self._timeout.total:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _Failed(f"it cannot be asked: {type(error).__name__}") from error
+            raise _Failed(f"the request failed: {type(error).__name__}") from error
         if status == TOO_MANY_REQUESTS:
-            raise _TooOften("it is asked too often (HTTP 429)")
+            raise _RateLimited("it limits the rate of requests (HTTP 429)")
         try:
             answer: Any = json.loads(body)
         except (ValueError, RecursionError):
             answer = None
-        # errors of calls come with whatever status; a result that comes with another than 200 is none
+        # a JSON-RPC error may come with any status, a result only with 200
         if status != 200 and not (isinstance(answer, dict) and isinstance(answer.get("error"), dict)):
-            kind = _NotTaken if 400 <= status < 500 else _Failed
+            kind = _RequestRefused if 400 <= status < 500 else _Failed
             raise kind(f"it answers HTTP {status}")
         return answer
 
 
 def _by_id(answer: Any) -> dict[Any, Any]:
-    """The answers to a batch; empty where it is no such thing."""
+    """The answers to a batch by their ids; empty where it is not a list of answers."""
     try:
         return {one["id"]: one for one in answer} if isinstance(answer, list) else {}
     except (TypeError, KeyError):
@@ -237,18 +237,18 @@ def _by_id(answer: Any) -> dict[Any, Any]:
 
 
 def _result(answer: Any) -> Any:
-    """Raises RpcRefused for an error, _Failed for what is no answer at all."""
+    """Raises RpcRefused for an error, _Failed for what is not JSON-RPC."""
     error = answer.get("error") if isinstance(answer, dict) else None
     if isinstance(error, dict):
         raise _refusal(error)
     if isinstance(answer, dict) and "result" in answer and not error:
         return answer["result"]
-    raise _Failed("its answer is no JSON-RPC")
+    raise _Failed("its answer is not JSON-RPC")
 
 
 def _refusal(error: dict[str, Any]) -> Exception:
-    code, words = error.get("code"), str(error.get("message", "without a word"))[:MAX_WORDS]
-    if code == TOO_MANY_REQUESTS or TOO_OFTEN.search(words):
-        return _TooOften(f"it is asked too often ({words})")
-    reverted = code == REVERTED or words.startswith("execution reverted")
-    return (_Reverted if reverted else RpcRefused)(f"the RPC endpoint refuses: {words}")
+    code, message = error.get("code"), str(error.get("message", "no message"))[:MAX_MESSAGE_CHARS]
+    if code == TOO_MANY_REQUESTS or RATE_LIMITED.search(message):
+        return _RateLimited(f"it limits the rate of requests ({message})")
+    reverted = code == REVERTED or message.startswith("execution reverted")
+    return (_Reverted if reverted else RpcRefused)(f"the RPC endpoint refuses: {message}")

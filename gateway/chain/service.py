@@ -1,4 +1,4 @@
-"""The chain's parts together, for the daemon: nothing here is waited for, and web3 loads behind its back."""
+"""The parts that read the chain, put together for the daemon. web3 is loaded in the background."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from gateway.chain.networks import ChainNetwork
 from gateway.chain.rpc import Endpoints
 from gateway.chain.settings import ChainSettings
 from gateway.chain.watch import ChainWatch
-from gateway.payments.redemptions import Followed, RedemptionBook
+from gateway.payments.redemptions import FollowedSender, RedemptionBook
 
 if TYPE_CHECKING:
     from gateway.chain.reader import ChainReader
 
 DAY_NS = 24 * 3600 * 10**9
 DAYS_SHOWN = 14
-"""UTC days in the picture of the luck, today among them: a ledger of months is not read for it."""
+"""UTC days in the luck chart, today included."""
 
 
 class DeferredReader:
-    """A ChainReader that loads web3, in a thread, when it is first asked something."""
+    """A ChainReader that imports web3 at its first call, in a thread."""
 
     def __init__(self, endpoints: Endpoints, network: ChainNetwork) -> None:
         self._endpoints = endpoints
@@ -57,12 +57,12 @@ class DeferredReader:
     async def redemptions(self, sender: str, first: int, last: int) -> list[LogEntry]:
         return await (await self._ready()).redemptions(sender, first, last)
 
-    def turn_to_another(self) -> None:
-        self._endpoints.turn_to_another()
+    def switch_endpoint(self) -> None:
+        self._endpoints.switch_endpoint()
 
-    def forget(self) -> None:
+    def forget_contracts(self) -> None:
         if self._reader is not None:
-            self._reader.forget()
+            self._reader.forget_contracts()
 
     async def _ready(self) -> ChainReader:
         async with self._loading:
@@ -73,7 +73,7 @@ class DeferredReader:
 
 
 class ChainService:
-    """`sender` is the signer's address or empty, `folder` for what is cached; `http` stays the caller's."""
+    """`sender` is the signer's address or empty, `folder` is for caches; `http` is not closed here."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class ChainService:
         self._book = book
         self._follower = None
         if sender:
-            followed = Followed(settings.network.controller.lower(), sender)
+            followed = FollowedSender(settings.network.controller.lower(), sender)
             self._follower = RedemptionFollower(reader, book, followed, interval=settings.watch.interval)
         self.watch = ChainWatch(
             reader,
@@ -101,20 +101,20 @@ class ChainService:
         )
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
-        """What is to run as long as the daemon does, by name."""
+        """Background tasks for the daemon's lifetime, by name."""
         tasks = {"chain-watch": self.watch.run}
         if self._follower is not None:
             tasks["redemptions"] = self._follower.run
         return tasks
 
     async def luck_chart(self) -> bytes:
-        """Expected against redeemed as an SVG. Raises LedgerError."""
+        """The luck chart as SVG. Raises LedgerError."""
         since = (time.time_ns() // DAY_NS + 1 - DAYS_SHOWN) * DAY_NS
         tickets, wins = await self._book.handed_out(since), await self._book.wins(since)
         return await asyncio.to_thread(lambda: luck_chart(luck_of(tickets, wins)))
 
     def json(self) -> dict[str, Any]:
-        """As operators see it."""
+        """What `/chain` shows operators."""
         return {
             **self.watch.json(),
             "discovery": self.source.json(),

@@ -1,4 +1,4 @@
-"""The flags that concern the chain, and the settings that come out of them."""
+"""The flags for the chain, and their settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The remote signer's client of a gateway that sees the chain."""
+"""The remote signer's client in a gateway that reads the chain."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ REFRESH = 480
 
 
 class ChainSigner(SignerClient):
-    """Says itself what the signer would say of clearly stale ticket params, once for each of them.
+    """Refuses outdated ticket params without a call of the signer, once for each of them.
 
-    `stale` tells why params are too old. Once only: a chain that is read wrongly costs one refresh, and then
-    the signer decides.
+    `stale` gives the reason why params are too old, or None. The second call with the same params goes to the
+    signer, so that a wrong reading of the chain costs one refresh only.
     """
 
     stale: Callable[[OrchestratorInfo], str | None] = staticmethod(lambda info: None)
-    _said_of = b""
+    _refused_params = b""
 
     async def generate_live_payment(self, *, orchestrator: bytes, **call: Any) -> LivePayment:
         info = OrchestratorInfo.parse(orchestrator)
         params = info.message.ticket_params.recipient_rand_hash
-        why = self.stale(info) if params != self._said_of else None
+        why = self.stale(info) if params != self._refused_params else None
         if why is not None:
-            self._said_of = params
+            self._refused_params = params
             log.info("ticket params are stale", orchestrator=info.url, detail=why)
             raise RefreshNeeded(REFRESH, f"stale ticket params: {why}", info.url)
         return await super().generate_live_payment(orchestrator=orchestrator, **call)

@@ -1,4 +1,4 @@
-"""Looks at the chain every few seconds, so that everybody else is answered at once from what was seen."""
+"""Reads the chain's clocks and the sender's funds every few seconds; all questions use the last reading."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import structlog
 
 from gateway.chain.errors import ChainError
 from gateway.chain.facts import Rounds, SenderFunds
-from gateway.chain.funds import Backing
+from gateway.chain.funds import FundsCheck
 from gateway.orchestrator.info import OrchestratorInfo
 
 log = structlog.get_logger("chain")
 
-GOOD_FOR = 600.0
-"""Seconds after which what was seen refuses nobody any more: it may long be otherwise."""
+MAX_AGE = 600.0
+"""Seconds after which a reading refuses nobody any more: it may be outdated."""
 EXPIRY_MARGIN = 1
-"""Blocks before their expiration from which a signer wants newer ticket params."""
+"""Blocks before their expiration from which a signer asks for newer ticket params."""
 
 
 class ClockAndFunds(Protocol):
@@ -31,27 +31,27 @@ class ClockAndFunds(Protocol):
 
     async def funds(self, sender: str) -> SenderFunds: ...
 
-    def turn_to_another(self) -> None: ...
+    def switch_endpoint(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What was seen at `at` (monotonic seconds)."""
+class Reading:
+    """Clocks and funds, read at `at` (monotonic seconds)."""
 
     rounds: Rounds
-    backing: Backing | None
+    funds: FundsCheck | None
     at: float
 
     @property
     def refuses(self) -> bool:
-        return self.backing is not None and self.backing.refusal() is not None
+        return self.funds is not None and self.funds.refusal() is not None
 
 
 class ChainWatch:
-    """The newest sight of clock and funds. `sender` empty: there is nobody whose funds to look at.
+    """The newest reading of the chain's clocks and of `sender`'s funds; no funds are read where it is empty.
 
-    `burn` gives the wei per second that live streams cost now, `min_hours` is what the deposit should last.
-    `run` looks every `interval` seconds until cancelled; everything else asks nobody.
+    `burn` gives the wei per second that live streams cost now; the deposit should last `min_hours`. `run`
+    reads every `interval` seconds; no other method waits for the chain.
     """
 
     def __init__(
@@ -70,107 +70,107 @@ class ChainWatch:
         self._min_hours = min_hours
         self._interval = interval
         self._clock = clock
-        self._sight: Sight | None = None
+        self._reading: Reading | None = None
         self._error = ""
-        self._said: str | None = None
+        self._logged: tuple[bool, int] | None = None
+        """Refusal or warning, and the round of an unlock: the hours left change too often for the log."""
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Read until cancelled."""
         while True:
-            await self.look()
+            await self.update()
             await asyncio.sleep(self._interval)
 
-    async def look(self) -> None:
-        """Look once. What cannot be seen leaves what was seen before."""
+    async def update(self) -> None:
+        """Read once. Where that fails, the reading before stays."""
         try:
-            sight = await self._see()
+            reading = await self._read()
             trouble = ""
-            if sight.refuses:
-                # nobody is turned away on one endpoint's word where another may know better
-                self._reader.turn_to_another()
-                sight = await self._see()
-                trouble = "" if sight.refuses else "RPC endpoints disagree about the funds"
-            self._sight = sight
+            if reading.refuses:
+                # another endpoint has to agree before publishers are refused
+                self._reader.switch_endpoint()
+                reading = await self._read()
+                trouble = "" if reading.refuses else "RPC endpoints disagree about the funds"
+            self._reading = reading
         except ChainError as error:
             trouble = str(error)
         if trouble and trouble != self._error:
-            log.warning("chain cannot be read", detail=trouble)
+            log.warning("cannot read the chain", detail=trouble)
         self._error = trouble
-        if self._sight is not None:
-            self._announce()
+        if self._reading is not None:
+            self._log_change()
 
-    async def _see(self) -> Sight:
-        rounds, backing = await self._reader.rounds(), None
+    async def _read(self) -> Reading:
+        rounds, check = await self._reader.rounds(), None
         if self._sender:
             funds = await self._reader.funds(self._sender)
-            backing = Backing(self._sender, funds, rounds.round_number)
-        return Sight(rounds, backing, self._clock())
+            check = FundsCheck(self._sender, funds, rounds.round_number)
+        return Reading(rounds, check, self._clock())
 
     def refusal(self, info: OrchestratorInfo) -> str | None:
-        """Why tickets for this orchestrator would be refused; None where nothing speaks against them."""
-        sight = self._fresh()
-        if sight is None or sight.backing is None or not info.has_ticket_params:
+        """Why tickets for this orchestrator would be refused; None where they would not, as far as known."""
+        reading = self._fresh()
+        if reading is None or reading.funds is None or not info.has_ticket_params:
             return None
-        return sight.backing.refusal(int.from_bytes(info.message.ticket_params.face_value, "big"))
+        return reading.funds.refusal(int.from_bytes(info.message.ticket_params.face_value, "big"))
 
     def stale(self, info: OrchestratorInfo) -> str | None:
-        """Why these ticket params are clearly too old; None where they are not, or nothing is known.
+        """Why these ticket params are certainly too old; None where they are not, or nothing is known.
 
-        A creation round that the chain has not seen yet is no fault: rounds change, and not for everybody at
-        once.
+        A creation round of the future is no error: nodes see a new round at different times.
         """
-        sight = self._fresh()
-        if sight is None or info.expiration_block is None:
+        reading = self._fresh()
+        if reading is None or info.expiration_block is None:
             return None
-        if info.expiration_block <= sight.rounds.l1_block + EXPIRY_MARGIN:
-            return f"they expire at block {info.expiration_block}, the chain is at {sight.rounds.l1_block}"
+        if info.expiration_block <= reading.rounds.l1_block + EXPIRY_MARGIN:
+            return f"they expire at block {info.expiration_block}, the chain is at {reading.rounds.l1_block}"
         created = info.message.ticket_params.expiration_params.creation_round
-        if 0 < created < sight.rounds.round_number - 1:
-            return f"they are of round {created}, and the chain is in {sight.rounds.round_number}"
+        if 0 < created < reading.rounds.round_number - 1:
+            return f"they are of round {created}, the chain is in round {reading.rounds.round_number}"
         return None
 
     def json(self) -> dict[str, Any]:
-        """For operators: the funds, how long they last, what stands against paying."""
-        sight, burn = self._sight, self.burn()
-        backing = sight.backing if sight else None
-        funds = backing.funds if backing else None
-        left = backing.hours_left(burn) if backing else None
+        """The funds, how long they last, and what prevents payments, for operators."""
+        reading, burn = self._reading, self.burn()
+        check = reading.funds if reading else None
+        funds = check.funds if check else None
+        left = check.hours_left(burn) if check else None
         return {
             "sender": self._sender or None,
             "deposit_wei": str(funds.deposit) if funds else None,
             "reserve_wei": str(funds.reserve) if funds else None,
             "unlock_round": funds.withdraw_round or None if funds else None,
             "hours_left": None if left is None else round(float(left), 3),
-            "max_face_value_wei": str(backing.max_face_value) if backing else None,
+            "max_face_value_wei": str(check.max_face_value) if check else None,
             "burn_wei_per_second": str(burn),
-            "refusal": backing.refusal() if backing else None,
-            "warning": backing.warning(burn, self._min_hours) if backing else None,
-            "round": sight.rounds.round_number if sight else None,
-            "l1_block": sight.rounds.l1_block if sight else None,
-            "age_s": round(self._clock() - sight.at, 1) if sight else None,
+            "refusal": check.refusal() if check else None,
+            "warning": check.warning(burn, self._min_hours) if check else None,
+            "round": reading.rounds.round_number if reading else None,
+            "l1_block": reading.rounds.l1_block if reading else None,
+            "age_s": round(self._clock() - reading.at, 1) if reading else None,
             "error": self._error or None,
         }
 
     def funds(self) -> dict[str, Any]:
-        """What a stream's status says of the funds that it is paid from."""
+        """The fields for a stream's status."""
         seen = self.json()
         shown = ("deposit_wei", "reserve_wei", "unlock_round", "hours_left", "refusal", "warning")
         return {key: seen[key] for key in shown}
 
-    def _fresh(self) -> Sight | None:
-        sight = self._sight
-        return sight if sight is not None and self._clock() - sight.at < GOOD_FOR else None
+    def _fresh(self) -> Reading | None:
+        reading = self._reading
+        return reading if reading is not None and self._clock() - reading.at < MAX_AGE else None
 
-    def _announce(self) -> None:
-        """Tell the log once when something comes up or goes away."""
-        assert self._sight is not None
-        backing = self._sight.backing
-        said = None
-        if backing is not None:
-            said = backing.refusal() or backing.warning(self.burn(), self._min_hours)
-        kind = None if said is None else said.partition(" ")[0]
-        if said is not None and kind != self._said:
-            log.warning("funds of the signer", detail=said)
-        elif said is None and self._said is not None:
-            log.info("funds of the signer are well again")
-        self._said = kind
+    def _log_change(self) -> None:
+        """Log a warning once when it appears, and once when it is over."""
+        assert self._reading is not None
+        check = self._reading.funds
+        if check is None:
+            return
+        refusal, warning = check.refusal(), check.warning(self.burn(), self._min_hours)
+        kind = (refusal is not None, check.funds.withdraw_round) if refusal or warning else None
+        if kind is not None and kind != self._logged:
+            log.warning("funds of the signer", detail=refusal or warning)
+        elif kind is None and self._logged is not None:
+            log.info("funds of the signer are sufficient again")
+        self._logged = kind

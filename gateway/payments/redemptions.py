@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
+class FollowedSender:
     """The sender whose redemptions are read, and the Controller of its network: addresses as 0x text."""
 
     controller: str
@@ -85,7 +85,7 @@ class RedemptionBook:
         self._database = database
         self._write = write
 
-    async def checkpoints(self, followed: Followed) -> list[Checkpoint]:
+    async def checkpoints(self, followed: FollowedSender) -> list[Checkpoint]:
         """The blocks up to which the chain was read, newest first."""
         query = (
             select(chain_checkpoints.c.block, chain_checkpoints.c.block_hash)
@@ -97,7 +97,7 @@ class RedemptionBook:
 
     async def take(
         self,
-        followed: Followed,
+        followed: FollowedSender,
         found: Sequence[Redemption],
         checkpoint: Checkpoint,
         *,
@@ -146,7 +146,7 @@ class RedemptionBook:
             known = {tuple(row) for row in await connection.execute(query)}
         return [one for one in found if (one.transaction_hash, one.log_index, one.block_hash) not in known]
 
-    async def _row(self, followed: Followed, one: Redemption) -> Insert:
+    async def _row(self, followed: FollowedSender, one: Redemption) -> Insert:
         return insert(redemptions).values(
             **{name: getattr(one, name) for name in Redemption.__slots__},
             controller=followed.controller,
@@ -239,7 +239,7 @@ def _day(wall_ns: int) -> str:
     return utc(wall_ns)[:10]
 
 
-def _of(table: Any, followed: Followed) -> Any:
+def _of(table: Any, followed: FollowedSender) -> Any:
     return and_(table.c.controller == followed.controller, table.c.sender == followed.sender)
 
 

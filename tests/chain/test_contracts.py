@@ -23,7 +23,7 @@ from tests.chain.tickets import (
     winning_ticket,
 )
 
-NOBODY = "0x" + "00" * 20
+ZERO_ADDRESS = "0x" + "00" * 20
 
 words = st.integers(min_value=0, max_value=2**256 - 1)
 
@@ -140,7 +140,7 @@ def test_the_pool_is_walked_from_the_first_to_nobody(evm: Evm) -> None:
         evm.register(account, f"https://{account}.example:8935")
     evm.transact(bonding.leave(accounts[0]))
     walked, here = [], bonding.getFirstTranscoderInPool().call()
-    while here != NOBODY:
+    while here != ZERO_ADDRESS:
         walked.append(here)
         here = bonding.getNextTranscoderInPool(here).call()
     assert sorted(walked) == sorted(accounts[1:])

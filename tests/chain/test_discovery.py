@@ -39,7 +39,7 @@ class Pool:
         assert self.orchestrators is not None
         return self.orchestrators
 
-    def forget(self) -> None:
+    def forget_contracts(self) -> None:
         self.forgotten += 1
 
 

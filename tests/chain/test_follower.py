@@ -12,19 +12,25 @@ import pytest_asyncio
 
 from gateway.chain.errors import ChainUnreachable, RpcRefused
 from gateway.chain.facts import LogEntry
-from gateway.chain.follower import BEFORE_LONGER, LOOK_BACK, OVERLAP, RedemptionFollower, paired
+from gateway.chain.follower import (
+    LOOK_BACK,
+    OVERLAP,
+    RANGES_BEFORE_LONGER,
+    RedemptionFollower,
+    redemptions_of,
+)
 from gateway.chain.reader import ChainReader
 from gateway.devnet.chain.evm import ETHER, Evm
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
-from gateway.payments.redemptions import Followed
+from gateway.payments.redemptions import FollowedSender
 from harness.payment_models import orchestrator_info, signed_payment
 from tests.chain.tickets import BLOCK_HASH, ORCHESTRATOR, RAND, RAND_HASH, SENDER, redeem, winning_ticket
 
 pytestmark = pytest.mark.asyncio
 
-FOLLOWED = Followed("0x" + "c0" * 20, SENDER.address)
+FOLLOWED = FollowedSender("0x" + "c0" * 20, SENDER.address)
 PRICE = Fraction(10**15)
 
 
@@ -213,12 +219,12 @@ async def test_ranges_that_are_refused_are_asked_for_in_parts(ledger: Ledger) ->
 
 async def test_a_longer_range_is_tried_again_after_a_while(ledger: Ledger) -> None:
     chain = Chain()
-    chain.grow(4 * BEFORE_LONGER)
+    chain.grow(4 * RANGES_BEFORE_LONGER)
     chain.most = 4
     followed = follower(chain, ledger)
     await followed.step()
     refused, chain.most = chain.refused, 10**9
-    chain.grow(40 * BEFORE_LONGER)
+    chain.grow(40 * RANGES_BEFORE_LONGER)
     await followed.step()
     assert chain.refused == refused
     assert chain.asked[-1][1] - chain.asked[-1][0] > 4
@@ -287,4 +293,4 @@ async def test_a_redemption_that_nothing_was_paid_for_is_known_as_that() -> None
     chain.redeem(1, amount=5)
     chain.redeem(2, amount=6)
     without = [entry for entry in chain.entries if entry.arguments.get("amount") != 6]
-    assert [one.amount for one in paired(without)] == [5, 0]
+    assert [one.amount for one in redemptions_of(without)] == [5, 0]

@@ -8,9 +8,9 @@ import pytest
 
 from gateway.chain.errors import ChainUnreachable
 from gateway.chain.facts import Rounds, SenderFunds
-from gateway.chain.funds import Backing
+from gateway.chain.funds import FundsCheck
 from gateway.chain.reader import ChainReader
-from gateway.chain.watch import GOOD_FOR, ChainWatch
+from gateway.chain.watch import MAX_AGE, ChainWatch
 from gateway.devnet.chain.evm import ETHER, Evm
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.info import OrchestratorInfo
@@ -50,7 +50,7 @@ class Chain:
             raise ChainUnreachable("no RPC endpoint answers")
         return self.seen
 
-    def turn_to_another(self) -> None:
+    def switch_endpoint(self) -> None:
         self.turns += 1
         self.seen = self.elsewhere or self.seen
 
@@ -65,27 +65,27 @@ class Chain:
     ],
 )
 def test_what_no_ticket_can_be_paid_from_is_said_with_what_to_do(funds: SenderFunds, words: str) -> None:
-    refusal = Backing(SENDER.address, funds, 10).refusal()
+    refusal = FundsCheck(SENDER.address, funds, 10).refusal()
     assert refusal is not None
     assert words in refusal
     assert "fund" in refusal or "cancel" in refusal
 
 
 def test_an_unlock_that_is_still_far_away_is_a_warning_only() -> None:
-    backing = Backing(SENDER.address, SenderFunds(ETHER, 12, ETHER, 0), 10)
+    backing = FundsCheck(SENDER.address, SenderFunds(ETHER, 12, ETHER, 0), 10)
     assert backing.refusal() is None
     assert "unlock" in (backing.warning(PRICE, Fraction(0)) or "")
 
 
 def test_a_face_value_equal_to_the_deposit_is_backed_and_one_wei_more_is_not() -> None:
-    backing = Backing(SENDER.address, WELL, 10)
+    backing = FundsCheck(SENDER.address, WELL, 10)
     assert backing.max_face_value == 10 * ETHER
     assert backing.refusal(10 * ETHER) is None
-    assert "more than the deposit" in (backing.refusal(10 * ETHER + 1) or "")
+    assert "above the deposit" in (backing.refusal(10 * ETHER + 1) or "")
 
 
 def test_the_hours_that_are_left_are_exact() -> None:
-    backing = Backing(SENDER.address, WELL, 10)
+    backing = FundsCheck(SENDER.address, WELL, 10)
     assert backing.hours_left(PRICE) == Fraction(10_000, 3600)
     assert backing.hours_left(Fraction(0)) is None
     assert "2.8 more hours" in (backing.warning(PRICE, Fraction(24)) or "")
@@ -96,13 +96,13 @@ def test_the_hours_that_are_left_are_exact() -> None:
 async def test_nothing_is_refused_before_the_chain_was_seen_or_long_after() -> None:
     chain = Chain(SenderFunds(0, 0, 0, 0))
     assert chain.watch.refusal(info()) is None
-    await chain.watch.look()
+    await chain.watch.update()
     assert chain.watch.refusal(info()) is not None
-    chain.seen, chain.now = None, GOOD_FOR - 1
-    await chain.watch.look()
+    chain.seen, chain.now = None, MAX_AGE - 1
+    await chain.watch.update()
     assert chain.watch.refusal(info()) is not None
     assert "no RPC endpoint" in chain.watch.json()["error"]
-    chain.now = GOOD_FOR
+    chain.now = MAX_AGE
     assert chain.watch.refusal(info()) is None
 
 
@@ -110,10 +110,10 @@ async def test_nothing_is_refused_before_the_chain_was_seen_or_long_after() -> N
 async def test_nobody_is_refused_on_the_word_of_one_endpoint_that_another_contradicts() -> None:
     chain = Chain(SenderFunds(0, 0, 0, 0))
     chain.elsewhere = WELL
-    await chain.watch.look()
+    await chain.watch.update()
     assert chain.watch.refusal(info()) is None
     assert "disagree" in chain.watch.json()["error"]
-    await chain.watch.look()
+    await chain.watch.update()
     assert (chain.turns, chain.watch.json()["error"]) == (1, None)
 
 
@@ -121,7 +121,7 @@ async def test_nobody_is_refused_on_the_word_of_one_endpoint_that_another_contra
 async def test_only_clearly_stale_params_are_stale() -> None:
     chain = Chain(WELL)
     assert chain.watch.stale(info(expiration=1)) is None
-    await chain.watch.look()
+    await chain.watch.update()
     assert chain.watch.stale(info(expiration=1002)) is None
     assert "1001" in (chain.watch.stale(info(expiration=1001)) or "")
     for created in (9, 10, 11, 0):
@@ -134,7 +134,7 @@ async def test_operators_see_the_funds_as_the_contract_has_them(reader: ChainRea
     evm.fund(SENDER.address, deposit=9 * ETHER, reserve=2 * ETHER)
     watch = ChainWatch(reader, SENDER.address, min_hours=Fraction(24), interval=1)
     watch.burn = lambda: PRICE
-    await watch.look()
+    await watch.update()
     seen = watch.json()
     assert (seen["deposit_wei"], seen["reserve_wei"]) == (str(9 * ETHER), str(2 * ETHER))
     assert (seen["sender"], seen["unlock_round"], seen["hours_left"]) == (SENDER.address, None, 2.5)

@@ -9,14 +9,14 @@ import pytest
 import pytest_asyncio
 
 from gateway.payments.ledger import Ledger
-from gateway.payments.redemptions import Checkpoint, Followed, Redemption
+from gateway.payments.redemptions import Checkpoint, FollowedSender, Redemption
 from harness.payment_models import SENDER_TEXT
 from tests.payments.test_ledger import payment, record, sign
 
 pytestmark = pytest.mark.asyncio
 
-FOLLOWED = Followed("0x" + "c0" * 20, SENDER_TEXT)
-OTHER = Followed("0x" + "c1" * 20, SENDER_TEXT)
+FOLLOWED = FollowedSender("0x" + "c0" * 20, SENDER_TEXT)
+OTHER = FollowedSender("0x" + "c1" * 20, SENDER_TEXT)
 
 
 @pytest_asyncio.fixture
