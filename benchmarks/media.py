@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 
 from harness.gateway import gateway_process
+from harness.processes import line, program
+from harness.waiting import within
 
 LIFTED = [
     part
@@ -125,11 +127,10 @@ class Load:
             yield load
 
     async def line(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), 120)
-        if not line:
+        said = await line(self._process, deadline=120)
+        if not said:
             raise LoadEnded("see the load generator's standard error")
-        return dict(json.loads(line))
+        return dict(json.loads(said))
 
     async def counters(self) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -150,8 +151,7 @@ class Load:
 async def part_cpu(part: str, way: str, count: int, plan: Plan) -> dict[str, Any]:
     """Percent of a core for `count` sessions of a part alone, and microseconds a packet."""
     async with _program("benchmarks.parts", part) as server:
-        assert server.stdout is not None
-        port = int(await server.stdout.readline())
+        port = int(await line(server))
         async with Load.running(way, f"http://127.0.0.1:{port}/session", count) as load:
             passed = await load.window(psutil.Process(server.pid), plan)
     packets = passed["packets_sent"] if way == "publish" else passed["packets_received"]
@@ -274,20 +274,9 @@ def _ratio(one: dict[str, Any], baselines: list[dict[str, Any]]) -> float:
 @asynccontextmanager
 async def _program(module: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A module run as a program, ended by the end of its standard input."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    try:
+    pipe = asyncio.subprocess.PIPE
+    async with program(sys.executable, "-m", module, *arguments, stdin=pipe, stdout=pipe) as process:
         yield process
+        assert process.stdin is not None
         process.stdin.close()
-        await asyncio.wait_for(process.wait(), 20)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await within(process.wait(), what=module)

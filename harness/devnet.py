@@ -9,23 +9,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.gateway import BIN
+from harness.gateway import BIN, READY_DEADLINE
+from harness.processes import line, program
 
 
 @asynccontextmanager
 async def devnet_process(folder: Path, *flags: str) -> AsyncIterator[dict[str, Any]]:
     """`livepeer-devnet` with the given flags: its description. Stopped at the end, whatever happened."""
     with (folder / "devnet.log").open("wb") as stderr:
-        process = await asyncio.create_subprocess_exec(
-            BIN / "livepeer-devnet", *flags, stdout=asyncio.subprocess.PIPE, stderr=stderr
-        )
-    assert process.stdout is not None
-    try:
-        yield json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+        devnet = program(BIN / "livepeer-devnet", *flags, stdout=asyncio.subprocess.PIPE, stderr=stderr)
+        async with devnet as process:
+            yield json.loads(await line(process, deadline=READY_DEADLINE))
 
 
 def network_flags(devnet: dict[str, Any]) -> list[str]:

@@ -8,13 +8,14 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from harness.waiting import eventually
+from harness.processes import program as running
+from harness.waiting import DEADLINE, eventually, within
 
 BIN = Path(sys.executable).parent
 READY_DEADLINE = 60.0
@@ -110,7 +111,7 @@ class GatewayProcess:
         """SIGTERM, and the exit status that follows."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
-        return await asyncio.wait_for(self.process.wait(), STOP_DEADLINE)
+        return await within(self.process.wait(), deadline=STOP_DEADLINE, what="the gateway to stop")
 
 
 @asynccontextmanager
@@ -125,27 +126,27 @@ async def gateway_process(
     log = folder / f"gateway-{time.monotonic_ns()}.log"
     arguments = [*(["-devnet"] if devnet else []), "-httpAddr", "127.0.0.1:0", *flags]
     started = time.monotonic()
-    with log.open("wb") as stderr:
-        process = await asyncio.create_subprocess_exec(
-            *program,
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=stderr,
-            env=_environment(folder),
+    async with AsyncExitStack() as stack:
+        stderr = stack.enter_context(log.open("wb"))
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE))
         )
-    try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
-            gateway = GatewayProcess(process, log, http)
-            if wait_ready:
-                gateway.url = await asyncio.wait_for(_ready_line(gateway), READY_DEADLINE)
-                gateway.seconds_to_ready = time.monotonic() - started
-            yield gateway
-            if process.returncode is None:
-                await gateway.stop()
-    finally:
+        process = await stack.enter_async_context(
+            running(
+                *program,
+                *arguments,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                env=_environment(folder),
+            )
+        )
+        gateway = GatewayProcess(process, log, http)
+        if wait_ready:
+            gateway.url = await within(_ready_line(gateway), deadline=READY_DEADLINE, what="the gateway")
+            gateway.seconds_to_ready = time.monotonic() - started
+        yield gateway
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await gateway.stop()
 
 
 async def _ready_line(gateway: GatewayProcess) -> str:

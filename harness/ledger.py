@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.gateway import BIN
+from harness.waiting import within
 
 
 def credited(path: Path) -> int:
@@ -41,6 +42,6 @@ async def verify(ledger: Path) -> dict[str, Any]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    out, err = await within(process.communicate(), what="ledger verify")
     assert process.returncode == 0, err.decode()
     return dict(json.loads(out)[0])

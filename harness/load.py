@@ -35,6 +35,7 @@ from gateway.aio.tasks import spawn
 from gateway.media.h264 import split_annex_b
 from gateway.media.rtp_h264 import packetize
 from harness.ice import prepare_clients
+from harness.waiting import DEADLINE, within
 
 FPS = 30
 SIZE = (1280, 720)
@@ -170,7 +171,7 @@ class Session:
         self.track.stop()
         async with self._http.delete(self._location):
             pass
-        await self.peer.close()
+        await within(self.peer.close())
 
 
 class Sender:
@@ -234,7 +235,7 @@ async def run(way: str, url: str, count: int) -> None:
     payloads = [packetize(nals) for nals in pictures()] if way != "watch" else []
     sessions: list[Session] = []
     sending: list[asyncio.Task[None]] = []
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE)) as http:
         for number in range(count):
             for what in ("whep", "whip"):
                 began = time.monotonic()

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 DEADLINE = 30.0
 """Seconds after which something is taken for never coming; nothing is measured by it."""
 SLACK = 5
 """How many times longer than it should something may take in a test: the figures are `scripts/bench`'s."""
+
+T = TypeVar("T")
+
+
+async def within(awaited: Awaitable[T], *, deadline: float = DEADLINE, what: str = "") -> T:
+    """What `awaited` gives. To be used for all that depends on code which is not the test's own.
+
+    Fails where it takes longer than `deadline` seconds.
+    """
+    try:
+        async with asyncio.timeout(deadline) as limit:
+            return await awaited
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise AssertionError(f"waited {deadline:g} s for {what or awaited}") from None
 
 
 async def eventually(
@@ -21,8 +37,8 @@ async def eventually(
     while True:
         value = condition()
         if asyncio.iscoroutine(value):
-            value = await value
+            value = await within(value, deadline=deadline, what=what or str(condition))
         if value:
             return value
-        assert time.monotonic() < until, f"waited {deadline:.0f} s for {what or condition}"
+        assert time.monotonic() < until, f"waited {deadline:g} s for {what or condition}"
         await asyncio.sleep(every)

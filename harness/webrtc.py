@@ -27,6 +27,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from harness.ice import prepare_clients
 from harness.link import Link
+from harness.waiting import within
 
 FPS = 30
 CLOCK = 90_000
@@ -162,7 +163,7 @@ class WhipPublisher:
                 answer = await self._link.answer(answer)
             await self.peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         except BaseException:
-            await self.peer.close()
+            await _close(self.peer)
             raise
         return self
 
@@ -176,9 +177,11 @@ class WhipPublisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.track.stop()
-        await self.peer.close()
-        if self._link is not None:
-            self._link.close()
+        try:
+            await _close(self.peer)
+        finally:
+            if self._link is not None:
+                self._link.close()
 
 
 class WhepViewer:
@@ -228,7 +231,7 @@ class WhepViewer:
             self.location = headers["Location"]
             await self.peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         except BaseException:
-            await self.peer.close()
+            await _close(self.peer)
             raise
         return self
 
@@ -265,10 +268,14 @@ class WhepViewer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.peer.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _close(self.peer)
+        await within(asyncio.gather(*self._tasks, return_exceptions=True), what="the viewer's tasks")
+
+
+async def _close(peer: RTCPeerConnection) -> None:
+    await within(peer.close(), what="aiortc to close a connection")
 
 
 async def _exchange(http: aiohttp.ClientSession, url: str, offer: str) -> tuple[dict[str, str], str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.gateway import gateway_process
+from harness.waiting import within
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -43,7 +44,7 @@ async def test_the_health_check_tells_a_gateway_from_none(tmp_path: Path, unused
     async def status(port: int) -> int:
         environment = {"LP_HTTPADDR": f"0.0.0.0:{port}"}
         check = await asyncio.create_subprocess_exec(sys.executable, HEALTHY, env=environment)
-        return await check.wait()
+        return await within(check.wait())
 
     assert await status(unused_tcp_port) == 1
     async with gateway_process(tmp_path, "-orchestrators", "1") as gateway:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.chain import rpc
 from harness.gateway import BIN, GatewayProcess, gateway_process
-from harness.waiting import eventually
+from harness.waiting import eventually, within
 from harness.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.chain.endpoints import endpoint, silence
 
@@ -110,7 +110,7 @@ async def luck_in(folder: Path, wins: int) -> list[dict[str, Any]] | None:
         *(BIN / "livepeer-gateway", "ledger", "luck", "-format", "json", "-dataDir", folder),
         stdout=asyncio.subprocess.PIPE,
     )
-    said, _ = await process.communicate()
+    said, _ = await within(process.communicate())
     assert process.returncode == 0
     rows: list[dict[str, Any]] = json.loads(said)
     return rows if sum(row["wins"] + row["unknown_wins"] for row in rows) == wins else None

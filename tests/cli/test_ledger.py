@@ -17,6 +17,7 @@ from gateway.cli.ledger import main
 from gateway.payments.ledger import Ledger
 from gateway.reason import EndReason
 from harness.payment_models import PRICE
+from harness.waiting import within
 from tests.payments.books import fill, pay, payment, record
 
 
@@ -124,7 +125,7 @@ async def test_it_is_a_command_of_the_gateway_and_reads_beside_one_that_writes(t
         *("ledger", "verify", "-ledger", str(path), "-format", "json"),
         stdout=asyncio.subprocess.PIPE,
     )
-    out, _ = await process.communicate()
+    out, _ = await within(process.communicate())
     await ledger.close()
     assert process.returncode == 0
     assert json.loads(out)[0]["open_sessions"] == 1

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from harness.gateway import BIN
+from harness.waiting import within
 
 PYTHON = Path(sys.prefix) / "sdk" / "bin" / "python"
 PROGRAM = Path(__file__).with_name("sdk_program.py")
@@ -48,4 +49,4 @@ async def test_the_official_sdk_streams_through_the_devnet_pays_and_renews_its_t
         assert (audit["channels"], audit["capacity_in_use"]) == (0, 0)
     finally:
         devnet.terminate()
-        await devnet.wait()
+        await within(devnet.wait())

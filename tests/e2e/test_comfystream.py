@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 from harness.browser import chromium
 from harness.gateway import BIN, GatewayProcess, gateway_process
+from harness.processes import line, program
 from harness.waiting import SLACK, eventually
 from harness.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_browser import CORRELATION, shows_the_negative
@@ -32,28 +33,11 @@ def effect(name: str) -> dict[str, Any]:
 @asynccontextmanager
 async def comfystream_processes(count: int, *flags: str) -> AsyncIterator[list[dict[str, Any]]]:
     """ComfyStream servers of the devnet's, alone: `url` and `pid` of each."""
-    processes = [
-        await asyncio.create_subprocess_exec(
-            BIN / "livepeer-devnet",
-            "comfystream",
-            "-addr=127.0.0.1:0",
-            *flags,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        for _ in range(count)
-    ]
-    try:
-        found = []
-        for process in processes:
-            assert process.stdout is not None
-            found.append({**json.loads(await process.stdout.readline()), "pid": process.pid})
-        yield found
-    finally:
-        for process in processes:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+    command = (BIN / "livepeer-devnet", "comfystream", "-addr=127.0.0.1:0", *flags)
+    output = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
+    async with AsyncExitStack() as stack:
+        processes = [await stack.enter_async_context(program(*command, **output)) for _ in range(count)]
+        yield [{**json.loads(await line(process)), "pid": process.pid} for process in processes]
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ from typing import Any
 from harness.ffmpeg_reader import Read, channels, read_segment
 from harness.gateway import GatewayProcess, gateway_process
 from harness.load import pictures
+from harness.processes import line, program
+from harness.waiting import DEADLINE, within
 from tests.e2e.test_loop import ended
 from tests.link.network import NEAR, Link, link
 
@@ -95,26 +97,20 @@ async def stream(case: Case, path: Link, gateway: GatewayProcess, source: Path, 
         *(sys.executable, "-m", "tests.link.far_client", path.far_address, *urls, str(source), str(seconds))
     )
     pipe = asyncio.subprocess.PIPE
-    client = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
-    assert client.stdin is not None
-    assert client.stdout is not None
-    try:
-        assert await client.stdout.readline() == b"up\n"
+    async with program(*command, stdin=pipe, stdout=pipe) as client:
+        assert client.stdin is not None
+        assert await line(client) == b"up\n"
         path.conditions.delay, path.conditions.jitter = DELAY, JITTER
         path.conditions.loss, path.conditions.bits_per_second = case.loss, case.bits_per_second
         channel, _ = await channels(gateway, case.name)
         async with asyncio.TaskGroup() as group:
             relayed = group.create_task(segments_of(gateway, channel))
-            case.seen = json.loads(await client.stdout.readline())
+            case.seen = json.loads(await line(client, deadline=seconds + DEADLINE))
             case.status = await gateway.status(case.name)
             path.conditions.loss = 0.0
             client.stdin.close()
-            await client.wait()
+            await within(client.wait(), what="the client to leave")
         case.segments = await asyncio.to_thread(lambda: [read_segment(data) for data in relayed.result()])
-    finally:
-        if client.returncode is None:
-            client.kill()
-            await client.wait()
     last = await ended(gateway, case.name)
     assert last["ended"]["reason"] in ("publisher_left", "deleted")
 

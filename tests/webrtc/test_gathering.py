@@ -19,7 +19,7 @@ from gateway.webrtc.ice_servers import IceServer
 from gateway.webrtc.ice_settings import IceSettings
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.udp import local_addresses
-from harness.waiting import SLACK, eventually
+from harness.waiting import SLACK, eventually, within
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
 log = structlog.get_logger()
@@ -156,7 +156,7 @@ async def coturn() -> AsyncIterator[IceServer]:
         yield IceServer("turn", "127.0.0.1", port, None, "gate", "secret")
     finally:
         process.terminate()
-        await process.communicate()
+        await within(process.communicate())
 
 
 @pytest.mark.asyncio

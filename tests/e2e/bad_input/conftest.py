@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from harness.gateway import IDLE_CONNECTIONS, GatewayProcess, gateway_process
+from harness.waiting import DEADLINE
 
 CONNECT_TIMEOUT = 2
 """Seconds that a client may take to connect."""
@@ -47,5 +48,7 @@ async def gateway(daemon: GatewayProcess) -> AsyncIterator[GatewayProcess]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """A client that keeps no connection."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+    timeout = aiohttp.ClientTimeout(total=DEADLINE)
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         yield session

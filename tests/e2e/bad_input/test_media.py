@@ -13,7 +13,7 @@ import pytest
 from aiortc import RTCSessionDescription
 
 from harness.gateway import GatewayProcess
-from harness.waiting import eventually
+from harness.waiting import eventually, within
 from harness.webrtc import WhipPublisher, encoded_pattern
 from tests.e2e.bad_input.test_requests import without
 from tests.e2e.test_front_door import SDP
@@ -41,7 +41,7 @@ class ForgedPublisher(WhipPublisher):
         try:
             await self._offer()
         except BaseException:
-            await self.peer.close()
+            await within(self.peer.close())
             raise
         return self
 

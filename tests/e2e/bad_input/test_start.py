@@ -98,7 +98,7 @@ async def test_a_signer_that_is_of_no_use_is_one_sentence(
         (
             ("-remoteSignerUrl", "http://127.0.0.1:1", "-maxPricePerUnit", "1ETH"),
             1,
-            "-remoteSignerUrl http://127.0.0.1:1: the signer cannot be asked who it is",
+            "-remoteSignerUrl http://127.0.0.1:1: the signer does not say who it is",
         ),
         (
             ("-orchAddr", "nowhere.invalid:1", "-httpsCert", "/etc/passwd", "-httpsKey", "/etc/passwd"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,24 +48,27 @@ def test_nothing_heavy_runs_beside_a_test_that_is_marked_alone_and_light_ones_gi
     tmp_path: Path,
 ) -> None:
     places = PLACES.format(folder=str(tmp_path))
-    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = alone\n")
-    (tmp_path / "e2e").mkdir()
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nmarkers = alone\npythonpath = {ROOT}\n")
+    tests = tmp_path / "tests"
+    (tests / "e2e").mkdir(parents=True)
     for name in ("one", "two", "three"):
-        (tmp_path / "e2e" / f"test_{name}.py").write_text(TEST + places)
-    (tmp_path / "test_light.py").write_text("import os, pathlib, time" + LIGHT + places)
+        (tests / "e2e" / f"test_{name}.py").write_text(TEST + places)
+    (tests / "test_light.py").write_text("import os, pathlib, time" + LIGHT + places)
     run = subprocess.run(
         [
             sys.executable,
             "-m",
             "pytest",
             "-q",
+            *("-p", "xdist", "-p", "tests.turns"),
             *("-n", "3", "--dist", "loadscope", "--no-loadscope-reorder"),
             str(tmp_path),
         ],
         cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
+        timeout=120,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr

@@ -1,0 +1,104 @@
+"""Which tests run beside each other: those marked `alone` have the machine to themselves, light ones aside.
+
+Light tests run in one process and need no picture in time. They give way to others by their priority, begin
+early and fill what the longest test leaves over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEAVY = ("link", "pages", "benchmarks", "e2e", "comfystream", "webrtc")
+"""Folders of the tests that run daemons, browsers and media, in the order in which they begin."""
+LONGEST = "test_chaos.py"
+TURNS = pytest.StashKey[str]()
+"""The folder whose files the workers lock. Not set where there is one process only."""
+GIVING_WAY = 10
+"""Niceness of light tests beside one that is alone: they get a tenth of what it gets."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        config.stash[TURNS] = config.workerinput["turns"]
+    elif config.getoption("numprocesses", None):
+        config.stash[TURNS] = tempfile.mkdtemp(prefix="pytest-turns-")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["turns"] = node.config.stash[TURNS]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and TURNS in config.stash:
+        shutil.rmtree(config.stash[TURNS], ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of time limits, which do not count waiting
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    folder = item.config.stash.get(TURNS, None)
+    if folder is None:
+        return (yield)
+    room = Path(folder) / "room"
+    if not _is_heavy(item):
+        if _somebody_is_alone(room):
+            _give_way()
+        return (yield)
+    alone = item.get_closest_marker("alone") is not None
+    with _turn(room, alone=alone):
+        try:
+            return (yield)
+        finally:
+            if alone:  # else this worker would outrun those that gave way to it
+                _give_way()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> int:
+        if item.path.name == LONGEST:
+            return 0
+        return 2 + HEAVY.index(_folder(item)) if _is_heavy(item) else 1
+
+    items.sort(key=turn)
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(item.config.rootpath / "tests").parts[0]
+
+
+def _is_heavy(item: pytest.Item) -> bool:
+    return _folder(item) in HEAVY
+
+
+def _give_way() -> None:
+    """Lower this process's priority, for good: only root could raise it again."""
+    os.nice(max(0, GIVING_WAY - os.nice(0)))
+
+
+def _somebody_is_alone(room: Path) -> bool:
+    with room.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def _turn(room: Path, *, alone: bool) -> Iterator[None]:
+    """Hold the room, alone or with others. Who waits to be alone keeps the door, and so is not overtaken."""
+    with room.open("w") as held, room.with_name("door").open("w") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        if not alone:
+            fcntl.flock(door, fcntl.LOCK_UN)
+        yield
