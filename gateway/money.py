@@ -1,7 +1,7 @@
-"""Wei, exact: prices of live video, what a stream costs, how both are written.
+"""Prices and fees in exact wei, and how both are written.
 
-One second of live video is defined on the wire as 720p at 30 frames, whatever the picture really is,
-so a `PriceInfo` in wei per pixel and a price in wei per second are the same number up to that factor.
+On the wire a price is wei per pixel, and one second of live video counts as 720p at 30 frames, whatever its
+real size. So a price per pixel and a price per second differ by a constant factor.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from fractions import Fraction
 
 PIXELS_PER_SECOND = 1280 * 720 * 30
-"""27,648,000: what one second of live video counts as, in pixels."""
+"""27,648,000: the pixels of one second of live video."""
 
 SECONDS_PER_HOUR = 3600
 
 
 def wei_per_second(price_per_unit: int, pixels_per_unit: int) -> Fraction:
-    """The price of one second, from a `PriceInfo`'s two numbers.
+    """The price of one second, from the two numbers of a `PriceInfo`.
 
-    Raises ValueError where they are no price: a unit of no pixels, or anything negative.
+    Raises ValueError for a negative price, or pixels that are not positive.
     """
     if price_per_unit < 0 or pixels_per_unit <= 0:
         raise ValueError(f"not a price: {price_per_unit} wei per {pixels_per_unit} pixels")
@@ -25,28 +25,28 @@ def wei_per_second(price_per_unit: int, pixels_per_unit: int) -> Fraction:
 
 
 def wei_per_pixel(per_second: Fraction) -> Fraction:
-    """The price of one 720p pixel, in lowest terms, from the price of one second."""
+    """The price of one 720p pixel, from the price of one second."""
     return per_second / PIXELS_PER_SECOND
 
 
 def fee(elapsed_seconds: Fraction, per_second: Fraction) -> Fraction:
-    """What `elapsed_seconds` of stream cost, in wei: elapsed_seconds x (cost_per_hour / 3600)."""
+    """The fee for `elapsed_seconds` in wei: elapsed_seconds x (cost_per_hour / 3600)."""
     cost_per_hour = per_second * SECONDS_PER_HOUR
     return elapsed_seconds * (cost_per_hour / SECONDS_PER_HOUR)
 
 
 def text(wei: Fraction | int) -> str:
-    """How a price is written in JSON and logs: decimal digits if it is whole, else `n/d` in lowest terms."""
+    """A price for JSON and logs: decimal digits where it is whole, else `n/d` in lowest terms."""
     return str(Fraction(wei))
 
 
 def whole_wei(wei: Fraction) -> str:
-    """How a sum is written in JSON: decimal digits, rounded towards zero. To end a calculation with."""
+    """A sum for JSON: decimal digits, rounded towards zero. Only for the end of a calculation."""
     return str(int(wei))
 
 
 def decimal(number: Fraction, places: int = 3) -> str:
-    """How a number is written for people: rounded towards zero to so many decimal places."""
+    """A number for people: rounded towards zero to that many decimal places."""
     scaled = int(number * 10**places)
     whole, rest = divmod(abs(scaled), 10**places)
     sign = "-" if scaled < 0 else ""

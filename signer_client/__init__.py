@@ -8,12 +8,12 @@ A first payment, and the one that follows it:
         async with SignerClient(url, headers=parse_headers("Authorization:Bearer abc")) as signer:
             print("paying as", (await signer.sign_orchestrator_info()).address)
             first = await signer.generate_live_payment(orchestrator=orchestrator_info, state=None)
-            # start a job with the headers first.payment and first.seg_creds; it says its manifest id
+            # start a job with first.payment and first.seg_creds as headers; its answer has the manifest id
             await signer.generate_live_payment(
                 orchestrator=orchestrator_info, state=first.state, manifest_id="5fa1b2c3"
             )
 
-Every status that the protocol names has an exception of its own, see `signer_client.errors`.
+Each error status has its own exception, see `signer_client.errors`. README.md explains the state.
 """
 
 from signer_client.client import SignerClient, parse_headers

@@ -1,4 +1,4 @@
-"""The calls to a remote signer over HTTP."""
+"""HTTP calls to a remote signer."""
 
 from __future__ import annotations
 
@@ -39,32 +39,35 @@ DEFAULT_TIMEOUT = 5.0
 DEFAULT_RETRIES = 2
 MAX_ANSWER_BYTES = 1 << 20
 MAX_MESSAGE_CHARS = 500
-"""How much of a signer's error message is kept."""
+"""Longer error messages of a signer are cut."""
 FIRST_BACKOFF = 0.2
-"""Seconds before the first retry; doubled for each further one, then shortened at random by up to half."""
+"""Seconds before the first retry; doubled for each further one. A random half of each wait is left out."""
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _SIGNATURE_BYTES = 65
 
 
 def parse_headers(text: str) -> dict[str, str]:
-    """Read `name:value,name2:value2`; a value may hold colons, not commas. ValueError names the bad entry."""
+    """Parse `name:value,name2:value2`; a value may hold colons but no commas.
+
+    Raises ValueError with the position of a bad entry.
+    """
     headers = {}
     for position, entry in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
         name, colon, value = entry.partition(":")
         if not colon or not name.strip():
-            # The entry itself may be a secret without its name.
+            # the text of the entry may be a secret
             raise ValueError(f"header {position} is not of the form name:value")
         headers[name.strip()] = value.strip()
     return headers
 
 
 class SignerClient:
-    """One remote signer. Use it as `async with SignerClient(url) as signer`, or call `close` at the end.
+    """A client for one remote signer. Use `async with SignerClient(url) as signer`, or `close` it at the end.
 
-    `url` without a scheme means https. `headers` go with every request and nowhere else. A `session` that
-    is given is not closed. `timeout` is seconds for one try; `retries` is how often a call that may succeed
-    later is tried again, the first time after `backoff` seconds.
+    `url` without a scheme means https. `headers` are sent with every request, and never to another server.
+    A `session` that is given is not closed. `timeout` is seconds for one try. A call that may succeed later
+    is repeated up to `retries` times, the first time after about `backoff` seconds.
 
     Every call raises SignerUnreachable, SignerBadAnswer or the SignerStatusError of its status.
     """
@@ -102,21 +105,26 @@ class SignerClient:
             self._session = None
 
     async def sign_orchestrator_info(self) -> SignerIdentity:
-        """Who pays, with the signature that orchestrators ask for. It never changes: ask once."""
+        """The address that pays, and its signature for orchestrators. Both never change: call it once."""
         answer = _object(await self._call("POST", "/sign-orchestrator-info"))
         address = _text(answer, "address")
         if not _ADDRESS.fullmatch(address):
-            raise SignerBadAnswer("its address is not 20 bytes in hex")
+            raise SignerBadAnswer("the signer's address is not 20 bytes in hex")
         try:
             signature = bytes.fromhex(_text(answer, "signature").removeprefix("0x"))
         except ValueError as error:
-            raise SignerBadAnswer("its signature is not hex") from error
+            raise SignerBadAnswer("the signer's signature is not hex") from error
         if len(signature) != _SIGNATURE_BYTES:
-            raise SignerBadAnswer(f"its signature has {len(signature)} bytes, not {_SIGNATURE_BYTES}")
+            raise SignerBadAnswer(
+                f"the signer's signature has {len(signature)} bytes, not {_SIGNATURE_BYTES}"
+            )
         return SignerIdentity(address, signature)
 
     async def ping(self) -> None:
-        """See whether the signer answers at its URL, whatever it says. One try."""
+        """Check that something answers HTTP at the URL, without retries.
+
+        Raises SignerUnreachable, or SignerUnavailable for a 5xx.
+        """
         try:
             await self._try("GET", "/", None, ())
         except SignerUnavailable:
@@ -136,13 +144,13 @@ class SignerClient:
         app: str = "",
         retries: int | None = None,
     ) -> LivePayment:
-        """Sign the payment that is due since `state`, or open a session where it is None.
+        """The payment for the time since `state`, or the first one of a new session where it is None.
 
-        `orchestrator` is the newest serialised OrchestratorInfo, byte for byte as it came; `manifest_id` is
-        required once there is a state; `capabilities` go with every call. An answer is money spent: keep
-        its state, and deliver its payment before asking for another. Asking again with the same input after
-        an answer that was lost is safe, since the signer remembers nothing. `retries` overrides the
-        client's own.
+        `orchestrator` is the newest OrchestratorInfo, serialised as the orchestrator sent it. `manifest_id`
+        is required with a state. `capabilities` belong to every call. `retries` overrides the client's own.
+
+        An answer is money spent: keep its state, and deliver its payment before the next call. After a lost
+        answer the same call may be repeated, since the signer stores nothing.
         """
         request: dict[str, Any] = {
             "orchestrator": base64.b64encode(orchestrator).decode(),
@@ -170,10 +178,10 @@ class SignerClient:
         )
 
     async def discover_orchestrators(self, caps: Sequence[str]) -> list[DiscoveredOrchestrator]:
-        """Orchestrators with any of `caps`, each like `live-video-to-video/comfystream`."""
+        """The orchestrators that have any of `caps`, written like `live-video-to-video/comfystream`."""
         answer = await self._call("GET", "/discover-orchestrators", query=[("caps", cap) for cap in caps])
         if not isinstance(answer, list):
-            raise SignerBadAnswer("its orchestrators are no list")
+            raise SignerBadAnswer("the signer's orchestrators are not a list")
         return [_discovered(_object(entry)) for entry in answer]
 
     async def _call(
@@ -208,11 +216,11 @@ class SignerClient:
                 params=query,
                 headers=self._headers,
                 timeout=self._timeout,
-                allow_redirects=False,  # the headers are for this signer only
+                allow_redirects=False,  # the headers are for this server only
             ) as response:
                 content = await _read(response)
         except aiohttp.InvalidURL as error:
-            raise SignerUnreachable(f"{self.url} is no URL") from error
+            raise SignerUnreachable(f"{self.url} is not a URL") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SignerUnreachable(f"{self.url}: {str(error) or 'no answer in time'}") from error
         if response.status != 200:
@@ -220,7 +228,7 @@ class SignerClient:
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise SignerBadAnswer("its answer is not JSON") from error
+            raise SignerBadAnswer("the signer's answer is not JSON") from error
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -228,7 +236,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_chunked(64 * 1024):
         content += chunk
         if len(content) > MAX_ANSWER_BYTES:
-            raise SignerBadAnswer(f"its answer is over {MAX_ANSWER_BYTES} bytes")
+            raise SignerBadAnswer(f"the signer's answer is over {MAX_ANSWER_BYTES} bytes")
     return bytes(content)
 
 
@@ -242,14 +250,14 @@ def _status_error(status: int, message: str, headers: Mapping[str, str]) -> Sign
             return PriceExceeded(status, message)
         case 482:
             return NoTicketsNeeded(status, message)
-        case 500 | 502 | 503 | 504:  # the last from proxies before the signer, which itself never says it
+        case 500 | 502 | 503 | 504:  # 504 comes from proxies only
             return SignerUnavailable(status, message)
         case _:
             return Rejected(status, message)
 
 
 def _message(content: bytes) -> str:
-    """The message of `{"error": {"message": ..}}`, or the start of whatever text came instead."""
+    """The message in `{"error": {"message": ..}}`, or the start of any other text."""
     try:
         message = _text(_object(_field(_object(json.loads(content)), "error")), "message")
     except (ValueError, RecursionError, SignerBadAnswer):
@@ -259,36 +267,36 @@ def _message(content: bytes) -> str:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise SignerBadAnswer("its answer is no JSON object where one is due")
+        raise SignerBadAnswer("the signer's answer has no JSON object where one is expected")
     return value
 
 
 def _field(answer: Mapping[str, Any], name: str) -> Any:
-    """A field by its name, matched without regard to case as Go does; the exact name goes first."""
+    """A field by its name, case-insensitive as in Go; the exact name goes first."""
     if name in answer:
         return answer[name]
     for key, value in answer.items():
         if key.lower() == name.lower():
             return value
-    raise SignerBadAnswer(f"its answer has no {name}")
+    raise SignerBadAnswer(f"the signer's answer has no {name}")
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str:
     value = _field(answer, name)
     if not isinstance(value, str):
-        raise SignerBadAnswer(f"its {name} is no text")
+        raise SignerBadAnswer(f"the signer's {name} is not text")
     return value
 
 
 def _base64(answer: Mapping[str, Any], name: str) -> str:
-    """Text that is base64 of at least one byte, kept as the text it is."""
+    """The text of a field, which must be base64 of at least one byte."""
     text = _text(answer, name)
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise SignerBadAnswer(f"its {name} is not base64") from error
+        raise SignerBadAnswer(f"the signer's {name} is not base64") from error
     if not content:
-        raise SignerBadAnswer(f"its {name} is empty")
+        raise SignerBadAnswer(f"the signer's {name} is empty")
     return text
 
 
@@ -297,7 +305,7 @@ def _discovered(entry: Mapping[str, Any]) -> DiscoveredOrchestrator:
     score = named.get("score")
     capabilities = named.get("capabilities") or ()
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        raise SignerBadAnswer("an orchestrator's score is no number")
+        raise SignerBadAnswer("an orchestrator's score is not a number")
     if not isinstance(capabilities, list | tuple) or not all(isinstance(cap, str) for cap in capabilities):
-        raise SignerBadAnswer("an orchestrator's capabilities are no list of text")
+        raise SignerBadAnswer("an orchestrator's capabilities are not a list of text")
     return DiscoveredOrchestrator(_text(entry, "address"), score, tuple(capabilities))

@@ -1,22 +1,22 @@
-"""What a remote signer can answer instead of what was asked for."""
+"""Errors of calls to a remote signer."""
 
 from __future__ import annotations
 
 
 class SignerError(Exception):
-    """Anything that kept a signer from giving what was asked for."""
+    """The base of all errors here."""
 
 
 class SignerUnreachable(SignerError):
-    """No whole answer came: refused, reset or timed out. The request may have been processed."""
+    """No complete answer: refused, reset or timed out. The signer may have processed the request."""
 
 
 class SignerBadAnswer(SignerError):
-    """An answer came that is not the protocol's: a field missing, of another type, too large."""
+    """The answer is not as the protocol says: a field is missing or of another type, or it is too large."""
 
 
 class SignerStatusError(SignerError):
-    """The signer answered with a status other than 200; `message` is its own word for it."""
+    """A status other than 200; `message` is the signer's text."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"the signer answered {status}: {message}" if message else f"status {status}")
@@ -25,32 +25,32 @@ class SignerStatusError(SignerError):
 
 
 class BadRequest(SignerStatusError):
-    """400: malformed, a state that does not fit, over 100 tickets, or ticket params beyond its limits.
+    """400: malformed, a wrong state, more than 100 tickets, or ticket params beyond the signer's limits.
 
     The same request never succeeds later.
     """
 
 
 class RefreshNeeded(SignerStatusError):
-    """480: ticket params or auth token are about to expire. Fetch OrchestratorInfo anew, keep the state."""
+    """480: ticket params or auth token expire soon. Fetch newer OrchestratorInfo, keep the state."""
 
     def __init__(self, status: int, message: str, orchestrator_url: str | None) -> None:
         super().__init__(status, message)
         self.orchestrator_url = orchestrator_url
-        """The orchestrator to ask, where the signer named it."""
+        """The orchestrator's URL, where the signer gave it."""
 
 
 class PriceExceeded(SignerStatusError):
-    """481: the price is above the configured, the requested or the session's first one."""
+    """481: the price is above the signer's limit, `max_price`, or the session's first price."""
 
 
 class NoTicketsNeeded(SignerStatusError):
-    """482: the balance still covers the elapsed time. Keep the state, ask again later."""
+    """482: the balance still covers the elapsed time. Keep the state, call again later."""
 
 
 class SignerUnavailable(SignerStatusError):
-    """500, 502, 503: the signer or what it depends on failed. May pass: repeat with backoff."""
+    """500, 502, 503, 504: the signer or a server behind it failed. Try again later."""
 
 
 class Rejected(SignerStatusError):
-    """Any other status, as the signer's auth webhook relayed it: 401, 403, 483 (insufficient balance)."""
+    """Any other status, often from the signer's auth webhook: 401, 403, 483 (insufficient balance)."""

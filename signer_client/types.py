@@ -1,4 +1,4 @@
-"""What goes to a remote signer and what comes back."""
+"""Values that are sent to a remote signer, and that it returns."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PRICE_UNITS: Mapping[PaymentType, str] = {
     "live": "seconds",
     "fixed": "fixed",
 }
-"""The unit that a maximum price is given in, by payment type."""
+"""The unit of a maximum price, by payment type."""
 
 _DECIMALS = 18
 
 
 @dataclass(frozen=True, slots=True)
 class SignerIdentity:
-    """Who pays: the signer's address (0x, checksummed) and its signature over keccak256 of that text."""
+    """The signer's address (0x.., checksummed) and its signature over keccak256 of that text."""
 
     address: str
     signature: bytes
@@ -31,9 +31,9 @@ class SignerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SignerState:
-    """The signer's own memory of a session, to be handed back unchanged with the next request.
+    """The signer's data about a session: send it back unchanged with the next request.
 
-    Both fields are the base64 text that came: nobody but the signer has business inside.
+    Both fields are base64 text; only the signer interprets them.
     """
 
     state: str = field(repr=False)
@@ -42,9 +42,9 @@ class SignerState:
 
 @dataclass(frozen=True, slots=True)
 class LivePayment:
-    """A signed payment: two header values for the orchestrator, sent verbatim, and the signer's next state.
+    """A signed payment: two header values for the orchestrator, to be sent unchanged, and the next state.
 
-    Whoever holds `payment` and `seg_creds` can spend them once: they are no matter for a log.
+    Anybody who has `payment` and `seg_creds` can spend them once: keep them out of logs.
     """
 
     payment: str = field(repr=False)
@@ -53,13 +53,13 @@ class LivePayment:
 
     @property
     def payment_bytes(self) -> bytes:
-        """The serialised `Payment` message inside the header."""
+        """The serialised `Payment` message."""
         return base64.b64decode(self.payment)
 
 
 @dataclass(frozen=True, slots=True)
 class MaxPrice:
-    """The most that the signer may agree to: a decimal number of wei per `unit`."""
+    """The highest price that the signer may accept: a decimal number of wei per `unit`."""
 
     price: str
     unit: str
@@ -67,9 +67,9 @@ class MaxPrice:
 
     @classmethod
     def of(cls, wei_per_unit: Fraction, payment_type: PaymentType = "lv2v") -> MaxPrice:
-        """The exact price as a decimal, rounded up in its 18th place so that an equal price still passes.
+        """The price as a decimal, rounded up at the 18th place so that an equal price is accepted.
 
-        For `lv2v` the unit is one 720p pixel.
+        The unit of `lv2v` is one 720p pixel.
         """
         scaled = -(-wei_per_unit.numerator * 10**_DECIMALS // wei_per_unit.denominator)
         whole, places = divmod(scaled, 10**_DECIMALS)
@@ -79,7 +79,7 @@ class MaxPrice:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredOrchestrator:
-    """An orchestrator that the signer knows of; `address` is a URL. What was not said is empty or None."""
+    """An orchestrator that the signer knows; `address` is a URL. What it does not tell is empty or None."""
 
     address: str
     score: float | None = None

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -26,71 +23,13 @@ from signer_client import (
     Rejected,
     SignerBadAnswer,
     SignerClient,
-    SignerState,
     SignerStatusError,
     SignerUnavailable,
     SignerUnreachable,
     client,
     parse_headers,
 )
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def b64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
-PAYMENT = {
-    "payment": b64(b"payment"),
-    "segCreds": b64(b"creds"),
-    "state": {"State": b64(b"{}"), "Sig": b64(b"s" * 65)},
-}
-STATE = SignerState(b64(b"{}"), b64(b"s" * 65))
-
-
-class Server:
-    """A signer that answers with one handler and keeps what it was asked."""
-
-    def __init__(self, *handlers: Handler) -> None:
-        self.requests: list[web.Request] = []
-        self.bodies: list[Any] = []
-        self._handlers = list(handlers)
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        self.bodies.append(await request.json() if request.can_read_body else None)
-        handler = self._handlers.pop(0) if len(self._handlers) > 1 else self._handlers[0]
-        return await handler(request)
-
-
-def answers(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Handler:
-    async def handle(_: web.Request) -> web.Response:
-        return web.json_response(body, status=status, headers=headers)
-
-    return handle
-
-
-def fails(status: int, message: str = "no", **headers: str) -> Handler:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return answers({"error": {"message": message}}, status, named)
-
-
-@asynccontextmanager
-async def signer(*handlers: Handler, **options: Any) -> AsyncIterator[tuple[SignerClient, Server]]:
-    server = Server(*handlers)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        async with SignerClient(f"http://{host}:{port}/", backoff=0.001, **options) as it:
-            yield it, server
-    finally:
-        await runner.cleanup()
+from tests.signer_client.servers import PAYMENT, STATE, answers, b64, fails, signer
 
 
 async def pay(it: SignerClient, **options: Any) -> signer_client.LivePayment:
@@ -292,12 +231,12 @@ def _without(name: str) -> dict[str, Any]:
         (_without("payment"), "has no payment"),
         (_without("segCreds"), "has no segCreds"),
         (_without("state"), "has no state"),
-        (PAYMENT | {"payment": 7}, "payment is no text"),
+        (PAYMENT | {"payment": 7}, "payment is not text"),
         (PAYMENT | {"payment": "?!"}, "payment is not base64"),
         (PAYMENT | {"payment": "ü"}, "payment is not base64"),
         (PAYMENT | {"segCreds": ""}, "segCreds is empty"),
         (PAYMENT | {"state": "text"}, "no JSON object"),
-        (PAYMENT | {"state": {"State": b64(b"{}"), "Sig": None}}, "Sig is no text"),
+        (PAYMENT | {"state": {"State": b64(b"{}"), "Sig": None}}, "Sig is not text"),
         (PAYMENT | {"payment": "A" * (2 << 20)}, "over"),
     ],
 )
