@@ -1,6 +1,6 @@
-"""Exact models of those who answer a payment session: the signer's accounting, an orchestrator's books.
+"""Exact models of a signer and an orchestrator, for tests of payment sessions.
 
-Written from the protocol's rules for these tests alone; tickets are real, signed with a test key.
+Written from the protocol's rules alone. Tickets are real, signed with a test key.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def orchestrator_info(
     rand: int = 1,
     address: bytes = ORCHESTRATOR,
 ) -> OrchestratorInfo:
-    """An info whose tickets always win, so that their expected value is exactly their face value.
+    """An info whose tickets always win, so that their expected value is their face value.
 
-    `rand` tells ticket params apart; the expected value follows the price.
+    A ticket pays for `ticket_seconds`; each `rand` makes other ticket params.
     """
     per_pixel = Fraction(price) / PIXELS_PER_SECOND
     face_value = int(Fraction(price) * Fraction(ticket_seconds))
@@ -85,7 +85,7 @@ def signed_payment(
 
 @lru_cache(maxsize=20_000)
 def _payment(raw: bytes, first_nonce: int, count: int, secret: bytes) -> str:
-    """The header's value; kept, since histories without end sign the same tickets again and again."""
+    """The header's value; cached, since random histories sign the same tickets many times."""
     info, key = OrchestratorInfo.parse(raw), PrivateKey(secret)
     params = livepeer_pb2.TicketParams()
     params.CopyFrom(info.message.ticket_params)
@@ -115,7 +115,7 @@ def _payment(raw: bytes, first_nonce: int, count: int, secret: bytes) -> str:
 
 @dataclass
 class SignerModel:
-    """The signer's rules: stateless, everything is in the state that goes to and fro. Time is seconds."""
+    """A signer. It is stateless: everything is in the state that it returns. Time is in seconds."""
 
     preload: int = 60
     null_states: int = 0
@@ -129,7 +129,7 @@ class SignerModel:
         *,
         instead: int | None = None,
     ) -> LivePayment:
-        """The payment that is due, or a dishonest one of so many tickets `instead`."""
+        """The payment that is due, or a dishonest one with `instead` tickets."""
         assert info.price is not None
         assert info.ticket_ev is not None
         ev, rand = info.ticket_ev, info.message.ticket_params.recipient_rand_hash.hex()
@@ -171,7 +171,7 @@ class SignerModel:
 
 @dataclass
 class OrchestratorModel:
-    """An orchestrator's books: nonces are spent once, and each credited payment brings new ticket params."""
+    """An orchestrator: it credits a nonce once, and answers each payment with new ticket params."""
 
     ticket_seconds: Fraction | int = 1
     price: Fraction | int = PRICE
@@ -189,12 +189,12 @@ class OrchestratorModel:
         return self.info()
 
     def restart(self) -> None:
-        """Come back with another secret and empty books: all params so far are another's."""
+        """Restart with another secret and no memory: all params so far become invalid."""
         self._forgotten = self._rand
         self._seen.clear()
 
     def accept(self, live: LivePayment) -> OrchestratorInfo | None:
-        """The info for the next payment; None where the nonces were seen. Status for another's params."""
+        """The info for the next payment; None where the nonces were seen. Status for invalid params."""
         message = livepeer_pb2.Payment.FromString(live.payment_bytes)
         rand_hash = message.ticket_params.recipient_rand_hash
         if int.from_bytes(rand_hash, "big") <= self._forgotten:

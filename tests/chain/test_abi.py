@@ -1,4 +1,4 @@
-"""What is read is what the published contracts on Arbitrum One have: their own selectors and topics."""
+"""Selectors and topics are those of the published contracts on Arbitrum One."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flags of the chain are checked before anything is asked."""
+"""The flags of the chain."""
 
 from __future__ import annotations
 

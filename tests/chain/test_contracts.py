@@ -1,4 +1,4 @@
-"""The small network's contracts do what the network's do."""
+"""The devnet's contracts behave like the network's."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_winning_ticket_is_paid_once_from_the_deposit(evm: Evm, broker: Any) -
         redeem(evm, ticket)
 
 
-def test_what_the_deposit_lacks_comes_from_the_reserve(evm: Evm, broker: Any) -> None:
+def test_the_reserve_pays_what_the_deposit_lacks(evm: Evm, broker: Any) -> None:
     receipt = redeem(evm, winning_ticket(face_value=5 * ETHER))
     (transfer,) = broker.events.WinningTicketTransfer().process_receipt(receipt, errors=_discard())
     assert transfer["args"]["amount"] == 3 * ETHER
@@ -85,7 +85,7 @@ def test_what_the_deposit_lacks_comes_from_the_reserve(evm: Evm, broker: Any) ->
         redeem(evm, winning_ticket(sender_nonce=2))
 
 
-def test_a_ticket_that_is_not_right_is_not_paid(evm: Evm, broker: Any) -> None:
+def test_an_invalid_ticket_is_not_paid(evm: Evm, broker: Any) -> None:
     good = winning_ticket()
     stranger = Account(b"\x03" * 32)
     for wrong, words_ in [

@@ -1,4 +1,4 @@
-"""The small network's chain as a process: orchestrators found on it, the signer funded, tickets redeemed."""
+"""The devnet's chain as a process: discovery, funds, redemptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orchestrators are found on chain, kept on disk, and never waited for."""
+"""Discovery of orchestrators on chain, with its cache."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_the_pool_is_listed_with_the_addresses_it_must_answer_with(
     assert await source.listings() == [Listing(A, (FIRST,))]
 
 
-async def test_who_registers_anothers_uri_does_not_take_its_place(tmp_path: Path) -> None:
+async def test_an_address_that_registers_anothers_uri_does_not_replace_it(tmp_path: Path) -> None:
     chain = Pool((SECOND, A), (FIRST, A))
     (listing,) = await ChainSource(chain, tmp_path / "pool.json").listings()
     assert listing.allows(FIRST)
@@ -73,7 +73,7 @@ async def test_the_disk_answers_first_and_the_chain_at_once_after_it(tmp_path: P
     assert source.json() == {"listed": 1, "age_s": 0.0, "round": 10, "from": "chain"}
 
 
-async def test_an_rpc_out_of_reach_leaves_what_is_on_disk(tmp_path: Path) -> None:
+async def test_without_an_rpc_endpoint_the_list_on_disk_stays(tmp_path: Path) -> None:
     cache = tmp_path / "pool.json"
     await ChainSource(Pool((FIRST, A)), cache).listings()
     gone = Pool()
@@ -84,7 +84,7 @@ async def test_an_rpc_out_of_reach_leaves_what_is_on_disk(tmp_path: Path) -> Non
         await source.listings()
 
 
-async def test_the_list_is_read_anew_each_round_and_each_hour_only(tmp_path: Path) -> None:
+async def test_the_list_is_read_again_each_round_and_each_hour_only(tmp_path: Path) -> None:
     now, chain = 1000.0, Pool((FIRST, A))
     source = ChainSource(chain, tmp_path / "pool.json", wall=lambda: now)
     await source.listings()
@@ -102,13 +102,13 @@ async def test_the_list_is_read_anew_each_round_and_each_hour_only(tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"orchestrators": 3}', "[" * 100_000, "\x00\xff"])
-async def test_a_broken_cache_is_passed_over(tmp_path: Path, content: str) -> None:
+async def test_a_broken_cache_is_ignored(tmp_path: Path, content: str) -> None:
     cache = tmp_path / "pool.json"
     cache.write_text(content, encoding="latin-1")
     assert await ChainSource(Pool((FIRST, A)), cache).listings() == [Listing(A, (FIRST,))]
 
 
-async def test_an_empty_pool_is_a_failure_and_spoils_no_cache(tmp_path: Path) -> None:
+async def test_an_empty_pool_is_a_failure_and_does_not_overwrite_the_cache(tmp_path: Path) -> None:
     cache = tmp_path / "pool.json"
     await ChainSource(Pool((FIRST, A)), cache).listings()
     source = ChainSource(Pool(), cache)

@@ -1,4 +1,4 @@
-"""Redemptions are followed into the ledger exactly once, over restarts, refusals and reorganisations."""
+"""Every redemption is in the ledger once, after restarts, refusals and reorganisations too."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def nonces(ledger: Ledger) -> list[int]:
     return [int(row["sender_nonce"]) for row in await ledger.redemptions.rows()]
 
 
-async def test_each_is_written_down_once_over_restarts(ledger: Ledger) -> None:
+async def test_each_redemption_is_written_once_across_restarts(ledger: Ledger) -> None:
     chain = Chain()
     chain.redeem(1)
     await follower(chain, ledger).step()
@@ -140,7 +140,7 @@ async def test_each_is_written_down_once_over_restarts(ledger: Ledger) -> None:
     assert chain.asked[-1] == (5, 5 + OVERLAP), "the last blocks are read once more"
 
 
-async def test_a_reorganisation_takes_back_what_it_takes_back(ledger: Ledger) -> None:
+async def test_a_reorganisation_deletes_its_redemptions_and_no_others(ledger: Ledger) -> None:
     chain = Chain()
     for nonce in (1, 2, 3):
         chain.redeem(nonce)
@@ -154,7 +154,7 @@ async def test_a_reorganisation_takes_back_what_it_takes_back(ledger: Ledger) ->
     assert {row["block_hash"][:3] for row in await ledger.redemptions.rows()} == {"0xa", "0xb"}
 
 
-async def test_a_reorganisation_before_all_that_is_remembered_starts_over(ledger: Ledger) -> None:
+async def test_a_reorganisation_before_all_checkpoints_starts_over(ledger: Ledger) -> None:
     chain = Chain()
     chain.redeem(1)
     await follower(chain, ledger).step()
@@ -165,7 +165,7 @@ async def test_a_reorganisation_before_all_that_is_remembered_starts_over(ledger
     assert await nonces(ledger) == [9]
 
 
-async def test_an_endpoint_that_lags_is_no_reorganisation(ledger: Ledger) -> None:
+async def test_an_endpoint_that_is_behind_is_not_a_reorganisation(ledger: Ledger) -> None:
     chain = Chain()
     chain.redeem(1)
     await follower(chain, ledger).step()
@@ -175,7 +175,7 @@ async def test_an_endpoint_that_lags_is_no_reorganisation(ledger: Ledger) -> Non
     assert await nonces(ledger) == [1]
 
 
-async def test_a_node_that_lacks_the_newest_logs_and_says_nothing_loses_none(ledger: Ledger) -> None:
+async def test_logs_that_a_node_left_out_are_found_later(ledger: Ledger) -> None:
     chain = Chain()
     chain.redeem(1)
     whole = chain.redemptions
@@ -192,7 +192,7 @@ async def test_a_node_that_lacks_the_newest_logs_and_says_nothing_loses_none(led
     assert await nonces(ledger) == [1]
 
 
-async def test_what_is_read_once_more_keeps_the_day_when_it_was_seen(ledger: Ledger) -> None:
+async def test_a_redemption_that_is_read_again_keeps_its_day(ledger: Ledger) -> None:
     chain = Chain()
     chain.redeem(1)
     await follower(chain, ledger).step()
@@ -202,7 +202,7 @@ async def test_what_is_read_once_more_keeps_the_day_when_it_was_seen(ledger: Led
     assert await ledger.redemptions.rows() == [before]
 
 
-async def test_ranges_that_are_refused_are_asked_for_in_parts(ledger: Ledger) -> None:
+async def test_a_refused_range_is_read_in_parts(ledger: Ledger) -> None:
     chain = Chain()
     for nonce in range(1, 40):
         chain.redeem(nonce)
@@ -230,7 +230,7 @@ async def test_a_longer_range_is_tried_again_after_a_while(ledger: Ledger) -> No
     assert chain.asked[-1][1] - chain.asked[-1][0] > 4
 
 
-async def test_what_was_caught_up_before_a_failure_is_kept(ledger: Ledger) -> None:
+async def test_what_was_read_before_a_failure_is_kept(ledger: Ledger) -> None:
     chain = Chain()
     for nonce in range(1, 9):
         chain.redeem(nonce)
@@ -288,7 +288,7 @@ async def test_a_redemption_is_matched_to_the_payment_that_it_came_from(
     assert known["recipient_rand_hash"] == RAND_HASH.hex()
 
 
-async def test_a_redemption_that_nothing_was_paid_for_is_known_as_that() -> None:
+async def test_a_redemption_without_a_transfer_paid_nothing() -> None:
     chain = Chain()
     chain.redeem(1, amount=5)
     chain.redeem(2, amount=6)

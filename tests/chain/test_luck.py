@@ -1,4 +1,4 @@
-"""What chance explains, and what it does not."""
+"""The luck of ticket draws."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_days_and_orchestrators_are_kept_apart_whatever_the_case_of_addresses() 
     ]
 
 
-def test_an_orchestrator_that_redeems_more_than_its_tickets_allow_stands_out() -> None:
+def test_an_orchestrator_that_redeems_too_much_is_suspicious() -> None:
     rows = luck_of([tickets(100), tickets(100, orchestrator=B)], [*wins(2), *wins(9, orchestrator=B)])
     assert [row.suspicious for row in rows] == [False, True]
     assert rows[1].row()["verdict"] == "more than chance explains"
@@ -97,7 +97,7 @@ def test_the_range_that_chance_explains_ends_where_suspicion_begins(count: int, 
     assert luck.suspicious
 
 
-def test_a_busy_day_whose_every_payment_has_another_win_probability_is_weighed_at_once() -> None:
+def test_a_day_with_thousands_of_win_probabilities_is_computed_fast() -> None:
     handed = [
         TicketsHandedOut(A, "2026-01-01", 1, ETHER, ONE_IN_100 + n * ONE_IN_100 // 17_280)
         for n in range(17_280)
@@ -116,7 +116,7 @@ def test_honest_orchestrators_are_hardly_ever_suspected() -> None:
     assert suspected <= 5
 
 
-def test_the_chart_is_an_svg_that_needs_nothing_from_elsewhere() -> None:
+def test_the_chart_is_an_svg_without_external_resources() -> None:
     chart = luck_chart(luck_of([tickets(100), tickets(9, orchestrator=B)], wins(2)))
     root = ElementTree.fromstring(chart)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"

@@ -1,4 +1,4 @@
-"""What is read is what the contracts hold, whoever answers."""
+"""Reading the contracts through web3."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_redemptions_are_found_by_sender_in_their_order(reader: ChainReade
     assert await reader.block_hash(10**6) is None
 
 
-async def test_another_contract_than_the_controller_is_named_as_the_fault(
+async def test_a_wrong_controller_is_named_in_the_error(
     http: aiohttp.ClientSession, server: ChainServer, evm: Evm
 ) -> None:
     empty = ChainNetwork(controller=evm.contracts["ServiceRegistry"].address)

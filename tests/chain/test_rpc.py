@@ -1,4 +1,4 @@
-"""An endpoint that hangs, lies or is on another chain costs a moment, not the answer."""
+"""Failover between RPC endpoints."""
 
 from __future__ import annotations
 
@@ -107,9 +107,7 @@ async def test_a_contract_that_reverts_is_the_answer(http: aiohttp.ClientSession
         "Log response size exceeded.",
     ],
 )
-async def test_what_is_too_much_for_an_endpoint_is_told_from_too_often(
-    http: aiohttp.ClientSession, words: str
-) -> None:
+async def test_a_result_limit_is_not_a_rate_limit(http: aiohttp.ClientSession, words: str) -> None:
     async with endpoint(error(-32005, words, status=400)) as narrow:
         endpoints = Endpoints(http, [narrow.url])
         with pytest.raises(RpcRefused, match=words[:10]):
@@ -141,7 +139,7 @@ async def test_several_calls_are_one_request_where_the_endpoint_takes_that(
         assert single.asked == 1 + 1 + 3 + 3
 
 
-async def test_a_lie_that_cannot_be_decoded_is_asked_for_elsewhere(
+async def test_an_answer_that_cannot_be_decoded_is_asked_for_elsewhere(
     http: aiohttp.ClientSession, server: ChainServer, network: ChainNetwork
 ) -> None:
     truth = int(await Endpoints(http, [server.url]).ask("eth_chainId", []), 16)
@@ -152,7 +150,7 @@ async def test_a_lie_that_cannot_be_decoded_is_asked_for_elsewhere(
             assert "decoded" in endpoints.json()[0]["error"]
 
 
-async def test_time_is_bounded_whoever_is_asked(http: aiohttp.ClientSession) -> None:
+async def test_every_endpoint_has_a_time_limit(http: aiohttp.ClientSession) -> None:
     async with endpoint(silence) as one, endpoint(silence) as two:
         began = time.monotonic()
         with pytest.raises(ChainUnreachable):

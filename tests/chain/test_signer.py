@@ -1,4 +1,4 @@
-"""Ticket params that the chain shows to be stale are fetched anew before the signer has to refuse."""
+"""Outdated ticket params are refused before the signer is called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Funds that do not back tickets are known before a signer has to refuse."""
+"""Funds and clocks of the chain, and what they refuse."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Chain:
         (SenderFunds(ETHER, 11, ETHER, 0), "unlocked as of round 11"),
     ],
 )
-def test_what_no_ticket_can_be_paid_from_is_said_with_what_to_do(funds: SenderFunds, words: str) -> None:
+def test_funds_that_pay_no_ticket_are_refused_with_what_to_do(funds: SenderFunds, words: str) -> None:
     refusal = FundsCheck(SENDER.address, funds, 10).refusal()
     assert refusal is not None
     assert words in refusal
@@ -77,7 +77,7 @@ def test_an_unlock_that_is_still_far_away_is_a_warning_only() -> None:
     assert "unlock" in (backing.warning(PRICE, Fraction(0)) or "")
 
 
-def test_a_face_value_equal_to_the_deposit_is_backed_and_one_wei_more_is_not() -> None:
+def test_a_face_value_equal_to_the_deposit_is_accepted_and_one_wei_more_is_not() -> None:
     backing = FundsCheck(SENDER.address, WELL, 10)
     assert backing.max_face_value == 10 * ETHER
     assert backing.refusal(10 * ETHER) is None
@@ -93,7 +93,7 @@ def test_the_hours_that_are_left_are_exact() -> None:
 
 
 @pytest.mark.asyncio
-async def test_nothing_is_refused_before_the_chain_was_seen_or_long_after() -> None:
+async def test_nothing_is_refused_before_the_first_reading_or_long_after_the_last() -> None:
     chain = Chain(SenderFunds(0, 0, 0, 0))
     assert chain.watch.refusal(info()) is None
     await chain.watch.update()
@@ -107,7 +107,7 @@ async def test_nothing_is_refused_before_the_chain_was_seen_or_long_after() -> N
 
 
 @pytest.mark.asyncio
-async def test_nobody_is_refused_on_the_word_of_one_endpoint_that_another_contradicts() -> None:
+async def test_two_endpoints_have_to_agree_before_anything_is_refused() -> None:
     chain = Chain(SenderFunds(0, 0, 0, 0))
     chain.elsewhere = WELL
     await chain.watch.update()

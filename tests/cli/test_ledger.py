@@ -1,4 +1,4 @@
-"""The `ledger` command beside an open ledger, as its users call it."""
+"""The `ledger` command."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from gateway.payments.ledger import Ledger
 from gateway.reason import EndReason
 from harness.payment_models import PRICE
 from harness.waiting import within
-from tests.payments.books import fill, pay, payment, record
+from tests.payments.ledgers import fill, pay, payment, record
 
 
 def filled(where: str) -> None:
-    """Make a ledger with something of everything in it."""
+    """A ledger with payments of every outcome."""
 
     async def make() -> None:
         ledger = await Ledger.open(where)
@@ -63,7 +63,9 @@ def test_sessions_payments_and_totals_come_in_every_format(
     assert second.split()[0] == "0xBB"
 
 
-def test_verify_is_clean_or_says_what_is_not(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_finds_inconsistencies_only_where_there_are_some(
+    where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     filled(where)
     status, out, err = run(capsys, "verify", "-ledger", where, "-format", "json")
     assert (status, err) == (0, "")
@@ -83,7 +85,7 @@ def test_verify_is_clean_or_says_what_is_not(where: str, capsys: pytest.CaptureF
     assert "has step credited after signed" in err
 
 
-def test_bad_usage_is_two_and_a_ledger_that_is_not_there_one(
+def test_the_exit_status_is_2_for_bad_usage_and_1_for_a_missing_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for argv, words in [
@@ -131,9 +133,7 @@ async def test_it_is_a_command_of_the_gateway_and_reads_beside_one_that_writes(t
     assert json.loads(out)[0]["open_sessions"] == 1
 
 
-def test_luck_sets_what_was_redeemed_against_what_was_expected(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_luck_shows_expected_and_redeemed_wei(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     filled(str(tmp_path / "ledger.sqlite3"))
     status, out, _ = run(capsys, "luck", "-dataDir", str(tmp_path), "-format", "json")
     assert status == 0

@@ -1,4 +1,4 @@
-"""A payment session brought to where a test begins."""
+"""Payment sessions in the state that a test starts from."""
 
 from __future__ import annotations
 

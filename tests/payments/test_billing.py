@@ -1,4 +1,4 @@
-"""What a signer may bill, against a model that keeps its rules."""
+"""What a signer may bill, compared with a model of a signer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.payments.sessions import S, new_session, sign_and_start
 
 @pytest.mark.parametrize("interval", [S // 10, 2 * S, 30 * S])
 @pytest.mark.parametrize("seconds", [Fraction(3, 5), Fraction(1), Fraction(10), Fraction(61)])
-def test_the_signers_rules_keep_each_payment_below_its_worst_case_and_the_credit_near_the_preload(
+def test_each_payment_is_below_its_maximum_and_the_credit_stays_near_the_preload(
     seconds: Fraction, interval: int
 ) -> None:
     least = (60 - Fraction(interval, S)) * PRICE

@@ -1,4 +1,4 @@
-"""The cadence that operators are told is the one that a signer's rules bring about."""
+"""The announced cadence, compared with a model of a signer."""
 
 from __future__ import annotations
 

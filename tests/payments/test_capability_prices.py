@@ -18,7 +18,7 @@ def entry(price: Any, **others: Any) -> dict[str, Any]:
     return {"pipeline": "live-video-to-video", "price_per_unit": price, **others}
 
 
-def test_a_model_has_its_own_ceiling_its_pipelines_default_or_that_of_all() -> None:
+def test_a_models_ceiling_is_its_own_or_its_pipelines_or_the_general_one() -> None:
     prices = parse_capability_prices(
         document(
             entry("0.001ETH", model_id="comfystream"),
@@ -49,6 +49,6 @@ def test_it_may_be_in_a_file(tmp_path: Path) -> None:
         (document(entry(1, pixels_per_unit="x")), "pixels_per_unit"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_words(text: str, words: str) -> None:
+def test_invalid_input_is_refused_with_a_sentence(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_capability_prices(text)

@@ -30,12 +30,12 @@ def test_a_price_per_hour_stays_exact() -> None:
 @pytest.mark.parametrize(
     "text", ["", "0.5", "-1", "1e15", "1 000", "ETH", "1/3", "0x10", "1ETH/s", "1ETHh", "NaN"]
 )
-def test_what_is_no_price_is_refused(text: str) -> None:
+def test_invalid_prices_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
         PriceCeiling.parse(text)
 
 
-def test_with_pixels_per_unit_it_is_go_livepeers_reading() -> None:
+def test_with_pixels_per_unit_it_means_what_go_livepeer_means() -> None:
     assert PriceCeiling.parse("1200").per_second(1) == 33_177_600_000
     assert PriceCeiling.parse("7").per_second(3) == 64_512_000
     assert PriceCeiling.parse("1000000000000000").per_second(27_648_000) == 10**15

@@ -1,4 +1,4 @@
-"""No float comes near money: what the rule bans, and where."""
+"""No module that computes money has a float."""
 
 from __future__ import annotations
 

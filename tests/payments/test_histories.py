@@ -1,5 +1,5 @@
-"""Whole histories of a payment session: models of a signer and an orchestrator that lose, delay, repeat,
-refuse, restart and change their prices, and what holds whatever they do.
+"""Random histories of a payment session. Models of a signer and an orchestrator lose, delay, repeat and
+refuse requests, restart and change prices; the invariants hold after every step.
 
 HISTORIES in the environment sets how many are tried; the long ones are ten times as long.
 """
@@ -32,7 +32,7 @@ LATENCY = S // 50
 
 
 class Histories(RuleBasedStateMachine):
-    """One session, asked for its next action by each rule, which answers in its own way."""
+    """One session. Each rule asks for its next action and answers in its own way."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Histories(RuleBasedStateMachine):
     # one step, in the way that its rule chooses
 
     def act(self) -> Action | None:
-        """The next thing to do, after whatever waiting comes before it; None when all is over."""
+        """The next action after any wait; None after the end."""
         if self.over is not None:
             return None
         action = self.session.next(self.now)
@@ -101,7 +101,7 @@ class Histories(RuleBasedStateMachine):
         on_the_way: int = 0,
         on_the_way_back: int = 0,
     ) -> None:
-        """The signer's own answer to a call whose worst case every limit allowed, or `instead` tickets."""
+        """The signer's answer to a call within the limits, or `instead` tickets."""
         try:
             hold = self.spending.hold(
                 "one", self.session.billing.max_due(action.info, self.now), STREAM_LIMIT
@@ -148,7 +148,7 @@ class Histories(RuleBasedStateMachine):
         self.undelivered, self.newest, self.handed_out = live, live.state, False
 
     def well(self, action: Action | None) -> None:
-        """Everybody answers as they should."""
+        """The action gets the correct answer."""
         match action:
             case Sign():
                 self.sign(action)
@@ -359,7 +359,7 @@ class Histories(RuleBasedStateMachine):
 
 
 class LongHistories(Histories):
-    """The same, over many more steps."""
+    """The same with ten times the steps."""
 
 
 SHORT = settings(

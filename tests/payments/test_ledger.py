@@ -68,7 +68,7 @@ async def steps_of(ledger: Ledger, session: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.asyncio
-async def test_a_session_tells_what_happened_in_order(where: str) -> None:
+async def test_the_steps_of_a_session_are_in_order(where: str) -> None:
     ledger = await Ledger.open(where)
     session = await ledger.open_session(record())
     await sign(ledger, session, 1, payment())
@@ -173,7 +173,7 @@ async def test_a_session_that_a_crash_left_open_is_closed_at_the_next_start(wher
         (11, (62, 0, 0)),
     ],
 )
-async def test_a_crash_after_any_line_is_explained_at_the_next_start(
+async def test_after_a_crash_at_any_step_the_next_start_has_the_right_sums(
     tmp_path: Path, lines: int, sums: tuple[int, int, int]
 ) -> None:
     ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
@@ -208,7 +208,7 @@ async def test_a_crash_after_any_line_is_explained_at_the_next_start(
 
 
 @pytest.mark.asyncio
-async def test_a_mistake_while_writing_is_told_and_the_next_line_is_written(
+async def test_an_unexpected_error_while_writing_is_raised_and_the_next_write_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
@@ -233,7 +233,7 @@ async def test_writes_at_once_are_all_written(where: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_write_that_cannot_be_made_hurts_only_those_written_with_it(where: str) -> None:
+async def test_a_refused_write_fails_only_its_own_transaction(where: str) -> None:
     ledger = await Ledger.open(where)
     with pytest.raises(LedgerError, match="refused a row"):
         await ledger.intended("no such session", 1)
@@ -264,7 +264,7 @@ def _folder(path: Path) -> None:
     ("spoil", "words"),
     [(_newer, "schema version 0099"), (_garbage, "not a database"), (_folder, "unable to open")],
 )
-async def test_a_file_that_is_no_ledger_is_refused(
+async def test_a_file_that_is_not_a_ledger_is_refused(
     tmp_path: Path, spoil: Callable[[Path], None], words: str
 ) -> None:
     path = tmp_path / "ledger.sqlite3"
@@ -276,7 +276,7 @@ async def test_a_file_that_is_no_ledger_is_refused(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("url", ["mysql://host/ledger", "sqlite://", "x://["])
-async def test_a_url_that_is_no_ledger_is_refused(url: str) -> None:
+async def test_a_url_that_is_not_a_ledger_is_refused(url: str) -> None:
     with pytest.raises(LedgerError, match="path, sqlite"):
         await Ledger.open(url)
 
@@ -321,7 +321,7 @@ async def test_the_tables_after_all_revisions_are_those_of_the_schema(where: str
 
 
 @pytest.mark.asyncio
-async def test_a_full_disk_ends_writing_until_there_is_room_and_leaves_a_note(tmp_path: Path) -> None:
+async def test_a_full_disk_stops_writes_until_there_is_room_and_adds_an_incident(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "ledger.sqlite3")
     ledger = await Ledger.start(database, Timing(write_timeout=0, probe_interval=50_000_000))
     session = await ledger.open_session(record())
@@ -343,13 +343,13 @@ async def test_a_full_disk_ends_writing_until_there_is_room_and_leaves_a_note(tm
 
 
 async def _limit_pages(database: Database, pages: int) -> None:
-    """Let SQLite run out of room, as on a full disk: it never shrinks below what is there."""
+    """Let SQLite run out of pages, as on a full disk."""
     async with database.reading() as connection:
         await connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
 
 @pytest.mark.asyncio
-async def test_a_locked_file_ends_writing_and_not_the_ledger(tmp_path: Path) -> None:
+async def test_a_locked_file_stops_writes_until_it_is_unlocked(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "ledger.sqlite3", busy_timeout_ms=50)
     ledger = await Ledger.start(database, NO_RETRIES)
     session = await ledger.open_session(record())
@@ -365,7 +365,7 @@ async def test_a_locked_file_ends_writing_and_not_the_ledger(tmp_path: Path) -> 
 
 
 @pytest.mark.asyncio
-async def test_a_write_waits_for_a_ledger_that_is_away_for_a_moment(tmp_path: Path) -> None:
+async def test_a_write_is_retried_while_the_database_fails(tmp_path: Path) -> None:
     ledger = await Ledger.start(await Database.open(tmp_path / "ledger.sqlite3", busy_timeout_ms=50))
     session = await ledger.open_session(record())
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as somebody:
@@ -382,7 +382,7 @@ async def test_a_write_waits_for_a_ledger_that_is_away_for_a_moment(tmp_path: Pa
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_was_away_is_written_to_again_and_still_by_one_only(
+async def test_after_a_restart_of_the_server_the_same_gateway_writes_and_no_other(
     postgresql: PostgresqlServer,
 ) -> None:
     where = postgresql.database()
@@ -402,7 +402,7 @@ async def test_a_server_that_was_away_is_written_to_again_and_still_by_one_only(
 
 
 @pytest.mark.asyncio
-async def test_a_server_out_of_reach_is_said_so_without_the_password(tmp_path: Path) -> None:
+async def test_the_error_for_an_unreachable_server_does_not_show_the_password(tmp_path: Path) -> None:
     with pytest.raises(LedgerError) as refused:
         await Ledger.open(f"postgresql://gateway:secret@/ledger?host={tmp_path}")
     assert "secret" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""What the ledger says, read and reconciled; on SQLite and on PostgreSQL."""
+"""Reading and checking the ledger, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.payments.report import payment_row, session_json, session_row
 from gateway.payments.verify import Verification
 from gateway.reason import EndReason
 from harness.payment_models import PRICE
-from tests.payments.books import fill, pay, payment, record
+from tests.payments.ledgers import fill, pay, payment, record
 
 
 async def verified(ledger_reader: LedgerReader) -> Verification:
@@ -61,7 +61,7 @@ async def test_totals_are_by_day_orchestrator_and_stream(where: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_was_signed_lately_is_found_for_the_limits_without_what_was_withheld(where: str) -> None:
+async def test_recent_payments_are_found_without_those_that_were_never_sent(where: str) -> None:
     ledger = await Ledger.open(where)
     before = time.time_ns()
     await fill(ledger)
@@ -75,7 +75,7 @@ async def test_what_was_signed_lately_is_found_for_the_limits_without_what_was_w
 
 
 @pytest.mark.asyncio
-async def test_a_ledger_that_adds_up_has_no_findings(where: str) -> None:
+async def test_a_consistent_ledger_has_no_findings(where: str) -> None:
     ledger = await Ledger.open(where)
     await fill(ledger)
     verification = await verified(ledger.reader)
@@ -85,7 +85,7 @@ async def test_a_ledger_that_adds_up_has_no_findings(where: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_does_not_add_up_is_found(where: str) -> None:
+async def test_inconsistencies_are_found(where: str) -> None:
     ledger = await Ledger.open(where)
     session = await ledger.open_session(record("one"))
     await pay(ledger, session, 1, payment(1, 1, 60), "delivered", "credited", "credited")
@@ -112,7 +112,7 @@ async def test_what_does_not_add_up_is_found(where: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_session_that_nobody_closed_is_counted_as_open(where: str) -> None:
+async def test_a_session_that_was_not_closed_counts_as_open(where: str) -> None:
     ledger = await Ledger.open(where)
     await ledger.open_session(record("one"))
     verification = await verified(ledger.reader)

@@ -1,4 +1,4 @@
-"""The loop around a payment session, against a scripted signer and orchestrator and a real ledger."""
+"""The payer with a scripted signer, a scripted orchestrator and a real ledger."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ async def bench(
 
 
 @pytest.mark.asyncio
-async def test_a_job_is_paid_from_its_start_to_its_end_and_all_of_it_is_written_down(tmp_path: Path) -> None:
+async def test_a_job_is_paid_from_start_to_end_and_every_step_is_in_the_ledger(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         first = await b.payer.first_payment()
         assert first.payment
@@ -273,7 +273,7 @@ async def test_482_is_waited_out_and_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_dearer_answer_goes_back_to_the_first_price(tmp_path: Path) -> None:
+async def test_after_a_higher_price_the_first_price_is_asked_for(tmp_path: Path) -> None:
     async with bench(tmp_path, ceiling=10 * PRICE) as b:
         await b.start()
         b.orchestrator.price = 2 * PRICE
@@ -305,7 +305,7 @@ async def test_a_first_call_that_is_refused_ends_with_its_reason(
 
 
 @pytest.mark.asyncio
-async def test_a_signer_that_fails_in_passing_is_asked_again_with_the_same_state(tmp_path: Path) -> None:
+async def test_a_signer_that_failed_is_called_again_with_the_same_state(tmp_path: Path) -> None:
     signer = ScriptedSigner(60, SignerUnavailable(503, "busy"))
     async with bench(tmp_path, signer) as b:
         await b.start()
@@ -317,7 +317,7 @@ async def test_a_signer_that_fails_in_passing_is_asked_again_with_the_same_state
 
 
 @pytest.mark.asyncio
-async def test_a_signer_that_stays_away_is_one_alarm_when_credit_is_low_and_the_reason_when_it_is_gone(
+async def test_an_unreachable_signer_is_one_alarm_at_low_credit_and_the_end_reason_without_credit(
     tmp_path: Path,
 ) -> None:
     signer = ScriptedSigner(60, *[SignerUnreachable("connection refused")] * 9)
@@ -358,7 +358,7 @@ async def test_an_unreadable_answer_to_a_payment_is_credited_and_the_params_fetc
 
 
 @pytest.mark.asyncio
-async def test_a_payment_by_somebody_else_is_written_down_and_not_forwarded(tmp_path: Path) -> None:
+async def test_a_payment_signed_by_another_key_is_written_down_and_not_delivered(tmp_path: Path) -> None:
     forged = signed_payment(orchestrator_info(), 1, 60, key=PrivateKey(b"\1" * 32))
     async with bench(tmp_path, ScriptedSigner(forged)) as b:
         with pytest.raises(Ended, match="signed by another key") as ended:
@@ -376,7 +376,7 @@ async def test_a_payment_by_somebody_else_is_written_down_and_not_forwarded(tmp_
         (Refused(403, ""), "refused"),
     ],
 )
-async def test_a_job_that_did_not_start_leaves_its_payment_explained(
+async def test_the_payment_of_a_job_that_did_not_start_is_refused_or_unknown(
     tmp_path: Path, error: Refused | UnknownOutcome | BadAnswer, step: str
 ) -> None:
     async with bench(tmp_path) as b:
@@ -388,7 +388,7 @@ async def test_a_job_that_did_not_start_leaves_its_payment_explained(
 
 
 @pytest.mark.asyncio
-async def test_a_job_whose_start_nobody_waited_for_leaves_its_payment_unknown(tmp_path: Path) -> None:
+async def test_the_payment_of_a_start_without_an_answer_is_unknown(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         await b.payer.first_payment()
         await b.payer.close(EndReason.PUBLISHER_LEFT)
@@ -452,7 +452,7 @@ async def test_a_signer_out_of_reach_from_the_start_ends_with_that_reason(tmp_pa
 
 
 @pytest.mark.asyncio
-async def test_a_ledger_that_cannot_be_written_ends_the_spending(tmp_path: Path) -> None:
+async def test_a_ledger_that_cannot_be_written_stops_payments(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="closed"):  # what the bench meets when it sums up
         async with bench(tmp_path) as b:
             await b.start()
@@ -464,7 +464,7 @@ async def test_a_ledger_that_cannot_be_written_ends_the_spending(tmp_path: Path)
 
 
 @pytest.mark.asyncio
-async def test_a_call_waits_for_a_slot_and_an_end_does_not_wait_for_it(tmp_path: Path) -> None:
+async def test_a_call_waits_for_a_slot_and_close_does_not(tmp_path: Path) -> None:
     slots = asyncio.Semaphore(1)
     async with bench(tmp_path, slots=slots) as b:
         await b.start()
@@ -480,7 +480,7 @@ async def test_a_call_waits_for_a_slot_and_an_end_does_not_wait_for_it(tmp_path:
 
 
 @pytest.mark.asyncio
-async def test_slots_go_round_and_no_more_calls_are_under_way_than_allowed(tmp_path: Path) -> None:
+async def test_slots_are_shared_evenly_and_limit_the_calls_at_once(tmp_path: Path) -> None:
     slots, enough = asyncio.Semaphore(2), asyncio.Event()
     order: list[int] = []
     under_way = most = 0
@@ -521,7 +521,7 @@ async def test_slots_go_round_and_no_more_calls_are_under_way_than_allowed(tmp_p
 
 
 @pytest.mark.asyncio
-async def test_an_unreadable_payment_is_refused_and_the_ledger_adds_up(tmp_path: Path) -> None:
+async def test_an_unreadable_payment_is_refused_and_the_ledger_is_consistent(tmp_path: Path) -> None:
     good = signed_payment(orchestrator_info(), 1, 60)
     garbage = LivePayment(payment="AAAA", seg_creds=good.seg_creds, state=good.state)
     async with bench(tmp_path, ScriptedSigner(garbage)) as b:
@@ -537,7 +537,7 @@ async def test_an_unreadable_payment_is_refused_and_the_ledger_adds_up(tmp_path:
 
 
 @pytest.mark.asyncio
-async def test_the_call_whose_worst_case_is_over_the_streams_limit_is_not_made(tmp_path: Path) -> None:
+async def test_a_call_that_may_exceed_the_streams_limit_is_not_made(tmp_path: Path) -> None:
     spending = Spending(SpendLimits())
     async with bench(tmp_path, spending=spending, limit=66 * PRICE) as b:
         await b.start()
@@ -560,7 +560,7 @@ async def test_a_first_payment_over_the_hours_limit_is_not_asked_for(tmp_path: P
 
 
 @pytest.mark.asyncio
-async def test_what_a_failed_call_could_have_cost_is_free_again(tmp_path: Path) -> None:
+async def test_a_failed_call_releases_what_it_held(tmp_path: Path) -> None:
     spending = Spending(SpendLimits())
     async with bench(tmp_path, ScriptedSigner(BadRequest(400, "deposit")), spending=spending) as b:
         with pytest.raises(Ended):
@@ -569,7 +569,7 @@ async def test_what_a_failed_call_could_have_cost_is_free_again(tmp_path: Path) 
 
 
 @pytest.mark.asyncio
-async def test_a_payment_dearer_than_its_worst_case_and_over_the_limit_is_not_handed_out(
+async def test_a_payment_above_its_maximum_and_the_limit_is_not_delivered(
     tmp_path: Path,
 ) -> None:
     async with bench(tmp_path, ScriptedSigner(60, 4), limit=63 * PRICE) as b:

@@ -1,4 +1,4 @@
-"""What the chain redeemed, in the ledger on a real file and on a real PostgreSQL server."""
+"""Redemptions in the ledger, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def redemption(block: int, nonce: int, rand_hash: bytes = bytes(32), **changes: 
     return replace(one, **changes)  # type: ignore[arg-type]
 
 
-async def test_tickets_that_were_handed_out_stand_beside_what_was_redeemed(ledger: Ledger) -> None:
+async def test_sent_tickets_and_redemptions_are_listed_by_day_and_orchestrator(ledger: Ledger) -> None:
     book, made = ledger.redemptions, payment(tickets=3, first_nonce=4)
     session = await ledger.open_session(record())
     await sign(ledger, session, 1, made)
@@ -67,7 +67,7 @@ async def test_tickets_that_were_handed_out_stand_beside_what_was_redeemed(ledge
     assert {win.amount for win in wins} == {2**100}
 
 
-async def test_what_is_taken_back_goes_and_what_comes_again_is_there_once(ledger: Ledger) -> None:
+async def test_a_reorganised_redemption_is_deleted_and_a_repeated_one_is_there_once(ledger: Ledger) -> None:
     book = ledger.redemptions
     await book.take(OTHER, [redemption(7, 99)], Checkpoint(50, "0xo"))
     for block in (5, 6, 7):

@@ -1,4 +1,4 @@
-"""Whether a stream can be afforded, and what the resources remembers of the time before a restart."""
+"""The check of a first payment, and the spending from before a restart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.payments.settings import PaymentSettings
 from gateway.payments.spending import HOUR, SpendLimitReached, SpendLimits, StreamLimits
 from harness.payment_models import PRICE, SENDER_TEXT
 from signer_client import SignerClient, SignerIdentity
-from tests.payments.books import fill, pay, payment, record
+from tests.payments.ledgers import fill, pay, payment, record
 
 
 async def opened(ledger: Ledger, limits: SpendLimits) -> PaymentResources:
@@ -35,7 +35,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 
 
 @pytest.mark.asyncio
-async def test_a_first_payment_is_held_against_each_limit_in_whole_tickets(ledger: Ledger) -> None:
+async def test_a_first_payment_is_checked_against_each_limit_in_whole_tickets(ledger: Ledger) -> None:
     resources = await opened(ledger, SpendLimits(hour=62 * PRICE))
     whole_tickets = first_payment(Fraction(PRICE), Fraction(7 * PRICE))
     assert whole_tickets == 63 * PRICE
@@ -47,7 +47,7 @@ async def test_a_first_payment_is_held_against_each_limit_in_whole_tickets(ledge
 
 
 @pytest.mark.asyncio
-async def test_what_was_signed_before_a_restart_counts_where_somebody_may_have_it(
+async def test_payments_before_a_restart_count_if_they_were_sent(
     ledger: Ledger,
 ) -> None:
     await fill(ledger)
@@ -62,7 +62,7 @@ async def test_what_was_signed_before_a_restart_counts_where_somebody_may_have_i
 
 
 @pytest.mark.asyncio
-async def test_nothing_is_afforded_while_nothing_can_be_written_down(
+async def test_no_first_payment_is_allowed_while_the_ledger_cannot_be_written(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resources = await opened(ledger, SpendLimits())
@@ -72,7 +72,7 @@ async def test_nothing_is_afforded_while_nothing_can_be_written_down(
 
 
 @pytest.mark.asyncio
-async def test_as_many_turns_as_the_operator_says(ledger: Ledger) -> None:
+async def test_there_are_as_many_slots_as_the_operator_allows(ledger: Ledger) -> None:
     resources = await opened(ledger, SpendLimits())
     for _ in range(3):
         await resources.signing_slots.acquire()

@@ -1,4 +1,4 @@
-"""The payment session while all is well, and its end."""
+"""The payment session without failures, and its end."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_table_of_states_names_every_answer_and_nothing_else() -> None:
     assert named == methods - {"next", "calling", "end"}
 
 
-def test_a_second_question_before_the_answer_is_a_mistake() -> None:
+def test_asking_again_before_the_answer_is_an_error() -> None:
     session = new_session()
     session.next(0)
     with pytest.raises(RuntimeError, match="not been answered"):
@@ -166,7 +166,7 @@ def test_a_job_without_a_manifest_id_is_not_paid_on() -> None:
     assert leaves(session) is EndReason.ORCHESTRATOR_LOST
 
 
-def test_what_was_asked_for_and_then_not_asked_of_the_signer_ends_the_session() -> None:
+def test_a_call_of_the_signer_that_was_withheld_ends_the_session() -> None:
     session = new_session()
     sign_and_start(session)
     session.next(5 * S)

@@ -37,7 +37,7 @@ def test_an_unknown_delivery_is_repeated_byte_for_byte_before_another_is_signed(
     assert session.info.session_id == "s9"
 
 
-def test_former_ticket_params_serve_when_those_after_already_seen_are_not_to_be_had() -> None:
+def test_former_ticket_params_are_used_where_a_refresh_after_already_seen_fails() -> None:
     session = new_session()
     sign_and_start(session)
     signed(session, 5 * S)
@@ -137,7 +137,7 @@ def test_a_gap_of_over_a_hundred_tickets_leaves_for_a_new_job_without_asking() -
     assert "null state" in action.detail
 
 
-def test_a_400_after_a_gap_near_a_hundred_tickets_is_the_gaps_fault_and_nobody_elses() -> None:
+def test_a_400_after_a_gap_near_a_hundred_tickets_is_credit_exhausted() -> None:
     session = new_session()
     sign_and_start(session)
     assert isinstance(session.next(100 * S), Sign)

@@ -35,7 +35,7 @@ def test_480_fetches_the_info_whole_and_asks_again_with_the_same_state_at_most_t
     assert leaves(session, 5 * S) is EndReason.PAYMENT_REFUSED
 
 
-def test_a_dearer_answer_asks_for_the_first_price_and_leaves_where_that_is_dearer_too() -> None:
+def test_after_a_higher_price_the_first_price_is_asked_for_once() -> None:
     session = new_session()
     sign_and_start(session)
     signed(session, 5 * S)
@@ -72,7 +72,7 @@ def test_481_asks_for_the_first_price_and_leaves_where_that_is_refused_as_often_
     assert leaves(session, 5 * S) is EndReason.PRICE_RAISED
 
 
-def test_480_and_481_in_turns_are_no_way_to_go_on_for_ever() -> None:
+def test_480_and_481_count_together() -> None:
     session = new_session()
     sign_and_start(session)
     for rand in (51, 52, 53):
@@ -114,7 +114,7 @@ def test_params_that_are_used_up_are_fetched_anew_before_the_signer_is_asked() -
     assert isinstance(session.next(now + 5 * S), Sign)
 
 
-def test_the_first_price_found_again_goes_on() -> None:
+def test_the_job_goes_on_at_the_first_price() -> None:
     session = new_session()
     sign_and_start(session)
     for turn in (1, 2, 3):
@@ -127,7 +127,7 @@ def test_the_first_price_found_again_goes_on() -> None:
     assert session.info.session_id == "s31"
 
 
-def test_former_ticket_params_serve_where_the_first_price_cannot_be_asked_for() -> None:
+def test_former_ticket_params_are_used_where_the_first_price_cannot_be_asked_for() -> None:
     session = new_session()
     sign_and_start(session)
     signed(session, 5 * S)
@@ -154,7 +154,7 @@ def test_a_session_unknown_to_refresh_payment_is_a_raised_price() -> None:
     assert leaves(session, 5 * S) is EndReason.PRICE_RAISED
 
 
-def test_a_482_says_that_the_price_is_right() -> None:
+def test_a_482_resets_the_count_of_refreshes() -> None:
     session = new_session()
     sign_and_start(session)
     now = 5 * S
@@ -198,7 +198,7 @@ def test_a_price_above_the_ceiling_in_a_refresh_before_the_first_payment_leaves(
     [OrchestratorInfo.parse(b"\x0a\x16https://127.0.0.1:8935"), orchestrator_info(price=0)],
     ids=["no price", "price zero"],
 )
-def test_who_cannot_be_paid_is_left_before_the_first_call(info: OrchestratorInfo) -> None:
+def test_an_orchestrator_that_cannot_be_paid_is_left_before_the_first_call(info: OrchestratorInfo) -> None:
     assert leaves(new_session(info)) is EndReason.PAYMENT_REFUSED
 
 

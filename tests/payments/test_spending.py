@@ -27,7 +27,7 @@ class Clock:
         return self.now
 
 
-def test_calls_under_way_count_with_their_worst_case_until_they_are_settled() -> None:
+def test_calls_under_way_count_with_their_maximum_until_they_are_settled() -> None:
     spending = Spending(SpendLimits(hour=100))
     one = spending.hold("one", Fraction(60))
     with pytest.raises(SpendLimitReached, match="last hour"):
@@ -91,7 +91,7 @@ def test_a_streams_limits_can_be_lowered_and_not_raised() -> None:
         max_size=80,
     )
 )
-def test_whatever_is_held_and_settled_no_window_is_ever_over_its_limit(
+def test_no_window_is_ever_over_its_limit(
     calls: list[tuple[str, int, int, int]],
 ) -> None:
     clock = Clock()

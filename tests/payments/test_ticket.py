@@ -115,7 +115,7 @@ def test_personal_signatures_are_the_known_ones(message: bytes, known: str) -> N
     assert ticket.recover(message, bytes.fromhex(known)) == SENDER
 
 
-def test_what_is_no_signature_is_told_apart() -> None:
+def test_invalid_signatures_are_refused() -> None:
     good = ticket.sign(b"m", KEY)
     order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
     high_s = (order - int.from_bytes(good[32:64], "big")).to_bytes(32, "big")
@@ -130,5 +130,5 @@ def test_what_is_no_signature_is_told_apart() -> None:
             ticket.recover(b"m", bad)
 
 
-def test_a_signature_of_something_else_recovers_to_somebody_else() -> None:
+def test_a_signature_of_another_message_recovers_another_address() -> None:
     assert ticket.recover(b"other", ticket.sign(b"m", KEY)) != SENDER

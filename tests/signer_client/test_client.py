@@ -53,7 +53,7 @@ async def test_the_identity_is_asked_with_an_empty_body_and_the_extra_headers() 
 
 
 @pytest.mark.asyncio
-async def test_a_null_state_is_left_out_and_all_the_rest_is_as_the_protocol_has_it() -> None:
+async def test_a_null_state_is_left_out_and_the_other_fields_are_the_protocols() -> None:
     async with signer(answers(PAYMENT)) as (it, s):
         first = await it.generate_live_payment(
             orchestrator=b"\xff\x00info",
@@ -151,7 +151,7 @@ async def test_an_error_that_is_not_json_is_passed_on_and_cut_short() -> None:
 
 
 @pytest.mark.asyncio
-async def test_what_may_pass_is_tried_again_and_what_cannot_is_not() -> None:
+async def test_only_failures_that_may_pass_are_tried_again() -> None:
     async with signer(fails(503), fails(500), answers(PAYMENT)) as (it, s):
         assert (await pay(it)).payment_bytes == b"payment"
         assert len(s.requests) == 3
@@ -267,7 +267,7 @@ async def test_an_answer_that_is_not_json_is_a_bad_answer(text: str) -> None:
         ({"address": "0x" + "1" * 40, "signature": "0xab"}, "1 bytes"),
     ],
 )
-async def test_an_identity_that_is_none_is_a_bad_answer(answer: Any, words: str) -> None:
+async def test_an_invalid_identity_is_a_bad_answer(answer: Any, words: str) -> None:
     async with signer(answers(answer)) as (it, _):
         with pytest.raises(SignerBadAnswer, match=words):
             await it.sign_orchestrator_info()
@@ -290,7 +290,7 @@ async def test_discovery_asks_for_each_capability_and_takes_entries_with_less_an
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("answer", [{}, [7], [{"score": 1}], [{"address": "a", "score": "high"}]])
-async def test_a_discovery_that_is_none_is_a_bad_answer(answer: Any) -> None:
+async def test_an_invalid_discovery_is_a_bad_answer(answer: Any) -> None:
     async with signer(answers(answer)) as (it, _):
         with pytest.raises(SignerBadAnswer):
             await it.discover_orchestrators(["c"])
@@ -325,7 +325,7 @@ async def test_a_redirect_is_not_followed_since_the_headers_are_secrets() -> Non
         assert len(s.requests) == 1
 
 
-def test_nothing_that_can_be_spent_shows_in_a_repr() -> None:
+def test_a_repr_shows_nothing_that_can_be_spent() -> None:
     payment = signer_client.LivePayment(payment="spendable", seg_creds="credentials", state=STATE)
     assert "spendable" not in repr(payment)
     assert "credentials" not in repr(payment)

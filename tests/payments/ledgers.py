@@ -1,4 +1,4 @@
-"""A ledger with something of everything in it."""
+"""Ledgers with sessions and payments of every outcome."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def payment(rand: int, first_nonce: int, tickets: int) -> Payment:
 async def pay(
     ledger: Ledger, session: str, number: int, made: Payment, *steps: str, price: Fraction = Fraction(PRICE)
 ) -> None:
-    """Write a payment down with the steps that came after its signing."""
+    """Add a payment with these steps after its signing."""
     await ledger.intended(session, number)
     await ledger.signed(session, number, made, manifest_id="m" if number > 1 else "", price=price)
     for step in steps:
@@ -43,7 +43,7 @@ async def pay(
 
 
 async def fill(ledger: Ledger) -> list[str]:
-    """Two sessions that add up: of stream one credited, uncertain and unspent wei, of two refused ones."""
+    """Three consistent sessions with credited, uncertain, refused and unspent wei."""
     one = await ledger.open_session(record("one"))
     await pay(ledger, one, 1, payment(1, 1, 60), "delivered", "credited")
     await pay(ledger, one, 2, payment(1, 61, 1), "delivered", "unknown", "delivered", "credited")
