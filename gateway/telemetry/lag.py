@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 from types import FrameType
 
 import structlog
@@ -19,11 +20,14 @@ log = structlog.get_logger("loop")
 INTERVAL = 0.1
 """Seconds between two measurements."""
 BLOCKED = 0.1
-"""Seconds that a turn may be late before the loop counts as blocked."""
+"""Lag, in seconds, from which on the loop counts as blocked."""
 OVERLOADED = 0.05
-"""Seconds of lag that must not last."""
+"""Lag, in seconds, that must not last."""
 WINDOW = 2.0
-"""Seconds over which lag is judged: a single long turn is no overload."""
+"""Seconds over which lag is judged: one long turn is no overload."""
+OUR_PACKAGES = frozenset({"gateway", "signer_client"})
+LOOP_PACKAGES = frozenset({"asyncio", "selectors", "uvloop"})
+LOOP_FUNCTIONS = frozenset({"select", "run", "run_forever", "run_until_complete", "_run_once"})
 
 
 class LagWindow:
@@ -41,12 +45,12 @@ class LagWindow:
 
     @property
     def overloaded(self) -> bool:
-        """Whether lag stays above the limit: for a whole window, most of the time."""
+        """Whether the median of a full window is above the limit."""
         return len(self._lags) == self._lags.maxlen and self.median > OVERLOADED
 
 
 class LoopWatch:
-    """Watches the running loop: from within, how late it is; from a thread, where it stands when it is stuck.
+    """Measures how late the running loop is. A thread logs where the loop is while it is blocked.
 
     `async with LoopWatch() as watch`.
     """
@@ -76,11 +80,11 @@ class LoopWatch:
             await asyncio.to_thread(self._thread.join)
 
     def overloaded(self) -> bool:
-        """Whether the loop has been late for long: it has more to do than it can."""
+        """Whether the loop has been late for 2 s: there is more to do than it can."""
         return self.window.overloaded
 
     def _begin_turn(self) -> None:
-        # a timer and no task, since this is most of what an idle gateway does
+        # a timer, not a task: it costs less, and is most of what an idle gateway does
         self._turn_at = self._clock()
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._end_turn)
 
@@ -89,32 +93,42 @@ class LoopWatch:
         self._begin_turn()
 
     def _watch(self, watched: int) -> None:
-        """In the thread: look at the stuck loop's stack once, while it is stuck."""
+        """In the thread: log the stack of a blocked loop, once for each time that it is blocked."""
         seen, pause = 0.0, BLOCKED
         while not self._stop.wait(pause):
             turn = self._turn_at
             late = self._clock() - turn - INTERVAL
-            # not before the turn that goes on now can have been too long
+            # the earliest time at which the present turn can be too long
             pause = max(BLOCKED - late, INTERVAL)
             if late > BLOCKED and turn != seen:
                 seen = turn
                 frame = sys._current_frames().get(watched)
-                if frame is not None and not _waits(frame):
+                if frame is not None and not _is_loop(frame):
                     self.blocked += 1
-                    log.warning("loop blocked", by=_name(frame), seconds_so_far=round(late, 3))
+                    log.warning("loop blocked", by=_culprit(frame), seconds_so_far=round(late, 3))
 
 
-def _waits(frame: FrameType) -> bool:
-    """Whether the loop itself is on top: the process was not given time, nobody blocks it."""
-    return frame.f_code.co_name in {"select", "run", "run_forever", "run_until_complete", "_run_once"}
+def _is_loop(frame: FrameType) -> bool:
+    """Whether the loop itself runs here. On top of the stack: nothing blocks, the process got no CPU time."""
+    return _package(frame) in LOOP_PACKAGES and frame.f_code.co_name in LOOP_FUNCTIONS
 
 
-def _name(frame: FrameType) -> str:
-    """The innermost of our own functions on the stack, and the innermost at all."""
-    stack = traceback.extract_stack(frame)
-    ours = next((entry for entry in reversed(stack) if "/gateway/" in entry.filename), stack[-1])
-    return f"{_place(ours)} in {_place(stack[-1])}" if ours is not stack[-1] else _place(ours)
+def _culprit(frame: FrameType) -> str:
+    """The innermost function of our packages, and the library's function that it is in."""
+    # not what started the loop, which is ours too
+    stack = [*takewhile(lambda place: not _is_loop(place[0]), traceback.walk_stack(frame))]
+    ours = next((place for place in stack if _package(place[0]) in OUR_PACKAGES), stack[0])
+    return _place(*ours) if ours is stack[0] else f"{_place(*ours)} in {_place(*stack[0])}"
 
 
-def _place(entry: traceback.FrameSummary) -> str:
-    return f"{entry.filename.rpartition('/')[2]}:{entry.lineno} {entry.name}"
+def _place(frame: FrameType, line: int) -> str:
+    return f"{_module(frame)}:{line} {frame.f_code.co_name}"
+
+
+def _package(frame: FrameType) -> str:
+    """The top-level package, by the module's name: file paths differ from one installation to the next."""
+    return _module(frame).partition(".")[0]
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "?"))
