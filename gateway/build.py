@@ -140,7 +140,7 @@ async def _identity(signer: SignerClient, url: str | None) -> SignerIdentity:
         return await signer.sign_orchestrator_info()
     except SignerError as error:
         raise CannotStart(
-            f"-remoteSignerUrl {url}: the signer does not say who it is ({error}); start it, or correct "
+            f"-remoteSignerUrl {url}: the signer did not give its address ({error}); start it, or correct "
             "the URL"
         ) from error
 

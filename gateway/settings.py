@@ -159,9 +159,9 @@ def _check_sources(parsed: Parsed, chain: ChainSettings | None) -> None:
         )
     fallback = parsed["comfyStreamFallback"]
     if fallback != "none" and not own:
-        raise FlagError(f"-comfyStreamFallback {fallback} needs -comfyStreamUrl beside it")
+        raise FlagError(f"-comfyStreamFallback {fallback} needs -comfyStreamUrl")
     if fallback != "none" and not network:
-        raise FlagError(f"-comfyStreamFallback {fallback} needs a network beside it: -orchAddr")
+        raise FlagError(f"-comfyStreamFallback {fallback} needs a network: -orchAddr")
 
 
 def _check_devnet(parsed: Parsed) -> None:
@@ -172,7 +172,7 @@ def _check_devnet(parsed: Parsed) -> None:
         return
     for flag in DEVNET_FLAGS:
         if flag.name in parsed.given:
-            raise FlagError(f"-{flag.name} is a flag of the devnet: it takes -devnet beside it")
+            raise FlagError(f"-{flag.name} is a flag of the devnet: add -devnet")
 
 
 def _data_dir(given: Path | None, temporary: bool) -> Path:

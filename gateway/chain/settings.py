@@ -99,11 +99,11 @@ class ChainSettings:
         controller: str | None = parsed["ethController"]
         if urls is None:
             if controller is not None:
-                raise FlagError("-ethController needs -ethUrl beside it")
+                raise FlagError("-ethController needs -ethUrl")
             return None
         network = CHAIN_NETWORKS.get(parsed["network"])
         if controller is not None:
             network = replace(network or ChainNetwork(controller), controller=controller)
         if network is None:
-            raise FlagError("-ethUrl needs -network arbitrum-one-mainnet or -ethController beside it")
+            raise FlagError("-ethUrl needs -network arbitrum-one-mainnet or -ethController")
         return cls(urls, network, WatchSettings.from_parsed(parsed))

@@ -1,4 +1,4 @@
-"""Who may come in: the bearer tokens of RFC 6750, asked for by each route's own row."""
+"""Access control by bearer tokens (RFC 6750). Each route says which kind of token it asks for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from gateway.http.problem import Problem
+from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import Route, Token
 from gateway.http.tokens import Grant, TokenFile
 
@@ -14,9 +14,9 @@ GRANT: web.RequestKey[Grant] = web.RequestKey("grant", Grant)
 
 
 class Access:
-    """Guards routes with the files that the operator gave; a kind of token without a file guards nothing.
+    """Checks each request's token against the operator's files. A kind without a file is not asked for.
 
-    `stream_name` gives the name of the stream that a path means by its id or one of its other forms.
+    `stream_name` gives the stream's name for a name, an id or another form in a path.
     """
 
     def __init__(self, files: Mapping[Token, TokenFile], stream_name: Callable[[str], str]) -> None:
@@ -29,7 +29,7 @@ class Access:
         return frozenset(self._files)
 
     def guard(self, request: web.Request, route: Route) -> None:
-        """Raises Problem 401 without a known token, and 403 where it is not for this stream."""
+        """Raises Problem 401 for an unknown or missing token, 403 for a token of other streams."""
         file = self._files.get(route.token) if route.token is not None else None
         if file is None:
             return
@@ -37,8 +37,8 @@ class Access:
         if grant is None:
             raise Problem(
                 401,
-                "unauthorized",
-                f"this takes a {route.token} token: send it as 'Authorization: Bearer TOKEN'",
+                ProblemCode.UNAUTHORIZED,
+                f"this route asks for a {route.token} token: send 'Authorization: Bearer TOKEN'",
                 headers={"WWW-Authenticate": f'Bearer realm="{route.token}"'},
             )
         name = request.match_info["stream"]
@@ -48,7 +48,7 @@ class Access:
 
 def refuse_unless_allowed(grant: Grant, stream: str) -> None:
     if not grant.allows(stream):
-        raise Problem(403, "forbidden", f"this token is not for the stream {stream[:140]!r}")
+        raise Problem(403, ProblemCode.FORBIDDEN, f"this token is not for the stream {stream[:140]!r}")
 
 
 def _bearer(request: web.Request) -> str:

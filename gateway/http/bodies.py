@@ -1,4 +1,4 @@
-"""Reading what strangers send: bodies within limits, JSON that is an object, SDP that is labelled so."""
+"""Reads request bodies, bounded in size and time: JSON objects, and SDP with its content type."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.aio.bodies import BodyTooLarge, read_bounded
-from gateway.http.problem import Problem
+from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import SDP, SDP_FRAGMENT
 
 MAX_SDP_BYTES = 64 * 1024
@@ -18,21 +18,22 @@ BODY_TIMEOUT = 10.0
 """Seconds that a body may take to arrive."""
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
-    """The whole body. Raises Problem 413 above `limit` bytes and 408 where it takes too long."""
+async def read_body(request: web.Request, limit: int, timeout: float = BODY_TIMEOUT) -> bytes:
+    """The whole body. Raises Problem 413 above `limit` bytes and 408 after `timeout` seconds."""
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        async with asyncio.timeout(timeout):
             return await read_bounded(request, limit)
     except BodyTooLarge:
         raise _too_large(limit) from None
     except TimeoutError as error:
-        raise Problem(408, "body_too_slow", f"the body did not arrive within {BODY_TIMEOUT:.0f} s") from error
+        detail = f"the body did not arrive within {timeout:g} s"
+        raise Problem(408, ProblemCode.BODY_TOO_SLOW, detail) from error
 
 
 async def read_sdp(request: web.Request) -> str:
-    """An SDP offer. Raises Problem 415 for another content type and 400 for what is no text."""
+    """An SDP offer. Raises Problem 415 for another content type, 400 for an empty body or bad UTF-8."""
     return await _read_text(request, SDP, "an SDP offer", "Accept-Post")
 
 
@@ -45,31 +46,32 @@ async def _read_text(request: web.Request, content_type: str, what: str, accept:
     if request.content_type != content_type:
         raise Problem(
             415,
-            "unsupported_media_type",
+            ProblemCode.UNSUPPORTED_MEDIA_TYPE,
             f"the body is {request.content_type!r}: send {what} as {content_type}",
             headers={accept: content_type, "Accept": content_type},
         )
     body = await read_body(request, MAX_SDP_BYTES)
     if not body.strip():
-        raise Problem(400, "bad_sdp", f"the body is empty: send {what}")
+        raise Problem(400, ProblemCode.BAD_SDP, f"the body is empty: send {what}")
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise Problem(400, "bad_sdp", f"the body is not UTF-8 text: send {what}") from error
+        raise Problem(400, ProblemCode.BAD_SDP, f"the body is not UTF-8 text: send {what}") from error
 
 
-async def read_json_object(request: web.Request) -> dict[str, Any]:
-    return parse_json_object(await read_body(request, MAX_JSON_BYTES), "the body")
+async def read_json_object(request: web.Request, timeout: float = BODY_TIMEOUT) -> dict[str, Any]:
+    """A body that is a JSON object. Raises Problem 400, 408 or 413."""
+    return parse_json_object(await read_body(request, MAX_JSON_BYTES, timeout), "the body")
 
 
 def parse_json_object(text: str | bytes, what: str) -> dict[str, Any]:
-    """A JSON object. Raises Problem 400 that says what `what` is instead."""
+    """A JSON object. Raises Problem 400; `what` names the text in its detail."""
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Problem(400, "bad_json", f"{what} is not JSON: {error}") from error
+        raise Problem(400, ProblemCode.BAD_JSON, f"{what} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise Problem(400, "bad_json", f"{what} is JSON, but not an object such as {{}}")
+        raise Problem(400, ProblemCode.BAD_JSON, f"{what} is JSON, but not an object such as {{}}")
     return value
 
 
@@ -78,4 +80,4 @@ def _no_constant(name: str) -> None:
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem(413, "too_large", f"the body is larger than {limit} bytes")
+    return Problem(413, ProblemCode.TOO_LARGE, f"the body is larger than {limit} bytes")

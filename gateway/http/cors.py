@@ -18,7 +18,7 @@ PREFLIGHT_SECONDS = 86_400
 
 @web.middleware
 async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Open every answer to all origins."""
+    """Let pages of every origin read every answer."""
     response = await handler(request)
     response.headers["Access-Control-Allow-Origin"] = "*"
     response.headers["Access-Control-Expose-Headers"] = EXPOSED
@@ -26,7 +26,7 @@ async def cross_origin(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 def options(routes: Sequence[Route]) -> Handler:
-    """The answer to OPTIONS on the one path of `routes`: what it takes. It never asks for a token."""
+    """Answers OPTIONS for the `routes` of one path: methods and content types. Needs no token."""
     methods = sorted({route.method for route in routes} | {"OPTIONS"})
     if "GET" in methods:
         methods.append("HEAD")

@@ -1,4 +1,4 @@
-"""How the gateway is reached from outside: behind a proxy, below a path prefix, under another name."""
+"""The gateway's URL as clients see it: behind a proxy, below a path prefix, under another name."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]+)*/?")
 
 
 class Forwarding:
-    """What a proxy's headers say, where the proxy is trusted; `external_url` beats them.
+    """Reads the X-Forwarded headers of trusted proxies. `external_url` goes before them.
 
-    Headers of anybody else are ignored: whoever wrote them could pretend to be another address.
+    Those of other senders are ignored: they could name any address.
     """
 
-    def __init__(self, external_url: str | None = None, trusted: Sequence[Network] = ()) -> None:
+    def __init__(self, external_url: str | None = None, trusted: Sequence[IpNetwork] = ()) -> None:
         self._external_url = external_url
         self._trusted = trusted
 
     def client(self, request: web.Request) -> str:
-        """The address that a request comes from: the last one that no trusted proxy has."""
+        """The client's address: the last hop that is not a trusted proxy."""
         address = request.remote or ""
         if not self._is_trusted(address):
             return address
-        # Several lines of a header are one list (RFC 9110, 5.3): some proxies add a line of their own.
+        # several lines of a header are one list (RFC 9110, 5.3): some proxies add a line of their own
         hops = [hop.strip() for hop in ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")]
         for hop in reversed(hops):
             if not _is_address(hop):
@@ -40,13 +40,13 @@ class Forwarding:
         return address
 
     def link(self, request: web.Request, path: str) -> str:
-        """`path` as the client reaches it: absolute, below the proxy's prefix, whole under -externalUrl."""
+        """`path` for the client: an absolute path below the proxy's prefix; a URL with -externalUrl."""
         if self._external_url is not None:
             return self._external_url + path
         return self._prefix(request) + path
 
     def url(self, request: web.Request, path: str) -> str:
-        """`path` as a whole URL, for those who are not the client."""
+        """`path` as a whole URL, for somebody other than the client."""
         if self._external_url is not None:
             return self._external_url + path
         scheme, host = request.scheme, request.host
@@ -69,13 +69,13 @@ class Forwarding:
         return any(ipaddress.ip_address(address) in network for network in self._trusted)
 
 
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks, comma-separated. Raises ValueError for what is neither."""
+def parse_networks(text: str) -> tuple[IpNetwork, ...]:
+    """Addresses and networks, comma-separated. Raises ValueError."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def _newest(request: web.Request, name: str) -> str:
-    """The line of a header that the proxy added last; what stands before it may be the client's own."""
+    """The last line of a header, which the proxy added; earlier ones may be the client's."""
     return request.headers.getall(name, [""])[-1]
 
 

@@ -1,4 +1,4 @@
-"""`/healthz`: the process lives. `/readyz`: a publisher would be served."""
+"""`/healthz`: the process is alive. `/readyz`: a publisher would be served."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from gateway.http.schemas import REASONS
 
 
 class HealthRoutes:
-    """`reasons_not_ready` gives a sentence for each thing that stands between a publisher and a stream."""
+    """`reasons_not_ready` gives one sentence for each reason to refuse publishers."""
 
     def __init__(self, reasons_not_ready: Callable[[], list[str]]) -> None:
         self._reasons_not_ready = reasons_not_ready
 
     def routes(self) -> list[Route]:
         return [
-            Route("GET", "/healthz", self.healthz, "the process lives", {200: "it does"}),
+            Route("GET", "/healthz", self.healthz, "whether the process is alive", {200: "it is"}),
             Route(
                 "GET",
                 "/readyz",
                 self.readyz,
-                "a publisher would be served",
-                {200: "it would", 503: "it would not, with the reasons"},
+                "whether a publisher would be served",
+                {200: "ready", 503: "not ready, with the reasons"},
                 schema=REASONS,
                 plain=frozenset({503}),
             ),

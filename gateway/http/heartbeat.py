@@ -1,4 +1,4 @@
-"""go-livepeer's heartbeat: which streams are live goes out, which of them are to end comes back."""
+"""go-livepeer's heartbeat: reports the live streams, and ends those that the answer names."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 import aiohttp
 import structlog
 
-from gateway.http.webhook_client import AnsweredNo, WebhookClient
+from gateway.http.webhook_client import ErrorStatus, WebhookClient
 
 log = structlog.get_logger("heartbeat")
 
 
 class Heartbeat:
-    """Tells `url` the ids of the live streams every `interval` seconds and ends those that it names."""
+    """POSTs the ids of the live streams to `url` every `interval` seconds; the answer names those to end.
+
+    `live` gives the ids, `terminate` ends the stream of an id.
+    """
 
     def __init__(
         self,
@@ -36,16 +39,16 @@ class Heartbeat:
             try:
                 for stream_id in await self.beat():
                     self._terminate(stream_id)
-            except (AnsweredNo, aiohttp.ClientError, TimeoutError, ValueError) as error:
+            except (ErrorStatus, aiohttp.ClientError, TimeoutError, ValueError) as error:
                 log.warning("heartbeat failed", error=str(error) or type(error).__name__)
             await asyncio.sleep(self._interval)
 
     async def beat(self) -> list[str]:
-        """One heartbeat; the ids to end. Raises AnsweredNo, ClientError, TimeoutError or ValueError."""
+        """Send one heartbeat; gives the ids to end. Raises what `run` catches."""
         answer = await self._server.ask({"ids": list(self._live())})
         ids = answer.get("terminatedStreamIds") if isinstance(answer, dict) else None
         if ids is None:
             return []
         if not isinstance(ids, list):
-            raise ValueError("terminatedStreamIds is no list")
+            raise ValueError("terminatedStreamIds is not a list")
         return [one for one in ids if isinstance(one, str)]

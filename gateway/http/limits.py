@@ -1,4 +1,4 @@
-"""What strangers can make the gateway do at most, by the names of the flags that set it."""
+"""Limits on streams, viewers and requests: in all, by client address, by token."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ipaddress import ip_address, ip_network
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.http.problem import Problem
+from gateway.http.problem import Problem, ProblemCode
 from gateway.http.tokens import Grant
 from gateway.stream.quotas import Claim
 
 MAX_ADDRESSES = 10_000
-"""Addresses whose rate is remembered; the one that was silent longest is forgotten first."""
+"""Addresses whose rate is kept; the one that has been silent longest is dropped first."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Each as its flag says; 0 lifts it."""
+    """The maximum of each flag; 0: no limit."""
 
     streams: int
     streams_per_address: int
@@ -31,7 +31,7 @@ class Limits:
     requests_per_address: int
 
     def on_stream(self, address: str, grant: Grant | None) -> list[Claim]:
-        """The claims of a publisher."""
+        """What a new stream is counted against."""
         claims = [
             Claim("-maxStreams", self.streams),
             Claim("-maxStreamsPerAddress", self.streams_per_address, client_key(address)),
@@ -41,7 +41,7 @@ class Limits:
         return claims
 
     def on_viewer(self, stream: str, address: str, grant: Grant | None) -> list[Claim]:
-        """The claims of a viewer of `stream`."""
+        """What a new viewer of `stream` is counted against."""
         claims = [
             Claim("-maxViewers", self.viewers),
             Claim("-maxViewersPerStream", self.viewers_per_stream, stream),
@@ -53,7 +53,7 @@ class Limits:
 
 
 def client_key(address: str) -> str:
-    """Who an address is counted as: an IPv6 one as its /64, all of which one customer has (RFC 6177)."""
+    """What limits count an address by: IPv6 by its /64, which is one customer's (RFC 6177)."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -68,13 +68,13 @@ def _of_token(name: str, maximum: int, grant: Grant) -> Claim:
 
 
 class RequestRate:
-    """Requests that one address may make: so many a second, that many at once."""
+    """A token bucket for each address: `per_second` requests a second, and as many at once."""
 
     def __init__(self, per_second: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """By address: requests left, and when that was."""
+        """By address: requests left, and when they were counted."""
 
     def allow(self, address: str) -> bool:
         now = self._clock()
@@ -91,15 +91,15 @@ class RequestRate:
 
 
 def rate_limit(rate: RequestRate, client: Callable[[web.Request], str]) -> Middleware:
-    """Refuses with 429 what comes too fast; `client` gives the address that a request comes from."""
+    """A middleware that answers 429 above `rate`; `client` gives the address of a request."""
 
     @web.middleware
     async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not rate.allow(client_key(client(request))):
             raise Problem(
                 429,
-                "too_many_requests",
-                "this address asks more often than -maxRequestsPerAddress allows: slow down",
+                ProblemCode.TOO_MANY_REQUESTS,
+                "this address sends more requests than -maxRequestsPerAddress allows: slow down",
                 headers={"Retry-After": "1"},
                 limit="-maxRequestsPerAddress",
             )

@@ -1,4 +1,4 @@
-"""`/openapi.json`: every route, told from the same rows that serve them."""
+"""`/openapi.json`, made from the same `Route` rows that are served."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _PROBLEM: Json = {
     "properties": {
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "code": {"type": "string", "description": "for programs; it does not change"},
-        "detail": {"type": "string", "description": "for people: what to do"},
+        "code": {"type": "string", "description": "for programs: stable"},
+        "detail": {"type": "string", "description": "for people: what is wrong and what to do"},
     },
 }
-_RATE_LIMITED = "requests come faster than -maxRequestsPerAddress allows"
+_RATE_LIMITED = "more requests than -maxRequestsPerAddress allows"
 
 
 class OpenApiRoutes:
-    """Describes `routes`, and itself. `tokens` names the kinds of token that the operator asks for."""
+    """Describes `routes` and its own route. `tokens` are the kinds of token that are asked for."""
 
     def __init__(
         self, routes: Iterable[Sequence[Route]], tokens: Iterable[str], forwarding: Forwarding
@@ -77,7 +77,7 @@ def _operation(route: Route, tokens: frozenset[str]) -> Json:
     }
     if route.token in tokens:
         operation["security"] = [{str(route.token): []}]
-        answers = {401: "no known token", 403: "the token is not for this stream", **answers}
+        answers = {401: "the token is missing or unknown", 403: "the token is not for this stream", **answers}
     for status, meaning in sorted(answers.items()):
         operation["responses"][str(status)] = _response(route, status, meaning)
     parameters = [

@@ -1,4 +1,4 @@
-"""The operator's routes: metrics, orchestrators and the daemon's own state."""
+"""The operator's routes: metrics, orchestrators, debug state."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gateway.stream.registry import Registry
 from gateway.telemetry.metrics import Metrics
 
 HEAVY_MODULES = ("web3", "eth_account", "pygal", "asyncpg")
-POOL = ("uvloop_", "asyncio_")
-"""How the threads of the loop's own pool are named: made as they are first needed, few, and kept."""
+THREAD_POOL = ("uvloop_", "asyncio_")
+"""Name prefixes of the loop's thread pool, whose threads are made on first use and kept: not a leak."""
 
 
 class OperatorRoutes:
-    """For whoever runs the gateway, not for publishers and viewers."""
+    """For the operator, not for publishers and viewers."""
 
     def __init__(
         self, registry: Registry, metrics: Metrics, orchestrators: Callable[[], dict[str, Any]]
@@ -39,7 +39,7 @@ class OperatorRoutes:
                 "GET",
                 "/metrics",
                 self.metrics,
-                "what Prometheus scrapes",
+                "metrics for Prometheus",
                 {200: "the metrics"},
                 gives="text/plain",
             ),
@@ -47,14 +47,14 @@ class OperatorRoutes:
                 "GET",
                 "/orchestrators",
                 self.orchestrators,
-                "every orchestrator with its price and verdict",
+                "every orchestrator, with price and verdict",
                 {200: "the orchestrators"},
             ),
             Route(
                 "GET",
                 "/debug/state",
                 self.state,
-                "everything that could be left behind, counted",
+                "counts of everything that could leak",
                 {200: "the counts"},
             ),
         ]
@@ -70,14 +70,14 @@ class OperatorRoutes:
 
 
 def debug_state(registry: Registry) -> dict[str, Any]:
-    """What a test compares before and after: everything that could be left behind, counted."""
+    """Counts of everything that could leak: tests compare it before and after."""
     tasks = Counter(kind(task) for task in asyncio.all_tasks())
     streams = list(registry.with_ending())
     return {
         "tasks": dict(sorted(tasks.items())),
         "tasks_total": tasks.total(),
         "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
-        "threads": sum(not thread.name.startswith(POOL) for thread in threading.enumerate()),
+        "threads": sum(not thread.name.startswith(THREAD_POOL) for thread in threading.enumerate()),
         "peers": len(streams) + registry.viewers,
         "streams": len(streams),
         "viewers": registry.viewers,

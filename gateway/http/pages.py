@@ -1,4 +1,4 @@
-"""The web page and the files that it is made of."""
+"""The web pages and their files."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
 
 
 class PageRoutes:
-    """Two documents at `/` and `/watch`, their scripts and style under `/pages/`. No build step."""
+    """Pages at `/` and `/watch`, their scripts and styles under `/pages/`. There is no build step."""
 
     def routes(self) -> list[Route]:
         html = "text/html"
         return [
-            Route("GET", "/", self.index, "the page that publishes", {200: "the page"}, gives=html),
-            Route("GET", "/watch", self.watch, "the page that watches", {200: "the page"}, gives=html),
+            Route("GET", "/", self.index, "the page for publishers", {200: "the page"}, gives=html),
+            Route("GET", "/watch", self.watch, "the page for viewers", {200: "the page"}, gives=html),
             Route(
                 "GET",
                 "/pages/{file}",
                 self.file,
-                "what the pages are made of",
+                "scripts and styles of the pages",
                 {200: "the file", 404: "no such file"},
                 gives="*/*",
             ),

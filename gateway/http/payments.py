@@ -1,10 +1,10 @@
-"""What one stream cost, from the ledger."""
+"""What one stream has cost, from the ledger."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.http.problem import Problem
+from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import Route, Token
 from gateway.http.sessions import STREAM
 from gateway.payments.ledger import LedgerError
@@ -13,13 +13,13 @@ from gateway.payments.report import session_json
 from gateway.stream.registry import Registry
 
 MAX_SESSIONS = 100
-"""How many sessions of a stream are given: the newest, each of one job on one orchestrator."""
+"""Sessions in an answer, at most: the newest. A session is one job on one orchestrator."""
 MAX_PAYMENTS = 1000
-"""How many payments of each session are given: the newest. Its sums are over all of them."""
+"""Payments of a session in an answer, at most: the newest. The session's sums are over all."""
 
 
 class PaymentRoutes:
-    """The ledger's view of a stream, live or long over."""
+    """A stream's payments, also long after its end."""
 
     def __init__(self, registry: Registry, ledger_reader: LedgerReader) -> None:
         self._registry = registry
@@ -31,11 +31,11 @@ class PaymentRoutes:
                 "GET",
                 STREAM + "/payments",
                 self.payments,
-                "what a stream paid to whom: its newest sessions and payments, and every step of each",
+                "a stream's newest payment sessions, their payments, and the steps of each payment",
                 {
                     200: "the sessions, oldest first",
-                    404: "no such stream, and none of that name ever paid",
-                    503: "the ledger cannot be read now",
+                    404: "the ledger has no payment of this name or id",
+                    503: "the ledger cannot be read",
                 },
                 token=Token.PUBLISH,
                 by_id=True,
@@ -54,7 +54,8 @@ class PaymentRoutes:
                 )
             ]
         except LedgerError as error:
-            raise Problem(503, "ledger_unavailable", str(error)) from error
+            raise Problem(503, ProblemCode.LEDGER_UNAVAILABLE, str(error)) from error
         if stream is None and not sessions:
-            raise Problem(404, "unknown_stream", f"no stream of the name or id {name[:140]!r} ever paid")
+            detail = f"the ledger has no payment of a stream of the name or id {name[:140]!r}"
+            raise Problem(404, ProblemCode.UNKNOWN_STREAM, detail)
         return web.json_response({"sessions": sessions}, headers={"Cache-Control": "no-store"})

@@ -1,9 +1,10 @@
-"""Errors as RFC 9457 problem details, the one form in which this gateway refuses a request."""
+"""Errors as RFC 9457 problem details: the form of every refusal."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
@@ -16,8 +17,51 @@ log = structlog.get_logger("http")
 PROBLEM_JSON = "application/problem+json"
 
 
+class ProblemCode(StrEnum):
+    """What a refusal is, for programs. The pages have words for each that they can get (messages.js)."""
+
+    BAD_JSON = "bad_json"
+    BAD_NAME = "bad_name"
+    BAD_PARAMETER = "bad_parameter"
+    BAD_PARAMS = "bad_params"
+    BAD_SDP = "bad_sdp"
+    BODY_TOO_SLOW = "body_too_slow"
+    DRAINING = "draining"
+    FORBIDDEN = "forbidden"
+    ICE_RESTART = "ice_restart"
+    IF_MATCH_FAILED = "if_match_failed"
+    IF_MATCH_MISSING = "if_match_missing"
+    INTERNAL_ERROR = "internal_error"
+    LEDGER_UNAVAILABLE = "ledger_unavailable"
+    LIMIT_REACHED = "limit_reached"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    NAME_TAKEN = "name_taken"
+    NOT_FOUND = "not_found"
+    NO_COMMON_CODEC = "no_common_codec"
+    NO_ORCHESTRATOR = "no_orchestrator"
+    NO_UDP_PORT = "no_udp_port"
+    NO_VIDEO = "no_video"
+    OVERLOADED = "overloaded"
+    REFUSED_BY_WEBHOOK = "refused_by_webhook"
+    SPEND_LIMIT = "spend_limit"
+    TOO_LARGE = "too_large"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    UNAUTHORIZED = "unauthorized"
+    UNFUNDED = "unfunded"
+    UNKNOWN_SESSION = "unknown_session"
+    UNKNOWN_STREAM = "unknown_stream"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    WEBHOOK_UNREACHABLE = "webhook_unreachable"
+    WORKER_BUSY = "worker_busy"
+    WORKER_REFUSED = "worker_refused"
+    WORKER_SILENT = "worker_silent"
+
+
 class Problem(Exception):
-    """A refusal: an HTTP status, a code for programs and a sentence that says what to do."""
+    """A refusal: HTTP status, code (a ProblemCode), and a sentence that says what to do.
+
+    `members` are further fields of the JSON.
+    """
 
     def __init__(
         self,
@@ -53,7 +97,7 @@ class Problem(Exception):
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn refusals, aiohttp's own errors and mistakes of ours into problem details."""
+    """Turn refusals, aiohttp's errors and unexpected exceptions into problem details."""
     try:
         return await handler(request)
     except Problem as problem:
@@ -63,23 +107,24 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             raise
         return _from_aiohttp(request, error).response()
     except ConnectionError:
-        raise  # nobody is there to be told
+        raise  # the client has gone
     except Exception:
         log.exception("request failed", method=request.method, path=request.path)
-        detail = "the gateway made a mistake with this request; its log says which"
-        return Problem(500, "internal_error", detail).response()
+        detail = "the gateway failed on this request; its log has the error"
+        return Problem(500, ProblemCode.INTERNAL_ERROR, detail).response()
 
 
 def _from_aiohttp(request: web.Request, error: web.HTTPException) -> Problem:
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     match error.status:
         case 404:
-            return Problem(404, "not_found", f"there is nothing at {request.path}")
+            return Problem(404, ProblemCode.NOT_FOUND, f"nothing is served at {request.path}")
         case 405:
             allowed = headers.get("Allow", "")
-            return Problem(405, "method_not_allowed", f"{request.path} takes {allowed}", headers=headers)
+            detail = f"{request.path} takes {allowed}"
+            return Problem(405, ProblemCode.METHOD_NOT_ALLOWED, detail, headers=headers)
         case 413:
-            return Problem(413, "too_large", f"the body is too large: {error.text or 'send less'}")
+            return Problem(413, ProblemCode.TOO_LARGE, f"the body is too large: {error.text or 'send less'}")
         case status:
             code = HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
             return Problem(status, code, error.text or error.reason, headers=headers)

@@ -1,4 +1,4 @@
-"""One row for each thing that the gateway answers: served by aiohttp, guarded, told by /openapi.json."""
+"""One row for each route: served by aiohttp, guarded by its token, described by /openapi.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SDP_FRAGMENT = "application/trickle-ice-sdpfrag"
 
 
 class Token(StrEnum):
-    """Which file of tokens opens a route, where the operator has given that file."""
+    """The kind of token that a route asks for, where the operator has given a file of that kind."""
 
     PUBLISH = "publish"
     PLAY = "play"
@@ -23,7 +23,7 @@ class Token(StrEnum):
 
 @dataclass(frozen=True)
 class Route:
-    """`path` has its variables in braces; `answers` says what each status means, errors included."""
+    """`path` has variables in braces; `answers` gives the meaning of each status, errors included."""
 
     method: str
     path: str
@@ -31,15 +31,15 @@ class Route:
     summary: str
     answers: Mapping[int, str]
     takes: str | None = None
-    """The content type of the body that is taken."""
+    """The content type of the request's body."""
     gives: str | None = JSON
     """The content type of a successful answer; None where it has no body."""
     schema: Mapping[str, Any] | None = None
     """The JSON Schema of a successful answer, where it is more than an object."""
     plain: frozenset[int] = frozenset()
-    """Statuses above 399 that are answered in the form of a success rather than as a problem."""
+    """Error statuses whose answer has the form of a success, not of a problem."""
     token: Token | None = None
     by_id: bool = False
-    """Whether {stream} may be a live stream's id, or another form of its name."""
+    """Whether {stream} may also be a live stream's id or another form of its name."""
     query: Mapping[str, str] = field(default_factory=dict)
-    """Parameters of the query that are read, each with its meaning."""
+    """The query's parameters, with their meanings."""

@@ -1,4 +1,4 @@
-"""JSON Schemas (2020-12) of what is answered in more than a word, for /openapi.json."""
+"""JSON Schemas (2020-12) of the larger answers, for /openapi.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two listeners: one for publishers, viewers and the page, one for the operator."""
+"""An aiohttp application made of routes, and the server that listens for it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SHUTDOWN_TIMEOUT = 2.0
 
 
 class ListenError(Exception):
-    """An address cannot be listened on, as a sentence."""
+    """A server cannot be started, as a sentence."""
 
 
 Guard = Callable[[web.Request, Route], None]
-"""Looks at a request before its route does; raises Problem to refuse it."""
+"""Called before a route's handler; raises Problem to refuse the request."""
 
 
 def application(
@@ -31,9 +31,9 @@ def application(
     guards: Sequence[Guard] = (),
     middlewares: Sequence[Middleware] = (),
 ) -> web.Application:
-    """An app of these routes in which every error is a problem and every origin is welcome.
+    """An app that serves `routes`, answers errors with problem details, and allows every origin.
 
-    `middlewares` see every request, those for no route too.
+    `guards` run for each route; `middlewares` also see requests that match no route.
     """
     app = web.Application(middlewares=[cross_origin, problems, *middlewares])
     by_path: dict[str, list[Route]] = {}
@@ -59,8 +59,8 @@ def _guarded(route: Route, guards: Sequence[Guard]) -> Handler:
     return handle
 
 
-class _NoGarbage(logging.Filter):
-    """Leaves out what is no HTTP: it was answered with 400, and is the sender's mistake, not ours."""
+class _WithoutBadHttp(logging.Filter):
+    """Drops errors of requests that are not HTTP: the sender's fault, answered with 400."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -68,11 +68,11 @@ class _NoGarbage(logging.Filter):
 
 
 _server_log = logging.getLogger("aiohttp.server")
-_server_log.addFilter(_NoGarbage())
+_server_log.addFilter(_WithoutBadHttp())
 
 
 class Server:
-    """An app that listens on one address."""
+    """Serves an app on one address. `flag` is the flag that gave it, for errors."""
 
     def __init__(
         self, app: web.Application, address: tuple[str, int], flag: str, tls: ssl.SSLContext | None = None
@@ -89,7 +89,7 @@ class Server:
         )
 
     async def start(self) -> str:
-        """Listen. Gives the URL it is reached at; raises ListenError where the address cannot be had."""
+        """Listen; gives the server's URL. Raises ListenError where the address is not available."""
         host, port = self._address
         await self._runner.setup()
         try:
@@ -99,7 +99,7 @@ class Server:
             await self._runner.cleanup()
             reason = error.strerror or str(error)
             raise ListenError(
-                f"-{self._flag} {host}:{port} cannot be listened on ({reason}): free it, or choose another"
+                f"-{self._flag} {host}:{port} cannot be used ({reason}): free it, or choose another"
             ) from error
         bound = self._runner.addresses[0]
         shown = f"[{host}]" if ":" in host else host

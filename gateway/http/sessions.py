@@ -1,4 +1,4 @@
-"""What WHIP's and WHEP's sessions have in common: the headers of a 201, PATCH, and how offers are refused."""
+"""What WHIP and WHEP share: the headers of a 201, PATCH and DELETE of a session, refusals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from gateway.http.bodies import read_sdp_fragment
 from gateway.http.forwarding import Forwarding
-from gateway.http.problem import Problem
+from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import SDP_FRAGMENT, Route, Token
 from gateway.stream.names import BadName, check_name
 from gateway.stream.quotas import LimitReached
@@ -22,24 +22,24 @@ from gateway.webrtc.peer import Peer
 PREFIX = "/live/video-to-video"
 STREAM = PREFIX + "/{stream}"
 RETRY_AFTER_LIMIT = 5
-"""Seconds after which one who met a limit should ask again."""
+"""Retry-After of a limit that is reached, in seconds."""
 
 POST_REFUSED = {
-    400: "the offer or a parameter is not understood",
-    406: "the offer has no codec that is accepted; the detail names those",
-    408: "the body came too slowly",
+    400: "the offer or a parameter is invalid",
+    406: "the offer has no codec that the gateway takes; the detail names those",
+    408: "the body took too long",
     413: "the body is too large",
     415: "the body is not application/sdp",
-    429: "a limit is reached, or requests come too fast",
+    429: "a limit is reached, or there are too many requests",
 }
 PATCH_REFUSED = {
-    400: "the fragment is not understood",
+    400: "the fragment is invalid",
     404: "no such session",
-    408: "the body came too slowly",
+    408: "the body took too long",
     412: "If-Match names another ICE session",
     413: "the body is too large",
     415: "the body is not application/trickle-ice-sdpfrag",
-    422: "an ICE restart, which is not supported: make a new session",
+    422: "ICE restarts are not supported: create a new session",
     428: "If-Match is missing",
 }
 _OFFER_STATUS = {"no_common_codec": 406, "ice_restart": 422, "no_udp_port": 503}
@@ -47,7 +47,7 @@ _OFFER_STATUS = {"no_common_codec": 406, "ice_restart": 422, "no_udp_port": 503}
 
 @dataclass(frozen=True)
 class Links:
-    """What a session's URLs and its Link headers are made of."""
+    """Makes the URLs and the Link headers of sessions."""
 
     forwarding: Forwarding
     ice_servers: Sequence[IceServer] = ()
@@ -65,20 +65,20 @@ class Links:
         return headers
 
     def playback(self, request: web.Request, name: str) -> str:
-        """Where the stream of this name is watched."""
+        """The WHEP URL of this stream name."""
         return self.forwarding.link(request, f"{PREFIX}/{name}/whep")
 
 
 def session_routes(path: str, token: Token, who: str, patch: Handler, delete: Handler) -> list[Route]:
-    """What a Location takes, below the `path` that made it for `who`: PATCH with candidates, and DELETE."""
+    """PATCH and DELETE for the sessions that a POST to `path` creates; `who` is the peer, for summaries."""
     location = path + "/{session}"
     return [
         Route(
             "PATCH",
             location,
             patch,
-            f"more candidates of a {who} (RFC 9725, 4.3)",
-            {204: "taken", **PATCH_REFUSED},
+            f"add ICE candidates of a {who} (RFC 9725, 4.3)",
+            {204: "added", **PATCH_REFUSED},
             takes=SDP_FRAGMENT,
             gives=None,
             token=token,
@@ -87,8 +87,8 @@ def session_routes(path: str, token: Token, who: str, patch: Handler, delete: Ha
             "DELETE",
             location,
             delete,
-            f"the end of a {who}'s session",
-            {200: "stopped, or was not there"},
+            f"end a {who}'s session",
+            {200: "ended, or there was none"},
             gives=None,
             token=token,
         ),
@@ -98,13 +98,15 @@ def session_routes(path: str, token: Token, who: str, patch: Handler, delete: Ha
 async def trickle(request: web.Request, peer: Peer | None) -> web.Response:
     """PATCH with candidates (RFC 9725, 4.3.2). ICE restarts are refused as 4.3.1 asks: 422."""
     if peer is None:
-        raise Problem(404, "unknown_session", "there is no such session: it ended, or never was")
+        raise Problem(
+            404, ProblemCode.UNKNOWN_SESSION, "there is no such session: it has ended, or never existed"
+        )
     matches = request.headers.get("If-Match")
     if matches is None:
-        raise Problem(428, "if_match_missing", "send If-Match with the ETag of the 201")
+        raise Problem(428, ProblemCode.IF_MATCH_MISSING, "send If-Match with the ETag of the 201")
     fragment = await read_sdp_fragment(request)
     if matches.strip() != "*" and peer.etag not in [one.strip() for one in matches.split(",")]:
-        raise Problem(412, "if_match_failed", "If-Match names another ICE session than this one's ETag")
+        raise Problem(412, ProblemCode.IF_MATCH_FAILED, "If-Match does not hold the ETag of this session")
     try:
         await peer.trickle(fragment)
     except OfferRefused as error:
@@ -113,11 +115,11 @@ async def trickle(request: web.Request, peer: Peer | None) -> web.Response:
 
 
 def checked(name: str, what: str = "stream name") -> str:
-    """A name out of a path or query. Raises Problem 400 where it is none."""
+    """`name` from a path or query, valid. Raises Problem 400."""
     try:
         return check_name(name, what)
     except BadName as error:
-        raise Problem(400, "bad_name", str(error)) from error
+        raise Problem(400, ProblemCode.BAD_NAME, str(error)) from error
 
 
 def offer_refused(error: OfferRefused) -> Problem:
@@ -126,4 +128,4 @@ def offer_refused(error: OfferRefused) -> Problem:
 
 def limit_reached(error: LimitReached) -> Problem:
     headers = {"Retry-After": str(RETRY_AFTER_LIMIT)}
-    return Problem(429, "limit_reached", str(error), headers=headers, limit=error.claim.limit)
+    return Problem(429, ProblemCode.LIMIT_REACHED, str(error), headers=headers, limit=error.claim.limit)

@@ -19,7 +19,7 @@ from gateway.flags import (
     Parsed,
     within,
 )
-from gateway.http.forwarding import Network, parse_networks
+from gateway.http.forwarding import IpNetwork, parse_networks
 from gateway.http.limits import Limits
 from gateway.http.tokens import TokenFile
 from gateway.network.settings import HEADERS
@@ -104,7 +104,7 @@ HTTP_FLAGS: tuple[Flag, ...] = (
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """Where heartbeats go, how often (seconds), with which headers."""
+    """Where heartbeats are sent, how often (seconds), and with which headers."""
 
     url: str
     interval: float
@@ -113,15 +113,15 @@ class Heartbeats:
 
 @dataclass(frozen=True)
 class HttpSettings:
-    """The listeners, and what guards them. Durations are seconds."""
+    """Addresses, access, limits and webhooks. Durations are seconds."""
 
     http_addr: tuple[str, int]
     external_url: str | None
-    trusted_proxies: tuple[Network, ...]
+    trusted_proxies: tuple[IpNetwork, ...]
     cli_addr: tuple[str, int] | None
-    """None: the operator's routes are served beside the public ones."""
+    """None: `http_addr` serves the operator's routes, too."""
     tls: tuple[Path, Path] | None
-    """Certificate chain and private key for https."""
+    """Certificate chain and private key; None: plain http."""
     publish_tokens: Path | None
     play_tokens: Path | None
     auth_webhook: str | None
@@ -131,7 +131,7 @@ class HttpSettings:
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> HttpSettings:
-        """Raises FlagError with a sentence for what does not fit."""
+        """Raises FlagError."""
         return cls(
             http_addr=parsed["httpAddr"],
             external_url=parsed["externalUrl"],
@@ -158,12 +158,12 @@ def _tls(parsed: Parsed) -> tuple[Path, Path] | None:
     certificate, key = parsed["httpsCert"], parsed["httpsKey"]
     if (certificate is None) != (key is None):
         given, missing = ("httpsKey", "httpsCert") if certificate is None else ("httpsCert", "httpsKey")
-        raise FlagError(f"-{given} needs -{missing} beside it")
+        raise FlagError(f"-{given} needs -{missing}")
     if certificate is None:
         return None
     for name in ("httpsCert", "httpsKey"):
         if not parsed[name].is_file():
-            raise FlagError(f"-{name} {parsed[name]} is refused: it takes a PEM file, and there is none")
+            raise FlagError(f"-{name} {parsed[name]} is refused: there is no such file, it takes a PEM file")
     return certificate, key
 
 
@@ -189,5 +189,5 @@ def _cli_addr(given: tuple[str, int] | None, http_addr: tuple[str, int]) -> tupl
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host that is listened on can be reached from this machine only."""
+    """Whether a server on this host can be reached from this machine only."""
     return host in {"localhost", "::1"} or host.startswith("127.")

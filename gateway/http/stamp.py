@@ -1,4 +1,4 @@
-"""Whether a file is still the one that was read."""
+"""Tells whether a file has changed since it was read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(path: Path) -> Stamp:
-    """Another value for every other content: time, size and inode. Raises OSError."""
+    """Modification time, size and inode: another value after every change. Raises OSError."""
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -1,4 +1,4 @@
-"""A live stream, to programs: new parameters for its worker, and its status."""
+"""The stream API: a stream's status, and new parameters for its worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from aiohttp import web
 
 from gateway.http.bodies import read_json_object
-from gateway.http.problem import Problem
+from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import JSON, Route, Token
 from gateway.http.schemas import STATUS
 from gateway.http.sessions import STREAM, Links
@@ -21,7 +21,7 @@ _UPDATE_STATUS = {"worker_busy": 503, "worker_refused": 422, "worker_silent": 50
 
 
 class StreamRoutes:
-    """Update and status. `funds` tells what backs the tickets, where the chain is watched."""
+    """`funds` gives the signer's funds on chain, for the status; None where no chain is read."""
 
     def __init__(self, registry: Registry, links: Links, *, funds: Callable[[], Json] | None = None) -> None:
         self._registry = registry
@@ -34,15 +34,15 @@ class StreamRoutes:
                 "POST",
                 STREAM + "/update",
                 self.update,
-                "new parameters for the worker",
+                "send new parameters to the worker",
                 {
-                    200: "handed on",
-                    400: "the body is no JSON object",
+                    200: "passed on",
+                    400: "the body is not a JSON object",
                     404: "no such stream is live",
-                    408: "the body came too slowly",
+                    408: "the body took too long",
                     413: "the body is too large",
                     422: "the worker refused them",
-                    503: "too many updates wait",
+                    503: "too many updates are waiting",
                     504: "the worker did not answer",
                 },
                 takes=JSON,
@@ -83,4 +83,4 @@ class StreamRoutes:
 
 def _unknown_stream(request: web.Request) -> Problem:
     name = request.match_info["stream"]
-    return Problem(404, "unknown_stream", f"no stream of the name or id {name[:140]!r} is live")
+    return Problem(404, ProblemCode.UNKNOWN_STREAM, f"no live stream has the name or id {name[:140]!r}")

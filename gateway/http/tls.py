@@ -1,4 +1,4 @@
-"""The certificate of `-httpsCert` and `-httpsKey`, read anew when it changes: a daemon outlives several."""
+"""The certificate of `-httpsCert` and `-httpsKey`, loaded again when the files change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = structlog.get_logger("https")
 
 
 class Certificate:
-    """Two files, and the newest context made of them. Raises OSError (ssl.SSLError too) for useless ones."""
+    """The files and the newest context made of them. Raises OSError where they cannot be used."""
 
     def __init__(self, chain: Path, key: Path) -> None:
         self._files = (chain, key)
@@ -21,22 +21,22 @@ class Certificate:
         self._newest = self._load()
 
     def context(self) -> ssl.SSLContext:
-        """What a server listens with. Each connection gets the certificate that is there when it begins."""
+        """The context for a server. Each new connection gets the newest certificate."""
         context = self._load()
         context.sni_callback = self._choose
         return context
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """OpenSSL asks this of every handshake, with or without a server name."""
+        """Called by OpenSSL in every handshake, with or without a server name."""
         stamps = self._stamps()
         if stamps != self._seen:
-            self._seen = stamps  # files that are of no use are tried once: a half-written pair changes again
+            self._seen = stamps  # useless files are tried once: a half-written pair changes again
             try:
                 self._newest = self._load()
-                log.info("certificate read", file=str(self._files[0]))
+                log.info("certificate loaded", file=str(self._files[0]))
             except OSError as error:
                 log.error(
-                    "certificate cannot be read: the old one stays",
+                    "certificate cannot be loaded, the old one stays in use",
                     file=str(self._files[0]),
                     error=str(error),
                 )

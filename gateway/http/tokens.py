@@ -1,4 +1,4 @@
-"""Files of tokens: who may publish or watch what, changed while the gateway runs."""
+"""Token files: who may publish or watch which streams. Changes take effect without a restart."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _KEYS = ("streams", *_COUNTS, _AMOUNT)
 
 
 class BadTokenLine(ValueError):
-    """A line that is not understood, as a sentence without the token."""
+    """An invalid line. The text does not contain the token."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What one token allows. `id` names it in counts without telling it."""
+    """What one token allows. `id` identifies it in counts without revealing it."""
 
     id: str
     streams: tuple[str, ...] = ("*",)
     """Shell patterns of stream names."""
     max_streams: int | None = None
-    """Streams that it may publish at once."""
+    """Streams at once."""
     max_viewers: int | None = None
-    """Viewers that may watch with it at once."""
+    """Viewers at once."""
     limits: StreamLimits = NO_LIMITS
-    """What each of its streams may cost and how long it may last, where the operator allows more."""
+    """Cost and duration of each of its streams, where these are below the operator's limits."""
 
     def allows(self, stream: str) -> bool:
         return any(fnmatchcase(stream, pattern) for pattern in self.streams)
 
 
 def parse_line(line: str) -> tuple[bytes, Grant] | None:
-    """A token's digest and what it allows; None for a line without one.
+    """A token's digest and what it allows; None for an empty line.
 
     A line is `TOKEN [streams=GLOB,..] [maxStreams=N] [maxViewers=N] [maxSessionSpend=0.1ETH]
     [maxStreamSeconds=N]`; `#` starts a comment. Raises BadTokenLine.
@@ -61,28 +61,28 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
         name, equals, value = word.partition("=")
         if not equals or name not in _KEYS:
             raise BadTokenLine(
-                f"{word!r} is not understood: a token takes {', '.join(_KEYS)}, each as name=value"
+                f"{word!r} is invalid: a token may be followed by {', '.join(_KEYS)}, each as name=value"
             )
         given[name] = value
     for name in _COUNTS:
         if name in given and not re.fullmatch(r"\d{1,9}", given[name]):
-            raise BadTokenLine(f"{name}={given[name]} is no whole number")
+            raise BadTokenLine(f"{name}={given[name]} is not a whole number")
     patterns = tuple(part for part in given.get("streams", "*").split(",") if part)
     if not patterns:
-        raise BadTokenLine("streams= names no stream: leave it out, and the token is for all")
+        raise BadTokenLine("streams= names no stream: leave it out to allow all")
     counts = {name: int(given[name]) if name in given else None for name in _COUNTS}
     try:
         wei = parse_amount(given[_AMOUNT]) if _AMOUNT in given else None
     except ValueError as error:
-        raise BadTokenLine(f"{_AMOUNT}={given[_AMOUNT]} is no amount such as 0.1ETH") from error
+        raise BadTokenLine(f"{_AMOUNT}={given[_AMOUNT]} is not an amount such as 0.1ETH") from error
     limits = StreamLimits(wei=wei, seconds=counts["maxStreamSeconds"])
     return digest, Grant(digest.hex()[:12], patterns, counts["maxStreams"], counts["maxViewers"], limits)
 
 
 class TokenFile:
-    """The tokens of one file, read anew when it changes.
+    """The tokens of one file, read again when it changes.
 
-    A line that is not understood opens nothing and is logged; a file that cannot be read opens nothing.
+    An invalid line is logged and skipped. While the file cannot be read, no token is valid.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,7 +91,7 @@ class TokenFile:
         self._grants: Sequence[tuple[bytes, Grant]] = ()
 
     def check(self) -> None:
-        """Read it for the first time. Raises OSError, UnicodeDecodeError or BadTokenLine, with its line."""
+        """Raises OSError, UnicodeDecodeError or BadTokenLine (with the line's number) for an invalid file."""
         for number, line in enumerate(self._path.read_text(encoding="utf-8-sig").splitlines(), 1):
             try:
                 parse_line(line)
@@ -99,7 +99,7 @@ class TokenFile:
                 raise BadTokenLine(f"line {number}: {error}") from error
 
     def find(self, token: str) -> Grant | None:
-        """What `token` allows, None for a stranger's. Takes the same time for every wrong token."""
+        """What `token` allows; None for an unknown one. Takes the same time for every unknown one."""
         self._reread()
         wanted = _digest(token)
         found: Grant | None = None
@@ -116,12 +116,14 @@ class TokenFile:
             lines = self._path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             if self._grants:
-                log.error("tokens cannot be read: nobody is let in", file=str(self._path), error=str(error))
+                log.error(
+                    "token file cannot be read, no token is valid", file=str(self._path), error=str(error)
+                )
             self._seen, self._grants = None, ()
             return
         self._grants = list(self._parsed(lines))
         self._seen = seen
-        log.info("tokens read", file=str(self._path), tokens=len(self._grants))
+        log.info("token file read", file=str(self._path), tokens=len(self._grants))
 
     def _parsed(self, lines: Sequence[str]) -> list[tuple[bytes, Grant]]:
         found = []
@@ -129,7 +131,7 @@ class TokenFile:
             try:
                 entry = parse_line(line)
             except BadTokenLine as error:
-                log.error("token line left out", file=str(self._path), line=number, error=str(error))
+                log.error("token line skipped", file=str(self._path), line=number, error=str(error))
                 continue
             if entry is not None:
                 found.append(entry)

@@ -1,4 +1,4 @@
-"""Questions to a server of the operator's: JSON there, JSON back, bounded in time and in size."""
+"""POSTs JSON to a server of the operator's and reads JSON back, bounded in time and size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from yarl import URL
 from gateway.aio.bodies import BodyTooLarge, read_bounded
 
 TIMEOUT = 5.0
-"""Seconds that an answer may take."""
+"""Seconds for a whole answer."""
 MAX_ANSWER_BYTES = 1024 * 1024
 
 
-class AnsweredNo(Exception):
+class ErrorStatus(Exception):
     """The answer's status is not 2xx."""
 
 
 class WebhookClient:
-    """POSTs questions to `url`. As in Go's client, an Authorization header beats a password in the URL."""
+    """POSTs to `url`. As in Go's client, an Authorization header replaces a password in the URL."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, headers: Mapping[str, str]) -> None:
         self._http = http
@@ -30,7 +30,7 @@ class WebhookClient:
         self._headers = headers
 
     async def ask(self, question: Mapping[str, Any]) -> Any:
-        """The answer's JSON. Raises AnsweredNo, ClientError, TimeoutError, or ValueError for no JSON."""
+        """The answer's JSON. Raises ErrorStatus, ClientError, TimeoutError or ValueError (no JSON)."""
         async with self._http.post(
             self._url,
             json=question,
@@ -40,10 +40,10 @@ class WebhookClient:
             ssl=True,
         ) as response:
             if response.status // 100 != 2:
-                raise AnsweredNo(f"status {response.status}")
+                raise ErrorStatus(f"status {response.status}")
             try:
                 return json.loads(await read_bounded(response, MAX_ANSWER_BYTES))
             except BodyTooLarge:
-                raise ValueError(f"it is over {MAX_ANSWER_BYTES} bytes") from None
+                raise ValueError(f"it is longer than {MAX_ANSWER_BYTES} bytes") from None
             except (ValueError, RecursionError) as error:
-                raise ValueError("it is no JSON") from error
+                raise ValueError("it is not JSON") from error

@@ -29,7 +29,7 @@ WHEP = STREAM + "/whep"
 
 
 class WhepRoutes:
-    """Viewers come in, before there is a publisher too, send more candidates, and leave."""
+    """Creates, updates and ends viewers' sessions. A viewer may come before the publisher."""
 
     def __init__(self, registry: Registry, links: Links, limits: Limits) -> None:
         self._registry = registry
@@ -42,7 +42,7 @@ class WhepRoutes:
                 "POST",
                 WHEP,
                 self.watch,
-                "watch a stream, before there is a publisher too (WHEP)",
+                "watch a stream (WHEP); also before it has a publisher",
                 {201: "the answer, with Location, ETag and Link", **POST_REFUSED},
                 takes=SDP,
                 gives=SDP,

@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.candidates.verdict import Verdict
 from gateway.flags import BOOLEAN
 from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import parse_json_object, read_sdp
 from gateway.http.limits import Limits
-from gateway.http.problem import Problem
+from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import SDP, Route, Token
 from gateway.http.sessions import (
     POST_REFUSED,
@@ -41,13 +42,13 @@ from gateway.webrtc.errors import OfferRefused
 
 WHIP = STREAM + "/whip"
 RETRY_AFTER_NO_ORCHESTRATOR = 10
-"""Seconds after which a refused publisher should ask again."""
-OWN_PIPELINES = frozenset({"", "comfyui", "live-video-to-video"})
-"""Names of pipelines that mean the gateway's own model."""
+"""Retry-After of a publisher that no orchestrator can take, in seconds."""
+DEFAULT_PIPELINES = frozenset({"", "comfyui", "live-video-to-video"})
+"""Pipeline names that mean `-model`."""
 
 
 class WhipRoutes:
-    """Publishers come in, send more candidates, and leave."""
+    """Creates, updates and ends publishers' sessions."""
 
     def __init__(
         self,
@@ -77,21 +78,21 @@ class WhipRoutes:
                 "publish a stream (WHIP, RFC 9725)",
                 {
                     201: "the answer, with Location, ETag, Link and Livepeer-Playback-URL",
-                    402: "a spend limit of the operator does not allow it",
+                    402: "a spend limit of the operator's is reached",
                     403: "the auth webhook refuses the stream, or the token is not for it",
                     409: "the name or id is taken",
-                    503: "no orchestrator can take the stream; the candidates say why; or the gateway drains",
+                    503: "no orchestrator can take it (the candidates say why), or the gateway drains",
                     **POST_REFUSED,
                 },
                 takes=SDP,
                 gives=SDP,
                 token=Token.PUBLISH,
                 query={
-                    "pipeline": "the pipeline; left out, the gateway's own",
+                    "pipeline": "the pipeline; -model by default",
                     "params": "parameters for the worker, a JSON object",
-                    "streamId": "the stream's id, its name where left out",
-                    "orchestrator": "use this orchestrator only: its URL or address",
-                    "standby": "true or false: whether a second job is to stand by, -standby where left out",
+                    "streamId": "the stream's id; its name by default",
+                    "orchestrator": "use this one: an orchestrator's URL or address, network or comfystream",
+                    "standby": "true or false: whether to run a second job; -standby by default",
                 },
             ),
             *session_routes(WHIP, Token.PUBLISH, "publisher", self.trickle, self.unpublish),
@@ -110,12 +111,12 @@ class WhipRoutes:
         wanted = self._publish_request(request)
         offer = await read_sdp(request)
         if self._webhook is not None:
-            wanted = self._decided(wanted, await self._webhook.ask(self._question(request, wanted)))
+            wanted = self._with_answer(wanted, await self._webhook.ask(self._question(request, wanted)))
         claims = self._limits.on_stream(self._links.forwarding.client(request), request.get(GRANT))
         try:
             stream = await self._registry.publish(wanted, offer, claims)
         except NameTaken as error:
-            raise Problem(409, "name_taken", str(error)) from error
+            raise Problem(409, ProblemCode.NAME_TAKEN, str(error)) from error
         except LimitReached as error:
             raise limit_reached(error) from error
         except NotAdmitted as refusal:
@@ -126,10 +127,10 @@ class WhipRoutes:
             raise _no_orchestrator(error, asked=wanted.orchestrator) from error
         except SpendLimitReached as error:
             detail = f"the operator's spend limit does not allow this stream: {error}"
-            raise Problem(402, "spend_limit", detail) from error
+            raise Problem(402, ProblemCode.SPEND_LIMIT, detail) from error
         except LedgerUnavailable as error:
             retry = {"Retry-After": str(RETRY_AFTER_NO_ORCHESTRATOR)}
-            raise Problem(503, "ledger_unavailable", str(error), headers=retry) from error
+            raise Problem(503, ProblemCode.LEDGER_UNAVAILABLE, str(error), headers=retry) from error
         except OfferRefused as error:
             raise offer_refused(error) from error
         publisher = stream.publisher
@@ -167,10 +168,10 @@ class WhipRoutes:
         )
 
     def _model(self, pipeline: str) -> str:
-        return self._default_model if pipeline in OWN_PIPELINES else pipeline
+        return self._default_model if pipeline in DEFAULT_PIPELINES else pipeline
 
     def _question(self, request: web.Request, wanted: PublishRequest) -> dict[str, str]:
-        """What the auth webhook is told (go-livepeer's fields)."""
+        """The auth webhook's question, in go-livepeer's fields."""
         stream = f"{PREFIX}/{wanted.name}"
         return {
             "stream": wanted.name,
@@ -182,21 +183,21 @@ class WhipRoutes:
             "status_url": self._links.forwarding.url(request, f"{PREFIX}/{wanted.stream_id}/status"),
         }
 
-    def _decided(self, wanted: PublishRequest, verdict: WebhookAnswer) -> PublishRequest:
+    def _with_answer(self, wanted: PublishRequest, answer: WebhookAnswer) -> PublishRequest:
         return replace(
             wanted,
-            model=wanted.model if verdict.pipeline is None else self._model(verdict.pipeline),
-            limits=wanted.limits.lowered_by(verdict.limits),
-            params=wanted.params if verdict.params is None else verdict.params,
-            orchestrator=wanted.orchestrator if verdict.orchestrator is None else verdict.orchestrator,
-            standby=wanted.standby if verdict.standby is None else verdict.standby,
-            stream_id=wanted.stream_id if verdict.stream_id is None else verdict.stream_id,
+            model=wanted.model if answer.pipeline is None else self._model(answer.pipeline),
+            limits=wanted.limits.lowered_by(answer.limits),
+            params=wanted.params if answer.params is None else answer.params,
+            orchestrator=wanted.orchestrator if answer.orchestrator is None else answer.orchestrator,
+            standby=wanted.standby if answer.standby is None else answer.standby,
+            stream_id=wanted.stream_id if answer.stream_id is None else answer.stream_id,
         )
 
     async def unpublish(self, request: web.Request) -> web.Response:
         stream = self._published(request)
         if stream is not None:
-            stream.end(EndReason.DELETED, "its publisher deleted it")
+            stream.end(EndReason.DELETED, "its publisher sent DELETE")
         return web.Response()
 
     async def trickle(self, request: web.Request) -> web.Response:
@@ -204,7 +205,7 @@ class WhipRoutes:
         return await trickle(request, stream.publisher if stream else None)
 
     def _published(self, request: web.Request) -> Stream | None:
-        """The stream that a Location of WHIP means: the name in it counts as much as the secret behind it."""
+        """The stream of a WHIP Location; its name and its secret must both fit."""
         stream = self._registry.by_request_id(request.match_info["session"])
         return stream if stream and stream.request.name == request.match_info["stream"] else None
 
@@ -213,29 +214,27 @@ def _flag(value: str, name: str) -> bool:
     try:
         return bool(BOOLEAN.parse(value))
     except ValueError as error:
-        raise Problem(400, "bad_parameter", f"the query's {name} is {BOOLEAN.accepts}") from error
+        raise Problem(
+            400, ProblemCode.BAD_PARAMETER, f"the query's {name} takes {BOOLEAN.accepts}"
+        ) from error
 
 
 def _no_orchestrator(error: NoOrchestrator, *, asked: str | None) -> Problem:
     candidates: list[dict[str, Any]] = [candidate.json() for candidate in error.candidates]
-    unfunded = next((c["detail"] for c in candidates if c["verdict"] == "unfunded"), None)
+    unfunded = next((c["detail"] for c in candidates if c["verdict"] == Verdict.UNFUNDED), None)
     if unfunded is not None:
-        return Problem(503, "unfunded", unfunded, candidates=candidates)
-    if candidates and all(c["verdict"] == "bad_params" for c in candidates):
-        return Problem(400, "bad_params", f"the parameters cannot be used: {candidates[0]['detail']}")
-    said = "; ".join(f"{c['url']}: {c['verdict']}" for c in candidates) or "none is known"
-    advice = "try again later"
-    if not candidates and asked is not None:
-        said, advice = (
-            f"none is known as {asked[:200]!r}",
-            "leave the query's orchestrator out, or name another",
-        )
-    elif any(c["verdict"] == "price_above_max" for c in candidates):
-        advice += ", or raise -maxPricePerUnit"
-    return Problem(
-        503,
-        "no_orchestrator",
-        f"no orchestrator can take this stream now ({said}); {advice}",
-        headers={"Retry-After": str(RETRY_AFTER_NO_ORCHESTRATOR)},
-        candidates=candidates,
-    )
+        return Problem(503, ProblemCode.UNFUNDED, unfunded, candidates=candidates)
+    if candidates and all(c["verdict"] == Verdict.BAD_PARAMS for c in candidates):
+        detail = f"the parameters cannot be used: {candidates[0]['detail']}"
+        return Problem(400, ProblemCode.BAD_PARAMS, detail)
+    if not candidates:
+        detail = "no orchestrator is known yet: try again later"
+        if asked is not None:
+            detail = f"no orchestrator is known as {asked[:200]!r}: leave orchestrator out, or name another"
+    else:
+        verdicts = "; ".join(f"{c['url']}: {c['verdict']}" for c in candidates)
+        detail = f"no orchestrator can take this stream now ({verdicts}); try again later"
+        if any(c["verdict"] == Verdict.PRICE_ABOVE_MAX for c in candidates):
+            detail += ", or raise -maxPricePerUnit"
+    headers = {"Retry-After": str(RETRY_AFTER_NO_ORCHESTRATOR)}
+    return Problem(503, ProblemCode.NO_ORCHESTRATOR, detail, headers=headers, candidates=candidates)

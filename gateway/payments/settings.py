@@ -104,7 +104,7 @@ def _general_ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple
     pixels: int | None = parsed["pixelsPerUnit"]
     if price is None:
         if pixels is not None:
-            raise FlagError(f"-pixelsPerUnit {pixels} needs -maxPricePerUnit beside it")
+            raise FlagError(f"-pixelsPerUnit {pixels} needs -maxPricePerUnit")
         if paid and not parsed["devnet"]:
             raise FlagError(f"-maxPricePerUnit is required on a paid network: it takes {PRICE.accepts}")
         return None, ()

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.problem import Problem
-from gateway.http.webhook import AuthWebhook, WebhookAnswer, parse_verdict
-from gateway.http.webhook_client import MAX_ANSWER_BYTES, AnsweredNo
+from gateway.http.webhook import AuthWebhook, WebhookAnswer, parse_answer
+from gateway.http.webhook_client import MAX_ANSWER_BYTES, ErrorStatus
 from gateway.payments.spending import StreamLimits
 from harness.pieces import answering_in_pieces
 
@@ -144,7 +144,7 @@ async def test_a_webhook_out_of_reach_lets_nobody_in(
 def test_an_answer_decides_and_a_workflow_without_a_prompt_becomes_one(
     answer: dict[str, Any], verdict: WebhookAnswer
 ) -> None:
-    assert parse_verdict(answer) == verdict
+    assert parse_answer(answer) == verdict
 
 
 def heartbeat(operator: Operator, http: aiohttp.ClientSession) -> Heartbeat:
@@ -172,7 +172,7 @@ async def test_a_heartbeat_names_the_live_streams_and_hears_which_end(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (lambda: web.Response(status=500), AnsweredNo),
+        (lambda: web.Response(status=500), ErrorStatus),
         (lambda: web.Response(text="[" * 200_000), ValueError),
         (lambda: web.Response(text="?"), ValueError),
         (lambda: web.json_response({"terminatedStreamIds": "all"}), ValueError),

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.devnet import devnet_process
 from harness.gateway import GatewayProcess, gateway_process
 from harness.waiting import eventually
-from tests.e2e.test_front_door import PUBLISH, SDP
+from tests.e2e.sessions import PUBLISH, SDP
 
 ELSEWHERE = "203.0.113.7"
 

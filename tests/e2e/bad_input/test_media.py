@@ -16,7 +16,7 @@ from harness.gateway import GatewayProcess
 from harness.waiting import eventually, within
 from harness.webrtc import WhipPublisher, encoded_pattern
 from tests.e2e.bad_input.test_requests import without
-from tests.e2e.test_front_door import SDP
+from tests.e2e.sessions import SDP
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

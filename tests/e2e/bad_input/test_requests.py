@@ -12,7 +12,7 @@ import pytest
 from harness.gateway import GatewayProcess
 from harness.waiting import DEADLINE, eventually
 from tests.e2e.bad_input.conftest import CONNECT_TIMEOUT
-from tests.e2e.test_front_door import PUBLISH, SDP, WATCH
+from tests.e2e.sessions import PUBLISH, SDP, WATCH
 
 STREAMS_PER_ADDRESS = 128
 

@@ -98,7 +98,7 @@ async def test_a_signer_that_is_of_no_use_is_one_sentence(
         (
             ("-remoteSignerUrl", "http://127.0.0.1:1", "-maxPricePerUnit", "1ETH"),
             1,
-            "-remoteSignerUrl http://127.0.0.1:1: the signer does not say who it is",
+            "-remoteSignerUrl http://127.0.0.1:1: the signer did not give its address",
         ),
         (
             ("-orchAddr", "nowhere.invalid:1", "-httpsCert", "/etc/passwd", "-httpsKey", "/etc/passwd"),
@@ -123,4 +123,4 @@ async def test_a_port_that_is_taken_is_one_sentence(
     flags = ("-httpAddr", taken, *(() if devnet else ("-orchAddr", "127.0.0.1:1")))
     status, said = await refuses_to_start(tmp_path, *flags, devnet=devnet)
     assert status == 1
-    assert said.startswith(f"livepeer-gateway: -httpAddr {taken} cannot be listened on")
+    assert said.startswith(f"livepeer-gateway: -httpAddr {taken} cannot be used")

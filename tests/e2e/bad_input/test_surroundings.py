@@ -22,7 +22,7 @@ from harness.ledger import credited, session_reasons
 from harness.waiting import eventually
 from harness.webrtc import WhipPublisher
 from tests.e2e.bad_input.servers import serving
-from tests.e2e.test_front_door import PUBLISH, SDP
+from tests.e2e.sessions import PUBLISH, SDP
 from tests.e2e.test_loop import clean_audits, ended
 from tests.link.network import run_inside
 

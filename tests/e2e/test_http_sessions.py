@@ -1,10 +1,9 @@
-"""WHIP and WHEP as programs meet them: headers, PATCH, refusals, on one daemon for all."""
+"""WHIP and WHEP sessions over HTTP: headers, PATCH, refusals, on one daemon for all tests."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -12,11 +11,8 @@ import pytest_asyncio
 
 from harness.gateway import GatewayProcess, gateway_process
 from harness.waiting import eventually
+from tests.e2e.sessions import PUBLISH, SDP, WATCH
 
-OFFERS = Path(__file__).parents[1] / "data" / "offers"
-PUBLISH = (OFFERS / "chromium-camera-sendonly.sdp").read_text()
-WATCH = (OFFERS / "chromium-recvonly-hidden-addresses.sdp").read_text()
-SDP = {"Content-Type": "application/sdp"}
 FRAGMENT = "application/trickle-ice-sdpfrag"
 CANDIDATE = "a=candidate:1 1 udp 2122260223 127.0.0.1 9 typ host\r\n"
 
@@ -31,7 +27,7 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
         *("-iceServers", "stun:stun.example:3478,turn:u:p@turn.example?transport=udp"),
         *("-icePublicIP", "192.0.2.1"),  # so that the gateway itself asks none of them
     )
-    async with gateway_process(tmp_path_factory.mktemp("front"), *flags) as gateway:
+    async with gateway_process(tmp_path_factory.mktemp("http"), *flags) as gateway:
         yield gateway
 
 

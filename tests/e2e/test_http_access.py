@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway.devnet.orchestrator.tls import self_signed
 from harness.gateway import GatewayProcess, gateway_process
 from harness.waiting import eventually
-from tests.e2e.test_front_door import PUBLISH, SDP, WATCH
+from tests.e2e.sessions import PUBLISH, SDP, WATCH
 
 PUBLISH_TOKENS = """
 all

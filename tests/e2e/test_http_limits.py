@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.gateway import GatewayProcess, gateway_process
-from tests.e2e.test_front_door import PUBLISH, SDP, WATCH
+from tests.e2e.sessions import PUBLISH, SDP, WATCH
 
 FLAGS = (
     *("-orchestrators", "1", "-trustedProxies", "127.0.0.1", "-connectTimeout", "20s"),
