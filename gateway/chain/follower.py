@@ -11,7 +11,7 @@ from eth_hash.auto import keccak
 
 from gateway.chain.errors import ChainError, ChainUnreachable, RpcRefused
 from gateway.chain.facts import LogEntry
-from gateway.payments.database import LedgerError
+from gateway.payments.errors import LedgerError
 from gateway.payments.redemptions import Checkpoint, FollowedSender, Redemption, RedemptionBook
 
 log = structlog.get_logger("chain")

@@ -14,7 +14,8 @@ from gateway.chain.luck import luck_of
 from gateway.cli.render import Format, render
 from gateway.flag_text import help_text
 from gateway.flags import PATH, TEXT, Flag, FlagError, HelpRequested, Parsed, choice, parse_flags
-from gateway.payments.database import Database, LedgerError
+from gateway.payments.database import Database
+from gateway.payments.errors import LedgerError
 from gateway.payments.ledger_reader import Grouping, LedgerReader
 from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.report import payment_row, session_row, total_row, verification_row

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import Route
-from gateway.payments.database import LedgerError
+from gateway.payments.errors import LedgerError
 
 
 class ChainRoutes:

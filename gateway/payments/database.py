@@ -1,4 +1,4 @@
-"""The ledger's database, SQLite or PostgreSQL: opening, locking, schema, transactions."""
+"""The ledger's database, SQLite or PostgreSQL: opening, locking, transactions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmana
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqlalchemy import URL, Connection, event, func, inspect, select
+from sqlalchemy import URL, Connection, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-FIRST_REVISION = "0001"
+from gateway.payments.errors import LedgerBusy, LedgerError, LedgerUnavailable
+from gateway.payments.migrations import check_schema, migrate
+
 BUSY_TIMEOUT_MS = 5000
 """How long SQLite waits for another process's lock on the file."""
 SQLITE_CACHE_KIB = 512
@@ -27,18 +28,6 @@ ADVISORY_LOCK = 0x6C697665_70656572
 """Key of the advisory lock that a gateway holds on a PostgreSQL database: "livepeer" in ASCII."""
 
 _ACCEPTED = "it takes a path, sqlite:///path or postgresql://user@host/database"
-
-
-class LedgerError(Exception):
-    """The ledger cannot be opened, read or written; the text is a sentence for people."""
-
-
-class LedgerBusy(LedgerError):
-    """Another gateway uses the ledger."""
-
-
-class LedgerUnavailable(LedgerError):
-    """The database fails: full disk, locked file, server out of reach. A later try may succeed."""
 
 
 class Database:
@@ -80,7 +69,7 @@ class Database:
         database = cls(_engine(url, BUSY_TIMEOUT_MS, reads_only=True), url)
         try:
             async with database.reading() as connection:
-                await connection.run_sync(_check_schema)
+                await connection.run_sync(check_schema)
         except BaseException:
             await database.close()
             raise
@@ -176,49 +165,6 @@ def _read_only(url: URL) -> URL:
     if not path.is_file():
         raise LedgerError(f"there is no ledger at {path}")
     return url.set(database=f"file:{path.absolute()}", query={"mode": "ro", "uri": "true"})
-
-
-def migrate(connection: Connection) -> None:
-    """Migrate the schema to the newest revision. LedgerError where it is newer than this gateway."""
-    # imported here: used only once, at the start
-    from alembic import command
-    from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    script = ScriptDirectory.from_config(config)
-    current = MigrationContext.configure(connection).get_current_heads()
-    newest = script.get_current_head()
-    if current == (newest,):
-        return
-    known = {revision.revision for revision in script.walk_revisions()}
-    if not known.issuperset(current):
-        raise LedgerError(
-            f"the ledger has schema version {current[0]}, this gateway writes {newest}: use a newer gateway, "
-            "or another -ledger"
-        )
-    if not current and inspect(connection).has_table("sessions"):
-        command.stamp(config, FIRST_REVISION)
-    command.upgrade(config, "head")
-
-
-def _check_schema(connection: Connection) -> None:
-    from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    newest = ScriptDirectory.from_config(config).get_current_head()
-    current = MigrationContext.configure(connection).get_current_heads()
-    if current != (newest,):
-        raise LedgerError(
-            f"the ledger has schema version {', '.join(current) or 'none'}, this command reads {newest}: "
-            "start this gateway once to migrate an older ledger, or use the gateway that wrote it"
-        )
 
 
 def _engine(url: URL, busy_timeout_ms: int, *, reads_only: bool = False) -> AsyncEngine:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.payments.database import MIGRATIONS, Database, ledger_url
+from gateway.payments.database import Database, ledger_url
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import (
     Ledger,
@@ -24,6 +24,7 @@ from gateway.payments.ledger import (
     Timing,
 )
 from gateway.payments.ledger_reader import LedgerSession, Outcome
+from gateway.payments.migrations import MIGRATIONS
 from gateway.payments.payment import Payment
 from gateway.payments.verify import Verification
 from gateway.reason import EndReason
