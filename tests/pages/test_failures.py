@@ -49,12 +49,13 @@ def refusal(status: int, code: str, detail: str = "", **members: Any) -> web.Res
     [
         ((409, "name_taken"), "Someone is already publishing under this name"),
         ((401, "unauthorized"), "This gateway asks for a token"),
-        ((403, "forbidden", "the token may not publish it"), "does not let you .* may not publish it"),
+        ((403, "forbidden", "for the stream 'a'"), r"not for this stream.*\(for the stream 'a'\)"),
+        ((402, "spend_limit", "1ETH is spent"), r"spending limit is reached.*\(1ETH is spent\)"),
         ((406, "no_common_codec", "H264 only"), "takes H.264 video only"),
-        ((503, "signer_unreachable"), "The signer is out of reach"),
-        ((503, "draining"), "takes no new streams at the moment"),
-        ((429, "too_many_requests"), "Too many viewers or requests"),
-        ((400, "bad_sdp", "the body is empty"), "The gateway refused: the body is empty"),
+        ((503, "draining"), "is shutting down"),
+        ((503, "a_new_code"), "takes no new streams at the moment"),
+        ((429, "too_many_requests"), "Too many requests"),
+        ((418, "a_new_code", "it is a teapot"), "The gateway refused: it is a teapot"),
     ],
 )
 async def test_a_refusal_is_a_sentence_and_start_is_offered_again(
@@ -93,9 +94,29 @@ async def test_orchestrators_without_capacity_are_not_blamed_on_the_price(page: 
 
 
 async def test_a_gateway_that_knows_no_orchestrator_says_so(page: Page, gateway: Any) -> None:
-    gateway.refusal = refusal(503, "no_orchestrator", candidates=[])
+    gateway.refusal = refusal(503, "no_orchestrator", "none is known as 'me'", candidates=[])
     await start(page)
-    await expect(page.locator("#error")).to_contain_text("knows no orchestrator yet")
+    await expect(page.locator("#error")).to_contain_text("knows no orchestrator for this stream")
+    await expect(page.locator("#error")).to_contain_text("none is known as 'me'")
+
+
+async def test_a_deposit_that_is_missing_is_to_be_funded_and_not_tried_again(
+    page: Page, gateway: Any
+) -> None:
+    poor = {**DEAR[0], "verdict": "unfunded", "detail": "no deposit"}
+    gateway.refusal = refusal(503, "unfunded", "the address 0x1 has no deposit", candidates=[poor])
+    await start(page)
+    error = page.locator("#error")
+    await expect(error).to_contain_text(re.compile(r"Fund its deposit.*\(the address 0x1 has no deposit\)"))
+    await expect(error).not_to_contain_text("Try again")
+    await expect(page.locator("#candidates tr").first).to_contain_text("cannot be paid")
+
+
+async def test_a_pipeline_that_nobody_offers_is_not_tried_again(page: Page, gateway: Any) -> None:
+    other = [{**one, "verdict": "model_not_offered"} for one in DEAR]
+    gateway.refusal = refusal(503, "no_orchestrator", candidates=other)
+    await start(page)
+    await expect(page.locator("#error")).to_contain_text("No orchestrator offers this pipeline")
 
 
 async def test_a_proxy_that_answers_html_is_still_put_into_words(page: Page, gateway: Any) -> None:

@@ -11,7 +11,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
+from gateway.candidates.verdict import Verdict
+from gateway.http.problem import ProblemCode
 from gateway.reason import EndReason
+from gateway.stream.stream import State
 from tests.pages.conftest import opened, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -175,12 +178,40 @@ async def test_pictures_that_have_nothing_in_common_give_no_delay(page: Page) ->
     assert await call(page, "delay.js", "delayBetween", [], []) is None
 
 
-async def test_every_end_reason_has_a_sentence(page: Page) -> None:
+NOT_FOR_PAGES = {
+    ProblemCode.ICE_RESTART,
+    ProblemCode.IF_MATCH_FAILED,
+    ProblemCode.IF_MATCH_MISSING,
+    ProblemCode.METHOD_NOT_ALLOWED,
+    ProblemCode.UNKNOWN_SESSION,
+}
+"""Problems of what the pages never do: they send no PATCH."""
+
+
+@pytest.mark.parametrize(
+    ("table", "keys"),
+    [
+        ("END_REASONS", set(EndReason)),
+        ("VERDICTS", set(Verdict)),
+        ("PROBLEMS", set(ProblemCode) - NOT_FOR_PAGES),
+        ("PAYMENT_STATES", {"ok", "waiting", "failing"}),
+    ],
+)
+async def test_all_that_the_gateway_may_say_has_words(page: Page, table: str, keys: set[str]) -> None:
     said = await page.evaluate(
-        'import(new URL("pages/messages.js", document.baseURI)).then(({ END_REASONS }) => END_REASONS)'
+        'table => import(new URL("pages/messages.js", document.baseURI)).then((words) => words[table])', table
     )
-    assert set(said) == {str(reason) for reason in EndReason}
-    assert all(sentence.endswith(".") for sentence in said.values())
+    assert set(said) == {str(key) for key in keys}
+    assert all(said.values())
+    if table != "VERDICTS":
+        assert all(sentence.endswith(".") for sentence in said.values())
+
+
+async def test_every_state_of_a_stream_has_words(page: Page) -> None:
+    said = await page.evaluate(
+        'import(new URL("pages/messages.js", document.baseURI)).then(({ STATES }) => STATES)'
+    )
+    assert set(said) >= {str(state) for state in State}
 
 
 @pytest.mark.parametrize(

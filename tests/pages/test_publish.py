@@ -170,6 +170,27 @@ async def test_the_final_cost_is_fetched_after_stop(page: Page, gateway: Any) ->
     await expect(page.locator("#state")).to_have_text("Stopped. Nothing more is paid.")
 
 
+async def test_nobody_is_shown_as_in_use_after_the_end(page: Page, gateway: Any) -> None:
+    go_live(gateway)
+    await start(page)
+    used = page.locator("#candidates tr").first
+    await expect(used).to_contain_text("in use")
+    gateway.script(state="ended", ended={"reason": "spend_limit", "at": ""})
+    await expect(page.locator("#start")).to_be_enabled()
+    await expect(used).to_contain_text("was in use until the end")
+    await expect(used).not_to_have_attribute("data-verdict", "chosen")
+
+
+async def test_nobody_is_shown_as_in_use_after_a_gateway_is_gone(page: Page, gateway: Any) -> None:
+    go_live(gateway)
+    await start(page)
+    used = page.locator("#candidates tr").first
+    await expect(used).to_contain_text("in use")
+    await page.route("**/status", lambda route: route.fulfill(status=404))
+    await expect(page.locator("#start")).to_be_enabled()
+    await expect(used).to_contain_text("was in use until the end")
+
+
 async def test_parameters_are_sent_while_live(page: Page, gateway: Any) -> None:
     go_live(gateway)
     await start(page)
@@ -217,7 +238,7 @@ async def test_an_end_that_nobody_asked_for_is_explained(page: Page, gateway: An
     await expect(page.locator("#state")).to_have_text("Live.")
     ended = {"reason": "orchestrator_lost", "detail": "its connections broke", "at": "2025-01-01T00:00:00Z"}
     gateway.script(state="ended", ended=ended)
-    await expect(page.locator("#error")).to_contain_text("The orchestrator went away")
+    await expect(page.locator("#error")).to_contain_text("The orchestrator failed")
     await expect(page.locator("#error")).to_contain_text("its connections broke")
     await expect(page.locator("#start")).to_be_enabled()
 
@@ -239,7 +260,7 @@ async def test_a_media_path_that_closes_without_a_reason_is_said(page: Page, gat
     await start(page)
     await playing(page, "result-video")
     await gateway.publishers[0].close()
-    await expect(page.locator("#error")).to_contain_text("The connection for pictures was lost")
+    await expect(page.locator("#error")).to_contain_text("The media connection was lost")
     await expect(page.locator("#start")).to_be_enabled()
 
 
@@ -286,7 +307,7 @@ async def test_a_publisher_whose_name_was_taken_over_is_told(page: Page, gateway
     await start(page)
     await expect(page.locator("#state")).to_have_text("Live.")
     gateway.script(request_id="somebody-else")
-    await expect(page.locator("#error")).to_contain_text("Another publisher took this name over")
+    await expect(page.locator("#error")).to_contain_text("Another publisher took over this name")
     await expect(page.locator("#start")).to_be_enabled()
 
 

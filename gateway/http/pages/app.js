@@ -1,4 +1,4 @@
-// The page: what its controls do.
+// The page for publishers: what its controls do.
 
 import { MotionTrace, delayBetween, whenCaptured, whenShown } from "./delay.js";
 import { devnetUrl, orchestratorsUrl, watchUrl } from "./endpoints.js";
@@ -34,7 +34,7 @@ function settings() {
   };
 }
 
-/** The parameter field's and the effect picker's wishes in one object. Throws SyntaxError. */
+/** The parameters of the text field and of the effect menu in one object. Throws SyntaxError. */
 function params() {
   const effect = effectParams(byId("effect").value, byId("through").value, ownServers);
   return { ...parseParams(byId("params").value), ...effect };
@@ -98,7 +98,7 @@ const listeners = {
   over: (sentence) => ended(sentence, "ended"),
 };
 
-/** Show what goes wrong and may pass: what the gateway says before what playing the result says. */
+/** Show a problem that may pass: the gateway's, or else the player's. */
 function tell(news) {
   Object.assign(troubles, news);
   view.error(troubles.gateway ?? troubles.playback);
@@ -112,6 +112,7 @@ function ended(sentence, state) {
   view.rates({ sent: null, received: null });
   view.delay(null);
   view.state(state);
+  view.over();
   view.error(sentence);
   byId("source-video").srcObject = null;
   byId("result-video").srcObject = null;
@@ -135,7 +136,7 @@ function setRunning(running) {
   for (const field of document.querySelectorAll("[data-fixed-while-live]")) field.disabled = running;
 }
 
-/** Start and Stop take each other's place, and the focus that the controls had goes along. */
+/** Move the focus, if the controls have it, to the button that can be used now. */
 function focusOn(button) {
   const focused = document.activeElement;
   if (focused === document.body || byId("controls").contains(focused)) {
@@ -200,7 +201,7 @@ function toggleSound() {
 }
 
 async function offerEffects() {
-  // Only the small network beside the gateway knows these effects; a 404 is the usual answer elsewhere.
+  // Only a devnet knows these effects; elsewhere the answer is a 404.
   await request(devnetUrl()).then(
     async (response) => {
       byId("effects").hidden = false;
@@ -210,14 +211,14 @@ async function offerEffects() {
   );
 }
 
-// Seen on the gateway's own machine only; a 404 is the usual answer elsewhere.
+// Served on the gateway's own machine only; elsewhere the answer is a 404.
 async function showOffers() {
   const offers = await request(orchestratorsUrl()).then((response) => response.json(), () => null);
   if (offers && !session) view.offer(offers);
 }
 
-// Without a camera, Start would only say so: the test picture needs none.
-async function preferWhatIsThere() {
+// Without a camera, select the test picture.
+async function selectSourceAtHand() {
   const devices = await navigator.mediaDevices?.enumerateDevices?.().catch(() => null);
   const camera = devices?.some(({ kind }) => kind === "videoinput");
   if (!camera && !touched && !session) byId("source").value = "test";
@@ -249,7 +250,7 @@ function prepare() {
   setRunning(false);
   offerEffects();
   showOffers();
-  preferWhatIsThere();
+  selectSourceAtHand();
 }
 
 prepare();

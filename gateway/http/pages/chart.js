@@ -1,4 +1,4 @@
-// A small chart of what was paid against what was owed, over the stream's time. SVG, drawn anew each time.
+// A small SVG chart of paid and owed wei over the stream's time, drawn again with each point.
 
 import { ethFromWei, share } from "./money.js";
 
@@ -25,7 +25,7 @@ export class CostChart {
   add(seconds, paidWei, owedWei) {
     this.#points.push({ seconds, paid: BigInt(paidWei), owed: BigInt(owedWei) });
     if (this.#points.length > MAX_POINTS) {
-      // Halving the resolution keeps the whole stream in view, however long it runs.
+      // Half the resolution keeps the whole stream in view, however long it is.
       this.#points = this.#points.filter((_, i) => i % 2 === 0 || i === this.#points.length - 1);
     }
     this.#draw();
@@ -62,7 +62,7 @@ export class CostChart {
   }
 }
 
-// A payment is a step, not a slope: what was paid holds until the next one.
+// A payment is a step, not a slope.
 function steps(points) {
   return points.flatMap((point, i) => (i ? [{ ...points[i - 1], seconds: point.seconds }, point] : [point]));
 }

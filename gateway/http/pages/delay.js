@@ -1,8 +1,8 @@
-// How far the result runs behind the source, seen on the pictures themselves. Of each is noted how far
-// it is from what was on show just before; colours, a mirror or a style leave that rhythm in place, and
-// so does a busy machine that shows every third frame: unlike the step from one frame to the next, it
-// does not depend on which frames were seen. The shift at which the two rhythms fit best is the delay:
-// capture, network, AI and playout included.
+// Measures the delay of the result from the pictures: capture, network, AI and playout included.
+//
+// For each frame of both videos it takes the difference to the mean of the frames just before. That signal
+// survives changed colours, a mirror or a style, and dropped frames. The shift at which the two signals
+// correlate best is the delay.
 
 const GRID_MS = 25;
 const WINDOW_MS = 10_000;
@@ -11,28 +11,28 @@ const SHORTEST_OVERLAP_MS = 4_000;
 const JUST_BEFORE_MS = 300;
 const SETTLING_MS = 1_000;
 const GOOD_FIT = 0.6;
-const AS_GOOD = 0.15; // by how much less a shorter delay may fit: a rhythm that repeats fits at each of its turns
+const AS_GOOD = 0.15; // a shorter delay may fit worse by this much: a motion that repeats fits at each period
 const USUAL = 0.95;
 const WIDTH = 32;
 const HEIGHT = 18;
 
-/** When the camera made a frame. Browsers do not say it of a canvas, whose preview follows within a frame. */
+/** When the camera made a frame. Not known of a canvas, which is shown within one frame. */
 export const whenCaptured = (now, frame) => frame.captureTime ?? whenShown(now, frame);
 
 /** When a frame was put on the screen. */
 export const whenShown = (now, frame) => frame.presentationTime ?? now;
 
-/** How far each picture of a row is from those before it. */
+/** The difference of each picture to those before it. */
 export class Motion {
   #began = null;
   #before = null;
   #former = null;
 
-  /** The picture that was shown at `at` ms against the mean of what was on show; null before that has settled. */
+  /** The difference of the picture shown at `at` ms to the mean of those before; null until that has settled. */
   see(at, pixels) {
     this.#began ??= at;
     this.#before ??= Float32Array.from(pixels);
-    // What lies further back counts less; a picture counts for as long as it was shown.
+    // Older pictures count less; each counts for as long as it was shown.
     const shown = Math.max(0, at - (this.#former?.at ?? at));
     blend(this.#before, this.#former?.pixels ?? pixels, 1 - Math.exp(-shown / JUST_BEFORE_MS));
     this.#former = { at, pixels };
@@ -81,7 +81,7 @@ export class MotionTrace {
 }
 
 /**
- * Milliseconds by which `later` follows `earlier`, or null where the pictures do not tell.
+ * Milliseconds by which `later` follows `earlier`; null where they do not correlate.
  * Both are lists of {at: ms, change: number} in order of time.
  */
 export function delayBetween(earlier, later) {
@@ -103,7 +103,7 @@ export function delayBetween(earlier, later) {
   return peak < 0 ? null : peak * GRID_MS;
 }
 
-// A cut or a new effect changes the whole picture at once; left as it is, it would drown the rhythm.
+// A cut or a new effect changes the whole picture at once, which would hide all other motion.
 function withoutCuts(samples) {
   const changes = samples.map(({ change }) => change).sort((a, b) => a - b);
   const usual = changes[Math.floor((changes.length - 1) * USUAL)];
@@ -114,14 +114,14 @@ function blend(mean, pixels, share) {
   for (let i = 0; i < mean.length; i += 1) mean[i] += share * (pixels[i] - mean[i]);
 }
 
-// Mean difference of a byte; alpha, which is always the same, adds nothing.
+// Mean difference of a byte; alpha is constant and adds nothing.
 function difference(pixels, others) {
   let sum = 0;
   for (let i = 0; i < pixels.length; i += 1) sum += Math.abs(pixels[i] - others[i]);
   return sum / pixels.length;
 }
 
-// The change at each cell of the grid, on a straight line from frame to frame.
+// The change at each cell of the grid, interpolated between frames.
 function onGrid(samples, start, end) {
   let next = 1;
   return Float64Array.from({ length: Math.max(0, Math.floor((end - start) / GRID_MS)) }, (_, cell) => {

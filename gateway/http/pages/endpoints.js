@@ -1,8 +1,8 @@
-// Where the gateway's routes are, seen from this document: right behind any path prefix.
+// URLs of the gateway's routes, relative to this document: correct below any path prefix.
 
 const PREFIX = "live/video-to-video/";
 
-/** The URL of a stream's route (`whip`, `whep`, `update`, `status`), with the query's filled-in fields. */
+/** The URL of a stream's route (`whip`, `whep`, `update`, `status`), with the non-empty fields of `query`. */
 export function streamUrl(name, action, query = {}) {
   const url = new URL(`${PREFIX}${encodeURIComponent(name)}/${action}`, document.baseURI);
   for (const [key, value] of Object.entries(query)) {
@@ -11,19 +11,19 @@ export function streamUrl(name, action, query = {}) {
   return url;
 }
 
-/** Who could take a stream at what price: for the operator, and so served here on a gateway's own machine only. */
+/** Every orchestrator with its price: an operator's route, served here on the gateway's own machine only. */
 export function orchestratorsUrl() {
   return new URL("orchestrators", document.baseURI);
 }
 
-/** Where the small network beside the gateway describes itself; 404 without one. */
+/** The description of the devnet; 404 without one. */
 export function devnetUrl() {
   return new URL("devnet", document.baseURI);
 }
 
 /**
- * The page that shows a stream to viewers. A play token travels in the fragment, which browsers
- * keep to themselves: it appears in no server's log.
+ * The page for viewers of a stream. A play token goes into the fragment, which browsers do not send: it is in no
+ * server's log.
  */
 export function watchUrl(name, playToken = "") {
   const url = new URL("watch", document.baseURI);

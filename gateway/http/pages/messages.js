@@ -1,4 +1,4 @@
-// Everything that the page says in sentences: states, failures, end reasons, verdicts.
+// All sentences of the pages: states, problems, end reasons, verdicts.
 
 import { compareWei, ethFromWei, ethPerHour } from "./money.js";
 import { NoH264 } from "./peer.js";
@@ -7,34 +7,40 @@ import { SourceFailed } from "./sources.js";
 
 export const STATES = {
   idle: "Ready. Nothing is sent and nothing is paid.",
-  source: "Asking for the picture …",
+  source: "Opening the source …",
   connecting: "Connecting to the gateway …",
-  starting: "Connected. The job is being started.",
+  starting: "Connected. The job is starting.",
   waiting_for_key_frame: "Waiting for the first key frame. Nothing is paid before it.",
   live: "Live.",
-  swapping: "Moving to another orchestrator. Keep sending: the stream goes on.",
+  swapping: "Changing to another orchestrator. Keep sending: the stream goes on.",
   stopping: "Stopping …",
   ended: "Stopped. Nothing more is paid.",
+};
+
+export const PAYMENT_STATES = {
+  ok: "Payments are up to date.",
+  waiting: "Waiting for a payment to be accepted.",
+  failing: "Payments fail. The stream goes on for as long as the credit lasts.",
 };
 
 export const END_REASONS = {
   publisher_left: "The publisher left, so the stream ended.",
   deleted: "The stream was stopped.",
-  ingest_timeout: "The gateway received no more picture. Check the network, or whether a firewall blocks UDP.",
-  no_key_frame: "The picture never began with a key frame. Stop and start again, or try another browser.",
+  ingest_timeout: "The gateway received no more pictures. Check the network, and whether a firewall blocks UDP.",
+  no_key_frame: "No key frame came. Stop and start again, or try another browser.",
   no_orchestrator: "No orchestrator could take the stream. Try again in a little while.",
-  price_raised: "The orchestrator raised its price above what this gateway pays, so the stream ended.",
-  payment_refused: "A payment was refused, so the stream ended.",
-  signer_unreachable: "The signer could not be reached, so no payment could be made. See that it runs.",
+  price_raised: "The orchestrator raised its price above what this gateway pays. Start again to use another one.",
+  payment_refused: "A payment was refused. Check the signer's deposit and reserve.",
+  signer_unreachable: "The signer cannot be reached, so nothing can be paid. Check that it runs.",
   signer_refused: "The signer refused to pay for this stream. Check its account and its limits.",
-  credit_exhausted: "The credit at the orchestrator ran out before a payment arrived.",
-  orchestrator_lost: "The orchestrator went away. Start again to use another one.",
+  credit_exhausted: "The credit at the orchestrator ran out before the next payment. Check the signer.",
+  orchestrator_lost: "The orchestrator failed. Start again to use another one.",
   swaps_exhausted: "Too many orchestrators failed one after another. Try again in a little while.",
-  spend_limit: "The spending limit was reached.",
-  time_limit: "The time limit was reached.",
-  terminated: "The stream was ended by the operator of this gateway.",
-  drained: "The gateway is being shut down. Start again in a moment.",
-  internal_error: "The gateway made a mistake. Its log says which.",
+  spend_limit: "The spending limit is reached. The operator of this gateway can raise it.",
+  time_limit: "The time limit for one stream is reached. Start again.",
+  terminated: "The operator of this gateway ended the stream.",
+  drained: "The gateway is shutting down. Start again in a moment.",
+  internal_error: "The gateway failed. Its log has the error.",
 };
 
 export const VERDICTS = {
@@ -44,8 +50,55 @@ export const VERDICTS = {
   no_capacity: "has no free capacity",
   unreachable: "did not answer",
   model_not_offered: "does not offer this pipeline",
-  bad_answer: "gave an answer that makes no sense",
-  set_aside: "set aside after a fault",
+  bad_params: "cannot use these parameters",
+  bad_answer: "gave an invalid answer",
+  set_aside: "not used for a while, after a fault",
+  unfunded: "cannot be paid from the signer's funds",
+};
+const WAS_USED = "was in use until the end";
+
+/** Refusals of the gateway, by the problem's code. */
+export const PROBLEMS = {
+  bad_json: "The parameters are not a valid JSON object.",
+  bad_name: "This stream name is not allowed. Use letters, digits, _ . and - only.",
+  bad_parameter: "The gateway does not understand this request.",
+  bad_params: "The orchestrators cannot use these parameters. Change them and start again.",
+  bad_sdp: "The gateway does not understand this browser's offer. Try another browser.",
+  body_too_slow: "The request took too long to arrive. Check the network and try again.",
+  draining: "The gateway is shutting down. Try again in a moment.",
+  forbidden: "This token is not for this stream. Use another token or another stream name.",
+  internal_error: "The gateway failed. Its log has the error.",
+  ledger_unavailable: "The gateway's ledger cannot be used, so nothing can be paid. The operator must repair it.",
+  limit_reached: "A limit of this gateway is reached. Wait a little and try again.",
+  name_taken: "Someone is already publishing under this name. Choose another stream name.",
+  no_common_codec: "The gateway takes H.264 video only, and this browser did not offer it.",
+  no_orchestrator: "This gateway knows no orchestrator for this stream.",
+  no_udp_port: "The gateway has no free UDP port. Wait a little and try again.",
+  no_video: "The browser offered no video. Choose another source.",
+  not_found: "This address is not a gateway's. Open the page that the gateway serves.",
+  overloaded: "The gateway is busy and takes no new streams. Try again in a little while.",
+  refused_by_webhook: "The operator of this gateway did not allow this stream.",
+  spend_limit: "The spending limit is reached. The operator of this gateway can raise it.",
+  too_large: "The parameters are too large. Send less.",
+  too_many_requests: "Too many requests came from this address. Wait a little and try again.",
+  unauthorized: "This gateway asks for a token. Fill it in under access tokens and try again.",
+  unfunded: "The signer cannot pay. Fund its deposit and reserve, or cancel their unlock, then start again.",
+  unknown_stream: "The gateway does not know this stream. Start it first.",
+  unsupported_media_type: "The gateway does not understand this request.",
+  webhook_unreachable: "The server that decides who may publish does not answer. Try again in a little while.",
+  worker_busy: "The worker is busy with earlier changes. Wait a moment and send again.",
+  worker_refused: "The worker refused the parameters.",
+  worker_silent: "The worker did not answer. The parameters may not be in use.",
+};
+const SAYS_ALL = new Set(["name_taken", "unauthorized"]);
+
+// Answers without a code: a proxy's, or those of a newer gateway.
+const STATUSES = {
+  401: PROBLEMS.unauthorized,
+  403: "This gateway does not allow that.",
+  404: PROBLEMS.unknown_stream,
+  429: "Too many viewers or requests. Wait a little and try again.",
+  503: "The gateway takes no new streams at the moment. Try again in a little while.",
 };
 
 const SECURE = "Browsers allow that only on https:// or on localhost: open this page there";
@@ -68,69 +121,57 @@ const SOURCES = {
 
 export const SOURCE_ENDED = "The source ended: the camera was unplugged, or sharing was stopped.";
 export const GATEWAY_SILENT = "The gateway does not answer. Check the network; this page keeps trying.";
-export const STREAM_FORGOTTEN = "The gateway no longer knows this stream: it was probably restarted. Start again.";
-export const TAKEN_OVER = "Another publisher took this name over. Choose another stream name and start again.";
+export const STREAM_FORGOTTEN = "The gateway does not know this stream any more: it was probably restarted. Start again.";
+export const TAKEN_OVER = "Another publisher took over this name. Choose another stream name and start again.";
 export const MEDIA_LOST =
-  "The connection for pictures was lost. Check the network; a firewall may block UDP to the gateway.";
+  "The media connection was lost. Check the network; a firewall may block UDP to the gateway.";
 
-/** One plain sentence, or two, for whatever went wrong while starting or steering a stream. */
+/** What went wrong while a stream was started, watched or changed, and what to do about it. */
 export function explain(error) {
   if (error instanceof SourceFailed) return SOURCES[error.kind] ?? "The source could not be opened.";
   if (error instanceof NoH264) {
     return "This browser has no H.264 video, which the gateway needs. Use a current Chrome, Edge, Safari or Firefox.";
   }
-  if (error instanceof NotReached) return "The gateway cannot be reached. Check the network and that it runs.";
+  if (error instanceof NotReached) return "The gateway cannot be reached. Check the network, and that the gateway runs.";
   if (error instanceof Refused) return explainRefusal(error);
   return `The browser could not do that: ${error.message}`;
 }
 
-/** Why a stream ended, with what the gateway adds to it. */
+/** Why a stream ended, with the gateway's detail. */
 export function explainEnd(ended) {
   const sentence = END_REASONS[ended.reason] ?? `The stream ended: ${ended.reason}.`;
   return ended.detail ? `${sentence} (${ended.detail})` : sentence;
 }
 
 function explainRefusal({ status, code, detail, candidates, message }) {
-  if (code === "no_orchestrator" || candidates.length) return explainCandidates(candidates);
-  if (code.startsWith("signer")) {
-    return withDetail("The signer is out of reach, so nothing can be paid. See that it runs, then start again.", detail);
-  }
-  switch (status) {
-    case 401:
-      return "This gateway asks for a token. Fill it in under access tokens and try again.";
-    case 403:
-      return withDetail("This gateway does not let you do that with this token or name.", detail);
-    case 404:
-      return withDetail("The gateway does not know this stream: start it first.", detail);
-    case 406:
-      return withDetail("The gateway takes H.264 video only, and this browser did not offer it.", detail);
-    case 409:
-      return "Someone is already publishing under this name. Choose another stream name.";
-    case 429:
-      return withDetail("Too many viewers or requests. Wait a little and try again.", detail);
-    case 503:
-      return withDetail("The gateway takes no new streams at the moment. Try again in a little while.", detail);
-    default:
-      return `The gateway refused: ${message}`;
-  }
+  if (code === "no_orchestrator") return explainCandidates(candidates, detail);
+  const sentence = PROBLEMS[code] ?? STATUSES[status];
+  if (!sentence) return `The gateway refused: ${message}`;
+  return SAYS_ALL.has(code) ? sentence : withDetail(sentence, detail);
 }
 
-function explainCandidates(candidates) {
-  if (!candidates.length) return "This gateway knows no orchestrator yet. Try again in a little while.";
+function explainCandidates(candidates, detail) {
+  if (!candidates.length) return withDetail(PROBLEMS.no_orchestrator, detail);
   const dear = candidates.filter((c) => c.verdict === "price_above_max" && c.price_wei_per_second);
-  if (!dear.length) {
-    const said = candidates.map((c) => `${c.url} ${verdictText(c.verdict)}`).join(", ");
-    return `No orchestrator can take the stream now: ${said}. Try again in a little while.`;
-  }
-  const prices = dear.map((c) => c.price_wei_per_second).sort(compareWei);
-  const cheapest = `${ethPerHour(prices[0])} ETH an hour (${ethFromWei(prices[0])} ETH a second)`;
+  if (dear.length) return explainPrices(dear.map((c) => c.price_wei_per_second));
+  const all = (verdict) => candidates.every((c) => c.verdict === verdict);
+  if (all("model_not_offered")) return "No orchestrator offers this pipeline. Check its name under Pipeline.";
+  const said = candidates.map((c) => `${c.url} ${verdictText(c.verdict)}`).join(", ");
+  return `No orchestrator can take the stream now: ${said}. Try again in a little while.`;
+}
+
+function explainPrices(prices) {
+  const [lowest] = prices.sort(compareWei);
   return (
-    `No orchestrator is under the highest price that this gateway pays. The cheapest asks ${cheapest}. ` +
+    "No orchestrator is under the highest price that this gateway pays. " +
+    `The cheapest asks ${ethPerHour(lowest)} ETH an hour (${ethFromWei(lowest)} ETH a second). ` +
     "The operator can raise -maxPricePerUnit."
   );
 }
 
-export function verdictText(verdict) {
+/** A candidate's verdict in words. `ended`: the stream is over, so that nobody is in use. */
+export function verdictText(verdict, ended = false) {
+  if (ended && verdict === "chosen") return WAS_USED;
   return VERDICTS[verdict] ?? String(verdict ?? "not asked yet").replaceAll("_", " ");
 }
 

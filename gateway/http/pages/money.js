@@ -1,4 +1,4 @@
-// Wei and ETH, exactly: BigInt all the way, because a float cannot count to one ether in wei.
+// Wei and ETH, exactly: BigInt only, because a float cannot hold one ether in wei.
 
 const WEI_PER_ETH = 10n ** 18n;
 const SECONDS_PER_HOUR = 3600n;
@@ -18,12 +18,12 @@ export function ethFromWei(text) {
   return decimalEth(numerator, denominator);
 }
 
-/** As ethFromWei, cut off after the 6th digit that is not a leading zero: for where the wei stand beside it. */
+/** As ethFromWei, with 6 significant digits: for places that show the wei, too. */
 export function shortEth(text) {
   return /^≈? ?-?(?:0\.0*|[1-9]\d*\.?)?\d{0,6}/.exec(ethFromWei(text))[0];
 }
 
-/** What a price in wei per second comes to in an hour, in ETH. */
+/** A price in wei per second as ETH per hour. */
 export function ethPerHour(weiPerSecond) {
   const [numerator, denominator] = parseWei(weiPerSecond);
   return decimalEth(numerator * SECONDS_PER_HOUR, denominator);
@@ -34,7 +34,7 @@ export function groupDigits(text) {
   return String(text).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
 }
 
-/** Negative, zero or positive, as sort wants it. */
+/** Negative, zero or positive, for sort. */
 export function compareWei(a, b) {
   const [an, ad] = parseWei(a);
   const [bn, bd] = parseWei(b);

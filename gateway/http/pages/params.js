@@ -1,6 +1,6 @@
-// What the parameter field says: a JSON object as it is, plain words as a prompt.
+// Parameters from the text field: a JSON object as it is, other text as a prompt.
 
-/** Throws SyntaxError, with a sentence, for text that means to be JSON and is not. */
+/** Throws SyntaxError, with a sentence, for text that begins like JSON and is not. */
 export function parseParams(text) {
   const trimmed = text.trim();
   if (!trimmed) return {};
@@ -16,8 +16,8 @@ export function parseParams(text) {
 }
 
 /**
- * An effect of the devnet's, for whoever takes the stream: its worker has a parameter for it, its ComfyStream
- * servers a workflow's node. Each leaves the other's alone.
+ * Parameters for one of the devnet's effects: `effect` for a worker on the network, a workflow in `prompts` for a
+ * ComfyStream server. Each ignores the other's.
  */
 export function effectParams(effect, through, ownServers) {
   if (!effect) return {};

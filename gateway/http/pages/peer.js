@@ -1,4 +1,4 @@
-// What publishing and watching share: a complete offer with H.264 in front, one POST, one DELETE.
+// What WHIP and WHEP share: a complete offer with H.264 first, one POST, one DELETE.
 
 import { authorization, request } from "./request.js";
 
@@ -7,7 +7,7 @@ const GATHERING_MS = 1000;
 /** The browser has no H.264, the one video codec that the gateway takes. */
 export class NoH264 extends Error {}
 
-/** H.264 in packetization mode 1 first, other H.264 next, then the rest in the browser's order. */
+/** H.264 with packetization mode 1 first, then other H.264, then the rest in the browser's order. */
 export function h264First(codecs) {
   const rank = (codec) => {
     if (codec.mimeType.toLowerCase() !== "video/h264") return 2;
@@ -16,14 +16,14 @@ export function h264First(codecs) {
   return [...codecs].sort((a, b) => rank(a) - rank(b));
 }
 
-/** Put H.264 first in the transceiver's part of the offer. Throws NoH264. */
+/** Put H.264 first in the transceiver's codecs. Throws NoH264. */
 export function preferH264(transceiver, endpoint) {
   const ordered = h264First(endpoint.getCapabilities("video")?.codecs ?? []);
   if (ordered[0]?.mimeType.toLowerCase() !== "video/h264") throw new NoH264();
   transceiver.setCodecPreferences(ordered);
 }
 
-/** One WebRTC session that was opened by a POST of an offer and ends with a DELETE on its Location. */
+/** One WebRTC session: a POST of an offer opens it, a DELETE of its Location ends it. */
 export class HttpPeer {
   #lost;
   #noteLost;
@@ -58,12 +58,12 @@ export class HttpPeer {
     return response;
   }
 
-  /** Settles once the media path is gone: ICE failed, or the gateway closed it. */
+  /** Resolves when the media path is gone: ICE failed, or the gateway closed it. */
   get lost() {
     return this.#lost;
   }
 
-  /** Close, and tell the gateway. Safe to repeat, and while the page is being left. */
+  /** Close, and send DELETE. May be called again, and while the page is being left. */
   close() {
     if (this.closed) return Promise.resolve();
     this.closed = true;
@@ -72,7 +72,7 @@ export class HttpPeer {
     return this.#delete();
   }
 
-  // Chromium goes on saying "connected" for half a minute after a DTLS close_notify: ask the transport too.
+  // Chromium stays "connected" for half a minute after a DTLS close_notify: check the transport, too.
   #watchTransport() {
     const [transceiver] = this.connection.getTransceivers();
     const transport = transceiver.sender.transport ?? transceiver.receiver.transport;
@@ -88,7 +88,7 @@ export class HttpPeer {
   async #delete() {
     if (!this.location) return;
     const options = { method: "DELETE", keepalive: true, headers: authorization(this.token) };
-    // The gateway notices a publisher's absence by itself: a DELETE that fails only ends it later.
+    // If DELETE fails, the gateway ends the session a little later by itself.
     await request(this.location, options).catch(() => undefined);
   }
 }

@@ -1,4 +1,4 @@
-// Keeps one video element supplied over WHEP: comes back after whatever breaks.
+// Plays a stream over WHEP in one video element, and connects again after every failure.
 
 import { NoH264 } from "./peer.js";
 import { Refused } from "./request.js";
@@ -9,7 +9,7 @@ const LONGEST_WAIT_MS = 5000;
 const STALL_MS = 2500;
 const GIVE_UP = new Set([400, 401, 403, 406]);
 
-/** Calls `on.playing()`, `on.waiting()` as frames come and stop, `on.problem(error)` when refused. */
+/** Calls `on.playing()` when frames come, `on.waiting()` when they stop, `on.problem(error)` after a failure. */
 export class Player {
   #stopped = false;
   #viewer = null;
@@ -23,7 +23,7 @@ export class Player {
     this.on = on;
   }
 
-  /** The peer connection in use, for its statistics; null between two. */
+  /** The present peer connection, for its statistics; null while there is none. */
   get connection() {
     return this.#viewer?.connection ?? null;
   }

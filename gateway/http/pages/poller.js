@@ -1,4 +1,4 @@
-// Asks for a stream's status once a second, and notices when nobody answers.
+// Polls a stream's status once a second.
 
 import { request, Refused } from "./request.js";
 

@@ -1,6 +1,6 @@
-// One way to ask the gateway: an answer, or an error that can be put into a sentence.
+// Requests to the gateway: an answer, or an error that messages.explain explains.
 
-/** The gateway refused: its RFC 9457 problem details, or what an intermediary put in their place. */
+/** The gateway or a proxy refused, with RFC 9457 problem details or without. */
 export class Refused extends Error {
   constructor(status, problem) {
     super(problem.detail || problem.title || `the answer was ${status}`);
@@ -12,7 +12,7 @@ export class Refused extends Error {
   }
 }
 
-/** No answer came at all. */
+/** No answer came. */
 export class NotReached extends Error {
   constructor(cause) {
     super("no answer from the gateway", { cause });
@@ -24,7 +24,7 @@ export function authorization(token) {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** fetch, bounded in time. Throws NotReached, or Refused for an answer that is not 2xx. */
+/** fetch with a time limit. Throws NotReached, or Refused for a status other than 2xx. */
 export async function request(url, { timeoutMs = 15000, ...options } = {}) {
   let response;
   try {

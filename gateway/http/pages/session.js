@@ -1,4 +1,4 @@
-// One stream from Start to its end: publishing, watching the result, asking for the status.
+// One stream from start to end: publishes, plays the result, polls the status.
 
 import { streamUrl } from "./endpoints.js";
 import { Player } from "./player.js";
@@ -8,12 +8,13 @@ import { VideoStats } from "./stats.js";
 import { WhipPublisher } from "./whip.js";
 import { GATEWAY_SILENT, MEDIA_LOST, SOURCE_ENDED, STREAM_FORGOTTEN, TAKEN_OVER, explainEnd } from "./messages.js";
 
-const LAST_LOOKS = 10;
-const LAST_LOOK_MS = 300;
+const FINAL_POLLS = 10;
+const FINAL_POLL_MS = 300;
 
 /**
- * `on.state(key)` with a key of words.STATES, `on.status(json)`, `on.warning(sentence or null)` for what
- * may pass, `on.over(sentence or null)` once, at the end. `close` may be called at any time.
+ * Calls `on.state(key)` with a key of messages.STATES, `on.status(json)`, `on.warning(sentence or null)` for a
+ * problem that may pass, `on.picture(flows)`, `on.playProblem(error)`, and once, at the end,
+ * `on.over(sentence or null)`.
  */
 export class Session {
   #requestId = null;
@@ -41,7 +42,7 @@ export class Session {
     return this.#over;
   }
 
-  /** Publish; returns once the gateway has taken the stream. Throws what words.explain has words for. */
+  /** Publish; resolves when the gateway has accepted. Throws errors that messages.explain explains. */
   async start() {
     this.source.onEnded(() => this.#finish(SOURCE_ENDED));
     this.publisher.lost.then(() => this.#finish(MEDIA_LOST));
@@ -49,7 +50,7 @@ export class Session {
     if (this.#over) return;
     this.#sent = new VideoStats(this.publisher.connection, "outbound-rtp");
     this.#poller = new StatusPoller(this.statusUrl, {
-      status: (status) => this.#look(status),
+      status: (status) => this.#show(status),
       silent: () => this.on.warning(GATEWAY_SILENT),
       forgotten: () => this.#finish(STREAM_FORGOTTEN),
     });
@@ -57,7 +58,7 @@ export class Session {
     this.#player.run();
   }
 
-  /** Hand new parameters to the worker. Throws Refused or NotReached. */
+  /** Send new parameters to the worker. Throws Refused or NotReached. */
   async update(params) {
     const headers = { "Content-Type": "application/json", ...authorization(this.publishToken) };
     await request(streamUrl(this.name, "update"), { method: "POST", headers, body: JSON.stringify(params) });
@@ -73,12 +74,12 @@ export class Session {
     return { sent: sent ?? null, received: received ?? null };
   }
 
-  /** Stop at the user's wish. */
+  /** Stop, because the user asked for it. */
   stop() {
     return this.#finish(null);
   }
 
-  /** Give everything back at once, without waiting for an answer: the page is being left. */
+  /** Release everything at once, without waiting for an answer: the page is being left. */
   abandon() {
     this.#over = true;
     this.#poller?.stop();
@@ -87,7 +88,7 @@ export class Session {
     return this.publisher.close();
   }
 
-  #look(status) {
+  #show(status) {
     const gateway = status.gateway_status ?? {};
     this.#requestId ??= gateway.request_id;
     if (gateway.request_id !== this.#requestId) {
@@ -103,21 +104,21 @@ export class Session {
     if (this.#over) return;
     this.on.state("stopping");
     await this.abandon();
-    const ended = this.#poller && (await this.#lastLook());
-    // A gateway that ends a stream closes the media path: its reason says more than the closing.
+    const ended = this.#poller && (await this.#finalStatus());
+    // A gateway that ends a stream closes the media path, too: show its reason.
     const told = sentence === MEDIA_LOST && ended && ended.reason !== "deleted";
     this.on.over(told ? explainEnd(ended) : sentence);
   }
 
-  // The last payments are counted only after the end: look until they are.
-  async #lastLook() {
-    for (let looks = 0; looks < LAST_LOOKS; looks += 1) {
+  // The last payments are counted after the end: poll until the status says that it has ended.
+  async #finalStatus() {
+    for (let polls = 0; polls < FINAL_POLLS; polls += 1) {
       const status = await fetchStatus(this.statusUrl).catch(() => null);
       const id = status?.gateway_status?.request_id;
       if (!id || id !== (this.#requestId ??= id)) return null;
       this.on.status(status);
       if (status.gateway_status.ended) return status.gateway_status.ended;
-      await new Promise((resolve) => setTimeout(resolve, LAST_LOOK_MS));
+      await new Promise((resolve) => setTimeout(resolve, FINAL_POLL_MS));
     }
     return null;
   }

@@ -1,10 +1,10 @@
-// Where pictures and sound come from: camera, screen or the moving test picture, and the microphone.
+// Sources of pictures and sound: camera, screen, test picture, microphone.
 
 import { TestPicture } from "./testpicture.js";
 
 const FRAME_RATE = 30;
 
-/** Why there is no picture to send; `kind` is one that messages.js has a sentence for. */
+/** The source cannot be opened; `kind` is a key of SOURCES in messages.js. */
 export class SourceFailed extends Error {
   constructor(kind, cause) {
     super(kind, { cause });
@@ -13,7 +13,7 @@ export class SourceFailed extends Error {
   }
 }
 
-/** An open source: a MediaStream, and `stop` that gives every device back. */
+/** An open source: a MediaStream, and `stop` that releases the devices. */
 export class Source {
   #parts;
 
@@ -22,7 +22,7 @@ export class Source {
     this.media = new MediaStream(parts.flatMap((part) => (part.stream ?? part).getTracks()));
   }
 
-  /** Call back once when the device is unplugged or its user stops sharing it. */
+  /** Call `callback` once when the device is unplugged or the user stops sharing. */
   onEnded(callback) {
     this.media.getVideoTracks()[0].addEventListener("ended", callback, { once: true });
   }
@@ -59,7 +59,7 @@ async function openPicture(kind, width, height) {
   }
 }
 
-// Browsers take `navigator.mediaDevices` away where the page came over plain http.
+// Browsers have no `navigator.mediaDevices` on pages over plain http.
 function devices(kind) {
   if (!navigator.mediaDevices) throw new SourceFailed(`${kind}_insecure`);
   return navigator.mediaDevices;

@@ -1,4 +1,4 @@
-// What travels, from WebRTC's own counters (W3C webrtc-stats).
+// Frame rate, bit rate and size, from WebRTC's counters (W3C webrtc-stats).
 
 /** The video entry of a getStats() report: sent (`outbound-rtp`) or received (`inbound-rtp`). */
 export function videoEntry(report, type) {
@@ -8,11 +8,11 @@ export function videoEntry(report, type) {
   return null;
 }
 
-/** Rates between two looks at counters that only grow. */
+/** Rates from two readings of counters that only grow. */
 export class RateMeter {
   #last = null;
 
-  /** Frames and bits per second since the former look, and the picture's size; null the first time. */
+  /** Frames and bits per second since the last reading, and the picture's size; null the first time. */
   measure(entry) {
     const now = {
       at: entry.timestamp,

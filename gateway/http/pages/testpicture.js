@@ -1,5 +1,5 @@
-// A moving test picture: colours to see an effect on, words to see a mirror by, a clock and a frame
-// counter to see delay and loss by, and a disc whose rests and leaps tell one moment from another.
+// A moving test picture. Colour bars show an effect, text shows a mirror, the clock and the frame counter show
+// delay and loss, and the disc moves at irregular times so that delay.js can measure the delay.
 
 const FRAME_RATE = 30;
 const BARS = ["#d8d8d8", "#d6c32c", "#2cc4d0", "#35b44a", "#c54fc0", "#d2483b", "#3653c7"];

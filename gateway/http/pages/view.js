@@ -1,25 +1,22 @@
-// Writes a stream's status into the page.
+// Shows a stream's status on the page.
 
 import { CostChart } from "./chart.js";
 import { compareWei, ethFromWei, ethPerHour, groupDigits, shortEth } from "./money.js";
 import { bitrateText } from "./stats.js";
-import { STATES, verdictText } from "./messages.js";
+import { PAYMENT_STATES, STATES, verdictText } from "./messages.js";
 
 const PAYMENTS_SHOWN = 50;
 const UNKNOWN = "–";
-const PAYMENT_STATES = {
-  ok: "Payments are up to date.",
-  waiting: "Waiting for a payment to be accepted.",
-  failing: "Payments are failing; the stream lives on the credit that is left.",
-};
 
 const byId = (id) => document.getElementById(id);
 
 export class View {
   #chart = new CostChart(byId("chart"));
   #payments = { accepted: 0, credited: "0", tickets: 0 };
+  #candidates = [];
+  #inUse = null;
 
-  /** Empty what the stream before left. */
+  /** Clear what the previous stream left. */
   reset() {
     delete byId("main").dataset.paid;
     this.#chart.clear();
@@ -38,7 +35,7 @@ export class View {
     this.worker({});
   }
 
-  /** A key of words.STATES, or a state that a newer gateway may have. */
+  /** A key of messages.STATES, or a state that a newer gateway may have. */
   state(key) {
     const state = byId("state");
     if (state.dataset.state === key) return;
@@ -53,7 +50,7 @@ export class View {
   }
 
   status({ gateway_status: gateway = {}, ...worker }) {
-    this.candidates(gateway.candidates ?? [], gateway.orchestrator);
+    this.candidates(gateway.candidates ?? [], gateway.orchestrator, Boolean(gateway.ended));
     if (gateway.orchestrator?.price_wei_per_second) {
       byId("price-hour").textContent = `${ethPerHour(gateway.orchestrator.price_wei_per_second)} ETH`;
       byId("price-note").textContent = "";
@@ -67,7 +64,7 @@ export class View {
     this.worker(worker);
   }
 
-  /** Who could take a stream before there is one, and the most that this gateway pays (wei per second). */
+  /** Before a start: who could take a stream, and the highest price that this gateway pays (wei per second). */
   offer({ orchestrators = [], max_price_wei_per_second: ceiling }) {
     const offers = orchestrators.map((one) => (one.verdict === "chosen" ? { ...one, verdict: "available" } : one));
     this.candidates(offers);
@@ -78,11 +75,19 @@ export class View {
     byId("price-note").textContent = ceiling ? `at most ${ethPerHour(ceiling)} ETH by this gateway's limit` : "";
   }
 
-  candidates(candidates, inUse) {
-    const rows = candidates.map((candidate) => candidateRow(candidate, candidate.url === inUse?.url));
+  /** The candidates, and the one in use: that it was, once the stream has `ended`. */
+  candidates(candidates, inUse = null, ended = false) {
+    this.#candidates = candidates;
+    this.#inUse = inUse;
+    const rows = candidates.map((candidate) => candidateRow(candidate, candidate.url === inUse?.url, ended));
     byId("candidates").replaceChildren(...rows);
     byId("candidates-none").hidden = rows.length > 0;
     byId("candidates-table").hidden = rows.length === 0;
+  }
+
+  /** Show nobody as in use any more. */
+  over() {
+    this.candidates(this.#candidates, this.#inUse, true);
   }
 
   rates({ sent, received }) {
@@ -108,7 +113,7 @@ export class View {
 
   #free() {
     byId("price-hour").textContent = "free";
-    byId("payment-state").textContent = "Nothing is paid: a ComfyStream server of the gateway's own does the work.";
+    byId("payment-state").textContent = "Nothing is paid: the gateway uses its own ComfyStream server.";
   }
 
   #money(paid, owed) {
@@ -156,17 +161,18 @@ export class View {
   }
 }
 
-function candidateRow(candidate, inUse) {
+function candidateRow(candidate, inUse, ended) {
   const price = candidate.price_wei_per_second;
+  const verdict = inUse ? "chosen" : candidate.verdict;
   const row = document.createElement("tr");
-  row.dataset.verdict = inUse ? "chosen" : (candidate.verdict ?? "");
+  row.dataset.verdict = ended && verdict === "chosen" ? "" : (verdict ?? "");
   const url = Object.assign(document.createElement("th"), { scope: "row", textContent: candidate.url });
   const cost = document.createElement("td");
   cost.textContent = price ? `${ethPerHour(price)} ETH` : UNKNOWN;
   cost.toggleAttribute("data-unknown", !price);
   if (price && compareWei(price, "0") === 0) cost.textContent = "free";
   const why = document.createElement("td");
-  why.textContent = inUse ? verdictText("chosen") : verdictText(candidate.verdict);
+  why.textContent = verdictText(verdict, ended);
   if (candidate.detail) {
     why.append(Object.assign(document.createElement("small"), { textContent: candidate.detail }));
   }

@@ -1,4 +1,4 @@
-// The page for viewers: one picture that comes by itself and comes back by itself.
+// The page for viewers: plays one stream, and plays it again after an interruption.
 
 import { streamUrl } from "./endpoints.js";
 import { Player } from "./player.js";
@@ -29,7 +29,7 @@ function toggleFullScreen() {
 function watch() {
   const player = new Player(byId("video"), streamUrl(name, "whep"), token, {
     playing: () => say(""),
-    waiting: () => say("Waiting for the picture. It comes back by itself."),
+    waiting: () => say("The picture has stopped. It continues by itself when the stream does."),
     problem: (error) => say(error.status === 401 ? NEEDS_TOKEN : explain(error)),
   });
   say("Waiting for the picture. It starts by itself when the stream does.");
@@ -42,8 +42,8 @@ byId("fullscreen").addEventListener("click", toggleFullScreen);
 if (name) {
   document.title = `${name} – live`;
   byId("name").textContent = name;
-  // After loading, because a video that waits for its picture holds the page's load event back; and
-  // again when the browser brings the page back from its cache.
+  // On pageshow, not before: a video that waits for its picture delays the load event. The event also comes when
+  // the browser restores the page from its cache.
   window.addEventListener("pageshow", watch);
 } else {
   say("This link names no stream. Ask the publisher for the whole link.");

@@ -3,7 +3,7 @@
 import { HttpPeer, preferH264 } from "./peer.js";
 
 export class WhepViewer extends HttpPeer {
-  /** Ask for the picture and show it; it appears when the stream has one. */
+  /** Connect, and show the picture in `element` when the stream has one. */
   async watch(element) {
     const media = new MediaStream();
     element.srcObject = media;

@@ -2,7 +2,7 @@
 
 import { HttpPeer, preferH264 } from "./peer.js";
 
-/** The most an encoder may spend, in bits per second, by the picture's height. */
+/** The encoder's highest bit rate, in bits per second, by the picture's height. */
 const BITRATE_BPS = [
   [1080, 4_500_000],
   [720, 2_500_000],
@@ -11,7 +11,7 @@ const BITRATE_BPS = [
 ];
 
 export class WhipPublisher extends HttpPeer {
-  /** Publish the stream's first video track and, where there is one, its first audio track. */
+  /** Publish the first video track of `media`, and its first audio track if it has one. */
   async publish(media) {
     const [video] = media.getVideoTracks();
     const [audio] = media.getAudioTracks();
