@@ -50,7 +50,6 @@ ROUNDS_MANAGER: Abi = [
 
 TICKET_BROKER: Abi = [
     _function("getSenderInfo", "address", "uint256 uint256 uint256 uint256"),
-    _function("ticketValidityPeriod", gives="uint256"),
     _event(
         "WinningTicketRedeemed",
         "address sender*,address recipient*,uint256 faceValue,uint256 winProb,uint256 senderNonce,"

@@ -64,11 +64,6 @@ class ChainReader:
         manager = (await self._named("RoundsManager", abi.ROUNDS_MANAGER)).functions
         return Rounds(*await self._read_all([manager.blockNum(), manager.lastInitializedRound()]))
 
-    async def ticket_validity_period(self) -> int:
-        """Rounds during which a ticket can be redeemed, from its creation."""
-        broker = await self._named("TicketBroker", abi.TICKET_BROKER)
-        return int(await self._read(broker.functions.ticketValidityPeriod().call))
-
     async def active_orchestrators(self) -> list[tuple[str, str]]:
         """Address and service URI of the active orchestrators that have one, the AI registry's first."""
         pool = await self._active_pool()

@@ -47,9 +47,9 @@ def parse_capability_prices(value: str) -> Mapping[str, Fraction]:
     }
 
 
-def ceiling_for(model: str, prices: Mapping[str, Fraction], otherwise: Fraction | None) -> Fraction | None:
-    """The ceiling for a model: its own, else its pipeline's default, else `otherwise`."""
-    return prices.get(model, prices.get(DEFAULT_MODEL, otherwise))
+def ceiling_for(model: str, prices: Mapping[str, Fraction]) -> Fraction | None:
+    """The ceiling for a model: its own, else its pipeline's default; None where there is neither."""
+    return prices.get(model, prices.get(DEFAULT_MODEL))
 
 
 def _price(entry: Mapping[str, Any]) -> Fraction:

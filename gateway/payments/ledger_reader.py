@@ -110,11 +110,10 @@ class LedgerReader:
         self,
         *,
         stream: str | None = None,
-        request_id: str | None = None,
         newest: int | None = None,
         payments_each: int | None = None,
     ) -> AsyncIterator[LedgerSession]:
-        """Sessions, oldest first: of all streams or one (name or id), of one publish, the `newest` ones only.
+        """Sessions, oldest first: of all streams or of one (name or id), all or only the `newest`.
 
         `payments_each` limits how many payments of each are read, to the newest ones.
         """
@@ -122,8 +121,6 @@ class LedgerReader:
         query = select(sessions.c.id, paid).outerjoin(payments, payments.c.session_id == sessions.c.id)
         if stream is not None:
             query = query.where(or_(sessions.c.stream == stream, sessions.c.stream_id == stream))
-        if request_id is not None:
-            query = query.where(sessions.c.request_id == request_id)
         query = query.group_by(sessions.c.id).order_by(sessions.c.wall_ns.desc(), sessions.c.id)
         async with self._database.reading() as connection:
             counted = [(row[0], row[1]) for row in await connection.execute(query.limit(newest))][::-1]
@@ -179,15 +176,6 @@ class LedgerReader:
             query = _payments_with_outcomes(steps.c.payment_id.in_(ids))
             rows = (await connection.execute(query)).all()
         return sorted((row.signed_ns, row.value) for row in rows if row.delivered or not row.refused)
-
-    async def credited_wei(self, stream_id: str | None = None) -> Fraction:
-        """The exact value of all credited payments in wei, of one stream id or of all."""
-        query = _payments_with_outcomes()
-        if stream_id is not None:
-            query = query.where(sessions.c.stream_id == stream_id)
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
-        return sum((row.value for row in rows if _outcome(row) is Outcome.CREDITED), Fraction(0))
 
     async def _rows(self, query: Select[Any]) -> list[Row]:
         async with self._database.reading() as connection:

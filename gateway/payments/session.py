@@ -59,7 +59,7 @@ MAX_REFRESHES = 3
 MAX_TRIES = 4
 """Tries in a row of what no credit covers yet, or what the session can do without."""
 MAX_SETTLING_TRIES = 2
-"""Deliveries after the end of a payment whose fate is unknown."""
+"""Deliveries after the end of a payment whose outcome is unknown."""
 
 _A = TypeVar("_A", Sign, Start, Deliver, Refresh)
 
@@ -161,7 +161,7 @@ class PaymentSession:
     # what the signer answered
 
     def signed(self, payment: Payment) -> None:
-        """200, and the payment was checked. It is money spent: delivered until its fate is known."""
+        """200, and the payment was checked. It is money spent: delivered until its outcome is known."""
         self.billing.signed(payment, self._answered(Sign).info)
         self._terms = replace(self._terms, price=self.billing.price)
         self.state = payment.state

@@ -93,7 +93,7 @@ class PaymentSettings:
 
 def _ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:
     """The ceiling for the model that orchestrators are asked for, and what to warn the operator of."""
-    own = ceiling_for(parsed["model"], parsed["maxPricePerCapability"] or {}, None)
+    own = ceiling_for(parsed["model"], parsed["maxPricePerCapability"] or {})
     if own is not None:
         return own, ()
     return _general_ceiling(parsed, paid)

@@ -17,7 +17,6 @@ PUBLISHED = {
     "blockNum": "8ae63d6d",
     "lastInitializedRound": "8807f36e",
     "getSenderInfo": "e1a589da",
-    "ticketValidityPeriod": "856a2cf8",
     "WinningTicketRedeemed": "c389eb51ed006dbf2528507f010efdf5225ea596e1e1741d74f550dab1925ee7",
     "WinningTicketTransfer": "8b87351a208c06e3ceee59d80725fd77a23b4129e1b51ca231fc89b40712649c",
 }

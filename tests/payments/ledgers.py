@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
+from gateway.payments.ledger_reader import Grouping, Outcome
 from gateway.payments.payment import Payment
 from gateway.reason import EndReason
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info, signed_payment
@@ -40,6 +41,13 @@ async def pay(
             await ledger.credited(session, number)
         else:
             await (ledger.refused if step == "refused" else ledger.unknown)(session, number, "why")
+
+
+async def credited(ledger: Ledger, stream_id: str | None = None) -> Fraction:
+    """The credited wei of one stream id, or of all."""
+    totals = await ledger.reader.totals(Grouping.STREAM)
+    wei = (total.wei[Outcome.CREDITED] for total in totals if stream_id in (None, total.key))
+    return sum(wei, Fraction(0))
 
 
 async def fill(ledger: Ledger) -> list[str]:

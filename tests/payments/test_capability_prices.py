@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ def test_a_models_ceiling_is_its_own_or_its_pipelines_or_the_general_one() -> No
             {"pipeline": "text-to-image", "model_id": "sd", "price_per_unit": 5},
         )
     )
-    assert ceiling_for("comfystream", prices, None) == 10**15
-    assert ceiling_for("another", prices, None) == 33_177_600_000
-    assert ceiling_for("sd", {}, Fraction(7)) == 7
+    assert ceiling_for("comfystream", prices) == 10**15
+    assert ceiling_for("another", prices) == 33_177_600_000
+    assert ceiling_for("sd", {}) is None
 
 
 def test_it_may_be_in_a_file(tmp_path: Path) -> None:

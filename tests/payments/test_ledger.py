@@ -31,6 +31,7 @@ from gateway.reason import EndReason
 from harness.payment_models import SENDER_TEXT, orchestrator_info, signed_payment
 from harness.postgresql import PostgresqlServer
 from harness.waiting import eventually
+from tests.payments.ledgers import credited
 
 NO_RETRIES = Timing(write_timeout=0)
 
@@ -99,7 +100,7 @@ async def test_a_hundred_eth_and_a_third_of_a_wei_are_kept_exactly(tmp_path: Pat
     session = await ledger.open_session(record())
     await sign(ledger, session, 1, payment(ticket_wei=100 * 10**18, tickets=7))
     await ledger.credited(session, 1)
-    assert await ledger.reader.credited_wei() == 700 * 10**18
+    assert await credited(ledger) == 700 * 10**18
     await ledger.close()
     with sqlite3.connect(tmp_path / "ledger.sqlite3") as connection:
         stored = connection.execute("SELECT face_value, typeof(face_value) FROM payments").fetchone()
@@ -121,10 +122,10 @@ async def test_only_what_was_credited_counts_once_and_by_stream(where: str) -> N
         await ledger.refused(session, 2, "403")
         await ledger.unknown(session, 3, "time-out")
     await ledger.credited(two, 3)
-    assert await ledger.reader.credited_wei("one") == 3 * 10**15
-    assert await ledger.reader.credited_wei("two") == 6 * 10**15
-    assert await ledger.reader.credited_wei() == 9 * 10**15
-    assert await ledger.reader.credited_wei("three") == 0
+    assert await credited(ledger, "one") == 3 * 10**15
+    assert await credited(ledger, "two") == 6 * 10**15
+    assert await credited(ledger) == 9 * 10**15
+    assert await credited(ledger, "three") == 0
     assert len(await accounts(ledger, stream="one")) == 1
     await ledger.close()
 
@@ -295,7 +296,7 @@ async def test_a_ledger_from_before_revisions_keeps_its_rows_and_gets_the_new_co
     for _ in range(2):
         ledger = await Ledger.open(path)
         (account,) = await accounts(ledger)
-        assert await ledger.reader.credited_wei("cam") == 3 * 10**15
+        assert await credited(ledger, "cam") == 3 * 10**15
         assert account.closed is not None
         assert account.closed["owed"] is None
         assert account.row["price"] == 10**15

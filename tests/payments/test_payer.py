@@ -45,6 +45,7 @@ from signer_client import (
     SignerUnavailable,
     SignerUnreachable,
 )
+from tests.payments.ledgers import credited
 
 Script = list[Any]
 
@@ -190,8 +191,7 @@ async def bench(
         stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
         yield Bench(payer, signer, orchestrator, ledger)
         await payer.close(EndReason.PUBLISHER_LEFT)
-        credited = int(await ledger.reader.credited_wei("cam"))
-        assert payer.status()["credited_wei"] == str(credited)
+        assert payer.status()["credited_wei"] == str(await credited(ledger, "cam"))
 
 
 @pytest.mark.asyncio
