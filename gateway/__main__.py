@@ -1,4 +1,4 @@
-"""`livepeer-gateway`: flags to settings to a running daemon."""
+"""`livepeer-gateway`: reads the flags and runs the daemon, or a command."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def _main(argv: list[str]) -> int:
         for sentence in (*parsed.warnings, str(error)):
             print(f"{PROGRAM}: {sentence}", file=sys.stderr)  # noqa: T201
         return 2
-    # imported late: a wrong flag is answered at once
+    # imported here: they take a second, and a wrong flag is answered before
     from gateway.aio import event_loop
     from gateway.daemon import Daemon
     from gateway.telemetry import log
 
-    # What the imports made stays: a full collection that walks it holds every frame up for 0.1 s.
+    # keep the imports' objects out of later collections, which would block the loop for 0.1 s
     gc.collect()
     gc.freeze()
     log.configure(settings.log_level, settings.log_format)

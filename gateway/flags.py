@@ -1,8 +1,9 @@
-"""Command-line flags as Go programs take them, fed from command line, environment and file.
+"""Flags in the form of Go programs, from command line, environment and file.
 
 `-name value`, `-name=value` and `--name ..` are the same; a boolean is `-name` or `-name=false`. Each flag
-is also `LP_NAME` in the environment and a line `name value` in the file that `-config` names. Command line
-beats environment beats file beats default. An empty variable of the environment counts as not set.
+is also `LP_NAME` in the environment and a line `name value` in the file of `-config`. The command line goes
+before the environment, the environment before the file, the file before the default. An empty variable counts
+as not set.
 """
 
 from __future__ import annotations
@@ -28,28 +29,28 @@ class HelpRequested(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """How a flag's text becomes a value. `accepts` completes the sentence "it takes ..".
+    """A type of flags. `accepts` completes the sentence "it takes ..".
 
-    `parse` raises ValueError for text that it does not take.
+    `parse` makes a value of text, or raises ValueError.
     """
 
     name: str
     accepts: str
     parse: Callable[[str], Any]
     secret: bool = False
-    """Whether a value may hold a password: sentences about it leave it out."""
+    """Whether a value may hold a password: errors do not repeat it."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One row of a flag table; `default` is text, parsed as if it had been given, or None for "not set"."""
+    """One row of a flag table. `default` is text, parsed as if it were given; None: not set."""
 
     name: str
     kind: Kind
     default: str | None
     help: str
     shown_default: str = ""
-    """What help prints where the default is worked out later."""
+    """The default in words, for the documents, where `default` does not say it."""
 
     @property
     def variable(self) -> str:
@@ -58,7 +59,7 @@ class Flag:
 
 @dataclass
 class Parsed:
-    """Values by flag name, and the names that were given anywhere rather than defaulted."""
+    """Values by flag name, and the names of the flags that were given."""
 
     values: dict[str, Any] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
@@ -81,7 +82,7 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
 def parse_duration(value: str) -> float:
-    """Seconds of a Go duration: `5s`, `1m30s`, `500ms`, `1.5h`, `0`. Negative ones are not taken."""
+    """Seconds of a Go duration that is not negative: `5s`, `1m30s`, `500ms`, `1.5h`, `0`. Or ValueError."""
     if value == "0":
         return 0.0
     parts = list(_DURATION_PART.finditer(value))
@@ -91,7 +92,7 @@ def parse_duration(value: str) -> float:
 
 
 def _parse_boolean(value: str) -> bool:
-    # strconv.ParseBool's words
+    # the words of Go's strconv.ParseBool
     if value in {"1", "t", "T", "true", "TRUE", "True"}:
         return True
     if value in {"0", "f", "F", "false", "FALSE", "False"}:
@@ -117,7 +118,7 @@ def _parse_url(value: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(value)
-    _ = parts.port  # raises ValueError for a port that is none
+    _ = parts.port  # raises ValueError for an invalid port
     return url.rstrip("/")
 
 
@@ -139,12 +140,12 @@ INTEGER = Kind("integer", "a whole number, 0 or more", _parse_integer)
 DURATION = Kind("duration", "a duration such as 5s, 1m30s or 500ms", parse_duration)
 ADDRESS = Kind("host:port", "host:port with a port from 0 to 65535", _parse_address)
 URL = Kind("url", "an http or https URL", _parse_url)
-BASE_URL = Kind("url", "an http or https URL without ? and #, since paths are put behind it", _parse_base_url)
+BASE_URL = Kind("url", "an http or https URL without ? and #, since paths are added to it", _parse_base_url)
 LIST = Kind("list", "a comma-separated list", _parse_list)
 
 
 def within(kind: Kind, accepts: str, fits: Callable[[Any], bool]) -> Kind:
-    """`kind`, of which it takes the values that `fits` does."""
+    """`kind`, restricted to the values for which `fits` is true."""
 
     def parse(text: str) -> Any:
         value = kind.parse(text)
@@ -160,7 +161,7 @@ POSITIVE_INTEGER = within(INTEGER, "a whole number, 1 or more", lambda number: n
 
 
 def choice(*names: str) -> Kind:
-    """A kind that takes one of the names, as they are written."""
+    """A kind that takes one of these names."""
 
     def parse(value: str) -> str:
         if value not in names:
@@ -173,9 +174,9 @@ def choice(*names: str) -> Kind:
 def parse_flags(
     flags: Sequence[Flag], argv: Sequence[str], environ: Mapping[str, str], *, program: str
 ) -> Parsed:
-    """Read every flag of the table from `argv`, then `environ`, then the file of `-config`, then its default.
+    """Read every flag of the table from `argv`, `environ`, the file of `-config`, or its default.
 
-    Raises FlagError for bad usage and HelpRequested for `-h`; `program` is how sentences call the program.
+    Raises FlagError for bad usage and HelpRequested for `-h`; `program` is the program's name, for errors.
     """
     table = {flag.name: flag for flag in flags}
     command_line = dict(_arguments(table, argv, program))
@@ -197,7 +198,7 @@ def parse_flags(
 
 
 def unknown_variables(flags: Sequence[Flag], environ: Mapping[str, str], *, program: str) -> tuple[str, ...]:
-    """A sentence for each `LP_` variable that is no flag: a typo, or somebody else's, so it is no error."""
+    """A warning for each `LP_` variable that is not a flag: a typo, or another program's."""
     table = {flag.variable: flag for flag in flags}
     return tuple(
         f"{name} in the environment is not a flag of {program}{_suggestion(table, name)}"

@@ -1,4 +1,4 @@
-"""Whether a publisher would be served, kept true by asking everybody who is needed for it."""
+"""Whether a publisher would be served: checks signer and ledger again and again."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from signer_client import SignerClient, SignerError
 log = structlog.get_logger("readiness")
 
 INTERVAL = 1.5
-"""Seconds between two looks: with the time-out, a change is known within 5 s."""
+"""Seconds between two checks: with TIMEOUT, a change is known within 5 s."""
 TIMEOUT = 2.0
+"""Seconds for one check."""
 
 
 class Readiness:
-    """`run` looks at signer and ledger again and again; `reasons` answers at once from what it saw.
+    """`run` checks signer and ledger; `reasons` answers at once from the newest results.
 
-    `signer` is None where nothing is paid; `refusals` tells why nobody would take a stream.
+    `signer` is None where nothing is paid; `sources_not_ready` gives the reasons why no job could be started.
     """
 
     def __init__(
@@ -30,47 +31,53 @@ class Readiness:
         ledger: Ledger,
         signer: SignerClient | None,
         admission: Admission,
-        refusals: Callable[[], list[str]],
+        sources_not_ready: Callable[[], list[str]],
+        *,
+        interval: float = INTERVAL,
+        timeout: float = TIMEOUT,
     ) -> None:
         self._ledger = ledger
         self._signer = signer
         self._admission = admission
-        self._refusals = refusals
-        self._troubles: dict[str, str] = {}
+        self._sources_not_ready = sources_not_ready
+        self._interval = interval
+        self._timeout = timeout
+        self._failures: dict[str, str] = {}
+        """By the part that fails, a sentence."""
 
     def reasons(self) -> list[str]:
-        """A sentence for each thing that keeps a publisher from being served; none when all is well."""
+        """Why a publisher would not be served, a sentence each; none when it would."""
         try:
             self._admission.check()
         except NotAdmitted as refusal:
             return [f"{refusal.code}: {refusal}"]
-        return [*self._troubles.values(), *self._refusals()]
+        return [*self._failures.values(), *self._sources_not_ready()]
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         async with TaskGroup() as group:
-            group.create_task(self._keep_looking("ledger", self._ledger.check), name="readiness ledger")
+            group.create_task(self._keep_checking("ledger", self._ledger.check), name="readiness ledger")
             if self._signer is not None:
-                group.create_task(self._keep_looking("signer", self._signer.ping), name="readiness signer")
+                group.create_task(self._keep_checking("signer", self._signer.ping), name="readiness signer")
 
-    async def _keep_looking(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
+    async def _keep_checking(self, part: str, check: Callable[[], Awaitable[None]]) -> None:
         while True:
-            trouble = await _trouble(what, look)
-            if trouble != self._troubles.get(what, ""):
-                log.warning("readiness changed", part=what, trouble=trouble or "none any more")
-            if trouble:
-                self._troubles[what] = trouble
+            failure = await _failure(part, check, self._timeout)
+            if failure != self._failures.get(part, ""):
+                log.warning("readiness changed", part=part, failure=failure or "none")
+            if failure:
+                self._failures[part] = failure
             else:
-                self._troubles.pop(what, None)
-            await asyncio.sleep(INTERVAL)
+                self._failures.pop(part, None)
+            await asyncio.sleep(self._interval)
 
 
-async def _trouble(what: str, look: Callable[[], Awaitable[None]]) -> str:
+async def _failure(part: str, check: Callable[[], Awaitable[None]], timeout: float) -> str:
     try:
-        async with asyncio.timeout(TIMEOUT):
-            await look()
+        async with asyncio.timeout(timeout):
+            await check()
     except TimeoutError:
-        return f"the {what} does not answer"
+        return f"the {part} does not answer"
     except (SignerError, LedgerError) as error:
-        return f"the {what} cannot be used: {error}"
+        return f"the {part} cannot be used: {error}"
     return ""

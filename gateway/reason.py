@@ -27,7 +27,7 @@ class EndReason(StrEnum):
 
 
 class Ended(Exception):
-    """A stream or a job is over: carries the reason and a sentence for people."""
+    """The end of a stream or a job: the reason, and a sentence for people."""
 
     def __init__(self, reason: EndReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -35,10 +35,10 @@ class Ended(Exception):
         self.detail = detail
 
     def without_frames(self) -> Self:
-        """Itself, fit to be kept: the frames that it came through would keep a whole job in memory."""
+        """Itself without traceback and cause, whose frames would keep a whole job in memory."""
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
 
 class NoRoom(Ended):
-    """A job that did not start for want of capacity: nobody's fault, and nothing was paid."""
+    """A job that did not start because there was no capacity: not a fault, and nothing was paid."""

@@ -9,14 +9,14 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-# go-livepeer's -v is glog's: the higher the number, the more is said
+# go-livepeer's -v is glog's: a higher number logs more
 _LEVELS = {0: logging.ERROR, 1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO}
 
 
 def configure(verbosity: int, log_format: str, stream: TextIO = sys.stderr) -> None:
-    """Set up structlog for the process, and what libraries say through `logging` beside it.
+    """Set up structlog for the process, and `logging` for the libraries.
 
-    `verbosity` is go-livepeer's `-v`: 3 says what happens, 4 and above add debugging.
+    `verbosity` is go-livepeer's `-v`: 0 and 1 errors, 2 warnings, 3 events, 4 and above debugging.
     """
     level = _LEVELS.get(verbosity, logging.DEBUG)
     renderer: Processor = (
@@ -25,7 +25,7 @@ def configure(verbosity: int, log_format: str, stream: TextIO = sys.stderr) -> N
         else structlog.dev.ConsoleRenderer(
             colors=stream.isatty(),
             pad_event_to=0,
-            # never with local variables: tokens and passwords may be among them
+            # without local variables, which may hold tokens and passwords
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
@@ -53,12 +53,12 @@ def configure(verbosity: int, log_format: str, stream: TextIO = sys.stderr) -> N
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    # libraries are quieter than we are: their INFO is our debugging
+    # the INFO of libraries is shown with our debugging only
     root.setLevel(logging.WARNING if level >= logging.INFO else logging.INFO)
 
 
 class _AreaLogger(structlog.PrintLogger):
-    """What `structlog.get_logger("area")` writes through: it keeps the area for the line's fields."""
+    """The logger behind `structlog.get_logger("area")`: keeps the area, which is a field of each line."""
 
     def __init__(self, stream: TextIO, area: str = "gateway") -> None:
         super().__init__(stream)

@@ -1,4 +1,4 @@
-"""What Prometheus is told, on a registry of its own so that a process can hold more than one gateway."""
+"""Metrics for Prometheus, in a registry of their own: a process can hold more than one gateway."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30)
 
 @dataclass
 class Totals:
-    """Sums over streams, live and ended. Wei here are for graphs: exact sums are in the ledger."""
+    """Sums over live and ended streams. Wei are for graphs here; exact sums are in the ledger."""
 
     payments_accepted: int = 0
     tickets: int = 0
@@ -36,7 +36,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class StreamSample:
-    """One live stream at the moment of a scrape."""
+    """One live stream at the time of a scrape."""
 
     name: str
     credit_left_s: float | None
@@ -47,7 +47,7 @@ class StreamSample:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a scrape reads from the streams rather than having them count along."""
+    """What is read from the streams at each scrape."""
 
     streams: list[StreamSample]
     viewers: int
@@ -55,7 +55,7 @@ class Snapshot:
 
 
 class Metrics:
-    """The gateway's metrics; `attach` gives them the streams to look at when they are scraped."""
+    """The gateway's metrics. `attach` sets where the streams are read from at each scrape."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -67,24 +67,25 @@ class Metrics:
         )
         self.first_frame_seconds = Histogram(
             "livepeer_first_frame_seconds",
-            "From the WHIP request to the first frame back",
+            "Seconds from the WHIP request to the first frame back",
             buckets=START_BUCKETS,
             registry=self.registry,
         )
 
     def watch(self, loop: LoopWatch) -> None:
-        """Tell of the event loop's lag, too."""
+        """Add the event loop's lag."""
         self.registry.register(_Loop(loop))
 
     def attach(self, look: Callable[[], Snapshot]) -> None:
+        """Add the streams."""
         self.registry.register(_Streams(look))
 
     def attach_chain(self, look: Callable[[], dict[str, Any]]) -> None:
-        """Give the metrics what the chain says of the signer's funds, as `/chain` has it."""
+        """Add the signer's funds on chain, from the JSON of `/chain`."""
         self.registry.register(_Chain(look))
 
     def render(self) -> bytes:
-        """Every metric in Prometheus' text format."""
+        """Every metric, in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
@@ -95,14 +96,16 @@ class _Loop(Collector):
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "livepeer_loop_lag_seconds",
-            "How late the event loop was, the median of 2 s",
+            "How late the event loop is: the median of 2 s",
             self._watch.window.median,
         )
         yield CounterMetricFamily(
-            "livepeer_loop_blocked", "Times that the loop stood still for over 100 ms", self._watch.blocked
+            "livepeer_loop_blocked",
+            "Times that the event loop was blocked for over 100 ms",
+            self._watch.blocked,
         )
         failed = CounterMetricFamily(
-            "livepeer_task_failures", "Tasks that ended with an exception nobody expected", labels=["task"]
+            "livepeer_task_failures", "Tasks that ended with an unexpected exception", labels=["task"]
         )
         for name, count in tasks.failures.items():
             failed.add_metric([name], count)
@@ -119,25 +122,25 @@ class _Chain(Collector):
     def collect(self) -> Iterator[Metric]:
         seen = self._look()
         for name, key, meaning in (
-            ("deposit_wei", "deposit_wei", "The deposit of the signer's address; wei here are for graphs"),
-            ("reserve_wei", "reserve_wei", "The reserve of the signer's address"),
-            ("deposit_hours_left", "hours_left", "How long the deposit lasts at the present burn"),
-            ("chain_age_seconds", "age_s", "Since the chain was last read"),
+            ("deposit_wei", "deposit_wei", "Deposit of the signer, in wei for graphs"),
+            ("reserve_wei", "reserve_wei", "Reserve of the signer, in wei for graphs"),
+            ("deposit_hours_left", "hours_left", "Hours that the deposit lasts at the present spending"),
+            ("chain_age_seconds", "age_s", "Seconds since the chain was last read"),
         ):
             if seen[key] is not None:
                 yield GaugeMetricFamily(f"livepeer_{name}", meaning, float(seen[key]))
         for name, key, meaning in (
-            ("tickets_refused", "refusal", "Whether tickets would be refused"),
-            ("funds_warning", "warning", "Whether the deposit is low or an unlock is under way"),
+            ("tickets_refused", "refusal", "1 where tickets would be refused for lack of funds"),
+            ("funds_warning", "warning", "1 where the deposit is low or the funds are being unlocked"),
         ):
             yield GaugeMetricFamily(f"livepeer_{name}", meaning, float(seen[key] is not None))
 
 
-_OF_EACH_STREAM = (
-    ("credit_left_seconds", "Stream time that is paid for in advance", "credit_left_s"),
-    ("last_payment_age_seconds", "Since the last accepted payment", "last_payment_age_s"),
-    ("ingest_fps", "Frames a second from the publisher", "ingest_fps"),
-    ("ingest_bitrate_bps", "Bits a second from the publisher", "ingest_bps"),
+_STREAM_GAUGES = (
+    ("credit_left_seconds", "Seconds of stream that are paid for in advance", "credit_left_s"),
+    ("last_payment_age_seconds", "Seconds since the last accepted payment", "last_payment_age_s"),
+    ("ingest_fps", "Frames per second from the publisher", "ingest_fps"),
+    ("ingest_bitrate_bps", "Bits per second from the publisher", "ingest_bps"),
 )
 
 
@@ -146,7 +149,7 @@ class _Streams(Collector):
         self._look = look
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # nothing is looked at before the first scrape
+        return ()  # nothing is read before the first scrape
 
     def collect(self) -> Iterator[Metric]:
         seen = self._look()
@@ -154,28 +157,34 @@ class _Streams(Collector):
         yield GaugeMetricFamily("livepeer_streams", "Live streams", len(seen.streams))
         yield GaugeMetricFamily("livepeer_viewers", "Connected viewers", seen.viewers)
         yield CounterMetricFamily(
-            "livepeer_payments_accepted", "Payments that were credited", totals.payments_accepted
+            "livepeer_payments_accepted", "Payments that orchestrators credited", totals.payments_accepted
         )
         yield CounterMetricFamily("livepeer_tickets", "Tickets in credited payments", totals.tickets)
         yield CounterMetricFamily(
-            "livepeer_credited_wei", "Wei credited, by the tickets' expected value", totals.credited_wei
+            "livepeer_credited_wei", "Wei credited: the tickets' expected value", totals.credited_wei
         )
         yield CounterMetricFamily(
             "livepeer_payment_alarms",
-            "Payments refused by the signer or not what was asked for, and times that the credit ran low",
+            "Payments that the signer refused or that are not as requested, and times that credit was low",
             totals.payment_alarms,
         )
         yield CounterMetricFamily(
-            "livepeer_swaps", "Times that a live stream went on at another orchestrator", totals.swaps
+            "livepeer_swaps",
+            "Jobs of live streams that were replaced by another orchestrator's",
+            totals.swaps,
         )
         yield CounterMetricFamily(
-            "livepeer_ingest_packets_lost", "Publishers' video packets that never came", totals.packets_lost
+            "livepeer_ingest_packets_lost", "Video packets of publishers that were lost", totals.packets_lost
         )
-        drops = CounterMetricFamily("livepeer_drops", "What was given up, by kind", labels=["kind"])
+        drops = CounterMetricFamily(
+            "livepeer_drops",
+            "Segments that were dropped, to (segment_in) and from (segment_out) orchestrators",
+            labels=["kind"],
+        )
         drops.add_metric(["segment_in"], totals.segments_dropped)
         drops.add_metric(["segment_out"], totals.segments_missed)
         yield drops
-        for name, meaning, value in _OF_EACH_STREAM:
+        for name, meaning, value in _STREAM_GAUGES:
             family = GaugeMetricFamily(f"livepeer_{name}", meaning, labels=["stream"])
             for stream in seen.streams:
                 now: float | None = getattr(stream, value)
