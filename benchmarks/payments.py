@@ -166,7 +166,7 @@ class Bench:
             return int((await response.json())["most_in_flight"])
 
     def paid(self) -> int:
-        return sum(int(payer.status()["accepted"]) for payer in self.payers)
+        return sum(payer.status().accepted for payer in self.payers)
 
     async def watch(self, seconds: float) -> dict[str, Any]:
         """Let it run, and say how late the loop was and what it cost."""

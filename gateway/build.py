@@ -22,7 +22,8 @@ from gateway.comfystream.source import ComfySource
 from gateway.devnet.devnet import Devnet
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
-from gateway.network.job import NetworkResources, NetworkSource
+from gateway.network.resources import NetworkResources
+from gateway.network.source import NetworkSource
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource

@@ -24,8 +24,10 @@ from gateway.build import (
     start_devnet,
     start_heartbeat,
 )
+from gateway.comfystream.servers import COMFYSTREAM
 from gateway.http.app import HttpParts, HttpServers
 from gateway.http.server import ListenError
+from gateway.network.source import NETWORK
 from gateway.payments.ledger import LedgerError
 from gateway.payments.timebase import NANOSECONDS
 from gateway.readiness import Readiness
@@ -95,7 +97,8 @@ class Daemon:
         pool, network = await open_network(build)
         comfy_servers, comfystream = open_comfystream(build)
         comfy = settings.comfystream
-        sources = JobSources(network, comfystream, Preference(comfy.first, comfy.fallback))
+        preference = Preference(COMFYSTREAM if comfy.first else NETWORK, comfy.fallback)
+        sources = JobSources([network, comfystream], preference)
 
         loop_watch = await stack.enter_async_context(LoopWatch())
         admission = Admission(loop_watch.overloaded)
@@ -108,7 +111,6 @@ class Daemon:
             metrics,
             webrtc=await open_webrtc(build),
             limits=settings.payments.stream_limits,
-            afford=sources.admit,
             ingest_timeout=settings.stream.ingest_timeout,
             swaps=SwapPolicy(settings.stream.max_swaps, settings.stream.output_timeout),
             admission=admission,
@@ -140,7 +142,7 @@ class Daemon:
         await self._stop.wait()
         admission.draining = True
         await self._drain(registry)
-        log.info("gateway stops", streams=len(registry), viewers=registry.viewers)
+        log.info("gateway stops", streams=len(registry), viewers=len(registry.audience))
 
     async def _listen(self, servers: HttpServers, build: Build) -> str:
         """Start the servers; gives the public one's URL. Raises ListenError."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import NoReturn, Protocol
 
-from gateway.stream.seam import Ingest
+from gateway.stream.seam import PublisherControl
 from gateway.webrtc.congestion import LossBasedEstimate
 from gateway.webrtc.viewer import ViewerStats
 
@@ -23,7 +23,7 @@ class Connection(Protocol):
     def request_key_frame(self) -> None: ...
 
 
-async def keep_feeding_back(connection: Connection, ingest: Ingest, highest: int) -> NoReturn:
+async def keep_feeding_back(connection: Connection, publisher: PublisherControl, highest: int) -> NoReturn:
     """Until cancelled. `highest` is the most that the publisher may send, in bits a second.
 
     The way to the server is judged by the loss that it reports, not by the estimate that it sends: aiortc's
@@ -37,7 +37,7 @@ async def keep_feeding_back(connection: Connection, ingest: Ingest, highest: int
         if sent is not None:
             bits = (sent.bytes - sent_before) * 8 / REPORT_EVERY
             sent_before = sent.bytes
-            ingest.limit_bitrate(estimate.update(sent.fraction_lost, int(bits)))
+            publisher.limit_bitrate(estimate.update(sent.fraction_lost, int(bits)))
         now = time.monotonic()
         if now - asked >= KEY_FRAME_EVERY:
             asked = now

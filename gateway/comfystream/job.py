@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -21,13 +21,22 @@ from gateway.comfystream.errors import BadParams, ComfyStreamError, NoAnswer, To
 from gateway.comfystream.feedback import keep_feeding_back
 from gateway.comfystream.peer import OFFER_TIMEOUT, ServerPeer
 from gateway.comfystream.prompts import Template, Wanted
-from gateway.comfystream.servers import ComfyCandidate, ComfyServers
-from gateway.media.frames import Frame, FrameSink
+from gateway.comfystream.servers import COMFYSTREAM, ComfyServers
+from gateway.media.frames import Frame
 from gateway.media.gop import GopBuffer
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream.seam import Ingest, JobStatus, Json, PublishRequest, UpdateRefused
+from gateway.stream.seam import (
+    Candidate,
+    JobHost,
+    JobStatus,
+    Json,
+    OrchestratorRef,
+    PublishRequest,
+    UpdateRefused,
+    merge_params,
+)
 from gateway.webrtc.config import WebRtcConfig
 
 TEXTS_SHOWN = 8
@@ -54,21 +63,17 @@ class ComfyJob:
     def __init__(
         self,
         own: ComfyResources,
-        candidate: ComfyCandidate,
+        candidate: Candidate,
         request: PublishRequest,
-        sink: FrameSink,
-        on_live: Callable[[], GopBuffer],
-        ingest: Ingest,
+        host: JobHost,
         log: FilteringBoundLogger,
     ) -> None:
         self.live = False
         self.paused = False
         self._own = own
-        self._server = candidate.server
+        self._server = own.servers.server(candidate.addr)
         self._request = request
-        self._sink = sink
-        self._on_live = on_live
-        self._ingest = ingest
+        self._host = host
         self._log = log.bind(comfystream=candidate.url)
         self._wanted = Wanted()
         self._peer: ServerPeer | None = None
@@ -81,7 +86,7 @@ class ComfyJob:
         self._dropped = 0
         self._session: str | None = None
 
-    # the relay's side
+    # the stream's side
 
     async def run(self) -> NoReturn:
         """Connect and relay. Raises Ended; `close` gives back what was taken."""
@@ -90,7 +95,7 @@ class ComfyJob:
         try:
             await self._write_down()
             while True:
-                self._wanted = prompts.wanted(self._request.params, self._own.template)
+                self._wanted = prompts.wanted(self._host.params, self._own.template)
                 self._renew.clear()
                 await self._one_connection()
         except BadParams as error:
@@ -106,7 +111,7 @@ class ComfyJob:
         """Send what the parameters come to, in order; the server's answers. Raises UpdateRefused."""
         try:
             todo = prompts.messages(params, self._own.template)
-            wanted = prompts.wanted(prompts.merged(self._request.params, params), self._own.template)
+            wanted = prompts.wanted(merge_params(self._host.params, params), self._own.template)
         except BadParams as error:
             raise UpdateRefused("worker_refused", str(error)) from error
         answers = []
@@ -147,13 +152,7 @@ class ComfyJob:
                     "texts_total": self._text_count,
                 },
             },
-            orchestrator={
-                "url": self._server.url,
-                "kind": "comfystream",
-                "address": "",
-                "price_wei_per_second": "0",
-                "manifest_id": "",
-            },
+            orchestrator=OrchestratorRef(url=self._server.url, price=Fraction(0), kind=COMFYSTREAM),
             dropped=self._dropped + (self._peer.dropped if self._peer is not None else 0),
         )
 
@@ -185,7 +184,7 @@ class ComfyJob:
     async def _one_connection(self) -> None:
         """Job over one connection until another is wanted. Raises ComfyStreamError."""
         peer = self._peer = ServerPeer(
-            self._own.webrtc, self._sink, self._ingest.request_key_frame, self._on_text, self._log
+            self._own.webrtc, self._host.on_output, self._host.request_key_frame, self._on_text, self._log
         )
         try:
             async with TaskGroup() as group:
@@ -195,7 +194,7 @@ class ComfyJob:
         except _Renewed:
             pass
         finally:
-            self._ingest.limit_bitrate(None)
+            self._host.limit_bitrate(None)
             await self._close_peer()
 
     async def _until_lost(self) -> NoReturn:
@@ -205,14 +204,14 @@ class ComfyJob:
         self._state, self._server.warming = "warming_up", True
         self._log.info("comfystream is offered the stream", prompts=len(self._wanted.prompts))
         offered = self._wanted
-        if offered.resolution is None and self._ingest.size is not None:
+        if offered.resolution is None and self._host.size is not None:
             # so that a workflow warms up for the pictures that come, not for a size of the server's own
-            width, height = self._ingest.size
+            width, height = self._host.size
             offered = replace(offered, resolution={"width": width, "height": height})
-        await peer.connect(self._own.http, self._server.url, offered, audio=self._ingest.has_audio)
+        await peer.connect(self._own.http, self._server.url, offered, audio=self._host.has_audio)
         self._server.warming = False
         if self._held is None:
-            self._held = self._on_live()
+            self._held = self._host.on_live()
         for frame in self._held.frames():
             peer.send(frame)
         self._state, self.live = "online", True
@@ -222,7 +221,7 @@ class ComfyJob:
         async with TaskGroup() as group:
             name = f"comfystream {self._request.request_id}"
             group.create_task(self._until_closed(peer), name=f"{name} connection")
-            group.create_task(keep_feeding_back(peer, self._ingest, highest), name=f"{name} feedback")
+            group.create_task(keep_feeding_back(peer, self._host, highest), name=f"{name} feedback")
             group.create_task(self._until_renewal(), name=f"{name} renewal")
             group.create_task(self._catch_up(), name=f"{name} catch up")
         raise AssertionError("a connection ends with a reason")
@@ -236,7 +235,7 @@ class ComfyJob:
 
     async def _catch_up(self) -> None:
         """Send what was updated while the workflow warmed up, and the pause that a former server was in."""
-        now = prompts.wanted(self._request.params, self._own.template)
+        now = prompts.wanted(self._host.params, self._own.template)
         if bool(now.prompts) != bool(self._wanted.prompts):
             self._renew.set()
             return
@@ -295,9 +294,7 @@ class ComfyJob:
 
     async def _renew_with(self, params: Mapping[str, Any]) -> Message:
         """Make a new connection with these parameters among the others, and wait until it is up."""
-        everything = prompts.merged(self._request.params, params)
-        self._request.params.clear()
-        self._request.params.update(everything)
+        self._host.keep_params(params)
         self.paused = False
         self._renewed.clear()
         self._renew.set()

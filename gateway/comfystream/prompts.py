@@ -82,11 +82,6 @@ def check_workflow(workflow: object) -> Workflow:
     return workflow
 
 
-def merged(former: Mapping[str, Any], newer: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters, the newest last: of two that say the same thing the later one counts."""
-    return {**{key: value for key, value in former.items() if key not in newer}, **newer}
-
-
 def wanted(params: Mapping[str, Any], template: Template | None) -> Wanted:
     """What all parameters so far come to, the newest last among them. Raises BadParams."""
     prompts: list[Workflow] = []

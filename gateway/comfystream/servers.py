@@ -18,6 +18,8 @@ from gateway.candidates.verdict import Judged, Verdict
 
 log = structlog.get_logger("comfystream")
 
+COMFYSTREAM = "comfystream"
+"""What this kind of job is called, by publishers and in status."""
 HEALTH_INTERVAL = 1.0
 HEALTH_TIMEOUT = 3.0
 """Seconds for one answer, and for the connection that watches a server to come up."""
@@ -42,7 +44,7 @@ class ComfyCandidate(Judged):
         """As the status of a stream lists it: the own servers cost nothing."""
         return {
             "url": self.url,
-            "kind": "comfystream",
+            "kind": COMFYSTREAM,
             "price_wei_per_second": "0",
             "verdict": str(self.verdict),
             "detail": self.detail,
@@ -144,26 +146,32 @@ class ComfyServers:
     """All of them. `run` watches until it is cancelled; the rest answers at once from what is known."""
 
     def __init__(self, urls: Sequence[str], http: aiohttp.ClientSession) -> None:
-        self._servers = [ComfyServer(url.rstrip("/")) for url in dict.fromkeys(urls)]
+        self._servers = {server.url: server for server in (ComfyServer(url.rstrip("/")) for url in urls)}
         self._http = http
 
     async def run(self) -> None:
         async with TaskGroup() as group:
-            for server in self._servers:
+            for server in self._servers.values():
                 group.create_task(server.watch(self._http), name=f"comfystream-watch {server.url}")
 
     def candidates(self, only: str | None = None) -> list[ComfyCandidate]:
         """Everybody with a verdict, the usable ones first. `only` leaves the one with that URL."""
         now = time.monotonic()
         url = only.rstrip("/") if only is not None else None
-        found = [self._candidate(server, now) for server in self._servers if url in (None, server.url)]
+        found = [
+            self._candidate(server, now) for server in self._servers.values() if url in (None, server.url)
+        ]
         if not any(one.usable for one in found):
             found = [self._forgiven(one) for one in found]
         return sorted(found, key=lambda one: not one.usable)
 
-    def set_aside(self, candidate: ComfyCandidate, reason: str) -> None:
-        """Pass it over for a while for a fault, as long as there is another."""
-        candidate.server.suspension.fault(reason, time.monotonic())
+    def server(self, url: str) -> ComfyServer:
+        """The server with this URL. Raises KeyError."""
+        return self._servers[url]
+
+    def suspend(self, url: str, reason: str) -> None:
+        """Pass a server over for a while after a fault, as long as there is another."""
+        self._servers[url].suspension.fault(reason, time.monotonic())
 
     def reasons_not_ready(self) -> list[str]:
         """Why a stream would not be served here now, a sentence each; empty when one would be."""
@@ -171,9 +179,6 @@ class ComfyServers:
         if any(one.usable for one in candidates):
             return []
         return [f"{one.url}: {one.verdict}: {one.detail}" for one in candidates]
-
-    def knows(self, url: str) -> bool:
-        return any(server.url == url.rstrip("/") for server in self._servers)
 
     def state(self) -> list[dict[str, Any]]:
         """For operators: each server with its verdict and, where it is set aside, for how long."""

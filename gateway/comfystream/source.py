@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from fractions import Fraction
 
 from structlog.typing import FilteringBoundLogger
 
@@ -10,47 +11,50 @@ from gateway.candidates.verdict import Verdict
 from gateway.comfystream import prompts
 from gateway.comfystream.errors import BadParams
 from gateway.comfystream.job import ComfyJob, ComfyResources
-from gateway.comfystream.servers import ComfyCandidate
-from gateway.media.frames import FrameSink
-from gateway.media.gop import GopBuffer
+from gateway.comfystream.servers import COMFYSTREAM, ComfyCandidate
 from gateway.reason import Ended, NoRoom
-from gateway.stream.seam import Ingest, PublishRequest
+from gateway.stream.seam import Candidate, JobHost, PublishRequest
 
 
 class ComfySource:
-    """Jobs on the operator's own servers, behind the seam that the network's stand behind too."""
+    """Jobs on the operator's own servers: nothing is paid."""
+
+    name = COMFYSTREAM
 
     def __init__(self, own: ComfyResources) -> None:
         self._own = own
 
-    def candidates(self, request: PublishRequest, only: str | None = None) -> list[ComfyCandidate]:
-        found = self._own.servers.candidates(only)
+    def candidates(self, request: PublishRequest) -> list[Candidate]:
+        found = self._own.servers.candidates(request.orchestrator)
         try:
             prompts.wanted(request.params, self._own.template)
         except BadParams as error:
-            for candidate in found:
-                candidate.passed_over(str(error), Verdict.BAD_PARAMS)
-        return found
+            for one in found:
+                one.passed_over(str(error), Verdict.BAD_PARAMS)
+        return [self._candidate(one) for one in found]
 
-    def set_aside(self, candidate: ComfyCandidate, failure: Ended) -> None:
-        if not isinstance(failure, NoRoom):
-            self._own.servers.set_aside(candidate, failure.detail)
+    def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
+        """Every stream: nothing is paid."""
 
     def open(
-        self,
-        candidate: ComfyCandidate,
-        request: PublishRequest,
-        sink: FrameSink,
-        on_live: Callable[[], GopBuffer],
-        ingest: Ingest,
-        log: FilteringBoundLogger,
+        self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
     ) -> ComfyJob:
-        return ComfyJob(self._own, candidate, request, sink, on_live, ingest, log)
+        return ComfyJob(self._own, candidate, request, host, log)
+
+    def suspend(self, candidate: Candidate, failure: Ended) -> None:
+        if not isinstance(failure, NoRoom):
+            self._own.servers.suspend(candidate.addr, failure.detail)
 
     def reasons_not_ready(self) -> list[str]:
-        """Why no server would take a stream now, in a sentence each."""
         return self._own.servers.reasons_not_ready()
 
-    def knows(self, url: str) -> bool:
-        """Whether one of the servers has this URL."""
-        return self._own.servers.knows(url)
+    def _candidate(self, one: ComfyCandidate) -> Candidate:
+        return Candidate(
+            source=self,
+            url=one.url,
+            addr=one.url,
+            price=Fraction(0),
+            kind=COMFYSTREAM,
+            verdict=one.verdict,
+            detail=one.detail,
+        )

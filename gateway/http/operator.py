@@ -72,17 +72,17 @@ class OperatorRoutes:
 def debug_state(registry: Registry) -> dict[str, Any]:
     """Counts of everything that could leak: tests compare it before and after."""
     tasks = Counter(kind(task) for task in asyncio.all_tasks())
-    streams = list(registry.with_ending())
+    streams = registry.running()
     return {
         "tasks": dict(sorted(tasks.items())),
         "tasks_total": tasks.total(),
         "fds": sum(1 for _ in Path("/proc/self/fd").iterdir()),
         "threads": sum(not thread.name.startswith(THREAD_POOL) for thread in threading.enumerate()),
-        "peers": len(streams) + registry.viewers,
+        "peers": len(streams) + len(registry.audience),
         "streams": len(streams),
-        "viewers": registry.viewers,
-        "trickle": sum(stream.current_relay_status().channels for stream in streams),
-        "sessions": sum(stream.current_relay_status().sessions for stream in streams),
-        "held_bytes": sum(stream.held_bytes() for stream in streams) + registry.output_bytes(),
+        "viewers": len(registry.audience),
+        "trickle": sum(stream.job_status().channels for stream in streams),
+        "sessions": sum(stream.job_status().sessions for stream in streams),
+        "held_bytes": sum(stream.held_bytes() for stream in streams) + registry.audience.held_bytes,
         "modules": [name for name in HEAVY_MODULES if name in sys.modules],
     }

@@ -75,7 +75,9 @@ class StreamRoutes:
             raise _unknown_stream(request)
         name = stream.request.name
         tell = stream.status if isinstance(stream, EndedStream) else partial(stream_status, stream)
-        body = tell(viewers=self._registry.viewers_of(name), whep_url=self._links.playback(request, name))
+        body = tell(
+            viewers=self._registry.audience.viewers_of(name), whep_url=self._links.playback(request, name)
+        )
         if self._funds is not None:
             body["gateway_status"]["funds"] = self._funds()
         return web.json_response(body, headers={"Cache-Control": "no-store"})

@@ -59,7 +59,7 @@ class WhepRoutes:
         viewer_id = secrets.token_hex(8)
         claims = self._limits.on_viewer(name, self._links.forwarding.client(request), request.get(GRANT))
         try:
-            viewer = await self._registry.watch(name, viewer_id, offer, claims)
+            viewer = await self._registry.audience.watch(name, viewer_id, offer, claims)
         except LimitReached as error:
             raise limit_reached(error) from error
         except OfferRefused as error:
@@ -72,9 +72,9 @@ class WhepRoutes:
         )
 
     async def unwatch(self, request: web.Request) -> web.Response:
-        await self._registry.stop_watching(request.match_info["stream"], request.match_info["session"])
+        await self._registry.audience.stop(request.match_info["stream"], request.match_info["session"])
         return web.Response()
 
     async def trickle(self, request: web.Request) -> web.Response:
-        viewer = self._registry.viewer(request.match_info["stream"], request.match_info["session"])
+        viewer = self._registry.audience.find(request.match_info["stream"], request.match_info["session"])
         return await trickle(request, viewer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -36,6 +35,7 @@ from gateway.stream.admission import NotAdmitted
 from gateway.stream.quotas import LimitReached
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
 from gateway.stream.seam import PublishRequest
+from gateway.stream.status import candidate_json
 from gateway.stream.stream import Stream
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.errors import OfferRefused
@@ -220,21 +220,21 @@ def _flag(value: str, name: str) -> bool:
 
 
 def _no_orchestrator(error: NoOrchestrator, *, asked: str | None) -> Problem:
-    candidates: list[dict[str, Any]] = [candidate.json() for candidate in error.candidates]
-    unfunded = next((c["detail"] for c in candidates if c["verdict"] == Verdict.UNFUNDED), None)
+    candidates, rows = error.candidates, [candidate_json(candidate) for candidate in error.candidates]
+    unfunded = next((c.detail for c in candidates if c.verdict is Verdict.UNFUNDED), None)
     if unfunded is not None:
-        return Problem(503, ProblemCode.UNFUNDED, unfunded, candidates=candidates)
-    if candidates and all(c["verdict"] == Verdict.BAD_PARAMS for c in candidates):
-        detail = f"the parameters cannot be used: {candidates[0]['detail']}"
+        return Problem(503, ProblemCode.UNFUNDED, unfunded, candidates=rows)
+    if candidates and all(c.verdict is Verdict.BAD_PARAMS for c in candidates):
+        detail = f"the parameters cannot be used: {candidates[0].detail}"
         return Problem(400, ProblemCode.BAD_PARAMS, detail)
     if not candidates:
         detail = "no orchestrator is known yet: try again later"
         if asked is not None:
             detail = f"no orchestrator is known as {asked[:200]!r}: leave orchestrator out, or name another"
     else:
-        verdicts = "; ".join(f"{c['url']}: {c['verdict']}" for c in candidates)
+        verdicts = "; ".join(f"{c.url}: {c.verdict}" for c in candidates)
         detail = f"no orchestrator can take this stream now ({verdicts}); try again later"
-        if any(c["verdict"] == Verdict.PRICE_ABOVE_MAX for c in candidates):
+        if any(c.verdict is Verdict.PRICE_ABOVE_MAX for c in candidates):
             detail += ", or raise -maxPricePerUnit"
     headers = {"Retry-After": str(RETRY_AFTER_NO_ORCHESTRATOR)}
-    return Problem(503, ProblemCode.NO_ORCHESTRATOR, detail, headers=headers, candidates=candidates)
+    return Problem(503, ProblemCode.NO_ORCHESTRATOR, detail, headers=headers, candidates=rows)

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-import aiohttp
 from structlog.typing import FilteringBoundLogger
 
 from gateway import money
 from gateway.aio.tasks import TaskGroup, spawn
-from gateway.media.frames import Frame, FrameSink
-from gateway.media.gop import GopBuffer
+from gateway.media.frames import Frame
 from gateway.media.segmenter import Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
-from gateway.orchestrator.client import OrchestratorClient
+from gateway.network.resources import NetworkResources
+from gateway.network.worker_status import WorkerStatus
 from gateway.orchestrator.credentials import unsigned_credentials
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
-from gateway.orchestrator.pool import OrchestratorPool
-from gateway.orchestrator.selection import Candidate
-from gateway.payments.billing import first_payment
 from gateway.payments.job_identity import JobIdentity
-from gateway.payments.ledger import LedgerUnavailable
 from gateway.payments.payer import Payer
-from gateway.payments.resources import PaymentResources
-from gateway.payments.spending import SpendLimitReached
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream.seam import Ingest, JobStatus, Json, PublishRequest, UpdateRefused
+from gateway.stream.seam import (
+    Candidate,
+    JobHost,
+    JobStatus,
+    Json,
+    OrchestratorRef,
+    PublishRequest,
+    UpdateRefused,
+)
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
@@ -40,48 +40,45 @@ from gateway.trickle.liveness import Liveness
 from gateway.trickle.publisher import MAX_IN_FLIGHT, TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
 
-EVENTS_SILENCE = 30.0
-"""Seconds without an event after which the worker counts as gone."""
-EVENTS_CHECK = 10.0
-EVERYBODY = PublishRequest(name="any", stream_id="any", request_id="", model="")
-"""A publisher without limits of its own."""
-SLOW_FOR = 0.25
-"""Seconds that an orchestrator may be too slow for."""
 INPUT_RECENT = 1.0
-"""Seconds since the last frame within which a sign of life is due."""
-KEPT_OVER_NULL = ("last_params", "last_restart_logs")
+"""Seconds since the publisher's last frame within which output is expected."""
 
 
 @dataclass(frozen=True)
-class NetworkResources:
-    """What every job on the network shares."""
+class Timing:
+    """When a job is given up, in seconds."""
 
-    http: aiohttp.ClientSession
-    orchestrators: OrchestratorClient
-    pool: OrchestratorPool
-    payments: PaymentResources | None
-    """None where nothing is paid."""
+    max_worker_silence: float = 30.0
+    """Without an event of the worker's."""
+    worker_check: float = 10.0
+    """Between two looks at that."""
+    max_slow: float = 0.25
+    """With more segments in flight than an orchestrator may fall behind."""
+
+
+DEFAULT_TIMING = Timing()
 
 
 class OrchestratorJob:
-    """One job: a null state, a first payment, the start, then frames, payments and events until the end."""
+    """One job: a first payment, the start, then frames, payments and events until the end."""
 
     def __init__(
         self,
         network: NetworkResources,
         candidate: Candidate,
         request: PublishRequest,
-        sink: FrameSink,
-        on_live: Callable[[], GopBuffer],
+        host: JobHost,
         log: FilteringBoundLogger,
+        timing: Timing = DEFAULT_TIMING,
     ) -> None:
         self.live = False
         self.paused = False
         self._network = network
-        self._candidate = candidate
+        self._addr = candidate.addr
+        self._url = candidate.url
         self._request = request
-        self._sink = sink
-        self._on_live = on_live
+        self._host = host
+        self._timing = timing
         self._log = log.bind(orchestrator=candidate.url)
         self._info: OrchestratorInfo | None = None
         self._payer: Payer | None = None
@@ -92,19 +89,22 @@ class OrchestratorJob:
         self._downlink: TrickleSubscriber | None = None
         self._control: JsonPublisher | None = None
         self._params: Json = {}
-        self._worker: Json = {}
+        """Those that the start was asked for with."""
+        self._worker = WorkerStatus(
+            candidate.url, max_silence=timing.max_worker_silence, check_interval=timing.worker_check
+        )
         self._open_channels = 0
         self._closed = False
-        self._last_event = self._last_sign = self._last_input = time.monotonic()
+        self._last_sign = self._last_input = time.monotonic()
 
-    # the relay's side
+    # the stream's side
 
     async def run(self) -> None:
         """Pay, start and relay. Raises Ended; `close` gives back what was taken."""
         try:
-            self._info = info = await self._network.pool.take(self._candidate.addr)
+            self._info = info = await self._network.pool.take(self._addr)
         except OrchestratorError as error:
-            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url}: {error}") from error
+            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._url}: {error}") from error
         urls = await self._start(info)
         try:
             await self._relay(urls)
@@ -129,7 +129,7 @@ class OrchestratorJob:
             await self._close_unused_start(self._starting)
         await asyncio.gather(self._close_channels(), self._close_payments(reason))
         if self._uplink is not None:
-            self._network.pool.job_over(self._candidate.addr)
+            self._network.pool.job_over(self._addr)
         self._open_channels = 0
         self._closed = True
 
@@ -137,14 +137,11 @@ class OrchestratorJob:
         info, uplink, downlink = self._info, self._uplink, self._downlink
         orchestrator = None
         if info is not None:
-            orchestrator = {
-                "url": info.url,
-                "address": info.address,
-                "price_wei_per_second": None if info.price is None else money.text(info.price),
-                "manifest_id": self._manifest_id,
-            }
+            orchestrator = OrchestratorRef(
+                url=info.url, address=info.address, price=info.price, manifest_id=self._manifest_id
+            )
         return JobStatus(
-            worker=self._worker,
+            worker=self._worker.newest,
             orchestrator=orchestrator,
             payments=self._payer.status() if self._payer else None,
             segments=downlink.segments_read if downlink else 0,
@@ -153,8 +150,6 @@ class OrchestratorJob:
             held_bytes=uplink.buffered if uplink else 0,
             channels=self._open_channels,
             sessions=int(self._payer is not None and not self._closed),
-            credited=self._payer.credited if self._payer else Fraction(0),
-            owed=self._payer.owed if self._payer else Fraction(0),
         )
 
     # the start
@@ -173,7 +168,7 @@ class OrchestratorJob:
                     stream=request.name,
                     stream_id=request.stream_id,
                     request_id=request.request_id,
-                    addr=self._candidate.addr,
+                    addr=self._addr,
                 ),
                 limit=request.limits.wei,
                 log=self._log,
@@ -193,7 +188,7 @@ class OrchestratorJob:
             raise kind(EndReason.ORCHESTRATOR_LOST, f"{info.url} did not start the job: {error}") from error
 
     async def _start_job(self, info: OrchestratorInfo, payment: str, credentials: str) -> JobUrls:
-        self._params = dict(self._request.params)
+        self._params = dict(self._host.params)
         body = JobRequest(
             model_id=self._request.model,
             params=self._params,
@@ -209,7 +204,7 @@ class OrchestratorJob:
                 await self._payer.job_refused(error)
             raise
         self._manifest_id = urls.manifest_id
-        self._network.pool.job_began(self._candidate.addr)
+        self._network.pool.job_began(self._addr)
         if self._payer is not None:
             await self._payer.job_started(urls.manifest_id)
         self._log = self._log.bind(manifest_id=urls.manifest_id)
@@ -235,11 +230,11 @@ class OrchestratorJob:
             group.create_task(liveness.run(), name=f"{name} liveness")
             if urls.events_url:
                 events = JsonSubscriber(http, urls.events_url, log=log)
-                group.create_task(self._read_events(events), name=f"{name} events")
-                group.create_task(self._watch_events(), name=f"{name} watchdog")
+                group.create_task(self._worker.read(events), name=f"{name} events")
+                group.create_task(self._worker.watch(), name=f"{name} watchdog")
             if self._payer is not None:
                 group.create_task(self._payer.run(), name=f"{name} payments")
-            held = self._on_live()
+            held = self._host.on_live()
             self._segmenter = Segmenter(self._uplink.open_segment, audio=held.has_audio)
             for frame in held.frames():
                 self._segmenter.push(frame)
@@ -248,24 +243,24 @@ class OrchestratorJob:
 
     def _catch_up(self, control: JsonPublisher) -> None:
         """Hand on what was updated after the start was asked for, and before updates came here."""
-        newer = {key: value for key, value in self._request.params.items() if self._params.get(key) != value}
+        newer = {key: value for key, value in self._host.params.items() if self._params.get(key) != value}
         if newer:
             control.publish(newer)
 
     async def _watch_uplink(self, uplink: TricklePublisher) -> None:
         while True:
             await uplink.wait_slow()
-            await asyncio.sleep(SLOW_FOR)
+            await asyncio.sleep(self._timing.max_slow)
             if uplink.slow:
                 detail = f"more than {MAX_IN_FLIGHT} segments were in flight"
-                raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._candidate.url} is too slow: {detail}")
+                raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._url} is too slow: {detail}")
 
     def _silence(self) -> float:
         """Seconds in which something was due from the orchestrator and nothing came."""
         now = time.monotonic()
         if now - self._last_input > INPUT_RECENT:
             self._last_sign = now
-        return now - self._last_sign
+        return now - max(self._last_sign, self._worker.last_event)
 
     async def _read_output(self, downlink: TrickleSubscriber) -> None:
         demuxer = TsDemuxer()
@@ -274,34 +269,16 @@ class OrchestratorJob:
                 async for chunk in segment.chunks():
                     self._last_sign = time.monotonic()
                     for frame in demuxer.feed(chunk):
-                        self._sink(frame)
+                        self._host.on_output(frame)
                 if segment.truncated:
                     demuxer.discard()
                 for frame in demuxer.flush():
-                    self._sink(frame)
+                    self._host.on_output(frame)
         finally:
             await downlink.close()
 
-    async def _read_events(self, events: JsonSubscriber) -> None:
-        try:
-            async for event in events:
-                self._last_event = self._last_sign = time.monotonic()
-                if event.get("type") == "status":
-                    self._worker = merge_status(self._worker, event)
-        finally:
-            await events.close()
-
-    async def _watch_events(self) -> None:
-        self._last_event = time.monotonic()
-        while True:
-            await asyncio.sleep(EVENTS_CHECK)
-            silence = time.monotonic() - self._last_event
-            if silence > EVENTS_SILENCE:
-                detail = f"{self._candidate.url}: its worker has said nothing for {silence:.0f} s"
-                raise Ended(EndReason.ORCHESTRATOR_LOST, detail)
-
     def _lost(self, error: ChannelError) -> Ended:
-        url, left = self._candidate.url, self._payer.credit_left if self._payer is not None else None
+        url, left = self._url, self._payer.credit_left if self._payer is not None else None
         if left is None:
             return Ended(EndReason.ORCHESTRATOR_LOST, f"{url}: {error}")
         if left < 0:
@@ -328,61 +305,3 @@ class OrchestratorJob:
     async def _close_payments(self, reason: EndReason) -> None:
         if self._payer is not None:
             await self._payer.close(reason)
-
-
-def merge_status(former: Json, event: Json) -> Json:
-    """The worker's status after `event`: newer fields win, but a null never hides the last params or logs."""
-    merged = {**former, **event}
-    before, now = former.get("inference_status"), event.get("inference_status")
-    if isinstance(before, dict) and isinstance(now, dict):
-        kept = {key: before[key] for key in KEPT_OVER_NULL if now.get(key) is None and key in before}
-        merged["inference_status"] = {**now, **kept}
-    return merged
-
-
-class NetworkSource:
-    """The network's orchestrators as a source of jobs."""
-
-    def __init__(self, network: NetworkResources) -> None:
-        self._network = network
-
-    def candidates(self, request: PublishRequest) -> list[Candidate]:
-        return self._network.pool.candidates(request.model, only=request.orchestrator)
-
-    def set_aside(self, candidate: Candidate, failure: Ended) -> None:
-        capacity = isinstance(failure, NoRoom)
-        self._network.pool.suspend(candidate.addr, failure.detail, capacity=capacity)
-
-    def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
-        """Let a publisher in only where the first payment could be made.
-
-        Raises SpendLimitReached where a spend limit stands against it with every usable candidate, and
-        LedgerUnavailable while nothing can be written down.
-        """
-        costs = [
-            first_payment(candidate.price, candidate.ticket_ev)
-            for candidate in candidates
-            if candidate.usable and candidate.price and candidate.ticket_ev
-        ]
-        if self._network.payments is not None and costs:
-            self._network.payments.afford(min(costs), request.limits.wei)
-
-    def reasons_not_ready(self) -> list[str]:
-        """Why no publisher would be let in now, in a sentence each."""
-        try:
-            self.admit(EVERYBODY, self._network.pool.candidates())
-        except (SpendLimitReached, LedgerUnavailable) as error:
-            return [str(error)]
-        return self._network.pool.reasons_not_ready()
-
-    def open(
-        self,
-        candidate: Candidate,
-        request: PublishRequest,
-        sink: FrameSink,
-        on_live: Callable[[], GopBuffer],
-        ingest: Ingest,
-        log: FilteringBoundLogger,
-    ) -> OrchestratorJob:
-        del ingest  # an orchestrator asks a publisher for nothing
-        return OrchestratorJob(self._network, candidate, request, sink, on_live, log)

@@ -15,13 +15,6 @@ def json_seconds(seconds: Fraction | None) -> float | None:
     return None if seconds is None else round(float(seconds), 3)
 
 
-def seconds_between(earlier: int | None, later: int | None) -> float | None:
-    """Seconds from one time in nanoseconds to another, 0 where the second comes first."""
-    if later is None or earlier is None:
-        return None
-    return json_seconds(Fraction(max(0, later - earlier), NANOSECONDS))
-
-
 def nanoseconds(seconds: float) -> int:
     """A flag's seconds as the integer that payments count in."""
     return round(seconds * NANOSECONDS)

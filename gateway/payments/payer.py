@@ -19,7 +19,7 @@ from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKin
 from gateway.payments.alarms import Alarms
 from gateway.payments.cadence import Cadence
 from gateway.payments.delivery import Delivery
-from gateway.payments.figures import json_seconds, seconds_between
+from gateway.payments.figures import json_seconds
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.journal import Journal
 from gateway.payments.ledger import SessionRecord
@@ -27,7 +27,8 @@ from gateway.payments.resources import PaymentResources
 from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.session import PaymentSession
 from gateway.payments.signing import Signing
-from gateway.payments.timebase import NANOSECONDS, now_ns
+from gateway.payments.status import PaymentState, PaymentStatus
+from gateway.payments.timebase import NANOSECONDS, now_ns, seconds_between
 from gateway.reason import Ended, EndReason
 from signer_client import LivePayment
 
@@ -138,36 +139,26 @@ class Payer:
         return self._session.info
 
     @property
-    def credited(self) -> Fraction:
-        """Wei that were credited, exactly."""
-        return self._session.balance.credited
-
-    @property
-    def owed(self) -> Fraction:
-        """Wei that the time since the job's start costs, exactly."""
-        return self._session.balance.owed(self._clock())
-
-    @property
     def credit_left(self) -> Fraction | None:
         """Seconds of stream that are paid for in advance, by our estimate; None before the job runs."""
         return self._session.balance.seconds_left(self._clock())
 
-    def status(self) -> dict[str, Any]:
-        """The account of this job's payments, as the status route shows it."""
+    def status(self) -> PaymentStatus:
+        """The account of this job's payments."""
         session, balance, now = self._session, self._session.balance, self._clock()
-        return {
-            "accepted": balance.accepted,
-            "tickets": balance.tickets,
-            "credited_wei": money.whole_wei(balance.credited),
-            "owed_wei": money.whole_wei(balance.owed(now)),
-            "last_accepted_age_s": seconds_between(balance.last_accepted_at, now),
-            "next_due_in_s": seconds_between(now, session.due_at),
-            "credit_left_s": json_seconds(balance.seconds_left(now)),
-            "state": self._state(),
-            "alarms": self._alarms.count,
-        }
+        return PaymentStatus(
+            accepted=balance.accepted,
+            tickets=balance.tickets,
+            credited=balance.credited,
+            owed=balance.owed(now),
+            last_accepted_age=seconds_between(balance.last_accepted_at, now),
+            next_due_in=seconds_between(now, session.due_at),
+            credit_left=balance.seconds_left(now),
+            state=self._state(),
+            alarms=self._alarms.count,
+        )
 
-    def _state(self) -> str:
+    def _state(self) -> PaymentState:
         if self._session.failures:
             return "failing"
         return "waiting" if self._session.idle or not self._session.running else "ok"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 
 NANOSECONDS = 10**9
 """Nanoseconds in a second."""
@@ -14,3 +15,10 @@ def now_ns() -> int:
     A signer bills by its own clock, so the time that this machine slept counts too.
     """
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def seconds_between(earlier: int | None, later: int | None) -> Fraction | None:
+    """Exact seconds from one time to another, 0 where the second comes first; None where one is unknown."""
+    if later is None or earlier is None:
+        return None
+    return Fraction(max(0, later - earlier), NANOSECONDS)

@@ -1,4 +1,4 @@
-"""How many may be in at once: places that streams and viewers hold, counted against every limit on them."""
+"""Concurrency quotas for streams and viewers: how many there may be at once under each limit."""
 
 from __future__ import annotations
 
@@ -6,43 +6,50 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+CounterKey = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Claim:
-    """One limit that a newcomer falls under."""
+    """One limit that a newcomer counts against."""
 
     limit: str
     """The limit's name, as operators know it."""
     maximum: int
-    """Quotas that there are; 0 lifts the limit."""
+    """The most at once; 0 for no limit."""
     key: str = ""
-    """What the limit is counted by: an address, a stream, a token; empty for all together."""
+    """What is counted separately: an address, a stream, a token; empty for all together."""
 
 
 class LimitReached(Exception):
-    """Every place under one limit is taken; the text names the limit."""
+    """One limit allows nobody more; the text names it."""
 
     def __init__(self, claim: Claim) -> None:
-        super().__init__(f"the limit {claim.limit} ({claim.maximum}) is reached: wait until a place is free")
+        super().__init__(f"the limit {claim.limit} ({claim.maximum}) is reached: wait until one of them ends")
         self.claim = claim
 
 
 class Quotas:
-    """Takes and gives back places; all the claims of one newcomer are granted together or not at all."""
+    """Counts who is there. All claims of one newcomer are granted together or none."""
 
     def __init__(self) -> None:
-        self._taken: Counter[tuple[str, str]] = Counter()
+        self._taken: Counter[CounterKey] = Counter()
 
-    def take(self, claims: Sequence[Claim]) -> Lease:
-        """Raises LimitReached, with nothing taken."""
+    def take(self, claims: Sequence[Claim], replacing: Reservation | None = None) -> Reservation:
+        """Reserve; what `replacing` holds does not count, as it will be released.
+
+        Raises LimitReached, with nothing taken.
+        """
+        leaving = Counter(replacing.keys if replacing is not None else ())
         for claim in claims:
-            if claim.maximum and self._taken[claim.limit, claim.key] >= claim.maximum:
+            key = claim.limit, claim.key
+            if claim.maximum and self._taken[key] - leaving[key] >= claim.maximum:
                 raise LimitReached(claim)
         keys = [(claim.limit, claim.key) for claim in claims]
         self._taken.update(keys)
-        return Lease(self, keys)
+        return Reservation(self, keys)
 
-    def give_back(self, keys: Sequence[tuple[str, str]]) -> None:
+    def give_back(self, keys: Sequence[CounterKey]) -> None:
         self._taken.subtract(keys)
         for key in keys:
             if not self._taken[key]:
@@ -52,14 +59,14 @@ class Quotas:
         return len(self._taken)
 
 
-class Lease:
-    """The places of one stream or viewer."""
+class Reservation:
+    """What one stream or viewer holds."""
 
-    def __init__(self, places: Quotas, keys: Sequence[tuple[str, str]]) -> None:
-        self._places = places
-        self._keys = keys
+    def __init__(self, quotas: Quotas, keys: Sequence[CounterKey]) -> None:
+        self._quotas = quotas
+        self.keys = keys
 
     def release(self) -> None:
         """Idempotent."""
-        keys, self._keys = self._keys, ()
-        self._places.give_back(keys)
+        keys, self.keys = self.keys, ()
+        self._quotas.give_back(keys)

@@ -1,38 +1,33 @@
-"""Every stream and every output by name: who may come in, and who watches what."""
+"""Every stream by name: who may publish, and what all streams come to."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
-from typing import Any
-
-import structlog
-from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.tasks import spawn
 from gateway.candidates.verdict import Verdict
-from gateway.media.fanout import Fanout
+from gateway.payments.figures import json_seconds
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission
+from gateway.stream.audience import Audience
 from gateway.stream.ended import EndedStream, EndedStreams
 from gateway.stream.names import output_name
-from gateway.stream.quotas import Claim, Lease, Quotas
-from gateway.stream.seam import Candidate, JobSource, PublishRequest
+from gateway.stream.quotas import Claim, Quotas, Reservation
+from gateway.stream.seam import Candidate, PublishRequest
+from gateway.stream.sources import JobSources
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy
 from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
 from gateway.webrtc.config import WebRtcConfig
-from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import KEY_FRAME_EVERY
-from gateway.webrtc.viewer import Viewer
 
-LEAVING = 5.0
-"""Seconds, at most, that a publisher waits for those to be gone whose room it may have."""
+MAX_WAIT_FOR_ROOM = 5.0
+"""Seconds that a publisher waits for streams that are ending to give their room back."""
 
 
 class NameTaken(Exception):
@@ -48,14 +43,14 @@ class NoOrchestrator(Exception):
 
 
 class Registry:
-    """The live streams, the recently ended ones, and the outputs that viewers hang on.
+    """The live streams, those that ended a short while ago, and the audience.
 
-    An output belongs to a name, not to a publish: viewers stay over a republish, and may come first.
+    `limits` hold for every stream.
     """
 
     def __init__(
         self,
-        relays: JobSource[Any],
+        sources: JobSources,
         metrics: Metrics,
         *,
         webrtc: WebRtcConfig,
@@ -63,24 +58,26 @@ class Registry:
         swaps: SwapPolicy,
         admission: Admission,
         limits: StreamLimits = NO_LIMITS,
-        afford: Callable[[PublishRequest, Sequence[Any]], None] = lambda request, candidates: None,
     ) -> None:
-        """`limits` hold for every stream, `afford` raises where a stream's first payment cannot be made."""
-        self._relays = relays
+        self._sources = sources
         self._metrics = metrics
         self._webrtc = webrtc
         self._ingest_timeout = ingest_timeout
         self._swaps = swaps
         self._limits = limits
-        self._afford = afford
         self._admission = admission
         self._ended = EndedStreams()
         self._live: dict[str, Stream] = {}
-        self._ending: set[Stream] = set()
-        self._outputs: dict[str, Fanout] = {}
-        self._viewers: dict[tuple[str, str], Viewer] = {}
-        self._places = Quotas()
-        self._leases: dict[Stream, Lease] = {}
+        """By name: those that requests may find."""
+        self._running: dict[Stream, Reservation] = {}
+        """All that have not given everything back yet, the live ones among them."""
+        self._quotas = Quotas()
+        self.audience = Audience(
+            webrtc,
+            self._quotas,
+            is_live=self._live.__contains__,
+            request_key_frame=self._request_key_frame,
+        )
         self._totals_of_ended = Totals()
         metrics.attach(self._snapshot)
 
@@ -89,75 +86,92 @@ class Registry:
     async def publish(self, request: PublishRequest, offer: str, claims: Sequence[Claim] = ()) -> Stream:
         """Admit a publisher under the limits that it falls under, and answer its offer.
 
-        Raises NotAdmitted, NameTaken, NoOrchestrator, SpendLimitReached, LedgerUnavailable, LimitReached or
-        OfferRefused, each with nothing left behind.
+        It may replace a publisher of the same name that has fallen silent, which ends only when all is
+        checked. Raises NotAdmitted, NameTaken, NoOrchestrator, SpendLimitReached, LedgerUnavailable,
+        LimitReached or OfferRefused, each with nothing changed.
         """
-        self._admission.check()
-        self._admit(request)
+        former = self._check(request)
         request = replace(request, limits=self._limits.lowered_by(request.limits))
-        candidates = await self._find_room(request)
-        self._afford(request, candidates)
-        lease = self._places.take(claims)
+        candidates = self._candidates(request, former)
+        if await self._wait_for_room(candidates):
+            former = self._check(request)
+            candidates = self._candidates(request, former)
+        if not any(candidate.usable for candidate in candidates):
+            raise NoOrchestrator(candidates)
+        self._sources.admit(request, candidates)
+        reservation = self._quotas.take(claims, replacing=self._running.get(former) if former else None)
         stream = Stream(
             request,
-            self._relays,
+            self._sources,
             candidates,
-            self._output(request.name),
+            self.audience.output(request.name),
             ingest_timeout=self._ingest_timeout,
             swaps=self._swaps,
+            await_room=former is not None,
         )
-        self._live[request.name] = stream
-        self._leases[stream] = lease
         try:
             await stream.answer(offer, self._webrtc)
+            former = self._check(request)
         except BaseException:
-            self._forget(stream)
+            reservation.release()
+            await stream.discard()
+            self.audience.drop_unused(request.name)
             raise
+        self._live[request.name] = stream
+        self._running[stream] = reservation
+        if former is not None:
+            former.end(EndReason.PUBLISHER_LEFT, "another publisher took the name over")
+            self._forget(former)
         spawn(self._run(stream), name=f"stream {request.request_id}")
         return stream
 
-    def _admit(self, request: PublishRequest) -> None:
+    def _check(self, request: PublishRequest) -> Stream | None:
+        """Check that a publisher may come in now under this name and id. Raises NotAdmitted or NameTaken.
+
+        Returns the stream of that name that it replaces, if there is one.
+        """
+        self._admission.check()
         former = self._live.get(request.name)
-        if former is not None:
-            if former.silent_for < TAKEOVER_AFTER and not former.ending:
-                raise NameTaken(
-                    f"{request.name!r} is being published: stop that publisher, or use another name"
-                )
-            former.end(EndReason.PUBLISHER_LEFT, "another publisher took the name over")
-            self._forget(former)
+        if former is not None and former.silent_for < TAKEOVER_AFTER and not former.ending:
+            raise NameTaken(f"{request.name!r} is being published: stop that publisher, or use another name")
         for other in self._live.values():
+            if other is former:
+                continue
             if request.stream_id in (other.request.stream_id, other.request.name):
                 raise NameTaken(f"the stream id {request.stream_id!r} belongs to a live stream: use another")
             if request.name == other.request.stream_id:
                 raise NameTaken(f"the name {request.name!r} is the id of a live stream: use another")
+        return former
 
-    async def _find_room(self, request: PublishRequest) -> list[Any]:
-        """The candidates, one of which may take the stream. Raises NoOrchestrator, or NameTaken meanwhile.
-
-        Where room is all that is missing, streams that are ending give theirs back first.
-        """
-        candidates = list(self._relays.candidates(request))
-        if any(candidate.usable for candidate in candidates):
+    def _candidates(self, request: PublishRequest, former: Stream | None) -> list[Candidate]:
+        """The candidates. The room of a stream that is to be replaced counts as free."""
+        candidates = self._sources.candidates(request)
+        if former is None or former.ending:
             return candidates
-        leaving = [stream for stream in self._ending if stream.ending]
-        if leaving and any(candidate.verdict == Verdict.NO_CAPACITY for candidate in candidates):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LEAVING):
-                    for stream in leaving:
-                        await stream.finished.wait()
-            self._admit(request)
-            candidates = list(self._relays.candidates(request))
-        if not any(candidate.usable for candidate in candidates):
-            raise NoOrchestrator(candidates)
+        to_be_freed = former.supervisor.keys_in_use()
+        for candidate in candidates:
+            if candidate.verdict is Verdict.NO_CAPACITY and candidate.key in to_be_freed:
+                candidate.passed_over("the publisher that is replaced has its room", Verdict.AVAILABLE)
         return candidates
 
+    async def _wait_for_room(self, candidates: Sequence[Candidate]) -> bool:
+        """Where only room is missing, wait until ending streams have given theirs back. True after a wait."""
+        ending = [stream for stream in self._running if stream.ending]
+        full = any(candidate.verdict is Verdict.NO_CAPACITY for candidate in candidates)
+        if not ending or not full or any(candidate.usable for candidate in candidates):
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MAX_WAIT_FOR_ROOM):
+                for stream in ending:
+                    await stream.finished.wait()
+        return True
+
     async def _run(self, stream: Stream) -> None:
-        self._ending.add(stream)
         try:
             await stream.run()
         finally:
-            self._ending.discard(stream)
             self._forget(stream)
+            del self._running[stream]
             self._ended.add(stream)
             self._totals_of_ended += _totals(stream)
             if stream.ended is not None:
@@ -166,11 +180,17 @@ class Registry:
                 self._metrics.first_frame_seconds.observe(stream.first_frame_after)
 
     def _forget(self, stream: Stream) -> None:
+        """Give its name and its quotas to others."""
         if self._live.get(stream.request.name) is stream:
             del self._live[stream.request.name]
-        if stream in self._leases:
-            self._leases.pop(stream).release()
-        self._drop_output_if_unused(stream.request.name)
+        self._running[stream].release()
+        self.audience.drop_unused(stream.request.name)
+
+    def _request_key_frame(self, name: str) -> None:
+        """A viewer cannot go on without one: the publisher's makes the worker begin anew with one too."""
+        stream = self._live.get(name)
+        if stream is not None and stream.publisher is not None:
+            stream.publisher.request_key_frame(KEY_FRAME_EVERY)
 
     # finding
 
@@ -199,91 +219,15 @@ class Registry:
                 return stream.request.name
         return base
 
-    def with_ending(self) -> set[Stream]:
+    def running(self) -> list[Stream]:
         """The live streams, and those that have yet to give everything back."""
-        return {*self._live.values(), *self._ending}
-
-    def output_bytes(self) -> int:
-        """Bytes held for viewers that join."""
-        return sum(output.held_bytes for output in self._outputs.values())
+        return list(self._running)
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(list(self._live.values()))
 
     def __len__(self) -> int:
         return len(self._live)
-
-    # watching
-
-    async def watch(self, name: str, viewer_id: str, offer: str, claims: Sequence[Claim] = ()) -> Viewer:
-        """Answer a viewer of `name`, published or not yet.
-
-        Raises LimitReached or OfferRefused, with nothing left behind.
-        """
-        log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id)
-        lease = self._places.take(claims)
-        try:
-            viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=log)
-        except BaseException:
-            lease.release()
-            raise
-        self._viewers[name, viewer_id] = viewer
-        spawn(self._serve(name, viewer_id, viewer, lease, log), name=f"viewer {viewer_id}")
-        return viewer
-
-    async def _serve(
-        self, name: str, viewer_id: str, viewer: Viewer, lease: Lease, log: FilteringBoundLogger
-    ) -> None:
-        try:
-            await viewer.connect()
-            viewer.on_key_frame_needed = partial(self._request_key_frame, name)
-            if not self._output(name).add(viewer):
-                self._request_key_frame(name)
-            log.info("viewer connected")
-            why = await viewer.wait_closed()
-            log.info("viewer left", detail=why)
-        except ConnectFailed as error:
-            log.warning("viewer never connected", detail=str(error))
-        finally:
-            self._viewers.pop((name, viewer_id), None)
-            lease.release()
-            if name in self._outputs:
-                self._outputs[name].remove(viewer)
-                self._drop_output_if_unused(name)
-            await viewer.close()
-
-    def _request_key_frame(self, name: str) -> None:
-        """A viewer cannot go on without one: the publisher's makes the worker begin anew with one too."""
-        stream = self._live.get(name)
-        if stream is not None and stream.publisher is not None:
-            stream.publisher.request_key_frame(KEY_FRAME_EVERY)
-
-    def viewer(self, name: str, viewer_id: str) -> Viewer | None:
-        """The viewer of this id among those of `name`."""
-        return self._viewers.get((name, viewer_id))
-
-    async def stop_watching(self, name: str, viewer_id: str) -> None:
-        viewer = self.viewer(name, viewer_id)
-        if viewer is not None:
-            await viewer.close()
-
-    @property
-    def viewers(self) -> int:
-        return len(self._viewers)
-
-    def viewers_of(self, name: str) -> int:
-        return len(self._outputs[name]) if name in self._outputs else 0
-
-    def _output(self, name: str) -> Fanout:
-        if name not in self._outputs:
-            ask = partial(self._request_key_frame, name)
-            self._outputs[name] = Fanout(on_key_frame_needed=ask)
-        return self._outputs[name]
-
-    def _drop_output_if_unused(self, name: str) -> None:
-        output = self._outputs.get(name)
-        if output is not None and name not in self._live and len(output) == 0:
-            del self._outputs[name]
 
     # being looked at
 
@@ -292,46 +236,45 @@ class Registry:
         return sum((stream.supervisor.burn() for stream in self), Fraction(0))
 
     def _snapshot(self) -> Snapshot:
-        samples = []
-        for stream in self:
-            payments, ingest = stream.current_relay_status().payments or {}, stream.ingest_stats
-            samples.append(
-                StreamSample(
-                    stream.request.name,
-                    payments.get("credit_left_s"),
-                    payments.get("last_accepted_age_s"),
-                    None if ingest is None else ingest.fps,
-                    None if ingest is None else ingest.bitrate_bps,
-                )
-            )
-        totals = sum((_totals(stream) for stream in self.with_ending()), self._totals_of_ended)
-        return Snapshot(samples, len(self._viewers), totals)
+        totals = sum((_totals(stream) for stream in self._running), self._totals_of_ended)
+        return Snapshot([_sample(stream) for stream in self], len(self.audience), totals)
 
     # the end
 
     async def wait_idle(self) -> None:
         """Wait until every stream of now has ended."""
-        for stream in self.with_ending():
+        for stream in self.running():
             await stream.finished.wait()
 
     async def close(self, reason: EndReason, detail: str) -> None:
         """End every stream and send every viewer away, and wait until that is done."""
         for stream in self:
             stream.end(reason, detail)
-        await asyncio.gather(*(stream.finished.wait() for stream in list(self._ending)))
-        await asyncio.gather(*(viewer.close() for viewer in list(self._viewers.values())))
+        await self.wait_idle()
+        await self.audience.close()
+
+
+def _sample(stream: Stream) -> StreamSample:
+    payments, ingest = stream.job_status().payments, stream.ingest_stats
+    return StreamSample(
+        stream.request.name,
+        None if payments is None else json_seconds(payments.credit_left),
+        None if payments is None else json_seconds(payments.last_accepted_age),
+        None if ingest is None else ingest.fps,
+        None if ingest is None else ingest.bitrate_bps,
+    )
 
 
 def _totals(stream: Stream) -> Totals:
-    relay = stream.current_relay_status()
-    payments, ingest = relay.payments or {}, stream.ingest_stats
+    job, ingest = stream.job_status(), stream.ingest_stats
+    payments = job.payments
     return Totals(
-        payments_accepted=payments.get("accepted", 0),
-        tickets=payments.get("tickets", 0),
-        credited_wei=int(payments.get("credited_wei", 0)),
-        payment_alarms=payments.get("alarms", 0),
-        segments_dropped=relay.dropped,
-        segments_missed=relay.gaps,
+        payments_accepted=payments.accepted if payments else 0,
+        tickets=payments.tickets if payments else 0,
+        credited_wei=payments.credited if payments else Fraction(0),
+        payment_alarms=payments.alarms if payments else 0,
+        segments_dropped=job.dropped,
+        segments_missed=job.gaps,
         swaps=stream.supervisor.swaps,
         packets_lost=0 if ingest is None else ingest.packets_lost,
     )

@@ -1,18 +1,23 @@
-"""The seam between a stream and what transforms it."""
+"""The seam between streams and kinds of jobs: all that they know of each other.
+
+A kind of job is a `JobSource` in a folder of its own. A stream asks the sources for candidates, has one of
+them opened as a `Job`, and is a `JobHost` to that job.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway import money
-from gateway.media.frames import Frame, FrameSink
+from gateway.candidates.verdict import Judged
+from gateway.media.frames import Frame
 from gateway.media.gop import GopBuffer
 from gateway.payments.spending import NO_LIMITS, StreamLimits
+from gateway.payments.status import PaymentStatus
 from gateway.reason import Ended, EndReason
 
 Json = dict[str, Any]
@@ -26,13 +31,14 @@ class PublishRequest:
     stream_id: str
     request_id: str
     model: str
-    params: Json = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters for the worker. Updates are not in it: `JobHost.params` has them."""
     orchestrator: str | None = None
-    """Use this one only, by its URL or address."""
+    """Use only this source, by its name, or only this candidate, by its URL or address."""
     standby: bool = False
     """Whether a second job is to stand by on another orchestrator, paid like the first."""
     limits: StreamLimits = NO_LIMITS
-    """What this stream may cost and how long it may last: the operator's limits, lowered at will."""
+    """What this stream may cost and how long it may last: the operator's limits or lower ones."""
 
 
 class UpdateRefused(Exception):
@@ -46,33 +52,84 @@ class UpdateRefused(Exception):
         self.code = code
 
 
-class Candidate(Protocol):
-    """Somebody who could take a job."""
+@dataclass(slots=True, kw_only=True, eq=False)
+class Candidate(Judged):
+    """An orchestrator or server that could take a job, as one stream sees it when it looks for one."""
+
+    source: JobSource
+    url: str
+    """Where jobs go, as status and logs show it."""
+    addr: str
+    """What its source asks it by."""
+    price: Fraction | None
+    """Wei per second, 0 where nothing is paid; None where it is not known."""
+    first_payment: Fraction = Fraction(0)
+    """Wei that a job's start costs."""
+    kind: str | None = None
+    """The kind of job, as status shows it; None for a job on the network's orchestrators."""
 
     @property
-    def url(self) -> str:
-        """What it is told apart by."""
-
-    @property
-    def usable(self) -> bool:
-        """Whether a job may be opened here."""
-
-    @property
-    def verdict(self) -> str:
-        """Why, or why not: one of `Verdict`."""
-
-    def json(self) -> Json:
-        """As status lists it: url, price, verdict and the verdict's detail."""
-
-    def choose(self) -> None:
-        """Note that the job goes here."""
-
-    def passed_over(self, detail: str) -> None:
-        """Note that a job was tried here and why it did not start."""
+    def key(self) -> str:
+        """What suspensions and failed starts are counted by."""
+        return self.url
 
 
-class Ingest(Protocol):
-    """The publisher, as a job sees it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrchestratorRef:
+    """Where a job runs."""
+
+    url: str
+    address: str = ""
+    """Ethereum address with its checksum; empty where nobody is paid."""
+    price: Fraction | None
+    """Wei per second, 0 where nothing is paid; None on a network without prices."""
+    manifest_id: str = ""
+    kind: str | None = None
+    """As `Candidate.kind`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """What a job tells about itself."""
+
+    worker: Mapping[str, Any] = field(default_factory=dict)
+    """The worker's newest status, merged over its events."""
+    orchestrator: OrchestratorRef | None = None
+    payments: PaymentStatus | None = None
+    """None where nothing is paid."""
+    segments: int = 0
+    """Segments of output that came."""
+    gaps: int = 0
+    """Segments of output that were lost."""
+    dropped: int = 0
+    """Segments of input that were given up; pictures, where a job sends them one by one."""
+    held_bytes: int = 0
+    channels: int = 0
+    """Trickle channels that are open."""
+    sessions: int = 0
+    """Payment sessions that are open."""
+
+    def after(self, former: JobStatus) -> JobStatus:
+        """This job's status with the sums of the jobs before it."""
+        payments = self.payments or former.payments
+        if self.payments is not None and former.payments is not None:
+            payments = self.payments.after(former.payments)
+        return replace(
+            self,
+            worker=self.worker or former.worker,
+            orchestrator=self.orchestrator or former.orchestrator,
+            payments=payments,
+            segments=self.segments + former.segments,
+            gaps=self.gaps + former.gaps,
+            dropped=self.dropped + former.dropped,
+            held_bytes=self.held_bytes + former.held_bytes,
+            channels=self.channels + former.channels,
+            sessions=self.sessions + former.sessions,
+        )
+
+
+class PublisherControl(Protocol):
+    """What a job may know of the publisher, and ask of it."""
 
     @property
     def has_audio(self) -> bool:
@@ -89,14 +146,31 @@ class Ingest(Protocol):
         """Have its encoder stay under this rate too; None lifts that."""
 
 
-C = TypeVar("C", bound=Candidate)
+class JobHost(PublisherControl, Protocol):
+    """The stream, as one of its jobs sees it."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The stream's parameters for its worker now, updates among them, the newest last."""
+
+    def keep_params(self, params: Mapping[str, Any]) -> None:
+        """Make these the newest of the stream's parameters, with which a later job starts too.
+
+        What a job takes in `update` is kept by the stream itself, once it returns.
+        """
+
+    def on_live(self) -> GopBuffer:
+        """The job takes frames from now on, to be called once. Returns what it begins with."""
+
+    def on_output(self, frame: Frame) -> None:
+        """Take one frame that came back."""
 
 
 class Job(Protocol):
-    """One job: frames go in, changed frames come out through the sink that it was opened with.
+    """One job: frames go in, changed frames come out through its `JobHost`.
 
-    `run` brings the job up and relays until cancelled or until it raises Ended. Whatever it ended with,
-    `close` follows: it gives back all that the job took, and is bounded in time.
+    `run` brings the job up and relays until cancelled or until it raises Ended. However it ended, `close`
+    follows: it gives back all that the job took, and is bounded in time.
     """
 
     @property
@@ -113,7 +187,7 @@ class Job(Protocol):
         """Take one frame of the publisher, in order and from a key frame on."""
 
     async def update(self, params: Mapping[str, Any]) -> Json:
-        """Hand new parameters to the worker; what it answers, empty where it never does.
+        """Hand new parameters to the worker. Returns its answer, empty where it never answers.
 
         Raises UpdateRefused.
         """
@@ -123,76 +197,37 @@ class Job(Protocol):
     def status(self) -> JobStatus: ...
 
 
-@dataclass
-class JobStatus:
-    """What a job tells about itself, in the forms that the status route uses."""
+class JobSource(Protocol):
+    """One kind of job, and who could take one: orchestrators of the network, servers of one's own."""
 
-    worker: Json = field(default_factory=dict)
-    """The worker's newest status, merged over its events."""
-    orchestrator: Json | None = None
-    payments: Json | None = None
-    segments: int = 0
-    """Segments of output that came."""
-    gaps: int = 0
-    """Segments of output that were lost."""
-    dropped: int = 0
-    """Segments of input that were given up; pictures, where a relay sends them one by one."""
-    held_bytes: int = 0
-    channels: int = 0
-    """Trickle channels that are open."""
-    sessions: int = 0
-    """Payment sessions that are open."""
-    credited: Fraction = Fraction(0)
-    """Wei that were credited, exactly; `payments` shows them rounded."""
-    owed: Fraction = Fraction(0)
-    """Wei that the time used costs, exactly."""
+    @property
+    def name(self) -> str:
+        """What a publisher names it by, in `orchestrator=`."""
 
-    def after(self, former: JobStatus) -> JobStatus:
-        """This job's account with the sums of the jobs before it."""
-        return replace(
-            self,
-            worker=self.worker or former.worker,
-            orchestrator=self.orchestrator or former.orchestrator,
-            payments=self._payments_after(former),
-            **{name: getattr(self, name) + getattr(former, name) for name in _SUMMED},
-        )
+    def candidates(self, request: PublishRequest) -> Sequence[Candidate]:
+        """All that are known, each with a verdict, the usable ones first and best first. Asks nobody.
 
-    def _payments_after(self, former: JobStatus) -> Json | None:
-        before, now = former.payments, self.payments
-        if before is None or now is None:
-            return before if now is None else now
-        return {
-            **now,
-            "accepted": before["accepted"] + now["accepted"],
-            "tickets": before["tickets"] + now["tickets"],
-            "alarms": before["alarms"] + now["alarms"],
-            "credited_wei": money.whole_wei(former.credited + self.credited),
-            "owed_wei": money.whole_wei(former.owed + self.owed),
-        }
+        `request.orchestrator`, where given, leaves only the one that it names.
+        """
 
+    def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
+        """Check that a job could be paid on one of these candidates, all usable and its own.
 
-_SUMMED = ("segments", "gaps", "dropped", "held_bytes", "channels", "sessions", "credited", "owed")
-
-
-class JobSource(Protocol[C]):
-    """Where jobs come from: orchestrators of the network, or servers of one's own."""
-
-    def candidates(self, request: PublishRequest) -> Sequence[C]:
-        """Everybody known with a verdict, the usable ones first and best first; asks nobody."""
-
-    def set_aside(self, candidate: C, failure: Ended) -> None:
-        """Have every stream pass the candidate over for a while, longer for a fault than for NoRoom."""
+        Raises SpendLimitReached or LedgerUnavailable.
+        """
 
     def open(
-        self,
-        candidate: C,
-        request: PublishRequest,
-        sink: FrameSink,
-        on_live: Callable[[], GopBuffer],
-        ingest: Ingest,
-        log: FilteringBoundLogger,
+        self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
     ) -> Job:
-        """A job on the candidate, not yet run.
+        """A job on the candidate, not yet run."""
 
-        It calls `on_live` once, when it takes frames: the answer is what it begins with.
-        """
+    def suspend(self, candidate: Candidate, failure: Ended) -> None:
+        """Have all streams pass the candidate over for a while, longer after a fault than after NoRoom."""
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why no stream would be taken now, a sentence each; empty when one would be."""
+
+
+def merge_params(former: Mapping[str, Any], newer: Mapping[str, Any]) -> Json:
+    """All parameters, the newest last: where two say the same thing, the later one counts."""
+    return {**{key: value for key, value in former.items() if key not in newer}, **newer}

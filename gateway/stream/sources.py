@@ -1,94 +1,78 @@
-"""Which kind of job a stream gets: the network's orchestrators or the operator's own ComfyStream servers."""
+"""Which kind of job a stream gets: the kinds as a list of named sources, and the order to try them in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from structlog.typing import FilteringBoundLogger
-
-from gateway.comfystream.servers import ComfyCandidate
-from gateway.comfystream.source import ComfySource
-from gateway.media.frames import FrameSink
-from gateway.media.gop import GopBuffer
-from gateway.network.job import NetworkSource
-from gateway.reason import Ended
-from gateway.stream.seam import Candidate, Ingest, Job, PublishRequest
-
-COMFYSTREAM, NETWORK = "comfystream", "network"
-"""What a stream asks for with `orchestrator=`, beside the name of a single one."""
+from gateway.payments.ledger import LedgerUnavailable
+from gateway.payments.spending import SpendLimitReached
+from gateway.stream.seam import Candidate, JobSource, PublishRequest
 
 
 @dataclass(frozen=True)
 class Preference:
-    """What a stream gets that asks for nothing: one kind, or with `fallback` the other where that is full."""
+    """The sources for a stream that names none: `first`, and with `fallback` the others after it."""
 
-    own_first: bool
+    first: str
     fallback: bool
 
-    def order(self, asked: str | None) -> tuple[bool, ...]:
-        """The kinds to try in order, True for the own servers."""
-        if asked in (COMFYSTREAM, NETWORK):
-            return (asked == COMFYSTREAM,)
-        return (self.own_first, not self.own_first) if self.fallback else (self.own_first,)
+    def order(self, names: Sequence[str]) -> list[str]:
+        """The sources to try, of all these."""
+        others = [name for name in names if name != self.first]
+        return [self.first, *others] if self.fallback else [self.first]
 
 
 class JobSources:
-    """Both kinds as one source of jobs, each stream's own wish before the operator's."""
+    """All kinds of jobs. What a publisher asks for comes before the operator's preference."""
 
-    def __init__(self, network: NetworkSource, own: ComfySource, preference: Preference) -> None:
-        self._network = network
-        self._own = own
-        self._preference = preference
+    def __init__(self, sources: Sequence[JobSource], preference: Preference) -> None:
+        self._by_name = {source.name: source for source in sources}
+        self._preferred = [self._by_name[name] for name in preference.order(list(self._by_name))]
 
-    def candidates(self, request: PublishRequest) -> Sequence[Candidate]:
+    def candidates(self, request: PublishRequest) -> list[Candidate]:
+        """All candidates for this request with a verdict, the usable ones first."""
         asked = request.orchestrator
-        if asked is not None and self._own.knows(asked):
-            return self._own.candidates(request, only=asked)
-        if asked not in (None, COMFYSTREAM, NETWORK):
-            return self._network.candidates(request)
-        found: list[Candidate] = []
-        for own in self._preference.order(asked):
-            if own:
-                found += self._own.candidates(request)
-            else:
-                found += self._network.candidates(replace(request, orchestrator=None))
+        if asked is not None and asked not in self._by_name:
+            return self._named(request)
+        sources = self._preferred if asked is None else [self._by_name[asked]]
+        anybody = replace(request, orchestrator=None)
+        found = [candidate for source in sources for candidate in source.candidates(anybody)]
         return sorted(found, key=lambda candidate: not candidate.usable)
 
-    def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
-        """Let a publisher in only where somebody could take the stream: free, or with a first payment.
+    def _named(self, request: PublishRequest) -> list[Candidate]:
+        """What the first source has that knows one of the name."""
+        for source in self._by_name.values():
+            found = list(source.candidates(request))
+            if found:
+                return found
+        return []
 
-        Raises what the network's own `admit` raises.
+    def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
+        """Check that one of the usable candidates could take the stream: free, or with a first payment.
+
+        Raises SpendLimitReached or LedgerUnavailable.
         """
+        refusals: list[SpendLimitReached | LedgerUnavailable] = []
         usable = [candidate for candidate in candidates if candidate.usable]
-        if not any(isinstance(candidate, ComfyCandidate) for candidate in usable):
-            self._network.admit(request, candidates)  # type: ignore[arg-type]
+        for source in self._by_name.values():
+            own = [candidate for candidate in usable if candidate.source is source]
+            if not own:
+                continue
+            try:
+                source.admit(request, own)
+                return
+            except (SpendLimitReached, LedgerUnavailable) as refusal:
+                refusals.append(refusal)
+        if refusals:
+            raise refusals[0]
 
     def reasons_not_ready(self) -> list[str]:
-        """Why nobody would take a stream that asks for nothing, a sentence each; empty when one would."""
+        """Why nobody would take a stream that names no source, a sentence each; empty when one would."""
         reasons: list[str] = []
-        for own in self._preference.order(None):
-            why_not = self._own.reasons_not_ready() if own else self._network.reasons_not_ready()
+        for source in self._preferred:
+            why_not = source.reasons_not_ready()
             if not why_not:
                 return []
             reasons += why_not
         return reasons
-
-    def set_aside(self, candidate: Any, failure: Ended) -> None:
-        if isinstance(candidate, ComfyCandidate):
-            self._own.set_aside(candidate, failure)
-        else:
-            self._network.set_aside(candidate, failure)
-
-    def open(
-        self,
-        candidate: Any,
-        request: PublishRequest,
-        sink: FrameSink,
-        on_live: Callable[[], GopBuffer],
-        ingest: Ingest,
-        log: FilteringBoundLogger,
-    ) -> Job:
-        source = self._own if isinstance(candidate, ComfyCandidate) else self._network
-        return source.open(candidate, request, sink, on_live, ingest, log)

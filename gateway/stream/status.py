@@ -1,22 +1,29 @@
-"""A stream as the status route tells it: the worker's newest status, and the gateway's own beside it."""
+"""A stream as JSON: the worker's newest status, and the gateway's own beside it."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any
 
-from gateway.stream.seam import Json
+from gateway import money
+from gateway.payments.figures import json_seconds
+from gateway.payments.status import PaymentStatus
+from gateway.stream.seam import Candidate, Json, OrchestratorRef
 from gateway.stream.stream import Stream
+from gateway.stream.supervisor import StandbyStatus
 
 
 def stream_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
     """The worker's status with `gateway_status` in it, its fields as documented in the README."""
-    relay = stream.current_relay_status()
-    return {**relay.worker, "gateway_status": _gateway_status(stream, viewers=viewers, whep_url=whep_url)}
+    return {
+        **stream.job_status().worker,
+        "gateway_status": _gateway_status(stream, viewers=viewers, whep_url=whep_url),
+    }
 
 
 def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
-    relay = stream.current_relay_status()
+    job = stream.job_status()
     error = stream.current_error()
     return {
         "state": str(stream.state),
@@ -26,21 +33,79 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
         "started_at": rfc3339(stream.started_at),
         "elapsed_s": round(stream.elapsed, 3),
         "first_frame_s": None if stream.first_frame_after is None else round(stream.first_frame_after, 3),
-        "orchestrator": relay.orchestrator,
-        "candidates": [candidate.json() for candidate in stream.supervisor.candidates],
+        "orchestrator": _orchestrator(job.orchestrator),
+        "candidates": [candidate_json(candidate) for candidate in stream.supervisor.candidates],
         "swaps": stream.supervisor.swaps,
-        "standby": stream.supervisor.standby_status(),
-        "payments": relay.payments,
-        "ingest": _ingest(stream, segments_dropped=relay.dropped),
+        "standby": _standby(stream.supervisor.standby_status()),
+        "payments": _payments(job.payments),
+        "ingest": _ingest(stream, segments_dropped=job.dropped),
         "output": {
             "fps": stream.output.fps,
             "bitrate_bps": stream.output.bitrate_bps,
-            "segments": relay.segments,
-            "gaps": relay.gaps,
+            "segments": job.segments,
+            "gaps": job.gaps,
             "viewers": viewers,
         },
         "error": None if error is None else {"error_message": error[0], "error_time": error[1]},
         "ended": _ended(stream),
+    }
+
+
+def candidate_json(candidate: Candidate) -> Json:
+    """A candidate with its verdict, for status and for the refusal of a publisher."""
+    return {
+        "url": candidate.url,
+        **_kind(candidate.kind),
+        "price_wei_per_second": _price(candidate.price),
+        "verdict": str(candidate.verdict),
+        "detail": candidate.detail,
+    }
+
+
+def _orchestrator(one: OrchestratorRef | None) -> Json | None:
+    if one is None:
+        return None
+    return {
+        "url": one.url,
+        **_kind(one.kind),
+        "address": one.address,
+        "price_wei_per_second": _price(one.price),
+        "manifest_id": one.manifest_id,
+    }
+
+
+def _kind(kind: str | None) -> Json:
+    return {} if kind is None else {"kind": kind}
+
+
+def _price(price: Fraction | None) -> str | None:
+    return None if price is None else money.text(price)
+
+
+def _payments(payments: PaymentStatus | None) -> Json | None:
+    if payments is None:
+        return None
+    return {
+        "accepted": payments.accepted,
+        "tickets": payments.tickets,
+        "credited_wei": money.whole_wei(payments.credited),
+        "owed_wei": money.whole_wei(payments.owed),
+        "last_accepted_age_s": json_seconds(payments.last_accepted_age),
+        "next_due_in_s": json_seconds(payments.next_due_in),
+        "credit_left_s": json_seconds(payments.credit_left),
+        "state": payments.state,
+        "alarms": payments.alarms,
+    }
+
+
+def _standby(standby: StandbyStatus | None) -> Json | None:
+    if standby is None:
+        return None
+    return {
+        "state": standby.state,
+        "detail": standby.detail,
+        "orchestrator": _orchestrator(standby.orchestrator),
+        "payments": _payments(standby.payments),
     }
 
 

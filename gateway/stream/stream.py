@@ -11,12 +11,14 @@ from typing import Any
 
 import structlog
 
+from gateway import money
 from gateway.aio.tasks import TaskGroup
 from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason
-from gateway.stream.seam import Candidate, JobSource, JobStatus, Json, PublishRequest
+from gateway.stream.seam import Candidate, JobStatus, Json, PublishRequest, merge_params
+from gateway.stream.sources import JobSources
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
 from gateway.webrtc.config import WebRtcConfig
@@ -53,14 +55,17 @@ class Stream:
     def __init__(
         self,
         request: PublishRequest,
-        relays: JobSource[Any],
+        sources: JobSources,
         candidates: Sequence[Candidate],
         output: Fanout,
         *,
         ingest_timeout: float,
         swaps: SwapPolicy,
+        await_room: bool = False,
     ) -> None:
         self.request = request
+        self.params: Mapping[str, Any] = request.params
+        """Parameters for the worker, updates among them, the newest last."""
         self.output = output
         self.state = State.STARTING
         self.error: tuple[str, int] | None = None
@@ -70,7 +75,9 @@ class Stream:
         self.first_frame_after: float | None = None
         """Seconds from the publisher's request to the first frame back."""
         self.log = structlog.get_logger("stream").bind(stream=request.name, request_id=request.request_id)
-        self.supervisor = Supervisor(relays, request, candidates, self, policy=swaps, log=self.log)
+        self.supervisor = Supervisor(
+            sources, request, candidates, self, policy=swaps, log=self.log, await_room=await_room
+        )
         self._ingest_timeout = ingest_timeout
         self._grace = ingest_timeout
         self._publisher: Publisher | None = None
@@ -138,14 +145,14 @@ class Stream:
 
         Gives what the worker answers, empty where it never does. Raises UpdateRefused.
         """
-        answer = await self.supervisor.update(params)
-        for name, value in params.items():
-            self.request.params.pop(name, None)  # so that the newest come last
-            self.request.params[name] = value
-        return answer
+        return await self.supervisor.update(params)
 
-    def current_relay_status(self) -> JobStatus:
-        """The running job's account of itself, or the last one's; sums are over all jobs."""
+    def keep_params(self, params: Mapping[str, Any]) -> None:
+        """Make these the newest of the parameters."""
+        self.params = merge_params(self.params, params)
+
+    def job_status(self) -> JobStatus:
+        """The running job's status, or the last one's; sums are over all jobs."""
         return self.supervisor.status()
 
     def current_error(self) -> tuple[str, int] | None:
@@ -161,7 +168,7 @@ class Stream:
         return self.error
 
     def held_bytes(self) -> int:
-        return self.held.size + self.supervisor.held_bytes + self.current_relay_status().held_bytes
+        return self.held.size + self.supervisor.held_bytes + self.job_status().held_bytes
 
     # frames
 
@@ -210,6 +217,13 @@ class Stream:
 
     # the life
 
+    async def discard(self) -> None:
+        """Give back what `answer` took, in the place of `run`: the publisher is refused after all."""
+        await self._let_publisher_go()
+        await self.supervisor.close(Ended(EndReason.PUBLISHER_LEFT, "it was refused"))
+        self._told_to_end.cancel()
+        self.finished.set()
+
     async def run(self) -> None:
         """Live until the end, then give everything back and say why it ended."""
         try:
@@ -220,22 +234,22 @@ class Stream:
     async def _run(self) -> None:
         ended = await self._live()
         self._stopped = time.monotonic()
+        self.output.clear()
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
             self._note_error(ended.detail)
         await self._let_publisher_go()
-        await self.supervisor.close(ended.reason)
+        await self.supervisor.close(ended)
         self.held.clear()
-        self.output.clear()
         self.state = State.ENDED
         self.ended = (ended, datetime.now(UTC))
-        payments = self.current_relay_status().payments or {}
+        payments = self.job_status().payments
         self.log.info(
             "stream ended",
             reason=str(ended.reason),
             detail=ended.detail,
             seconds=round(self.elapsed, 1),
-            credited_wei=payments.get("credited_wei", "0"),
-            payments=payments.get("accepted", 0),
+            credited_wei=money.whole_wei(payments.credited) if payments else "0",
+            payments=payments.accepted if payments else 0,
             swaps=self.supervisor.swaps,
         )
 

@@ -9,11 +9,6 @@ from gateway.reason import Ended, EndReason
 
 WINDOW = 180.0
 """Seconds within which swaps are counted against the limit."""
-PATIENCE = 5.0
-"""Seconds that a stream without a job waits for somebody to be there: a process is restarted in less."""
-FIRST_RETRY = 1.0
-"""Seconds before a candidate that did not start a job is tried again for that stream, doubled each time."""
-
 # Another candidate would meet the same refusal: these end the stream, not the job.
 ENDS_THE_STREAM = frozenset(
     {
@@ -27,11 +22,30 @@ ENDS_THE_STREAM = frozenset(
 
 
 @dataclass(frozen=True)
+class Timing:
+    """When jobs are looked after, in seconds."""
+
+    poll: float = 0.1
+    """Between two looks for a candidate, or at a publisher that is silent."""
+    patience: float = 5.0
+    """How long a stream without a job waits for a candidate: a process is restarted in less."""
+    first_retry: float = 1.0
+    """Before a candidate that did not start a job is tried again for that stream, doubled each time."""
+    standby_poll: float = 1.0
+    """Between two looks for a candidate that could stand by."""
+    max_standby_pause: float = 60.0
+    """At most, before another stands by in the place of one that failed: each costs a first payment."""
+    output_check: float = 1.0
+    """At most, between two checks that pictures come back."""
+
+
+@dataclass(frozen=True)
 class SwapPolicy:
     """What the operator allows. `output_timeout` is in seconds."""
 
     max_swaps: int = 3
     output_timeout: float = 30.0
+    timing: Timing = Timing()
 
 
 class SwapBudget:
@@ -60,30 +74,34 @@ class SwapBudget:
 
 
 class Attempts:
-    """Who failed this stream, and when each may be tried again for it."""
+    """Which candidates failed this stream, by their keys, and when each may be tried again for it.
 
-    def __init__(self) -> None:
+    `first_retry` is in seconds, doubled by each failure.
+    """
+
+    def __init__(self, first_retry: float = Timing.first_retry) -> None:
+        self._first_retry = first_retry
         self._failed: dict[str, tuple[int, float, str]] = {}
         self._left: dict[str, str] = {}
 
-    def failed(self, url: str, detail: str, now: float) -> None:
+    def failed(self, key: str, detail: str, now: float) -> None:
         """It did not start a job."""
-        times = self._failed[url][0] + 1 if url in self._failed else 1
-        self._failed[url] = (times, now + FIRST_RETRY * 2.0 ** (times - 1), detail)
+        times = self._failed[key][0] + 1 if key in self._failed else 1
+        self._failed[key] = (times, now + self._first_retry * 2.0 ** (times - 1), detail)
 
-    def left(self, url: str, detail: str) -> None:
+    def left(self, key: str, detail: str) -> None:
         """It is not to be asked again as long as the stream lives."""
-        self._left[url] = detail
+        self._left[key] = detail
 
     def succeeded(self) -> None:
         """A job is up: the failures on the way there are forgotten."""
         self._failed.clear()
 
-    def why_not(self, url: str, now: float, *, again: bool) -> str:
+    def why_not(self, key: str, now: float, *, again: bool) -> str:
         """Why it is not to be tried now, empty where it may be; `again` allows a second try."""
-        if url in self._left:
-            return self._left[url]
-        times, until, detail = self._failed.get(url, (0, 0.0, ""))
+        if key in self._left:
+            return self._left[key]
+        times, until, detail = self._failed.get(key, (0, 0.0, ""))
         return detail if times and (not again or now < until) else ""
 
 

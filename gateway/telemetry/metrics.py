@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -23,7 +24,7 @@ class Totals:
 
     payments_accepted: int = 0
     tickets: int = 0
-    credited_wei: int = 0
+    credited_wei: Fraction = Fraction(0)
     payment_alarms: int = 0
     segments_dropped: int = 0
     segments_missed: int = 0
@@ -161,7 +162,7 @@ class _Streams(Collector):
         )
         yield CounterMetricFamily("livepeer_tickets", "Tickets in credited payments", totals.tickets)
         yield CounterMetricFamily(
-            "livepeer_credited_wei", "Wei credited: the tickets' expected value", totals.credited_wei
+            "livepeer_credited_wei", "Wei credited: the tickets' expected value", int(totals.credited_wei)
         )
         yield CounterMetricFamily(
             "livepeer_payment_alarms",

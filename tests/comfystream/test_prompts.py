@@ -10,8 +10,9 @@ import pytest
 
 from gateway.comfystream.channels import ANSWERS
 from gateway.comfystream.errors import BadParams
-from gateway.comfystream.prompts import Template, Wanted, merged, messages, wanted
+from gateway.comfystream.prompts import Template, Wanted, messages, wanted
 from gateway.devnet.comfystream import control
+from gateway.stream.seam import merge_params
 
 FLOW = {"1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}}}
 TEXT_FLOW = {
@@ -108,7 +109,7 @@ def test_words_without_a_workflow_say_which_flag_is_missing() -> None:
 def test_a_start_has_the_newest_of_all_parameters(
     former: dict[str, Any], newer: dict[str, Any], expected: Wanted
 ) -> None:
-    assert wanted(merged(former, newer), TEMPLATE) == expected
+    assert wanted(merge_params(former, newer), TEMPLATE) == expected
 
 
 @pytest.mark.parametrize(

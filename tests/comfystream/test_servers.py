@@ -111,18 +111,18 @@ async def test_a_server_takes_one_stream_and_rests_after_it() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_fault_sets_a_server_aside_while_there_is_another() -> None:
+async def test_a_fault_suspends_a_server_while_there_is_another() -> None:
     async with watched(2) as (servers, healths):
         await eventually(lambda: all(one.usable for one in servers.candidates()), what="both")
         first, second = servers.candidates()
-        servers.set_aside(first, "it broke")
+        servers.suspend(first.url, "it broke")
         assert [one.usable for one in servers.candidates()] == [True, False]
         assert servers.candidates()[1].detail == "it broke"
         assert servers.state()[1]["suspended"]["reason"] == "it broke"
-        servers.set_aside(second, "it broke too")
+        servers.suspend(second.url, "it broke too")
         assert all(one.usable for one in servers.candidates()), "nobody else is left: forgiven"
-        assert servers.knows(healths[0].url + "/")
-        assert not servers.knows("http://elsewhere")
+        assert [one.url for one in servers.candidates(healths[0].url + "/")] == [healths[0].url]
+        assert servers.candidates("http://elsewhere") == []
 
 
 def test_a_server_that_was_never_asked_is_not_used() -> None:

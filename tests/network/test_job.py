@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -19,8 +19,9 @@ from gateway.devnet.trickle_server import TrickleServer
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.media.h264 import split_annex_b
-from gateway.network import job as module
-from gateway.network.job import NetworkResources, OrchestratorJob
+from gateway.network.job import DEFAULT_TIMING, OrchestratorJob, Timing
+from gateway.network.resources import NetworkResources
+from gateway.network.source import NetworkSource
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.errors import (
     BadAnswer,
@@ -32,9 +33,8 @@ from gateway.orchestrator.errors import (
 )
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
-from gateway.orchestrator.selection import Candidate
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream.seam import PublishRequest
+from gateway.stream.seam import Candidate, PublishRequest, merge_params
 from gateway.trickle import liveness
 from harness.waiting import DEADLINE, SLACK, eventually
 from harness.webrtc import encoded_pattern
@@ -85,7 +85,7 @@ class Orchestrator:
             await asyncio.Event().wait()
         return cast(web.StreamResponse, await handler(request))
 
-    def job(self) -> Held:
+    def job(self, timing: Timing = DEFAULT_TIMING) -> Held:
         pool = SimpleNamespace(
             take=self.take,
             job_began=lambda addr: self.told.append(f"{addr} began"),
@@ -94,24 +94,44 @@ class Orchestrator:
         network = NetworkResources(
             http=self.http, orchestrators=cast(Any, self), pool=cast(Any, pool), payments=None
         )
-        return Held(network, self.url)
+        return Held(network, self.url, timing)
+
+
+class Host:
+    """A stream with one job."""
+
+    has_audio = False
+    size = None
+
+    def __init__(self) -> None:
+        self.output: list[Frame] = []
+        self.held = GopBuffer()
+        self.params: Mapping[str, Any] = {"effect": "grey"}
+
+    def keep_params(self, params: Mapping[str, Any]) -> None:
+        self.params = merge_params(self.params, params)
+
+    def on_live(self) -> GopBuffer:
+        return self.held
+
+    def on_output(self, frame: Frame) -> None:
+        self.output.append(frame)
+
+    def request_key_frame(self) -> None:
+        """Nobody asks."""
+
+    def limit_bitrate(self, bits_per_second: int | None) -> None:
+        """Nobody asks."""
 
 
 class Held:
     """A job with what it gave and took."""
 
-    def __init__(self, network: NetworkResources, url: str) -> None:
-        self.output: list[Frame] = []
-        self.held = GopBuffer()
-        self.request = PublishRequest("cam", "cam", "1", "m", params={"effect": "grey"})
-        self.job = OrchestratorJob(
-            network,
-            Candidate("addr", url),
-            self.request,
-            self.output.append,
-            lambda: self.held,
-            structlog.get_logger(),
-        )
+    def __init__(self, network: NetworkResources, url: str, timing: Timing) -> None:
+        self.host = Host()
+        candidate = Candidate(source=NetworkSource(network), url=url, addr="addr", price=None)
+        request = PublishRequest("cam", "cam", "1", "m")
+        self.job = OrchestratorJob(network, candidate, request, self.host, structlog.get_logger(), timing)
 
     async def failure(self) -> Ended:
         """Run it to its end, and have it give everything back."""
@@ -198,9 +218,9 @@ async def test_a_job_begins_with_the_held_pictures_and_the_newest_parameters(
 ) -> None:
     held = orchestrator.job()
     for unit in pictures(64, 0)[:10]:
-        held.held.push(unit)
+        held.host.held.push(unit)
     async with held.live() as running:
-        held.request.params["effect"] = "mirror"
+        held.host.keep_params({"effect": "mirror"})
         assert orchestrator.started[0].params == {"effect": "grey"}
         async with orchestrator.http.get(f"{orchestrator.url}/ai/trickle/in/0") as segment:
             first = await segment.content.readany()
@@ -227,12 +247,9 @@ async def test_a_channel_that_closes_is_the_jobs_end_at_once(
 
 
 @pytest.mark.asyncio
-async def test_a_worker_that_says_nothing_is_gone(
-    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "EVENTS_SILENCE", 0.3)
-    monkeypatch.setattr(module, "EVENTS_CHECK", 0.1)
-    failure = await orchestrator.job().failure()
+async def test_a_worker_that_says_nothing_is_gone(orchestrator: Orchestrator) -> None:
+    timing = Timing(max_worker_silence=0.3, worker_check=0.1)
+    failure = await orchestrator.job(timing).failure()
     assert failure.reason is EndReason.ORCHESTRATOR_LOST
     assert "its worker has said nothing" in failure.detail
 

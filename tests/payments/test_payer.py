@@ -191,7 +191,7 @@ async def bench(
         stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
         yield Bench(payer, signer, orchestrator, ledger)
         await payer.close(EndReason.PUBLISHER_LEFT)
-        assert payer.status()["credited_wei"] == str(await credited(ledger, "cam"))
+        assert payer.status().credited == await credited(ledger, "cam")
 
 
 @pytest.mark.asyncio
@@ -199,18 +199,19 @@ async def test_a_job_is_paid_from_start_to_end_and_every_step_is_in_the_ledger(t
     async with bench(tmp_path) as b:
         first = await b.payer.first_payment()
         assert first.payment
-        assert b.payer.status()["accepted"] == 0
-        assert b.payer.status()["state"] == "waiting"
+        assert b.payer.status().accepted == 0
+        assert b.payer.status().state == "waiting"
         await b.payer.job_started(MANIFEST)
         await b.run_until(lambda: len(b.orchestrator.delivered) >= 3)
         await b.payer.close(EndReason.DELETED)
         accepted = 1 + len(b.orchestrator.delivered)
         status = b.payer.status()
-        assert status["accepted"] == accepted
-        assert status["credited_wei"] == str((60 + accepted - 1) * PRICE)
-        assert status["state"] == "ok"
-        assert 55 < status["credit_left_s"] < 65
-        assert 0 < int(status["owed_wei"]) < PRICE
+        assert status.accepted == accepted
+        assert status.credited == (60 + accepted - 1) * PRICE
+        assert status.state == "ok"
+        assert status.credit_left is not None
+        assert 55 < status.credit_left < 65
+        assert 0 < status.owed < PRICE
         steps = await b.steps()
         if steps[-2] == "intended":  # the end came before the signer was asked for one more
             del steps[-2]
@@ -242,7 +243,7 @@ async def test_an_unknown_delivery_is_repeated_and_already_seen_is_credited_once
         await b.start()
         await b.run_until(lambda: bool(orchestrator.refreshed))
         assert len(set(orchestrator.delivered[:3])) == 1
-        assert b.payer.status()["accepted"] == 2
+        assert b.payer.status().accepted == 2
         assert (await b.steps())[4:11] == [
             "intended", "signed", "delivered", "unknown", "delivered", "delivered", "credited",
         ]  # fmt: skip
@@ -266,7 +267,7 @@ async def test_482_is_waited_out_and_writes_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path, signer) as b:
         await b.start()
         await b.run_until(lambda: len(signer.calls) == 4)
-        assert b.payer.status()["state"] in ("waiting", "ok")
+        assert b.payer.status().state in ("waiting", "ok")
         states = [call["state"] for call in signer.calls[1:4]]
         assert states[0] == states[1] == states[2] is not None
         assert (await b.steps()).count("intended") == 2
@@ -310,10 +311,10 @@ async def test_a_signer_that_failed_is_called_again_with_the_same_state(tmp_path
     async with bench(tmp_path, signer) as b:
         await b.start()
         await b.run_until(lambda: len(signer.calls) == 2)
-        assert b.payer.status()["state"] == "failing"
+        assert b.payer.status().state == "failing"
         await b.run_until(lambda: len(b.orchestrator.delivered) == 1)
         assert signer.calls[1]["state"] == signer.calls[2]["state"]
-        assert b.payer.status()["state"] == "ok"
+        assert b.payer.status().state == "ok"
 
 
 @pytest.mark.asyncio
@@ -327,10 +328,10 @@ async def test_an_unreachable_signer_is_one_alarm_at_low_credit_and_the_end_reas
         await b.start()
         passed = 40
         await b.run_until(lambda: len(signer.calls) == 2)
-        assert b.payer.status()["alarms"] == 0
+        assert b.payer.status().alarms == 0
         passed = 51
         await b.run_until(lambda: len(signer.calls) == 4)
-        assert b.payer.status()["alarms"] == 1
+        assert b.payer.status().alarms == 1
         passed = 61
         with pytest.raises(Ended) as ended:
             await b.run_until(lambda: False)
@@ -345,7 +346,7 @@ async def test_a_refused_delivery_ends_and_is_not_counted(tmp_path: Path) -> Non
         with pytest.raises(Ended) as ended:
             await b.run_until(lambda: False)
         assert ended.value.reason is EndReason.PAYMENT_REFUSED
-        assert b.payer.status()["credited_wei"] == str(60 * PRICE)
+        assert b.payer.status().credited == 60 * PRICE
         assert (await b.steps())[-1] == "refused"
 
 
@@ -354,7 +355,7 @@ async def test_an_unreadable_answer_to_a_payment_is_credited_and_the_params_fetc
     async with bench(tmp_path, orchestrator=ScriptedOrchestrator(BadAnswer("garbage"))) as b:
         await b.start()
         await b.run_until(lambda: bool(b.orchestrator.refreshed))
-        assert b.payer.status()["accepted"] == 2
+        assert b.payer.status().accepted == 2
 
 
 @pytest.mark.asyncio
@@ -382,7 +383,7 @@ async def test_the_payment_of_a_job_that_did_not_start_is_refused_or_unknown(
     async with bench(tmp_path) as b:
         await b.payer.first_payment()
         await b.payer.job_refused(error)
-        assert b.payer.status()["credited_wei"] == "0"
+        assert b.payer.status().credited == 0
         await b.payer.close(EndReason.ORCHESTRATOR_LOST)
         assert await b.steps() == ["intended", "signed", "delivered", step, "closed"]
 
@@ -427,7 +428,7 @@ async def test_a_delivery_under_way_at_the_end_is_settled(tmp_path: Path) -> Non
         go_on.set()
         await closing
         assert len(orchestrator.delivered) == 2
-        assert b.payer.status()["credited_wei"] == str(61 * PRICE)
+        assert b.payer.status().credited == 61 * PRICE
         assert (await b.steps())[-3:] == ["delivered", "credited", "closed"]
 
 
@@ -469,7 +470,7 @@ async def test_a_call_waits_for_a_slot_and_close_does_not(tmp_path: Path) -> Non
     async with bench(tmp_path, slots=slots) as b:
         await b.start()
         await slots.acquire()  # somebody else's call is under way
-        await b.run_until(lambda: b.payer.status()["next_due_in_s"] is None)
+        await b.run_until(lambda: b.payer.status().next_due_in is None)
         assert len(b.signer.calls) == 1
         async with asyncio.timeout(DEADLINE):
             await b.payer.close(EndReason.DELETED)
@@ -528,7 +529,7 @@ async def test_an_unreadable_payment_is_refused_and_the_ledger_is_consistent(tmp
         with pytest.raises(Ended) as ended:
             await b.payer.first_payment()
         assert ended.value.reason is EndReason.PAYMENT_REFUSED
-        assert b.payer.status()["alarms"] == 1
+        assert b.payer.status().alarms == 1
         await b.payer.close(EndReason.PAYMENT_REFUSED)
         (account,) = [account async for account in b.ledger.reader.sessions()]
         verification = Verification()
@@ -547,7 +548,7 @@ async def test_a_call_that_may_exceed_the_streams_limit_is_not_made(tmp_path: Pa
         signed = 60 * PRICE + (len(b.signer.calls) - 1) * PRICE
         assert 60 * PRICE < signed <= 66 * PRICE
         assert spending.spent(HOUR) == signed
-        assert int(b.payer.status()["credited_wei"]) == signed
+        assert b.payer.status().credited == signed
 
 
 @pytest.mark.asyncio
@@ -586,5 +587,5 @@ async def test_a_signer_that_bills_more_than_the_preload_is_refused_with_an_alar
         with pytest.raises(Ended, match="at most") as ended:
             await b.payer.first_payment()
         assert ended.value.reason is EndReason.PAYMENT_REFUSED
-        assert b.payer.status()["alarms"] == 1
+        assert b.payer.status().alarms == 1
         assert await b.steps() == ["intended", "signed", "refused"]

@@ -1,9 +1,9 @@
-"""JobSource that are told by a test what to do, and a supervisor over them."""
+"""A source of jobs that do what a test tells them, and a supervisor over it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -12,59 +12,66 @@ import pytest
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from gateway.media.frames import AccessUnit, Frame, FrameSink
+from gateway.candidates.verdict import Verdict
+from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
+from gateway.payments.status import PaymentStatus
 from gateway.reason import Ended, EndReason
-from gateway.stream.seam import Ingest, JobStatus, Json, PublishRequest, UpdateRefused
+from gateway.stream.seam import (
+    Candidate,
+    JobHost,
+    JobStatus,
+    Json,
+    OrchestratorRef,
+    PublishRequest,
+    UpdateRefused,
+    merge_params,
+)
+from gateway.stream.sources import JobSources, Preference
 from gateway.stream.supervisor import Supervisor
-from gateway.stream.swap import SwapPolicy
+from gateway.stream.swap import SwapPolicy, Timing
 from harness.waiting import DEADLINE, eventually
 
-KEY = AccessUnit((b"\x65",), 0, 0, True)
+KEY = AccessUnit([b"\x65"], 0, 0, True)
 LOST = Ended(EndReason.ORCHESTRATOR_LOST, "its channels closed")
-
-
-@dataclass
-class Somebody:
-    url: str
-    usable: bool = True
-    verdict: str = "available"
-
-    def json(self) -> Json:
-        return {"url": self.url, "verdict": self.verdict}
-
-    def choose(self) -> None:
-        self.verdict = "chosen"
-
-    def passed_over(self, detail: str) -> None:
-        self.verdict = f"passed over: {detail}"
+HASTY = Timing(
+    poll=0.001, patience=0.05, first_retry=0.01, standby_poll=0.01, max_standby_pause=60, output_check=0.002
+)
+"""The same waits, a hundred times shorter."""
+DELETED = Ended(EndReason.DELETED, "enough")
 
 
 @dataclass(eq=False)
-class Job:
-    """A relay that comes up and then does what `ends` does; without it, it works until it is cancelled."""
+class FakeJob:
+    """A job that comes up and then does what `ends` does; without it, it works until it is cancelled."""
 
     url: str
-    sink: FrameSink
-    on_live: Callable[[], GopBuffer]
+    host: JobHost
     ends: BaseException | None = None
     starts: bool = True
     up: asyncio.Event | None = None
     """What it waits for before it comes up, and with `until` before it ends."""
     until: asyncio.Event | None = None
+    answering: asyncio.Event | None = None
+    """What it waits for before it answers an update."""
+    closes: asyncio.Event | None = None
+    """What it waits for before it has given everything back."""
     refuses: bool = False
+    price: Fraction = Fraction(1, 3)
     live: bool = False
     paused: bool = False
     closed: EndReason | None = None
     frames: list[Frame] = field(default_factory=list)
     updates: list[Mapping[str, Any]] = field(default_factory=list)
+    started_with: Mapping[str, Any] = field(default_factory=dict)
 
     async def run(self) -> None:
         await asyncio.sleep(0)
         if self.up is not None:
             await self.up.wait()
         if self.starts:
-            self.frames += self.on_live().frames()
+            self.frames += self.host.on_live().frames()
+            self.started_with = self.host.params
             self.live = True
             await asyncio.sleep(0)
         if self.until is not None:
@@ -77,6 +84,8 @@ class Job:
         self.frames.append(frame)
 
     async def update(self, params: Mapping[str, Any]) -> Json:
+        if self.answering is not None:
+            await self.answering.wait()
         if self.refuses:
             raise UpdateRefused("worker_busy", "too many")
         self.updates.append(params)
@@ -84,43 +93,70 @@ class Job:
 
     async def close(self, reason: EndReason) -> None:
         await asyncio.sleep(0)
+        if self.closes is not None:
+            await self.closes.wait()
         self.closed = reason
 
     def status(self) -> JobStatus:
         third = Fraction(1, 3)
-        payments = {"accepted": 1, "tickets": 2, "credited_wei": "0", "owed_wei": "0", "alarms": 0}
-        orchestrator = {"url": self.url, "price_wei_per_second": "1/3"}
-        return JobStatus(orchestrator=orchestrator, payments=payments, segments=5, credited=third, owed=third)
+        payments = PaymentStatus(
+            accepted=1,
+            tickets=2,
+            credited=third,
+            owed=third,
+            last_accepted_age=None,
+            next_due_in=None,
+            credit_left=None,
+            state="ok",
+            alarms=0,
+        )
+        orchestrator = OrchestratorRef(url=self.url, price=self.price)
+        return JobStatus(orchestrator=orchestrator, payments=payments, segments=5)
 
 
 class FakeSource:
-    """Gives out the jobs of its script, one for each time that one is opened."""
+    """Opens the jobs of its script, one each time. Its candidates are free where `first_payment` is 0."""
 
-    def __init__(self, *script: dict[str, Any], urls: Sequence[str] = ("a", "b", "c")) -> None:
+    def __init__(
+        self, *script: dict[str, Any], urls: Sequence[str] = ("a", "b", "c"), name: str = "fake"
+    ) -> None:
+        self.name = name
         self.script = list(script)
         self.urls = urls
-        self.jobs: list[Job] = []
-        self.ingests: list[Ingest] = []
-        self.aside: dict[str, Ended] = {}
+        self.jobs: list[FakeJob] = []
+        self.suspended: dict[str, Ended] = {}
+        self.full: set[str] = set()
+        self.refusal: Exception | None = None
+        """What stands against a first payment."""
 
-    def candidates(self, request: PublishRequest) -> list[Somebody]:
-        return [Somebody(url, usable=url not in self.aside) for url in self.urls]
+    def candidates(self, request: PublishRequest) -> list[Candidate]:
+        asked = request.orchestrator
+        return [self._candidate(url) for url in self.urls if asked in (None, url)]
 
-    def set_aside(self, candidate: Somebody, failure: Ended) -> None:
-        self.aside[candidate.url] = failure
+    def _candidate(self, url: str) -> Candidate:
+        made = Candidate(source=self, url=url, addr=url, price=Fraction(1, 3))
+        if url in self.suspended:
+            made.passed_over(self.suspended[url].detail)
+        elif url in self.full:
+            made.passed_over("it is full", Verdict.NO_CAPACITY)
+        return made
+
+    def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
+        assert all(candidate.usable and candidate.source is self for candidate in candidates)
+        if self.refusal is not None:
+            raise self.refusal
 
     def open(
-        self,
-        candidate: Somebody,
-        request: PublishRequest,
-        sink: FrameSink,
-        on_live: Callable[[], GopBuffer],
-        ingest: Ingest,
-        log: FilteringBoundLogger,
-    ) -> Job:
-        self.ingests.append(ingest)
-        self.jobs.append(Job(candidate.url, sink, on_live, **self.script[len(self.jobs)]))
+        self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
+    ) -> FakeJob:
+        self.jobs.append(FakeJob(candidate.url, host, **self.script[len(self.jobs)]))
         return self.jobs[-1]
+
+    def suspend(self, candidate: Candidate, failure: Ended) -> None:
+        self.suspended[candidate.url] = failure
+
+    def reasons_not_ready(self) -> list[str]:
+        return [] if self.urls else [f"{self.name} has nobody"]
 
     @property
     def asked(self) -> str:
@@ -139,6 +175,7 @@ class Publisher:
         self.held.push(KEY)
         self.shown: list[Frame] = []
         self.limits: list[int | None] = []
+        self.params: Json = {}
 
     def on_output(self, frame: Frame) -> None:
         self.shown.append(frame)
@@ -151,6 +188,9 @@ class Publisher:
 
     def input_age(self) -> float:
         return self.silence
+
+    def keep_params(self, params: Mapping[str, Any]) -> None:
+        self.params = merge_params(self.params, params)
 
     @property
     def ingest(self) -> Publisher:
@@ -167,6 +207,10 @@ class Publisher:
         self.limits.append(bits_per_second)
 
 
+def only(source: FakeSource) -> JobSources:
+    return JobSources([source], Preference(source.name, fallback=False))
+
+
 def supervised(
     network: FakeSource,
     publisher: Publisher | None = None,
@@ -174,15 +218,18 @@ def supervised(
     max_swaps: int = 3,
     output_timeout: float = 30,
     standby: bool = False,
+    await_room: bool = False,
 ) -> Supervisor:
     request = PublishRequest(name="cam", stream_id="cam", request_id="1", model="m", standby=standby)
+    sources = only(network)
     return Supervisor(
-        network,
+        sources,
         request,
-        network.candidates(request),
+        sources.candidates(request),
         publisher or Publisher(),
-        policy=SwapPolicy(max_swaps, output_timeout),
+        policy=SwapPolicy(max_swaps, output_timeout, HASTY),
         log=structlog.get_logger(),
+        await_room=await_room,
     )
 
 
@@ -190,7 +237,7 @@ async def end_of(supervisor: Supervisor) -> Ended:
     async with asyncio.timeout(DEADLINE):
         with pytest.raises(Ended) as ended:
             await supervisor.run()
-        await supervisor.close(ended.value.reason)
+        await supervisor.close(ended.value)
     return ended.value
 
 
@@ -203,4 +250,4 @@ async def works_on(supervisor: Supervisor, network: FakeSource, jobs: int) -> No
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await supervisor.close(EndReason.DELETED)
+    await supervisor.close(DELETED)

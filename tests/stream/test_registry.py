@@ -1,61 +1,39 @@
+"""Who may publish, whom that ends, and what is kept of a stream that ended."""
+
 from __future__ import annotations
 
+import asyncio
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from gateway.candidates.verdict import Verdict
 from gateway.media.fanout import Fanout
+from gateway.payments.ledger import LedgerUnavailable
+from gateway.payments.spending import SpendLimitReached
 from gateway.reason import EndReason
-from gateway.stream.admission import Admission
+from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.ended import KEEP_ENDED, MAX_ENDED, EndedStream, EndedStreams
-from gateway.stream.registry import NoOrchestrator, Registry
-from gateway.stream.seam import PublishRequest
+from gateway.stream.quotas import Claim, LimitReached
+from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
+from gateway.stream.seam import Candidate, PublishRequest
 from gateway.stream.status import stream_status
-from gateway.stream.stream import State, Stream
+from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy
-from gateway.telemetry.metrics import Metrics
-from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.errors import OfferRefused
 from harness.waiting import eventually
-from tests.stream.jobs import FakeSource, Somebody
-from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
+from tests.stream.jobs import FakeSource, only
+from tests.stream.live import REQUEST, live_publisher, live_stream, offer, registry_on
 
-REQUEST = PublishRequest("cam", "id", "1", "m", params={"prompt": "x" * 10_000})
-
-
-@asynccontextmanager
-async def live_stream(registry: Registry, request: PublishRequest = REQUEST) -> AsyncIterator[Stream]:
-    client = aiortc_client()
-    client.addTrack(CodedTrack(coded_pictures(15)))
-    try:
-        stream = await registry.publish(request, await offer_of(client))
-        assert stream.publisher is not None
-        await take_answer(client, stream.publisher.answer)
-        await eventually(lambda: stream.state is State.LIVE, what="the stream")
-        yield stream
-    finally:
-        await client.close()
-
-
-def registry_on(network: FakeSource) -> Registry:
-    return Registry(
-        network,
-        Metrics(),
-        webrtc=WebRtcConfig(),
-        ingest_timeout=10,
-        swaps=SwapPolicy(3, 30),
-        admission=Admission(),
-    )
+OTHER = replace(REQUEST, name="other", stream_id="other")
 
 
 @pytest.mark.asyncio
 async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status(without_collector: None) -> None:
     network = FakeSource({})
-    registry = registry_on(network)
+    registry = registry_on(only(network))
     async with live_stream(registry) as stream:
         stream.end(EndReason.DELETED, "enough")
         await stream.finished.wait()
@@ -63,7 +41,6 @@ async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status(withou
     gone = weakref.ref(stream)
     del stream
     network.jobs.clear()
-    network.ingests.clear()
     await eventually(lambda: gone() is None, what="the stream's last task to end")
     for name_or_id in ("cam", "id"):
         kept = registry.find_with_ended(name_or_id)
@@ -74,20 +51,22 @@ async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status(withou
 
 
 class OneJob(FakeSource):
-    """Somebody with room for one job."""
+    """Everybody has room for one job, but for those that are always full."""
 
-    def candidates(self, request: PublishRequest) -> list[Somebody]:
-        full = any(job.closed is None for job in self.jobs)
-        return [Somebody("a", usable=not full, verdict=Verdict.NO_CAPACITY if full else Verdict.AVAILABLE)]
+    always_full: frozenset[str] = frozenset()
+
+    def candidates(self, request: PublishRequest) -> list[Candidate]:
+        self.full = {job.url for job in self.jobs if job.closed is None} | self.always_full
+        return super().candidates(request)
 
 
 @pytest.mark.asyncio
 async def test_whoever_follows_one_that_ends_gets_its_room_and_nobody_before() -> None:
-    network = OneJob({}, {})
-    registry = registry_on(network)
+    network = OneJob({}, {}, urls="a")
+    registry = registry_on(only(network))
     async with live_stream(registry) as stream:
         with pytest.raises(NoOrchestrator):
-            async with live_stream(registry, replace(REQUEST, name="other", stream_id="other")):
+            async with live_stream(registry, OTHER):
                 pass
         stream.end(EndReason.DELETED, "enough")
         async with live_stream(registry) as following:
@@ -97,6 +76,96 @@ async def test_whoever_follows_one_that_ends_gets_its_room_and_nobody_before() -
     assert network.asked == "aa"
 
 
+ADDRESS = [Claim("-maxStreamsPerAddress", 1, "here")]
+
+
+@asynccontextmanager
+async def silent(registry: Registry, claims: Sequence[Claim] = ()) -> AsyncIterator[Stream]:
+    """A live stream whose publisher has been silent for so long that it may be replaced."""
+    async with live_publisher(registry, claims=claims) as (stream, client):
+        client.getSenders()[0].replaceTrack(None)
+        await eventually(lambda: stream.silent_for > TAKEOVER_AFTER, what="its silence")
+        yield stream
+        await registry.close(EndReason.DRAINED, "the test is over")
+
+
+@pytest.mark.asyncio
+async def test_no_refusal_ends_the_publisher_that_would_be_replaced() -> None:
+    source, admission = OneJob({}, urls="abc"), Admission()
+    source.always_full = frozenset("c")
+    registry = registry_on(only(source), admission)
+    async with silent(registry) as former:
+        await registry.publish(OTHER, await offer(), ADDRESS)
+        running, output = registry.running(), registry.audience.output("cam")
+
+        async def refused(
+            kind: type[Exception],
+            request: PublishRequest = REQUEST,
+            sdp: str = "",
+            claims: Sequence[Claim] = (),
+        ) -> None:
+            with pytest.raises(kind):
+                await registry.publish(request, sdp or await offer(), claims)
+            assert registry.find("cam") is former
+            assert former.supervisor.live
+            assert not former.ending
+            assert registry.running() == running
+            assert registry.audience.output("cam") is output
+
+        await refused(OfferRefused, sdp="v=1")
+        await refused(OfferRefused, sdp=(await offer()).replace("H264", "VP8"))
+        await refused(LimitReached, claims=ADDRESS)
+        await refused(NameTaken, replace(REQUEST, stream_id="other"))
+        await refused(NoOrchestrator, replace(REQUEST, orchestrator="c"))
+        await refused(NoOrchestrator, replace(REQUEST, orchestrator="unknown"))
+        for refusal in (SpendLimitReached("the last hour"), LedgerUnavailable("the disk is full")):
+            source.refusal = refusal
+            await refused(type(refusal))
+        source.refusal = None
+        admission.draining = True
+        await refused(NotAdmitted)
+
+
+@pytest.mark.asyncio
+async def test_a_silent_publisher_is_replaced_and_its_room_and_quota_are_the_next_ones() -> None:
+    source = OneJob({}, {}, urls="a")
+    registry = registry_on(only(source))
+    async with silent(registry, ADDRESS) as former, live_publisher(registry, claims=ADDRESS) as (stream, _):
+        await former.finished.wait()
+        assert former.ended is not None
+        assert former.ended[0].detail == "another publisher took the name over"
+        assert registry.find("cam") is stream
+        assert source.asked == "aa"
+
+
+@pytest.mark.asyncio
+async def test_of_two_who_replace_a_publisher_at_once_one_is_refused() -> None:
+    source = OneJob({}, urls="a")
+    registry = registry_on(only(source))
+    async with silent(registry):
+        offers = [await offer(), await offer()]
+        publishes = [registry.publish(REQUEST, sdp) for sdp in offers]
+        outcomes = await asyncio.gather(*publishes, return_exceptions=True)
+        assert sorted(type(one).__name__ for one in outcomes) == ["NameTaken", "Stream"]
+        assert len(registry) == 1
+
+
+@pytest.mark.asyncio
+async def test_who_waited_for_room_is_refused_where_the_gateway_drains_meanwhile() -> None:
+    source, admission, closes = OneJob({}, urls="a"), Admission(), asyncio.Event()
+    source.script[0]["closes"] = closes
+    registry = registry_on(only(source), admission)
+    async with live_stream(registry) as stream:
+        stream.end(EndReason.DELETED, "enough")
+        waiting = asyncio.get_running_loop().create_task(registry.publish(OTHER, await offer()))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        admission.draining = True
+        closes.set()
+        with pytest.raises(NotAdmitted):
+            await waiting
+
+
 @pytest.mark.asyncio
 async def test_ended_streams_are_kept_for_a_minute_and_no_more_of_them_than_the_limit() -> None:
     now = 0.0
@@ -104,8 +173,8 @@ async def test_ended_streams_are_kept_for_a_minute_and_no_more_of_them_than_the_
 
     def end(name: str, stream_id: str) -> None:
         request = PublishRequest(name, stream_id, "1", "m")
-        relays: Any = FakeSource()
-        ended.add(Stream(request, relays, [], Fanout(), ingest_timeout=1, swaps=SwapPolicy(3, 30)))
+        sources = only(FakeSource())
+        ended.add(Stream(request, sources, [], Fanout(), ingest_timeout=1, swaps=SwapPolicy(3, 30)))
 
     end("cam", "a")
     now = 1.0

@@ -12,9 +12,9 @@ import pytest
 
 from gateway.media.frames import AccessUnit
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream.supervisor import Supervisor
+from gateway.stream.supervisor import StandbyStatus, Supervisor
 from harness.waiting import eventually
-from tests.stream.jobs import KEY, LOST, FakeSource, Publisher, end_of, supervised
+from tests.stream.jobs import DELETED, KEY, LOST, FakeSource, Publisher, end_of, supervised
 
 
 def picture(number: int, *, key: bool = False) -> AccessUnit:
@@ -34,12 +34,18 @@ async def standing_by(
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await supervisor.close(EndReason.DELETED)
+        await supervisor.close(DELETED)
     assert all(job.closed for job in network.jobs), "all is given back"
 
 
+def standby(supervisor: Supervisor) -> StandbyStatus:
+    status = supervisor.standby_status()
+    assert status is not None
+    return status
+
+
 def ready(supervisor: Supervisor) -> bool:
-    return (supervisor.standby_status() or {})["state"] == "ready"
+    return standby(supervisor).state == "ready"
 
 
 @pytest.mark.asyncio
@@ -51,7 +57,7 @@ async def test_it_begins_with_the_held_frames_and_gets_all_that_come_but_shows_n
         for job in network.jobs:
             assert job.frames == [KEY, picture(1)]
             assert job.updates == [{"effect": "grey"}]
-        network.jobs[1].sink(picture(2, key=True))
+        network.jobs[1].host.on_output(picture(2, key=True))
         assert publisher.shown == []
         assert ready(supervisor)
 
@@ -63,16 +69,16 @@ async def test_it_takes_over_with_what_it_made_since_its_last_key_frame_and_anot
     async with standing_by(network, publisher) as supervisor:
         made = [picture(1, key=True), picture(2), picture(3, key=True), picture(4)]
         for frame in made:
-            network.jobs[1].sink(frame)
+            network.jobs[1].host.on_output(frame)
         fails.set()
         await eventually(lambda: supervisor.swaps == 1, every=0)
         assert publisher.shown == made[2:]
-        network.jobs[1].sink(picture(5))
+        network.jobs[1].host.on_output(picture(5))
         assert publisher.shown == [*made[2:], picture(5)]
         await eventually(lambda: len(network.jobs) == 3, every=0.001, what="the next one that stands by")
         assert network.asked == "abc"
         assert network.jobs[0].closed is LOST.reason
-        assert [c.json()["verdict"] for c in supervisor.candidates][1] == "chosen"
+        assert [c.verdict for c in supervisor.candidates][1] == "chosen"
 
 
 @pytest.mark.asyncio
@@ -82,7 +88,7 @@ async def test_one_that_is_still_starting_is_what_takes_over() -> None:
     supervisor = supervised(network, standby=True)
     running = asyncio.get_running_loop().create_task(supervisor.run())
     await eventually(lambda: len(network.jobs) == 2, every=0.001)
-    assert (supervisor.standby_status() or {})["state"] == "starting"
+    assert standby(supervisor).state == "starting"
     fails.set()
     await eventually(lambda: network.jobs[0].closed, every=0.001)
     up.set()
@@ -91,7 +97,7 @@ async def test_one_that_is_still_starting_is_what_takes_over() -> None:
     assert supervisor.swaps == 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await supervisor.close(EndReason.DELETED)
+    await supervisor.close(DELETED)
 
 
 @pytest.mark.asyncio
@@ -99,12 +105,12 @@ async def test_it_is_never_where_the_job_at_work_is() -> None:
     network = FakeSource({}, urls="a")
     supervisor = supervised(network, standby=True)
     running = asyncio.get_running_loop().create_task(supervisor.run())
-    await eventually(lambda: "no other" in (supervisor.standby_status() or {})["detail"], every=0.001)
+    await eventually(lambda: "no other" in standby(supervisor).detail, every=0.001)
     await asyncio.sleep(0.05)  # five looks
     assert network.asked == "a"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await supervisor.close(EndReason.DELETED)
+    await supervisor.close(DELETED)
 
 
 @pytest.mark.asyncio
@@ -128,7 +134,7 @@ async def test_its_failure_ends_nothing_and_another_one_takes_its_place(failure:
         assert publisher.failures == []
         assert network.jobs[0].closed is None
         blamed = not isinstance(failure, Ended) or failure.reason is EndReason.ORCHESTRATOR_LOST
-        assert ("b" in network.aside) == blamed
+        assert ("b" in network.suspended) == blamed
 
 
 @pytest.mark.asyncio
@@ -137,7 +143,7 @@ async def test_one_that_does_not_follow_new_parameters_is_replaced() -> None:
     async with standing_by(network) as supervisor:
         await supervisor.update({"effect": "grey"})
         await eventually(lambda: len(network.jobs) == 3, every=0.001)
-        assert "new parameters" in network.aside["b"].detail
+        assert "new parameters" in network.suspended["b"].detail
         assert supervisor.live
 
 
@@ -171,8 +177,8 @@ async def test_its_cost_is_in_the_streams_account_and_its_link_does_not_slow_the
     async with standing_by(network, publisher) as supervisor:
         payments = supervisor.status().payments
         assert payments is not None
-        assert payments["accepted"] == 2
+        assert payments.accepted == 2
         assert supervisor.burn() == Fraction(2, 3)
-        network.ingests[1].limit_bitrate(1)
-        network.ingests[0].limit_bitrate(2)
+        network.jobs[1].host.limit_bitrate(1)
+        network.jobs[0].host.limit_bitrate(2)
         assert publisher.limits == [2]

@@ -9,7 +9,7 @@ import pytest
 from gateway.media.frames import OpusPacket
 from gateway.reason import Ended, EndReason, NoRoom
 from harness.waiting import eventually
-from tests.stream.jobs import KEY, LOST, FakeSource, Publisher, end_of, supervised, works_on
+from tests.stream.jobs import DELETED, KEY, LOST, FakeSource, Publisher, end_of, supervised, works_on
 
 
 @pytest.mark.asyncio
@@ -48,7 +48,7 @@ async def test_a_job_that_fails_is_replaced_and_the_next_one_begins_with_the_hel
 async def test_what_is_nobodys_fault_ends_the_stream_with_its_reason(reason: EndReason) -> None:
     network = FakeSource({"ends": Ended(reason, "why")})
     assert (await end_of(supervised(network))).reason is reason
-    assert network.aside == {}
+    assert network.suspended == {}
     assert network.jobs[0].closed is reason
 
 
@@ -87,7 +87,7 @@ async def test_without_anybody_else_the_stream_ends_with_its_jobs_own_reason() -
 @pytest.mark.asyncio
 async def test_somebody_who_comes_back_soon_is_waited_for() -> None:
     network = FakeSource({"ends": LOST}, {}, urls="a")
-    asyncio.get_running_loop().call_later(0.02, network.aside.clear)
+    asyncio.get_running_loop().call_later(0.02, network.suspended.clear)
     await works_on(supervised(network), network, 2)
     assert network.asked == "aa"
 
@@ -116,7 +116,7 @@ async def test_candidates_without_room_do_not_use_swaps_up() -> None:
     full = {"ends": NoRoom(EndReason.ORCHESTRATOR_LOST, "HTTP 503"), "starts": False}
     network = FakeSource({"ends": LOST}, full, full, {}, urls="abcd")
     await works_on(supervised(network, max_swaps=1), network, 4)
-    assert isinstance(network.aside["b"], NoRoom)
+    assert isinstance(network.suspended["b"], NoRoom)
 
 
 @pytest.mark.asyncio
@@ -129,20 +129,20 @@ async def test_a_silent_publisher_is_not_given_a_new_job_and_blames_nobody() -> 
     await eventually(lambda: publisher.failures, every=0)
     await asyncio.sleep(0.1)  # twice as long as a sending publisher's stream would wait
     assert len(network.jobs) == 1
-    assert network.aside == {}
+    assert network.suspended == {}
     assert not running.done()
     publisher.silence = 0.0
     await eventually(lambda: len(network.jobs) == 2, every=0.001)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await supervisor.close(EndReason.PUBLISHER_LEFT)
+    await supervisor.close(DELETED)
 
 
 @pytest.mark.asyncio
 async def test_a_job_that_sends_nothing_back_is_replaced() -> None:
     network = FakeSource({}, {"ends": Ended(EndReason.SPEND_LIMIT, "enough")})
     assert (await end_of(supervised(network, output_timeout=0.05))).reason is EndReason.SPEND_LIMIT
-    assert "no picture came back" in network.aside["a"].detail
+    assert "no picture came back" in network.suspended["a"].detail
 
 
 @pytest.mark.asyncio
@@ -152,7 +152,7 @@ async def test_sound_alone_does_not_make_up_for_pictures() -> None:
     await eventually(lambda: network.jobs and network.jobs[0].live, every=0)
 
     async def replaced() -> bool:
-        network.jobs[0].sink(OpusPacket(b"sound", 0))
+        network.jobs[0].host.on_output(OpusPacket(b"sound", 0))
         return len(network.jobs) == 2
 
     await eventually(replaced, every=0.005, what="the replacement of a job that gives sound only")
@@ -171,14 +171,14 @@ async def test_a_job_that_was_asked_to_pause_owes_no_picture_until_it_goes_on() 
     await eventually(lambda: len(network.jobs) == 2, what="the replacement of a job that is silent")
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await supervisor.close(EndReason.PUBLISHER_LEFT)
+    await supervisor.close(DELETED)
 
 
 @pytest.mark.asyncio
 async def test_a_raised_price_is_left_for_the_streams_life_and_is_no_fault() -> None:
     raised = Ended(EndReason.PRICE_RAISED, "twice as dear")
     network = FakeSource({"ends": raised}, {"ends": LOST}, urls="ab")
-    asyncio.get_running_loop().call_later(0.02, network.aside.clear)
+    asyncio.get_running_loop().call_later(0.02, network.suspended.clear)
     network.script.append({"ends": Ended(EndReason.TIME_LIMIT, "over")})
     assert (await end_of(supervised(network))).reason is EndReason.TIME_LIMIT
     assert network.asked == "abb"
@@ -192,8 +192,8 @@ async def test_the_account_sums_all_jobs_and_rounds_once() -> None:
     status = supervisor.status()
     assert status.segments == 15
     assert status.payments is not None
-    assert status.payments["accepted"] == 3
-    assert (status.payments["credited_wei"], status.payments["owed_wei"]) == ("1", "1")
+    assert status.payments.accepted == 3
+    assert (status.payments.credited, status.payments.owed) == (1, 1)
 
 
 @pytest.mark.asyncio
@@ -201,4 +201,5 @@ async def test_the_replaced_one_is_no_longer_the_chosen_one() -> None:
     network = FakeSource({"ends": LOST}, {})
     supervisor = supervised(network)
     await works_on(supervisor, network, 2)
-    assert [c.json()["verdict"] for c in supervisor.candidates] == ["available", "chosen", "available"]
+    verdicts = {candidate.url: candidate.verdict for candidate in supervisor.candidates}
+    assert verdicts == {"a": "set_aside", "b": "chosen", "c": "available"}

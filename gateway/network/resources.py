@@ -1,0 +1,22 @@
+"""What all jobs on the network share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import aiohttp
+
+from gateway.orchestrator.client import OrchestratorClient
+from gateway.orchestrator.pool import OrchestratorPool
+from gateway.payments.resources import PaymentResources
+
+
+@dataclass(frozen=True)
+class NetworkResources:
+    """Clients, the known orchestrators, and what they are paid from."""
+
+    http: aiohttp.ClientSession
+    orchestrators: OrchestratorClient
+    pool: OrchestratorPool
+    payments: PaymentResources | None
+    """None where nothing is paid."""

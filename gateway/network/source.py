@@ -1,0 +1,72 @@
+"""The network's orchestrators as a source of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.network.job import OrchestratorJob
+from gateway.network.resources import NetworkResources
+from gateway.orchestrator import selection
+from gateway.payments.billing import first_payment
+from gateway.payments.ledger import LedgerUnavailable
+from gateway.payments.spending import SpendLimitReached
+from gateway.reason import Ended, NoRoom
+from gateway.stream.seam import Candidate, JobHost, PublishRequest
+
+NETWORK = "network"
+
+
+class NetworkSource:
+    """Jobs on the network's orchestrators, paid through the remote signer where there is one."""
+
+    name = NETWORK
+
+    def __init__(self, network: NetworkResources) -> None:
+        self._network = network
+
+    def candidates(self, request: PublishRequest) -> list[Candidate]:
+        known = self._network.pool.candidates(request.model, only=request.orchestrator)
+        return [self._candidate(one) for one in known]
+
+    def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
+        self._afford([candidate.first_payment for candidate in candidates], request.limits.wei)
+
+    def open(
+        self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
+    ) -> OrchestratorJob:
+        return OrchestratorJob(self._network, candidate, request, host, log)
+
+    def suspend(self, candidate: Candidate, failure: Ended) -> None:
+        capacity = isinstance(failure, NoRoom)
+        self._network.pool.suspend(candidate.addr, failure.detail, capacity=capacity)
+
+    def reasons_not_ready(self) -> list[str]:
+        try:
+            self._afford([_first_payment(one) for one in self._network.pool.candidates() if one.usable])
+        except (SpendLimitReached, LedgerUnavailable) as error:
+            return [str(error)]
+        return self._network.pool.reasons_not_ready()
+
+    def _afford(self, first_payments: Sequence[Fraction], limit: int | None = None) -> None:
+        """Check the cheapest of these first payments; `limit` is the stream's own, in wei."""
+        costs = [cost for cost in first_payments if cost]
+        if self._network.payments is not None and costs:
+            self._network.payments.afford(min(costs), limit)
+
+    def _candidate(self, one: selection.Candidate) -> Candidate:
+        return Candidate(
+            source=self,
+            url=one.url,
+            addr=one.addr,
+            price=one.price,
+            first_payment=_first_payment(one),
+            verdict=one.verdict,
+            detail=one.detail,
+        )
+
+
+def _first_payment(one: selection.Candidate) -> Fraction:
+    return first_payment(one.price, one.ticket_ev) if one.price and one.ticket_ev else Fraction(0)

@@ -1,0 +1,67 @@
+"""A real registry over fake sources, with publishers that send real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from aiortc import RTCPeerConnection
+
+from gateway.stream.admission import Admission
+from gateway.stream.quotas import Claim
+from gateway.stream.registry import Registry
+from gateway.stream.seam import PublishRequest
+from gateway.stream.sources import JobSources
+from gateway.stream.stream import State, Stream
+from gateway.stream.swap import SwapPolicy
+from gateway.telemetry.metrics import Metrics
+from gateway.webrtc.config import WebRtcConfig
+from harness.waiting import eventually
+from tests.stream.jobs import HASTY
+from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
+
+REQUEST = PublishRequest("cam", "id", "1", "m", params={"prompt": "x" * 10_000})
+
+
+def registry_on(sources: JobSources, admission: Admission | None = None) -> Registry:
+    return Registry(
+        sources,
+        Metrics(),
+        webrtc=WebRtcConfig(),
+        ingest_timeout=10,
+        swaps=SwapPolicy(3, 30, HASTY),
+        admission=admission or Admission(),
+    )
+
+
+@asynccontextmanager
+async def live_stream(registry: Registry, request: PublishRequest = REQUEST) -> AsyncIterator[Stream]:
+    """A stream that is live and whose publisher sends."""
+    async with live_publisher(registry, request) as (stream, _):
+        yield stream
+
+
+@asynccontextmanager
+async def live_publisher(
+    registry: Registry, request: PublishRequest = REQUEST, *, claims: Sequence[Claim] = ()
+) -> AsyncIterator[tuple[Stream, RTCPeerConnection]]:
+    client = aiortc_client()
+    client.addTrack(CodedTrack(coded_pictures(15)))
+    try:
+        stream = await registry.publish(request, await offer_of(client), claims)
+        assert stream.publisher is not None
+        await take_answer(client, stream.publisher.answer)
+        await eventually(lambda: stream.state is State.LIVE, what="the stream")
+        yield stream, client
+    finally:
+        await client.close()
+
+
+async def offer() -> str:
+    """The offer of a publisher that never connects."""
+    client = aiortc_client()
+    client.addTrack(CodedTrack(coded_pictures(1)))
+    try:
+        return await offer_of(client)
+    finally:
+        await client.close()
