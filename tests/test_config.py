@@ -1,4 +1,4 @@
-"""The files that operators begin with are true."""
+"""The example files in config/ are accepted as they are."""
 
 from __future__ import annotations
 

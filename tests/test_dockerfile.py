@@ -1,4 +1,4 @@
-"""The Dockerfile: what hadolint says of it, and that its image holds what its steps need."""
+"""The Dockerfile: hadolint has no complaint, and its steps build a gateway that runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_the_health_check_tells_a_gateway_from_none(tmp_path: Path, unused
 
 
 class Image:
-    """What the Dockerfile's steps make of a fresh Debian root, where no container engine is at hand."""
+    """Runs the Dockerfile's steps in a fresh Debian root, without a container engine."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -63,7 +63,7 @@ class Image:
         self.health: list[str] = []
 
     def bootstrap(self) -> None:
-        """As small as the base image, with Debian's own Python in the place of Docker's."""
+        """Make a minimal root, with Debian's Python instead of Docker's."""
         release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines())
         sources = [*Path("/etc/apt/sources.list.d").glob("*.sources")] or [Path("/etc/apt/sources.list")]
         packages = "--include=python3,python3-venv,ca-certificates"
@@ -97,7 +97,7 @@ class Image:
                     self.entrypoint = json.loads(rest)
 
     def command(self, *words: str) -> list[str]:
-        """`words` as they run in the image."""
+        """The command that runs `words` in the image."""
         outside = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
         outside.pop("PIP_FIND_LINKS", None)  # a folder of this machine
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/data"}

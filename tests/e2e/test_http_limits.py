@@ -1,4 +1,4 @@
-"""Each limit on strangers holds for whom it names, and is named to who meets it."""
+"""Each limit holds for the clients that it counts, and a refusal names it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLAGS = (
 async def refusal(
     gateway: GatewayProcess, client: int, path: str, offer: str | None = None
 ) -> tuple[int, Any]:
-    """What a client at an address of its own is told: the status, and the limit that it met."""
+    """The answer to a client at this address: the status, and the limit that is reached."""
     method, headers = ("GET", {}) if offer is None else ("POST", SDP)
     headers = {**headers, "X-Forwarded-For": f"198.51.100.{client}"}
     async with gateway.http.request(method, gateway.live(path), data=offer, headers=headers) as response:

@@ -1,4 +1,4 @@
-"""`/openapi.json` against the daemon that serves it: nothing is answered that it does not tell."""
+"""`/openapi.json` against the daemon that serves it: it describes every answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKS = (
     "response_headers_conformance",
 )
 EXAMPLES = 10
-# 503 is what a model without an orchestrator gets, and described
+# 503 is the described answer for a model without an orchestrator
 EXPECTED = '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "4xx", 503]\n'
 
 

@@ -1,4 +1,4 @@
-"""The auth webhook and the heartbeat, against a server that says what it is told to."""
+"""The auth webhook and the heartbeat, against a server with scripted answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.pieces import answering_in_pieces
 
 
 class Operator:
-    """The operator's server: keeps what it was asked, answers with `answer`."""
+    """The operator's server: records the questions, answers with `answer`."""
 
     def __init__(self) -> None:
         self.url = ""

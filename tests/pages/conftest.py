@@ -1,4 +1,4 @@
-"""A browser, and a gateway with scripted answers whose media really flows."""
+"""A browser, and a gateway with scripted answers and real media."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page can be used by keyboard, by ear, on a phone, and in light and in dark."""
+"""The page can be used with a keyboard, a screen reader, a phone, and in light and dark colours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from playwright.async_api import Browser, Page, expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# WCAG 2.2, 1.4.3: relative luminance of text against the nearest ground that is painted.
+# WCAG 2.2, 1.4.3: relative luminance of text against the nearest background.
 LOW_CONTRAST = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const luminance = (rgb) => {

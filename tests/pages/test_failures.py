@@ -1,4 +1,4 @@
-"""Whatever goes wrong is said in a plain sentence, and leaves the page ready for another start."""
+"""Every failure is explained in a sentence, and leaves the page ready for another start."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ async def test_rates_are_what_came_between_two_looks(page: Page) -> None:
 
 
 def motion(seed: int, *, shift_ms: float, loss: float = 0.0, noise: float = 0.0) -> list[dict[str, float]]:
-    """Twelve seconds of a picture that rests and leaps, seen `shift_ms` late."""
+    """Motion samples of twelve seconds of a picture that rests and leaps, `shift_ms` late."""
     moves, chance = random.Random(seed), random.Random(seed + 1)
     samples = []
     left = 0
@@ -124,7 +124,7 @@ def pictures(seed: int) -> list[list[int]]:
 
 
 async def seen(page: Page, frames: list[tuple[float, list[int]]]) -> list[dict[str, float]]:
-    """What the page notes of pictures that are shown at these milliseconds."""
+    """The page's motion samples of pictures that are shown at these milliseconds."""
     script = """async (frames) => {
       const { Motion } = await import(new URL("pages/delay.js", document.baseURI));
       const motion = new Motion();

@@ -1,4 +1,4 @@
-"""money.js: what the page says of wei and ETH is exact."""
+"""money.js: wei and ETH are exact."""
 
 from __future__ import annotations
 

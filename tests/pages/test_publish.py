@@ -1,4 +1,4 @@
-"""From Start to Stop in a real browser, with media that flows and a status that is scripted."""
+"""From Start to Stop in a real browser, with real media and a scripted status."""
 
 from __future__ import annotations
 

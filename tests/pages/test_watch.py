@@ -1,4 +1,4 @@
-"""The page for viewers needs no hand: it plays, waits and comes back by itself."""
+"""The page for viewers plays, waits and reconnects by itself."""
 
 from __future__ import annotations
 

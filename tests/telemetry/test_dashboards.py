@@ -1,4 +1,4 @@
-"""The dashboard and the alert rules ask for what the gateway's metrics have."""
+"""The dashboard and the alert rules use metrics that the gateway has."""
 
 from __future__ import annotations
 
