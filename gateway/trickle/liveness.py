@@ -12,26 +12,28 @@ import aiohttp
 from gateway.trickle.errors import ChannelLost
 
 DOUBT = 0.5
-"""Seconds without a sign of life after which the server is asked."""
+"""Seconds without data that was due after which the server is asked."""
 PATIENCE = 1.5
-"""Seconds that an answer may take at least, and how many times as long as the slowest one so far:"""
+"""Seconds that an answer may take, at least."""
 PATIENCE_FACTOR = 4
+"""An answer may take this many times as long as the slowest one before it."""
 LONGEST_PATIENCE = 5.0
+"""Seconds that an answer may take, at most."""
 ASK_ANYWAY = 5.0
-"""Seconds between two questions without doubt: they keep a connection open and tell how long answers take."""
+"""Seconds between two requests while data arrives: they keep a connection open and measure answers."""
 LATE = 0.1
-"""Seconds by which this process itself may be late for its judgement to count."""
+"""Seconds that this process may be late: a time-out that it noticed later than this does not count."""
 PAUSE = 0.1
-"""Seconds between two questions at least."""
+"""Seconds between two requests at least."""
 
 
 class Liveness:
-    """Tells a server that hangs from one that is slow or has nothing to say.
+    """Tells a server that hangs from one that is slow or has nothing to send.
 
-    A process that hangs keeps its connections, and its kernel acknowledges what it is sent: only what it
-    does not answer shows. `silence` gives the seconds in which a sign of life was due and none came. A
-    question without an answer counts only where nothing else came meanwhile, and where this process had
-    its own time; a server that answers is never blamed, however long its worker is silent.
+    A process that hangs keeps its connections, and its kernel acknowledges data: only missing answers show
+    it. `silence` gives the seconds for which data was due and none came. A request without an answer counts
+    only if nothing else arrived meanwhile and this process itself was not late. A server that answers is
+    never blamed, however long its worker sends nothing.
     """
 
     def __init__(
@@ -50,11 +52,11 @@ class Liveness:
 
     @property
     def patience(self) -> float:
-        """Seconds that an answer may take, on this way to the server."""
+        """Seconds that an answer may take on this path to the server."""
         return min(max(PATIENCE, PATIENCE_FACTOR * self._slowest), LONGEST_PATIENCE)
 
     async def run(self) -> NoReturn:
-        """Raises ChannelLost."""
+        """Watch the server. Raises ChannelLost when it hangs."""
         asked_at = float("-inf")
         while True:
             now = self._clock()
@@ -74,7 +76,7 @@ class Liveness:
             raise ChannelLost(f"{self._url}: the server has answered nothing for {took:.1f} s")
 
     async def _answers(self, patience: float) -> bool:
-        """Whether an answer came in time: any will do, and so will an error of those who relay."""
+        """Whether any answer came in time; a connection error counts as one, others report it."""
         try:
             async with (
                 asyncio.timeout(patience),
