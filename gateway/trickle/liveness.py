@@ -5,26 +5,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NoReturn
 
 import aiohttp
 
 from gateway.trickle.errors import ChannelLost
 
-DOUBT = 0.5
-"""Seconds without data that was due after which the server is asked."""
-PATIENCE = 1.5
-"""Seconds that an answer may take, at least."""
-PATIENCE_FACTOR = 4
-"""An answer may take this many times as long as the slowest one before it."""
-LONGEST_PATIENCE = 5.0
-"""Seconds that an answer may take, at most."""
-ASK_ANYWAY = 5.0
-"""Seconds between two requests while data arrives: they keep a connection open and measure answers."""
 LATE = 0.1
 """Seconds that this process may be late: a time-out that it noticed later than this does not count."""
-PAUSE = 0.1
-"""Seconds between two requests at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessTiming:
+    """When a server is asked, and time limits for its answer. All in seconds."""
+
+    doubt: float = 0.5
+    """The server is asked after this long without data that was due."""
+    patience: float = 1.5
+    """Time limit for an answer, at least."""
+    patience_factor: float = 4
+    """Time limit for an answer, as a multiple of the slowest one before it."""
+    longest_patience: float = 5.0
+    """Time limit for an answer, at most."""
+    ask_anyway: float = 5.0
+    """Time between two requests while data arrives: they keep a connection open and measure answers."""
+    pause: float = 0.1
+    """Time between two requests, at least."""
+
+
+DEFAULT_TIMING = LivenessTiming()
 
 
 class Liveness:
@@ -42,29 +52,32 @@ class Liveness:
         url: str,
         silence: Callable[[], float],
         *,
+        timing: LivenessTiming = DEFAULT_TIMING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._url = url.rstrip("/")
         self._silence = silence
+        self._timing = timing
         self._clock = clock
         self._slowest = 0.0
 
     @property
     def patience(self) -> float:
         """Seconds that an answer may take on this path to the server."""
-        return min(max(PATIENCE, PATIENCE_FACTOR * self._slowest), LONGEST_PATIENCE)
+        timing = self._timing
+        return min(max(timing.patience, timing.patience_factor * self._slowest), timing.longest_patience)
 
     async def run(self) -> NoReturn:
         """Watch the server. Raises ChannelLost when it hangs."""
         asked_at = float("-inf")
         while True:
             now = self._clock()
-            due_in = min(DOUBT - self._silence(), asked_at + ASK_ANYWAY - now)
+            due_in = min(self._timing.doubt - self._silence(), asked_at + self._timing.ask_anyway - now)
             if due_in <= 0:
                 asked_at = now
                 await self._ask(now)
-            await asyncio.sleep(max(due_in, PAUSE))
+            await asyncio.sleep(max(due_in, self._timing.pause))
 
     async def _ask(self, asked_at: float) -> None:
         patience = self.patience
