@@ -6,6 +6,8 @@ import functools
 import ssl
 from typing import Any
 
+from typing_extensions import override
+
 RECORD = 16_384
 """Bytes of one record's content at most (RFC 8446, 5.1), which is all that one read gives."""
 
@@ -17,6 +19,7 @@ class _ByRecord(ssl.SSLObject):
     most of all where many connections are lost at once.
     """
 
+    @override
     def read(self, len: int = RECORD, buffer: Any = None) -> Any:
         return super().read(min(len, RECORD), buffer)
 

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import uvloop
+from typing_extensions import override
 
 T = TypeVar("T")
 
@@ -18,6 +19,7 @@ class EventLoop(uvloop.Loop):
     another stream's connection, or the ledger.
     """
 
+    @override
     async def create_connection(self, *arguments: Any, **options: Any) -> Any:
         try:
             return await super().create_connection(*arguments, **options)

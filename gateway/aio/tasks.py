@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import structlog
+from typing_extensions import override
 
 log = structlog.get_logger("tasks")
 
@@ -27,6 +28,7 @@ class TaskGroup(asyncio.TaskGroup):
     stay until the garbage collector comes to it.
     """
 
+    @override
     async def __aexit__(
         self, kind: type[BaseException] | None, body: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from eth_hash.auto import keccak
 from eth_utils.address import to_checksum_address
 from hexbytes import HexBytes
+from typing_extensions import override
 
 from gateway.chain import abi
 from gateway.chain.errors import ChainError, ChainUnreachable
@@ -182,9 +183,11 @@ class _Provider(AsyncJSONBaseProvider):
         super().__init__()
         self._endpoints = endpoints
 
+    @override
     async def make_request(self, method: Any, params: Any) -> Any:
         return _answer(await self._endpoints.ask(method, _plain(params)))
 
+    @override
     async def make_batch_request(self, requests: list[Any]) -> Any:
         results = await self._endpoints.ask_all([(method, _plain(params)) for method, params in requests])
         return [_answer(result) for result in results]

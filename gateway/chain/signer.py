@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from typing_extensions import override
 
 from gateway.orchestrator.info import OrchestratorInfo
 from signer_client import LivePayment, RefreshNeeded, SignerClient
@@ -25,6 +26,7 @@ class ChainSigner(SignerClient):
     stale: Callable[[OrchestratorInfo], str | None] = staticmethod(lambda info: None)
     _refused_params = b""
 
+    @override
     async def generate_live_payment(self, *, orchestrator: bytes, **call: Any) -> LivePayment:
         info = OrchestratorInfo.parse(orchestrator)
         params = info.message.ticket_params.recipient_rand_hash

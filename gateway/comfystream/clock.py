@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from gateway.media.clock import VideoClock
 from gateway.media.frames import TICKS_PER_SECOND
 
@@ -26,6 +28,7 @@ class ServerClock(VideoClock):
         """Ticks by which the earliest picture's time was ahead of our clock."""
         self._then = 0.0
 
+    @override
     def ticks(self, timestamp: int, now: float) -> int:
         ticks = super().ticks(timestamp, now)
         ours = now * TICKS_PER_SECOND

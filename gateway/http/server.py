@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
+from typing_extensions import override
 
 from gateway.http.cors import cross_origin, options
 from gateway.http.problem import problems
@@ -62,6 +63,7 @@ def _guarded(route: Route, guards: Sequence[Guard]) -> Handler:
 class _WithoutBadHttp(logging.Filter):
     """Drops errors of requests that are not HTTP: the sender's fault, answered with 400."""
 
+    @override
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         return not isinstance(error, HttpProcessingError)

@@ -18,6 +18,7 @@ from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from h2.connection import H2Connection
+from typing_extensions import override
 
 from gateway.aio import tasks
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError, Refused, Unreachable
@@ -40,9 +41,11 @@ class _Bytes(CodecBase):
 
     __content_subtype__ = "proto"
 
+    @override
     def encode(self, message: Any, message_type: Any) -> bytes:
         return bytes(message)
 
+    @override
     def decode(self, data: bytes, message_type: Any) -> bytes:
         return data
 
@@ -53,6 +56,7 @@ class _LostHandler(Handler):
     def __init__(self, lost: Callable[[], None]) -> None:
         self._lost = lost
 
+    @override
     def close(self) -> None:
         super().close()
         self._lost()
@@ -65,6 +69,7 @@ class _Http2Protocol(H2Protocol):
     event loop busy for as long.
     """
 
+    @override
     def data_received(self, data: bytes) -> None:
         transport = getattr(self.connection, "_transport", None)  # grpclib deletes it on close
         super().data_received(data)
@@ -80,6 +85,7 @@ class _Channel(Channel):
         super().__init__(host, port, ssl=context, codec=_Bytes(), config=window)
         self._lost = lost
 
+    @override
     def _protocol_factory(self) -> H2Protocol:
         return _Http2Protocol(_LostHandler(self._connection_lost), self._config, self._h2_config)
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
+from typing_extensions import override
 
 
 class Step(StrEnum):
@@ -48,9 +49,11 @@ class Exact(TypeDecorator[Fraction]):
     impl = Text
     cache_ok = True
 
+    @override
     def process_bind_param(self, value: Fraction | int | None, dialect: Dialect) -> str | None:
         return None if value is None else str(Fraction(value))
 
+    @override
     def process_result_value(self, value: str | None, dialect: Dialect) -> Fraction | None:
         return None if value is None else Fraction(value)
 

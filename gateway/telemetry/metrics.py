@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from gateway.aio import tasks
 from gateway.telemetry.lag import LoopWatch
@@ -94,6 +95,7 @@ class _Loop(Collector):
     def __init__(self, watch: LoopWatch) -> None:
         self._watch = watch
 
+    @override
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily(
             "livepeer_loop_lag_seconds",
@@ -120,6 +122,7 @@ class _Chain(Collector):
     def describe(self) -> Iterable[Metric]:
         return ()
 
+    @override
     def collect(self) -> Iterator[Metric]:
         seen = self._look()
         for name, key, meaning in (
@@ -152,6 +155,7 @@ class _Streams(Collector):
     def describe(self) -> Iterable[Metric]:
         return ()  # nothing is read before the first scrape
 
+    @override
     def collect(self) -> Iterator[Metric]:
         seen = self._look()
         totals = seen.totals

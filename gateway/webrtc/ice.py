@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from aioice import Candidate
 from aioice.stun import TransactionError
+from typing_extensions import override
 
 from gateway.webrtc.burst import Burst, send_burst, split
 from gateway.webrtc.config import WebRtcConfig
@@ -63,6 +64,7 @@ class IceConnection(DatagramConnection):
         self.remote_password = remote.password
         self.remote_is_lite = remote.lite
 
+    @override
     async def get_component_candidates(
         self, component: int, addresses: list[str], timeout: int = 5
     ) -> list[Candidate]:
@@ -115,6 +117,7 @@ class IceConnection(DatagramConnection):
         pair = self._nominated.get(1)
         return None if pair is None else f"{address(*pair.local_addr)} - {address(*pair.remote_addr)}"
 
+    @override
     async def query_consent(self) -> None:
         """Ask whether the peer is still there, until it is not.
 
@@ -133,6 +136,7 @@ class IceConnection(DatagramConnection):
         self._query_consent_task = None  # closing would wait for this very task
         await self.close()
 
+    @override
     async def close(self) -> None:
         """Close every socket. aioice calls this itself when consent has expired."""
         asked, self._ending = self._ending, True

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from aiortc.rtp import RtcpSrPacket
 from structlog.typing import FilteringBoundLogger
+from typing_extensions import override
 
 from gateway.media.clock import Unwrapper, VideoClock
 from gateway.media.frames import AccessUnit, FrameSink, OpusPacket
@@ -134,6 +135,7 @@ class Publisher(Peer):
             b_frames=self._depacketizer.b_frames,
         )
 
+    @override
     async def close(self) -> None:
         if self._nack_timer is not None:
             self._nack_timer.cancel()
@@ -142,6 +144,7 @@ class Publisher(Peer):
 
     # packets
 
+    @override
     def on_rtp(self, data: bytes) -> None:
         now = time.monotonic()
         try:
@@ -257,9 +260,11 @@ class Publisher(Peer):
             self._last_request = now
             self._transport.send_rtcp(rtcp.pli(self._ssrc, self._video.ssrc))
 
+    @override
     def _connected(self, now: float) -> None:
         self._last_report = now
 
+    @override
     def _tick(self, now: float) -> None:
         self._meter.sample(now)
         if self._arrivals is not None:
@@ -289,6 +294,7 @@ class Publisher(Peer):
                 compound += rtcp.remb(self._ssrc, [self._video.ssrc], min(rates))
         self._transport.send_rtcp(compound)
 
+    @override
     def on_rtcp(self, data: bytes) -> None:
         now = time.monotonic()
         for packet in rtcp.parse(data):

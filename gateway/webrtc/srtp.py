@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pylibsrtp import ERRORS, Error, Session
 from pylibsrtp._binding import ffi, lib
+from typing_extensions import override
 
 from gateway.webrtc.burst import Burst
 
@@ -51,6 +52,7 @@ class SrtpSession(Session):
             at += size
         return Burst(_VIEW[:at], sizes)
 
+    @override
     def unprotect(self, packet: bytes) -> bytes:
         """The RTP packet in a datagram."""
         size = len(packet)

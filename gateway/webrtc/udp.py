@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import ifaddr
 import structlog
 from aioice.ice import Connection, StunProtocol
+from typing_extensions import override
 
 from gateway.webrtc.ice_settings import PortRange
 
@@ -55,6 +56,7 @@ class MediaProtocol(StunProtocol, SocketProtocol):
         super().__init__(connection)
         self._connection = connection
 
+    @override
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         assert isinstance(data, bytes)
         connection = self._connection
@@ -67,6 +69,7 @@ class MediaProtocol(StunProtocol, SocketProtocol):
         except Exception as error:  # aioice's parser lets every kind out; a stranger's packet may end nothing
             log.debug("bad STUN packet", error=repr(error))
 
+    @override
     async def close(self) -> None:
         """Close the socket; a relay's allocation is given back, as far as its server answers in time."""
         try:

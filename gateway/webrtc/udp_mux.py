@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from aioice import stun
+from typing_extensions import override
 
 from gateway.webrtc.udp import DatagramConnection, MediaProtocol, SocketProtocol, address, bind, log
 
@@ -67,6 +68,7 @@ class _SharedSocket(SocketProtocol):
         self._by_username: dict[str, MuxedProtocol] = {}
         self._by_address: dict[tuple[Any, ...], MuxedProtocol] = {}
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
 
@@ -93,6 +95,7 @@ class _SharedSocket(SocketProtocol):
             if self._by_address.get(oldest) is protocol:
                 del self._by_address[oldest]
 
+    @override
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         is_media = bool(data) and data[0] > 3
         protocol = self._by_address.get(addr) if is_media else self._of_stun(data, addr)
@@ -128,6 +131,7 @@ class MuxedProtocol(MediaProtocol):
         self.socket = shared.socket
         self.connection_made(_Share(shared, self))
 
+    @override
     def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
         if message.message_class == stun.Class.RESPONSE:
             # aioice answers a check so only after it has verified the password in it
@@ -147,19 +151,23 @@ class _Share(asyncio.DatagramTransport):
         self._protocol = protocol
         self._closed = False
 
+    @override
     def sendto(self, data: Any, addr: Any = None) -> None:
         if not self._closed and not self._shared.transport.is_closing():
             self._shared.transport.sendto(data, addr)
 
+    @override
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._shared.leave(self._protocol)
             asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
 
+    @override
     def is_closing(self) -> bool:
         return self._closed
 
+    @override
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._shared.transport.get_extra_info(name, default)
 

@@ -12,6 +12,7 @@ from struct import Struct
 
 from aiortc.rtp import RtcpPsfbPacket, RtcpRrPacket, RtcpRtpfbPacket
 from structlog.typing import FilteringBoundLogger
+from typing_extensions import override
 
 from gateway.webrtc import rtcp
 from gateway.webrtc.config import WebRtcConfig
@@ -166,6 +167,7 @@ class Viewer(Peer):
             fraction_lost=self._fraction_lost,
         )
 
+    @override
     async def close(self) -> None:
         self._up = False
         if self._pacer is not None:
@@ -206,10 +208,12 @@ class Viewer(Peer):
 
     # reports
 
+    @override
     def _connected(self, now: float) -> None:
         self._allowed_at = now
         self._up = True
 
+    @override
     def _tick(self, now: float) -> None:
         del now
         self._resends_left = RESENDS_PER_SECOND
@@ -232,9 +236,11 @@ class Viewer(Peer):
             cname=self._cname,
         )
 
+    @override
     def on_rtp(self, data: bytes) -> None:
         """A viewer has no media to send: what comes is dropped."""
 
+    @override
     def on_rtcp(self, data: bytes) -> None:
         ssrc = self._video.source.ssrc
         for packet in rtcp.parse(data):

@@ -18,6 +18,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.codecs import h264
+from typing_extensions import override
 
 from gateway.aio import tasks
 from gateway.devnet.comfystream import control
@@ -47,6 +48,7 @@ class ChangedTrack(MediaStreamTrack):
         self._pipeline = pipeline
         self._effect = Effect()
 
+    @override
     async def recv(self) -> av.VideoFrame:
         frame = await self._source.recv()
         if not self._pipeline.running:

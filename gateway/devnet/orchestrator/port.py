@@ -10,6 +10,7 @@ from typing import Any, cast
 from aiohttp import web
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server
+from typing_extensions import override
 
 from gateway.devnet.orchestrator.tls import server_context
 
@@ -36,6 +37,7 @@ class SharedPort(Server):
         await shared.start(sock=listening, ssl=context)
         return shared, "{}:{}".format(*listening.getsockname()[:2])
 
+    @override
     def _protocol_factory(self) -> H2Protocol:
         return cast(H2Protocol, _Arrival(super()._protocol_factory, self._http))
 
@@ -47,6 +49,7 @@ class _Arrival(asyncio.Protocol):
         self._grpc = grpc
         self._http = http
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tls = transport.get_extra_info("ssl_object")
         protocol = self._grpc() if tls.selected_alpn_protocol() == "h2" else self._http()
