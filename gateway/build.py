@@ -16,7 +16,7 @@ from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
 from gateway.chain.settings import ChainSettings
 from gateway.chain.signer import ChainSigner
-from gateway.comfystream.job import ComfyResources
+from gateway.comfystream.resources import ComfyResources
 from gateway.comfystream.servers import ComfyServers
 from gateway.comfystream.source import ComfySource
 from gateway.devnet.devnet import Devnet

@@ -1,4 +1,4 @@
-"""The data channels of a connection: SCTP through aiortc (RFC 8831), over the gateway's own transport."""
+"""The data channels of a connection (RFC 8831): aiortc's SCTP over the gateway's own transport."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiortc.rtcsctptransport import RTCSctpCapabilities
 
 from gateway.aio import tasks
 from gateway.comfystream.errors import NoAnswer, TooMany
+from gateway.comfystream.timing import DEFAULT_TIMING, Timing
 from gateway.webrtc.transport import SecureTransport
 
 ANSWERS = {
@@ -23,14 +24,10 @@ ANSWERS = {
     "stop_prompts": "prompts_stopped",
 }
 """The type of each message that ComfyStream answers, and of its answer."""
-ANSWER_TIMEOUT = 5.0
-"""Seconds from a message to its answer."""
-LOADING_TIMEOUT = 60.0
-"""Seconds to the answer of a message that may load a model: ComfyStream runs new prompts once before it."""
 MAX_WAITING = 8
-"""Messages that wait for their turn or their answer."""
+"""Messages that may wait to be sent or answered."""
 MAX_PACKETS = 256
-"""SCTP packets that wait to be read; those beyond are sent again by the peer."""
+"""SCTP packets that may wait to be read; the peer sends those again that are dropped."""
 
 Message = dict[str, Any]
 
@@ -58,14 +55,17 @@ class _Carrier:
 
 
 class DataChannels:
-    """`control`, on which messages are answered, and `data`, on which texts come.
+    """The channel `control`, for messages and their answers, and `data`, for texts.
 
-    `open` when the transport is connected; `receive` takes each SCTP packet as it comes.
+    `open` when the transport is connected; `receive` takes each SCTP packet.
     """
 
-    def __init__(self, transport: SecureTransport, on_text: Callable[[str], None]) -> None:
+    def __init__(
+        self, transport: SecureTransport, on_text: Callable[[str], None], timing: Timing = DEFAULT_TIMING
+    ) -> None:
         self._transport = transport
         self._on_text = on_text
+        self._timing = timing
         self._packets: asyncio.Queue[bytes] = asyncio.Queue(MAX_PACKETS)
         self._sctp: RTCSctpTransport | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -76,7 +76,7 @@ class DataChannels:
         self._expected: tuple[str, asyncio.Future[Message]] | None = None
 
     def receive(self, packet: bytes) -> None:
-        """Take one SCTP packet, in the datagram callback."""
+        """Take one SCTP packet; called for each datagram."""
         if not self._packets.full():
             self._packets.put_nowait(packet)
 
@@ -95,24 +95,23 @@ class DataChannels:
     async def request(self, message: Message) -> Message:
         """Send a message on `control` and wait for its answer.
 
-        One at a time, in order. Raises NoAnswer, also for what ComfyStream never answers, and TooMany.
+        One message at a time, in order. Raises TooMany, or NoAnswer, also for types that are never answered.
         """
         if self._waiting >= MAX_WAITING:
             raise TooMany(f"{MAX_WAITING} messages wait for the server's answers already")
-        patience = LOADING_TIMEOUT if message.get("type") == "update_prompts" else ANSWER_TIMEOUT
+        kind, timing = message.get("type"), self._timing
+        timeout = timing.loading_timeout if kind == "update_prompts" else timing.answer_timeout
         self._waiting += 1
         try:
-            async with asyncio.timeout(LOADING_TIMEOUT), self._turn:
-                return await self._ask(message, patience)
+            async with asyncio.timeout(timing.loading_timeout), self._turn:
+                return await self._ask(message, timeout)
         except TimeoutError:
-            raise NoAnswer(
-                f"the server gave no answer to {message.get('type')!r} in {patience:g} s"
-            ) from None
+            raise NoAnswer(f"the server gave no answer to {kind!r} in {timeout:g} s") from None
         finally:
             self._waiting -= 1
 
-    async def _ask(self, message: Message, patience: float) -> Message:
-        async with asyncio.timeout(patience):
+    async def _ask(self, message: Message, timeout: float) -> Message:
+        async with asyncio.timeout(timeout):
             await self._opened.wait()
             control = self._control
             if control is None or control.readyState != "open":
@@ -128,7 +127,7 @@ class DataChannels:
                 self._expected = None
 
     async def close(self) -> None:
-        """Say goodbye and stop. Idempotent."""
+        """End the SCTP association. Idempotent."""
         self._control = None
         sctp, self._sctp = self._sctp, None
         if sctp is not None:

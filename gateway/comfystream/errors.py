@@ -1,14 +1,14 @@
-"""What can go wrong with a ComfyStream server, in words for the one who runs it."""
+"""What can go wrong with a ComfyStream server; the texts are for its operator."""
 
 from __future__ import annotations
 
 
 class ComfyStreamError(Exception):
-    """The server cannot be used now: out of reach, refused, gone, or it answered what is no answer."""
+    """The server cannot be used now: unreachable, refused, gone, or its answer makes no sense."""
 
 
 class BadParams(ValueError):
-    """Parameters that are no prompts, resolution or action; the text says what is taken."""
+    """Parameters without usable prompts, resolution or action; the text says what is accepted."""
 
 
 class NoAnswer(Exception):

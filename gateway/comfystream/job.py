@@ -1,17 +1,15 @@
-"""A stream on one of the operator's own ComfyStream servers: nothing is paid, and the ledger says so."""
+"""A job on one of the operator's own ComfyStream servers: nothing is paid, as the ledger says."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, NoReturn
 
-import aiohttp
 from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.tasks import TaskGroup
@@ -19,13 +17,15 @@ from gateway.comfystream import prompts
 from gateway.comfystream.channels import Message
 from gateway.comfystream.errors import BadParams, ComfyStreamError, NoAnswer, TooMany
 from gateway.comfystream.feedback import keep_feeding_back
-from gateway.comfystream.peer import OFFER_TIMEOUT, ServerPeer
-from gateway.comfystream.prompts import Template, Wanted
-from gateway.comfystream.servers import COMFYSTREAM, ComfyServers
+from gateway.comfystream.peer import ServerPeer
+from gateway.comfystream.prompts import Wanted
+from gateway.comfystream.resources import ComfyResources
+from gateway.comfystream.servers import COMFYSTREAM
+from gateway.comfystream.texts import Texts
 from gateway.media.frames import Frame
 from gateway.media.gop import GopBuffer
 from gateway.payments.job_identity import JobIdentity
-from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
+from gateway.payments.ledger import LedgerError, SessionRecord
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import (
     Candidate,
@@ -37,32 +37,18 @@ from gateway.stream.seam import (
     UpdateRefused,
     merge_params,
 )
-from gateway.webrtc.config import WebRtcConfig
-
-TEXTS_SHOWN = 8
-"""The newest text results that the status shows."""
-TEXT_LOGGED = 200
-"""Characters of a text result in the log, where one stands that differs from the one before."""
-
-
-@dataclass(frozen=True)
-class ComfyResources:
-    """What every job on the own servers shares."""
-
-    http: aiohttp.ClientSession
-    servers: ComfyServers
-    ledger: Ledger
-    webrtc: WebRtcConfig
-    template: Template | None
 
 
 class ComfyJob:
-    """One stream on one server. A connection offered without prompts stays a pass-through for its whole
-    life, so that a change between none and some makes a new connection; the stream stays."""
+    """One stream on one server.
+
+    ComfyStream never gives prompts to a connection that was offered without any. So a change between no
+    prompts and some makes a new connection; job and stream stay.
+    """
 
     def __init__(
         self,
-        own: ComfyResources,
+        resources: ComfyResources,
         candidate: Candidate,
         request: PublishRequest,
         host: JobHost,
@@ -70,8 +56,8 @@ class ComfyJob:
     ) -> None:
         self.live = False
         self.paused = False
-        self._own = own
-        self._server = own.servers.server(candidate.addr)
+        self._resources = resources
+        self._server = resources.servers.server(candidate.addr)
         self._request = request
         self._host = host
         self._log = log.bind(comfystream=candidate.url)
@@ -81,21 +67,20 @@ class ComfyJob:
         self._renew = asyncio.Event()
         self._renewed = asyncio.Event()
         self._state = "starting"
-        self._texts: deque[str] = deque(maxlen=TEXTS_SHOWN)
-        self._text_count = 0
+        self._texts = Texts(self._log)
         self._dropped = 0
         self._session: str | None = None
 
     # the stream's side
 
     async def run(self) -> NoReturn:
-        """Connect and relay. Raises Ended; `close` gives back what was taken."""
+        """Connect and relay. Raises Ended."""
         if not self._server.take(self, time.monotonic()):
             raise NoRoom(EndReason.ORCHESTRATOR_LOST, f"{self._server.url} has a stream already")
         try:
-            await self._write_down()
+            await self._open_session()
             while True:
-                self._wanted = prompts.wanted(self._host.params, self._own.template)
+                self._wanted = prompts.wanted(self._host.params, self._resources.template)
                 self._renew.clear()
                 await self._one_connection()
         except BadParams as error:
@@ -108,16 +93,16 @@ class ComfyJob:
             self._peer.send(frame)
 
     async def update(self, params: Mapping[str, Any]) -> Json:
-        """Send what the parameters come to, in order; the server's answers. Raises UpdateRefused."""
+        """Send the messages for these parameters; returns the server's answers. Raises UpdateRefused."""
         try:
-            todo = prompts.messages(params, self._own.template)
-            wanted = prompts.wanted(merge_params(self._host.params, params), self._own.template)
+            todo = prompts.messages(params, self._resources.template)
+            wanted = prompts.wanted(merge_params(self._host.params, params), self._resources.template)
         except BadParams as error:
             raise UpdateRefused("worker_refused", str(error)) from error
         answers = []
         for message in todo:
             if message.get("type") == "update_prompts" and "prompts" in message:
-                prompts_now = prompts.read_prompts(message["prompts"], self._own.template)
+                prompts_now = prompts.read_prompts(message["prompts"], self._resources.template)
                 if bool(prompts_now) != bool(self._wanted.prompts):
                     answers.append(await self._renew_with(params))
                     continue
@@ -126,7 +111,7 @@ class ComfyJob:
         return {"answers": answers}
 
     async def close(self, reason: EndReason) -> None:
-        """Close the connection, and let the server be used by others."""
+        """Close the connection and free the server."""
         try:
             await self._close_peer()
         finally:
@@ -136,9 +121,11 @@ class ComfyJob:
             self._server.give_back(self, time.monotonic())
             session, self._session = self._session, None
             if session is not None:
-                # what cannot be written is the ledger's trouble, which it tells of itself: nothing was paid
+                # the ledger logs its own errors, and nothing was paid
                 with suppress(LedgerError):
-                    await self._own.ledger.close_session(session, reason, "the operator's own server: free")
+                    await self._resources.ledger.close_session(
+                        session, reason, "the operator's own server: free"
+                    )
 
     def status(self) -> JobStatus:
         return JobStatus(
@@ -148,8 +135,8 @@ class ComfyJob:
                     "state": "paused" if self.paused else self._state,
                     "prompts": len(self._wanted.prompts),
                     "resolution": self._wanted.resolution,
-                    "texts": list(self._texts),
-                    "texts_total": self._text_count,
+                    "texts": self._texts.newest(),
+                    "texts_total": self._texts.total,
                 },
             },
             orchestrator=OrchestratorRef(url=self._server.url, price=Fraction(0), kind=COMFYSTREAM),
@@ -158,8 +145,8 @@ class ComfyJob:
 
     # the connection
 
-    async def _write_down(self) -> None:
-        """A session at price 0: the ledger knows of the stream, and that it costs nothing."""
+    async def _open_session(self) -> None:
+        """Note in the ledger that the stream costs nothing: a session at price 0."""
         request = self._request
         record = SessionRecord(
             job=JobIdentity(
@@ -176,22 +163,27 @@ class ComfyJob:
             interval_ns=0,
         )
         try:
-            self._session = await self._own.ledger.open_session(record)
+            self._session = await self._resources.ledger.open_session(record)
         except LedgerError as error:
-            # nothing is spent, so a full disk is no reason to end the stream
-            self._log.warning("the ledger does not know of this stream", detail=str(error))
+            # nothing is spent, so the stream may go on
+            self._log.warning("this stream is not in the ledger", detail=str(error))
 
     async def _one_connection(self) -> None:
-        """Job over one connection until another is wanted. Raises ComfyStreamError."""
+        """Relay over one connection until another one is needed. Raises ComfyStreamError."""
         peer = self._peer = ServerPeer(
-            self._own.webrtc, self._host.on_output, self._host.request_key_frame, self._on_text, self._log
+            self._resources.webrtc,
+            self._host.on_output,
+            self._host.request_key_frame,
+            self._texts.add,
+            self._log,
+            self._resources.timing,
         )
         try:
             async with TaskGroup() as group:
                 name = f"comfystream {self._request.request_id}"
                 group.create_task(self._until_lost(), name=f"{name} health")
                 group.create_task(self._relay(peer), name=f"{name} relay")
-        except _Renewed:
+        except _NewConnectionNeeded:
             pass
         finally:
             self._host.limit_bitrate(None)
@@ -202,13 +194,13 @@ class ComfyJob:
 
     async def _relay(self, peer: ServerPeer) -> NoReturn:
         self._state, self._server.warming = "warming_up", True
-        self._log.info("comfystream is offered the stream", prompts=len(self._wanted.prompts))
+        self._log.info("comfystream offer", prompts=len(self._wanted.prompts))
         offered = self._wanted
         if offered.resolution is None and self._host.size is not None:
-            # so that a workflow warms up for the pictures that come, not for a size of the server's own
+            # else a workflow warms up for the server's default size
             width, height = self._host.size
             offered = replace(offered, resolution={"width": width, "height": height})
-        await peer.connect(self._own.http, self._server.url, offered, audio=self._host.has_audio)
+        await peer.connect(self._resources.http, self._server.url, offered, audio=self._host.has_audio)
         self._server.warming = False
         if self._held is None:
             self._held = self._host.on_live()
@@ -216,12 +208,13 @@ class ComfyJob:
             peer.send(frame)
         self._state, self.live = "online", True
         self._renewed.set()
-        self._log.info("comfystream takes the stream", prompts=len(self._wanted.prompts))
-        highest = self._own.webrtc.max_bitrate_kbps * 1000
+        self._log.info("comfystream connected", prompts=len(self._wanted.prompts))
+        highest = self._resources.webrtc.max_bitrate_kbps * 1000
         async with TaskGroup() as group:
             name = f"comfystream {self._request.request_id}"
             group.create_task(self._until_closed(peer), name=f"{name} connection")
-            group.create_task(keep_feeding_back(peer, self._host, highest), name=f"{name} feedback")
+            feedback = keep_feeding_back(peer, self._host, highest, self._resources.timing)
+            group.create_task(feedback, name=f"{name} feedback")
             group.create_task(self._until_renewal(), name=f"{name} renewal")
             group.create_task(self._catch_up(), name=f"{name} catch up")
         raise AssertionError("a connection ends with a reason")
@@ -231,11 +224,11 @@ class ComfyJob:
 
     async def _until_renewal(self) -> NoReturn:
         await self._renew.wait()
-        raise _Renewed
+        raise _NewConnectionNeeded
 
     async def _catch_up(self) -> None:
-        """Send what was updated while the workflow warmed up, and the pause that a former server was in."""
-        now = prompts.wanted(self._host.params, self._own.template)
+        """Send what was updated while the workflow warmed up, and a pause that another server was in."""
+        now = prompts.wanted(self._host.params, self._resources.template)
         if bool(now.prompts) != bool(self._wanted.prompts):
             self._renew.set()
             return
@@ -262,10 +255,10 @@ class ComfyJob:
     # messages
 
     async def _ask(self, message: Message) -> Message:
-        """Have one message answered. Raises UpdateRefused."""
+        """Send one message and return its answer. Raises UpdateRefused."""
         peer = self._peer
         if peer is None:
-            raise UpdateRefused("worker_busy", "the server is being connected to: try again")
+            raise UpdateRefused("worker_busy", "the connection to the server is not up: try again")
         try:
             answer = await peer.request(message)
         except TooMany as error:
@@ -283,36 +276,33 @@ class ComfyJob:
         return answer
 
     async def _go_on(self, peer: ServerPeer) -> None:
-        """Have the former prompts run again: ComfyStream halts them over an update that it refuses, and
-        resumes only what was stopped."""
+        """Resume the former prompts.
+
+        ComfyStream halts them when it refuses an update, and resumes only what was stopped.
+        """
         try:
             await peer.request({"type": "stop_prompts"})
             if not self.paused:
                 await peer.request({"type": "resume_prompts"})
         except (TooMany, NoAnswer) as error:
-            self._log.warning("comfystream's prompts may stand still", detail=str(error))
+            self._log.warning("comfystream may have halted the prompts", detail=str(error))
 
     async def _renew_with(self, params: Mapping[str, Any]) -> Message:
-        """Make a new connection with these parameters among the others, and wait until it is up."""
+        """Make a new connection with these parameters too, and wait until it is up."""
+        timeout = self._resources.timing.offer_timeout
         self._host.keep_params(params)
         self.paused = False
         self._renewed.clear()
         self._renew.set()
         try:
-            async with asyncio.timeout(OFFER_TIMEOUT):
+            async with asyncio.timeout(timeout):
                 await self._renewed.wait()
         except TimeoutError:
-            raise UpdateRefused("worker_silent", f"no answer in {OFFER_TIMEOUT:g} s") from None
+            raise UpdateRefused("worker_silent", f"no answer in {timeout:g} s") from None
         if self._state != "online":
-            raise UpdateRefused("worker_busy", "the server was lost meanwhile: another one gets the prompts")
+            raise UpdateRefused("worker_busy", "the server was lost meanwhile: the next one gets the prompts")
         return {"type": "prompts_updated", "success": True}
 
-    def _on_text(self, text: str) -> None:
-        if not self._texts or text != self._texts[-1]:
-            self._log.info("text result", text=text[:TEXT_LOGGED])
-        self._texts.append(text)
-        self._text_count += 1
 
-
-class _Renewed(Exception):
-    """Another connection is to take the place of this one."""
+class _NewConnectionNeeded(Exception):
+    """Another connection is to replace this one."""

@@ -1,4 +1,4 @@
-"""A connection to a ComfyStream server: frames out, frames back, and messages beside them."""
+"""A WebRTC connection to a ComfyStream server: frames to it, frames back, and messages."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from gateway.comfystream.clock import ServerClock
 from gateway.comfystream.errors import ComfyStreamError
 from gateway.comfystream.prompts import Wanted
 from gateway.comfystream.signalling import Answer
+from gateway.comfystream.timing import DEFAULT_TIMING, Timing
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame, FrameSink
 from gateway.media.opus import SAMPLE_RATE
 from gateway.media.rtp_h264 import packetize
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed, OfferRefused
-from gateway.webrtc.publisher import Publisher
+from gateway.webrtc.ingest import IngestStats as ReceiverStats
+from gateway.webrtc.publisher import Publisher as MediaReceiver
 from gateway.webrtc.transport import SecureTransport
-from gateway.webrtc.viewer import Viewer, ViewerStats
+from gateway.webrtc.viewer import Viewer as MediaSender
+from gateway.webrtc.viewer import ViewerStats as SenderStats
 
-OFFER_TIMEOUT = 90.0
-"""Seconds until the answer: it waits for the workflow to be warm."""
 MAX_ANSWER = 1 << 20
-MAX_SAID = 500
+"""Bytes of an answer to an offer."""
+MAX_REFUSAL = 500
 """Characters of a refusal that are passed on."""
 
 
 class ServerPeer:
     """One connection. `connect`, then `send` frames; those that come back go to `sink`.
 
-    Nothing is decoded: pictures are cut into packets and gathered from packets.
+    Nothing is decoded: pictures are split into packets and put together from packets.
     """
 
     def __init__(
@@ -46,30 +48,32 @@ class ServerPeer:
         on_key_frame_needed: Callable[[], None],
         on_text: Callable[[str], None],
         log: FilteringBoundLogger,
+        timing: Timing = DEFAULT_TIMING,
     ) -> None:
         self.dropped = 0
-        """Pictures not sent for want of room."""
+        """Pictures that were not sent, as the connection could not take more."""
         self._config = config
+        self._timing = timing
         self._sink = sink
         self._on_key_frame_needed = on_key_frame_needed
         self._log = log
         self._transport = SecureTransport(
             config, None, on_rtp=self._on_rtp, on_rtcp=self._on_rtcp, on_data=self._on_data, log=log
         )
-        self._channels = DataChannels(self._transport, on_text)
-        self._receiving: Publisher | None = None
-        self._sending: Viewer | None = None
+        self._channels = DataChannels(self._transport, on_text, timing)
+        self._receiver: MediaReceiver | None = None
+        self._sender: MediaSender | None = None
         self._waits_for_key = False
 
     async def connect(self, http: aiohttp.ClientSession, url: str, wanted: Wanted, *, audio: bool) -> None:
-        """Offer, and shake hands. Raises ComfyStreamError."""
+        """Make the offer, then ICE, DTLS and the data channels. Raises ComfyStreamError."""
         try:
             local = await self._transport.gather()
         except OfferRefused as error:
             raise ComfyStreamError(str(error)) from error
         answer = Answer.parse(await self._exchange(http, url, signalling.offer(local, audio=audio), wanted))
         await self._transport.take_answer(answer.receiving)
-        self._receiving = Publisher(
+        self._receiver = MediaReceiver(
             answer.receiving,
             self._config,
             self._sink,
@@ -77,89 +81,94 @@ class ServerPeer:
             transport=self._transport,
             clock=ServerClock(),
         )
-        self._sending = Viewer(answer.sending, self._config, self._log, transport=self._transport)
-        self._sending.on_key_frame_needed = self._on_key_frame_needed
+        self._sender = MediaSender(answer.sending, self._config, self._log, transport=self._transport)
+        self._sender.on_key_frame_needed = self._on_key_frame_needed
         try:
             await self._transport.connect()
         except ConnectFailed as failure:
             raise ComfyStreamError(str(failure)) from failure
-        self._receiving.start()
-        self._sending.start()
+        self._receiver.start()
+        self._sender.start()
         try:
             await self._channels.open(port=answer.sctp_port, max_message=answer.max_message)
         except ConnectionError as error:
             raise ComfyStreamError(f"the connection ended at once: {error}") from error
 
     async def _exchange(self, http: aiohttp.ClientSession, url: str, offer: str, wanted: Wanted) -> str:
+        timeout = self._timing.offer_timeout
         body: dict[str, Any] = {"prompts": wanted.prompts, "offer": {"sdp": offer, "type": "offer"}}
         if wanted.resolution is not None:
             body["resolution"] = wanted.resolution
         try:
-            async with asyncio.timeout(OFFER_TIMEOUT), http.post(f"{url}/offer", json=body) as response:
+            async with asyncio.timeout(timeout), http.post(f"{url}/offer", json=body) as response:
                 text = (await read_bounded(response, MAX_ANSWER)).decode(errors="replace")
                 if response.status != 200:
-                    raise ComfyStreamError(f"it refused the offer: {response.status} {text[:MAX_SAID]}")
+                    raise ComfyStreamError(f"it refused the offer: {response.status} {text[:MAX_REFUSAL]}")
         except BodyTooLarge:
             raise ComfyStreamError(f"its answer is over {MAX_ANSWER} bytes") from None
         except TimeoutError:
-            raise ComfyStreamError(f"it did not answer the offer in {OFFER_TIMEOUT:g} s") from None
+            raise ComfyStreamError(f"it did not answer the offer in {timeout:g} s") from None
         except aiohttp.ClientError as error:
             raise ComfyStreamError(f"it cannot be reached: {error}") from error
         try:
             return str(json.loads(text)["sdp"])
         except (ValueError, TypeError, KeyError, RecursionError):
-            raise ComfyStreamError("it answered the offer with something that is no answer") from None
+            raise ComfyStreamError("its answer to the offer has no SDP in it") from None
 
     def send(self, frame: Frame) -> None:
-        """Send one frame; a picture that finds no room takes those up to the next key frame with it."""
-        sending = self._sending
-        if sending is None:
+        """Send one frame. While the connection is congested, pictures are dropped to the next key frame."""
+        sender = self._sender
+        if sender is None:
             return
         if not isinstance(frame, AccessUnit):
-            sending.send_audio(frame.data, frame.pts * SAMPLE_RATE // TICKS_PER_SECOND)
+            sender.send_audio(frame.data, frame.pts * SAMPLE_RATE // TICKS_PER_SECOND)
             return
-        if sending.congested():
+        if sender.congested():
             self._waits_for_key = True
         elif frame.key:
             self._waits_for_key = False
         if self._waits_for_key:
             self.dropped += 1
         else:
-            sending.send_video(packetize(frame.nals), frame.pts, frame.key)
+            sender.send_video(packetize(frame.nals), frame.pts, frame.key)
 
     async def request(self, message: Message) -> Message:
-        """Have a message answered. Raises NoAnswer and TooMany."""
+        """Send a message and return its answer. Raises NoAnswer or TooMany."""
         return await self._channels.request(message)
 
     def request_key_frame(self) -> None:
         """Ask the server's encoder for a key frame."""
-        if self._receiving is not None:
-            self._receiving.request_key_frame()
+        if self._receiver is not None:
+            self._receiver.request_key_frame()
 
-    def sent(self) -> ViewerStats | None:
-        """What went out and how it arrived; None before the connection."""
-        return self._sending.stats() if self._sending is not None else None
+    def sent(self) -> SenderStats | None:
+        """What was sent and how it arrived; None before the connection is up."""
+        return self._sender.stats() if self._sender is not None else None
+
+    def received(self) -> ReceiverStats | None:
+        """What came back; None before the connection is up."""
+        return self._receiver.stats() if self._receiver is not None else None
 
     async def wait_closed(self) -> str:
-        """Wait until the server has gone; why, in words."""
+        """Wait until the connection has ended; returns why."""
         return await self._transport.wait_closed()
 
     async def close(self) -> None:
-        """Give everything back. Idempotent."""
+        """Close sockets and end tasks. Idempotent."""
         await self._channels.close()
-        for side in (self._sending, self._receiving):
+        for side in (self._sender, self._receiver):
             if side is not None:
                 await side.close()
         await self._transport.close()
 
     def _on_rtp(self, packet: bytes) -> None:
-        if self._receiving is not None:
-            self._receiving.on_rtp(packet)
+        if self._receiver is not None:
+            self._receiver.on_rtp(packet)
 
     def _on_rtcp(self, packet: bytes) -> None:
-        if self._receiving is not None and self._sending is not None:
-            self._receiving.on_rtcp(packet)
-            self._sending.on_rtcp(packet)
+        if self._receiver is not None and self._sender is not None:
+            self._receiver.on_rtcp(packet)
+            self._sender.on_rtcp(packet)
 
     def _on_data(self, packet: bytes) -> None:
         self._channels.receive(packet)

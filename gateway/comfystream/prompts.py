@@ -1,4 +1,4 @@
-"""From the parameters of a publish or an update to what a ComfyStream server understands. Plain logic."""
+"""Turns the parameters of a publish or an update into ComfyStream's prompts and messages. No I/O."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gateway.comfystream.errors import BadParams
 Workflow = dict[str, Any]
 Message = dict[str, Any]
 
-TAKEN = (
+ACCEPTED = (
     "prompts (a ComfyUI workflow in API form, or a list of them), prompt (the same, or words), "
     "resolution ({width, height}), pause, resume, stop, or a message of ComfyStream's with its type"
 )
 TEXT_INPUTS = ("text", "prompt", "string", "value")
-"""Inputs of a node that hold its words, the likeliest first."""
+"""Inputs of a node that may hold its prompt, the most likely first."""
 PLACEHOLDER = "{prompt}"
 MAX_SIDE = 4_096
 _ACTIONS = {"pause": "pause_prompts", "resume": "resume_prompts", "stop": "stop_prompts"}
@@ -28,48 +28,51 @@ _PROMPT_KEYS = ("prompts", "prompt")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a stream wants of a server from the start on."""
+    """What a stream asks of a server, from the start on."""
 
     prompts: list[Workflow] = field(default_factory=list)
-    """Empty: the picture passes through."""
+    """Empty: pictures come back unchanged."""
     resolution: dict[str, int] | None = None
     paused: bool = False
 
 
 class Template:
-    """A workflow whose text node takes a prompt's words.
+    """A workflow with one text input that a prompt is put into.
 
-    That is the node with an input `{prompt}`, else the first CLIPTextEncode whose text is not empty, else
-    the first node with a text of its own.
+    That is an input with `{prompt}` in it, else the text of the first CLIPTextEncode that has one, else the
+    first input that is named like one.
     """
 
     def __init__(self, workflow: Workflow) -> None:
-        """Raises BadParams for what is no workflow, or has no text node."""
+        """Raises BadParams where this is no workflow, or one without a text input."""
         self._workflow = check_workflow(workflow)
-        place = _text_place(workflow)
-        if place is None:
-            raise BadParams("it has no text node: one needs an input such as text that holds words")
-        self.node, self.input = place
+        found = _text_input(workflow)
+        if found is None:
+            raise BadParams("it has no text node: a node needs an input such as text that is not empty")
+        self.node, self.input = found
 
     @classmethod
     def read(cls, path: Path) -> Template:
-        """Read a file. Raises BadParams, OSError among its causes."""
+        """Read a file. Raises BadParams, also where the file cannot be read."""
         try:
             return cls(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:
             raise BadParams(str(error)) from error
 
-    def fill(self, words: str) -> Workflow:
-        """The workflow with these words."""
+    def fill(self, prompt: str) -> Workflow:
+        """The workflow with this prompt."""
         workflow = deepcopy(self._workflow)
         inputs = workflow[self.node]["inputs"]
         former = inputs[self.input]
-        inputs[self.input] = former.replace(PLACEHOLDER, words) if PLACEHOLDER in former else words
+        inputs[self.input] = former.replace(PLACEHOLDER, prompt) if PLACEHOLDER in former else prompt
         return workflow
 
 
 def check_workflow(workflow: object) -> Workflow:
-    """A workflow in ComfyUI's API form: nodes by id, each with class_type and inputs. Raises BadParams."""
+    """Check a workflow in ComfyUI's API form: nodes by id, each with class_type and inputs.
+
+    Raises BadParams.
+    """
     if not isinstance(workflow, dict) or not workflow:
         raise BadParams("a workflow is an object of nodes, as ComfyUI exports it in API form")
     if isinstance(workflow.get("nodes"), list):
@@ -78,12 +81,12 @@ def check_workflow(workflow: object) -> Workflow:
         if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
             raise BadParams(f"node {name!r} of the workflow has no class_type")
         if not isinstance(node.get("inputs", {}), dict):
-            raise BadParams(f"the inputs of the workflow's node {name!r} are no object")
+            raise BadParams(f"the inputs of the workflow's node {name!r} are not an object")
     return workflow
 
 
 def wanted(params: Mapping[str, Any], template: Template | None) -> Wanted:
-    """What all parameters so far come to, the newest last among them. Raises BadParams."""
+    """What these parameters, the newest last, ask for together. Raises BadParams."""
     prompts: list[Workflow] = []
     paused = False
     for key, value in params.items():
@@ -96,7 +99,7 @@ def wanted(params: Mapping[str, Any], template: Template | None) -> Wanted:
 
 
 def messages(update: Mapping[str, Any], template: Template | None) -> list[Message]:
-    """What to send over the control channel for one update. Raises BadParams where there is nothing."""
+    """The messages for one update. Raises BadParams where there are none."""
     kind = update.get("type")
     if isinstance(kind, str):
         return [dict(update)]
@@ -111,12 +114,15 @@ def messages(update: Mapping[str, Any], template: Template | None) -> list[Messa
         elif action is not None:
             found.append({"type": action})
     if not found:
-        raise BadParams(f"nothing in it is known to ComfyStream: it takes {TAKEN}")
+        raise BadParams(f"nothing in it is known to ComfyStream: it accepts {ACCEPTED}")
     return found
 
 
 def read_prompts(value: object, template: Template | None) -> list[Workflow]:
-    """Workflows, words for the template, or JSON in a text, alone or in a list. Raises BadParams."""
+    """One prompt or a list: a workflow, the same as JSON text, or words for the template.
+
+    Raises BadParams.
+    """
     if value is None or value == "":
         return []
     if isinstance(value, list):
@@ -131,14 +137,14 @@ def _workflow(value: object, template: Template | None) -> Workflow:
         try:
             return check_workflow(json.loads(value))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise BadParams(f"the prompt begins like a workflow but is no JSON: {error}") from error
+            raise BadParams(f"the prompt begins like a workflow but is not JSON: {error}") from error
     if template is None:
-        raise BadParams("a prompt in words needs a workflow that takes them: start with -comfyWorkflow FILE")
+        raise BadParams("a prompt in words needs a workflow to put it into: start with -comfyWorkflow FILE")
     return template.fill(value)
 
 
 def read_resolution(params: Mapping[str, Any]) -> dict[str, int] | None:
-    """`resolution`, or `width` and `height` by themselves; None where neither is. Raises BadParams."""
+    """`resolution`, or `width` and `height` beside it; None without either. Raises BadParams."""
     given = params.get("resolution")
     if given is None and "width" in params and "height" in params:
         given = {"width": params["width"], "height": params["height"]}
@@ -160,8 +166,8 @@ def _action(key: str, value: object) -> str | None:
     return "resume_prompts" if key == "pause" else None
 
 
-def _text_place(workflow: Workflow) -> tuple[str, str] | None:
-    """Where the words go: the node's id and its input."""
+def _text_input(workflow: Workflow) -> tuple[str, str] | None:
+    """The node's id and the name of the input that a prompt is put into."""
     texts = [
         (node, name, text)
         for node, fields in workflow.items()

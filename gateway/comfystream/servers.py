@@ -1,4 +1,4 @@
-"""The operator's ComfyStream servers: who is well, who is free, and who is to be left alone for a while."""
+"""The operator's ComfyStream servers: which are healthy, free or suspended."""
 
 from __future__ import annotations
 
@@ -15,24 +15,21 @@ import structlog
 from gateway.aio.tasks import TaskGroup
 from gateway.candidates.suspension import SuspensionState
 from gateway.candidates.verdict import Judged, Verdict
+from gateway.comfystream.timing import DEFAULT_TIMING, Timing
 
 log = structlog.get_logger("comfystream")
 
 COMFYSTREAM = "comfystream"
 """What this kind of job is called, by publishers and in status."""
-HEALTH_INTERVAL = 1.0
-HEALTH_TIMEOUT = 3.0
-"""Seconds for one answer, and for the connection that watches a server to come up."""
-MAX_SILENCES = 2
-"""Unanswered questions in a row that make a server count as gone; a refused connection does at once."""
-SHORTEST_PAUSE = 0.05
-REST = 1.0
-"""Seconds that a server is left alone after a stream: that stream's end stops the prompts of all."""
+MAX_UNANSWERED = 2
+"""Unanswered questions in a row after which a server counts as gone; a refused connection does at once."""
+MIN_PAUSE = 0.05
+"""Seconds between two questions to a healthy server."""
 
 
 @dataclass(slots=True)
 class ComfyCandidate(Judged):
-    """A server as one stream sees it when it looks for one."""
+    """A server with its verdict, when a stream looks for one."""
 
     server: ComfyServer
 
@@ -40,28 +37,19 @@ class ComfyCandidate(Judged):
     def url(self) -> str:
         return self.server.url
 
-    def json(self) -> dict[str, Any]:
-        """As the status of a stream lists it: the own servers cost nothing."""
-        return {
-            "url": self.url,
-            "kind": COMFYSTREAM,
-            "price_wei_per_second": "0",
-            "verdict": str(self.verdict),
-            "detail": self.detail,
-        }
-
 
 class ComfyServer:
-    """One server, watched. It has one pipeline for all its connections, so it takes one stream."""
+    """One server and its health. It has one pipeline for all connections, so it takes one stream."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timing: Timing = DEFAULT_TIMING) -> None:
         self.url = url
         self.healthy = False
         self.trouble = "it has not been asked yet"
         self.warming = False
-        """Whether it may be silent for a while: a workflow is being loaded."""
+        """Whether a workflow is being loaded: the server may not answer meanwhile."""
         self.suspension = SuspensionState()
-        self._silences = 0
+        self._timing = timing
+        self._unanswered = 0
         self._user: object | None = None
         self._free_at = 0.0
         self._changed = asyncio.Event()
@@ -70,61 +58,62 @@ class ComfyServer:
         return self._user is not None or now < self._free_at
 
     def take(self, user: object, now: float) -> bool:
-        """Have the server for oneself; False where somebody has it."""
+        """Reserve the server for one job; False where it is not free."""
         if self.busy(now):
             return False
         self._user = user
         return True
 
     def give_back(self, user: object, now: float) -> None:
-        """Let the next one have it, in a while. Does nothing for who does not have it."""
+        """Free the server, after a rest. Does nothing where another job has it."""
         if self._user is user:
             self._user = None
-            self._free_at = now + REST
+            self._free_at = now + self._timing.rest
 
     async def wait_lost(self) -> str:
-        """Wait until the server is not well; why, in words."""
+        """Wait until the server is not healthy; returns why."""
         while self.healthy:
             await self._changed.wait()
         return self.trouble
 
     async def watch(self, http: aiohttp.ClientSession) -> None:
-        """Keep asking how it is, and notice at once when it goes."""
+        """Keep asking for its health, and notice at once when its process ends."""
         while True:
             self._note(await self._trouble(http))
             if self.healthy:
                 await self._while_connected()
-                await asyncio.sleep(SHORTEST_PAUSE)
+                await asyncio.sleep(MIN_PAUSE)
             else:
-                await asyncio.sleep(HEALTH_INTERVAL)
+                await asyncio.sleep(self._timing.health_interval)
 
     async def _trouble(self, http: aiohttp.ClientSession) -> str:
-        """What keeps it from being used; empty when it is well."""
+        """Why it cannot be used; empty where it is healthy."""
+        timeout = self._timing.health_timeout
         try:
             async with (
-                asyncio.timeout(HEALTH_TIMEOUT),
+                asyncio.timeout(timeout),
                 http.get(f"{self.url}/health", allow_redirects=False) as response,
             ):
-                self._silences = 0
+                self._unanswered = 0
                 return "" if response.status == 200 else f"its /health says {response.status}"
         except TimeoutError:
-            self._silences += 1
-            patient = self.warming or self._silences < MAX_SILENCES
-            return "" if self.healthy and patient else f"no answer in {HEALTH_TIMEOUT:g} s"
+            self._unanswered += 1
+            excused = self.warming or self._unanswered < MAX_UNANSWERED
+            return "" if self.healthy and excused else f"no answer in {timeout:g} s"
         except aiohttp.ClientError as error:
             return f"it cannot be reached: {error}"
 
     async def _while_connected(self) -> None:
-        """Hold a connection on which nothing is said: a process that dies closes it at once."""
+        """Hold an idle connection: its end tells at once that the process has ended."""
         parts = urlsplit(self.url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         writer: asyncio.StreamWriter | None = None
         try:
-            async with asyncio.timeout(HEALTH_TIMEOUT):
+            async with asyncio.timeout(self._timing.health_timeout):
                 reader, writer = await asyncio.open_connection(parts.hostname, port)
                 await reader.read(1)
         except (TimeoutError, OSError):
-            pass  # it is asked again right now
+            pass  # `watch` asks again at once
         finally:
             if writer is not None:
                 writer.close()
@@ -133,7 +122,7 @@ class ComfyServer:
         healthy = not trouble
         if healthy != self.healthy:
             log.info(
-                "comfystream server is well" if healthy else "comfystream server is not well",
+                "comfystream server is healthy" if healthy else "comfystream server is not healthy",
                 url=self.url,
                 detail=trouble,
             )
@@ -143,10 +132,13 @@ class ComfyServer:
 
 
 class ComfyServers:
-    """All of them. `run` watches until it is cancelled; the rest answers at once from what is known."""
+    """All servers. `run` watches them until it is cancelled; the rest uses what is known and asks nobody."""
 
-    def __init__(self, urls: Sequence[str], http: aiohttp.ClientSession) -> None:
-        self._servers = {server.url: server for server in (ComfyServer(url.rstrip("/")) for url in urls)}
+    def __init__(
+        self, urls: Sequence[str], http: aiohttp.ClientSession, timing: Timing = DEFAULT_TIMING
+    ) -> None:
+        trimmed = [url.rstrip("/") for url in urls]
+        self._servers = {url: ComfyServer(url, timing) for url in trimmed}
         self._http = http
 
     async def run(self) -> None:
@@ -155,14 +147,14 @@ class ComfyServers:
                 group.create_task(server.watch(self._http), name=f"comfystream-watch {server.url}")
 
     def candidates(self, only: str | None = None) -> list[ComfyCandidate]:
-        """Everybody with a verdict, the usable ones first. `only` leaves the one with that URL."""
+        """All servers with a verdict, the usable ones first; with `only`, the one with that URL."""
         now = time.monotonic()
         url = only.rstrip("/") if only is not None else None
         found = [
             self._candidate(server, now) for server in self._servers.values() if url in (None, server.url)
         ]
         if not any(one.usable for one in found):
-            found = [self._forgiven(one) for one in found]
+            found = [_ignoring_suspension(one) for one in found]
         return sorted(found, key=lambda one: not one.usable)
 
     def server(self, url: str) -> ComfyServer:
@@ -174,19 +166,28 @@ class ComfyServers:
         self._servers[url].suspension.fault(reason, time.monotonic())
 
     def reasons_not_ready(self) -> list[str]:
-        """Why a stream would not be served here now, a sentence each; empty when one would be."""
+        """Why no server would take a stream now, a sentence each; empty where one would."""
         candidates = self.candidates()
         if any(one.usable for one in candidates):
             return []
         return [f"{one.url}: {one.verdict}: {one.detail}" for one in candidates]
 
     def state(self) -> list[dict[str, Any]]:
-        """For operators: each server with its verdict and, where it is set aside, for how long."""
+        """For operators: each server with its verdict, and how long its suspension lasts."""
         now = time.monotonic()
         rows = []
         for one in self.candidates():
             suspension = one.server.suspension.active(now)
-            rows.append({**one.json(), "suspended": suspension.json(now) if suspension else None})
+            rows.append(
+                {
+                    "url": one.url,
+                    "kind": COMFYSTREAM,
+                    "price_wei_per_second": "0",
+                    "verdict": str(one.verdict),
+                    "detail": one.detail,
+                    "suspended": suspension.json(now) if suspension else None,
+                }
+            )
         return rows
 
     def _candidate(self, server: ComfyServer, now: float) -> ComfyCandidate:
@@ -195,11 +196,12 @@ class ComfyServers:
             return ComfyCandidate(server, verdict=Verdict.UNREACHABLE, detail=server.trouble)
         if server.busy(now):
             return ComfyCandidate(
-                server, verdict=Verdict.NO_CAPACITY, detail="it has a stream: its pipeline takes one"
+                server, verdict=Verdict.NO_CAPACITY, detail="it has a stream, and takes one only"
             )
         if suspension is not None:
             return ComfyCandidate(server, verdict=Verdict.SET_ASIDE, detail=suspension.reason)
         return ComfyCandidate(server)
 
-    def _forgiven(self, one: ComfyCandidate) -> ComfyCandidate:
-        return ComfyCandidate(one.server) if one.verdict is Verdict.SET_ASIDE else one
+
+def _ignoring_suspension(one: ComfyCandidate) -> ComfyCandidate:
+    return ComfyCandidate(one.server) if one.verdict is Verdict.SET_ASIDE else one

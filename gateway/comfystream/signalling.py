@@ -1,4 +1,4 @@
-"""The offer that the gateway makes to a ComfyStream server, and the reading of its answer."""
+"""The gateway's offer to a ComfyStream server, and what the answer says."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gateway.webrtc.sdp import Section
 
 SCTP_PORT = 5000
 MAX_MESSAGE = 262_144
-"""Bytes of one data channel message that the gateway takes (RFC 8841, 6.1)."""
-LEAST_MESSAGE = 65_536
-"""What a peer takes that says nothing (RFC 8841, 6.1)."""
+"""Bytes of one data channel message that the gateway accepts (RFC 8841, 6.1)."""
+DEFAULT_MAX_MESSAGE = 65_536
+"""What a peer accepts that names no limit (RFC 8841, 6.1)."""
 
 _VIDEO, _RTX, _AUDIO = 96, 97, 111
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server agreed to. It sends what it receives, so its answer reads like an offer of both."""
+    """What the server agreed to, for each direction: it sends back what it receives."""
 
     receiving: Negotiation
     sending: Negotiation
@@ -30,7 +30,7 @@ class Answer:
 
     @classmethod
     def parse(cls, sdp: str) -> Answer:
-        """Read an answer. Raises ComfyStreamError."""
+        """Parse an SDP answer. Raises ComfyStreamError."""
         try:
             receiving = Negotiation.of(sdp, publishing=True)
             sending = Negotiation.of(sdp, publishing=False)
@@ -43,7 +43,7 @@ class Answer:
             receiving,
             sending,
             _number(data.value("sctp-port"), SCTP_PORT),
-            _number(data.value("max-message-size"), LEAST_MESSAGE),
+            _number(data.value("max-message-size"), DEFAULT_MAX_MESSAGE),
         )
 
 
@@ -54,7 +54,7 @@ def _number(text: str | None, default: int) -> int:
 
 
 def offer(local: Local, *, audio: bool) -> str:
-    """An offer with all candidates in it: H.264, Opus where there is sound, and data channels."""
+    """An SDP offer with all candidates: H.264, Opus where there is sound, and data channels."""
     video = [
         f"m=video 9 UDP/TLS/RTP/SAVPF {_VIDEO} {_RTX}",
         f"a=rtpmap:{_VIDEO} H264/90000",

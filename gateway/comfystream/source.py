@@ -10,7 +10,8 @@ from structlog.typing import FilteringBoundLogger
 from gateway.candidates.verdict import Verdict
 from gateway.comfystream import prompts
 from gateway.comfystream.errors import BadParams
-from gateway.comfystream.job import ComfyJob, ComfyResources
+from gateway.comfystream.job import ComfyJob
+from gateway.comfystream.resources import ComfyResources
 from gateway.comfystream.servers import COMFYSTREAM, ComfyCandidate
 from gateway.reason import Ended, NoRoom
 from gateway.stream.seam import Candidate, JobHost, PublishRequest
@@ -21,13 +22,13 @@ class ComfySource:
 
     name = COMFYSTREAM
 
-    def __init__(self, own: ComfyResources) -> None:
-        self._own = own
+    def __init__(self, resources: ComfyResources) -> None:
+        self._resources = resources
 
     def candidates(self, request: PublishRequest) -> list[Candidate]:
-        found = self._own.servers.candidates(request.orchestrator)
+        found = self._resources.servers.candidates(request.orchestrator)
         try:
-            prompts.wanted(request.params, self._own.template)
+            prompts.wanted(request.params, self._resources.template)
         except BadParams as error:
             for one in found:
                 one.passed_over(str(error), Verdict.BAD_PARAMS)
@@ -39,14 +40,14 @@ class ComfySource:
     def open(
         self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
     ) -> ComfyJob:
-        return ComfyJob(self._own, candidate, request, host, log)
+        return ComfyJob(self._resources, candidate, request, host, log)
 
     def suspend(self, candidate: Candidate, failure: Ended) -> None:
         if not isinstance(failure, NoRoom):
-            self._own.servers.suspend(candidate.addr, failure.detail)
+            self._resources.servers.suspend(candidate.addr, failure.detail)
 
     def reasons_not_ready(self) -> list[str]:
-        return self._own.servers.reasons_not_ready()
+        return self._resources.servers.reasons_not_ready()
 
     def _candidate(self, one: ComfyCandidate) -> Candidate:
         return Candidate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -36,7 +36,7 @@ from gateway.stream.seam import (
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
-from gateway.trickle.liveness import Liveness
+from gateway.trickle.liveness import Liveness, LivenessTiming
 from gateway.trickle.publisher import MAX_IN_FLIGHT, TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
 
@@ -54,6 +54,7 @@ class Timing:
     """Between two looks at that."""
     max_slow: float = 0.25
     """With more segments in flight than an orchestrator may fall behind."""
+    liveness: LivenessTiming = field(default_factory=LivenessTiming)
 
 
 DEFAULT_TIMING = Timing()
@@ -226,7 +227,7 @@ class OrchestratorJob:
             group.create_task(self._read_output(self._downlink), name=f"{name} downlink")
             group.create_task(self._control.run(), name=f"{name} control")
             self._last_sign = time.monotonic()
-            liveness = Liveness(http, urls.publish_url, self._silence)
+            liveness = Liveness(http, urls.publish_url, self._silence, timing=self._timing.liveness)
             group.create_task(liveness.run(), name=f"{name} liveness")
             if urls.events_url:
                 events = JsonSubscriber(http, urls.events_url, log=log)

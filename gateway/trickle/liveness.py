@@ -5,33 +5,45 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NoReturn
 
 import aiohttp
 
 from gateway.trickle.errors import ChannelLost
 
-DOUBT = 0.5
-"""Seconds without a sign of life after which the server is asked."""
-PATIENCE = 1.5
-"""Seconds that an answer may take at least, and how many times as long as the slowest one so far:"""
-PATIENCE_FACTOR = 4
-LONGEST_PATIENCE = 5.0
-ASK_ANYWAY = 5.0
-"""Seconds between two questions without doubt: they keep a connection open and tell how long answers take."""
 LATE = 0.1
-"""Seconds by which this process itself may be late for its judgement to count."""
-PAUSE = 0.1
-"""Seconds between two questions at least."""
+"""Seconds that this process may be late: a time-out that it noticed later than this does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessTiming:
+    """When a server is asked, and time limits for its answer. All in seconds."""
+
+    doubt: float = 0.5
+    """The server is asked after this long without data that was due."""
+    patience: float = 1.5
+    """Time limit for an answer, at least."""
+    patience_factor: float = 4
+    """Time limit for an answer, as a multiple of the slowest one before it."""
+    longest_patience: float = 5.0
+    """Time limit for an answer, at most."""
+    ask_anyway: float = 5.0
+    """Time between two requests while data arrives: they keep a connection open and measure answers."""
+    pause: float = 0.1
+    """Time between two requests, at least."""
+
+
+DEFAULT_TIMING = LivenessTiming()
 
 
 class Liveness:
-    """Tells a server that hangs from one that is slow or has nothing to say.
+    """Tells a server that hangs from one that is slow or has nothing to send.
 
-    A process that hangs keeps its connections, and its kernel acknowledges what it is sent: only what it
-    does not answer shows. `silence` gives the seconds in which a sign of life was due and none came. A
-    question without an answer counts only where nothing else came meanwhile, and where this process had
-    its own time; a server that answers is never blamed, however long its worker is silent.
+    A process that hangs keeps its connections, and its kernel acknowledges data: only missing answers show
+    it. `silence` gives the seconds for which data was due and none came. A request without an answer counts
+    only if nothing else arrived meanwhile and this process itself was not late. A server that answers is
+    never blamed, however long its worker sends nothing.
     """
 
     def __init__(
@@ -40,29 +52,32 @@ class Liveness:
         url: str,
         silence: Callable[[], float],
         *,
+        timing: LivenessTiming = DEFAULT_TIMING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._url = url.rstrip("/")
         self._silence = silence
+        self._timing = timing
         self._clock = clock
         self._slowest = 0.0
 
     @property
     def patience(self) -> float:
-        """Seconds that an answer may take, on this way to the server."""
-        return min(max(PATIENCE, PATIENCE_FACTOR * self._slowest), LONGEST_PATIENCE)
+        """Seconds that an answer may take on this path to the server."""
+        timing = self._timing
+        return min(max(timing.patience, timing.patience_factor * self._slowest), timing.longest_patience)
 
     async def run(self) -> NoReturn:
-        """Raises ChannelLost."""
+        """Watch the server. Raises ChannelLost when it hangs."""
         asked_at = float("-inf")
         while True:
             now = self._clock()
-            due_in = min(DOUBT - self._silence(), asked_at + ASK_ANYWAY - now)
+            due_in = min(self._timing.doubt - self._silence(), asked_at + self._timing.ask_anyway - now)
             if due_in <= 0:
                 asked_at = now
                 await self._ask(now)
-            await asyncio.sleep(max(due_in, PAUSE))
+            await asyncio.sleep(max(due_in, self._timing.pause))
 
     async def _ask(self, asked_at: float) -> None:
         patience = self.patience
@@ -74,7 +89,7 @@ class Liveness:
             raise ChannelLost(f"{self._url}: the server has answered nothing for {took:.1f} s")
 
     async def _answers(self, patience: float) -> bool:
-        """Whether an answer came in time: any will do, and so will an error of those who relay."""
+        """Whether any answer came in time; a connection error counts as one, others report it."""
         try:
             async with (
                 asyncio.timeout(patience),

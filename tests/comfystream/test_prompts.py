@@ -75,13 +75,13 @@ def test_the_gateway_and_the_devnets_server_know_the_same_messages() -> None:
         ({"prompts": {}}, "a workflow is an object of nodes"),
         ({"prompts": {"1": {}}}, "node '1' of the workflow has no class_type"),
         ({"prompts": {"nodes": [], "links": []}}, "export it in API form"),
-        ({"prompt": "{no json"}, "is no JSON"),
+        ({"prompt": "{no json"}, "is not JSON"),
         ({"resolution": {"width": 0, "height": 1}}, "resolution takes"),
         ({"resolution": {"width": True, "height": 1}}, "resolution takes"),
         ({"resolution": "hd"}, "resolution takes"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_words(body: dict[str, Any], words: str) -> None:
+def test_what_cannot_be_used_is_refused_with_a_reason(body: dict[str, Any], words: str) -> None:
     with pytest.raises(BadParams, match=words):
         messages(body, TEMPLATE)
 
@@ -130,7 +130,7 @@ def test_words_go_into_the_workflows_text_node(flow: dict[str, Any], node: str, 
 @pytest.mark.parametrize(
     ("text", "words"), [("{", "Expecting"), ("[]", "object of nodes"), (json.dumps(FLOW), "no text node")]
 )
-def test_a_file_that_is_no_template_says_why(tmp_path: Path, text: str, words: str) -> None:
+def test_a_file_that_is_no_template_is_refused_with_a_reason(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "flow.json"
     file.write_text(text)
     with pytest.raises(BadParams, match=words):

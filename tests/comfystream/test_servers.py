@@ -13,8 +13,8 @@ from aiohttp import web
 
 from gateway.aio.tasks import cancel, spawn
 from gateway.candidates.verdict import Verdict
-from gateway.comfystream import servers as module
-from gateway.comfystream.servers import REST, ComfyServer, ComfyServers
+from gateway.comfystream.servers import ComfyServer, ComfyServers
+from gateway.comfystream.timing import DEFAULT_TIMING, Timing
 from harness.waiting import DEADLINE, SLACK, eventually
 
 
@@ -24,6 +24,7 @@ class Health:
     def __init__(self) -> None:
         self.status = 200
         self.url = ""
+        self.asked = 0
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -35,6 +36,7 @@ class Health:
         self.url = "http://{}:{}".format(*self._runner.addresses[0][:2])
 
     async def _answer(self, _: web.Request) -> web.Response:
+        self.asked += 1
         if not self.status:
             await asyncio.sleep(60)
         return web.Response(status=self.status)
@@ -45,12 +47,14 @@ class Health:
 
 
 @asynccontextmanager
-async def watched(count: int) -> AsyncIterator[tuple[ComfyServers, list[Health]]]:
+async def watched(
+    count: int, timing: Timing = DEFAULT_TIMING
+) -> AsyncIterator[tuple[ComfyServers, list[Health]]]:
     healths = [Health() for _ in range(count)]
     for health in healths:
         await health.start()
     async with aiohttp.ClientSession() as http:
-        servers = ComfyServers([health.url + "/" for health in healths], http)
+        servers = ComfyServers([health.url + "/" for health in healths], http, timing)
         watching = spawn(servers.run(), name="test watch")
         try:
             await eventually(lambda: not servers.reasons_not_ready(), what="a server that is well")
@@ -75,11 +79,8 @@ async def test_a_server_that_is_gone_is_known_at_once_and_its_return_too() -> No
 
 
 @pytest.mark.asyncio
-async def test_a_server_that_says_it_is_not_well_or_nothing_is_not_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "HEALTH_TIMEOUT", 0.1)
-    async with watched(1) as (servers, (health,)):
+async def test_a_server_that_says_it_is_not_healthy_or_nothing_is_not_used() -> None:
+    async with watched(1, Timing(health_timeout=0.1)) as (servers, (health,)):
         health.status = 500
         await eventually(servers.reasons_not_ready, what="notice of the 500")
         health.status = 200
@@ -87,7 +88,8 @@ async def test_a_server_that_says_it_is_not_well_or_nothing_is_not_used(
         server = servers.candidates()[0].server
         server.warming = True
         health.status = 0
-        await eventually(lambda: server._silences > 3, what="questions without an answer")
+        asked = health.asked
+        await eventually(lambda: health.asked > asked + 3, what="questions without an answer")
         assert server.healthy, "while a workflow is loaded, silence is no fault"
         server.warming = False
         assert "no answer" in await asyncio.wait_for(server.wait_lost(), DEADLINE)
@@ -105,8 +107,8 @@ async def test_a_server_takes_one_stream_and_rests_after_it() -> None:
         first.give_back(object(), 10.0)
         assert first.busy(10.0), "somebody else cannot give it back"
         first.give_back(user, 10.0)
-        assert first.busy(10.0 + REST / 2)
-        assert not first.busy(10.0 + REST)
+        assert first.busy(10.0 + DEFAULT_TIMING.rest / 2)
+        assert not first.busy(10.0 + DEFAULT_TIMING.rest)
         assert [one.url for one in servers.candidates(healths[1].url + "/")] == [healths[1].url]
 
 

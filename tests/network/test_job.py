@@ -35,7 +35,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import Candidate, PublishRequest, merge_params
-from gateway.trickle import liveness
+from gateway.trickle.liveness import LivenessTiming
 from harness.waiting import DEADLINE, SLACK, eventually
 from harness.webrtc import encoded_pattern
 
@@ -255,12 +255,9 @@ async def test_a_worker_that_says_nothing_is_gone(orchestrator: Orchestrator) ->
 
 
 @pytest.mark.asyncio
-async def test_more_than_three_segments_in_flight_are_too_many(
-    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(liveness, "PATIENCE", 60.0)
+async def test_more_than_three_segments_in_flight_are_too_many(orchestrator: Orchestrator) -> None:
     orchestrator.holds = True
-    held = orchestrator.job()
+    held = orchestrator.job(Timing(liveness=LivenessTiming(patience=60.0, longest_patience=60.0)))
     async with held.live() as running:
         for number in range(5):  # another size begins another segment at once
             for unit in pictures(64 + 16 * (number % 2), number * 90_000)[:2]:
@@ -272,12 +269,8 @@ async def test_more_than_three_segments_in_flight_are_too_many(
 
 
 @pytest.mark.asyncio
-async def test_an_orchestrator_that_answers_nothing_any_more_hangs(
-    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(liveness, "DOUBT", 0.1)
-    monkeypatch.setattr(liveness, "PATIENCE", 0.3)
-    held = orchestrator.job()
+async def test_an_orchestrator_that_answers_nothing_any_more_hangs(orchestrator: Orchestrator) -> None:
+    held = orchestrator.job(Timing(liveness=LivenessTiming(doubt=0.1, patience=0.3)))
     units = pictures(64, 0)
     async with held.live() as running:
         orchestrator.hangs = True
@@ -292,12 +285,8 @@ async def test_an_orchestrator_that_answers_nothing_any_more_hangs(
 
 
 @pytest.mark.asyncio
-async def test_one_that_answers_is_kept_however_long_its_worker_is_silent(
-    orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(liveness, "DOUBT", 0.05)
-    monkeypatch.setattr(liveness, "PATIENCE", 0.3)
-    held = orchestrator.job()
+async def test_one_that_answers_is_kept_however_long_its_worker_is_silent(orchestrator: Orchestrator) -> None:
+    held = orchestrator.job(Timing(liveness=LivenessTiming(doubt=0.05, patience=0.3)))
     async with held.live() as running:
         for unit in pictures(64, 0):
             held.job.push(unit)
