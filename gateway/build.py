@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -33,6 +33,7 @@ from gateway.payments.resources import PaymentResources
 from gateway.reason import EndReason
 from gateway.settings import Settings
 from gateway.stream.registry import Registry
+from gateway.stream.seam import JobSource, Json
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.udp import local_addresses
 from gateway.webrtc.udp_mux import UdpMux
@@ -146,8 +147,16 @@ async def _identity(signer: SignerClient, url: str | None) -> SignerIdentity:
         ) from error
 
 
-async def open_network(build: Build) -> tuple[OrchestratorPool, NetworkSource]:
-    """The network's orchestrators, and the jobs on them."""
+@dataclass(frozen=True)
+class JobKind:
+    """One kind of job: the source of its jobs, and its part of the JSON of `/orchestrators`."""
+
+    source: JobSource
+    state: Callable[[], Json]
+
+
+async def open_network(build: Build) -> JobKind:
+    """Jobs on the network's orchestrators."""
     settings, identity = build.settings, build.identity
     orchestrators = OrchestratorClient(
         build.http,
@@ -168,7 +177,8 @@ async def open_network(build: Build) -> tuple[OrchestratorPool, NetworkSource]:
     payments = None
     if build.signer is not None and identity is not None:
         payments = await PaymentResources.open(settings.payments, build.ledger, build.signer, identity)
-    return pool, NetworkSource(NetworkResources(build.http, orchestrators, pool, payments))
+    source = NetworkSource(NetworkResources(build.http, orchestrators, pool, payments))
+    return JobKind(source, pool.state)
 
 
 def _discovery(build: Build) -> list[Source | str]:
@@ -192,19 +202,19 @@ def _discovery(build: Build) -> list[Source | str]:
     return sources
 
 
-def open_comfystream(build: Build) -> tuple[ComfyServers, ComfySource]:
-    """The operator's own ComfyStream servers, and the jobs on them."""
+def open_comfystream(build: Build) -> JobKind:
+    """Jobs on the operator's own ComfyStream servers."""
     settings = build.settings
     servers = ComfyServers(settings.comfystream.urls, build.http)
     build.run(servers.run(), "comfystream-servers")
-    # ICE as it is without flags: those are for the way to publishers and viewers
+    # without the ICE flags, which are for publishers and viewers
     webrtc = WebRtcConfig(handshake_timeout=settings.ice.connect_timeout)
     resources = ComfyResources(build.http, servers, build.ledger, webrtc, settings.comfystream.workflow)
-    return servers, ComfySource(resources)
+    return JobKind(ComfySource(resources), lambda: {"comfystreams": servers.state()})
 
 
 async def open_webrtc(build: Build) -> WebRtcConfig:
-    """How peers are connected, with the one port for all where there is one. Raises CannotStart."""
+    """How peers are connected; opens the port of `-iceUdpMuxPort`. Raises CannotStart."""
     ice = build.settings.ice
     config = WebRtcConfig(ice=ice, handshake_timeout=ice.connect_timeout)
     if ice.grace is not None:

@@ -93,12 +93,13 @@ class Daemon:
             settings = settings_on_devnet(settings, devnet.description())
         build = await begin(settings, stack)
 
-        # one line for each kind of job
-        pool, network = await open_network(build)
-        comfy_servers, comfystream = open_comfystream(build)
+        kinds = [
+            await open_network(build),
+            open_comfystream(build),
+        ]
         comfy = settings.comfystream
         preference = Preference(COMFYSTREAM if comfy.first else NETWORK, comfy.fallback)
-        sources = JobSources([network, comfystream], preference)
+        sources = JobSources([kind.source for kind in kinds], preference)
 
         loop_watch = await stack.enter_async_context(LoopWatch())
         admission = Admission(loop_watch.overloaded)
@@ -129,7 +130,7 @@ class Daemon:
                 readiness,
                 build.ledger.reader,
                 build.http,
-                orchestrators=lambda: {**pool.state(), "comfystreams": comfy_servers.state()},
+                orchestrators=lambda: {key: value for kind in kinds for key, value in kind.state().items()},
                 ice_servers=settings.ice.servers,
                 chain=build.chain,
                 devnet=None if devnet is None else devnet.description,

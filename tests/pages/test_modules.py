@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import pytest_asyncio
@@ -13,6 +13,7 @@ from playwright.async_api import Browser, Page
 
 from gateway.candidates.verdict import Verdict
 from gateway.http.problem import ProblemCode
+from gateway.payments.status import PaymentState
 from gateway.reason import EndReason
 from gateway.stream.stream import State
 from tests.pages.conftest import opened, serving
@@ -194,7 +195,7 @@ NOT_FOR_PAGES = {
         ("END_REASONS", set(EndReason)),
         ("VERDICTS", set(Verdict)),
         ("PROBLEMS", set(ProblemCode) - NOT_FOR_PAGES),
-        ("PAYMENT_STATES", {"ok", "waiting", "failing"}),
+        ("PAYMENT_STATES", set(get_args(PaymentState))),
     ],
 )
 async def test_all_that_the_gateway_may_say_has_words(page: Page, table: str, keys: set[str]) -> None:
