@@ -30,6 +30,7 @@ class Ended(Exception):
     """The end of a stream or a job: the reason, and a sentence for people."""
 
     def __init__(self, reason: EndReason, detail: str) -> None:
+        detail = detail or "no reason was given"
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail

@@ -11,7 +11,7 @@ LONGEST_BACKOFF = 1800.0
 """Seconds: the back-off of a first fault, doubled by each further one, and its limit."""
 
 ONE_EVENT = 5.0
-"""Seconds within which faults are one: whoever dies fails all its streams."""
+"""Seconds within which faults count as one: an orchestrator that ends fails all its streams."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What becomes of somebody who could take a job: an orchestrator of the network, a server of one's own."""
+"""Verdicts: whether a stream may use an orchestrator or server, and why not."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What became of a candidate."""
+    """Whether a candidate may be used, or is."""
 
     CHOSEN = "chosen"
+    """The stream's job runs there."""
     AVAILABLE = "available"
-    """As acceptable as the chosen one, and behind it in the order."""
+    """A job may be opened there."""
     PRICE_ABOVE_MAX = "price_above_max"
     NO_CAPACITY = "no_capacity"
     UNREACHABLE = "unreachable"
     MODEL_NOT_OFFERED = "model_not_offered"
     BAD_PARAMS = "bad_params"
-    """It cannot read the stream's parameters: a fault of the stream's."""
+    """The stream's parameters are invalid there."""
     BAD_ANSWER = "bad_answer"
     SET_ASIDE = "set_aside"
+    """Suspended, or left out for this stream, after a failure."""
     UNFUNDED = "unfunded"
-    """Tickets for it would be refused: the signer's funds on chain do not back them."""
+    """It would refuse tickets: the signer's funds on chain do not cover them."""
 
 
 USABLE = frozenset({Verdict.CHOSEN, Verdict.AVAILABLE})
@@ -29,20 +31,16 @@ USABLE = frozenset({Verdict.CHOSEN, Verdict.AVAILABLE})
 
 @dataclass(slots=True, kw_only=True)
 class Judged:
-    """A candidate's verdict, and its reason in words."""
+    """A candidate's verdict, and the reason for it."""
 
     verdict: Verdict = Verdict.AVAILABLE
     detail: str = ""
 
     @property
     def usable(self) -> bool:
-        """Whether a job may be started there."""
+        """Whether a job may be opened there."""
         return self.verdict in USABLE
 
-    def choose(self) -> None:
-        """Note that the job goes there."""
-        self.verdict, self.detail = Verdict.CHOSEN, ""
-
-    def passed_over(self, detail: str, verdict: Verdict = Verdict.SET_ASIDE) -> None:
-        """Note why a job is not running there."""
+    def set_verdict(self, verdict: Verdict, detail: str = "") -> None:
+        """Replace the verdict; `detail` is the reason why a job does not run there."""
         self.verdict, self.detail = verdict, detail

@@ -31,7 +31,7 @@ class ComfySource:
             prompts.wanted(request.params, self._resources.template)
         except BadParams as error:
             for one in found:
-                one.passed_over(str(error), Verdict.BAD_PARAMS)
+                one.set_verdict(Verdict.BAD_PARAMS, str(error))
         return [self._candidate(one) for one in found]
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:

@@ -1,4 +1,4 @@
-"""A job on an orchestrator: paid through the remote signer, relayed over trickle channels."""
+"""A job on an orchestrator: paid through the remote signer, with frames over trickle channels."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ INPUT_RECENT = 1.0
 
 @dataclass(frozen=True)
 class Timing:
-    """When a job is given up, in seconds."""
+    """Time limits after which a job is given up, in seconds."""
 
     max_worker_silence: float = 30.0
-    """Without an event of the worker's."""
+    """Without an event from the worker."""
     worker_check: float = 10.0
-    """Between two looks at that."""
+    """Between two checks of that."""
     max_slow: float = 0.25
-    """With more segments in flight than an orchestrator may fall behind."""
+    """With more than MAX_IN_FLIGHT segments in flight."""
     liveness: LivenessTiming = field(default_factory=LivenessTiming)
 
 
@@ -90,7 +90,7 @@ class OrchestratorJob:
         self._downlink: TrickleSubscriber | None = None
         self._control: JsonPublisher | None = None
         self._params: Json = {}
-        """Those that the start was asked for with."""
+        """Those that the job was started with."""
         self._worker = WorkerStatus(
             candidate.url, max_silence=timing.max_worker_silence, check_interval=timing.worker_check
         )
@@ -101,7 +101,7 @@ class OrchestratorJob:
     # the stream's side
 
     async def run(self) -> None:
-        """Pay, start and relay. Raises Ended; `close` gives back what was taken."""
+        """Pay, start and relay. Raises Ended."""
         try:
             self._info = info = await self._network.pool.take(self._addr)
         except OrchestratorError as error:
@@ -123,11 +123,11 @@ class OrchestratorJob:
         return {}
 
     async def close(self, reason: EndReason) -> None:
-        """End the payments and close the channels, which frees the orchestrator's capacity."""
+        """End the payments, and free the orchestrator's capacity by closing the channels."""
         if self._segmenter is not None:
             self._segmenter.close()
         if self._starting is not None and self._uplink is None:
-            await self._close_unused_start(self._starting)
+            await self._close_late_start(self._starting)
         await asyncio.gather(self._close_channels(), self._close_payments(reason))
         if self._uplink is not None:
             self._network.pool.job_over(self._addr)
@@ -156,7 +156,7 @@ class OrchestratorJob:
     # the start
 
     async def _start(self, info: OrchestratorInfo) -> JobUrls:
-        """Buy the first credit and start the job with it; nothing was signed for this stream before."""
+        """Sign the first payment and start the job with it."""
         network, request = self._network, self._request
         if network.payments is None:
             payment, credentials = "", unsigned_credentials(info)
@@ -176,7 +176,7 @@ class OrchestratorJob:
             )
             first = await self._payer.first_payment()
             payment, credentials = first.payment, first.seg_creds
-        # a task of its own: a job that starts while its stream ends is still booked, and closed
+        # a task of its own: if the stream ends meanwhile, the job is still written down, and closed
         self._starting = spawn(
             self._start_job(info, payment, credentials),
             name=f"job-start {request.request_id}",
@@ -243,7 +243,7 @@ class OrchestratorJob:
             self._catch_up(self._control)
 
     def _catch_up(self, control: JsonPublisher) -> None:
-        """Hand on what was updated after the start was asked for, and before updates came here."""
+        """Send what was updated since the job's start was requested."""
         newer = {key: value for key, value in self._host.params.items() if self._params.get(key) != value}
         if newer:
             control.publish(newer)
@@ -257,7 +257,7 @@ class OrchestratorJob:
                 raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._url} is too slow: {detail}")
 
     def _silence(self) -> float:
-        """Seconds in which something was due from the orchestrator and nothing came."""
+        """For how many seconds something has been due from the orchestrator."""
         now = time.monotonic()
         if now - self._last_input > INPUT_RECENT:
             self._last_sign = now
@@ -296,7 +296,7 @@ class OrchestratorJob:
         if self._control is not None:
             await self._control.close()
 
-    async def _close_unused_start(self, starting: asyncio.Task[JobUrls]) -> None:
+    async def _close_late_start(self, starting: asyncio.Task[JobUrls]) -> None:
         try:
             urls = await starting
         except OrchestratorError:

@@ -89,7 +89,7 @@ class OrchestratorPool:
         if model is not None and model != self.model:
             for candidate in known:
                 why = f"the gateway asks orchestrators for the model {self.model} only"
-                candidate.passed_over(why, Verdict.MODEL_NOT_OFFERED)
+                candidate.set_verdict(Verdict.MODEL_NOT_OFFERED, why)
         return rank(self._without_suspended(known))
 
     def _candidate(self, member: Member) -> Candidate:
@@ -97,7 +97,7 @@ class OrchestratorPool:
         if self._unfunded is not None and candidate.usable and member.info is not None:
             why = self._unfunded(member.info)
             if why is not None:
-                candidate.passed_over(why, Verdict.UNFUNDED)
+                candidate.set_verdict(Verdict.UNFUNDED, why)
         return candidate
 
     def reasons_not_ready(self) -> list[str]:
@@ -299,13 +299,13 @@ class OrchestratorPool:
             if suspension is None or not candidate.usable:
                 continue
             why = f"{suspension.reason}; suspended for another {suspension.seconds_left(now):.0f} s"
-            candidate.passed_over(why, Verdict.SET_ASIDE if suspension.is_fault else Verdict.NO_CAPACITY)
+            candidate.set_verdict(Verdict.SET_ASIDE if suspension.is_fault else Verdict.NO_CAPACITY, why)
             if suspension.is_fault:
                 suspended_for_fault.append((candidate, suspension.reason))
         if not any(candidate.usable for candidate in known):
             for candidate, reason in suspended_for_fault:
                 why = f"suspension ignored, no other is usable: {reason}"
-                candidate.passed_over(why, Verdict.AVAILABLE)
+                candidate.set_verdict(Verdict.AVAILABLE, why)
         return known
 
 

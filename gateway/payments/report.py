@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def session_row(session: LedgerSession) -> Row:
-    """One session: who was payment for what, how much of it is certain, and why it ended."""
+    """One session: who was paid for what, how much of it is certain, and why it ended."""
     row, closed = session.row, session.closed
     return {
         "session": row["id"],

@@ -1,15 +1,15 @@
-"""Whether new publishers are taken: not while the gateway drains, nor while it cannot keep up."""
+"""Whether publishers are admitted: not while the gateway drains or is overloaded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 RETRY_AFTER = 10
-"""Seconds after which a publisher that was not admitted should ask again."""
+"""Seconds after which a publisher that was refused should try again."""
 
 
 class NotAdmitted(Exception):
-    """No publisher is taken now; `code` is for programs."""
+    """No publisher is admitted now; `code` is for programs."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -17,7 +17,7 @@ class NotAdmitted(Exception):
 
 
 class Admission:
-    """Asked before each new publish; live streams and their viewers never feel it.
+    """Checked for each new publish; live streams and their viewers are not affected.
 
     `overloaded` says whether the event loop is late for long.
     """
@@ -30,9 +30,9 @@ class Admission:
         """Raises NotAdmitted."""
         if self.draining:
             raise NotAdmitted(
-                "draining", "the gateway is about to stop: publish to another, or a little later"
+                "draining", "the gateway is about to stop: publish to another one, or a little later"
             )
         if self._overloaded():
             raise NotAdmitted(
-                "overloaded", "the gateway is at the limit of its processor: publish to another, or later"
+                "overloaded", "the gateway has no processor time left: publish to another one, or later"
             )

@@ -1,4 +1,4 @@
-"""The streams that ended of late: each by its last status and nothing else, for a stream is heavy."""
+"""The last status of streams that ended within the last minute; the streams themselves are freed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gateway.stream.stream import Stream
 KEEP_ENDED = 60.0
 """Seconds for which a stream's status is kept after its end."""
 MAX_ENDED = 1000
-"""How many are kept at most: the newest."""
+"""The most that are kept: the newest."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndedStream:
-    """What is left of a stream."""
+    """What is kept of a stream."""
 
     request: PublishRequest
-    """Without its parameters, which may be as large as a body."""
+    """Without its parameters, which may be large."""
     at: float
     _status: str
 
@@ -32,7 +32,7 @@ class EndedStream:
         return cls(replace(stream.request, params={}), at, status)
 
     def status(self, *, viewers: int, whep_url: str) -> Json:
-        """As `stream_status` gave it at the end, but for who watches the name now."""
+        """The stream's status at its end, with the viewers that its name has now."""
         status: Json = json.loads(self._status)
         gateway_status = status["gateway_status"]
         gateway_status["whep_url"] = whep_url
@@ -41,7 +41,7 @@ class EndedStream:
 
 
 class EndedStreams:
-    """Remembers the newest stream of each id for a minute after its end."""
+    """Keeps the newest stream of each id for a minute after its end."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -51,17 +51,17 @@ class EndedStreams:
     def add(self, stream: Stream) -> None:
         self._by_id.pop(stream.request.stream_id, None)
         self._by_id[stream.request.stream_id] = EndedStream.of(stream, self._clock())
-        self._let_go()
+        self._drop_old()
 
     def find(self, name_or_id: str) -> EndedStream | None:
         """The newest of this name or id."""
-        self._let_go()
+        self._drop_old()
         for ended in reversed(self._by_id.values()):
             if name_or_id in (ended.request.stream_id, ended.request.name):
                 return ended
         return None
 
-    def _let_go(self) -> None:
+    def _drop_old(self) -> None:
         oldest = self._clock() - KEEP_ENDED
         for stream_id, ended in list(self._by_id.items()):
             if ended.at > oldest and len(self._by_id) <= MAX_ENDED:

@@ -116,7 +116,7 @@ class JobSlot:
             return ended.without_frames()
         except (Exception, GeneratorExit) as error:
             self._log.exception("job failed unexpectedly")
-            return UnexpectedFailure(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {error!r}")
+            return UnexpectedFailure(EndReason.INTERNAL_ERROR, f"an error in the gateway: {error!r}")
         raise AssertionError("a job ends with a reason")
 
     async def stand_by(self) -> None:

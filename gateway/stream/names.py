@@ -1,4 +1,4 @@
-"""What streams may be called, and how the path of a request names one."""
+"""Which stream names are allowed, and which names paths with `-out` mean."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class BadName(ValueError):
-    """A stream name or id that is not taken, as a sentence."""
+    """A stream name or id that is not allowed; the text says what is."""
 
 
 def check_name(value: str, what: str = "stream name") -> str:
-    """Give back `value` if a stream may be called so; raises BadName."""
+    """Return `value` where it is allowed; raises BadName."""
     if not _NAME.fullmatch(value):
         raise BadName(f"{value[:140]!r} is no {what}: it takes 1 to 128 letters, digits, '_', '.' and '-'")
     if value.endswith(OUT_SUFFIX):
@@ -23,5 +23,5 @@ def check_name(value: str, what: str = "stream name") -> str:
 
 
 def output_name(path_name: str) -> str | None:
-    """What stands before `-out`, as in go-livepeer's playback paths; None where the path has no such end."""
+    """What comes before `-out`, as in go-livepeer's playback paths; None for a name without it."""
     return path_name.removesuffix(OUT_SUFFIX) if path_name.endswith(OUT_SUFFIX) else None

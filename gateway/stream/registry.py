@@ -151,7 +151,7 @@ class Registry:
         to_be_freed = former.supervisor.keys_in_use()
         for candidate in candidates:
             if candidate.verdict is Verdict.NO_CAPACITY and candidate.key in to_be_freed:
-                candidate.passed_over("the publisher that is replaced has its room", Verdict.AVAILABLE)
+                candidate.set_verdict(Verdict.AVAILABLE, "the publisher that is replaced has its room")
         return candidates
 
     async def _wait_for_room(self, candidates: Sequence[Candidate]) -> bool:

@@ -15,7 +15,7 @@ from gateway.stream.supervisor import StandbyStatus
 
 
 def stream_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
-    """The worker's status with `gateway_status` in it, its fields as documented in the README."""
+    """The worker's status with `gateway_status` in it."""
     return {
         **stream.job_status().worker,
         "gateway_status": _gateway_status(stream, viewers=viewers, whep_url=whep_url),
@@ -33,11 +33,11 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
         "started_at": rfc3339(stream.started_at),
         "elapsed_s": round(stream.elapsed, 3),
         "first_frame_s": None if stream.first_frame_after is None else round(stream.first_frame_after, 3),
-        "orchestrator": _orchestrator(job.orchestrator),
+        "orchestrator": orchestrator_json(job.orchestrator),
         "candidates": [candidate_json(candidate) for candidate in stream.supervisor.candidates],
         "swaps": stream.supervisor.swaps,
         "standby": _standby(stream.supervisor.standby_status()),
-        "payments": _payments(job.payments),
+        "payments": payments_json(job.payments),
         "ingest": _ingest(stream, segments_dropped=job.dropped),
         "output": {
             "fps": stream.output.fps,
@@ -62,7 +62,7 @@ def candidate_json(candidate: Candidate) -> Json:
     }
 
 
-def _orchestrator(one: OrchestratorRef | None) -> Json | None:
+def orchestrator_json(one: OrchestratorRef | None) -> Json | None:
     if one is None:
         return None
     return {
@@ -82,7 +82,7 @@ def _price(price: Fraction | None) -> str | None:
     return None if price is None else money.text(price)
 
 
-def _payments(payments: PaymentStatus | None) -> Json | None:
+def payments_json(payments: PaymentStatus | None) -> Json | None:
     if payments is None:
         return None
     return {
@@ -104,8 +104,8 @@ def _standby(standby: StandbyStatus | None) -> Json | None:
     return {
         "state": standby.state,
         "detail": standby.detail,
-        "orchestrator": _orchestrator(standby.orchestrator),
-        "payments": _payments(standby.payments),
+        "orchestrator": orchestrator_json(standby.orchestrator),
+        "payments": payments_json(standby.payments),
     }
 
 

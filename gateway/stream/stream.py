@@ -1,4 +1,4 @@
-"""One stream's life, from its publisher's offer to the line that says why it ended."""
+"""One stream, from its publisher's offer to the log line that says why it ended."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from gateway.webrtc.ingest import IngestStats
 from gateway.webrtc.publisher import Publisher
 
 KEY_FRAME_TIMEOUT = 10.0
-"""Seconds of media without a key frame after which a stream is given up."""
+"""Seconds of media without a key frame after which a stream is ended."""
 TAKEOVER_AFTER = 2.0
 """Seconds without media after which another publisher may take the name over."""
 OUTPUT_SILENCE = 3.0
-"""Seconds without a picture back, while the publisher sends, that status calls an error."""
-BREAKING_OFF = 0.5
-"""Seconds after the last media in which a datagram still counts as one that came with it."""
+"""Seconds without a picture back, while the publisher sends, after which status shows an error."""
+WITH_MEDIA = 0.5
+"""Seconds after the last media in which another datagram counts as sent together with it."""
 MEDIA_POLL = 0.25
 
 
@@ -46,10 +46,10 @@ class State(StrEnum):
 
 
 class Stream:
-    """A publisher, the jobs that transform it and the viewers of its name, held together.
+    """Connects a publisher, the jobs that transform its pictures, and the output for viewers.
 
-    Frames go from the publisher through `on_frame` to the job, and from the job to `output`. `run` is
-    the whole life; `end` asks for its end from outside. Which job it is, its supervisor decides.
+    Frames go from the publisher through `on_frame` to the job, and from the job to `output`. `run` is the
+    whole life; `end` asks for its end from outside. The supervisor decides which job it is.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Stream:
         self.output = output
         self.state = State.STARTING
         self.error: tuple[str, int] | None = None
-        """The last error in words, and when: milliseconds of the wall clock."""
+        """The last error, and when it was: milliseconds of the wall clock."""
         self.ended: tuple[Ended, datetime] | None = None
         self.started_at = datetime.now(UTC)
         self.first_frame_after: float | None = None
@@ -93,10 +93,10 @@ class Stream:
         self._told_to_end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.finished = asyncio.Event()
 
-    # what the outside asks
+    # for the registry and the HTTP routes
 
     async def answer(self, offer: str, config: WebRtcConfig) -> Publisher:
-        """Answer the publisher's SDP. Raises OfferRefused, with nothing left behind."""
+        """Answer the publisher's SDP. Raises OfferRefused, with nothing left open."""
         if config.ice.grace is not None:
             self._grace = config.ice.grace
         self._publisher = await Publisher.answer_offer(offer, config=config, sink=self.on_frame, log=self.log)
@@ -104,34 +104,34 @@ class Stream:
 
     @property
     def publisher(self) -> Publisher | None:
-        """The publisher's peer, until the end."""
+        """The publisher's peer; None after the end."""
         return self._publisher
 
     @property
     def ingest_stats(self) -> IngestStats | None:
-        """How the ingest is doing, or did last."""
+        """The publisher's figures, the last ones after the end."""
         return self._publisher.stats() if self._publisher is not None else self._last_stats
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the publisher's request, until the end."""
+        """Seconds from the publisher's request until now, or until the end."""
         return (self._stopped or time.monotonic()) - self._started
 
     @property
     def silent_for(self) -> float:
-        """Seconds since media last came; since the request where none ever did."""
+        """Seconds since the last media; since the request where none came."""
         last = self._publisher.stats().last_media_at if self._publisher else None
         return time.monotonic() - (last if last is not None else self._started)
 
     @property
-    def broke_off(self) -> bool:
-        """Whether the publisher's connection is gone, for now at least: nothing has come since its media."""
+    def interrupted(self) -> bool:
+        """Whether the publisher's connection seems broken: nothing at all came since its last media."""
         if self._publisher is None or not self._connected.is_set():
             return False
-        return self._publisher.last_received < time.monotonic() - self.silent_for + BREAKING_OFF
+        return self._publisher.last_received < time.monotonic() - self.silent_for + WITH_MEDIA
 
     def end(self, reason: EndReason, detail: str) -> None:
-        """Ask for the end. The first asker's reason counts; asking again changes nothing."""
+        """Ask for the end. The first reason counts; further calls change nothing."""
         if not self._told_to_end.done():
             self._told_to_end.set_result(Ended(reason, detail))
 
@@ -141,9 +141,9 @@ class Stream:
         return self._told_to_end.done()
 
     async def update(self, params: Mapping[str, Any]) -> Json:
-        """Hand new parameters to the worker now, and to every later one with its job's start.
+        """Hand new parameters to the worker, and to that of every later job.
 
-        Gives what the worker answers, empty where it never does. Raises UpdateRefused.
+        Returns the worker's answer, empty where it gives none. Raises UpdateRefused.
         """
         return await self.supervisor.update(params)
 
@@ -156,12 +156,12 @@ class Stream:
         return self.supervisor.status()
 
     def current_error(self) -> tuple[str, int] | None:
-        """The last error, or the picture's absence where it does not come back."""
+        """What is wrong now, or was last, and when that began: milliseconds of the wall clock."""
         silence = time.monotonic() - self._last_output
-        if self.state is State.LIVE and self.silent_for > TAKEOVER_AFTER and self.broke_off:
+        if self.state is State.LIVE and self.silent_for > TAKEOVER_AFTER and self.interrupted:
             gone = self.silent_for
-            words = f"the publisher's connection broke off {int(gone)} s ago: it may come back"
-            return f"{words} within {self._grace:g} s", _wall_ms() - int(gone * 1000)
+            what = f"the publisher's connection broke off {int(gone)} s ago: it may come back"
+            return f"{what} within {self._grace:g} s", _wall_ms() - int(gone * 1000)
         expected = self.state is State.LIVE and not self.supervisor.paused
         if expected and silence > OUTPUT_SILENCE and self.silent_for < OUTPUT_SILENCE:
             return f"no picture has come back for {int(silence)} s", _wall_ms() - int(silence * 1000)
@@ -190,11 +190,11 @@ class Stream:
         if self._stopped is None:
             self.output.push(frame)
 
-    # what the supervisor asks
+    # for the supervisor
 
     @property
     def ingest(self) -> Publisher:
-        """The publisher, which is there before any job."""
+        """The publisher: it is connected before any job is opened."""
         assert self._publisher is not None
         return self._publisher
 
@@ -203,14 +203,14 @@ class Stream:
         return time.monotonic() - self._last_input
 
     def on_live(self, made: Sequence[Frame]) -> None:
-        """Another job's frames come from now on, after those that it has made while it stood by."""
+        """Another job is the active one; `made` are its frames from the time that it stood by."""
         self.output.new_source(made)
         self._last_output = time.monotonic()
         self.state = State.LIVE
         self.log.info("stream live", seconds=round(self.elapsed, 3), swaps=self.supervisor.swaps)
 
     def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
-        """There is no job for the moment."""
+        """There is no active job for the moment."""
         self._note_error(failure.detail)
         if was_live:
             self.state = State.SWAPPING
@@ -218,14 +218,14 @@ class Stream:
     # the life
 
     async def discard(self) -> None:
-        """Give back what `answer` took, in the place of `run`: the publisher is refused after all."""
-        await self._let_publisher_go()
+        """Undo `answer`, in the place of `run`: the publisher is refused after all."""
+        await self._close_publisher()
         await self.supervisor.close(Ended(EndReason.PUBLISHER_LEFT, "it was refused"))
         self._told_to_end.cancel()
         self.finished.set()
 
     async def run(self) -> None:
-        """Live until the end, then give everything back and say why it ended."""
+        """Serve the publisher until the end, then close everything and log why it ended."""
         try:
             await self._run()
         finally:
@@ -237,7 +237,7 @@ class Stream:
         self.output.clear()
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
             self._note_error(ended.detail)
-        await self._let_publisher_go()
+        await self._close_publisher()
         await self.supervisor.close(ended)
         self.held.clear()
         self.state = State.ENDED
@@ -253,8 +253,8 @@ class Stream:
             swaps=self.supervisor.swaps,
         )
 
-    async def _let_publisher_go(self) -> None:
-        """Keep its last figures and nothing else: an ended stream is remembered for a minute."""
+    async def _close_publisher(self) -> None:
+        """Close the peer; its last figures are kept."""
         if self._publisher is not None:
             self._last_stats = self._publisher.stats()
             await self._publisher.close()
@@ -276,8 +276,8 @@ class Stream:
             return ended.without_frames()
         except Exception as error:
             self.log.exception("stream failed")
-            return Ended(EndReason.INTERNAL_ERROR, f"a mistake in the gateway: {error!r}")
-        raise AssertionError("a stream's steps end with a reason")
+            return Ended(EndReason.INTERNAL_ERROR, f"an error in the gateway: {error!r}")
+        raise AssertionError("no step of a stream ends without a reason")
 
     async def _until_told(self) -> None:
         raise await self._told_to_end
@@ -305,13 +305,13 @@ class Stream:
         assert self._publisher is not None
         silence = 0.0
         while True:
-            # While all is well nothing can be overdue any sooner.
+            # while media comes, no limit can be reached sooner than this
             spare = min(self._ingest_timeout, self._grace) - silence if self._key_frame.is_set() else 0.0
             await asyncio.sleep(max(MEDIA_POLL, spare))
             now = time.monotonic()
             last = self._publisher.stats().last_media_at
             silence = now - (last if last is not None else connected_at)
-            if silence > (self._grace if self.broke_off else self._ingest_timeout):
+            if silence > (self._grace if self.interrupted else self._ingest_timeout):
                 raise Ended(EndReason.INGEST_TIMEOUT, f"no media came for {silence:.1f} s")
             if self.state is State.WAITING_FOR_KEY_FRAME and now - connected_at > KEY_FRAME_TIMEOUT:
                 raise Ended(
@@ -327,8 +327,8 @@ class Stream:
         self.state = State.STARTING
         await self.supervisor.run()
 
-    def _note_error(self, words: str) -> None:
-        self.error = (words, _wall_ms())
+    def _note_error(self, what: str) -> None:
+        self.error = (what, _wall_ms())
 
 
 def _wall_ms() -> int:

@@ -31,12 +31,12 @@ INPUT_RECENT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class StandbyStatus:
-    """The job that stands by; `detail` says why there is none."""
+    """The job that stands by, or in `detail` why there is none."""
 
     state: Literal["none", "starting", "ready"]
-    detail: str = ""
-    orchestrator: OrchestratorRef | None = None
-    payments: PaymentStatus | None = None
+    detail: str
+    orchestrator: OrchestratorRef | None
+    payments: PaymentStatus | None
 
 
 class Supervisor:
@@ -125,10 +125,11 @@ class Supervisor:
             return None
         slot = self._standby
         if slot is None:
-            return StandbyStatus("none", self._no_standby)
-        status = slot.job.status()
-        state: Literal["ready", "starting"] = "ready" if slot.ready else "starting"
-        return StandbyStatus(state, orchestrator=status.orchestrator, payments=status.payments)
+            return StandbyStatus("none", self._no_standby, None, None)
+        job = slot.job.status()
+        if slot.ready:
+            return StandbyStatus("ready", "it has pictures to show at once", job.orchestrator, job.payments)
+        return StandbyStatus("starting", "no picture has come from it yet", job.orchestrator, job.payments)
 
     def burn(self) -> Fraction:
         """What the running jobs cost now, in wei per second."""
@@ -151,10 +152,12 @@ class Supervisor:
         del self._stream  # which holds this supervisor
 
     def _note_end(self, ended: Ended) -> None:
+        """Say of the candidate that had the stream how that went."""
+        showed = self._active is not None and self._active.showed_picture
+        outcome = "it had the stream until the end" if showed else "no picture came from it until the end"
         for candidate in self.candidates:
             if candidate.verdict is Verdict.CHOSEN:
-                showed = self._active is not None and self._active.showed_picture
-                candidate.detail = ended.detail if showed else f"it showed no picture: {ended.detail}"
+                candidate.detail = f"{outcome}: {ended.detail}"
 
     def _slots(self) -> list[JobSlot]:
         """Those whose job runs, the active one last."""
@@ -178,7 +181,7 @@ class Supervisor:
             slot = self._promote_standby(failures)
             if slot is None:
                 candidate = await self._choose(failures)
-                candidate.choose()
+                candidate.set_verdict(Verdict.CHOSEN)
                 slot = self._active = self._open(candidate, group, active=True)
             failure, was_live = await self._end_of(slot)
             if was_live:
@@ -193,7 +196,7 @@ class Supervisor:
         self._budget.spend(failures[-1], self._clock())
         self._active, self._standby = slot, None
         for candidate in self._listed(slot.candidate):
-            candidate.choose()
+            candidate.set_verdict(Verdict.CHOSEN)
         self._log.info("standby takes over", url=slot.candidate.url, ready=slot.ready)
         slot.promote()
         return slot
@@ -224,7 +227,7 @@ class Supervisor:
                 why_not = self._attempts.why_not(candidate.key, now, again=again and self._was_live)
                 if not why_not:
                     return candidate
-                candidate.passed_over(why_not)
+                candidate.set_verdict(Verdict.SET_ASIDE, why_not)
         return None
 
     def _look(self) -> list[Candidate]:
@@ -333,7 +336,7 @@ class Supervisor:
         elif not slot.live or self._stream.input_age() < INPUT_RECENT:
             candidate.source.suspend(candidate, failure)
         for listed in self._listed(candidate):
-            listed.passed_over(failure.detail)
+            listed.set_verdict(Verdict.SET_ASIDE, failure.detail)
 
     def _listed(self, wanted: Candidate) -> list[Candidate]:
         """The same candidate as status shows it: another object where it was looked up at another time."""

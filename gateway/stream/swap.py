@@ -1,4 +1,4 @@
-"""When a job is replaced, how often, and by whom not: plain logic, given the time."""
+"""When a job is replaced, how often, and which candidates are left out. No I/O; the time is an argument."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ENDS_THE_STREAM = frozenset(
 
 @dataclass(frozen=True)
 class Timing:
-    """When jobs are looked after, in seconds."""
+    """Intervals and time limits of a stream's supervisor, in seconds."""
 
     poll: float = 0.1
-    """Between two looks for a candidate, or at a publisher that is silent."""
+    """Between two checks for a candidate, or for a silent publisher's next frame."""
     patience: float = 5.0
-    """How long a stream without a job waits for a candidate: a process is restarted in less."""
+    """Wait this long for a candidate: a process is restarted in less."""
     first_retry: float = 1.0
     """Before a candidate that did not start a job is tried again for that stream, doubled each time."""
     standby_poll: float = 1.0
-    """Between two looks for a candidate that could stand by."""
+    """Between two checks for a candidate that could stand by."""
     max_standby_pause: float = 60.0
     """At most, before another stands by in the place of one that failed: each costs a first payment."""
     output_check: float = 1.0
@@ -41,7 +41,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class SwapPolicy:
-    """What the operator allows. `output_timeout` is in seconds."""
+    """The operator's limits. `output_timeout` is in seconds."""
 
     max_swaps: int = 3
     output_timeout: float = 30.0
@@ -49,14 +49,14 @@ class SwapPolicy:
 
 
 class SwapBudget:
-    """Counts the jobs opened in place of failed ones: each costs a first payment."""
+    """Limits how many failed jobs are replaced: each replacement costs a first payment."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._spent: deque[tuple[float, Ended]] = deque()
 
     def spend(self, cause: Ended, now: float) -> None:
-        """Note a swap for `cause`. Raises Ended where it is one too many, with the first cause."""
+        """Count a swap for `cause`. Raises Ended, with the first cause, where it is one too many."""
         while self._spent and now - self._spent[0][0] > WINDOW:
             self._spent.popleft()
         if len(self._spent) >= self._limit:
@@ -69,7 +69,7 @@ class SwapBudget:
         self._spent.append((now, cause))
 
     def refund(self) -> None:
-        """The last one did not cost anything."""
+        """Take the last swap back: it did not cost anything."""
         self._spent.pop()
 
 
@@ -90,15 +90,15 @@ class Attempts:
         self._failed[key] = (times, now + self._first_retry * 2.0 ** (times - 1), detail)
 
     def left(self, key: str, detail: str) -> None:
-        """It is not to be asked again as long as the stream lives."""
+        """It is not tried again for this stream."""
         self._left[key] = detail
 
     def succeeded(self) -> None:
-        """A job is up: the failures on the way there are forgotten."""
+        """A job is up: earlier failures no longer count."""
         self._failed.clear()
 
     def why_not(self, key: str, now: float, *, again: bool) -> str:
-        """Why it is not to be tried now, empty where it may be; `again` allows a second try."""
+        """Why it is not tried now, empty where it may be; `again` allows a second try."""
         if key in self._left:
             return self._left[key]
         times, until, detail = self._failed.get(key, (0, 0.0, ""))
@@ -106,18 +106,18 @@ class Attempts:
 
 
 class OutputWatch:
-    """How long a job has owed a picture: silence counts only while the publisher sends."""
+    """How long no picture has come back; only time in which the publisher sends counts."""
 
     def __init__(self, timeout: float, now: float) -> None:
         self._timeout = timeout
         self._since = now
 
     def came(self, now: float) -> None:
-        """A frame came back."""
+        """A picture came back."""
         self._since = now
 
     def overdue(self, now: float, input_age: float) -> float:
-        """Seconds of silence that are the job's fault, once they are too many; 0 before."""
+        """Seconds without a picture, once they are more than the time limit; 0 before."""
         if input_age > self._timeout / 2:
             self._since = now
         silence = now - self._since

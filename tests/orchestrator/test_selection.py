@@ -139,9 +139,9 @@ def test_the_status_form_writes_prices_as_exact_text() -> None:
 def test_a_candidate_that_failed_a_start_says_so_and_the_next_can_be_chosen() -> None:
     first, second = rank([Candidate("b:1", "https://b:1"), Candidate("a:1", "https://a:1")])
     assert (first.addr, first.verdict, second.verdict) == ("a:1", Verdict.AVAILABLE, Verdict.AVAILABLE)
-    first.choose()
-    first.passed_over("refused the payment")
-    second.choose()
+    first.set_verdict(Verdict.CHOSEN)
+    first.set_verdict(Verdict.SET_ASIDE, "refused the payment")
+    second.set_verdict(Verdict.CHOSEN)
     assert not first.usable
     assert (first.detail, str(first.verdict), str(second.verdict)) == (
         "refused the payment",

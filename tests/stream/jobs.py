@@ -136,9 +136,9 @@ class FakeSource:
     def _candidate(self, url: str) -> Candidate:
         made = Candidate(source=self, url=url, addr=url, price=Fraction(1, 3))
         if url in self.suspended:
-            made.passed_over(self.suspended[url].detail)
+            made.set_verdict(Verdict.SET_ASIDE, self.suspended[url].detail)
         elif url in self.full:
-            made.passed_over("it is full", Verdict.NO_CAPACITY)
+            made.set_verdict(Verdict.NO_CAPACITY, "it is full")
         return made
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:

@@ -182,3 +182,29 @@ async def test_its_cost_is_in_the_streams_account_and_its_link_does_not_slow_the
         network.jobs[1].host.limit_bitrate(1)
         network.jobs[0].host.limit_bitrate(2)
         assert publisher.limits == [2]
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_starts_while_a_standby_takes_an_update_begins_with_it() -> None:
+    answering, fails = asyncio.Event(), asyncio.Event()
+    network = FakeSource({}, {"answering": answering, "until": fails, "ends": LOST}, {})
+    async with standing_by(network) as supervisor:
+        updating = asyncio.get_running_loop().create_task(supervisor.update({"effect": "grey"}))
+        await eventually(lambda: network.jobs[0].updates, every=0)
+        fails.set()
+        await eventually(lambda: len(network.jobs) == 3 and network.jobs[2].live, every=0.001)
+        assert network.jobs[2].started_with == {"effect": "grey"}
+        answering.set()
+        await updating
+
+
+@pytest.mark.asyncio
+async def test_status_says_why_a_candidate_does_not_stand_by() -> None:
+    fails = asyncio.Event()
+    network = FakeSource({}, {"until": fails, "ends": LOST}, {})
+    async with standing_by(network) as supervisor:
+        fails.set()
+        await eventually(lambda: len(network.jobs) == 3, every=0.001)
+        failed = next(candidate for candidate in supervisor.candidates if candidate.url == "b")
+        assert (failed.verdict, failed.detail) == ("set_aside", LOST.detail)
+        assert standby(supervisor).detail

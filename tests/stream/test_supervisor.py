@@ -8,6 +8,7 @@ import pytest
 
 from gateway.media.frames import OpusPacket
 from gateway.reason import Ended, EndReason, NoRoom
+from gateway.stream.seam import UpdateRefused
 from harness.waiting import eventually
 from tests.stream.jobs import DELETED, KEY, LOST, FakeSource, Publisher, end_of, supervised, works_on
 
@@ -203,3 +204,110 @@ async def test_the_replaced_one_is_no_longer_the_chosen_one() -> None:
     await works_on(supervisor, network, 2)
     verdicts = {candidate.url: candidate.verdict for candidate in supervisor.candidates}
     assert verdicts == {"a": "set_aside", "b": "chosen", "c": "available"}
+
+
+@pytest.mark.asyncio
+async def test_nobody_is_chosen_before_a_job_goes_there() -> None:
+    network = FakeSource({})
+    supervisor = supervised(network)
+    assert {candidate.verdict for candidate in supervisor.candidates} == {"available"}
+    await works_on(supervisor, network, 1)
+    assert [candidate.verdict for candidate in supervisor.candidates] == ["chosen", "available", "available"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("shows", "outcome"),
+    [(True, "it had the stream until the end"), (False, "no picture came from it until the end")],
+)
+async def test_the_chosen_one_says_at_the_end_whether_it_showed_a_picture(shows: bool, outcome: str) -> None:
+    fails = asyncio.Event()
+    network = FakeSource({"until": fails, "ends": Ended(EndReason.SIGNER_REFUSED, "HTTP 403")})
+    supervisor = supervised(network)
+    running = asyncio.get_running_loop().create_task(end_of(supervisor))
+    await eventually(lambda: supervisor.live, every=0.001)
+    if shows:
+        network.jobs[0].host.on_output(KEY)
+    fails.set()
+    await running
+    (chosen,) = (candidate for candidate in supervisor.candidates if candidate.verdict == "chosen")
+    assert chosen.detail == f"{outcome}: HTTP 403"
+
+
+def test_no_end_is_without_a_reason() -> None:
+    assert Ended(EndReason.ORCHESTRATOR_LOST, "").detail
+
+
+# room
+
+
+@pytest.mark.asyncio
+async def test_the_first_job_waits_for_room_where_another_stream_gives_it_back() -> None:
+    network = FakeSource({})
+    supervisor = supervised(network, await_room=True)
+    network.full = {"a", "b", "c"}
+    asyncio.get_running_loop().call_later(0.02, network.full.clear)
+    await works_on(supervisor, network, 1)
+    assert network.asked == "a"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("await_room", [False, True])
+async def test_a_stream_ends_where_no_room_comes(await_room: bool) -> None:
+    network = FakeSource()
+    network.full = {"a", "b", "c"}
+    assert (await end_of(supervised(network, await_room=await_room))).reason is EndReason.NO_ORCHESTRATOR
+
+
+@pytest.mark.asyncio
+async def test_a_stream_uses_its_candidates_until_their_jobs_are_closed() -> None:
+    closes = asyncio.Event()
+    network = FakeSource({"ends": LOST, "closes": closes}, {})
+    supervisor = supervised(network)
+    running = asyncio.get_running_loop().create_task(works_on(supervisor, network, 2))
+    await eventually(lambda: supervisor.swaps == 1, every=0.001)
+    assert supervisor.keys_in_use() == {"a", "b"}
+    closes.set()
+    await running
+    assert supervisor.keys_in_use() == set()
+
+
+# parameters
+
+
+@pytest.mark.asyncio
+async def test_an_update_during_a_start_is_among_the_parameters_that_the_job_begins_with() -> None:
+    up = asyncio.Event()
+    network, publisher = FakeSource({"up": up}), Publisher()
+    publisher.params = {"effect": "grey", "size": 1}
+    supervisor = supervised(network, publisher)
+    running = asyncio.get_running_loop().create_task(works_on(supervisor, network, 1))
+    await eventually(lambda: network.jobs, every=0)
+    assert await supervisor.update({"effect": "mirror"}) == {}
+    up.set()
+    await running
+    assert network.jobs[0].updates == []
+    assert list(network.jobs[0].started_with.items()) == [("size", 1), ("effect", "mirror")]
+
+
+@pytest.mark.asyncio
+async def test_what_a_worker_refused_is_no_parameter_of_the_next_job() -> None:
+    fails = asyncio.Event()
+    network = FakeSource({"refuses": True, "until": fails, "ends": LOST}, {})
+    supervisor = supervised(network)
+    running = asyncio.get_running_loop().create_task(works_on(supervisor, network, 2))
+    await eventually(lambda: supervisor.live, every=0.001)
+    with pytest.raises(UpdateRefused):
+        await supervisor.update({"effect": "mirror"})
+    fails.set()
+    await running
+    assert network.jobs[1].started_with == {}
+
+
+@pytest.mark.asyncio
+async def test_an_update_after_the_end_changes_nothing() -> None:
+    network, publisher = FakeSource({"ends": LOST}, urls="a"), Publisher()
+    supervisor = supervised(network, publisher)
+    await end_of(supervisor)
+    assert await supervisor.update({"effect": "mirror"}) == {}
+    assert publisher.params == {}

@@ -1,0 +1,101 @@
+"""Viewers come before their publisher and leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.stream.audience import Audience
+from gateway.stream.quotas import Claim, LimitReached, Quotas
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.errors import OfferRefused
+from harness.waiting import eventually
+from tests.webrtc.loopback import aiortc_client, offer_of, take_answer
+
+ADDRESS = [Claim("-maxViewersPerAddress", 1, "here")]
+
+
+class Published:
+    """An audience, the names that are published, and those whose publishers were asked for a key frame."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.asked: list[str] = []
+        self.quotas = Quotas()
+        self.audience = Audience(
+            WebRtcConfig(),
+            self.quotas,
+            is_live=self.names.__contains__,
+            request_key_frame=self.asked.append,
+        )
+
+
+@asynccontextmanager
+async def watching(audience: Audience, name: str, viewer_id: str = "v") -> AsyncIterator[None]:
+    """A viewer that is connected."""
+    client = aiortc_client()
+    client.addTransceiver("video", direction="recvonly")
+    before = audience.viewers_of(name)
+    try:
+        viewer = await audience.watch(name, viewer_id, await offer_of(client), ADDRESS)
+        await take_answer(client, viewer.answer)
+        await eventually(lambda: audience.viewers_of(name) > before, what="the viewer's connection")
+        yield
+    finally:
+        await client.close()
+
+
+@pytest.mark.asyncio
+async def test_a_viewer_may_come_before_the_publisher_and_its_output_goes_with_it() -> None:
+    one = Published()
+    async with watching(one.audience, "cam"):
+        output = one.audience.output("cam")
+        assert one.asked == ["cam"]
+        assert len(one.audience) == 1
+    await eventually(lambda: len(one.audience) == 0, what="its end")
+    assert one.audience.output("cam") is not output
+    assert len(one.quotas) == 0
+
+
+@pytest.mark.asyncio
+async def test_an_output_stays_while_somebody_publishes_or_watches_it() -> None:
+    one = Published()
+    one.names.add("cam")
+    output = one.audience.output("cam")
+    async with watching(one.audience, "cam"):
+        one.names.clear()
+        one.audience.drop_unused("cam")
+        assert one.audience.output("cam") is output
+        one.names.add("cam")
+    await eventually(lambda: len(one.audience) == 0, what="the viewer's end")
+    assert one.audience.output("cam") is output
+    one.names.clear()
+    one.audience.drop_unused("cam")
+    assert one.audience.output("cam") is not output
+
+
+@pytest.mark.asyncio
+async def test_who_is_refused_leaves_nothing_behind() -> None:
+    one = Published()
+    with pytest.raises(OfferRefused):
+        await one.audience.watch("cam", "v", "v=1", ADDRESS)
+    assert len(one.quotas) == 0
+    async with watching(one.audience, "cam"):
+        with pytest.raises(LimitReached):
+            await one.audience.watch("cam", "w", "v=1", ADDRESS)
+        assert one.audience.find("cam", "w") is None
+
+
+@pytest.mark.asyncio
+async def test_viewers_are_sent_away_one_by_one_or_all_together() -> None:
+    one = Published()
+    async with watching(one.audience, "cam"):
+        await one.audience.stop("cam", "nobody")
+        assert len(one.audience) == 1
+        await one.audience.stop("cam", "v")
+        await eventually(lambda: len(one.audience) == 0, what="its end")
+    async with watching(one.audience, "cam"):
+        await one.audience.close()
+        await eventually(lambda: len(one.audience) == 0, what="its end")
