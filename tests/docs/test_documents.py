@@ -21,6 +21,9 @@ API, ACCESS = Document("docs/api.md"), Document("docs/access.md")
 
 OTHERS_FLAGS = {"format", "stream", "help", "name", "minutes", "seed"}
 """Flags of `livepeer-gateway ledger` and `scripts/chaos`, and the one that stands for any."""
+METHODS = ("GET", "POST", "PATCH", "DELETE")
+OTHERS_WORDS = {"range exceeds limit"}
+"""Sentences of RPC providers."""
 WITH_FOREIGN_FLAGS = {"docs/clients.md"}
 """Documents that show the flags of other programs."""
 WITH_NAMES = [
@@ -86,6 +89,22 @@ def test_every_name_of_the_code_is_in_the_code(document: Document) -> None:
         name = code.removesuffix("()")
         if re.fullmatch(r"[A-Z][A-Za-z0-9]+[a-z0-9]|[A-Z_]{4,}|[a-z]+(_[a-z]+)+", name):
             assert name in words_of_the_code(), f"{document.name} names {name}"
+
+
+@each_document
+def test_every_sentence_that_it_quotes_is_said_by_the_code(document: Document) -> None:
+    for code in document.inline_code:
+        for words in re.split(r"\s*\.\.\s*", code):
+            quoted = re.fullmatch(r"[A-Za-z',]+(?: [A-Za-z',]+)+", words)
+            if quoted and words.partition(" ")[0] not in METHODS and words not in OTHERS_WORDS:
+                assert words in sentences_of_the_code(), f"{document.name} quotes {words!r}"
+
+
+@cache
+def sentences_of_the_code() -> str:
+    """The source of the gateway with string literals joined and their fields as `..`."""
+    source = " ".join(path.read_text() for path in (ROOT / "gateway").rglob("*.py"))
+    return re.sub(r"\{[^{}]*\}", "..", re.sub(r'"\s*\n\s*f?"', "", source))
 
 
 @cache
