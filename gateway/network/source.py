@@ -9,7 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.network.job import OrchestratorJob
 from gateway.network.resources import NetworkResources
-from gateway.orchestrator import selection
+from gateway.orchestrator.selection import OrchestratorCandidate
 from gateway.payments.billing import first_payment
 from gateway.payments.ledger import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
@@ -56,7 +56,7 @@ class NetworkSource:
         if self._network.payments is not None and costs:
             self._network.payments.afford(min(costs), limit)
 
-    def _candidate(self, one: selection.Candidate) -> Candidate:
+    def _candidate(self, one: OrchestratorCandidate) -> Candidate:
         return Candidate(
             source=self,
             url=one.url,
@@ -68,5 +68,5 @@ class NetworkSource:
         )
 
 
-def _first_payment(one: selection.Candidate) -> Fraction:
+def _first_payment(one: OrchestratorCandidate) -> Fraction:
     return first_payment(one.price, one.ticket_ev) if one.price and one.ticket_ev else Fraction(0)

@@ -11,7 +11,7 @@ from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.selection import Candidate, judge, verdict_of
+from gateway.orchestrator.selection import OrchestratorCandidate, judge, verdict_of
 
 RETRY_FIRST = 1.0
 RETRY_WHILE_NOBODY = 4.0
@@ -91,10 +91,10 @@ class Member:
         # An unused info must not get so old that the signer would ask for a refresh.
         return max(SHORTEST_REFRESH, min(interval, self._valid_for / 2))
 
-    def candidate(self, model: str, ceiling: Fraction | None) -> Candidate:
+    def candidate(self, model: str, ceiling: Fraction | None) -> OrchestratorCandidate:
         """This orchestrator as a candidate for a stream with `model`."""
         addr, info = self.listing.addr, self.info
-        candidate = Candidate(addr, addr if "://" in addr else f"https://{addr}", rtt=self.rtt)
+        candidate = OrchestratorCandidate(addr, addr if "://" in addr else f"https://{addr}", rtt=self.rtt)
         if info is not None:
             candidate.url, candidate.address = info.url, info.address
             candidate.price, candidate.ticket_ev = info.price, info.ticket_ev
@@ -107,7 +107,7 @@ class Member:
             candidate.verdict, candidate.detail = judge(info, model, ceiling)
         return candidate
 
-    def json(self, candidate: Candidate, now: float) -> dict[str, Any]:
+    def json(self, candidate: OrchestratorCandidate, now: float) -> dict[str, Any]:
         """Its entry in `GET /orchestrators`."""
         suspension = self.suspension.active(now)
         return {

@@ -18,7 +18,7 @@ from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSour
 from gateway.orchestrator.errors import BadAnswer, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
-from gateway.orchestrator.selection import Candidate, judge, rank, verdict_of
+from gateway.orchestrator.selection import OrchestratorCandidate, judge, rank, verdict_of
 
 log = structlog.get_logger("orchestrators")
 
@@ -77,7 +77,7 @@ class OrchestratorPool:
 
     # what is known
 
-    def candidates(self, model: str | None = None, *, only: str | None = None) -> list[Candidate]:
+    def candidates(self, model: str | None = None, *, only: str | None = None) -> list[OrchestratorCandidate]:
         """All orchestrators with their verdicts, the usable ones first and best first. Without I/O.
 
         `only` leaves the one that it names (address, URL or Ethereum address). Where nobody else is left,
@@ -92,7 +92,7 @@ class OrchestratorPool:
                 candidate.set_verdict(Verdict.MODEL_NOT_OFFERED, why)
         return rank(self._without_suspended(known))
 
-    def _candidate(self, member: Member) -> Candidate:
+    def _candidate(self, member: Member) -> OrchestratorCandidate:
         candidate = member.candidate(self.model, self.ceiling)
         if self._unfunded is not None and candidate.usable and member.info is not None:
             why = self._unfunded(member.info)
@@ -290,10 +290,10 @@ class OrchestratorPool:
                 member.ask_now.set()
         self._was_ready = is_ready
 
-    def _without_suspended(self, known: list[Candidate]) -> list[Candidate]:
+    def _without_suspended(self, known: list[OrchestratorCandidate]) -> list[OrchestratorCandidate]:
         """Make suspended ones unusable, except for a fault where none other is usable."""
         now = self._clock()
-        suspended_for_fault: list[tuple[Candidate, str]] = []
+        suspended_for_fault: list[tuple[OrchestratorCandidate, str]] = []
         for candidate in known:
             suspension = self._members[candidate.addr].suspension.active(now)
             if suspension is None or not candidate.usable:

@@ -14,7 +14,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 
 
 @dataclass(slots=True)
-class Candidate(Judged):
+class OrchestratorCandidate(Judged):
     """An orchestrator and its verdict for one stream.
 
     `addr` is its gRPC address, `url` the base of its HTTP calls; `price` in wei per second, None off-chain;
@@ -75,7 +75,7 @@ def verdict_of(error: OrchestratorError) -> Verdict:
     return Verdict.UNREACHABLE if isinstance(error, Unreachable) else Verdict.BAD_ANSWER
 
 
-def rank(candidates: Iterable[Candidate]) -> list[Candidate]:
+def rank(candidates: Iterable[OrchestratorCandidate]) -> list[OrchestratorCandidate]:
     """The usable ones first, best first; then the others by address.
 
     A warm model is better, then a lower price, then a shorter round trip.
@@ -85,6 +85,6 @@ def rank(candidates: Iterable[Candidate]) -> list[Candidate]:
     return usable + sorted((c for c in judged if not c.usable), key=lambda c: c.addr)
 
 
-def _order(candidate: Candidate) -> tuple[bool, Fraction, float, str]:
+def _order(candidate: OrchestratorCandidate) -> tuple[bool, Fraction, float, str]:
     rtt = float("inf") if candidate.rtt is None else candidate.rtt
     return (not candidate.warm, candidate.price or Fraction(0), rtt, candidate.addr)

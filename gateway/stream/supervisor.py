@@ -8,22 +8,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, NoReturn
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.tasks import TaskGroup
-from gateway.candidates.verdict import Verdict
 from gateway.media.frames import Frame
 from gateway.payments.status import PaymentStatus
 from gateway.reason import Ended, EndReason, NoRoom
+from gateway.stream.candidate_list import CandidateList
 from gateway.stream.closing import ClosingJobs
 from gateway.stream.job_slot import JobSlot, SupervisedStream, UnexpectedFailure
 from gateway.stream.seam import Candidate, JobStatus, Json, OrchestratorRef, PublishRequest
 from gateway.stream.sources import JobSources
-from gateway.stream.swap import ENDS_THE_STREAM, Attempts, SwapBudget, SwapPolicy
+from gateway.stream.swap import ENDS_THE_STREAM, SwapBudget, SwapPolicy
 
 INPUT_RECENT = 1.0
 """Seconds since the last frame within which a publisher counts as sending."""
@@ -59,10 +59,9 @@ class Supervisor:
         await_room: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.candidates = candidates
         self.swaps = 0
         """How often another job became the active one."""
-        self._sources = sources
+        self._candidates = CandidateList(sources, request, candidates, first_retry=policy.timing.first_retry)
         self._request = request
         self._stream = stream
         self._policy = policy
@@ -74,12 +73,16 @@ class Supervisor:
         self._standby: JobSlot | None = None
         self._no_standby = "the first job is not up yet"
         self._budget = SwapBudget(policy.max_swaps)
-        self._attempts = Attempts(policy.timing.first_retry)
         self._was_live = False
         self._closing = ClosingJobs(request.request_id)
         self._closed = False
 
     # the stream's side
+
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """All candidates, each with what became of it."""
+        return self._candidates.newest
 
     @property
     def live(self) -> bool:
@@ -142,7 +145,8 @@ class Supervisor:
 
     async def close(self, ended: Ended) -> None:
         """Give back all that any job took. `ended` says why the stream is over."""
-        self._note_end(ended)
+        showed_picture = self._active is not None and self._active.showed_picture
+        self._candidates.stream_ended(ended, showed_picture=showed_picture)
         for slot in self._slots():
             self._closing.add(slot, ended.reason)
         self._active = self._standby = None
@@ -150,14 +154,6 @@ class Supervisor:
         self._closed = True
         await self._closing.wait()
         del self._stream  # which holds this supervisor
-
-    def _note_end(self, ended: Ended) -> None:
-        """Say of the candidate that had the stream how that went."""
-        showed = self._active is not None and self._active.showed_picture
-        outcome = "it had the stream until the end" if showed else "no picture came from it until the end"
-        for candidate in self.candidates:
-            if candidate.verdict is Verdict.CHOSEN:
-                candidate.detail = f"{outcome}: {ended.detail}"
 
     def _slots(self) -> list[JobSlot]:
         """Those whose job runs, the active one last."""
@@ -181,7 +177,7 @@ class Supervisor:
             slot = self._promote_standby(failures)
             if slot is None:
                 candidate = await self._choose(failures)
-                candidate.set_verdict(Verdict.CHOSEN)
+                self._candidates.choose(candidate)
                 slot = self._active = self._open(candidate, group, active=True)
             failure, was_live = await self._end_of(slot)
             if was_live:
@@ -195,8 +191,7 @@ class Supervisor:
             return None
         self._budget.spend(failures[-1], self._clock())
         self._active, self._standby = slot, None
-        for candidate in self._listed(slot.candidate):
-            candidate.set_verdict(Verdict.CHOSEN)
+        self._candidates.choose(slot.candidate)
         self._log.info("standby takes over", url=slot.candidate.url, ready=slot.ready)
         slot.promote()
         return slot
@@ -211,7 +206,8 @@ class Supervisor:
         while True:
             await self._publisher_sends()
             now = self._clock()
-            candidate = self._best(now, again=now < patient_until)
+            again = self._was_live and now < patient_until
+            candidate = self._candidates.best(self._stream.params, now, again=again)
             if candidate is not None:
                 if self._was_live:
                     self._budget.spend(failures[-1], now)
@@ -219,20 +215,6 @@ class Supervisor:
             if now >= patient_until:
                 raise self._no_candidate(failures)
             await asyncio.sleep(self._timing.poll)
-
-    def _best(self, now: float, *, again: bool) -> Candidate | None:
-        self.candidates = self._look()
-        for candidate in self.candidates:
-            if candidate.usable:
-                why_not = self._attempts.why_not(candidate.key, now, again=again and self._was_live)
-                if not why_not:
-                    return candidate
-                candidate.set_verdict(Verdict.SET_ASIDE, why_not)
-        return None
-
-    def _look(self) -> list[Candidate]:
-        """The candidates for what the stream asks for now."""
-        return self._sources.candidates(replace(self._request, params=self._stream.params))
 
     def _no_candidate(self, failures: Sequence[Ended]) -> Ended:
         if self._was_live or len(failures) == 1:
@@ -256,7 +238,7 @@ class Supervisor:
         self._active = None
         self._give_up(slot, failure)
         if not was_live:
-            self._attempts.failed(slot.candidate.key, failure.detail, self._clock())
+            self._candidates.retry_later(slot.candidate, failure, self._clock())
             if self._was_live and isinstance(failure, NoRoom):
                 self._budget.refund()
         self._stream.on_job_failed(failure, was_live=was_live)
@@ -268,7 +250,7 @@ class Supervisor:
         pause = self._timing.first_retry
         while True:
             await self._publisher_sends()
-            candidate = self._other() if self.live else None
+            candidate = self._other_candidate()
             if candidate is None:
                 await asyncio.sleep(self._timing.standby_poll)
                 continue
@@ -284,15 +266,14 @@ class Supervisor:
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._timing.max_standby_pause)
 
-    def _other(self) -> Candidate | None:
-        """The best candidate but for the active job's."""
-        now = self._clock()
-        for candidate in self._look():
-            elsewhere = self._active is not None and candidate.key != self._active.candidate.key
-            if candidate.usable and elsewhere and not self._attempts.why_not(candidate.key, now, again=False):
-                return candidate
-        self._no_standby = "no other orchestrator can take the stream now"
-        return None
+    def _other_candidate(self) -> Candidate | None:
+        """Where a job could stand by for the active one; None while that is not live."""
+        if self._active is None or not self._active.live:
+            return None
+        candidate = self._candidates.other_than(self._active.candidate, self._stream.params, self._clock())
+        if candidate is None:
+            self._no_standby = "no other orchestrator can take the stream now"
+        return candidate
 
     # both
 
@@ -312,7 +293,7 @@ class Supervisor:
         return slot
 
     def _on_active(self, made: Sequence[Frame]) -> None:
-        self._attempts.succeeded()
+        self._candidates.job_is_live()
         self.swaps += self._was_live
         self._was_live = True
         self._stream.on_live(made)
@@ -330,17 +311,12 @@ class Supervisor:
         )
         self._closing.add(slot, failure.reason)
         if failure.reason is EndReason.PRICE_RAISED:
-            self._attempts.left(candidate.key, failure.detail)
+            self._candidates.never_retry(candidate, failure)
         elif _ends_the_stream(failure):
             return
         elif not slot.live or self._stream.input_age() < INPUT_RECENT:
             candidate.source.suspend(candidate, failure)
-        for listed in self._listed(candidate):
-            listed.set_verdict(Verdict.SET_ASIDE, failure.detail)
-
-    def _listed(self, wanted: Candidate) -> list[Candidate]:
-        """The same candidate as status shows it: another object where it was looked up at another time."""
-        return [candidate for candidate in self.candidates if candidate.key == wanted.key]
+        self._candidates.reject(candidate, failure)
 
 
 def _ends_the_stream(failure: Ended) -> bool:

@@ -15,14 +15,14 @@ from gateway.candidates.verdict import Verdict
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, Refused, UnknownOutcome, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.selection import Candidate, judge, rank, verdict_of
+from gateway.orchestrator.selection import OrchestratorCandidate, judge, rank, verdict_of
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
 
 prices = st.fractions(min_value=0, max_value=10**18)
 candidates = st.lists(
     st.builds(
-        Candidate,
+        OrchestratorCandidate,
         addr=st.text("abcdef", min_size=1, max_size=4),
         url=st.just("https://o.example"),
         price=st.none() | prices,
@@ -39,7 +39,7 @@ def parsed(message: livepeer_pb2.OrchestratorInfo) -> OrchestratorInfo:
 
 
 @given(candidates)
-def test_warm_comes_first_then_cheap_then_near(known: list[Candidate]) -> None:
+def test_warm_comes_first_then_cheap_then_near(known: list[OrchestratorCandidate]) -> None:
     ranked = rank(known)
     usable = [c for c in ranked if c.usable]
     assert ranked[: len(usable)] == usable, "those that may not be used come last"
@@ -52,7 +52,7 @@ def test_warm_comes_first_then_cheap_then_near(known: list[Candidate]) -> None:
 
 
 @given(candidates)
-def test_nobody_is_lost_and_every_verdict_stays(known: list[Candidate]) -> None:
+def test_nobody_is_lost_and_every_verdict_stays(known: list[OrchestratorCandidate]) -> None:
     ranked = rank(known)
     assert sorted(c.addr for c in ranked) == sorted(c.addr for c in known)
     assert sorted(c.verdict for c in ranked) == sorted(c.verdict for c in known)
@@ -123,21 +123,23 @@ def test_each_error_is_a_verdict() -> None:
 
 
 def test_the_status_form_writes_prices_as_exact_text() -> None:
-    candidate = Candidate("o:1", "https://o:1", price=Fraction(1, 3))
+    candidate = OrchestratorCandidate("o:1", "https://o:1", price=Fraction(1, 3))
     assert candidate.json() == {
         "url": "https://o:1",
         "price_wei_per_second": "1/3",
         "verdict": "available",
         "detail": "",
     }
-    nothing: dict[str, Any] = Candidate(
+    nothing: dict[str, Any] = OrchestratorCandidate(
         "o:1", "https://o:1", verdict=Verdict.UNREACHABLE, detail="gone"
     ).json()
     assert nothing["price_wei_per_second"] is None
 
 
 def test_a_candidate_that_failed_a_start_says_so_and_the_next_can_be_chosen() -> None:
-    first, second = rank([Candidate("b:1", "https://b:1"), Candidate("a:1", "https://a:1")])
+    first, second = rank(
+        [OrchestratorCandidate("b:1", "https://b:1"), OrchestratorCandidate("a:1", "https://a:1")]
+    )
     assert (first.addr, first.verdict, second.verdict) == ("a:1", Verdict.AVAILABLE, Verdict.AVAILABLE)
     first.set_verdict(Verdict.CHOSEN)
     first.set_verdict(Verdict.SET_ASIDE, "refused the payment")
@@ -152,5 +154,5 @@ def test_a_candidate_that_failed_a_start_says_so_and_the_next_can_be_chosen() ->
 
 @pytest.mark.parametrize("name", ["o.example:1", "https://O.example:1/", "0xABCD"])
 def test_a_candidate_is_named_by_address_url_or_ethereum_address(name: str) -> None:
-    assert Candidate("o.example:1", "https://o.example:1", address="0xabcd").named(name)
-    assert not Candidate("o.example:2", "https://o.example:2", address="0xabce").named(name)
+    assert OrchestratorCandidate("o.example:1", "https://o.example:1", address="0xabcd").named(name)
+    assert not OrchestratorCandidate("o.example:2", "https://o.example:2", address="0xabce").named(name)

@@ -25,7 +25,7 @@ def picture(number: int, *, key: bool = False) -> AccessUnit:
 async def standing_by(
     network: FakeSource, publisher: Publisher | None = None, **policy: Any
 ) -> AsyncIterator[Supervisor]:
-    """A supervisor whose first two jobs are up: one at work, one standing by."""
+    """A supervisor whose first two jobs are up: one active, one standing by."""
     supervisor = supervised(network, publisher, standby=True, **policy)
     running = asyncio.get_running_loop().create_task(supervisor.run())
     try:
@@ -101,7 +101,7 @@ async def test_one_that_is_still_starting_is_what_takes_over() -> None:
 
 
 @pytest.mark.asyncio
-async def test_it_is_never_where_the_job_at_work_is() -> None:
+async def test_it_is_never_where_the_active_job_is() -> None:
     network = FakeSource({}, urls="a")
     supervisor = supervised(network, standby=True)
     running = asyncio.get_running_loop().create_task(supervisor.run())

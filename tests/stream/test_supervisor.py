@@ -1,4 +1,4 @@
-"""A stream's supervisor among relays that fail in every way, told what to do by the test."""
+"""A stream's supervisor with jobs that fail in every way."""
 
 from __future__ import annotations
 

@@ -1,0 +1,88 @@
+"""The candidates of one stream: which is the best one now, and what status says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gateway.candidates.verdict import Verdict
+from gateway.reason import Ended
+from gateway.stream.seam import Candidate, PublishRequest
+from gateway.stream.sources import JobSources
+from gateway.stream.swap import Attempts
+
+
+class CandidateList:
+    """Looks for candidates, and leaves out those that failed this stream. `now` is monotonic seconds."""
+
+    def __init__(
+        self,
+        sources: JobSources,
+        request: PublishRequest,
+        candidates: Sequence[Candidate],
+        *,
+        first_retry: float,
+    ) -> None:
+        self.newest = candidates
+        """As they were when the active job's candidate was looked for."""
+        self._sources = sources
+        self._request = request
+        self._attempts = Attempts(first_retry)
+
+    def best(self, params: Mapping[str, Any], now: float, *, again: bool) -> Candidate | None:
+        """The best one for a stream with these parameters; `again` allows those that failed before."""
+        self.newest = self._look(params)
+        for candidate in self.newest:
+            if candidate.usable:
+                why_not = self._attempts.why_not(candidate.key, now, again=again)
+                if not why_not:
+                    return candidate
+                candidate.set_verdict(Verdict.SET_ASIDE, why_not)
+        return None
+
+    def other_than(self, active: Candidate, params: Mapping[str, Any], now: float) -> Candidate | None:
+        """The best one on which a job could stand by for the active one."""
+        for candidate in self._look(params):
+            other = candidate.usable and candidate.key != active.key
+            if other and not self._attempts.why_not(candidate.key, now, again=False):
+                return candidate
+        return None
+
+    def choose(self, candidate: Candidate) -> None:
+        """The active job runs there."""
+        self._set_verdict(candidate, Verdict.CHOSEN, "")
+
+    def reject(self, candidate: Candidate, failure: Ended) -> None:
+        """A job there failed."""
+        self._set_verdict(candidate, Verdict.SET_ASIDE, failure.detail)
+
+    def retry_later(self, candidate: Candidate, failure: Ended, now: float) -> None:
+        """A job there did not start: it is tried again after a while."""
+        self._attempts.failed(candidate.key, failure.detail, now)
+
+    def never_retry(self, candidate: Candidate, failure: Ended) -> None:
+        """It is not tried again for this stream."""
+        self._attempts.left(candidate.key, failure.detail)
+
+    def job_is_live(self) -> None:
+        """Failed starts before it no longer count."""
+        self._attempts.succeeded()
+
+    def stream_ended(self, ended: Ended, *, showed_picture: bool) -> None:
+        """Say of the candidate that had the stream how that went."""
+        outcome = (
+            "it had the stream until the end" if showed_picture else "no picture came from it until the end"
+        )
+        for candidate in self.newest:
+            if candidate.verdict is Verdict.CHOSEN:
+                candidate.detail = f"{outcome}: {ended.detail}"
+
+    def _look(self, params: Mapping[str, Any]) -> list[Candidate]:
+        return self._sources.candidates(replace(self._request, params=params))
+
+    def _set_verdict(self, wanted: Candidate, verdict: Verdict, detail: str) -> None:
+        """For the one in `newest`: `wanted` may have been looked up at another time."""
+        for candidate in self.newest:
+            if candidate.key == wanted.key:
+                candidate.set_verdict(verdict, detail)
