@@ -201,7 +201,7 @@ async def test_a_server_takes_one_stream_and_what_it_cannot_read_is_said_at_once
                 "kind": "comfystream",
                 "price_wei_per_second": "0",
                 "verdict": "no_capacity",
-                "detail": "it has a stream: its pipeline takes one",
+                "detail": "it has a stream, and takes one only",
             }
         ]
 
