@@ -39,7 +39,10 @@ class Retries:
         The first in a row is repeated at once, so that a dead server is noticed within one delay. Raises
         ChannelLost when the limit is reached.
         """
-        why.__traceback__ = None  # aiohttp's frames in it refer to it, which would keep ours in memory
+        # the frames in it refer to it, and to those that called them: ours would stay in memory
+        why.__traceback__ = None
+        if why.__cause__ is not None:
+            why.__cause__.__traceback__ = None
         if lived > FORGIVEN_AFTER and not isinstance(why, NEVER_CONNECTED):
             self._failures = 0
         first = self._failures == 0
