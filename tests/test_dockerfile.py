@@ -39,6 +39,7 @@ def test_every_file_that_is_copied_is_there_and_not_ignored() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
+@pytest.mark.heavy
 @pytest.mark.asyncio
 async def test_the_health_check_tells_a_gateway_from_none(tmp_path: Path, unused_tcp_port: int) -> None:
     async def status(port: int) -> int:
@@ -47,7 +48,7 @@ async def test_the_health_check_tells_a_gateway_from_none(tmp_path: Path, unused
         return await within(check.wait())
 
     assert await status(unused_tcp_port) == 1
-    async with gateway_process(tmp_path, "-orchestrators", "1") as gateway:
+    async with gateway_process(tmp_path) as gateway:
         assert await status(int(gateway.url.rstrip("/").rpartition(":")[2])) == 0
 
 
@@ -126,7 +127,7 @@ async def test_its_steps_make_a_gateway_of_a_fresh_debian(tmp_path: Path, unused
     assert image.user != "0:0"
     image.environment["LP_HTTPADDR"] = f"127.0.0.1:{unused_tcp_port}"
     gateway = await asyncio.create_subprocess_exec(
-        *image.command(*image.entrypoint, "-devnet", "-orchestrators", "1"), stdout=asyncio.subprocess.PIPE
+        *image.command(*image.entrypoint, "-devnet"), stdout=asyncio.subprocess.PIPE
     )
     try:
         assert gateway.stdout is not None

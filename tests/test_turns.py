@@ -48,7 +48,7 @@ def test_nothing_heavy_runs_beside_a_test_that_is_marked_alone_and_light_ones_gi
     tmp_path: Path,
 ) -> None:
     places = PLACES.format(folder=str(tmp_path))
-    (tmp_path / "pytest.ini").write_text(f"[pytest]\nmarkers = alone\npythonpath = {ROOT}\n")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nmarkers =\n  alone\n  heavy\npythonpath = {ROOT}\n")
     tests = tmp_path / "tests"
     (tests / "e2e").mkdir(parents=True)
     for name in ("one", "two", "three"):

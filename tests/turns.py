@@ -1,7 +1,7 @@
 """Which tests run beside each other: those marked `alone` have the machine to themselves, light ones aside.
 
-Light tests run in one process and need no picture in time. They give way to others by their priority, begin
-early and fill what the longest test leaves over.
+Heavy tests run daemons, browsers or media. The others are light: they begin early, give way by their priority
+and fill what the longest test leaves over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 HEAVY = ("link", "pages", "benchmarks", "e2e", "comfystream", "webrtc")
-"""Folders of the tests that run daemons, browsers and media, in the order in which they begin."""
+"""Folders whose tests are all marked `heavy`, in the order in which they begin."""
 LONGEST = "test_chaos.py"
 TURNS = pytest.StashKey[str]()
 """The folder whose files the workers lock. Not set where there is one process only."""
@@ -62,13 +62,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
                 _give_way()
 
 
+@pytest.hookimpl(tryfirst=True)  # before marks are chosen from
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def turn(item: pytest.Item) -> int:
-        if item.path.name == LONGEST:
-            return 0
-        return 2 + HEAVY.index(_folder(item)) if _is_heavy(item) else 1
+    for item in items:
+        if _folder(item) in HEAVY:
+            item.add_marker("heavy")
+    items.sort(key=_place)
 
-    items.sort(key=turn)
+
+def _place(item: pytest.Item) -> int:
+    """The longest first, then light ones, then heavy ones by their folders."""
+    if item.path.name == LONGEST:
+        return 0
+    if not _is_heavy(item):
+        return 1
+    folder = _folder(item)
+    return 2 + (HEAVY.index(folder) if folder in HEAVY else 0)
 
 
 def _folder(item: pytest.Item) -> str:
@@ -76,7 +85,7 @@ def _folder(item: pytest.Item) -> str:
 
 
 def _is_heavy(item: pytest.Item) -> bool:
-    return _folder(item) in HEAVY
+    return item.get_closest_marker("heavy") is not None
 
 
 def _give_way() -> None:

@@ -15,14 +15,14 @@ from harness.waiting import eventually, within
 from harness.webrtc import Refused, WhepViewer, WhipPublisher
 from tests.chain.endpoints import endpoint, silence
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.heavy]
 
 DEPOSIT = 50 * 10**18
 QUICK = ("-blockPollingInterval", "500ms")
 
 
 async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_path: Path) -> None:
-    flags = ("-chain", "-deposit", str(DEPOSIT), "-faceValueMultiple", "4", "-orchestrators", "1", *QUICK)
+    flags = ("-chain", "-deposit", str(DEPOSIT), "-faceValueMultiple", "4", *QUICK)
     async with gateway_process(tmp_path, *flags) as devnet:
         where = await devnet.devnet()
         assert where["chain"].keys() == {"url", "pid", "controller"}
@@ -70,7 +70,7 @@ async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_pat
 
 
 async def test_a_deposit_that_backs_no_ticket_refuses_publishers_with_what_to_do(tmp_path: Path) -> None:
-    flags = ("-chain", "-deposit", "0", "-orchestrators", "1", *QUICK)
+    flags = ("-chain", "-deposit", "0", *QUICK)
     async with gateway_process(tmp_path, *flags, wait_ready=False) as gateway:
         await gateway.listening()
         await eventually(lambda: unready(gateway), deadline=60, what="the chain to be read")

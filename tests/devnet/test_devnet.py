@@ -22,6 +22,8 @@ from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flags import parse_flags
 from harness.waiting import DEADLINE, eventually
 
+pytestmark = pytest.mark.heavy
+
 COMMAND = [sys.executable, "-m", "gateway.devnet"]
 
 

@@ -17,6 +17,7 @@ PYTHON = Path(sys.prefix) / "sdk" / "bin" / "python"
 PROGRAM = Path(__file__).with_name("sdk_program.py")
 
 
+@pytest.mark.heavy
 @pytest.mark.asyncio
 @pytest.mark.skipif(not PYTHON.exists(), reason="the SDK needs Python 3.12, which this machine lacks")
 async def test_the_official_sdk_streams_through_the_devnet_pays_and_renews_its_token() -> None:
