@@ -17,13 +17,15 @@ from harness.gateway import GatewayProcess, gateway_process
 from harness.waiting import eventually
 from harness.webrtc import WhepViewer, WhipPublisher, encoded_pattern
 
+AS_SHIPPED = ("-orchestrators", "2")
+"""A devnet as it is where nothing is said of it."""
 RUNS = 5
 CPU_SECONDS = 10.0
 
 
 async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
     units = await asyncio.to_thread(encoded_pattern, 1280, 720)
-    async with aiohttp.ClientSession() as http, gateway_process(folder, "-v", "3") as gateway:
+    async with aiohttp.ClientSession() as http, gateway_process(folder, *AS_SHIPPED, "-v", "3") as gateway:
         yield {
             "figure": "seconds to ready with devnet",
             "value": round(gateway.seconds_to_ready, 2),
@@ -42,7 +44,7 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
             **await cpu_by_process(gateway, http, units),
         }
     async with (
-        devnet_process(folder) as devnet,
+        devnet_process(folder, *AS_SHIPPED) as devnet,
         gateway_process(folder, *network_flags(devnet), devnet=False) as gateway,
     ):
         yield {

@@ -36,7 +36,7 @@ LIFTED = [
     )
     for part in (f"-max{name}", "0")
 ]
-GATEWAY_FLAGS = ["-effect", "none", "-orchestrators", "1", "-capacity", "1000", "-v", "1", *LIFTED]
+GATEWAY_FLAGS = ["-effect", "none", "-capacity", "1000", "-v", "1", *LIFTED]
 LOAD_LIMIT = 0.9
 """Share of a core above which the load generator, not the gateway, is taken for the limit."""
 MACHINE_LIMIT = 90
@@ -47,6 +47,8 @@ MACHINE_LIMIT = 90
 class Plan:
     """How much is measured."""
 
+    height: int = 720
+    """Pixels of a picture."""
     seconds: float = 10.0
     warm_up: float = 3.0
     baseline: tuple[int, ...] = (1, 4, 8)
@@ -61,6 +63,7 @@ class Plan:
 
 FULL = Plan()
 SHORT = Plan(
+    height=180,
     seconds=0.6,
     warm_up=0.2,
     baseline=(1,),
@@ -118,9 +121,9 @@ class Load:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, way: str, url: str, count: int) -> AsyncIterator[Load]:
+    async def running(cls, way: str, url: str, count: int, plan: Plan) -> AsyncIterator[Load]:
         """Up once every session is connected."""
-        async with _program("harness.load", way, url, str(count)) as process:
+        async with _program("harness.load", way, url, str(count), str(plan.height)) as process:
             load = cls(process)
             if way != "churn":
                 await load.line()
@@ -150,9 +153,9 @@ class Load:
 
 async def part_cpu(part: str, way: str, count: int, plan: Plan) -> dict[str, Any]:
     """Percent of a core for `count` sessions of a part alone, and microseconds a packet."""
-    async with _program("benchmarks.parts", part) as server:
+    async with _program("benchmarks.parts", part, str(plan.height)) as server:
         port = int(await line(server))
-        async with Load.running(way, f"http://127.0.0.1:{port}/session", count) as load:
+        async with Load.running(way, f"http://127.0.0.1:{port}/session", count, plan) as load:
             passed = await load.window(psutil.Process(server.pid), plan)
     packets = passed["packets_sent"] if way == "publish" else passed["packets_received"]
     return {
@@ -174,7 +177,7 @@ async def whole_loop(
             async with gateway_process(folder, *GATEWAY_FLAGS) as gateway:
                 process = psutil.Process(gateway.pid)
                 idle = process.memory_info().rss
-                async with Load.running("both", gateway.live("bench{n}/{way}"), count) as load:
+                async with Load.running("both", gateway.live("bench{n}/{way}"), count, plan) as load:
                     passed = await load.window(process, plan)
                     memory = process.memory_info().rss - idle
         except LoadEnded:
@@ -218,7 +221,7 @@ async def added_delay(folder: Path, plan: Plan) -> dict[str, Any]:
     async with gateway_process(folder, *GATEWAY_FLAGS, program=program) as gateway:
         process = psutil.Process(gateway.pid)
         process.cpu_affinity(process.cpu_affinity()[:1])
-        async with Load.running("both", gateway.live("bench{n}/{way}"), plan.delay_streams) as load:
+        async with Load.running("both", gateway.live("bench{n}/{way}"), plan.delay_streams, plan) as load:
             await asyncio.sleep(plan.warm_up)
             process.send_signal(signal.SIGUSR1)
             await load.window(process, plan)
@@ -241,7 +244,7 @@ async def memory_growth(folder: Path, plan: Plan) -> dict[str, Any]:
     async with gateway_process(folder, *GATEWAY_FLAGS) as gateway:
         process = psutil.Process(gateway.pid)
         started = settled = process.memory_info().rss
-        async with Load.running("churn", gateway.live("churn{n}/{way}"), plan.connects) as load:
+        async with Load.running("churn", gateway.live("churn{n}/{way}"), plan.connects, plan) as load:
             for number in range(plan.connects):
                 await load.line()
                 if number + 1 == plan.settled:

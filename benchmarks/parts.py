@@ -1,4 +1,4 @@
-"""Parts of the media path alone, each a program that prints its port: `parts decode|ingest|egress`.
+"""Parts of the media path alone, each a program that prints its port: `parts decode|ingest|egress [HEIGHT]`.
 
 `decode` is what a plain aiortc server does with a publisher, the baseline; `ingest` is the gateway's way from
 the datagram to the coded picture; `egress` its way from the coded picture to the viewers.
@@ -24,7 +24,7 @@ from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.viewer import Viewer
 from harness.ice import prepare_clients
-from harness.load import FPS, pictures
+from harness.load import FPS, SIZE, pictures, size
 
 prepare_clients()
 log = structlog.get_logger("bench")
@@ -62,7 +62,8 @@ async def ingest(offer: str) -> str:
 class Egress:
     """One stream to all viewers."""
 
-    def __init__(self) -> None:
+    def __init__(self, height: int = SIZE[1]) -> None:
+        self._height = height
         self._output = Fanout()
         self._source: asyncio.Task[None] | None = None
 
@@ -80,7 +81,7 @@ class Egress:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        coded, started, number = pictures(), loop.time(), 0
+        coded, started, number = pictures(size(self._height)), loop.time(), 0
         while True:
             await asyncio.sleep(max(0.0, started + number / FPS - loop.time()))
             nals = coded[number % len(coded)]
@@ -109,6 +110,6 @@ async def serve(answer: Callable[[str], Awaitable[str]]) -> None:
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    part = {"decode": decode, "ingest": ingest, "egress": Egress()}[sys.argv[1]]
+    part = {"decode": decode, "ingest": ingest, "egress": Egress(*map(int, sys.argv[2:]))}[sys.argv[1]]
     # aiortc as it comes runs on asyncio's own loop
     (asyncio.run if sys.argv[1] == "decode" else uvloop.run)(serve(part))

@@ -18,6 +18,7 @@ import av
 import numpy as np
 import psutil
 
+from harness.devnet import EQUAL_PRICES
 from harness.gateway import GatewayProcess, gateway_process
 from harness.waiting import eventually
 from harness.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher, longest_gap
@@ -29,7 +30,6 @@ UPDATES = 10
 KILLS = 5
 EVERY = 1.0
 """Seconds between two of them, a little more each time: they come anywhere in a group of pictures."""
-EQUAL_PRICES = ("-prices", "1000000000000000")
 MANY_SWAPS = ("-maxSwaps", "100")
 
 

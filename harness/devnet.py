@@ -9,13 +9,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.gateway import BIN, READY_DEADLINE
+from harness.gateway import BIN, READY_DEADLINE, one_orchestrator
 from harness.processes import line, program
+
+EQUAL_PRICES = ("-prices", "1000000000000000")
+"""All orchestrators of a devnet ask for the same."""
 
 
 @asynccontextmanager
 async def devnet_process(folder: Path, *flags: str) -> AsyncIterator[dict[str, Any]]:
-    """`livepeer-devnet` with the given flags: its description. Stopped at the end, whatever happened."""
+    """`livepeer-devnet`, with one orchestrator unless the flags say how many: its description.
+
+    Stopped at the end, whatever happened.
+    """
+    flags = (*one_orchestrator(flags), *flags)
     with (folder / "devnet.log").open("wb") as stderr:
         devnet = program(BIN / "livepeer-devnet", *flags, stdout=asyncio.subprocess.PIPE, stderr=stderr)
         async with devnet as process:

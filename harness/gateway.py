@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,13 @@ async def gateway_process(
     wait_ready: bool = True,
     program: Sequence[str | Path] = (BIN / "livepeer-gateway",),
 ) -> AsyncIterator[GatewayProcess]:
-    """A gateway on a free port with its log in `folder`; stopped at the end, whatever happened."""
+    """A gateway on a free port with its log in `folder`; stopped at the end, whatever happened.
+
+    Its devnet has one orchestrator, unless the flags say how many.
+    """
     log = folder / f"gateway-{time.monotonic_ns()}.log"
-    arguments = [*(["-devnet"] if devnet else []), "-httpAddr", "127.0.0.1:0", *flags]
+    network = ["-devnet", *one_orchestrator(flags)] if devnet else []
+    arguments = [*network, "-httpAddr", "127.0.0.1:0", *flags]
     started = time.monotonic()
     async with AsyncExitStack() as stack:
         stderr = stack.enter_context(log.open("wb"))
@@ -147,6 +151,11 @@ async def gateway_process(
         yield gateway
         if process.returncode is None:
             await gateway.stop()
+
+
+def one_orchestrator(flags: Iterable[str]) -> list[str]:
+    """The flags of a devnet with one orchestrator, none where `flags` name a number."""
+    return [] if "-orchestrators" in flags else ["-orchestrators", "1"]
 
 
 async def _ready_line(gateway: GatewayProcess) -> str:

@@ -1,9 +1,9 @@
 """Publishers and viewers that cost little: aiortc shakes hands, then packets are only sent and counted.
 
-A program: `load publish|watch|both|churn URL COUNT`, with `{n}` in the URL for the number of the stream and
-`{way}` for whip or whep. Each line on stdin is answered with the counters as one JSON object; the end of it
-ends the program. `churn` connects and leaves again, one every CHURN_EVERY seconds, and prints its counters
-each time.
+A program: `load publish|watch|both|churn URL COUNT [HEIGHT]`, with `{n}` in the URL for the number of the
+stream and `{way}` for whip or whep; HEIGHT is that of the pictures. Each line on stdin is answered with the
+counters as one JSON object; the end of it ends the program. `churn` connects and leaves again, one every
+CHURN_EVERY seconds, and prints its counters each time.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ def pictures(size: tuple[int, int] = SIZE, bit_rate: int = BIT_RATE, gop: int = 
         packets += codec.encode(frame)
     packets += codec.encode(None)
     return [split_annex_b(bytes(packet)) for packet in packets]
+
+
+def size(height: int) -> tuple[int, int]:
+    """Width and height in pixels of a picture that is so high."""
+    return height * 16 // 9, height
 
 
 def _scene(size: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -230,9 +235,9 @@ def count_packets(session: Session, counters: Counters) -> None:
         protocol.datagram_received = functools.partial(take, protocol.datagram_received)
 
 
-async def run(way: str, url: str, count: int) -> None:
+async def run(way: str, url: str, count: int, height: int = SIZE[1]) -> None:
     counters = Counters()
-    payloads = [packetize(nals) for nals in pictures()] if way != "watch" else []
+    payloads = [packetize(nals) for nals in pictures(size(height))] if way != "watch" else []
     sessions: list[Session] = []
     sending: list[asyncio.Task[None]] = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE)) as http:
@@ -271,4 +276,4 @@ def _print(counters: Counters) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(run(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    uvloop.run(run(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])))

@@ -74,8 +74,8 @@ def luma_of_halves(frame: av.VideoFrame) -> tuple[float, float]:
 
 
 def longest_gap(times: Iterable[float]) -> float:
-    """Seconds between two moments that follow each other, at most."""
-    return max(later - earlier for earlier, later in pairwise(times))
+    """Seconds between two moments that follow each other, at most; 0 where there are no two."""
+    return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
 
 class PatternTrack(MediaStreamTrack):

@@ -21,7 +21,7 @@ import psutil
 from benchmarks.chaos import books
 from benchmarks.chaos.faults import Discovery, Scene, drawn
 from benchmarks.chaos.streams import ChaosStream
-from harness.devnet import devnet_process
+from harness.devnet import EQUAL_PRICES, devnet_process
 from harness.gateway import BIN, GatewayProcess, gateway_process
 from harness.ledger import verify
 from harness.waiting import eventually
@@ -33,7 +33,7 @@ RECOVERY = 40.0
 """Seconds after a fault is made good within which every stream shows the effect again."""
 MEMORY_GROWTH = 32 * 1024 * 1024
 """Bytes that the gateway may have grown by in the end: allocators keep some of what bursts took."""
-DEVNET = ("-orchestrators", "3", "-prices", "1000000000000000", "-restart")
+DEVNET = ("-orchestrators", "3", *EQUAL_PRICES, "-restart")
 FLAGS = (
     *("-maxPricePerUnit", "0.001ETH", "-maxSwaps", "1000000"),
     *("-livePaymentInterval", "1s", "-liveOutSegmentTimeout", "5s", "-ingestTimeout", "30s"),

@@ -13,7 +13,7 @@ import aiohttp
 from harness.gateway import GatewayProcess
 from harness.link import Link
 from harness.waiting import eventually
-from harness.webrtc import WhepViewer, WhipPublisher, encoded_pattern
+from harness.webrtc import WhepViewer, WhipPublisher, encoded_pattern, longest_gap
 
 WIDTH, HEIGHT = 160, 120
 STEADY = 1.0
@@ -66,7 +66,7 @@ class ChaosStream:
         """Seconds, the longest without a picture that shows the effect, since then (monotonic)."""
         before = [moment for moment in self._viewer.negatives if moment <= since][-1:]
         moments = [*before, *(m for m in self._viewer.negatives if m > since), time.monotonic()]
-        return max((later - earlier for earlier, later in pairwise(moments)), default=0.0)
+        return longest_gap(moments)
 
     def times_rise(self) -> bool:
         """Whether every picture's time is above the one before."""

@@ -29,7 +29,7 @@ async def test_a_stream_over_a_bad_network_keeps_its_picture_and_the_ledger_equa
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
     async with (
-        devnet_process(tmp_path, "-preload", "10s", "-orchestrators", "1") as devnet,
+        devnet_process(tmp_path, "-preload", "10s") as devnet,
         fault_proxy(devnet, seed=seconds, share=0.3) as proxy,
         gateway_process(
             tmp_path,

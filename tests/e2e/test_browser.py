@@ -16,6 +16,7 @@ from harness.waiting import eventually
 from harness.webrtc import WhepViewer
 from tests.e2e.test_loop import clean_audits, ended
 
+FLAGS = ("-orchestrators", "2", "-livePaymentInterval", "1s")
 # Both pictures, small, as luma: the negative of a picture is its opposite, pixel by pixel.
 CORRELATION = """() => {
   const luma = id => {
@@ -66,7 +67,7 @@ async def number_in(page: Page, selector: str) -> int:
 async def test_a_camera_is_published_as_h264_changed_paid_for_and_stopped(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    async with gateway_process(tmp_path, "-livePaymentInterval", "1s") as gateway, chromium() as browser:
+    async with gateway_process(tmp_path, *FLAGS) as gateway, chromium() as browser:
         page = await browser.new_page(viewport={"width": 1280, "height": 1400})
         await page.goto(gateway.url)
         await page.select_option("#source", "camera")

@@ -32,7 +32,7 @@ async def test_a_live_stream_outlasts_a_low_deposit_and_an_unlock_that_refuse_ne
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     data = tmp_path / "data"
-    flags = ("-chain", "-deposit", str(DEPOSIT), "-unlockPeriod", "1", "-orchestrators", "1")
+    flags = ("-chain", "-deposit", str(DEPOSIT), "-unlockPeriod", "1")
     quick = ("-blockPollingInterval", "500ms", "-livePaymentInterval", "500ms", "-dataDir", str(data))
     async with gateway_process(tmp_path, *flags, *quick) as gateway:
         funds = await eventually(lambda: seen(gateway), deadline=60, what="the chain to be read")

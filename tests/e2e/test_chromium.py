@@ -23,7 +23,7 @@ CAMERA = {"width": 640, "height": 360, "fps": 30}
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("chromium")
-    async with gateway_process(folder, "-effect", "none", "-orchestrators", "1") as gateway:
+    async with gateway_process(folder, "-effect", "none") as gateway:
         yield gateway
 
 

@@ -35,7 +35,7 @@ async def test_after_kill_9_at_any_moment_the_ledger_adds_up(
     for number in range(devnets):
         folder = tmp_path / str(number)
         folder.mkdir()
-        flags = ("-orchestrators", "1", "-preload", "10s", "-restart")
+        flags = ("-preload", "10s", "-restart")
         async with devnet_process(folder, *flags) as devnet:
             await _rounds(chance, devnet, folder, http)
 

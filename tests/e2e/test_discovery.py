@@ -33,7 +33,7 @@ async def test_the_signer_is_asked_where_nobody_is_named_and_a_webhook_may_chang
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
     try:
-        async with devnet_process(tmp_path) as devnet:
+        async with devnet_process(tmp_path, "-orchestrators", "2") as devnet:
             addrs = [orchestrator["addr"] for orchestrator in devnet["orchestrators"]]
             paid = ("-remoteSignerUrl", devnet["signer"], "-maxPricePerUnit", "0.001ETH")
             ledger = ("-ledger", str(tmp_path / "signer.sqlite3"))

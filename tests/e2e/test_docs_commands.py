@@ -58,7 +58,7 @@ async def test_the_first_command_serves_a_stream_that_the_others_can_ask_about(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     first, *_ = STARTS
-    flags = ("-orchestrators", "1", "-dataDir", str(tmp_path / "data"))
+    flags = ("-dataDir", str(tmp_path / "data"))
     async with (
         gateway_process(tmp_path, *flags, devnet=False, program=in_place(first.commands)) as gateway,
         WhipPublisher(http, gateway.live("cam/whip")),
@@ -76,7 +76,7 @@ async def test_the_first_command_serves_a_stream_that_the_others_can_ask_about(
 
 @pytest.mark.asyncio
 async def test_every_other_gateway_that_they_start_becomes_ready(tmp_path: Path) -> None:
-    async with devnet_process(tmp_path, "-comfyStream", "1") as devnet:
+    async with devnet_process(tmp_path, "-orchestrators", "2", "-comfyStream", "1") as devnet:
         one, two = (orchestrator["addr"] for orchestrator in devnet["orchestrators"])
         here = {
             "https://signer.example": devnet["signer"],

@@ -180,7 +180,7 @@ async def test_readiness_follows_signer_ledger_and_orchestrators_within_five_sec
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
-    flags = ("-orchestrators", "1", "-capacity", "1", "-restart", "-ledger", str(ledger))
+    flags = ("-capacity", "1", "-restart", "-ledger", str(ledger))
     async with gateway_process(tmp_path, *flags) as gateway:
         await answers(gateway, http, 200, "ready")
         devnet = await gateway.devnet()

@@ -20,7 +20,7 @@ from tests.e2e.test_loop import clean_audits, ended, stream_for
 async def test_an_orchestrator_that_dies_ends_the_stream_with_that_reason(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    async with gateway_process(tmp_path, "-orchestrators", "1") as gateway:
+    async with gateway_process(tmp_path) as gateway:
         before = await gateway.holds()
         async with (
             WhepViewer(http, gateway.live("cam/whep")) as viewer,

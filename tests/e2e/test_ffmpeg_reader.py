@@ -96,7 +96,7 @@ async def test_ffmpeg_reads_live_segments_as_they_come_and_each_by_itself(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with (
-        gateway_process(tmp_path, "-effect", "none", "-orchestrators", "1") as gateway,
+        gateway_process(tmp_path, "-effect", "none") as gateway,
         WhepViewer(http, gateway.live("cam/whep")) as viewer,
         WhipPublisher(http, gateway.live("cam/whip"), audio=True),
     ):

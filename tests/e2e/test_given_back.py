@@ -158,7 +158,7 @@ async def test_everything_is_given_back_after_a_stream(tmp_path: Path, http: aio
 @pytest.mark.asyncio
 async def test_whatever_fails_leaves_nothing_behind(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     limits = ("-capacity", "1", "-connectTimeout", "2s", "-ingestTimeout", "2s", "-discoveryInterval", "1s")
-    async with gateway_process(tmp_path, "-orchestrators", "1", "-restart", *limits) as gateway:
+    async with gateway_process(tmp_path, "-restart", *limits) as gateway:
         # what is made once and kept is made by a first stream
         publisher = await stays_live(gateway, http)
         await publisher.stop()

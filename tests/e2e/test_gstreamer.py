@@ -19,7 +19,7 @@ PROGRAM = Path(__file__).parents[2] / "harness" / "gstreamer_publisher.py"
 @pytest.mark.long
 @pytest.mark.asyncio
 async def test_webrtcbin_publishes_and_is_watched(tmp_path: Path, http: aiohttp.ClientSession) -> None:
-    async with gateway_process(tmp_path, "-effect", "none", "-orchestrators", "1") as gateway:
+    async with gateway_process(tmp_path, "-effect", "none") as gateway:
         command = (DEBIANS_PYTHON, PROGRAM, gateway.live("gst/whip"), "12")
         async with program(*command) as publisher:
             async with WhepViewer(http, gateway.live("gst/whep"), audio=True) as viewer:

@@ -89,7 +89,6 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Set
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     operator = f"http://127.0.0.1:{runner.addresses[0][1]}"
     flags = (
-        *("-orchestrators", "1"),
         *("-publishTokens", str(folder / "publish"), "-playTokens", str(folder / "play")),
         *("-httpsCert", str(folder / "tls.pem"), "-httpsKey", str(folder / "tls.pem")),
         *("-liveAIAuthWebhookUrl", operator + "/decide"),

@@ -11,7 +11,7 @@ from harness.gateway import GatewayProcess, gateway_process
 from tests.e2e.sessions import PUBLISH, SDP, WATCH
 
 FLAGS = (
-    *("-orchestrators", "1", "-trustedProxies", "127.0.0.1", "-connectTimeout", "20s"),
+    *("-trustedProxies", "127.0.0.1", "-connectTimeout", "20s"),
     *("-maxStreamsPerAddress", "1", "-maxViewersPerAddress", "1", "-maxViewers", "2"),
     *("-maxRequestsPerAddress", "10"),
 )

@@ -25,7 +25,7 @@ EXPECTED = '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "4xx", 503]
 
 @pytest.mark.asyncio
 async def test_schemathesis_finds_nothing_that_is_not_described(tmp_path: Path) -> None:
-    flags = ("-orchestrators", "1", "-maxRequestsPerAddress", "0", "-connectTimeout", "1s")
+    flags = ("-maxRequestsPerAddress", "0", "-connectTimeout", "1s")
     async with gateway_process(tmp_path, *flags) as gateway:
         (tmp_path / "schemathesis.toml").write_text(EXPECTED)
         before = await gateway.holds()

@@ -18,7 +18,7 @@ from harness.gateway import GatewayProcess, gateway_process
 from harness.waiting import eventually
 from harness.webrtc import FPS, PatternTrack, WhepViewer, WhipPublisher, encoded_pattern
 
-FLAGS = ("-effect", "none", "-orchestrators", "1")
+FLAGS = ("-effect", "none")
 MEGAHERTZ = 1_000_000
 SMALL, LARGE = (320, 240), (640, 480)
 

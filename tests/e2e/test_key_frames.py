@@ -95,7 +95,7 @@ async def test_a_viewer_for_whom_nothing_is_held_has_the_publisher_asked_every_t
 ) -> None:
     track = OnDemand()
     async with (
-        gateway_process(tmp_path, "-effect", "none", "-orchestrators", "1") as gateway,
+        gateway_process(tmp_path, "-effect", "none") as gateway,
         WhipPublisher(http, gateway.live("cam/whip"), track=track) as publisher,
     ):
         asked = Asked(publisher)

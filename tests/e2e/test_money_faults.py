@@ -104,7 +104,7 @@ async def test_a_signer_with_low_limits_ends_the_stream_and_says_so(
     signer = await serve(SignerConfig(key=secrets.token_bytes(32), max_ticket_ev=3 * 10**12))
     try:
         async with (
-            devnet_process(tmp_path, "-orchestrators", "1") as devnet,
+            devnet_process(tmp_path) as devnet,
             gateway_process(
                 tmp_path,
                 *("-remoteSignerUrl", signer.url, "-orchAddr", devnet["orchestrators"][0]["addr"]),

@@ -52,7 +52,7 @@ async def test_nobody_new_comes_in_while_the_loop_is_late_and_live_streams_keep_
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with (
-        gateway_process(tmp_path, "-effect", "none", "-orchestrators", "1") as gateway,
+        gateway_process(tmp_path, "-effect", "none") as gateway,
         WhepViewer(http, gateway.live("cam/whep")) as viewer,
         WhipPublisher(http, gateway.live("cam/whip")) as publisher,
     ):

@@ -38,7 +38,7 @@ async def cheap_one_behind(
 ) -> AsyncIterator[tuple[GatewayProcess, dict[str, Any]]]:
     """A gateway that knows two orchestrators, and the devnet; segments for the cheaper go over `uplink`."""
     async with AsyncExitStack() as stack:
-        devnet = await stack.enter_async_context(devnet_process(folder))
+        devnet = await stack.enter_async_context(devnet_process(folder, "-orchestrators", "2"))
         proxy: FaultProxy = await stack.enter_async_context(fault_proxy(devnet, seed=1, share=0))
         proxy.publish_through = uplink.url
         dearer = devnet["orchestrators"][1]["addr"]

@@ -12,12 +12,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from harness.devnet import EQUAL_PRICES
 from harness.gateway import GatewayProcess, gateway_process
 from harness.ledger import credited, session_reasons
 from harness.waiting import SLACK, eventually
 from harness.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
-from tests.e2e.test_swap import EQUAL_PRICES, in_use, shows_grey
+from tests.e2e.test_swap import in_use, shows_grey
 
 FLAGS = (*EQUAL_PRICES, "-livePaymentInterval", "1s")
 SWITCH = 0.3
@@ -114,7 +115,7 @@ async def test_a_standby_that_dies_is_replaced_and_nobody_sees_it(
 async def test_a_standby_is_the_streams_choice_and_needs_somebody_else(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    async with gateway_process(tmp_path, *FLAGS, "-orchestrators", "1") as gateway:
+    async with gateway_process(tmp_path, *FLAGS) as gateway:
         with pytest.raises(Refused) as refused:
             async with WhipPublisher(http, gateway.live("cam/whip?standby=perhaps")):
                 pass

@@ -12,13 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from harness.devnet import EQUAL_PRICES
 from harness.gateway import GatewayProcess, gateway_process
 from harness.ledger import session_reasons
 from harness.waiting import SLACK, eventually
 from harness.webrtc import WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import ended
 
-EQUAL_PRICES = ("-prices", "1000000000000000")
+TWO = ("-orchestrators", "2", *EQUAL_PRICES)
 SWAP = 2.0
 """Seconds without the effect, at most, where another orchestrator takes over."""
 
@@ -40,7 +41,7 @@ async def test_a_killed_orchestrator_is_replaced_within_two_seconds_and_nobody_h
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
     async with (
-        gateway_process(tmp_path, *EQUAL_PRICES, "-ledger", str(ledger)) as gateway,
+        gateway_process(tmp_path, *TWO, "-ledger", str(ledger)) as gateway,
         WhepViewer(http, gateway.live("cam/whep"), audio=True) as viewer,
         WhipPublisher(http, gateway.live("cam/whip"), audio=True) as publisher,
     ):
@@ -84,7 +85,7 @@ async def test_a_hung_orchestrator_is_replaced_before_segments_pile_up(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with (
-        gateway_process(tmp_path, *EQUAL_PRICES) as gateway,
+        gateway_process(tmp_path, *TWO) as gateway,
         WhepViewer(http, gateway.live("cam/whep")) as viewer,
         WhipPublisher(http, gateway.live("cam/whip")),
     ):
@@ -131,7 +132,7 @@ async def test_more_swaps_than_allowed_end_the_stream_with_the_first_cause(
 async def test_a_silent_worker_is_replaced_after_the_output_timeout(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    flags = (*EQUAL_PRICES, "-liveOutSegmentTimeout", "2s")
+    flags = (*TWO, "-liveOutSegmentTimeout", "2s")
     async with (
         gateway_process(tmp_path, *flags) as gateway,
         WhepViewer(http, gateway.live("cam/whep")) as viewer,

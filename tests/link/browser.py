@@ -22,7 +22,7 @@ LONGEST_BREAK = 4.0
 
 
 async def run() -> None:
-    flags = ("-effect", "none", "-orchestrators", "1", "-iceGrace", "20s")
+    flags = ("-effect", "none", "-iceGrace", "20s")
     listening = ("-httpAddr", f"{NEAR}:0", "-cliAddr", f"{NEAR}:0")
     with tempfile.TemporaryDirectory() as name, link(seed=3) as path:
         folder = Path(name)

@@ -65,7 +65,7 @@ def cases() -> list[Case]:
 
 
 async def run(seconds: float) -> None:
-    flags = ("-effect", "none", "-orchestrators", "1", "-livePaymentInterval", "1s")
+    flags = ("-effect", "none", "-livePaymentInterval", "1s")
     listening = ("-httpAddr", f"{NEAR}:0", "-cliAddr", f"{NEAR}:0")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)

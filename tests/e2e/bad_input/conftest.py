@@ -21,7 +21,7 @@ CONNECT_TIMEOUT = 2
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
-    flags = ("-orchestrators", "1", "-connectTimeout", f"{CONNECT_TIMEOUT}s", "-ingestTimeout", "1s")
+    flags = ("-connectTimeout", f"{CONNECT_TIMEOUT}s", "-ingestTimeout", "1s")
     async with gateway_process(tmp_path_factory.mktemp("bad"), *flags) as gateway:
         before = await gateway.holds()
         yield gateway

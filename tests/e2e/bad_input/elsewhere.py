@@ -19,7 +19,7 @@ ELSEWHERE = "203.0.113.7"
 
 
 async def run(folder: Path) -> None:
-    async with devnet_process(folder, "-orchestrators", "1") as devnet:
+    async with devnet_process(folder) as devnet:
         host, port = devnet["orchestrators"][0]["addr"].split(":")
 
         async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -141,7 +141,7 @@ async def _endless(request: web.Request) -> web.StreamResponse:
 async def test_a_stream_that_the_signer_pays_no_ticket_for_ends_with_that_reason(
     answer: Answer, reason: str, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    async with devnet_process(tmp_path, "-orchestrators", "1") as devnet:
+    async with devnet_process(tmp_path) as devnet:
 
         async def identity(_: web.Request) -> web.Response:
             async with http.post(devnet["signer"] + "/sign-orchestrator-info") as response:
@@ -196,7 +196,7 @@ async def test_a_disk_that_fills_costs_no_stream_and_is_known_at_once(
     disk.mkdir()
     mount = f'mount -t tmpfs -o size=4m tmpfs {disk} && exec "$0" "$@"'
     program = ("unshare", "-rm", "sh", "-c", mount, BIN / "livepeer-gateway")
-    flags = ("-orchestrators", "1", "-livePaymentInterval", "500ms", "-dataDir", str(disk))
+    flags = ("-livePaymentInterval", "500ms", "-dataDir", str(disk))
     async with gateway_process(tmp_path, *flags, program=program) as gateway:
         seen = Path(f"/proc/{gateway.pid}/root{disk}")
 
