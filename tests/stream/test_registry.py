@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -48,6 +49,25 @@ async def test_of_a_stream_that_ended_nothing_is_kept_but_its_last_status(withou
         assert kept.status(viewers=2, whep_url="/whep") == last
         assert last["gateway_status"]["ended"]["detail"] == "enough"
         assert kept.request == replace(REQUEST, params={})
+
+
+def streams_in_memory() -> int:
+    return sum(isinstance(one, Stream) for one in gc.get_objects())
+
+
+@pytest.mark.asyncio
+async def test_of_a_publisher_that_is_refused_nothing_is_kept(without_collector: None) -> None:
+    admission = Admission()
+    registry = registry_on(only(FakeSource()), admission)
+    before = streams_in_memory()
+    good = await offer()
+    for sdp in ("v=1", good):
+        if sdp == good:  # it drains while the offer is answered
+            asyncio.get_running_loop().call_soon(setattr, admission, "draining", True)
+        with pytest.raises((OfferRefused, NotAdmitted)):
+            await registry.publish(REQUEST, sdp)
+    assert len(registry) == len(registry.running()) == 0
+    await eventually(lambda: streams_in_memory() == before, what="the streams to be freed")
 
 
 class OneJob(FakeSource):
