@@ -1,4 +1,4 @@
-"""The whole loop as a user feels it: time to ready, time to the first changed frame, CPU for one stream."""
+"""The whole loop: time to ready, time to the first changed frame, CPU for one stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the media path costs: CPU a stream and a packet, added delay, memory, beside a decoding server.
+"""Cost of the media path: CPU a stream and a packet, added delay, memory; a decoding server to compare.
 
 The gateway or the part that is measured, the load and the devnet (which hands the stream on undecoded) are
 processes of their own. The figures of one run belong together; those of two runs on a shared machine may not.
@@ -40,7 +40,7 @@ GATEWAY_FLAGS = ["-effect", "none", "-capacity", "1000", "-v", "1", *LIFTED]
 LOAD_LIMIT = 0.9
 """Share of a core above which the load generator, not the gateway, is taken for the limit."""
 MACHINE_LIMIT = 90
-"""Percent of all cores above which nobody can be blamed for a frame that is lost."""
+"""Percent of all cores above which a lost frame says nothing about the gateway."""
 
 
 @dataclass(frozen=True)

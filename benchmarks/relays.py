@@ -1,4 +1,4 @@
-"""Both relays side by side: the network's trickle and the own ComfyStream, the same stream through each."""
+"""The network's job and the ComfyStream job compared, with the same stream."""
 
 from __future__ import annotations
 

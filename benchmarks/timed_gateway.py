@@ -1,4 +1,4 @@
-"""The daemon with a clock at both ends of the way from a publisher's packet to the orchestrator's connection.
+"""The daemon with a clock at both ends of the path from publisher to orchestrator.
 
 Takes the gateway's flags. SIGUSR1 begins the measuring; at the end the delays go to the file BENCH_DELAYS, a
 JSON list of seconds, one a frame: from the datagram that completed it to the moment at which the connection
@@ -21,7 +21,7 @@ from gateway.webrtc.publisher import Publisher
 
 delays: deque[float] = deque(maxlen=1_000_000)
 _packet = {"came": 0.0}
-"""When the packet came that is being worked on, 0 in between: control messages are no frames."""
+"""Arrival of the packet that is being handled, 0 at other times: control messages are no frames."""
 _waiting: dict[SegmentWriter, deque[float]] = {}
 _handed: dict[SegmentWriter, float] = {}
 

@@ -81,7 +81,7 @@ RECEIVED = """async () => {
         packets: report.packetsReceived, samples: report.totalSamplesReceived};
   return found;
 }"""
-"""What has come back so far, by kind."""
+"""What was received so far, by kind."""
 
 SENT = """async () => {
   for (const report of (await window.publishing.getStats()).values())
@@ -89,4 +89,4 @@ SENT = """async () => {
       return {width: report.frameWidth, fps: report.framesPerSecond, bytes: report.bytesSent,
         target: report.targetBitrate, limited: report.qualityLimitationReason};
 }"""
-"""What the encoder makes now."""
+"""The encoder's figures now."""

@@ -1,4 +1,4 @@
-"""The small network as processes of their own, without a gateway."""
+"""The devnet as processes, without a gateway."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ async def devnet_process(folder: Path, *flags: str) -> AsyncIterator[dict[str, A
 
 
 def network_flags(devnet: dict[str, Any]) -> list[str]:
-    """What points a gateway at that network."""
+    """The flags that connect a gateway to that network."""
     addresses = ",".join(orchestrator["addr"] for orchestrator in devnet["orchestrators"])
     return ["-remoteSignerUrl", devnet["signer"], "-orchAddr", addresses, "-maxPricePerUnit", "0.001ETH"]

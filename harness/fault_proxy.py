@@ -1,4 +1,4 @@
-"""A signer and an orchestrator as seen over a bad network: requests and answers get lost, late or replaced.
+"""A proxy that loses, delays or replaces requests and answers of a signer and an orchestrator.
 
 Stands before the real ones. What it does to whom is drawn from a seed and counted.
 """

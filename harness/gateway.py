@@ -21,11 +21,11 @@ BIN = Path(sys.executable).parent
 READY_DEADLINE = 60.0
 STOP_DEADLINE = 30.0
 STREAMS_HOLD = ("peers", "streams", "viewers", "trickle", "sessions", "held_bytes")
-"""What of `debug/state` is given back with a stream."""
+"""The counters of `debug/state` that are 0 without streams."""
 CONNECTIONS_HOLD = ("tasks_total", "fds", "threads")
-"""What idle connections to orchestrators hold too: they are kept for 15 s, and looked at every 15 s."""
+"""Those that idle connections to orchestrators hold too, which are kept for 15 to 30 s."""
 IDLE_CONNECTIONS = 8
-"""At most, of those to one orchestrator: more are not idle but lost."""
+"""The most idle connections to one orchestrator; more are a leak."""
 GIVEN_BACK_DEADLINE = 60.0
 
 
@@ -168,6 +168,6 @@ async def _ready_line(gateway: GatewayProcess) -> str:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """No flags from outside, no ledger of the user's; streams that a test leaves behind hold nobody up."""
+    """Without the user's flags and ledger; without waiting for streams at the end."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LP_")}
     return {**kept, "XDG_DATA_HOME": str(folder), "LP_DRAINTIMEOUT": "0s"}

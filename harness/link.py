@@ -1,4 +1,4 @@
-"""A UDP path between one client and the gateway that can be slow and lossy, in user space and by a seed."""
+"""A UDP path between a client and the gateway with delay and loss, in user space, reproducible by a seed."""
 
 from __future__ import annotations
 

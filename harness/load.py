@@ -42,7 +42,7 @@ SIZE = (1280, 720)
 BIT_RATE = 2_650_000
 PICTURES = GOP = 60
 CHURN_EVERY = 1.25
-"""Seconds. A gateway remembers who left for a minute: at this rate that is fifty of them at most."""
+"""Seconds. A gateway remembers ended streams for a minute: fifty at this rate."""
 _HEADER = Struct("!BBHII")
 
 prepare_clients()
@@ -82,7 +82,7 @@ def size(height: int) -> tuple[int, int]:
 
 
 def _scene(size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Something that moves before a camera that pans, with the grain of a sensor: the end meets the start.
+    """A moving figure before a panning camera, with a sensor's noise; the end fits to the start.
 
     Detail falls off with its frequency, as in pictures of the world: noise alone, or plain colours, would
     make coded pictures that are far too cheap to decode for their size.
@@ -103,13 +103,13 @@ def _scene(size: tuple[int, int]) -> Iterator[np.ndarray]:
 def _texture(chance: np.random.Generator, height: int, width: int) -> np.ndarray:
     spectrum = np.fft.rfft2(chance.standard_normal((height, width)))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
-    frequency[0, 0] = np.inf  # no brightness of its own
+    frequency[0, 0] = np.inf  # zero mean
     texture = np.fft.irfft2(spectrum / frequency, s=(height, width))
     return np.asarray(128 + 45 * texture / texture.std())
 
 
 class Silent(MediaStreamTrack):
-    """A track that never gives a frame: aiortc's sender only shakes hands."""
+    """A track without frames: aiortc only does the handshakes."""
 
     kind = "video"
 
@@ -213,7 +213,7 @@ class Sender:
 
 
 def count_packets(session: Session, counters: Counters) -> None:
-    """From now on a viewer only counts: SRTP leaves the RTP header in the clear."""
+    """Only count a viewer's packets from now on; SRTP leaves RTP headers readable."""
     highest: int | None = None
 
     def take(received: Any, data: bytes, addr: Any) -> None:

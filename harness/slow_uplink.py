@@ -1,4 +1,4 @@
-"""A way to a trickle channel on which segments crawl while every other request passes at once."""
+"""A proxy of a trickle channel on which segments are slow and other requests are not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from yarl import URL
 from gateway.devnet.orchestrator.tls import server_context
 
 BUFFER = 4096
-"""Bytes that wait to be read here, about: what is beyond fills the sender's own buffers."""
+"""Bytes, the size of the receive buffer; the rest fills the sender's buffers."""
 
 
 class SlowUplink:

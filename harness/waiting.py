@@ -1,4 +1,4 @@
-"""How tests wait for what nobody announces, and how long they let things take."""
+"""Waiting with a time limit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 DEADLINE = 30.0
-"""Seconds after which something is taken for never coming; nothing is measured by it."""
+"""Seconds, the time limit for anything that is expected: generous, nothing is measured by it."""
 SLACK = 5
-"""How many times longer than it should something may take in a test: the figures are `scripts/bench`'s."""
+"""Tests allow this many times a target time; `scripts/bench` measures the time itself."""
 
 T = TypeVar("T")
 

@@ -32,7 +32,7 @@ WITH_STANDBY = 2
 RECOVERY = 40.0
 """Seconds after a fault is made good within which every stream shows the effect again."""
 MEMORY_GROWTH = 32 * 1024 * 1024
-"""Bytes that the gateway may have grown by in the end: allocators keep some of what bursts took."""
+"""Bytes that the gateway's memory may grow by: allocators keep some of a burst's."""
 DEVNET = ("-orchestrators", "3", *EQUAL_PRICES, "-restart")
 FLAGS = (
     *("-maxPricePerUnit", "0.001ETH", "-maxSwaps", "1000000"),
@@ -190,7 +190,7 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
 
 
 async def doubts_of(ledger: Path) -> list[str]:
-    """What the ledger's own command finds wrong once all is over."""
+    """What `ledger verify` finds wrong at the end."""
     try:
         summary = await verify(ledger)
     except AssertionError as error:
@@ -200,7 +200,7 @@ async def doubts_of(ledger: Path) -> list[str]:
 
 
 async def left_behind(gateway: GatewayProcess, before: dict[str, Any]) -> list[str]:
-    """What is still there of streams that have ended."""
+    """What ended streams left behind."""
     gone = ("streams", "viewers", "peers", "trickle", "sessions", "held_bytes")
     after: dict[str, Any] = {}
 
@@ -221,7 +221,7 @@ async def left_behind(gateway: GatewayProcess, before: dict[str, Any]) -> list[s
 
 
 def keep_log(folder: Path, seed: int) -> str:
-    """The gateway's log, where it is still to be found when the run's folder is gone."""
+    """Copy the gateway's log to where it outlives the run's folder; gives the path."""
     kept = Path(tempfile.gettempdir()) / f"chaos-seed{seed}.log"
     kept.write_bytes(b"".join(log.read_bytes() for log in folder.glob("gateway-*.log")))
     return str(kept)

@@ -1,4 +1,4 @@
-"""What was paid, by the ledger, against what the orchestrators' processes were credited while they lived."""
+"""Compares the ledger's payments with what each orchestrator process was credited in its lifetime."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read(ledger: Path) -> list[Entry]:
 
 
 def unexplained(entries: Iterable[Entry], lives: Iterable[Life]) -> int:
-    """Wei that neither the ledger nor an audit accounts for."""
+    """Wei that the ledger and the audits do not agree on."""
     entries = list(entries)
     return int(_sum(entries, lambda entry: not entry.explained)) + sum(
         _unexplained_in(life, [entry for entry in entries if entry.address == life.address.lower()])
@@ -76,7 +76,7 @@ def unexplained(entries: Iterable[Entry], lives: Iterable[Life]) -> int:
 
 
 def _unexplained_in(life: Life, entries: list[Entry]) -> int:
-    """What the ledger calls credited and the process does not know, or the process has and the ledger not."""
+    """What only one of the two has: credited by the ledger, or by the process."""
     has = int(life.audit["credited_wei"])
 
     def certain(entry: Entry) -> bool:

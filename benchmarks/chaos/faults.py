@@ -1,4 +1,4 @@
-"""What is done to a live devnet: each fault is a context that begins it and makes it good again."""
+"""Faults of a live devnet: each is a context manager that begins it and repairs it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Scene:
 
     gateway: GatewayProcess
     devnet: dict[str, Any]
-    """Its description from when it was started: the places stay, the processes do not."""
+    """Its description when it was started: addresses stay, process ids change."""
     streams: Sequence[ChaosStream]
     discovery: Discovery
     random: random.Random
@@ -61,7 +61,7 @@ class Fault:
 
 
 class Discovery:
-    """A webhook that lists orchestrators, and where a fault has it so nobody, somebody else, or nonsense."""
+    """A webhook that lists orchestrators, or during a fault nobody, others, or garbage."""
 
     def __init__(self, addrs: Iterable[str]) -> None:
         self.lies: Iterator[str] | None = None
@@ -89,7 +89,7 @@ class Discovery:
 
 
 async def _orchestrator(scene: Scene) -> dict[str, Any]:
-    """One that works for a stream, most of the time."""
+    """An orchestrator, mostly one that has a stream's job."""
     everybody = scene.devnet["orchestrators"]
     used_url = await scene.random.choice(scene.streams).orchestrator()
     used = [o for o in everybody if o["url"] == used_url]
@@ -195,7 +195,7 @@ FAULTS = (
 
 
 def drawn(scene: Scene) -> Fault:
-    """The next one: each as often as its weight says before any comes again, in an order of chance."""
+    """The next fault: all, each as often as its weight, in random order before any comes again."""
     if not scene.deck:
         weights = [fault.weight for fault in FAULTS]
         scene.deck = scene.random.sample(FAULTS, sum(weights), counts=weights)

@@ -1,4 +1,4 @@
-"""A stream under test: a publisher over a link that can turn bad, and a viewer that notes each gap."""
+"""A stream of the chaos run: a publisher over a link that can turn bad, and a viewer that records gaps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chaos run: its books add up or say what does not, and a minute of it keeps all promises."""
+"""The chaos run: its accounting, and a minute of it without a broken promise."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def test_a_payment_without_an_outcome_may_have_been_credited_or_not() -> None:
         assert unexplained([CREDITED, PERHAPS], [life(credited)]) == 0
 
 
-def test_what_only_one_side_knows_of_is_unexplained() -> None:
+def test_what_only_the_ledger_or_only_the_audit_has_is_unexplained() -> None:
     assert unexplained([CREDITED], [life(5)]) == 2
     assert unexplained([CREDITED], [life(11)]) == 4
     assert unexplained([CREDITED], [life(0)]) == 7
     assert unexplained([CREDITED, REFUSED], [life(12)]) == 5
 
 
-def test_a_process_answers_for_its_own_life_only() -> None:
+def test_a_process_accounts_for_its_own_lifetime_only() -> None:
     assert unexplained([CREDITED], [life(0, began=21)]) == 0, "paid to the one before it"
     assert unexplained([CREDITED], [life(7), life(0, began=31, asked=40)]) == 0
     assert unexplained([CREDITED], [life(0, asked=19)]) == 0, "paid after it was asked"
     assert unexplained([replace(CREDITED, address="0xb")], [life(0)]) == 0
 
 
-def test_a_signed_payment_that_nobody_was_given_is_unexplained_until_its_session_is_closed() -> None:
+def test_a_payment_that_was_never_delivered_is_unexplained_until_its_session_is_closed() -> None:
     lost: dict[str, Any] = {"delivered": None, "credited": None}
     assert unexplained([replace(CREDITED, **lost, closed=False)], []) == 7
     assert unexplained([replace(CREDITED, **lost)], []) == 0

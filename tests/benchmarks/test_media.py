@@ -1,4 +1,4 @@
-"""The short version of the benchmark runs and gives its figures; how good they are is no test's matter."""
+"""The short version of the media benchmark runs and gives all figures, whatever their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bench of payments runs, and calls to the signer stay within their bound; speed is no test's matter."""
+"""The payments benchmark runs, and calls to the signer stay within their limit."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest_asyncio
 
 @pytest_asyncio.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    """What publishers, viewers and curious tests share; it keeps no connection."""
+    """An HTTP client that keeps no connection open."""
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session:
         yield session

@@ -1,4 +1,4 @@
-"""Payments over a network that loses, delays and replaces: the picture stays, and the books are right."""
+"""Payments over a network that loses, delays and replaces answers: no gap, and a correct ledger."""
 
 from __future__ import annotations
 

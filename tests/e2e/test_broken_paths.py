@@ -1,4 +1,4 @@
-"""Media's way to the gateway: IPv6, one port for all, and networks that go away."""
+"""Paths of media to the gateway: IPv6, one UDP port for all, networks that break."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.e2e.test_loop import clean_audits, ended
 
 
 class Cable:
-    """What pulls a client's network plug: nothing goes out and nothing comes in, and no socket closes."""
+    """Cut a client's network: nothing goes out or comes in, and no socket closes."""
 
     def __init__(self, publisher: WhipPublisher) -> None:
         (transceiver,) = publisher.peer.getTransceivers()

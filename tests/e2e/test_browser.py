@@ -1,4 +1,4 @@
-"""Debian's Chromium publishes its camera through the page, and sees what comes back."""
+"""Debian's Chromium publishes its camera through the page and watches the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream that is paid from funds on a chain: what its operator is told, and what happens when they go."""
+"""Funds on a chain: what the operator is told, and what happens when they run out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Straight to ComfyStream: the same stream through a server of one's own, nothing paid."""
+"""Own ComfyStream servers: a stream through one, nothing paid."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def effect(name: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def comfystream_processes(count: int, *flags: str) -> AsyncIterator[list[dict[str, Any]]]:
-    """ComfyStream servers of the devnet's, alone: `url` and `pid` of each."""
+    """The devnet's ComfyStream servers by themselves: `url` and `pid` of each."""
     command = (BIN / "livepeer-devnet", "comfystream", "-addr=127.0.0.1:0", *flags)
     output = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
     async with AsyncExitStack() as stack:

@@ -18,7 +18,7 @@ async def known(gateway: GatewayProcess) -> set[str]:
 
 
 @pytest.mark.asyncio
-async def test_the_signer_is_asked_where_nobody_is_named_and_a_webhook_may_change_its_mind(
+async def test_orchestrators_come_from_the_signer_or_from_a_webhook_that_may_change_its_list(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     listed: list[dict[str, str]] = []

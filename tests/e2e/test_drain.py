@@ -1,4 +1,4 @@
-"""The gateway is told to stop, in whatever state its streams are; and says whether it would serve."""
+"""Stopping the gateway in every state of its streams, and what `/readyz` says."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def answers(gateway: GatewayProcess, http: aiohttp.ClientSession, status: 
 
 
 @pytest.mark.asyncio
-async def test_a_live_stream_goes_on_until_it_ends_and_nobody_new_comes_in(
+async def test_while_draining_a_live_stream_goes_on_and_new_ones_are_refused(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with (
@@ -148,7 +148,7 @@ State = Callable[[GatewayProcess, aiohttp.ClientSession], AbstractAsyncContextMa
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-async def test_after_the_drains_time_every_stream_ends_with_drained(
+async def test_after_the_drain_timeout_every_stream_ends_with_drained(
     state: State, sessions: list[str], tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"

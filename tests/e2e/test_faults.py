@@ -1,4 +1,4 @@
-"""What breaks around a live stream, and what becomes of it."""
+"""Faults around a live stream, and how it goes on or ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_an_orchestrator_that_dies_ends_the_stream_with_that_reason(
 
 
 @pytest.mark.asyncio
-async def test_the_signer_may_be_away_for_a_while(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+async def test_a_stream_survives_a_restart_of_the_signer(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     flags = ("-livePaymentInterval", "1s", "-restart")
     async with gateway_process(tmp_path, *flags) as gateway:
         async with (
@@ -89,7 +89,7 @@ async def test_a_payment_of_a_hundred_tickets_passes(tmp_path: Path, http: aioht
 
 
 @pytest.mark.asyncio
-async def test_a_runner_that_stands_still_is_seen_in_the_status(
+async def test_a_stopped_runner_is_reported_in_the_status(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with (
@@ -118,7 +118,7 @@ async def test_a_runner_that_stands_still_is_seen_in_the_status(
 
 
 @pytest.mark.asyncio
-async def test_dear_orchestrators_are_refused_with_their_verdicts(
+async def test_orchestrators_above_the_price_ceiling_are_refused_with_their_verdicts(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     flags = ("-prices", "1000000000000001", "-maxPricePerUnit", "1000000000000000")
@@ -142,7 +142,7 @@ async def test_dear_orchestrators_are_refused_with_their_verdicts(
 
 
 @pytest.mark.asyncio
-async def test_a_name_is_taken_while_media_flows_and_free_when_it_stopped(
+async def test_a_name_is_in_use_while_media_flows_and_free_after_it_stops(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with (

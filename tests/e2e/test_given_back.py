@@ -1,4 +1,4 @@
-"""Every way in which a stream fails gives back what it took: at the gateway and at the orchestrator."""
+"""However a stream fails, everything is given back, at the gateway and at the orchestrator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What publishers really send: other clocks, other sizes in mid-stream, pictures out of order."""
+"""Unusual publishers: other clocks, a new size in mid-stream, B-frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who waits for a key frame, who is asked for one, and how often."""
+"""Key frames: who waits for one, who is asked, and how often."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def keep_asking(viewer: WhepViewer) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_viewer_for_whom_nothing_is_held_has_the_publisher_asked_every_two_seconds_and_no_worker(
+async def test_for_a_viewer_without_a_key_frame_the_publisher_is_asked_every_two_seconds_and_no_worker(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     track = OnDemand()

@@ -1,4 +1,4 @@
-"""The whole loop: a publisher, the daemon, a devnet of real processes, a viewer."""
+"""The whole loop: publisher, daemon, devnet, viewer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def clean_audits(gateway: GatewayProcess) -> int:
 
 
 @pytest.mark.asyncio
-async def test_twenty_seconds_of_stream_are_seen_and_paid_to_the_wei(
+async def test_a_stream_of_twenty_seconds_is_shown_and_paid_to_the_wei(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with asyncio.TaskGroup() as both:
@@ -93,9 +93,7 @@ async def _seen_and_paid(preload: str, folder: Path, http: aiohttp.ClientSession
 
 
 @pytest.mark.asyncio
-async def test_a_price_that_makes_a_hundred_eth_is_booked_to_the_wei(
-    tmp_path: Path, http: aiohttp.ClientSession
-) -> None:
+async def test_a_hundred_eth_are_recorded_to_the_wei(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     ledger = tmp_path / "ledger.sqlite3"
     flags = ("-prices", HUNDRED_ETH_PER_SECOND, "-maxPricePerUnit", "100ETH", "-ledger", str(ledger))
     async with gateway_process(tmp_path, *flags, "-livePaymentInterval", "1s") as gateway:

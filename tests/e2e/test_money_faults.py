@@ -60,7 +60,7 @@ async def test_a_price_that_drifts_up_is_held_at_the_first(
 
 
 @pytest.mark.asyncio
-async def test_one_who_debits_a_fifth_too_fast_is_left_when_it_closes_the_stream(
+async def test_an_orchestrator_that_debits_a_fifth_too_fast_is_replaced_when_it_closes_the_stream(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"

@@ -1,4 +1,4 @@
-"""A gateway that is not given the processor it needs takes nobody new, and keeps whom it has."""
+"""A gateway with too little CPU refuses new clients and keeps its streams."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def refusal(gateway: GatewayProcess, http: aiohttp.ClientSession) -> Refus
 
 
 @pytest.mark.asyncio
-async def test_nobody_new_comes_in_while_the_loop_is_late_and_live_streams_keep_their_frames(
+async def test_new_clients_are_refused_while_the_loop_is_late_and_live_streams_keep_their_frames(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with (

@@ -1,4 +1,4 @@
-"""An orchestrator that takes segments too slowly: it is left, and nobody else feels it."""
+"""An orchestrator that takes segments too slowly is replaced; others are not affected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHEAPER, DEARER = "1000000000000000", "2000000000000000"
 CRAWL = 200
 """Bytes a second: a twentieth of what comes from the publisher."""
 ON_THE_WAY = 1
-"""Segments that are given up already while word of that is on its way."""
+"""Segments that may be dropped before the server knows of it."""
 GOP = 1.0
 LONGEST_GAP = 10.0
 """Seconds: of segments of one each as many as may be in flight, one more, and the swap."""
@@ -64,7 +64,7 @@ async def segments_dropped(gateway: GatewayProcess) -> int:
 
 
 def slowest_second(pace: list[tuple[float, int]]) -> float:
-    """Frames a second that a publisher sent while the machine had least time for it; `pace` counts them."""
+    """The lowest frame rate of a publisher, in frames a second, from the counts in `pace`."""
     return min(
         (sent - before) / (at - since)
         for (since, before), (at, sent) in combinations(pace, 2)
@@ -73,7 +73,7 @@ def slowest_second(pace: list[tuple[float, int]]) -> float:
 
 
 @pytest.mark.asyncio
-async def test_stalled_segments_are_bounded_dropped_and_counted_and_publisher_and_viewer_stay(
+async def test_stalled_segments_are_dropped_and_counted_while_publisher_and_viewer_stay(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with (

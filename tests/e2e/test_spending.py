@@ -1,4 +1,4 @@
-"""The operator's limits, met by real streams on a real devnet."""
+"""Spend and time limits with real streams on a devnet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.e2e.test_loop import clean_audits, ended
 
 
 @pytest.mark.asyncio
-async def test_a_stream_ends_at_its_limit_and_the_next_is_refused_by_the_hours_over_a_restart(
+async def test_a_stream_ends_at_its_limit_and_the_hourly_limit_outlasts_a_restart(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
@@ -57,7 +57,7 @@ async def _unless(ask: object, unwanted: str) -> str:
 
 
 @pytest.mark.asyncio
-async def test_a_stream_may_last_so_many_seconds(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+async def test_a_stream_ends_after_its_maximum_duration(tmp_path: Path, http: aiohttp.ClientSession) -> None:
     async with gateway_process(tmp_path, "-maxStreamSeconds", "3") as gateway:
         async with WhipPublisher(http, gateway.live("cam/whip")):
             status = await ended(gateway, "cam")

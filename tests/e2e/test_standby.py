@@ -1,4 +1,4 @@
-"""A stream whose second job stands by: both are paid, and a swap is a switch that viewers hardly see."""
+"""Streams with a standby job: both jobs are paid, and a swap takes viewers a fraction of a second."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def standby_ready(gateway: GatewayProcess, swaps: int = 0) -> dict[str, An
 
 
 @pytest.mark.asyncio
-async def test_a_swap_to_the_standby_is_a_switch_and_another_one_stands_by(
+async def test_a_swap_to_the_standby_is_a_switch_and_a_new_standby_starts(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
@@ -88,7 +88,7 @@ async def test_a_swap_to_the_standby_is_a_switch_and_another_one_stands_by(
 
 
 @pytest.mark.asyncio
-async def test_a_standby_that_dies_is_replaced_and_nobody_sees_it(
+async def test_a_standby_that_dies_is_replaced_without_a_gap(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with (
@@ -112,7 +112,7 @@ async def test_a_standby_that_dies_is_replaced_and_nobody_sees_it(
 
 
 @pytest.mark.asyncio
-async def test_a_standby_is_the_streams_choice_and_needs_somebody_else(
+async def test_a_stream_chooses_a_standby_which_needs_a_second_orchestrator(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with gateway_process(tmp_path, *FLAGS) as gateway:

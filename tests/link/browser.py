@@ -1,4 +1,4 @@
-"""Chromium publishing a busy picture over a link that gets narrow, and goes away for a while."""
+"""Chromium publishes over a link that gets narrow, and then breaks for some seconds."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def rate_above(gateway: GatewayProcess, rate: int) -> bool:
 
 
 async def narrow(path: Link, gateway: GatewayProcess) -> None:
-    """The sender notices, settles below the link's rate, and loses next to nothing from then on."""
+    """The sender settles below the link's rate and then loses almost nothing."""
     path.conditions.bits_per_second = NARROW
 
     async def settled() -> bool:

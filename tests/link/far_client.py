@@ -1,4 +1,4 @@
-"""On the far side of a link: publish a picture, watch what comes back, say how it went as one JSON object.
+"""Client on the far side of a link: publishes, watches the result, and prints one JSON object on how it went.
 
 It leaves when its stdin ends: on a link that loses nothing its farewell arrives.
 

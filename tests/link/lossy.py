@@ -1,4 +1,4 @@
-"""Publishers and viewers behind bad links at one gateway: `lossy SECONDS`. The scenario checks itself."""
+"""Publishers and viewers over bad links at one gateway: `lossy SECONDS`. Checks itself."""
 
 from __future__ import annotations
 

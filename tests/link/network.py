@@ -25,7 +25,7 @@ from pathlib import Path
 
 NEAR = "10.99.0.1"
 QUEUE_BYTES = 64_000
-"""What a slow link holds back before it drops."""
+"""The queue of a slow link, in bytes; more is dropped."""
 
 _TUNSETIFF = 0x400454CA
 _TUN_WITHOUT_HEADER = 0x1001

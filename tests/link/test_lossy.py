@@ -5,7 +5,7 @@ import pytest
 from tests.link.network import run_inside
 
 
-@pytest.mark.alone  # five pictures are coded and decoded beside the gateway: what else runs, they would lack
+@pytest.mark.alone  # five streams are coded and decoded on this machine, which takes all of its CPU
 @pytest.mark.parametrize("seconds", [6, pytest.param(20, marks=pytest.mark.long)])
 def test_pictures_survive_loss_jitter_reordering_a_narrow_link_and_a_wrap(seconds: int) -> None:
     run_inside("tests.link.lossy", str(seconds), timeout=90)

@@ -1,7 +1,7 @@
-"""What strangers, broken programs and a hostile network send: one row each, answered and nothing left behind.
+"""Input from strangers, broken programs and a hostile network: answered, with nothing left behind.
 
-`test_requests.py` has what comes over HTTP, `test_media.py` who connects or tries to, `test_surroundings.py`
-what the gateway itself depends on, `test_start.py` what keeps it from starting.
+`test_requests.py` has HTTP, `test_media.py` WebRTC, `test_surroundings.py` orchestrators, signer and disk,
+`test_start.py` failed starts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gate
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def gateway(daemon: GatewayProcess) -> AsyncIterator[GatewayProcess]:
-    """The daemon, which afterwards holds nothing for a stream, and left nothing open upstream."""
+    """The daemon; afterwards it holds nothing for a stream, and has nothing open at the orchestrator."""
     sessions = [set(audit["sessions"]) for audit in await daemon.audits()]
     yield daemon
 

@@ -1,4 +1,4 @@
-"""Small servers for tests to be answered badly by."""
+"""Small servers that answer badly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Peers that connect, or try to."""
+"""Bad WebRTC peers and bad media."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ async def end_of(gateway: GatewayProcess, name: str) -> dict[str, Any]:
 
 
 def forged_fingerprint(sdp: str) -> str:
-    # each of them: one that is true would do
+    # all of them: one correct line would be enough
     return re.sub(
         r"(?<=a=fingerprint:)(\S+ )(\S+)", lambda line: line[1] + re.sub(r"\w\w", "AB", line[2]), sdp
     )
 
 
-async def test_a_certificate_of_another_fingerprint_is_refused(
+async def test_a_certificate_with_another_fingerprint_is_refused(
     gateway: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     async with ForgedPublisher(http, gateway.live("forged/whip"), forged_fingerprint):
@@ -88,7 +88,7 @@ async def test_a_certificate_of_another_fingerprint_is_refused(
     assert "fingerprint" in ended["detail"]
 
 
-async def test_a_peer_that_refuses_our_certificate_is_let_go(
+async def test_a_peer_that_refuses_our_certificate_ends_the_stream(
     gateway: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     async with ForgedPublisher(http, gateway.live("refuses/whip"), change_answer=forged_fingerprint):
@@ -97,7 +97,7 @@ async def test_a_peer_that_refuses_our_certificate_is_let_go(
     assert ended["detail"]
 
 
-async def test_candidates_that_lead_nowhere_end_the_stream_with_what_to_open(
+async def test_unreachable_candidates_end_the_stream_with_what_to_open(
     gateway: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     nowhere = without(r"^a=candidate.*\n") + "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n" * 100
@@ -108,7 +108,7 @@ async def test_candidates_that_lead_nowhere_end_the_stream_with_what_to_open(
     assert "UDP" in ended["detail"]
 
 
-async def test_garbage_beside_and_inside_the_media_changes_nothing(
+async def test_garbage_beside_and_inside_the_media_is_ignored(
     gateway: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     async with ForgedPublisher(http, gateway.live("garbage/whip")) as publisher:

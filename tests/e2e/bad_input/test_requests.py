@@ -1,4 +1,4 @@
-"""Offers, requests and bodies of no use."""
+"""Bad HTTP requests, offers and bodies."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ assert VIDEO is not None
         ),
     ],
 )
-async def test_an_offer_of_no_use_is_refused(
+async def test_an_unusable_offer_is_refused(
     body: str | bytes,
     content_type: str,
     status: int,
@@ -96,7 +96,7 @@ async def test_an_offer_of_no_use_is_refused(
         ("POST", "cam/nothing", "", 404, "not_found"),
     ],
 )
-async def test_a_request_of_no_use_is_refused(
+async def test_an_unusable_request_is_refused(
     method: str,
     path: str,
     body: str | None,
@@ -110,7 +110,7 @@ async def test_a_request_of_no_use_is_refused(
         assert (response.status, problem["code"]) == (status, code)
 
 
-async def test_deleting_what_never_was_changes_nothing(
+async def test_deleting_an_unknown_session_changes_nothing(
     gateway: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     for path in ("cam/whip/0", "cam/whep/0", "%00/whip/%F0%9F%98%80"):
@@ -144,7 +144,7 @@ async def test_of_two_videos_the_first_is_taken(gateway: GatewayProcess, http: a
 
 
 @pytest.mark.long  # a body may take 10 s
-async def test_a_body_that_never_comes_is_given_up(gateway: GatewayProcess) -> None:
+async def test_a_request_whose_body_never_comes_is_ended(gateway: GatewayProcess) -> None:
     host, port = re.findall(r"//([^:]+):(\d+)/", gateway.url)[0]
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
@@ -167,7 +167,7 @@ async def test_a_body_that_never_comes_is_given_up(gateway: GatewayProcess) -> N
     ],
     ids=["zeros", "a header of 100 kB", "a negative length", "a broken chunk", "TLS"],
 )
-async def test_what_is_no_http_is_refused(sent: bytes, gateway: GatewayProcess) -> None:
+async def test_bytes_that_are_not_http_are_refused(sent: bytes, gateway: GatewayProcess) -> None:
     host, port = re.findall(r"//([^:]+):(\d+)/", gateway.url)[0]
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)
@@ -176,7 +176,7 @@ async def test_what_is_no_http_is_refused(sent: bytes, gateway: GatewayProcess) 
     await writer.wait_closed()
 
 
-async def test_a_thousand_that_never_connect_are_bounded_and_gone(
+async def test_a_thousand_offers_that_never_connect_are_limited_and_cleaned_up(
     gateway: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     async def post(number: int) -> int:

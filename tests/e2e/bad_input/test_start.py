@@ -1,4 +1,4 @@
-"""What keeps the gateway from starting: one sentence, and nothing left behind."""
+"""Failed starts: one sentence of explanation, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def refuses_to_start(folder: Path, *flags: str, devnet: bool = False) -> tuple[int, str]:
-    """The exit status and what was said last. What it began, temporary files too, has to be gone."""
+    """The exit status and the last line. All that it started, temporary files too, has to be gone."""
     temporary = folder / "temporary"
     temporary.mkdir()
     program = ("env", f"TMPDIR={temporary}", BIN / "livepeer-gateway")
@@ -70,7 +70,7 @@ def says(response: Callable[[], web.Response]) -> Callable[[], Awaitable[web.Res
         pytest.param(silent, id="never"),
     ],
 )
-async def test_a_signer_that_is_of_no_use_is_one_sentence(
+async def test_an_unusable_signer_is_reported_in_one_sentence(
     answer: Callable[[], Awaitable[web.Response]], tmp_path: Path
 ) -> None:
     async def handle(_: web.Request) -> web.Response:
@@ -107,7 +107,7 @@ async def test_a_signer_that_is_of_no_use_is_one_sentence(
         ),
     ],
 )
-async def test_what_cannot_start_says_so_in_one_sentence(
+async def test_a_failed_start_is_explained_in_one_sentence(
     flags: tuple[str, ...], status: int, words: str, tmp_path: Path
 ) -> None:
     ended, said = await refuses_to_start(tmp_path, *flags)
@@ -116,7 +116,7 @@ async def test_what_cannot_start_says_so_in_one_sentence(
 
 
 @pytest.mark.parametrize("devnet", [False, True])
-async def test_a_port_that_is_taken_is_one_sentence(
+async def test_a_port_in_use_is_reported_in_one_sentence(
     devnet: bool, daemon: GatewayProcess, tmp_path: Path
 ) -> None:
     taken = daemon.url.removeprefix("http://").rstrip("/")

@@ -1,4 +1,4 @@
-"""Who stands behind the gateway, and what it stands on."""
+"""Bad orchestrators, signers and disks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BEHAVIOURS: dict[str, tuple[bytes, bool]] = {
 
 @pytest_asyncio.fixture(loop_scope="module", params=["TLS", "plain"])
 async def bad_orchestrators(request: pytest.FixtureRequest) -> AsyncIterator[list[str]]:
-    """Addresses of servers that are none of the kind: each behaves as its name says until it is left."""
+    """Addresses of servers that are no orchestrators: each behaves as its name says."""
 
     def behave(sent: bytes, again: bool) -> Any:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,7 +72,7 @@ async def bad_orchestrators(request: pytest.FixtureRequest) -> AsyncIterator[lis
         server.close()
 
 
-async def test_orchestrators_that_are_none_are_passed_over(
+async def test_servers_that_are_no_orchestrators_are_passed_over(
     bad_orchestrators: list[str], http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     flags = ("-orchAddr", ",".join([*bad_orchestrators, "127.0.0.1:1"]))
@@ -138,7 +138,7 @@ async def _endless(request: web.Request) -> web.StreamResponse:
         pytest.param(_never, "signer_unreachable", marks=pytest.mark.long),  # is asked again before that
     ],
 )
-async def test_a_stream_that_the_signer_pays_no_ticket_for_ends_with_that_reason(
+async def test_a_stream_whose_signer_signs_no_ticket_ends_with_that_reason(
     answer: Answer, reason: str, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     async with devnet_process(tmp_path) as devnet:
@@ -189,7 +189,7 @@ def filled(disk: Path) -> Iterator[None]:
         filler.unlink()
 
 
-async def test_a_disk_that_fills_costs_no_stream_and_is_known_at_once(
+async def test_a_full_disk_ends_no_stream_and_is_reported_at_once(
     http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
