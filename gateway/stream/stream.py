@@ -137,7 +137,7 @@ class Stream:
 
     @property
     def ending(self) -> bool:
-        """Whether the end has been asked for."""
+        """Whether the end has been asked for, or has come."""
         return self._told_to_end.done()
 
     async def update(self, params: Mapping[str, Any]) -> Json:
@@ -233,6 +233,7 @@ class Stream:
 
     async def _run(self) -> None:
         ended = await self._live()
+        self.end(ended.reason, ended.detail)  # it is `ending` whatever ended it
         self._stopped = time.monotonic()
         self.output.clear()
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:

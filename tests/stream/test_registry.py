@@ -171,6 +171,22 @@ async def test_of_two_who_replace_a_publisher_at_once_one_is_refused() -> None:
 
 
 @pytest.mark.asyncio
+async def test_the_room_of_a_publisher_that_left_by_itself_is_waited_for_too() -> None:
+    source, closes = OneJob({}, urls="a"), asyncio.Event()
+    source.script[0]["closes"] = closes
+    registry = registry_on(only(source))
+    async with live_publisher(registry) as (stream, client):
+        await client.close()
+        await eventually(lambda: stream.ending, what="the stream's end")
+        waiting = asyncio.get_running_loop().create_task(registry.publish(OTHER, await offer()))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        closes.set()
+        assert (await waiting) is registry.find("other")
+        await registry.close(EndReason.DRAINED, "the test is over")
+
+
+@pytest.mark.asyncio
 async def test_who_waited_for_room_is_refused_where_the_gateway_drains_meanwhile() -> None:
     source, admission, closes = OneJob({}, urls="a"), Admission(), asyncio.Event()
     source.script[0]["closes"] = closes
