@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import aiohttp
@@ -78,4 +79,7 @@ async def test_a_stream_over_a_bad_network_keeps_its_picture_and_the_ledger_equa
     assert credited(ledger) == int(status["payments"]["credited_wei"]) == total
     assert (summary["credited_wei"], summary["uncertain_wei"]) == (str(total), "0")
     assert told["credited_wei"] == str(total)
-    assert len(told["payments"]) == status["payments"]["accepted"]
+    outcomes = Counter(payment["outcome"] for payment in told["payments"])
+    # one at most is signed and never sent: a call that was under way when the stream ended
+    assert outcomes.pop("unspent", 0) <= 1
+    assert outcomes == {"credited": status["payments"]["accepted"]}
