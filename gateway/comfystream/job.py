@@ -200,7 +200,7 @@ class ComfyJob:
             # else a workflow warms up for the server's default size
             width, height = self._host.size
             offered = replace(offered, resolution={"width": width, "height": height})
-        await peer.connect(self._resources.http, self._server.url, offered, audio=self._host.has_audio)
+        await peer.connect(self._resources.http, self._server.url, offered, audio=self._host.audio_agreed)
         self._server.warming = False
         if self._held is None:
             self._held = self._host.on_live()

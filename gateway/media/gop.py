@@ -76,7 +76,7 @@ class GopBuffer:
         return self._gop.overflows
 
     @property
-    def has_audio(self) -> bool:
+    def holds_audio(self) -> bool:
         """Whether sound is among what is held."""
         return any(isinstance(frame, OpusPacket) for frame in self._gop.entries())
 

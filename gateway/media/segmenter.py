@@ -30,8 +30,8 @@ class Segmenter:
     `min_duration` seconds long by the media's clock and by the wall clock, except that a key frame
     of another size always starts one. Each frame is written at once, in one piece.
 
-    Sound is declared where `audio` says that there is some, or where some came since the segment
-    before began: a reader waits in vain for a stream that is declared and silent.
+    `audio` declares sound for the first segment; a later one declares it where some came since the
+    segment before began. A reader waits in vain for a stream that is declared and silent.
 
     `sprop` holds parameter sets from the SDP, for encoders that do not repeat them in band.
     """

@@ -58,7 +58,7 @@ class TsDemuxer:
         self._audio: PesAssembler | None = None
 
     @property
-    def has_audio(self) -> bool:
+    def declares_audio(self) -> bool:
         """Whether the newest PMT declares an Opus stream."""
         return self._audio is not None
 

@@ -236,7 +236,7 @@ class OrchestratorJob:
             if self._payer is not None:
                 group.create_task(self._payer.run(), name=f"{name} payments")
             held = self._host.on_live()
-            self._segmenter = Segmenter(self._uplink.open_segment, audio=held.has_audio)
+            self._segmenter = Segmenter(self._uplink.open_segment, audio=held.holds_audio)
             for frame in held.frames():
                 self._segmenter.push(frame)
             self.live = True

@@ -34,7 +34,7 @@ class OrchestratorCandidate(Judged):
         return name.rstrip("/").lower() in (self.addr.lower(), self.url.lower(), self.address.lower())
 
     def json(self) -> dict[str, Any]:
-        """Its entry in a stream's status."""
+        """Its part of its entry in `GET /orchestrators`."""
         return {
             "url": self.url,
             "price_wei_per_second": None if self.price is None else text(self.price),

@@ -55,7 +55,7 @@ from gateway.reason import EndReason
 from signer_client import SignerState
 
 MAX_REFRESHES = 3
-"""Refreshes in a row that a signer may ask for before it pays."""
+"""Refreshes in a row, for a 480, a 481 or used-up ticket params, before the session leaves."""
 MAX_TRIES = 4
 """Tries in a row of what no credit covers yet, or what the session can do without."""
 MAX_SETTLING_TRIES = 2

@@ -104,7 +104,7 @@ class Signing:
                 retries=0,  # the session decides when to try again
             )
         except RefreshNeeded as error:
-            self._log.info("signer needs newer ticket params")
+            self._log.info("signer needs newer ticket params", error=str(error))
             session.refresh_needed(str(error))
         except NoTicketsNeeded:
             session.no_tickets_needed(self._clock())

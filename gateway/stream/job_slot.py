@@ -170,8 +170,8 @@ class JobSlot:
             self._made.push(frame)
 
     @property
-    def has_audio(self) -> bool:
-        return self._stream.ingest.has_audio
+    def audio_agreed(self) -> bool:
+        return self._stream.ingest.audio_agreed
 
     @property
     def size(self) -> tuple[int, int] | None:

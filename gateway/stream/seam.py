@@ -132,7 +132,7 @@ class PublisherControl(Protocol):
     """What a job may know of the publisher, and ask of it."""
 
     @property
-    def has_audio(self) -> bool:
+    def audio_agreed(self) -> bool:
         """Whether sound was agreed with it."""
 
     @property

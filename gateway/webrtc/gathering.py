@@ -168,4 +168,4 @@ async def _relayed(
 
 def _no_answer(server: IceServer, error: Exception) -> None:
     where = address(server.host, server.port)
-    log.info("no answer from a STUN or TURN server", server=where, error=str(error))
+    log.info("a STUN or TURN server gave no candidate", server=where, error=str(error))

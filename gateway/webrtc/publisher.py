@@ -111,7 +111,7 @@ class Publisher(Peer):
         self._request_key_frame(time.monotonic(), spacing)
 
     @property
-    def has_audio(self) -> bool:
+    def audio_agreed(self) -> bool:
         """Whether sound was agreed."""
         return self._audio_type is not None
 

@@ -16,7 +16,7 @@ HIGHEST = 8_000_000
 class Way:
     """A connection that carries 1 kB between two looks and loses as much as it is told to."""
 
-    has_audio = False
+    audio_agreed = False
 
     def __init__(self) -> None:
         self.lost = 0.0

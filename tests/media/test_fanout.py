@@ -311,7 +311,7 @@ def test_the_buffer_for_a_new_job_holds_the_frames_since_the_last_key_frame(make
     sound = OpusPacket(b"sound", 0)
     gop.push(sound)
     assert gop.frames() == [*sample.video[30:40], sound]
-    assert gop.has_audio
+    assert gop.holds_audio
     assert gop.size == sum(len(nal) for unit in sample.video[30:40] for nal in unit.nals) + 5
     gop.clear()
     assert (len(gop), gop.size) == (0, 0)

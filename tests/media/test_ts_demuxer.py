@@ -107,7 +107,7 @@ def test_a_file_of_ffmpeg_gives_the_frames_that_went_in(make_sample, bframes: in
     frames = read(sample.ts, demuxer=demuxer)
     offset = video(frames)[0].dts - sample.video[0].dts
     assert video(frames) == shifted(sample.video, offset)
-    assert demuxer.has_audio is (codec == "libopus")
+    assert demuxer.declares_audio is (codec == "libopus")
     if codec == "libopus":
         assert audio(frames) == [OpusPacket(p.data, p.pts + offset) for p in sample.audio]
     else:
@@ -385,7 +385,7 @@ def test_a_table_may_lie_over_several_packets_and_other_descriptors() -> None:
         plain_packet(PMT_PID, 1 + index, piece, start=index == 0) for index, piece in enumerate(pieces)
     )
     demuxer.feed(pmt)
-    assert demuxer.has_audio
+    assert demuxer.declares_audio
     unit = picture(0, key=True)
     assert demuxer.feed(pes_packets(0x100, STREAM_ID_VIDEO, join_annex_b(unit.nals), 0)) == [unit]
 

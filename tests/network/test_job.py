@@ -100,7 +100,7 @@ class Orchestrator:
 class Host:
     """A stream with one job."""
 
-    has_audio = False
+    audio_agreed = False
     size = None
 
     def __init__(self) -> None:

@@ -166,7 +166,7 @@ class FakeSource:
 class Publisher:
     """The stream's part: holds a key frame, and says when the last one came."""
 
-    has_audio = False
+    audio_agreed = False
 
     def __init__(self) -> None:
         self.silence = 0.0
