@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -241,13 +242,23 @@ async def end_of(supervisor: Supervisor) -> Ended:
     return ended.value
 
 
+@asynccontextmanager
+async def at_work(supervisor: Supervisor, network: FakeSource, jobs: int) -> AsyncIterator[None]:
+    """A supervisor whose script's last job is live; then it ends as a stream does."""
+    running = asyncio.get_running_loop().create_task(supervisor.run())
+    try:
+        await eventually(
+            lambda: running.done() or (len(network.jobs) == jobs and supervisor.live), deadline=5, every=0.001
+        )
+        yield
+    finally:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await supervisor.close(DELETED)
+
+
 async def works_on(supervisor: Supervisor, network: FakeSource, jobs: int) -> None:
     """Run until the script's last job is live, then end as a stream does."""
-    running = asyncio.get_running_loop().create_task(supervisor.run())
-    await eventually(
-        lambda: running.done() or (len(network.jobs) == jobs and supervisor.live), deadline=5, every=0.001
-    )
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    await supervisor.close(DELETED)
+    async with at_work(supervisor, network, jobs):
+        pass

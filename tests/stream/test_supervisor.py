@@ -10,7 +10,7 @@ from gateway.media.frames import OpusPacket
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import UpdateRefused
 from harness.waiting import eventually
-from tests.stream.jobs import DELETED, KEY, LOST, FakeSource, Publisher, end_of, supervised, works_on
+from tests.stream.jobs import DELETED, KEY, LOST, FakeSource, Publisher, at_work, end_of, supervised, works_on
 
 
 @pytest.mark.asyncio
@@ -264,11 +264,9 @@ async def test_a_stream_uses_its_candidates_until_their_jobs_are_closed() -> Non
     closes = asyncio.Event()
     network = FakeSource({"ends": LOST, "closes": closes}, {})
     supervisor = supervised(network)
-    running = asyncio.get_running_loop().create_task(works_on(supervisor, network, 2))
-    await eventually(lambda: supervisor.swaps == 1, every=0.001)
-    assert supervisor.keys_in_use() == {"a", "b"}
-    closes.set()
-    await running
+    async with at_work(supervisor, network, 2):
+        assert supervisor.keys_in_use() == {"a", "b"}
+        closes.set()
     assert supervisor.keys_in_use() == set()
 
 
