@@ -28,7 +28,7 @@ from gateway.comfystream.servers import COMFYSTREAM
 from gateway.http.app import HttpParts, HttpServers
 from gateway.http.server import ListenError
 from gateway.network.source import NETWORK
-from gateway.payments.ledger import LedgerError
+from gateway.payments.errors import LedgerError
 from gateway.payments.timebase import NANOSECONDS
 from gateway.readiness import Readiness
 from gateway.reason import EndReason

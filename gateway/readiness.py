@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from gateway.aio.tasks import TaskGroup
-from gateway.payments.ledger import Ledger, LedgerError
+from gateway.payments.errors import LedgerError
+from gateway.payments.ledger import Ledger
 from gateway.stream.admission import Admission, NotAdmitted
 from signer_client import SignerClient, SignerError
 

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.aio.tasks import cancel, spawn
-from gateway.payments.ledger import LedgerError
+from gateway.payments.errors import LedgerError
 from gateway.readiness import Readiness
 from gateway.stream.admission import Admission
 from harness.waiting import eventually

@@ -24,8 +24,9 @@ from gateway.comfystream.servers import COMFYSTREAM
 from gateway.comfystream.texts import Texts
 from gateway.media.frames import Frame
 from gateway.media.gop import GopBuffer
+from gateway.payments.errors import LedgerError
 from gateway.payments.job_identity import JobIdentity
-from gateway.payments.ledger import LedgerError, SessionRecord
+from gateway.payments.ledger import SessionRecord
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import (
     Candidate,

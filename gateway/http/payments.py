@@ -7,7 +7,7 @@ from aiohttp import web
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import Route, Token
 from gateway.http.sessions import STREAM
-from gateway.payments.ledger import LedgerError
+from gateway.payments.errors import LedgerError
 from gateway.payments.ledger_reader import LedgerReader
 from gateway.payments.report import session_json
 from gateway.stream.registry import Registry

@@ -27,7 +27,7 @@ from gateway.http.sessions import (
     trickle,
 )
 from gateway.http.webhook import AuthWebhook, WebhookAnswer
-from gateway.payments.ledger import LedgerUnavailable
+from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import NO_LIMITS, SpendLimitReached
 from gateway.reason import EndReason
 from gateway.stream import admission

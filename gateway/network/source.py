@@ -11,7 +11,7 @@ from gateway.network.job import OrchestratorJob
 from gateway.network.resources import NetworkResources
 from gateway.orchestrator.selection import OrchestratorCandidate
 from gateway.payments.billing import first_payment
-from gateway.payments.ledger import LedgerUnavailable
+from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
 from gateway.reason import Ended, NoRoom
 from gateway.stream.seam import Candidate, JobHost, PublishRequest

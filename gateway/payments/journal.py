@@ -6,7 +6,8 @@ from collections.abc import Coroutine
 from fractions import Fraction
 from typing import Any
 
-from gateway.payments.ledger import Ledger, LedgerError, SessionRecord
+from gateway.payments.errors import LedgerError
+from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
 from gateway.reason import Ended, EndReason
 

@@ -19,7 +19,6 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.payments.database import Database
-from gateway.payments.errors import LedgerBusy, LedgerError, LedgerUnavailable
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger_reader import LedgerReader
 from gateway.payments.ledger_writer import DEFAULT_TIMING, LedgerWriter, Row, Timing, apply, clocks
@@ -27,8 +26,6 @@ from gateway.payments.payment import Payment
 from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.schema import Step, payments, sessions, steps
 from gateway.reason import EndReason
-
-__all__ = ["Ledger", "LedgerBusy", "LedgerError", "LedgerUnavailable", "SessionRecord", "Timing"]
 
 
 @dataclass(frozen=True, slots=True)

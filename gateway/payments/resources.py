@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gateway.payments.ledger import Ledger, LedgerUnavailable
+from gateway.payments.errors import LedgerUnavailable
+from gateway.payments.ledger import Ledger
 from gateway.payments.settings import PaymentSettings
 from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
 from signer_client import SignerClient, SignerIdentity

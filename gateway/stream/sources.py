@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gateway.payments.ledger import LedgerUnavailable
+from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
 from gateway.stream.seam import Candidate, JobSource, PublishRequest
 

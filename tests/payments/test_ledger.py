@@ -14,16 +14,11 @@ from typing import Any
 import pytest
 
 from gateway.payments.database import Database, ledger_url
+from gateway.payments.errors import LedgerBusy, LedgerError, LedgerUnavailable
 from gateway.payments.job_identity import JobIdentity
-from gateway.payments.ledger import (
-    Ledger,
-    LedgerBusy,
-    LedgerError,
-    LedgerUnavailable,
-    SessionRecord,
-    Timing,
-)
+from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.ledger_reader import LedgerSession, Outcome
+from gateway.payments.ledger_writer import Timing
 from gateway.payments.migrations import MIGRATIONS
 from gateway.payments.payment import Payment
 from gateway.payments.verify import Verification

@@ -23,8 +23,9 @@ from gateway.orchestrator.errors import (
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments.errors import LedgerError
 from gateway.payments.job_identity import JobIdentity
-from gateway.payments.ledger import Ledger, LedgerError
+from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
 from gateway.payments.schedule import FIRST_BACKOFF

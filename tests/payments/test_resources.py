@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 
 from gateway.payments.billing import first_payment
-from gateway.payments.ledger import Ledger, LedgerUnavailable
+from gateway.payments.errors import LedgerUnavailable
+from gateway.payments.ledger import Ledger
 from gateway.payments.resources import PaymentResources
 from gateway.payments.settings import PaymentSettings
 from gateway.payments.spending import HOUR, SpendLimitReached, SpendLimits, StreamLimits

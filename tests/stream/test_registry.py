@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.media.fanout import Fanout
-from gateway.payments.ledger import LedgerUnavailable
+from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission, NotAdmitted

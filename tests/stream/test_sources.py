@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.payments.ledger import LedgerUnavailable
+from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
 from gateway.reason import EndReason
 from gateway.stream.seam import PublishRequest
