@@ -32,7 +32,7 @@ class NetworkSource:
         return [self._candidate(one) for one in known]
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
-        self._afford([candidate.first_payment for candidate in candidates], request.limits.wei)
+        self._check_affordable([candidate.first_payment for candidate in candidates], request.limits.wei)
 
     def open(
         self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
@@ -45,16 +45,18 @@ class NetworkSource:
 
     def reasons_not_ready(self) -> list[str]:
         try:
-            self._afford([_first_payment(one) for one in self._network.pool.candidates() if one.usable])
+            self._check_affordable(
+                [_first_payment(one) for one in self._network.pool.candidates() if one.usable]
+            )
         except (SpendLimitReached, LedgerUnavailable) as error:
             return [str(error)]
         return self._network.pool.reasons_not_ready()
 
-    def _afford(self, first_payments: Sequence[Fraction], limit: int | None = None) -> None:
+    def _check_affordable(self, first_payments: Sequence[Fraction], limit: int | None = None) -> None:
         """Check the cheapest of these first payments; `limit` is the stream's own, in wei."""
         costs = [cost for cost in first_payments if cost]
         if self._network.payments is not None and costs:
-            self._network.payments.afford(min(costs), limit)
+            self._network.payments.check_affordable(min(costs), limit)
 
     def _candidate(self, one: OrchestratorCandidate) -> Candidate:
         return Candidate(

@@ -159,7 +159,7 @@ class Payer:
         )
 
     def _state(self) -> PaymentState:
-        if self._session.failures:
+        if self._session.schedule.failures:
             return "failing"
         return "waiting" if self._session.idle or not self._session.running else "ok"
 

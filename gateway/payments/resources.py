@@ -50,7 +50,7 @@ class PaymentResources:
             signing_slots=asyncio.Semaphore(settings.signing_calls),
         )
 
-    def afford(self, first_payment: Fraction, limit: int | None = None) -> None:
+    def check_affordable(self, first_payment: Fraction, limit: int | None = None) -> None:
         """Check that a first payment of that many wei could be made; `limit` is the stream's own.
 
         Raises LedgerUnavailable while the ledger cannot be written, SpendLimitReached.

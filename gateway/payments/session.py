@@ -297,11 +297,6 @@ class PaymentSession:
         return self.balance.ended_at is not None
 
     @property
-    def failures(self) -> int:
-        """Failed tries in a row."""
-        return self.schedule.failures
-
-    @property
     def due_at(self) -> int | None:
         """When something happens next; None while something does, or before the job runs."""
         if not self.running or self._asked is not None or self.ended:

@@ -120,7 +120,7 @@ class Signing:
         except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
             answered = not isinstance(error, SignerUnreachable)
             session.signer_failed(f"no payment from the signer: {error}", self._clock(), answered=answered)
-            self._log.warning("signer failed", error=str(error), tries=session.failures)
+            self._log.warning("signer failed", error=str(error), tries=session.schedule.failures)
         else:
             await self._take(hold, sign, live)
 

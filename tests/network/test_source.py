@@ -36,7 +36,7 @@ class Network:
             suspend=lambda addr, why, *, capacity: self.suspended.append((addr, why, capacity)),
             reasons_not_ready=lambda: self.not_ready,
         )
-        payments = SimpleNamespace(afford=self._afford)
+        payments = SimpleNamespace(check_affordable=self._check_affordable)
         resources = NetworkResources(cast(Any, None), cast(Any, None), cast(Any, pool), cast(Any, payments))
         self.source = NetworkSource(resources)
 
@@ -50,7 +50,7 @@ class Network:
         self.asked.append((*wanted, only))
         return self.known
 
-    def _afford(self, first_payment: Fraction, limit: int | None) -> None:
+    def _check_affordable(self, first_payment: Fraction, limit: int | None) -> None:
         self.first_payments.append((first_payment, limit))
         if self.refusal is not None:
             raise self.refusal

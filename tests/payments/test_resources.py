@@ -40,11 +40,11 @@ async def test_a_first_payment_is_checked_against_each_limit_in_whole_tickets(le
     resources = await opened(ledger, SpendLimits(hour=62 * PRICE))
     whole_tickets = first_payment(Fraction(PRICE), Fraction(7 * PRICE))
     assert whole_tickets == 63 * PRICE
-    resources.afford(Fraction(62 * PRICE))
+    resources.check_affordable(Fraction(62 * PRICE))
     with pytest.raises(SpendLimitReached, match="last hour"):
-        resources.afford(whole_tickets)
+        resources.check_affordable(whole_tickets)
     with pytest.raises(SpendLimitReached, match="this stream"):
-        resources.afford(Fraction(60 * PRICE), limit=60 * PRICE - 1)
+        resources.check_affordable(Fraction(60 * PRICE), limit=60 * PRICE - 1)
 
 
 @pytest.mark.asyncio
@@ -59,7 +59,7 @@ async def test_payments_before_a_restart_count_if_they_were_sent(
         resources.spending.spent(HOUR) == 182 * PRICE
     )  # credited, uncertain, unspent, refused by its orchestrator
     with pytest.raises(SpendLimitReached, match="last hour"):
-        resources.afford(Fraction(79 * PRICE))
+        resources.check_affordable(Fraction(79 * PRICE))
 
 
 @pytest.mark.asyncio
@@ -69,7 +69,7 @@ async def test_no_first_payment_is_allowed_while_the_ledger_cannot_be_written(
     resources = await opened(ledger, SpendLimits())
     monkeypatch.setattr(Ledger, "trouble", "disk full")
     with pytest.raises(LedgerUnavailable, match="disk full"):
-        resources.afford(Fraction(1))
+        resources.check_affordable(Fraction(1))
 
 
 @pytest.mark.asyncio
