@@ -4,6 +4,11 @@ import gc
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# A machine shared with others is no reason to fail: examples have no deadline of their own.
+settings.register_profile("gateway", deadline=None)
+settings.load_profile("gateway")
 
 pytest_plugins = ["tests.turns", "tests.time_limits"]
 

@@ -11,14 +11,9 @@ from fractions import Fraction
 
 import av
 import pytest
-from hypothesis import settings
 
 from gateway.media.frames import AccessUnit, Frame, OpusPacket
 from gateway.media.h264 import NalType, nal_type, split_annex_b
-
-# A machine shared with others is no reason to fail: examples have no deadline of their own.
-settings.register_profile("media", deadline=None)
-settings.load_profile("media")
 
 TICKS = Fraction(1, 90_000)
 STEP = 3_000
