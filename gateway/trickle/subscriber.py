@@ -75,7 +75,7 @@ class TrickleSubscriber:
     ) -> None:
         self.url = url.rstrip("/")
         self.segments_read = 0
-        """Segments handed out, including empty ones."""
+        """Segments given to the reader, including empty ones."""
         self.gaps = 0
         """Segments between the first and the newest that were never received."""
         self.truncated = 0

@@ -109,7 +109,7 @@ class AudioClock:
 
     By arrival at first: a packet belongs to the picture that comes with it. Sender reports of both
     streams then tell exactly (RFC 3550, 6.4.1); without them the arrival tells of clocks that drift apart.
-    Times handed out rise, as long as the pictures' do.
+    Its times rise for as long as the pictures' do.
     """
 
     def __init__(self) -> None:
