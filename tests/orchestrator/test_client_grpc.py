@@ -16,6 +16,8 @@ import psutil
 import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
@@ -103,14 +105,19 @@ async def test_one_connection_serves_every_question_and_close_gives_it_back(
 
 @pytest.mark.asyncio
 async def test_a_connection_that_lasts_for_weeks_does_not_grow(
-    client: OrchestratorClient, grpc_orchestrator: Start
+    client: OrchestratorClient, grpc_orchestrator: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    connections: list[H2Connection] = []
+
+    def connection(config: H2Configuration) -> H2Connection:
+        connections.append(H2Connection(config))
+        return connections[-1]
+
+    monkeypatch.setattr("grpclib.protocol.H2Connection", connection)
     orchestrator = await grpc_orchestrator()
     for _ in range(CLOSED_STREAMS + 20):
         await client.get_info(orchestrator.addr)
-    protocol = client._grpc._channels[orchestrator.addr]._protocol
-    assert protocol is not None
-    h2 = protocol.connection._connection
+    (h2,) = (one for one in connections if one.config.client_side)
     assert CLOSED_STREAMS - 20 < len(h2._closed_streams) <= CLOSED_STREAMS
     assert len(h2.streams) < 20
 
