@@ -29,6 +29,23 @@ CANDIDATES = [
 ]
 
 
+NOTE_ENDS = """() => {
+  window.ends = [];
+  const { close } = RTCPeerConnection.prototype;
+  RTCPeerConnection.prototype.close = function () {
+    if (this.getSenders().some((sender) => sender.track)) ends.push("closed");
+    return close.call(this);
+  };
+  const { fetch } = window;
+  window.fetch = async (url, options) => {
+    const response = await fetch(url, options);
+    if (options.method === "DELETE" && /whip/.test(url)) ends.push("DELETE answered");
+    return response;
+  };
+}"""
+"""Notes how the publisher's session ends, in `ends`."""
+
+
 def payments(accepted: int, *, tickets: int, owed: int) -> dict[str, Any]:
     return {
         "accepted": accepted,
@@ -168,6 +185,19 @@ async def test_the_final_cost_is_fetched_after_stop(page: Page, gateway: Any) ->
     await expect(page.locator("#start")).to_be_enabled()
     await expect(page.locator("#cost-eth")).to_have_text("0.065 ETH")
     await expect(page.locator("#state")).to_have_text("Stopped. Nothing more is paid.")
+    await expect(page.locator("#payment-state")).to_have_text("Payments have ended.")
+    await expect(page.locator("#credit-left")).to_have_text("–")
+    await expect(page.locator("#next-payment")).to_have_text("–")
+
+
+async def test_stop_sends_delete_before_it_closes_the_connection(page: Page, gateway: Any) -> None:
+    go_live(gateway)
+    await page.evaluate(NOTE_ENDS)
+    await start(page)
+    await playing(page, "result-video")
+    await page.click("#stop")
+    await expect(page.locator("#start")).to_be_enabled()
+    assert await page.evaluate("ends") == ["DELETE answered", "closed"]
 
 
 async def test_nobody_is_shown_as_in_use_after_the_end(page: Page, gateway: Any) -> None:

@@ -22,6 +22,7 @@ export const PAYMENT_STATES = {
   waiting: "Waiting for a payment to be accepted.",
   failing: "Payments fail. The stream goes on for as long as the credit lasts.",
 };
+export const PAYMENTS_ENDED = "Payments have ended.";
 
 export const END_REASONS = {
   publisher_left: "The publisher left, so the stream ended.",

@@ -3,6 +3,7 @@
 import { authorization, request } from "./request.js";
 
 const GATHERING_MS = 1000;
+const DELETE_MS = 3000;
 
 /** The browser has no H.264, the one video codec that the gateway takes. */
 export class NoH264 extends Error {}
@@ -63,13 +64,14 @@ export class HttpPeer {
     return this.#lost;
   }
 
-  /** Close, and send DELETE. May be called again, and while the page is being left. */
-  close() {
-    if (this.closed) return Promise.resolve();
+  /** Send DELETE, then close. May be called again, and while the page is being left. */
+  async close() {
+    if (this.closed) return;
     this.closed = true;
-    this.connection.close();
     this.#noteLost();
-    return this.#delete();
+    // Closed first, the gateway would take it for a lost connection.
+    await this.#delete();
+    this.connection.close();
   }
 
   // Chromium stays "connected" for half a minute after a DTLS close_notify: check the transport, too.
@@ -87,7 +89,8 @@ export class HttpPeer {
 
   async #delete() {
     if (!this.location) return;
-    const options = { method: "DELETE", keepalive: true, headers: authorization(this.token) };
+    const headers = authorization(this.token);
+    const options = { method: "DELETE", keepalive: true, timeoutMs: DELETE_MS, headers };
     // If DELETE fails, the gateway ends the session a little later by itself.
     await request(this.location, options).catch(() => undefined);
   }

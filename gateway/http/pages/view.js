@@ -3,7 +3,7 @@
 import { CostChart } from "./chart.js";
 import { compareWei, ethFromWei, ethPerHour, groupDigits, shortEth } from "./money.js";
 import { bitrateText } from "./stats.js";
-import { PAYMENT_STATES, STATES, verdictText } from "./messages.js";
+import { PAYMENTS_ENDED, PAYMENT_STATES, STATES, verdictText } from "./messages.js";
 
 const PAYMENTS_SHOWN = 50;
 const UNKNOWN = "–";
@@ -85,9 +85,13 @@ export class View {
     byId("candidates-table").hidden = rows.length === 0;
   }
 
-  /** Show nobody as in use any more. */
+  /** Show nobody as in use or being paid any more. */
   over() {
     this.candidates(this.#candidates, this.#inUse, true);
+    if (!("paid" in byId("main").dataset)) return;
+    byId("payment-state").textContent = PAYMENTS_ENDED;
+    byId("payment-state").dataset.state = "";
+    byId("next-payment").textContent = byId("credit-left").textContent = UNKNOWN;
   }
 
   rates({ sent, received }) {
