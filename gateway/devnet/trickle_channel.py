@@ -43,7 +43,7 @@ class Watched:
                 waiter.set_result(None)
 
 
-class Segment(Watched):
+class StoredSegment(Watched):
     """One segment's bytes, kept once however many read them."""
 
     def __init__(self, seq: int) -> None:
@@ -119,7 +119,7 @@ class Channel(Watched):
         """When the newest segment began, in seconds of the caller's clock."""
         self._on_segment = on_segment
         self._on_close = on_close
-        self._segments: dict[int, Segment] = {}
+        self._segments: dict[int, StoredSegment] = {}
         self._newest: int | None = None
 
     @property
@@ -127,7 +127,7 @@ class Channel(Watched):
         """The numbers of the segments that are there to be read."""
         return [seq for seq in self._segments if seq < self.next_seq]
 
-    def open(self, seq: int) -> Segment:
+    def open(self, seq: int) -> StoredSegment:
         """The segment for a POST to fill. Raises NoSuchSegment for a number that is used or far ahead.
 
         It replaces an earlier POST for the same number without bytes: the sender lost its connection.
@@ -135,12 +135,12 @@ class Channel(Watched):
         present = self._segments.get(seq)
         if not self.next_seq <= seq < self.next_seq + RETAINED or (present is not None and present.started):
             raise NoSuchSegment
-        segment = self._segments[seq] = Segment(seq)
+        segment = self._segments[seq] = StoredSegment(seq)
         if present is not None:
             present.end()
         return segment
 
-    def write(self, segment: Segment, data: bytes, now: float) -> None:
+    def write(self, segment: StoredSegment, data: bytes, now: float) -> None:
         """Add bytes to an open segment; the first ones make it the newest."""
         first = not segment.started
         segment.append(data)
@@ -150,13 +150,13 @@ class Channel(Watched):
             if self._on_segment is not None:
                 self._on_segment(segment.seq)
 
-    def finish(self, segment: Segment, now: float) -> None:
+    def finish(self, segment: StoredSegment, now: float) -> None:
         """The POST ended normally: its number is used, with or without bytes."""
         if self._segments.get(segment.seq) is segment:
             self._use_number(segment.seq, now)
         segment.end()
 
-    def abandon(self, segment: Segment) -> None:
+    def abandon(self, segment: StoredSegment) -> None:
         """The POST broke off: with bytes the segment ends, without bytes its number stays free."""
         if not segment.started and self._segments.get(segment.seq) is segment:
             del self._segments[segment.seq]
@@ -183,7 +183,7 @@ class Channel(Watched):
             return self._newest
         return self.next_seq if seq in (NEXT, NEWEST) else seq
 
-    async def find(self, seq: int) -> Segment:
+    async def find(self, seq: int) -> StoredSegment:
         """The segment of that number once it has bytes or has ended.
 
         Raises NoSuchSegment, or Closed when the channel ends before that.

@@ -9,7 +9,7 @@ from contextlib import suppress
 import structlog
 from aiohttp import web
 
-from gateway.devnet.trickle_channel import Channel, Closed, Cut, NoSuchSegment, Segment
+from gateway.devnet.trickle_channel import Channel, Closed, Cut, NoSuchSegment, StoredSegment
 from gateway.trickle import wire
 
 MAX_BODY = 32_000_000
@@ -147,7 +147,7 @@ class TrickleServer:
         channel.finish(segment, now())
         return _answer(channel)
 
-    async def _fill(self, request: web.Request, channel: Channel, segment: Segment) -> None:
+    async def _fill(self, request: web.Request, channel: Channel, segment: StoredSegment) -> None:
         """Copy the body into the segment as it arrives."""
         loop = asyncio.get_running_loop()
         while not request.content.at_eof():
@@ -212,7 +212,7 @@ class TrickleServer:
         return web.Response()
 
 
-async def _wait(request: web.Request, channel: Channel, seq: int) -> Segment:
+async def _wait(request: web.Request, channel: Channel, seq: int) -> StoredSegment:
     """Wait for the segment while the client is connected. Raises NoSuchSegment, also if it left."""
     while True:
         with suppress(TimeoutError):

@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.tasks import TaskGroup
 from gateway.trickle.publisher import TricklePublisher
-from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries
+from gateway.trickle.retries import RETRY_DELAY, Retries, UnexpectedAnswer
 
 KEEP_ALIVE_INTERVAL = 10.0
 """Seconds without a message after which a keep-alive is sent."""
@@ -98,7 +98,7 @@ class JsonPublisher:
             if await segment.wait_delivered():
                 self.sent += 1
                 return
-            await asyncio.sleep(retries.failed(BadAnswer("the server does not take a message")))
+            await asyncio.sleep(retries.failed(UnexpectedAnswer("the server does not take a message")))
 
 
 def _encode(message: Mapping[str, Any]) -> bytes:

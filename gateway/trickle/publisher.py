@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio.tasks import TaskGroup
 from gateway.trickle import wire
 from gateway.trickle.errors import ChannelClosed, ChannelError
-from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries, describe
+from gateway.trickle.retries import RETRY_DELAY, Retries, UnexpectedAnswer, describe
 from gateway.trickle.segment_writer import SegmentWriter, SendBuffer
 
 MAX_BUFFER = 5_000_000
@@ -164,7 +164,7 @@ class TricklePublisher:
             begun = self._clock()
             try:
                 await self._attempt(segment)
-            except (aiohttp.ClientError, OSError, BadAnswer) as error:
+            except (aiohttp.ClientError, OSError, UnexpectedAnswer) as error:
                 if not self._may_repeat(segment):
                     self._drop(segment, describe(error))
                     return
@@ -189,7 +189,7 @@ class TricklePublisher:
         segment.end()
 
     async def _attempt(self, segment: SegmentWriter) -> None:
-        """One POST. Raises BadAnswer where the server did not take the whole segment."""
+        """One POST. Raises UnexpectedAnswer where the server did not take the whole segment."""
         request = self._http.post(
             f"{self.url}/{segment.seq}",
             data=segment.body(),
@@ -208,7 +208,7 @@ class TricklePublisher:
             if self._may_repeat(segment):
                 self._number(segment)
         if status != 200 or not segment.exhausted:
-            raise BadAnswer(f"status {status} to segment {segment.seq}")
+            raise UnexpectedAnswer(f"status {status} to segment {segment.seq}")
 
     def _number(self, segment: SegmentWriter) -> None:
         segment.seq = self._next_seq

@@ -64,5 +64,5 @@ def describe(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-class BadAnswer(Exception):
+class UnexpectedAnswer(Exception):
     """The server gave an answer that the protocol does not allow there."""

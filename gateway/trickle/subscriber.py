@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio import tasks
 from gateway.trickle import wire
 from gateway.trickle.errors import ChannelClosed, ChannelError
-from gateway.trickle.retries import RETRY_DELAY, BadAnswer, Retries, describe
+from gateway.trickle.retries import RETRY_DELAY, Retries, UnexpectedAnswer, describe
 
 READ_BUFFER = 65_536
 """Bytes of a segment read ahead of its reader; a chunk is at most twice as long."""
@@ -173,7 +173,7 @@ class TrickleSubscriber:
                 jumped = True
             else:
                 jumped = False
-                await self._failed(BadAnswer(f"status {response.status} to segment {seq}"), begun)
+                await self._failed(UnexpectedAnswer(f"status {response.status} to segment {seq}"), begun)
             seq = seq if latest is None else latest
 
     async def _failed(self, error: Exception, begun: float) -> None:

@@ -50,7 +50,7 @@ class Local:
 
 
 @dataclass(frozen=True)
-class Source:
+class RtpSource:
     """An RTP stream that the gateway sends."""
 
     ssrc: int
@@ -100,7 +100,7 @@ class Negotiation:
         )
 
     def answer(
-        self, local: Local, *, start_bitrate_kbps: int = 0, sources: dict[str, Source] | None = None
+        self, local: Local, *, start_bitrate_kbps: int = 0, sources: dict[str, RtpSource] | None = None
     ) -> str:
         """The SDP answer. `sources` are the gateway's streams by kind where it sends."""
         tracks = {track.index: track for track in (self.video, self.audio) if track is not None}

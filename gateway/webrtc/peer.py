@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio import tasks
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed, OfferRefused
-from gateway.webrtc.negotiation import Negotiation, Source
+from gateway.webrtc.negotiation import Negotiation, RtpSource
 from gateway.webrtc.sdp import Fragment
 from gateway.webrtc.transport import SecureTransport
 
@@ -52,7 +52,7 @@ class Peer(ABC):
         )
         live.add(self)
 
-    async def _open(self, sources: dict[str, Source] | None = None) -> None:
+    async def _open(self, sources: dict[str, RtpSource] | None = None) -> None:
         try:
             local = await self._transport.gather()
             self.answer = self._negotiation.answer(

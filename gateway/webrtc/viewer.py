@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from gateway.webrtc import rtcp
 from gateway.webrtc.config import WebRtcConfig
-from gateway.webrtc.negotiation import Negotiation, Source
+from gateway.webrtc.negotiation import Negotiation, RtpSource
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.srtp import Packet
 from gateway.webrtc.transport import SecureTransport
@@ -53,7 +53,7 @@ class Outgoing:
     """One RTP stream's numbers: everything in its packets that is not payload."""
 
     def __init__(self, payload_type: int, cname: str) -> None:
-        self.source = Source(secrets.randbits(32) or 1, cname)
+        self.source = RtpSource(secrets.randbits(32) or 1, cname)
         self.payload_type = payload_type
         self.sequence = secrets.randbits(15)
         self.packets = 0

@@ -28,7 +28,7 @@ from harness.waiting import eventually
 from harness.webrtc import FPS, encoded_pattern
 
 LOG = structlog.get_logger("test")
-MOST_WAITED_FOR = 128
+MAX_WAITED_FOR = 128
 """Packets that aiortc keeps room for while one is missing."""
 
 
@@ -139,9 +139,9 @@ async def test_a_server_that_cannot_decode_gets_a_key_frame_asked_for() -> None:
     async with connected(effect("negative"), link=link) as one:
         await eventually(lambda: len(one.back) > 10, what="pictures")
         link.loss = 1.0
-        for number in range(2 * MOST_WAITED_FOR):
+        for number in range(2 * MAX_WAITED_FOR):
             one.peer.send(AccessUnit([b"\x41" + bytes(100)], number, number, False))
-        await eventually(lambda: link.lost > MOST_WAITED_FOR, what="the loss of all of them")
+        await eventually(lambda: link.lost > MAX_WAITED_FOR, what="the loss of all of them")
         link.loss = 0.0
         await eventually(lambda: one.key_frames_asked > 0, what="the server's request")
 

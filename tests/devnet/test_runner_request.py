@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.devnet.runner.request import BadRequest, RunnerRequest, chosen_effect
+from gateway.devnet.runner.request import BadRunnerRequest, RunnerRequest, chosen_effect
 
 BODY = {
     "model_id": "comfystream",
@@ -31,7 +31,7 @@ def test_nulls_and_absent_fields_are_the_same() -> None:
 
 @pytest.mark.parametrize("effect", ["sepia", 1, ["grey"], {"effect": "grey"}, ""])
 def test_an_effect_is_one_of_the_four_names(effect: object) -> None:
-    with pytest.raises(BadRequest, match="negative, mirror, grey, none"):
+    with pytest.raises(BadRunnerRequest, match="negative, mirror, grey, none"):
         chosen_effect({"effect": effect})
 
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from gateway.trickle.errors import ChannelLost
-from gateway.trickle.retries import FORGIVEN_AFTER, MAX_FAILURES, RETRY_DELAY, BadAnswer, Retries
+from gateway.trickle.retries import FORGIVEN_AFTER, MAX_FAILURES, RETRY_DELAY, Retries, UnexpectedAnswer
 
 REFUSED = aiohttp.ClientConnectorError(
     cast(Any, SimpleNamespace(host="x", port=1, ssl=True)), OSError(errno.ECONNREFUSED, "refused")
@@ -17,10 +17,10 @@ REFUSED = aiohttp.ClientConnectorError(
 
 def test_the_first_failure_is_repeated_at_once_and_later_ones_after_a_while() -> None:
     retries = Retries("channel")
-    delays = [retries.failed(BadAnswer("no")) for _ in range(MAX_FAILURES - 1)]
+    delays = [retries.failed(UnexpectedAnswer("no")) for _ in range(MAX_FAILURES - 1)]
     assert delays == [0.0] + [RETRY_DELAY] * (MAX_FAILURES - 2)
     with pytest.raises(ChannelLost, match="channel: no"):
-        retries.failed(BadAnswer("no"))
+        retries.failed(UnexpectedAnswer("no"))
 
 
 def test_two_refused_connections_are_enough() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.webrtc.errors import OfferRefused
-from gateway.webrtc.negotiation import TRANSPORT_CC, Local, Negotiation, Source
+from gateway.webrtc.negotiation import TRANSPORT_CC, Local, Negotiation, RtpSource
 from gateway.webrtc.sdp import MAX_CANDIDATES, Fragment, parse_candidate
 
 OFFERS = Path(__file__).parents[1] / "data" / "offers"
@@ -233,7 +233,7 @@ def test_offers_of_real_clients_are_answered(path: Path) -> None:
     publishing = "recvonly" not in path.stem
     text = path.read_text()
     chosen = Negotiation.of(text, publishing=publishing)
-    sources = None if publishing else {"video": Source(1234, "name"), "audio": Source(5678, "name")}
+    sources = None if publishing else {"video": RtpSource(1234, "name"), "audio": RtpSource(5678, "name")}
     answer = chosen.answer(LOCAL, start_bitrate_kbps=2500, sources=sources)
     parsed = SessionDescription.parse(answer)
     assert [media.kind for media in parsed.media] == re.findall(r"^m=(\w+)", text, re.MULTILINE)

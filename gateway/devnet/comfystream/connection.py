@@ -70,7 +70,7 @@ class ChangedTrack(MediaStreamTrack):
         return frame
 
 
-class Connection:
+class ClientConnection:
     """One peer: after `answer` it lives until either side closes it."""
 
     def __init__(self, pipeline: Pipeline, *, has_prompts: bool) -> None:

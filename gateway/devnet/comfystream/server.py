@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 from aiortc import RTCSessionDescription
 
-from gateway.devnet.comfystream.connection import Connection
+from gateway.devnet.comfystream.connection import ClientConnection
 from gateway.devnet.comfystream.control import resolution
 from gateway.devnet.comfystream.pipeline import BadPrompts, Pipeline
 
@@ -38,7 +38,7 @@ class ComfyStream:
         self.url = ""
         self._config = config
         self._pipeline = Pipeline(config.effect)
-        self._connections: set[Connection] = set()
+        self._connections: set[ClientConnection] = set()
         self._offers = 0
         self._server: web.AppRunner | None = None
 
@@ -85,7 +85,7 @@ class ComfyStream:
                 self._pipeline.apply(prompts)
             except BadPrompts as error:
                 return _server_error(error)
-        connection = Connection(self._pipeline, has_prompts=bool(prompts))
+        connection = ClientConnection(self._pipeline, has_prompts=bool(prompts))
         self._connections.add(connection)
         try:
             answer = await connection.answer(offer)

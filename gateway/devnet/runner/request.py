@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from gateway.devnet.settings import EFFECTS
 
 
-class BadRequest(ValueError):
+class BadRunnerRequest(ValueError):
     """The body is invalid; the message says why."""
 
 
@@ -30,12 +30,12 @@ class RunnerRequest:
 
     @classmethod
     def from_json(cls, document: object) -> RunnerRequest:
-        """Parse the body. Raises BadRequest."""
+        """Parse the body. Raises BadRunnerRequest."""
         if not isinstance(document, dict):
-            raise BadRequest("the body is not a JSON object")
+            raise BadRunnerRequest("the body is not a JSON object")
         params = document.get("params") or {}
         if not isinstance(params, dict):
-            raise BadRequest("params is not an object")
+            raise BadRunnerRequest("params is not an object")
         chosen_effect(params)
         return cls(
             model_id=_text(document, "model_id"),
@@ -51,17 +51,17 @@ class RunnerRequest:
 
 
 def chosen_effect(params: Mapping[str, Any]) -> str | None:
-    """The effect in the parameters, None where they name none. Raises BadRequest."""
+    """The effect in the parameters, None where they name none. Raises BadRunnerRequest."""
     effect = params.get("effect")
     if effect is None or effect in EFFECTS:
         return effect
-    raise BadRequest(f"unknown effect {effect!r:.60}: choose {', '.join(EFFECTS)}")
+    raise BadRunnerRequest(f"unknown effect {effect!r:.60}: choose {', '.join(EFFECTS)}")
 
 
 def _text(document: Mapping[str, Any], name: str) -> str:
     value = document.get(name) or ""
     if not isinstance(value, str):
-        raise BadRequest(f"{name} is not a string")
+        raise BadRunnerRequest(f"{name} is not a string")
     return value
 
 
@@ -69,5 +69,5 @@ def _url(document: Mapping[str, Any], name: str, *, required: bool = False) -> s
     url = _text(document, name)
     parts = urlsplit(url)
     if (url or required) and (parts.scheme not in {"http", "https"} or not parts.hostname):
-        raise BadRequest(f"{name} is not an http or https URL")
+        raise BadRunnerRequest(f"{name} is not an http or https URL")
     return url

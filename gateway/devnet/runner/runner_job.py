@@ -13,7 +13,7 @@ import structlog
 
 from gateway.aio.tasks import TaskGroup
 from gateway.devnet.runner.feed import Feed
-from gateway.devnet.runner.request import BadRequest, RunnerRequest, chosen_effect
+from gateway.devnet.runner.request import BadRunnerRequest, RunnerRequest, chosen_effect
 from gateway.devnet.runner.transform import Transform
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
@@ -189,7 +189,7 @@ class RunnerJob:
             return
         try:
             effect = chosen_effect(params)
-        except BadRequest as error:
+        except BadRunnerRequest as error:
             self._report(str(error))
             params = {name: value for name, value in params.items() if name != "effect"}
             effect = None

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from gateway.aio import tasks
-from gateway.devnet.runner.request import BadRequest, RunnerRequest
+from gateway.devnet.runner.request import BadRunnerRequest, RunnerRequest
 from gateway.devnet.runner.runner_job import RunnerJob
 
 log = structlog.get_logger("devnet.runner")
@@ -75,7 +75,7 @@ class Runner:
     async def _start_job(self, request: web.Request) -> web.Response:
         try:
             wanted = RunnerRequest.from_json(json.loads(await request.read()))
-        except BadRequest as error:
+        except BadRunnerRequest as error:
             return _problem(400, str(error))
         except (ValueError, RecursionError):
             return _problem(400, "the body is not JSON")

@@ -15,7 +15,7 @@ MAX_SESSIONS = 10_000
 
 
 @dataclass(slots=True)
-class Counts:
+class SigningCounts:
     signings: int = 0
     null_states: int = 0
     stale_states: int = 0
@@ -24,7 +24,7 @@ class Counts:
 
 @dataclass(slots=True)
 class _Session:
-    counts: Counts = field(default_factory=Counts)
+    counts: SigningCounts = field(default_factory=SigningCounts)
     newest: int = 0
     under_way: int = 0
 
@@ -33,7 +33,7 @@ class Audit:
     """Counts since the start of the process, in total and by state id."""
 
     def __init__(self) -> None:
-        self._total = Counts()
+        self._total = SigningCounts()
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
 
     @contextmanager
