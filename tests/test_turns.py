@@ -77,4 +77,4 @@ def test_nothing_heavy_runs_beside_a_test_that_is_marked_alone_and_light_ones_gi
     for kind, began, ended in times:
         beside = [one for one in times if one[1] < ended and one[2] > began]
         assert kind != "alone" or len(beside) == 1, beside
-    assert (tmp_path / "gave_way").read_text() == "10"
+    assert (tmp_path / "gave_way").read_text() == str(max(10, os.nice(0)))
