@@ -22,7 +22,7 @@ import psutil
 
 from harness.gateway import gateway_process
 from harness.processes import line, program
-from harness.waiting import within
+from harness.waiting import eventually, within
 
 LIFTED = [
     part
@@ -116,15 +116,16 @@ class LoadEnded(Exception):
 class Load:
     """The load generator's process."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, way: str) -> None:
         self._process = process
+        self._watches = way in ("both", "watch")
 
     @classmethod
     @asynccontextmanager
     async def running(cls, way: str, url: str, count: int, plan: Plan) -> AsyncIterator[Load]:
         """Up once every session is connected."""
         async with _program("harness.load", way, url, str(count), str(plan.height)) as process:
-            load = cls(process)
+            load = cls(process, way)
             if way != "churn":
                 await load.line()
             yield load
@@ -140,8 +141,13 @@ class Load:
         self._process.stdin.write(b"\n")
         return await self.line()
 
+    async def _watched(self) -> bool:
+        return bool((await self.counters())["frames_received"])
+
     async def window(self, measured: psutil.Process, plan: Plan) -> dict[str, float]:
-        """What passed in some seconds: CPU of the measured process and of the load, packets, frames."""
+        """What passed in some seconds after the first frame: CPU of both processes, packets, frames."""
+        if self._watches:
+            await eventually(self._watched, what="the first frame at a viewer")
         await asyncio.sleep(plan.warm_up)
         psutil.cpu_percent()  # counts from here
         first, cpu = await self.counters(), _cpu(measured)
