@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -100,6 +101,15 @@ def _parse_boolean(value: str) -> bool:
     raise ValueError(value)
 
 
+def _parse_number(value: str) -> Fraction:
+    if not re.fullmatch(r"[0-9.]{1,40}(/[0-9]{1,40})?", value):
+        raise ValueError(value)
+    try:
+        return Fraction(value)
+    except ZeroDivisionError:
+        raise ValueError(value) from None
+
+
 def _parse_integer(value: str) -> int:
     if not re.fullmatch(r"[0-9]+", value):
         raise ValueError(value)
@@ -136,6 +146,7 @@ def _parse_list(value: str) -> tuple[str, ...]:
 TEXT = Kind("text", "any text", str)
 PATH = Kind("path", "a path", lambda value: Path(value).expanduser())
 BOOLEAN = Kind("boolean", "true or false", _parse_boolean)
+NUMBER = Kind("number", "a number such as 1 or 0.6", _parse_number)
 INTEGER = Kind("integer", "a whole number, 0 or more", _parse_integer)
 DURATION = Kind("duration", "a duration such as 5s, 1m30s or 500ms", parse_duration)
 ADDRESS = Kind("host:port", "host:port with a port from 0 to 65535", _parse_address)
@@ -158,6 +169,7 @@ def within(kind: Kind, accepts: str, fits: Callable[[Any], bool]) -> Kind:
 
 POSITIVE_DURATION = within(DURATION, "a duration above 0, such as 5s or 500ms", lambda seconds: seconds > 0)
 POSITIVE_INTEGER = within(INTEGER, "a whole number, 1 or more", lambda number: number > 0)
+POSITIVE_NUMBER = within(NUMBER, "a number above 0, such as 1 or 0.6", lambda number: number > 0)
 
 
 def choice(*names: str) -> Kind:

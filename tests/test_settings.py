@@ -61,6 +61,23 @@ def test_both_readings_of_the_ceiling(tmp_path: Path) -> None:
     assert "-pixelsPerUnit 1" in small.warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("argv", "seconds"),
+    [
+        ((*PAID, "-maxPricePerUnit", "1gwei"), 60),
+        ((*PAID, "-maxPricePerUnit", "1gwei", "-maxTicketSeconds", "0.5"), Fraction(1, 2)),
+        (("-devnet",), 60),
+        (("-devnet", "-ticketSeconds", "300"), 300),
+        (("-devnet", "-ticketSeconds", "300", "-maxTicketSeconds", "90"), 90),
+    ],
+)
+def test_the_limit_of_a_ticket_follows_the_devnets_tickets_unless_given(
+    argv: tuple[str, ...], seconds: Fraction, tmp_path: Path
+) -> None:
+    limits = settings(*argv, "-maxFaceValue", "2ETH", folder=tmp_path).payments.ticket_limits
+    assert (limits.seconds, limits.face_value) == (seconds, 2 * 10**18)
+
+
 def test_a_typo_in_the_environment_is_warned_of(tmp_path: Path) -> None:
     environ = {"LP_MAXSTREEMS": "5", "LP_EFFECT": "", "LIVE_AI_NAT_IP": "192.0.2.1"}
     chosen = settings_from(read_flags(("-orchAddr", "x:1", "-dataDir", str(tmp_path)), environ))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,9 +11,11 @@ from gateway.flags import (
     BOOLEAN,
     DURATION,
     INTEGER,
+    NUMBER,
     PATH,
     POSITIVE_DURATION,
     POSITIVE_INTEGER,
+    POSITIVE_NUMBER,
     Flag,
     FlagError,
     Kind,
@@ -55,20 +56,9 @@ def parse_price(value: str) -> Fraction:
     return price
 
 
-def _parse_number(value: str) -> Fraction:
-    if not re.fullmatch(r"[0-9.]{1,40}(/[0-9]{1,40})?", value):
-        raise ValueError(value)
-    try:
-        return Fraction(value)
-    except ZeroDivisionError:
-        raise ValueError(value) from None
-
-
 PRICE = Kind("wei", "a whole number of wei per second or a fraction n/d", parse_price)
 PRICES = Kind("wei,..", "whole numbers of wei per second or fractions n/d, comma-separated", _parse_prices)
-NUMBER = Kind("number", "a number such as 1 or 0.6", _parse_number)
 EFFECT = choice(*EFFECTS)
-POSITIVE_NUMBER = within(NUMBER, "a number above 0, such as 1 or 0.6", lambda number: number > 0)
 TOKEN_LIFE = within(
     DURATION,
     "more than 3m, because a signer wants a new token in the last 3 minutes of the old one",

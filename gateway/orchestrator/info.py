@@ -80,10 +80,13 @@ class OrchestratorInfo:
         """A ticket's expected value in wei: faceValue x winProb / (2^256 - 1); None without ticket params."""
         if not self.has_ticket_params:
             return None
-        params = self.message.ticket_params
-        face_value = int.from_bytes(params.face_value, "big")
-        win_prob = int.from_bytes(params.win_prob, "big")
-        return Fraction(face_value * win_prob, MAX_WIN_PROB)
+        win_prob = int.from_bytes(self.message.ticket_params.win_prob, "big")
+        return Fraction(self.face_value * win_prob, MAX_WIN_PROB)
+
+    @property
+    def face_value(self) -> int:
+        """What a winning ticket takes from the sender's deposit, in wei; 0 without ticket params."""
+        return int.from_bytes(self.message.ticket_params.face_value, "big")
 
     @property
     def ticket_seconds(self) -> Fraction | None:

@@ -60,7 +60,11 @@ class Payer:
         self._log = log if log is not None else structlog.get_logger("payments")
         self._alarms = Alarms(self._log)
         self._session = PaymentSession(
-            info, interval=resources.interval, ceiling=resources.ceiling, first_backoff=first_backoff
+            info,
+            interval=resources.interval,
+            ceiling=resources.ceiling,
+            ticket_limits=resources.ticket_limits,
+            first_backoff=first_backoff,
         )
         self._journal = Journal(
             resources.ledger,

@@ -11,6 +11,7 @@ from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.ledger import Ledger
 from gateway.payments.settings import PaymentSettings
 from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
+from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
 from signer_client import SignerClient, SignerIdentity
 
 
@@ -29,6 +30,7 @@ class PaymentResources:
     interval: int
     signing_slots: asyncio.Semaphore
     """One for each call that the signer may get at once; whoever waits longest is next."""
+    ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS
 
     @classmethod
     async def open(
@@ -48,6 +50,7 @@ class PaymentResources:
             ceiling=settings.ceiling,
             interval=settings.interval,
             signing_slots=asyncio.Semaphore(settings.signing_calls),
+            ticket_limits=settings.ticket_limits,
         )
 
     def check_affordable(self, first_payment: Fraction, limit: int | None = None) -> None:

@@ -50,6 +50,7 @@ from gateway.payments.cadence import Cadence
 from gateway.payments.payment import MAX_TICKETS, Payment
 from gateway.payments.schedule import FIRST_BACKOFF, Schedule
 from gateway.payments.terms import Terms
+from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
 from gateway.payments.timebase import NANOSECONDS
 from gateway.reason import EndReason
 from signer_client import SignerState
@@ -77,6 +78,7 @@ class PaymentSession:
         *,
         interval: int,
         ceiling: Fraction,
+        ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS,
         first_backoff: int = FIRST_BACKOFF,
     ) -> None:
         self.info = info
@@ -93,12 +95,13 @@ class PaymentSession:
         """Signed, and not known to be credited or refused."""
         self.idle = False
         """Whether the signer's last answer was that nothing is due."""
-        self._terms = Terms(info.message.address, ceiling, info.price or Fraction(0))
+        self._terms = Terms(info.message.address, ceiling, info.price or Fraction(0), ticket_limits)
         self._asked: Action | None = None
         self._leave: Leave | None = None
         self._refresh: RefreshKind | None = None
         self._refreshes_asked = 0
-        """Refreshes in a row that the signer asked for."""
+        """Refreshes in a row that the signer asked for: until it signs, the former info is of no use."""
+        self._fixed_price_refused = False
         self._attempts = 0
         """Deliveries of the pending payment."""
         self._settling_tries = 0
@@ -268,13 +271,15 @@ class PaymentSession:
     def refresh_failed(self, detail: str, now: int, *, refused: bool = False) -> None:
         """No info came; where it was `refused`, asking again is of no use."""
         by_price = self._answered(Refresh).kind is RefreshKind.FIXED_PRICE
-        if by_price and refused:
+        no_fixed_price = by_price and refused
+        self._fixed_price_refused |= no_fixed_price
+        if no_fixed_price and self._refreshes_asked:
             self._give_up(
                 EndReason.PRICE_RAISED, f"the orchestrator no longer gives the first price: {detail}"
             )
         elif self._refreshes_asked:
             self._failed(EndReason.PRICE_RAISED if by_price else EndReason.ORCHESTRATOR_LOST, detail, now)
-        elif self.schedule.failures + 1 >= MAX_TRIES:
+        elif no_fixed_price or self.schedule.failures + 1 >= MAX_TRIES:
             self._refresh = None  # the former ticket params are still good for some time
             self._succeeded()
         else:
@@ -343,14 +348,17 @@ class PaymentSession:
     def _take(self, info: OrchestratorInfo, *, final: bool = False) -> None:
         """Pay on this info from now on, unless it breaks the terms.
 
-        Where its price does, the job's first price is asked for, unless this is the `final` answer to that.
+        Where its price or its tickets do, the job's first price is asked for, unless this is the `final`
+        answer to that. Then the former info stays until the signer asks for a newer one.
         """
         refusal = self._terms.refusal(info) or self._first_payment_refusal(info)
         if refusal is None:
             self.info = info
-        elif refusal.reason is EndReason.PRICE_RAISED and self.running and not final:
+        elif refusal.reason is not EndReason.PRICE_RAISED or not self.running:
+            self._give_up(refusal.reason, refusal.detail)
+        elif not final and not self._fixed_price_refused:
             self._refresh = RefreshKind.FIXED_PRICE
-        else:
+        elif self._refreshes_asked:
             self._give_up(refusal.reason, refusal.detail)
 
     def _first_payment_refusal(self, info: OrchestratorInfo) -> Leave | None:

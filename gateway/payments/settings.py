@@ -5,12 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gateway.flags import DURATION, INTEGER, POSITIVE_INTEGER, Flag, FlagError, Kind, Parsed, within
+from gateway.flags import (
+    DURATION,
+    INTEGER,
+    POSITIVE_INTEGER,
+    POSITIVE_NUMBER,
+    Flag,
+    FlagError,
+    Kind,
+    Parsed,
+    within,
+)
 from gateway.payments.capability_prices import ceiling_for, parse_capability_prices
 from gateway.payments.ceiling import PriceCeiling, parse_amount
 from gateway.payments.figures import nanoseconds
 from gateway.payments.schedule import SHORTEST_INTERVAL
 from gateway.payments.spending import SpendLimits, StreamLimits
+from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
 from gateway.payments.timebase import NANOSECONDS
 
 LONGEST_INTERVAL = 30 * NANOSECONDS
@@ -56,6 +67,14 @@ PAYMENT_FLAGS: tuple[Flag, ...] = (
         "Pay at most these prices, by pipeline and model: go-livepeer's JSON, or its file",
         "-maxPricePerUnit for every model",
     ),
+    Flag(
+        "maxTicketSeconds",
+        POSITIVE_NUMBER,
+        None,
+        "Refuse tickets worth more than this many seconds at the price ceiling",
+        f"{DEFAULT_TICKET_LIMITS.seconds}; under -devnet at least -ticketSeconds",
+    ),
+    Flag("maxFaceValue", AMOUNT, None, "Refuse tickets that take more than this when they win", "no limit"),
     Flag("maxSessionSpend", AMOUNT, None, "Spend at most this on one stream, over all its jobs", "no limit"),
     Flag("maxSpendPerHour", AMOUNT, None, "Spend at most this on all streams within an hour", "no limit"),
     Flag("maxSpendPerDay", AMOUNT, None, "Spend at most this on all streams within a day", "no limit"),
@@ -76,6 +95,7 @@ class PaymentSettings:
     interval: int
     """Nanoseconds between payments."""
     signing_calls: int
+    ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS
 
     @classmethod
     def from_parsed(cls, parsed: Parsed, *, paid: bool) -> tuple[PaymentSettings, tuple[str, ...]]:
@@ -87,8 +107,16 @@ class PaymentSettings:
             stream_limits=StreamLimits(wei=parsed["maxSessionSpend"], seconds=parsed["maxStreamSeconds"]),
             interval=nanoseconds(parsed["livePaymentInterval"]),
             signing_calls=parsed["maxSigningCalls"],
+            ticket_limits=TicketLimits(_ticket_seconds(parsed), parsed["maxFaceValue"]),
         )
         return chosen, warnings
+
+
+def _ticket_seconds(parsed: Parsed) -> Fraction:
+    if parsed["maxTicketSeconds"] is not None:
+        return Fraction(parsed["maxTicketSeconds"])
+    usual = DEFAULT_TICKET_LIMITS.seconds
+    return max(usual, parsed["ticketSeconds"]) if parsed["devnet"] else usual
 
 
 def _ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from gateway import money
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Leave
+from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
 from gateway.reason import EndReason
 
 
@@ -21,9 +22,13 @@ class Terms:
     """The operator's."""
     price: Fraction
     """The first payment's; before it, the one that the orchestrator was chosen for."""
+    ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS
 
     def refusal(self, info: OrchestratorInfo) -> Leave | None:
-        """Why the info must not be paid on; None where it may. PRICE_RAISED where only its price is wrong."""
+        """Why the info must not be paid on; None where it may.
+
+        PRICE_RAISED where only its price or the size of its tickets is wrong.
+        """
         if info.message.address != self.address:
             return Leave(EndReason.PAYMENT_REFUSED, "the orchestrator answered under another address")
         if not info.price or not info.ticket_ev:
@@ -34,6 +39,8 @@ class Terms:
             return self._raised(info.price, f"the ceiling of {money.text(self.ceiling)}")
         if info.price > self.price:
             return self._raised(info.price, f"the session's {money.text(self.price)}")
+        if too_large := self.ticket_limits.refusal(info, self.ceiling):
+            return Leave(EndReason.PRICE_RAISED, too_large)
         return None
 
     def _raised(self, price: Fraction, limit: str) -> Leave:

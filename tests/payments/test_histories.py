@@ -20,12 +20,14 @@ from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, Star
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.session import PaymentSession
 from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, SpendLimits
+from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS
 from gateway.payments.timebase import NANOSECONDS as S
 from gateway.reason import EndReason
 from harness.payment_models import MANIFEST, PRICE, OrchestratorModel, SignerModel, Status, orchestrator_info
 from signer_client import LivePayment, SignerState
 
 HISTORIES = int(os.environ.get("HISTORIES", "2000"))
+CEILING = 2 * PRICE
 HOUR_LIMIT = 200 * PRICE
 STREAM_LIMIT = 150 * PRICE
 LATENCY = S // 50
@@ -61,9 +63,7 @@ class Histories(RuleBasedStateMachine):
     def open(self, seconds: Fraction, interval: int, preload: int) -> None:
         self.signer.preload = preload
         self.orchestrator = OrchestratorModel(ticket_seconds=seconds)
-        self.session = PaymentSession(
-            self.orchestrator.info(), interval=interval, ceiling=Fraction(2 * PRICE)
-        )
+        self.session = PaymentSession(self.orchestrator.info(), interval=interval, ceiling=Fraction(CEILING))
 
     # one step, in the way that its rule chooses
 
@@ -284,20 +284,23 @@ class Histories(RuleBasedStateMachine):
             case other:
                 self.well(other)
 
-    @rule(factor=st.sampled_from([Fraction(1, 2), Fraction(2), Fraction(3)]))
-    def the_price_changes_for_one_answer(self, factor: Fraction) -> None:
+    @rule(
+        price=st.sampled_from([Fraction(1, 2), Fraction(1), Fraction(2), Fraction(3)]),
+        size=st.sampled_from([1, 2, 1000]),
+    )
+    def price_and_tickets_change_for_one_answer(self, price: Fraction, size: int) -> None:
         match self.act():
             case Deliver(payment):
-                self.deliver(payment, self.dearer(factor))
+                self.deliver(payment, self.changed(price, size))
             case Refresh():
-                self.session.refreshed(self.dearer(factor))
+                self.session.refreshed(self.changed(price, size))
             case other:
                 self.well(other)
 
-    def dearer(self, factor: Fraction) -> OrchestratorInfo:
+    def changed(self, price: Fraction, size: int) -> OrchestratorInfo:
         rand = int(self.orchestrator.fresh_info().session_id[1:])
         return orchestrator_info(
-            price=factor * PRICE, ticket_seconds=self.orchestrator.ticket_seconds, rand=rand
+            price=price * PRICE, ticket_seconds=size * self.orchestrator.ticket_seconds, rand=rand
         )
 
     @rule(seconds=st.sampled_from([1, 4, 20, 55, 130, 4000]))
@@ -350,6 +353,11 @@ class Histories(RuleBasedStateMachine):
             most = max(60 * PRICE, made[0].value) + seconds * PRICE + 2 * max(one.ticket_ev for one in made)
             assert made[0].value < 60 * PRICE + made[0].ticket_ev
             assert sum((one.value for one in made), Fraction(0)) <= most
+
+    @invariant()
+    def no_ticket_is_larger_than_its_limit(self) -> None:
+        for live in self.signed:
+            assert Payment.read(live).ticket_ev <= DEFAULT_TICKET_LIMITS.seconds * CEILING
 
     @invariant()
     def nothing_is_over_its_limit(self) -> None:

@@ -35,15 +35,54 @@ def test_480_fetches_the_info_whole_and_asks_again_with_the_same_state_at_most_t
     assert leaves(session, 5 * S) is EndReason.PAYMENT_REFUSED
 
 
-def test_after_a_higher_price_the_first_price_is_asked_for_once() -> None:
+@pytest.mark.parametrize("worse", [{"price": PRICE + 1}, {"ticket_seconds": 601}], ids=["price", "tickets"])
+def test_dearer_params_are_not_paid_on_and_the_former_stay_until_the_signer_wants_newer_ones(
+    worse: dict[str, int],
+) -> None:
     session = new_session()
     sign_and_start(session)
     signed(session, 5 * S)
     session.next(5 * S)
-    session.delivered(orchestrator_info(price=PRICE + 1, rand=50), 5 * S)
+    session.delivered(orchestrator_info(**worse, rand=50), 5 * S)
     assert session.next(5 * S) == Refresh(RefreshKind.FIXED_PRICE)
-    session.refreshed(orchestrator_info(price=PRICE + 1, rand=51))
-    assert leaves(session, 5 * S) is EndReason.PRICE_RAISED
+    session.refreshed(orchestrator_info(**worse, rand=51))
+    assert session.next(5 * S) == Wait(10 * S)
+    action = session.next(10 * S)
+    assert isinstance(action, Sign)
+    assert action.info.session_id == "s1"
+    session.refresh_needed("480")
+    assert session.next(10 * S) == Refresh(RefreshKind.INFO)
+    session.refreshed(orchestrator_info(**worse, rand=52))
+    assert session.next(10 * S) == Refresh(RefreshKind.FIXED_PRICE)
+    session.refreshed(orchestrator_info(**worse, rand=53))
+    assert leaves(session, 10 * S) is EndReason.PRICE_RAISED
+
+
+def test_an_orchestrator_that_has_no_fixed_price_is_asked_once_and_paid_on_the_former_params() -> None:
+    session = new_session()
+    sign_and_start(session)
+    for turn in range(1, 5):
+        signed(session, turn * 5 * S, first_nonce=56 + 5 * turn)
+        session.next(turn * 5 * S)
+        session.delivered(orchestrator_info(price=PRICE + 1, rand=50 + turn), turn * 5 * S)
+        if turn == 1:
+            assert session.next(5 * S) == Refresh(RefreshKind.FIXED_PRICE)
+            session.refresh_failed("404", 5 * S, refused=True)
+        assert session.next(turn * 5 * S) == Wait((turn + 1) * 5 * S)
+        assert session.info.session_id == "s1"
+    session.next(25 * S)
+    session.refresh_needed("480")
+    session.next(25 * S)
+    session.refreshed(orchestrator_info(price=PRICE + 1, rand=60))
+    assert leaves(session, 25 * S) is EndReason.PRICE_RAISED
+
+
+def test_tickets_above_the_limit_are_found_before_the_first_call() -> None:
+    assert isinstance(new_session(orchestrator_info(ticket_seconds=60), ceiling=PRICE).next(0), Sign)
+    action = new_session(orchestrator_info(ticket_seconds=61), ceiling=PRICE).next(0)
+    assert isinstance(action, Leave)
+    assert action.reason is EndReason.PRICE_RAISED
+    assert "-maxTicketSeconds" in action.detail
 
 
 def test_a_price_that_is_raised_before_the_first_payment_is_not_paid() -> None:

@@ -25,6 +25,7 @@ def test_the_agreed_price_and_a_lower_one_are_paid() -> None:
     [
         (orchestrator_info(price=PRICE + 1), EndReason.PRICE_RAISED, "session's"),
         (orchestrator_info(price=2 * PRICE + 1), EndReason.PRICE_RAISED, "ceiling"),
+        (orchestrator_info(ticket_seconds=121), EndReason.PRICE_RAISED, "-maxTicketSeconds"),
         (orchestrator_info(address=bytes(20)), EndReason.PAYMENT_REFUSED, "another address"),
         (
             OrchestratorInfo.parse(
