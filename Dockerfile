@@ -16,6 +16,7 @@ COPY --from=build /srv/gateway /srv/gateway
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
+# other machines reach it: with a signer it starts only with -publishTokens, -liveAIAuthWebhookUrl or -allowNoAuth
 ENV LP_HTTPADDR=0.0.0.0:9935 LP_DATADIR=/data
 EXPOSE 9935/tcp
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \

@@ -122,6 +122,8 @@ def settings_from(parsed: Parsed) -> Settings:
         if name in parsed.given and chain is None and not parsed["chain"]:
             raise FlagError(f"-{name} needs -ethUrl, or a -devnet with -chain")
     http, comfystream = HttpSettings.from_parsed(parsed), ComfySettings.from_parsed(parsed)
+    if parsed["remoteSignerUrl"] and http.reached_from_outside:
+        warnings += _check_guards(parsed, http, payments)
     devnet = DevnetSettings.from_parsed(parsed) if parsed["devnet"] else None
     ice = IceSettings.from_parsed(parsed)
     # made last: a refused flag leaves no folder behind
@@ -144,6 +146,18 @@ def settings_from(parsed: Parsed) -> Settings:
         log_format=parsed["logFormat"],
         warnings=(*parsed.warnings, *warnings),
     )
+
+
+def _check_guards(parsed: Parsed, http: HttpSettings, payments: PaymentSettings) -> tuple[str, ...]:
+    """What to warn of, for a paid gateway that others reach. Raises FlagError where everybody may publish."""
+    if not http.publishing_is_guarded and not parsed["allowNoAuth"]:
+        raise FlagError(
+            "everybody who reaches this gateway could publish, and you would pay: set -publishTokens or "
+            "-liveAIAuthWebhookUrl, let -httpAddr listen on loopback only, or allow it with -allowNoAuth"
+        )
+    if payments.limits_spending:
+        return ()
+    return ("publishers may spend without limit: set -maxSpendPerHour, -maxSpendPerDay or -maxSessionSpend",)
 
 
 def _check_sources(parsed: Parsed, chain: ChainSettings | None) -> None:

@@ -78,6 +78,39 @@ def test_the_limit_of_a_ticket_follows_the_devnets_tickets_unless_given(
     assert (limits.seconds, limits.face_value) == (seconds, 2 * 10**18)
 
 
+PRICED = (*PAID, "-maxPricePerUnit", "1ETH")
+OPEN = ("-httpAddr", ":9935")
+
+
+@pytest.mark.parametrize(
+    "reach", [OPEN, ("-httpAddr", "192.0.2.1:1"), ("-externalUrl", "https://video.example")]
+)
+def test_a_paid_gateway_that_everybody_reaches_needs_guards(reach: tuple[str, ...], tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("secret")
+    with pytest.raises(FlagError, match=r"-publishTokens or -liveAIAuthWebhookUrl.* -allowNoAuth"):
+        settings(*PRICED, *reach, folder=tmp_path)
+    for guard in (
+        ("-allowNoAuth",),
+        ("-publishTokens", str(tokens)),
+        ("-liveAIAuthWebhookUrl", "http://127.0.0.1:1/"),
+    ):
+        assert settings(*PRICED, *reach, *guard, folder=tmp_path).http.reached_from_outside
+
+
+@pytest.mark.parametrize("free", [("-devnet",), ("-orchAddr", "x:1"), ("-comfyStreamUrl", "gpu:8889")])
+def test_a_gateway_that_costs_nothing_needs_no_guards(free: tuple[str, ...], tmp_path: Path) -> None:
+    assert settings(*free, *OPEN, folder=tmp_path).warnings == ()
+
+
+def test_a_paid_gateway_without_a_spend_limit_warns_where_others_reach_it(tmp_path: Path) -> None:
+    reached = settings(*PRICED, *OPEN, "-allowNoAuth", folder=tmp_path)
+    assert "-maxSpendPerHour" in reached.warnings[0]
+    for limit in ("-maxSpendPerHour", "-maxSpendPerDay", "-maxSessionSpend"):
+        assert settings(*PRICED, *OPEN, "-allowNoAuth", limit, "1ETH", folder=tmp_path).warnings == ()
+    assert settings(*PRICED, folder=tmp_path).warnings == ()
+
+
 def test_a_typo_in_the_environment_is_warned_of(tmp_path: Path) -> None:
     environ = {"LP_MAXSTREEMS": "5", "LP_EFFECT": "", "LIVE_AI_NAT_IP": "192.0.2.1"}
     chosen = settings_from(read_flags(("-orchAddr", "x:1", "-dataDir", str(tmp_path)), environ))
@@ -168,6 +201,7 @@ def test_a_password_in_a_refused_flag_is_not_repeated(flag: str, value: str) -> 
         (("-nonsense",), 2),
         (("-devnet", "-orchAddr", "x:1"), 2),
         (("-remoteSignerUrl", "http://127.0.0.1:1", "-orchAddr", "x:1", "-maxPricePerUnit", "1ETH"), 1),
+        ((*PRICED, *OPEN), 2),
         (("-orchAddr", "127.0.0.1:2", "-httpAddr", "192.0.2.77:1"), 1),
     ],
 )

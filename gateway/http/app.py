@@ -111,6 +111,7 @@ class HttpServers:
                 default_model=self._stream.model,
                 standby=self._stream.standby,
                 webhook=webhook,
+                everybody_chooses=not (settings.publishing_is_guarded or settings.reached_from_outside),
             ).routes(),
             WhepRoutes(parts.registry, links, settings.limits).routes(),
             StreamRoutes(parts.registry, links, funds=funds).routes(),

@@ -34,6 +34,7 @@ class ProblemCode(StrEnum):
     INTERNAL_ERROR = "internal_error"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     LIMIT_REACHED = "limit_reached"
+    MAY_NOT_CHOOSE = "may_not_choose"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NAME_TAKEN = "name_taken"
     NOT_FOUND = "not_found"

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.flags import (
     ADDRESS,
     BASE_URL,
+    BOOLEAN,
     DURATION,
     INTEGER,
     PATH,
@@ -62,6 +63,12 @@ HTTP_FLAGS: tuple[Flag, ...] = (
     ),
     Flag("playTokens", PATH, None, "Ask for a token of this file to watch", "no token is asked for"),
     Flag("liveAIAuthWebhookUrl", URL, None, "Ask this URL about each publisher before answering it"),
+    Flag(
+        "allowNoAuth",
+        BOOLEAN,
+        "false",
+        "Let everybody who reaches a paid gateway publish at your expense",
+    ),
     Flag("liveAIAuthApiKey", TEXT, None, "Send this to the auth webhook as x-api-key and Authorization"),
     Flag(
         "liveAIHeartbeatURL", URL, None, "Send the ids of live streams here; end those that the answer names"
@@ -128,6 +135,16 @@ class HttpSettings:
     auth_api_key: str | None
     heartbeat: Heartbeats | None
     limits: Limits
+
+    @property
+    def reached_from_outside(self) -> bool:
+        """Whether other machines can send requests: directly, or through the proxy of -externalUrl."""
+        return self.external_url is not None or not is_loopback(self.http_addr[0])
+
+    @property
+    def publishing_is_guarded(self) -> bool:
+        """Whether somebody decides who may publish."""
+        return self.publish_tokens is not None or self.auth_webhook is not None
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> HttpSettings:

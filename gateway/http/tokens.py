@@ -21,6 +21,7 @@ log = structlog.get_logger("access")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _COUNTS = ("maxStreams", "maxViewers", "maxStreamSeconds")
 _AMOUNT = "maxSessionSpend"
+_CHOOSE = "chooseOrchestrator"
 _KEYS = ("streams", *_COUNTS, _AMOUNT)
 
 
@@ -41,6 +42,8 @@ class Grant:
     """Viewers at once."""
     limits: StreamLimits = NO_LIMITS
     """Cost and duration of each of its streams, where these are below the operator's limits."""
+    may_choose: bool = False
+    """Whether its publisher may name an orchestrator."""
 
     def allows(self, stream: str) -> bool:
         return any(fnmatchcase(stream, pattern) for pattern in self.streams)
@@ -50,7 +53,7 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     """A token's digest and what it allows; None for an empty line.
 
     A line is `TOKEN [streams=GLOB,..] [maxStreams=N] [maxViewers=N] [maxSessionSpend=0.1ETH]
-    [maxStreamSeconds=N]`; `#` starts a comment. Raises BadTokenLine.
+    [maxStreamSeconds=N] [chooseOrchestrator]`; `#` starts a comment. Raises BadTokenLine.
     """
     words = _COMMENT.sub("", line).split()
     if not words:
@@ -59,9 +62,12 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     given: dict[str, str] = {}
     for word in words[1:]:
         name, equals, value = word.partition("=")
+        if word == _CHOOSE:
+            continue
         if not equals or name not in _KEYS:
             raise BadTokenLine(
-                f"{word!r} is invalid: a token may be followed by {', '.join(_KEYS)}, each as name=value"
+                f"{word!r} is invalid: a token may be followed by {_CHOOSE}, and by {', '.join(_KEYS)}, each "
+                "as name=value"
             )
         given[name] = value
     for name in _COUNTS:
@@ -76,7 +82,14 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     except ValueError as error:
         raise BadTokenLine(f"{_AMOUNT}={given[_AMOUNT]} is not an amount such as 0.1ETH") from error
     limits = StreamLimits(wei=wei, seconds=counts["maxStreamSeconds"])
-    return digest, Grant(digest.hex()[:12], patterns, counts["maxStreams"], counts["maxViewers"], limits)
+    return digest, Grant(
+        id=digest.hex()[:12],
+        streams=patterns,
+        max_streams=counts["maxStreams"],
+        max_viewers=counts["maxViewers"],
+        limits=limits,
+        may_choose=_CHOOSE in words[1:],
+    )
 
 
 class TokenFile:

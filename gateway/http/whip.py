@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.candidates.verdict import Verdict
+from gateway.comfystream.servers import COMFYSTREAM
 from gateway.flags import BOOLEAN
 from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import parse_json_object, read_sdp
@@ -26,7 +27,9 @@ from gateway.http.sessions import (
     session_routes,
     trickle,
 )
+from gateway.http.tokens import Grant
 from gateway.http.webhook import AuthWebhook, WebhookAnswer
+from gateway.network.source import NETWORK
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import NO_LIMITS, SpendLimitReached
 from gateway.reason import EndReason
@@ -48,7 +51,10 @@ DEFAULT_PIPELINES = frozenset({"", "comfyui", "live-video-to-video"})
 
 
 class WhipRoutes:
-    """Creates, updates and ends publishers' sessions."""
+    """Creates, updates and ends publishers' sessions.
+
+    With `everybody_chooses` a publisher may name an orchestrator without a token that allows it.
+    """
 
     def __init__(
         self,
@@ -60,6 +66,7 @@ class WhipRoutes:
         default_model: str,
         standby: bool = False,
         webhook: AuthWebhook | None = None,
+        everybody_chooses: bool = False,
     ) -> None:
         self._registry = registry
         self._metrics = metrics
@@ -68,6 +75,7 @@ class WhipRoutes:
         self._default_model = default_model
         self._standby = standby
         self._webhook = webhook
+        self._everybody_chooses = everybody_chooses
 
     def routes(self) -> list[Route]:
         return [
@@ -79,7 +87,7 @@ class WhipRoutes:
                 {
                     201: "the answer, with Location, ETag, Link and Livepeer-Playback-URL",
                     402: "a spend limit of the operator's is reached",
-                    403: "the auth webhook refuses the stream, or the token is not for it",
+                    403: "the auth webhook refuses the stream, or the token does not allow it",
                     409: "the name or id is taken",
                     503: "no orchestrator can take it (the candidates say why), or the gateway drains",
                     **POST_REFUSED,
@@ -110,8 +118,12 @@ class WhipRoutes:
     async def _publish(self, request: web.Request) -> web.Response:
         wanted = self._publish_request(request)
         offer = await read_sdp(request)
+        decided: WebhookAnswer | None = None
         if self._webhook is not None:
-            wanted = self._with_answer(wanted, await self._webhook.ask(self._question(request, wanted)))
+            decided = await self._webhook.ask(self._question(request, wanted))
+            wanted = self._with_answer(wanted, decided)
+        if decided is None or decided.orchestrator is None:
+            self._check_choice(wanted, request.get(GRANT))
         claims = self._limits.on_stream(self._links.forwarding.client(request), request.get(GRANT))
         try:
             stream = await self._registry.publish(wanted, offer, claims)
@@ -166,6 +178,13 @@ class WhipRoutes:
             standby=_flag(query["standby"], "standby") if query.get("standby") else self._standby,
             limits=limits,
         )
+
+    def _check_choice(self, wanted: PublishRequest, grant: Grant | None) -> None:
+        """Raises Problem 403 for a publisher that names an orchestrator and may not."""
+        free = self._everybody_chooses or (grant is not None and grant.may_choose)
+        if not free and wanted.orchestrator not in {None, COMFYSTREAM, NETWORK}:
+            detail = "only a token with chooseOrchestrator, or the auth webhook, may name an orchestrator"
+            raise Problem(403, ProblemCode.MAY_NOT_CHOOSE, f"{detail}: leave orchestrator out")
 
     def _model(self, pipeline: str) -> str:
         return self._default_model if pipeline in DEFAULT_PIPELINES else pipeline

@@ -97,6 +97,11 @@ class PaymentSettings:
     signing_calls: int
     ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS
 
+    @property
+    def limits_spending(self) -> bool:
+        """Whether any limit on wei is set."""
+        return self.spend_limits != SpendLimits() or self.stream_limits.wei is not None
+
     @classmethod
     def from_parsed(cls, parsed: Parsed, *, paid: bool) -> tuple[PaymentSettings, tuple[str, ...]]:
         """The settings, and what to warn the operator of. Raises FlagError for what does not fit."""

@@ -76,6 +76,8 @@ async def test_the_first_command_serves_a_stream_that_the_others_can_ask_about(
 
 @pytest.mark.asyncio
 async def test_every_other_gateway_that_they_start_becomes_ready(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("secret")
     async with devnet_process(tmp_path, "-orchestrators", "2", "-comfyStream", "1") as devnet:
         one, two = (orchestrator["addr"] for orchestrator in devnet["orchestrators"])
         here = {
@@ -83,6 +85,7 @@ async def test_every_other_gateway_that_they_start_becomes_ready(tmp_path: Path)
             "orchestrator-1.example:8935": one,
             "orchestrator-2.example:8935": two,
             "http://gpu-box:8889": devnet["comfystreams"][0]["url"],
+            "publish.tokens": str(tokens),
         }
         for number, block in enumerate(STARTS[1:]):
             folder = tmp_path / str(number)

@@ -29,6 +29,15 @@ def test_patterns_and_limits_stand_behind_a_token(path: Path) -> None:
     assert (grant.max_streams, grant.max_viewers) == (2, 3)
 
 
+def test_a_word_behind_a_token_lets_its_publisher_name_an_orchestrator(path: Path) -> None:
+    path.write_text("secret chooseOrchestrator maxStreams=2\nbare\n")
+    tokens = TokenFile(path)
+    chooser, bare = tokens.find("secret"), tokens.find("bare")
+    assert chooser is not None
+    assert bare is not None
+    assert (chooser.may_choose, bare.may_choose) == (True, False)
+
+
 def test_a_token_may_carry_limits_for_each_stream(path: Path) -> None:
     path.write_text("secret maxSessionSpend=0.1ETH maxStreamSeconds=600\nbare\n")
     tokens = TokenFile(path)

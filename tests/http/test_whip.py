@@ -1,0 +1,122 @@
+"""Who may publish, and through whom: the WHIP route over a real registry, without a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.http.access import Access
+from gateway.http.forwarding import Forwarding
+from gateway.http.limits import Limits
+from gateway.http.route import Token
+from gateway.http.server import Server, application
+from gateway.http.sessions import Links
+from gateway.http.tokens import TokenFile
+from gateway.http.webhook import AuthWebhook
+from gateway.http.whip import WhipRoutes
+from gateway.reason import EndReason
+from gateway.telemetry.metrics import Metrics
+from tests.e2e.sessions import PUBLISH, SDP
+from tests.stream.jobs import FakeSource, only
+from tests.stream.live import registry_on
+
+TOKENS = "plain\nchooser chooseOrchestrator\n"
+
+
+@dataclass
+class Publishing:
+    """A client of the WHIP route."""
+
+    http: aiohttp.ClientSession
+    url: str
+
+    async def publish(self, name: str, query: str = "", token: str = "") -> tuple[int, Any, Any]:
+        """Status, code of the problem (None: accepted), headers."""
+        url = f"{self.url}live/video-to-video/{name}/whip{query}"
+        headers = SDP | ({"Authorization": f"Bearer {token}"} if token else {})
+        async with self.http.post(url, data=PUBLISH, headers=headers) as response:
+            problem = None if response.status == 201 else (await response.json(content_type=None))["code"]
+            return response.status, problem, response.headers
+
+
+@asynccontextmanager
+async def publishing(
+    *, tokens: Path | None = None, webhook: str | None = None, everybody_chooses: bool = False
+) -> AsyncIterator[Publishing]:
+    registry = registry_on(only(FakeSource(urls="ab", name="network")))
+    async with aiohttp.ClientSession() as http:
+        routes = WhipRoutes(
+            registry,
+            Metrics(),
+            Links(Forwarding()),
+            Limits(0, 0, 0, 0, 0, 0),
+            default_model="m",
+            webhook=None if webhook is None else AuthWebhook(http, webhook, None),
+            everybody_chooses=everybody_chooses,
+        ).routes()
+        files = {} if tokens is None else {Token.PUBLISH: TokenFile(tokens)}
+        guards = [Access(files, registry.watched_name).guard]
+        server = Server(application([routes], guards=guards), ("127.0.0.1", 0), "httpAddr")
+        try:
+            yield Publishing(http, await server.start())
+        finally:
+            await server.stop()
+            await registry.close(EndReason.DRAINED, "the test is over")
+
+
+@asynccontextmanager
+async def deciding(answer: dict[str, Any]) -> AsyncIterator[str]:
+    """The URL of an auth webhook with this answer."""
+
+    async def decide(_: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    app = web.Application()
+    app.router.add_post("/", decide)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens"
+    path.write_text(TOKENS)
+    return path
+
+
+@pytest.mark.asyncio
+async def test_only_a_token_that_allows_it_names_an_orchestrator(tokens: Path) -> None:
+    async with publishing(tokens=tokens) as client:
+        assert (await client.publish("a", "?orchestrator=a", "plain"))[:2] == (403, "may_not_choose")
+        assert (await client.publish("b", "?orchestrator=network", "plain"))[0] == 201
+        assert (await client.publish("c", "", "plain"))[0] == 201
+        assert (await client.publish("d", "?orchestrator=a", "chooser"))[0] == 201
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("free", "status"), [(True, 201), (False, 403)])
+async def test_without_tokens_it_depends_on_who_reaches_the_gateway(free: bool, status: int) -> None:
+    async with publishing(everybody_chooses=free) as client:
+        assert (await client.publish("a", "?orchestrator=a"))[0] == status
+        assert (await client.publish("b", "?orchestrator=network"))[0] == 201
+
+
+@pytest.mark.asyncio
+async def test_the_webhooks_answer_goes_before_what_the_publisher_may(tokens: Path) -> None:
+    async with deciding({"orchestrator": "b"}) as url, publishing(webhook=url) as client:
+        assert (await client.publish("a", "?orchestrator=a"))[0] == 201
+    async with deciding({}) as url, publishing(webhook=url, tokens=tokens) as client:
+        assert (await client.publish("a", "?orchestrator=a", "plain"))[:2] == (403, "may_not_choose")
+        assert (await client.publish("a", "?orchestrator=a", "chooser"))[0] == 201
