@@ -34,6 +34,13 @@ class Unwrapper:
         self._last = last + step
         return self._last
 
+    def near(self, value: int) -> int:
+        """`value` as an integer near the last one, which stays the last one."""
+        last = self._last
+        unwrapped = self.unwrap(value)
+        self._last = last
+        return unwrapped
+
     def reset(self) -> None:
         """Forget the past: the next value stands for itself."""
         self._last = None
@@ -85,6 +92,11 @@ class VideoClock:
                 return self._corrected(value, first) if suspect else value
             self._megahertz = far_apart and passed > self.WRONG_ABOVE * elapsed
         return self._corrected(value, first) if self._megahertz else value
+
+    def at(self, timestamp: int) -> int:
+        """Where a 32-bit RTP timestamp lies that no frame brought (a sender report's): it tells nothing."""
+        value = self._unwrapper.near(timestamp)
+        return self._corrected(value, self._first[0]) if self._megahertz and self._first else value
 
     def _corrected(self, value: int, first: int) -> int:
         return first + (value - first) * TICKS_PER_SECOND // self.WRONG_RATE

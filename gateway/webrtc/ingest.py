@@ -1,4 +1,4 @@
-"""What a publisher's media looks like, and where its sound lies on its pictures' time line."""
+"""What a publisher's media looks like."""
 
 from __future__ import annotations
 
@@ -7,20 +7,9 @@ from dataclasses import dataclass
 
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit
 from gateway.media.sps import Sps
-from gateway.webrtc.reception import SenderClock
 
 WINDOW = 2.0
 """Seconds over which rates are measured."""
-SYNC_TOLERANCE = TICKS_PER_SECOND // 50
-"""Ticks by which sound may be off its place before it is moved: 20 ms, one Opus packet."""
-
-SYNC_BELIEVED = 10 * TICKS_PER_SECOND
-"""Ticks by which sender reports may contradict the arrival: some encoders fill them with anything."""
-
-DRIFT_PACKETS = 512
-"""Packets of sound over which its arrival is averaged, where no sender report tells: about 10 s."""
-DRIFT_TOLERANCE = TICKS_PER_SECOND // 10
-"""Ticks by which that average may be off before the sound is moved."""
 
 
 @dataclass(frozen=True)
@@ -102,67 +91,3 @@ class IngestMeter:
             return 0.0, 0, 0
         (since, size, frames), (until, size_now, frames_now) = self._samples[0], self._samples[-1]
         return until - since, size_now - size, frames_now - frames
-
-
-class AudioClock:
-    """Puts Opus packets (48 kHz ticks) on the video's time line (90 kHz ticks).
-
-    By arrival at first: a packet belongs to the picture that comes with it. Sender reports of both
-    streams then tell exactly (RFC 3550, 6.4.1); without them the arrival tells of clocks that drift apart.
-    Its times rise for as long as the pictures' do.
-    """
-
-    def __init__(self) -> None:
-        self._video: tuple[int, float] | None = None
-        self._offset: int | None = None
-        self._last: int | None = None
-        self._reported = False
-        self._drift = 0.0
-
-    def video_came(self, pts: int, now: float) -> None:
-        if self._video is not None:
-            before, came = self._video
-            if abs(pts - before - (now - came) * TICKS_PER_SECOND) > SYNC_BELIEVED:
-                # the pictures' clock started over: the sound is given a new place beside them
-                self.forget_audio()
-                self._last = None
-        self._video = (pts, now)
-
-    def forget_audio(self) -> None:
-        """Another audio stream begins: its ticks have nothing to do with the former one's."""
-        self._offset = None
-        self._reported = False
-        self._drift = 0.0
-
-    def pts(self, ticks: int, now: float) -> int | None:
-        """The time of a packet with the unwrapped timestamp `ticks`; None before the first picture."""
-        if self._video is None:
-            return None
-        own = ticks * 15 // 8
-        picture, came = self._video
-        arrival = picture + int((now - came) * TICKS_PER_SECOND) - own
-        if self._offset is None:
-            self._offset = arrival
-        elif not self._reported:
-            self._drift += (arrival - self._offset - self._drift) / DRIFT_PACKETS
-            if abs(self._drift) > DRIFT_TOLERANCE:
-                self._offset += int(self._drift)
-                self._drift = 0.0
-        pts = own + self._offset
-        if self._last is not None and pts <= self._last:
-            pts = self._last + 1
-        self._last = pts
-        return pts
-
-    def align(self, video: SenderClock | None, audio: SenderClock | None) -> None:
-        """Take both streams' newest sender reports, their ticks unwrapped in their own rates."""
-        if video is None or audio is None:
-            return
-        later = (audio.ntp - video.ntp) * TICKS_PER_SECOND >> 32
-        offset = video.ticks + later - audio.ticks * 15 // 8
-        off = 0 if self._offset is None else abs(offset - self._offset)
-        if off >= SYNC_BELIEVED:
-            return
-        self._reported = True
-        if self._offset is None or off > SYNC_TOLERANCE:
-            self._offset = offset

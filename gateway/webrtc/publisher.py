@@ -11,15 +11,17 @@ from aiortc.rtp import RtcpSrPacket
 from structlog.typing import FilteringBoundLogger
 from typing_extensions import override
 
+from gateway.media import opus
 from gateway.media.clock import Unwrapper, VideoClock
 from gateway.media.frames import AccessUnit, FrameSink, OpusPacket
 from gateway.media.h264 import ParameterSets
 from gateway.media.rtp import RtpPacket
 from gateway.media.rtp_h264 import Depacketizer
 from gateway.webrtc import rtcp
+from gateway.webrtc.audio_clock import AudioClock
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.congestion import LossBasedEstimate, TransportFeedback
-from gateway.webrtc.ingest import AudioClock, IngestMeter, IngestStats
+from gateway.webrtc.ingest import IngestMeter, IngestStats
 from gateway.webrtc.negotiation import RID, TRANSPORT_CC, Negotiation
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.reception import Reception
@@ -214,8 +216,10 @@ class Publisher(Peer):
             self._audio_clock.forget_audio()
         for ready in [*audio.push(packet, now), *audio.buffer.expire(now)]:
             ticks = self._audio_ticks.unwrap(ready.timestamp)
-            pts = self._audio_clock.pts(ticks, now)
-            if pts is not None and ready.payload:
+            if not ready.payload:
+                continue
+            pts = self._audio_clock.pts(ticks, opus.duration(ready.payload), now)
+            if pts is not None:
                 self._sink(OpusPacket(ready.payload, pts))
 
     # sources
@@ -303,9 +307,9 @@ class Publisher(Peer):
             info = packet.sender_info
             if self._video is not None and packet.ssrc == self._video.ssrc:
                 if self._timestamp >= 0:
-                    ticks = self._video_clock.ticks(info.rtp_timestamp, now)
+                    ticks = self._video_clock.at(info.rtp_timestamp)
                     self._video.sender_reported(info, ticks, now)
             elif self._audio is not None and packet.ssrc == self._audio.ssrc:
-                self._audio.sender_reported(info, self._audio_ticks.unwrap(info.rtp_timestamp), now)
+                self._audio.sender_reported(info, self._audio_ticks.near(info.rtp_timestamp), now)
         if self._video is not None and self._audio is not None:
             self._audio_clock.align(self._video.clock, self._audio.clock)

@@ -1,0 +1,172 @@
+"""Where sound lies on its pictures' time line, over hours and whatever the publisher's clocks do."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.comfystream.clock import ServerClock
+from gateway.media.clock import Unwrapper, VideoClock
+from gateway.webrtc.audio_clock import TOLERANCE, AudioClock
+from gateway.webrtc.reception import SenderClock
+
+NTP_SECOND = 1 << 32
+LENGTH = 1_800
+"""Ticks of 90 kHz in a packet of 20 ms."""
+FAST = 1.0003
+"""A sound card that runs 300 millionths fast: a second in an hour."""
+
+
+class Source:
+    """A camera and a microphone whose 32-bit ticks wrap on the way. Times are seconds."""
+
+    def __init__(
+        self,
+        *,
+        drift: float = 1.0,
+        reports: bool = True,
+        jitter: float = 0.0,
+        late: float = 0.0,
+        pictures: VideoClock | None = None,
+    ) -> None:
+        self.clock = AudioClock()
+        self.skews: list[float] = []
+        """Seconds that sound lay off the picture taken at the same moment."""
+        self.times: list[int] = []
+        self._drift = drift
+        self._reports = reports
+        self._jitter = jitter
+        """Seconds by which the times in sender reports are off, either way."""
+        self._late = late
+        """Seconds that sound takes longer to arrive than pictures."""
+        self._chance = random.Random(7)
+        self._pictures = pictures or VideoClock()
+        self._sound = Unwrapper(32)
+
+    def run(
+        self,
+        begin: float,
+        end: float,
+        *,
+        camera: float = 0.0,
+        microphone: float = 0.0,
+        pictures: bool = True,
+        report_off: float = 0.0,
+    ) -> None:
+        """Film from `begin` to `end`; the clocks of camera and microphone are off by so much."""
+        for frame in range(round((end - begin) * 25)):
+            now = begin + frame / 25
+            stamp = 2**32 - 9_000 + round((now + camera) * 90_000) & 0xFFFFFFFF
+            if pictures:
+                shown = self._pictures.ticks(stamp, now)
+                self.clock.video_came(shown, now)
+            for part in range(2):
+                taken = now + part / 50
+                pts = self.clock.pts(
+                    self._sound.unwrap(self._ticks(taken, microphone)), LENGTH, taken + self._late
+                )
+                if pts is None:
+                    continue
+                self.times.append(pts)
+                if pictures:
+                    self.skews.append((pts - shown) / 90_000 - part / 50)
+            if self._reports and frame % 50 == 0:
+                off = [self._chance.uniform(-self._jitter, self._jitter) for _ in range(2)]
+                ticks = self._sound.near(self._ticks(now, microphone))
+                if pictures:
+                    video = SenderClock(_ntp(now + off[0]), self._pictures.at(stamp))
+                    self.clock.align(video, SenderClock(_ntp(now + off[1] + report_off), ticks))
+
+    def wrong_steps(self) -> int:
+        """Packets that do not begin where the one before them ended."""
+        return sum(abs(after - before - LENGTH) > TOLERANCE for before, after in pairwise(self.times))
+
+    def _ticks(self, taken: float, off: float) -> int:
+        return 2**32 - 9_000 + round((taken + off) * 48_000 * self._drift) & 0xFFFFFFFF
+
+
+def _ntp(seconds: float) -> int:
+    return int((1_000 + seconds) * NTP_SECOND)
+
+
+@pytest.mark.parametrize(("reports", "most"), [(True, 0.03), (False, 0.15)])
+def test_clocks_that_drift_apart_are_held_together(reports: bool, most: float) -> None:
+    source = Source(drift=FAST, reports=reports)
+    source.run(0, 1800)
+    assert max(map(abs, source.skews)) < most
+    assert source.wrong_steps() == 0
+
+
+@pytest.mark.parametrize("comfystream", [False, True])
+def test_ten_minutes_with_reports_that_jitter_have_no_wrong_step(comfystream: bool) -> None:
+    source = Source(jitter=0.05, pictures=ServerClock() if comfystream else None)
+    source.run(0, 600)
+    assert source.wrong_steps() == 0
+    assert max(map(abs, source.skews)) < 0.04
+
+
+@pytest.mark.parametrize("pause", [5, 20, 60])
+@pytest.mark.parametrize("comfystream", [False, True])
+def test_sound_is_beside_the_pictures_again_after_a_pause_of_theirs(pause: int, comfystream: bool) -> None:
+    # ComfyStream counts on after a pause where it was before
+    source = Source(jitter=0.05, pictures=ServerClock() if comfystream else None)
+    source.run(0, 30)
+    source.run(30, 30 + pause, pictures=False)
+    source.skews.clear()
+    source.run(30 + pause, 90 + pause, camera=-pause if comfystream else 0)
+    assert source.wrong_steps() == 0
+    assert max(map(abs, source.skews)) < 0.04
+    assert source.clock.dropped == 0
+
+
+@given(late=st.floats(min_value=0.0, max_value=3.0), back=st.booleans())
+def test_sound_that_arrives_late_is_moved_to_where_reports_say_without_overlap(
+    late: float, back: bool
+) -> None:
+    source = Source(late=late)
+    source.run(0, 10, report_off=late / 2 if back else -late / 2)
+    assert all(after - before >= LENGTH - TOLERANCE for before, after in pairwise(source.times))
+    assert source.wrong_steps() <= 1
+    source.skews.clear()
+    source.run(10, 60, report_off=0)
+    source.run(60, 61)
+    assert abs(source.skews[-1]) < 0.04
+
+
+def test_a_single_report_moves_nothing() -> None:
+    source = Source(reports=False)
+    source.run(0, 2)
+    source.clock.align(SenderClock(_ntp(2), 0), SenderClock(_ntp(2) + NTP_SECOND, 5))
+    source.run(2, 4)
+    assert max(map(abs, source.skews)) < 0.01
+    assert source.wrong_steps() == 0
+
+
+def test_reports_that_contradict_the_arrival_are_not_believed() -> None:
+    source = Source()
+    source.run(0, 30, report_off=100)
+    assert max(map(abs, source.skews)) < 0.03
+
+
+@pytest.mark.parametrize("camera", [11_930.0, -3_600.0, 23_860.0])
+def test_sound_follows_pictures_whose_clock_starts_over(camera: float) -> None:
+    source = Source(reports=False)
+    source.run(0, 20)
+    source.run(20, 22, camera=camera)
+    assert max(map(abs, source.skews)) < 0.03
+
+
+@pytest.mark.parametrize("microphone", [1_000.0, -15.0, -1_000.0])
+@pytest.mark.parametrize("reports", [True, False])
+def test_sound_whose_own_clock_starts_over_goes_on_beside_the_pictures(
+    microphone: float, reports: bool
+) -> None:
+    source = Source(reports=reports)
+    source.run(0, 20)
+    source.run(20, 22, microphone=microphone)
+    assert max(map(abs, source.skews)) < 0.04
+    assert len(source.times) > 50 * 21
