@@ -24,7 +24,7 @@ from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy
 from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
 from gateway.webrtc.config import WebRtcConfig
-from gateway.webrtc.publisher import KEY_FRAME_EVERY
+from gateway.webrtc.feedback import KEY_FRAME_EVERY
 
 MAX_WAIT_FOR_ROOM = 5.0
 """Seconds that a publisher waits for streams that are ending to give their room back."""

@@ -17,7 +17,7 @@ import pytest
 
 from gateway.aio import tasks
 from gateway.media.gop import MAX_GOP_ENTRIES
-from gateway.webrtc.publisher import KEY_FRAME_EVERY
+from gateway.webrtc.feedback import KEY_FRAME_EVERY
 from harness.ffmpeg_reader import channels
 from harness.gateway import GatewayProcess, gateway_process
 from harness.waiting import eventually

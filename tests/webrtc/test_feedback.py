@@ -1,174 +1,117 @@
-"""What a publisher is sent, and whose packets are taken, without a network."""
+"""What a publisher's encoder is told, without a network."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-import structlog
-from aiortc.rtp import (
-    RTCP_PSFB_APP,
-    AnyRtcpPacket,
-    RtcpPsfbPacket,
-    RtcpReceiverInfo,
-    RtcpRrPacket,
-    RtpPacket,
-    unpack_remb_fci,
-)
 
-from gateway.media.frames import AccessUnit, Frame
-from gateway.media.rtp_h264 import packetize
-from gateway.webrtc import rtcp
+from gateway.media.rtp import RtpPacket
 from gateway.webrtc.config import WebRtcConfig
-from gateway.webrtc.negotiation import Negotiation
-from gateway.webrtc.publisher import KEY_FRAME_EVERY, Publisher
-from tests.webrtc.loopback import coded_pictures, nals_of
+from gateway.webrtc.congestion import TRANSPORT_FEEDBACK
+from gateway.webrtc.feedback import ARRIVALS_EVERY, KEY_FRAME_EVERY, KEY_FRAME_SPACING, Feedback
+from gateway.webrtc.negotiation import TRANSPORT_CC, Negotiation
+from gateway.webrtc.reception import Reception
+from harness.waiting import eventually
+from tests.webrtc.sent import Sent
 
-CAMERA = Path(__file__).parents[1] / "data" / "offers" / "chromium-camera-sendonly.sdp"
-LOG = structlog.get_logger("test")
-RID_EXTENSION = 10
-
-
-class Sent:
-    """Stands where the transport is: keeps what is sent."""
-
-    def __init__(self) -> None:
-        self.rtcp: list[bytes] = []
-
-    def send_rtcp(self, packet: bytes) -> None:
-        self.rtcp.append(packet)
-
-    async def close(self) -> None:
-        pass
-
-    @property
-    def packets(self) -> list[AnyRtcpPacket]:
-        return [one for data in self.rtcp for one in rtcp.parse(data)]
-
-    def feedback(self, fmt: int) -> list[RtcpPsfbPacket]:
-        return [one for one in self.packets if isinstance(one, RtcpPsfbPacket) and one.fmt == fmt]
-
-    @property
-    def reports(self) -> list[RtcpReceiverInfo]:
-        return [block for one in self.packets if isinstance(one, RtcpRrPacket) for block in one.reports]
-
-    @property
-    def key_frames_asked(self) -> int:
-        return len(self.feedback(rtcp.PLI))
-
-    @property
-    def rates(self) -> list[int]:
-        return [unpack_remb_fci(one.fci)[0] for one in self.feedback(RTCP_PSFB_APP)]
+OFFERS = Path(__file__).parents[1] / "data" / "offers"
 
 
-class Fed:
-    """A publisher without a peer: its packets are given to it."""
+class Told:
+    """Feedback on one video stream, and what it sent."""
 
-    def __init__(self, offer: str) -> None:
-        self.frames: list[Frame] = []
+    def __init__(self, change: tuple[str, str] = ("", "")) -> None:
+        offer = (OFFERS / "chromium-camera-sendonly.sdp").read_text().replace(*change)
+        self.video = Reception(1, 90_000, max_wait=0.4)
         self.sent = Sent()
-        negotiation = Negotiation.of(offer, publishing=True)
-        self.kind = negotiation.video.codec.payload_type
-        transport = self.sent
-        self.publisher = Publisher(negotiation, WebRtcConfig(), self.frames.append, LOG, transport=transport)  # type: ignore[arg-type]
-        self._numbers: dict[int, int] = {}
+        track = Negotiation.of(offer, publishing=True).video
+        self.feedback = Feedback(track, WebRtcConfig(), self.sent)  # type: ignore[arg-type]
+        self.number_id = track.extensions.get(TRANSPORT_CC, 0)
 
-    def skip(self, numbers: int, *, ssrc: int = 1) -> None:
-        """Have its packets' sequence numbers leave out so many."""
-        self._numbers[ssrc] += numbers
-
-    def picture(self, nals: list[bytes], at: int, *, ssrc: int = 1, rid: str = "") -> None:
-        """Give it one picture's packets; those of a layer that is named carry its name."""
-        payloads = packetize(nals)
-        for place, payload in enumerate(payloads):
-            number = self._numbers.get(ssrc, 0)
-            self._numbers[ssrc] = number + 1
-            packet = RtpPacket(self.kind, int(place == len(payloads) - 1), number, at * 3000, ssrc, payload)
-            data = packet.serialize()
-            if rid:
-                name = bytes([RID_EXTENSION << 4 | len(rid) - 1]) + rid.encode()
-                name += bytes(-len(name) % 4)
-                block = b"\xbe\xde" + (len(name) // 4).to_bytes(2, "big") + name
-                data = bytes([data[0] | 0x10]) + data[1:12] + block + data[12:]
-            self.publisher.on_rtp(data)
-
-    @property
-    def units(self) -> list[AccessUnit]:
-        return [frame for frame in self.frames if isinstance(frame, AccessUnit)]
+    def packet(self, number: int, now: float = 0.0) -> RtpPacket:
+        """A packet of the video came."""
+        extension = bytes([self.number_id << 4 | 1]) + number.to_bytes(2, "big") + b"\0"
+        head = bytes([0x90, 96]) + number.to_bytes(2, "big") + (number * 3000).to_bytes(4, "big")
+        packet = RtpPacket.parse(head + (1).to_bytes(4, "big") + b"\xbe\xde\0\1" + extension + b"media")
+        self.video.push(packet, now)
+        return packet
 
 
-def simulcast(*rids: str) -> str:
-    lines = [f"a=rid:{rid} send" for rid in rids] + [f"a=simulcast:send {';'.join(rids)}"]
-    offer = CAMERA.read_text().rstrip()
-    assert f"a=extmap:{RID_EXTENSION} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" in offer
-    audio, video = offer.split("m=video")
-    assert "m=audio" in audio
-    return "\r\n".join([f"{audio}m=video{video}", *lines, ""])
+def test_nothing_is_sent_before_there_is_a_stream() -> None:
+    told = Told()
+    told.feedback.arrived(told.packet(1), 1.0)
+    told.feedback.request_key_frame(100.0, KEY_FRAME_SPACING)
+    told.feedback.report(100.0, None, 0)
+    assert told.sent.rtcp == []
 
 
-PICTURES = [nals_of(picture) for picture in coded_pictures(6, gop=6)]
+def test_a_key_frame_is_asked_for_at_most_so_often() -> None:
+    told = Told()
+    feedback, sent = told.feedback, told.sent
+    feedback.begin_video(told.video, 10.0)
+    for step in range(5):
+        feedback.request_key_frame(10.0 + step / 10, KEY_FRAME_EVERY)
+    assert sent.key_frames_asked == 0, "the first picture of a stream is on its way as it is"
+    for step in range(5):
+        feedback.request_key_frame(10.0 + KEY_FRAME_EVERY + step / 10, KEY_FRAME_EVERY)
+    assert sent.key_frames_asked == 1
+    feedback.request_key_frame(10.0 + KEY_FRAME_EVERY + KEY_FRAME_SPACING, KEY_FRAME_SPACING)
+    assert sent.key_frames_asked == 2
 
 
-@pytest.mark.asyncio
-async def test_of_simulcast_layers_only_the_one_agreed_on_is_taken() -> None:
-    fed = Fed(simulcast("hi", "lo"))
-    for at, nals in enumerate(PICTURES):
-        fed.picture(nals, at, ssrc=2, rid="lo")
-        fed.picture(nals, at, ssrc=1, rid="hi" if at < 2 else "")  # named until it was reported on
-    assert [unit.pts for unit in fed.units] == [at * 3000 for at in range(6)]
-    assert fed.publisher.stats().packets_lost == 0
-    await fed.publisher.close()
-
-
-@pytest.mark.asyncio
-async def test_a_sender_left_with_one_layer_need_not_name_it() -> None:
-    fed = Fed(simulcast("hi", "lo"))
-    for at, nals in enumerate(PICTURES):
-        fed.picture(nals, at)
-    assert len(fed.units) == 6
-    await fed.publisher.close()
-
-
-@pytest.mark.asyncio
-async def test_viewers_have_a_key_frame_asked_for_at_most_every_two_seconds() -> None:
-    fed = Fed(CAMERA.read_text())
-    for at, nals in enumerate(PICTURES):
-        fed.picture(nals, at)
-    for _ in range(5):
-        fed.publisher.request_key_frame(KEY_FRAME_EVERY)
-    assert fed.sent.key_frames_asked == 0, "the first picture of a stream is on its way as it is"
-    fed.publisher._last_request -= KEY_FRAME_EVERY
-    for _ in range(5):
-        fed.publisher.request_key_frame(KEY_FRAME_EVERY)
-    assert fed.sent.key_frames_asked == 1
-    await fed.publisher.close()
-
-
-@pytest.mark.asyncio
-async def test_a_publisher_is_told_the_lower_rate_until_the_limit_is_lifted() -> None:
-    fed = Fed(CAMERA.read_text())
-    publisher, sent = fed.publisher, fed.sent
-    fed.picture(PICTURES[0], 0)
-    publisher._tick(1e6)
+def test_a_publisher_is_told_the_lower_rate_until_the_limit_is_lifted() -> None:
+    told = Told()
+    feedback, sent = told.feedback, told.sent
+    feedback.begin_video(told.video, 0.0)
+    told.packet(1)
+    feedback.report(1.0, None, 2_000_000)
     assert sent.rates == [], "with transport-wide feedback it judges its own way by itself"
-    publisher.limit_bitrate(700_000)
-    publisher._tick(2e6)
+    feedback.limit_bitrate(700_000)
+    feedback.report(2.0, None, 2_000_000)
     assert sent.rates == [pytest.approx(700_000, rel=0.01)]
-    publisher.limit_bitrate(None)
-    publisher._tick(3e6)
+    feedback.limit_bitrate(None)
+    feedback.report(3.0, None, 2_000_000)
     assert len(sent.rates) == 1
-    await publisher.close()
+
+
+def test_without_transport_wide_feedback_it_is_told_an_estimate_each_second() -> None:
+    told = Told(change=(TRANSPORT_CC, "urn:unknown"))
+    told.feedback.begin_video(told.video, 0.0)
+    told.packet(1)
+    told.feedback.connected(0.0)
+    for half in range(1, 7):
+        told.feedback.report(half / 2, None, 2_000_000)
+    assert len(told.sent.reports) == len(told.sent.rates) == 3
+    assert told.sent.rates == sorted(told.sent.rates)
+
+
+def test_arrivals_are_told_with_the_packets_and_the_rest_by_the_clock() -> None:
+    told = Told()
+    feedback, sent = told.feedback, told.sent
+    feedback.begin_video(told.video, 10.0)
+    for number in range(1, 5):
+        feedback.arrived(told.packet(number), 10.0 + number * ARRIVALS_EVERY / 2)
+    feedback.send_arrivals(11.0)
+    told_of = [int.from_bytes(packet[14:16], "big") for packet in sent.rtcp]
+    assert {packet[0] & 0x1F for packet in sent.rtcp} == {TRANSPORT_FEEDBACK}
+    assert told_of == [1, 2, 1]
 
 
 @pytest.mark.asyncio
-async def test_numbers_that_start_over_are_no_loss_in_any_report() -> None:
-    fed = Fed(CAMERA.read_text())
-    for second, skipped in enumerate((0, 20_000, 0, 40_000, 0)):
-        for at, nals in enumerate(PICTURES):
-            fed.picture(nals, second * 30 + at)
-            if at == 2:
-                fed.skip(skipped)
-        fed.publisher._tick(1e6 + second)
-    assert [(one.packets_lost, one.fraction_lost) for one in fed.sent.reports] == [(0, 0)] * 5
-    assert fed.publisher.stats().packets_lost == 0
-    await fed.publisher.close()
+async def test_what_is_missing_is_asked_for_until_it_is_there() -> None:
+    told = Told()
+    feedback, sent = told.feedback, told.sent
+    feedback.begin_video(told.video, 0.0)
+    told.packet(1)
+    told.packet(3)
+
+    def give_up(now: float) -> None:
+        if len(sent.missing) == 2:
+            told.packet(2)
+
+    feedback.ask_for_missing(give_up)
+    feedback.ask_for_missing(give_up)
+    await eventually(lambda: not len(told.video.buffer))
+    assert sent.missing == [[2], [2]]
+    feedback.close()

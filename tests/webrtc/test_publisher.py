@@ -1,0 +1,103 @@
+"""Which packets of a publisher are taken, without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import structlog
+from aiortc.rtp import RtpPacket
+
+from gateway.media.frames import AccessUnit, Frame
+from gateway.media.rtp_h264 import packetize
+from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.negotiation import Negotiation
+from gateway.webrtc.publisher import Publisher
+from tests.webrtc.loopback import coded_pictures, nals_of
+from tests.webrtc.sent import Sent
+
+CAMERA = Path(__file__).parents[1] / "data" / "offers" / "chromium-camera-sendonly.sdp"
+LOG = structlog.get_logger("test")
+RID_EXTENSION = 10
+
+
+class Fed:
+    """A publisher without a peer: its packets are given to it."""
+
+    def __init__(self, offer: str) -> None:
+        self.frames: list[Frame] = []
+        self.sent = Sent()
+        negotiation = Negotiation.of(offer, publishing=True)
+        self.kind = negotiation.video.codec.payload_type
+        transport = self.sent
+        self.publisher = Publisher(negotiation, WebRtcConfig(), self.frames.append, LOG, transport=transport)  # type: ignore[arg-type]
+        self._numbers: dict[int, int] = {}
+
+    def skip(self, numbers: int, *, ssrc: int = 1) -> None:
+        """Have its packets' sequence numbers leave out so many."""
+        self._numbers[ssrc] += numbers
+
+    def picture(self, nals: list[bytes], at: int, *, ssrc: int = 1, rid: str = "") -> None:
+        """Give it one picture's packets; those of a layer that is named carry its name."""
+        payloads = packetize(nals)
+        for place, payload in enumerate(payloads):
+            number = self._numbers.get(ssrc, 0)
+            self._numbers[ssrc] = number + 1
+            packet = RtpPacket(self.kind, int(place == len(payloads) - 1), number, at * 3000, ssrc, payload)
+            data = packet.serialize()
+            if rid:
+                name = bytes([RID_EXTENSION << 4 | len(rid) - 1]) + rid.encode()
+                name += bytes(-len(name) % 4)
+                block = b"\xbe\xde" + (len(name) // 4).to_bytes(2, "big") + name
+                data = bytes([data[0] | 0x10]) + data[1:12] + block + data[12:]
+            self.publisher.on_rtp(data)
+
+    @property
+    def units(self) -> list[AccessUnit]:
+        return [frame for frame in self.frames if isinstance(frame, AccessUnit)]
+
+
+def simulcast(*rids: str) -> str:
+    lines = [f"a=rid:{rid} send" for rid in rids] + [f"a=simulcast:send {';'.join(rids)}"]
+    offer = CAMERA.read_text().rstrip()
+    assert f"a=extmap:{RID_EXTENSION} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" in offer
+    audio, video = offer.split("m=video")
+    assert "m=audio" in audio
+    return "\r\n".join([f"{audio}m=video{video}", *lines, ""])
+
+
+PICTURES = [nals_of(picture) for picture in coded_pictures(6, gop=6)]
+
+
+@pytest.mark.asyncio
+async def test_of_simulcast_layers_only_the_one_agreed_on_is_taken() -> None:
+    fed = Fed(simulcast("hi", "lo"))
+    for at, nals in enumerate(PICTURES):
+        fed.picture(nals, at, ssrc=2, rid="lo")
+        fed.picture(nals, at, ssrc=1, rid="hi" if at < 2 else "")  # named until it was reported on
+    assert [unit.pts for unit in fed.units] == [at * 3000 for at in range(6)]
+    assert fed.publisher.stats().packets_lost == 0
+    await fed.publisher.close()
+
+
+@pytest.mark.asyncio
+async def test_a_sender_left_with_one_layer_need_not_name_it() -> None:
+    fed = Fed(simulcast("hi", "lo"))
+    for at, nals in enumerate(PICTURES):
+        fed.picture(nals, at)
+    assert len(fed.units) == 6
+    await fed.publisher.close()
+
+
+@pytest.mark.asyncio
+async def test_numbers_that_start_over_are_no_loss_in_any_report() -> None:
+    fed = Fed(CAMERA.read_text())
+    for second, skipped in enumerate((0, 20_000, 0, 40_000, 0)):
+        for at, nals in enumerate(PICTURES):
+            fed.picture(nals, second * 30 + at)
+            if at == 2:
+                fed.skip(skipped)
+        fed.publisher.feedback.report(1e6 + second, None, 0)
+    assert [(one.packets_lost, one.fraction_lost) for one in fed.sent.reports] == [(0, 0)] * 5
+    assert fed.publisher.stats().packets_lost == 0
+    await fed.publisher.close()
