@@ -242,6 +242,17 @@ async def test_names_are_matched_without_case_and_nulls_are_as_good_as_absent() 
         assert (await at.pay(**call(state=None, capabilities=None))).status == 200
 
 
+def info_block() -> int:
+    """The block of the time that the tests begin at."""
+    return ChainClock(now_ns=lambda: START).block()
+
+
+def always_wins() -> livepeer_pb2.OrchestratorInfo:
+    message = info()
+    message.ticket_params.win_prob = bytes([255]) * 32
+    return message
+
+
 def without(name: str) -> livepeer_pb2.OrchestratorInfo:
     message = info()
     message.ClearField(name)
@@ -259,14 +270,13 @@ MALFORMED = {
     "price zero": json.dumps(call(info(price=Fraction(0)))),
     "no ticket params": json.dumps(call(without("ticket_params"))),
     "no auth token": json.dumps(call(without("auth_token"))),
-    "no address": json.dumps(call(without("address"))),
     "type unknown": json.dumps(call(type="hourly")),
     "type a number": json.dumps(call(type=3)),
     "no pixels": json.dumps(call(type="")),
-    "pixels with a type": json.dumps(call(inPixels=5)),
     "capabilities no message": json.dumps(call(capabilities="/w==")),
     "state without signature": json.dumps(call(ManifestID="m", state={"State": "e30=", "Sig": ""})),
-    "worthless ticket": json.dumps(call(info(ticket_seconds=Fraction(0)))),
+    "no expiration": json.dumps(call(info(blocks_left=-info_block()))),
+    "ticket that always wins": json.dumps(call(always_wins())),
 }
 
 
@@ -314,8 +324,8 @@ async def test_a_forged_a_foreign_and_a_misplaced_state_are_refused() -> None:
     [
         ({"blocks_left": 1}, 480),
         ({"blocks_left": 2}, 200),
-        ({"token_left": 180}, 480),
-        ({"token_left": 181}, 200),
+        ({"token_left": 179}, 480),
+        ({"token_left": 180}, 200),
     ],
 )
 async def test_terms_about_to_expire_ask_for_a_refresh_of_the_named_orchestrator(
@@ -386,7 +396,7 @@ async def test_limits_on_value_are_400_for_one_ticket_and_a_masked_500_for_all()
     async with desk(max_total_ev=59 * WEI_PER_SECOND) as at:
         answer = await at.pay(**call())
         assert answer.status == 500
-        assert answer.body == {"error": {"message": "the signer could not sign"}}
+        assert answer.body == {"error": {"message": "Internal Server Error"}}
 
 
 @pytest.mark.asyncio
@@ -411,12 +421,40 @@ async def test_the_preload_is_what_it_was_started_with() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_clock_set_back_bills_nothing_negative() -> None:
+async def test_a_clock_at_or_before_the_last_update_bills_another_preload() -> None:
     async with desk() as at:
-        state = (await at.pay(**call())).state
-        at.clock.advance(-100)
-        answer = await at.pay(**call(ManifestID="m", state=state))
-        assert len(answer.nonces) == 1
+        for back in (0, -100):
+            state = (await at.pay(**call())).state
+            at.clock.advance(back)
+            answer = await at.pay(**call(ManifestID="m", state=state))
+            assert len(answer.nonces) == 60
+            live = await at.pay(**call(info(price=Fraction(WEI_PER_SECOND)), type="live"))
+            again = call(info(price=Fraction(WEI_PER_SECOND)), type="live", ManifestID="m", state=live.state)
+            assert len((await at.pay(**again)).nonces) == 10
+
+
+@pytest.mark.asyncio
+async def test_a_worthless_ticket_is_never_needed() -> None:
+    async with desk() as at:
+        answer = await at.pay(**call(info(ticket_seconds=Fraction(0))))
+        assert (answer.status, answer.body) == (482, {"error": {"message": "no tickets"}})
+
+
+@pytest.mark.asyncio
+async def test_pixels_count_for_no_payment_type_but_the_empty_one() -> None:
+    async with desk() as at:
+        assert len((await at.pay(**call(inPixels=5))).nonces) == 60
+
+
+@pytest.mark.asyncio
+async def test_a_round_is_the_signers_own_where_the_ticket_params_have_none() -> None:
+    asked = without("transcoder")
+    asked.ticket_params.ClearField("expiration_params")
+    async with desk() as at:
+        given = (await at.pay(**call(asked))).payment.expiration_params
+        clock = ChainClock(now_ns=at.clock)
+        assert given.creation_round == clock.round()
+        assert given.creation_round_block_hash == clock.round_block_hash(clock.round())
 
 
 @pytest.mark.asyncio

@@ -1,25 +1,23 @@
-"""Parses the JSON body of `/generate-live-payment`."""
+"""Parses the JSON body of `/generate-live-payment` into its fields, as Go's decoder does."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, NoReturn, TypeVar
+from fractions import Fraction
+from typing import Any
 
-from google.protobuf.message import DecodeError, Message
-
+from gateway.devnet.go_texts import GoNumber, decode_base64, decode_json, kind_of
 from gateway.devnet.signer.refusal import BadRequest
-from gateway.orchestrator import livepeer_pb2
 
-MessageT = TypeVar("MessageT", bound=Message)
-T = TypeVar("T")
-
-DECIMAL = re.compile(r"[0-9]{1,100}(\.[0-9]{1,100})?([eE][+-]?[0-9]{1,2})?")
-"""Form of a price; bounded, so that an exponent cannot make a number that fills the memory."""
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+"""A number literal of JSON."""
+MAX_NUMBER = 100
+"""Limit of characters of a price."""
+MAX_EXPONENT = 100
+"""Limit of its exponent, so that it cannot make a number that fills the memory."""
+REQUEST = "RemotePaymentRequest"
+PRICE_INFO = "LiveRunnerPriceInfo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,97 +29,131 @@ class SignedState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentCall:
-    """The call's fields. `max_price` is not parsed yet: it is checked after the state."""
+class MaxPrice:
+    """The caller's own ceiling, checked only after the state is."""
 
-    info: livepeer_pb2.OrchestratorInfo
+    price: str
+    currency: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentCall:
+    """The call's fields. `orchestrator` and `capabilities` are serialised messages, not parsed yet."""
+
+    orchestrator: bytes
     state: SignedState | None
     manifest_id: str
     app: str
     type: str
     in_pixels: int
-    max_price: object
-    capabilities: livepeer_pb2.Capabilities
+    max_price: MaxPrice | None
+    capabilities: bytes
 
 
 def read_call(body: bytes) -> PaymentCall:
-    """Parse the body: names ignore case, null counts as absent. Raises BadRequest."""
+    """Parse the body: names ignore case, null counts as absent. Raises BadRequest with Go's text."""
     try:
-        document = json.loads(body, parse_float=Decimal, parse_constant=_not_json)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest("the body is not JSON") from error
-    fields = _fields(document, "the body")
-    return PaymentCall(
-        info=_protobuf(fields, "orchestrator", livepeer_pb2.OrchestratorInfo),
-        state=_state(fields.get("state")),
-        manifest_id=_value(fields, "manifestid", str, ""),
-        app=_value(fields, "app", str, ""),
-        type=_value(fields, "type", str, ""),
-        in_pixels=_value(fields, "inpixels", int, 0),
-        max_price=fields.get("maxprice"),
-        capabilities=_protobuf(fields, "capabilities", livepeer_pb2.Capabilities),
+        fields = _fields(decode_json(body), "Go value of type server.RemotePaymentRequest")
+        state = _fields(fields.get("state") or {}, _field(REQUEST, "state", "server.RemotePaymentStateSig"))
+        raw, signature = _bytes(state, "State"), _bytes(state, "Sig")
+        return PaymentCall(
+            orchestrator=_bytes(fields, "orchestrator"),
+            state=SignedState(raw=raw, signature=signature) if raw or signature else None,
+            manifest_id=_text(fields, "ManifestID"),
+            app=_text(fields, "app"),
+            type=_text(fields, "type"),
+            in_pixels=_integer(fields, "inPixels"),
+            max_price=_max_price(fields.get("maxprice")),
+            capabilities=_bytes(fields, "capabilities"),
+        )
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+
+
+def read_max_price(given: MaxPrice | None, kind: str, units: dict[str, str]) -> Fraction | None:
+    """The price of `maxPrice` for a payment type, None where it is absent. Raises BadRequest.
+
+    `units` names the unit that belongs to each payment type.
+    """
+    if given is None:
+        return None
+    price = _decimal(given.price)
+    if price is None or price <= 0:
+        raise BadRequest("maxPrice.price must be a positive decimal")
+    if given.currency.strip().lower() != "wei":
+        raise BadRequest("maxPrice.currency must be wei")
+    if kind not in units:
+        raise BadRequest("maxPrice requires payment type live, lv2v, or fixed")
+    if given.unit.strip().lower() != units[kind]:
+        raise BadRequest(f"maxPrice.unit must be {units[kind]} for payment type {kind}")
+    return price
+
+
+def _max_price(document: object) -> MaxPrice | None:
+    if document is None:
+        return None
+    fields = _fields(document, _field(REQUEST, "maxPrice", "runner.LiveRunnerPriceInfo"))
+    price = fields.get("price", "")
+    if isinstance(price, bool | list | dict):
+        raise ValueError(
+            f"json: cannot unmarshal {kind_of(price)} into "
+            + _field(PRICE_INFO, "maxPrice.price", "json.Number")
+        )
+    if isinstance(price, str) and not isinstance(price, GoNumber) and not NUMBER.fullmatch(price):
+        quoted = f'"\\"{price[:MAX_NUMBER]}\\""'
+        raise ValueError(f"json: invalid number literal, trying to unmarshal {quoted} into Number")
+    return MaxPrice(
+        price="" if price is None else str(price),
+        currency=_text(fields, "currency"),
+        unit=_text(fields, "unit"),
     )
 
 
-def read_max_price(document: object) -> tuple[Decimal, str, str] | None:
-    """The price, currency and unit of `maxPrice`; None where it is absent. Raises BadRequest."""
-    if document is None:
+def _decimal(text: str) -> Fraction | None:
+    _, _, exponent = text.lower().partition("e")
+    if not NUMBER.fullmatch(text) or len(text) > MAX_NUMBER:
         return None
-    fields = _fields(document, "maxPrice")
-    price = fields.get("price")
-    if isinstance(price, bool) or not isinstance(price, int | str | Decimal):
-        raise BadRequest("maxPrice.price is neither a number nor a string")
-    return _decimal(price), _value(fields, "currency", str, ""), _value(fields, "unit", str, "")
-
-
-def _decimal(price: int | str | Decimal) -> Decimal:
-    text = str(price)
-    if not DECIMAL.fullmatch(text):
-        raise BadRequest(f"maxPrice.price is not a decimal number: {text[:40]!r}")
-    return Decimal(text)
-
-
-def _state(document: object) -> SignedState | None:
-    if document is None:
+    if exponent and abs(int(exponent)) > MAX_EXPONENT:
         return None
-    fields = _fields(document, "state")
-    raw, signature = _base64(fields, "state"), _base64(fields, "sig")
-    if not raw and not signature:
-        return None
-    return SignedState(raw=raw, signature=signature)
+    return Fraction(text)
 
 
 def _fields(document: object, what: str) -> dict[str, Any]:
+    if document is None:
+        return {}
     if not isinstance(document, dict):
-        raise BadRequest(f"{what} is not a JSON object")
+        raise ValueError(f"json: cannot unmarshal {kind_of(document)} into {what}")
     return {name.lower(): value for name, value in document.items()}
 
 
-def _value(fields: dict[str, Any], name: str, kind: type[T], default: T) -> T:
-    value = fields.get(name)
+def _field(struct: str, name: str, kind: str) -> str:
+    return f"Go struct field {struct}.{name} of type {kind}"
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name.lower())
     if value is None:
-        return default
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise BadRequest(f"{name} is of another type")
+        return ""
+    if not isinstance(value, str) or isinstance(value, GoNumber):
+        raise ValueError(f"json: cannot unmarshal {kind_of(value)} into {_field(REQUEST, name, 'string')}")
     return value
 
 
-def _base64(fields: dict[str, Any], name: str) -> bytes:
-    text = _value(fields, name, str, "")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadRequest(f"{name} is not base64") from error
+def _integer(fields: dict[str, Any], name: str) -> int:
+    value = fields.get(name.lower())
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        kind = f"number {value}" if type(value) is int else kind_of(value)
+        raise ValueError(f"json: cannot unmarshal {kind} into {_field(REQUEST, name, 'int64')}")
+    return value
 
 
-def _protobuf(fields: dict[str, Any], name: str, kind: type[MessageT]) -> MessageT:
-    message = kind()
-    try:
-        message.ParseFromString(_base64(fields, name))
-    except DecodeError as error:
-        raise BadRequest(f"{name} is not a {kind.__name__} message") from error
-    return message
-
-
-def _not_json(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
+def _bytes(fields: dict[str, Any], name: str) -> bytes:
+    value = fields.get(name.lower())
+    if value is None:
+        return b""
+    if not isinstance(value, str) or isinstance(value, GoNumber):
+        raise ValueError(f"json: cannot unmarshal {kind_of(value)} into {_field(REQUEST, name, '[]uint8')}")
+    return decode_base64(value)

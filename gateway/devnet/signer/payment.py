@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from eth_hash.auto import keccak
-from eth_utils.address import to_checksum_address
+from google.protobuf.message import DecodeError
 
 from gateway.devnet.account import Account
+from gateway.devnet.go_texts import BAD_PROTOBUF, go_decimal
 from gateway.devnet.signer.call import PaymentCall, read_max_price
 from gateway.devnet.signer.config import SignerConfig
 from gateway.devnet.signer.refusal import (
@@ -26,7 +27,7 @@ from gateway.devnet.signer.refusal import (
 from gateway.devnet.signer.state import SessionState
 from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator import livepeer_pb2
-from gateway.payments.ticket import Ticket
+from gateway.payments.ticket import MAX_WIN_PROB, Ticket, expected_value
 
 MAX_TICKETS = 100
 """Limit of tickets in one call."""
@@ -37,18 +38,32 @@ LIVE_PRELOAD = 10
 TOKEN_MARGIN = 180
 """Seconds before an auth token's expiry from which a refresh is asked for."""
 
+REFRESH = "refresh session for remote signer"
+
 BLOCK_MARGIN = 1
 """Blocks before the ticket params' expiration from which a refresh is asked for."""
 
-UNITS = {"lv2v": "720p-pixel-seconds", "": "720p-pixel-seconds", "live": "seconds", "fixed": "fixed"}
+UNITS = {"lv2v": "720p-pixel-seconds", "live": "seconds", "fixed": "fixed"}
 """The unit that `maxPrice` must have, by payment type."""
+
+ADDRESS_BYTES, HASH_BYTES = 20, 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A call whose orchestrator is parsed; `manifest_id` is the caller's or a new one."""
+
+    call: PaymentCall
+    info: livepeer_pb2.OrchestratorInfo
+    manifest_id: str = ""
+    capabilities: livepeer_pb2.Capabilities | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """A payment to sign: `tickets` from `first_nonce` on, and the state after it."""
 
-    call: PaymentCall
+    request: Request
     tickets: int
     first_nonce: int
     state: SessionState
@@ -64,194 +79,235 @@ class SignedPayment:
     state_signature: bytes
 
 
-def check_terms(info: livepeer_pb2.OrchestratorInfo, config: SignerConfig) -> None:
-    """Check price and ticket params of the orchestrator. Raises BadRequest."""
+def read_request(call: PaymentCall) -> Request:
+    """Parse the orchestrator and check its price and ticket params. Raises BadRequest."""
+    if not call.orchestrator:
+        raise BadRequest("missing orchestrator")
+    try:
+        info = livepeer_pb2.OrchestratorInfo.FromString(call.orchestrator)
+    except DecodeError as error:
+        raise BadRequest(BAD_PROTOBUF) from error
     if info.price_info.pricePerUnit <= 0 or info.price_info.pixelsPerUnit <= 0:
-        raise BadRequest("the orchestrator's price is missing or zero")
+        raise BadRequest("missing or zero priceInfo")
     if not info.HasField("ticket_params"):
-        raise BadRequest("the orchestrator's ticket params are missing")
-    if not info.auth_token.token or not info.auth_token.session_id:
-        raise BadRequest("the orchestrator's auth token is missing")
-    params = info.ticket_params
-    if len(info.address) != 20 or len(params.recipient) != 20 or len(params.recipient_rand_hash) != 32:
-        raise BadRequest("the ticket params name nobody to pay")
-    if len(params.face_value) > 32 or len(params.win_prob) > 32:
-        raise BadRequest("the ticket params' numbers are over 256 bits")
-    expiration = params.expiration_params
-    if expiration.creation_round < 0 or len(expiration.creation_round_block_hash) > 32:
-        raise BadRequest("the ticket params' round is not one")
-    value = _ticket(info, bytes(20), 0).expected_value
-    if value == 0:
-        raise BadRequest("a ticket would be worth nothing")
-    if config.max_ticket_ev is not None and value > config.max_ticket_ev:
-        raise BadRequest("a ticket's expected value is above this signer's limit")
-    if config.max_face_value is not None and int.from_bytes(params.face_value, "big") > config.max_face_value:
-        raise BadRequest("the face value is above what this signer's deposit backs")
+        raise BadRequest("missing ticketParams in OrchestratorInfo")
+    return Request(call=call, info=info)
 
 
-def check_state(call: PaymentCall, state: SessionState) -> None:
-    """Whether the state belongs to what the call asks for. Raises BadRequest."""
-    if state.orchestrator != to_checksum_address(call.info.address):
-        raise BadRequest("the state is of another orchestrator")
-    if state.type != call.type:
-        raise BadRequest("the state is of another payment type")
-    if state.app != call.app:
-        raise BadRequest("the state is of another app")
-    if not call.manifest_id:
-        raise BadRequest("ManifestID is missing")
+def check_state(request: Request, state: SessionState | None) -> Request:
+    """Check that the state belongs to the call; gives the request its manifest id. Raises BadRequest."""
+    call = request.call
+    if state is not None:
+        if state.orchestrator != _fixed(request.info.address, ADDRESS_BYTES):
+            raise BadRequest("orchestratorAddress mismatch")
+        if state.app != call.app:
+            raise BadRequest("app mismatch")
+        if state.type not in ("", call.type):
+            raise BadRequest("job type mismatch")
+        if not call.manifest_id:
+            raise BadRequest("missing manifestID")
+    if not call.capabilities:
+        asked = None
+    else:
+        try:
+            asked = livepeer_pb2.Capabilities.FromString(call.capabilities)
+        except DecodeError as error:
+            raise BadRequest(BAD_PROTOBUF) from error
+    return replace(request, manifest_id=call.manifest_id or secrets.token_hex(4), capabilities=asked)
 
 
-def draft(call: PaymentCall, state: SessionState | None, config: SignerConfig) -> Draft:
-    """Decide on the payment for a call whose terms and state are checked.
+def draft(request: Request, state: SessionState | None, config: SignerConfig) -> Draft:
+    """Decide on the payment for a call whose state is checked.
 
-    Raises RefreshNeeded, BadRequest, PriceExceeded, NoTicketsNeeded or SigningFailed.
+    A clock at or before the state's last update bills the preload again, as for a null state. Raises
+    RefreshNeeded, BadRequest, PriceExceeded, NoTicketsNeeded or SigningFailed.
     """
+    call, info = request.call, request.info
+    _check_session(info, config)
     now = config.clock.now_ns()
-    info = call.info
-    _check_fresh(info, config)
-    elapsed = None if state is None else max(0, now - state.last_update)
+    elapsed = 0 if state is None or state.last_update is None else now - state.last_update
     units = _units(call, elapsed, config.preload)
-    price = Fraction(info.price_info.pricePerUnit, info.price_info.pixelsPerUnit)
-    ceiling = _requested_ceiling(call)
-    first_price = price if state is None else state.first_price
-    if (
-        (ceiling is not None and price > ceiling)
-        or (config.max_price is not None and price > _per_unit(config.max_price, call.type))
-        or price > first_price
-    ):
-        raise PriceExceeded("the orchestrator's price is above what is allowed")
-
-    value = _ticket(info, bytes(20), 0).expected_value
-    fee = units * first_price
-    balance = Fraction(0) if state is None else state.balance
-    tickets = math.ceil((max(fee, value) - balance) / value)
+    if state is None:
+        sequence, before = 0, _new_state(request)
+    else:
+        sequence, before = state.sequence + 1, state
+    _check_price(request, state, config)
+    value = _ticket(request, config, bytes(ADDRESS_BYTES), 0).expected_value
+    fee = units * before.initial_price
+    tickets = math.ceil((max(fee, value) - before.balance) / value) if value else 0
     if tickets <= 0:
-        raise NoTicketsNeeded("the balance covers the time since the last payment")
+        raise NoTicketsNeeded("no tickets")
     if tickets > MAX_TICKETS:
-        raise BadRequest(f"{tickets} tickets would be needed, more than {MAX_TICKETS}")
+        raise BadRequest(f"numTickets {tickets} exceeds maximum of {MAX_TICKETS}")
     if config.max_total_ev is not None and tickets * value > config.max_total_ev:
         raise SigningFailed("the tickets' expected value is above this signer's limit")
-
-    rand_hash = info.ticket_params.recipient_rand_hash.hex()
-    if state is None:
-        state = SessionState(
-            state_id=secrets.token_hex(8),
-            payment_session=rand_hash,
-            last_update=now,
-            orchestrator=to_checksum_address(info.address),
-            sender_nonce=0,
-            balance=Fraction(0),
-            first_price=price,
-            type=call.type,
-            sequence=0,
-            app=call.app,
-        )
-    used = state.sender_nonce if state.payment_session == rand_hash else 0
+    rand_hash = _fixed(info.ticket_params.recipient_rand_hash, HASH_BYTES)
+    used = before.sender_nonce if before.payment_session == rand_hash else 0
     return Draft(
-        call=call,
+        request=request,
         tickets=tickets,
         first_nonce=used + 1,
         state=replace(
-            state,
+            before,
             payment_session=rand_hash,
             last_update=now,
             sender_nonce=used + tickets,
-            balance=balance + tickets * value - fee,
-            sequence=state.sequence + 1,
+            balance=before.balance + tickets * value - fee,
+            type=call.type,
+            sequence=sequence,
         ),
     )
 
 
-def sign(draft: Draft, account: Account) -> SignedPayment:
+def sign(draft: Draft, config: SignerConfig, account: Account) -> SignedPayment:
     """Make the tickets and sign everything: some milliseconds for 100 tickets, so not for an event loop."""
-    info = draft.call.info
-    params = livepeer_pb2.TicketParams()
-    params.CopyFrom(info.ticket_params)
-    params.ClearField("expiration_params")
+    request = draft.request
+    first = _ticket(request, config, account.raw_address, draft.first_nonce)
+    params = request.info.ticket_params
     payment = livepeer_pb2.Payment(
-        ticket_params=params,
+        ticket_params=livepeer_pb2.TicketParams(
+            recipient=first.recipient,
+            face_value=params.face_value.lstrip(b"\0"),
+            win_prob=params.win_prob.lstrip(b"\0"),
+            recipient_rand_hash=first.recipient_rand_hash,
+            seed=params.seed.lstrip(b"\0"),
+            expiration_block=params.expiration_block.lstrip(b"\0"),
+        ),
         sender=account.raw_address,
-        expiration_params=info.ticket_params.expiration_params,
-        expected_price=info.price_info,
+        expiration_params=livepeer_pb2.TicketExpirationParams(
+            creation_round=first.creation_round,
+            creation_round_block_hash=first.creation_round_block_hash,
+        ),
+        expected_price=request.info.price_info,
     )
     for nonce in range(draft.first_nonce, draft.first_nonce + draft.tickets):
-        signature = account.sign(_ticket(info, account.raw_address, nonce).hash)
+        signature = account.sign(replace(first, sender_nonce=nonce).hash)
         payment.ticket_sender_params.add(sender_nonce=nonce, sig=signature)
     state = draft.state.to_json()
     return SignedPayment(
         payment=payment.SerializeToString(),
-        credentials=_credentials(draft.call, account).SerializeToString(),
+        credentials=_credentials(request, account).SerializeToString(),
         state=state,
         state_signature=account.sign(state),
     )
 
 
-def _credentials(call: PaymentCall, account: Account) -> livepeer_pb2.SegData:
-    manifest_id = (call.manifest_id or secrets.token_hex(4)).encode()
+def _credentials(request: Request, account: Account) -> livepeer_pb2.SegData:
+    manifest_id = request.manifest_id.encode()
     no_segment = keccak(b"")
     return livepeer_pb2.SegData(
         manifestId=manifest_id,
         hash=no_segment,
         profiles=b"invalid",
-        sig=account.sign(keccak(manifest_id + bytes(32) + no_segment)),
-        capabilities=call.capabilities,
-        auth_token=call.info.auth_token,
+        sig=account.sign(keccak(manifest_id + bytes(HASH_BYTES) + no_segment)),
+        capabilities=request.capabilities,
+        auth_token=request.info.auth_token,
     )
 
 
-def _check_fresh(info: livepeer_pb2.OrchestratorInfo, config: SignerConfig) -> None:
-    expiration_block = int.from_bytes(info.ticket_params.expiration_block, "big")
-    if expiration_block <= config.clock.block() + BLOCK_MARGIN:
-        raise RefreshNeeded("the ticket params are about to expire", info.transcoder)
-    if info.auth_token.expiration - config.clock.unix() <= TOKEN_MARGIN:
-        raise RefreshNeeded("the auth token is about to expire", info.transcoder)
+def _new_state(request: Request) -> SessionState:
+    price = request.info.price_info
+    return SessionState(
+        state_id=secrets.token_hex(4),
+        orchestrator=_fixed(request.info.address, ADDRESS_BYTES),
+        initial_price_per_unit=price.pricePerUnit,
+        initial_pixels_per_unit=price.pixelsPerUnit,
+        type=request.call.type,
+        app=request.call.app,
+    )
 
 
-def _units(call: PaymentCall, elapsed_ns: int | None, preload: Fraction) -> int:
-    """Billed units since the last update, or of the preload for a null state."""
-    if call.type and call.in_pixels:
-        raise BadRequest("inPixels goes with no payment type but the empty one")
+def _check_session(info: livepeer_pb2.OrchestratorInfo, config: SignerConfig) -> None:
+    """Check the age of auth token and ticket params, and the tickets against this signer's limits."""
+    if not info.HasField("auth_token"):
+        raise _unacceptable("missing auth token")
+    if config.clock.now_ns() > (info.auth_token.expiration - TOKEN_MARGIN) * 10**9:
+        raise RefreshNeeded(REFRESH, info.transcoder)
+    params = info.ticket_params
+    expiration_block = int.from_bytes(params.expiration_block, "big")
+    if expiration_block == 0:
+        raise _unacceptable("ticketParams expiration block is 0")
+    if expiration_block - config.clock.block() <= BLOCK_MARGIN:
+        raise RefreshNeeded(REFRESH, info.transcoder)
+    face_value, win_prob = (int.from_bytes(number, "big") for number in (params.face_value, params.win_prob))
+    if max(face_value, win_prob) > MAX_WIN_PROB:
+        raise _unacceptable("a number has more than 256 bits")
+    value = expected_value(face_value, win_prob)
+    if value <= 0:
+        return
+    if value >= face_value:
+        raise _unacceptable(f"ticket faceValue too low faceValue={face_value}")
+    if config.max_ticket_ev is not None and value > config.max_ticket_ev:
+        limit = go_decimal(Fraction(config.max_ticket_ev), 5)
+        raise _unacceptable(f"ticket EV {go_decimal(value, 5)} > max ticket EV {limit}")
+    if config.max_face_value is not None and face_value > config.max_face_value:
+        raise _unacceptable(f"ticket faceValue {face_value} > max faceValue {config.max_face_value}")
+
+
+def _unacceptable(why: str) -> BadRequest:
+    return BadRequest(f"remote signer could not check whether to refresh session: {why}")
+
+
+def _check_price(request: Request, state: SessionState | None, config: SignerConfig) -> None:
+    """Raise PriceExceeded where the price is above a ceiling, naming the lowest one."""
+    price_info = request.info.price_info
+    price = Fraction(price_info.pricePerUnit, price_info.pixelsPerUnit)
+    requested = read_max_price(request.call.max_price, request.call.type, UNITS)
+    if state is not None and min(state.initial_price_per_unit, state.initial_pixels_per_unit) <= 0:
+        raise BadRequest("invalid initial price in state")
+    # The signer's own ceiling is one number, compared without regard to the unit.
+    configured = None if config.max_price is None else config.max_price / PIXELS_PER_SECOND
+    ceilings = {
+        "configured maximum price": configured,
+        "request maxPrice": requested,
+        "initial session price": None if state is None else state.initial_price,
+    }
+    known = [(ceiling, source) for source, ceiling in ceilings.items() if ceiling is not None]
+    lowest, source = min(known, key=lambda one: one[0], default=(price, ""))
+    if price > lowest:
+        raise PriceExceeded(
+            f"orchestrator price {go_decimal(price, 3)} exceeds {source} ceiling {go_decimal(lowest, 3)}"
+        )
+
+
+def _units(call: PaymentCall, elapsed_ns: int, preload: Fraction) -> int:
+    """Billed units for the elapsed time, or for the preload where no time has passed."""
     match call.type:
         case "lv2v":
-            seconds = preload if elapsed_ns is None else Fraction(elapsed_ns, 10**9)
-            return math.floor(PIXELS_PER_SECOND * seconds)
+            seconds = Fraction(elapsed_ns, 10**9) if elapsed_ns > 0 else preload
+            units = math.floor(PIXELS_PER_SECOND * seconds)
         case "live":
-            return LIVE_PRELOAD if elapsed_ns is None else math.ceil(Fraction(elapsed_ns, 10**9))
+            units = math.ceil(Fraction(elapsed_ns, 10**9)) if elapsed_ns > 0 else LIVE_PRELOAD
         case "fixed":
-            return 1
+            units = 1
         case "":
-            if call.in_pixels <= 0:
-                raise BadRequest("inPixels is missing")
-            return call.in_pixels
-    raise BadRequest(f"unknown payment type {call.type[:40]!r}")
+            units = call.in_pixels
+        case _:
+            raise BadRequest("invalid job type")
+    if units <= 0:
+        raise BadRequest("missing billable unit or job type")
+    return units
 
 
-def _requested_ceiling(call: PaymentCall) -> Fraction | None:
-    """The call's own ceiling in wei per unit."""
-    limit = read_max_price(call.max_price)
-    if limit is None:
-        return None
-    price, currency, unit = limit
-    if currency != "wei":
-        raise BadRequest(f"maxPrice.currency must be wei, not {currency[:40]!r}")
-    if unit != UNITS[call.type]:
-        raise BadRequest(f"maxPrice.unit must be {UNITS[call.type]} for this payment type")
-    return Fraction(price)
-
-
-def _per_unit(wei_per_second: Fraction, kind: str) -> Fraction:
-    return wei_per_second / PIXELS_PER_SECOND if kind in ("lv2v", "") else wei_per_second
-
-
-def _ticket(info: livepeer_pb2.OrchestratorInfo, sender: bytes, nonce: int) -> Ticket:
-    params = info.ticket_params
+def _ticket(request: Request, config: SignerConfig, sender: bytes, nonce: int) -> Ticket:
+    params = request.info.ticket_params
+    round_number = params.expiration_params.creation_round
+    block_hash = _fixed(params.expiration_params.creation_round_block_hash, HASH_BYTES)
+    if round_number <= 0 or not any(block_hash):
+        round_number = config.clock.round()
+        block_hash = config.clock.round_block_hash(round_number)
     return Ticket(
-        recipient=params.recipient,
+        recipient=_fixed(params.recipient, ADDRESS_BYTES),
         sender=sender,
         face_value=int.from_bytes(params.face_value, "big"),
         win_prob=int.from_bytes(params.win_prob, "big"),
         sender_nonce=nonce,
-        recipient_rand_hash=params.recipient_rand_hash,
-        creation_round=params.expiration_params.creation_round,
-        creation_round_block_hash=params.expiration_params.creation_round_block_hash,
+        recipient_rand_hash=_fixed(params.recipient_rand_hash, HASH_BYTES),
+        creation_round=round_number,
+        creation_round_block_hash=block_hash,
     )
+
+
+def _fixed(data: bytes, size: int) -> bytes:
+    """The last `size` bytes, zeros before them where there are fewer, as Go reads addresses and hashes."""
+    return data[-size:].rjust(size, b"\0")

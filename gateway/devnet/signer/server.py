@@ -13,10 +13,11 @@ from aiohttp import web
 from eth_hash.auto import keccak
 
 from gateway.devnet.account import Account
+from gateway.devnet.go_texts import json_line
 from gateway.devnet.signer.audit import Audit
 from gateway.devnet.signer.call import SignedState, read_call
 from gateway.devnet.signer.config import ListedOrchestrator, SignerConfig
-from gateway.devnet.signer.payment import check_state, check_terms, draft, sign
+from gateway.devnet.signer.payment import check_state, draft, read_request, sign
 from gateway.devnet.signer.refusal import (
     BadRequest,
     NoTicketsNeeded,
@@ -38,7 +39,7 @@ STATUS: dict[type[Refusal], int] = {
     SigningFailed: 500,
 }
 
-MASKED = {500: "the signer could not sign", 503: "the signer has nothing to offer yet"}
+MASKED = {500: "Internal Server Error", 503: "Service Unavailable Error"}
 """The fixed texts that callers get instead of the real reason."""
 
 ORCHESTRATOR_HEADER = "Livepeer-Orchestrator-URL"
@@ -95,26 +96,23 @@ class Signer:
 
     async def _sign_orchestrator_info(self, _: web.Request) -> web.Response:
         signature = self._account.sign(keccak(self.address.encode()))
-        return web.json_response({"address": self.address, "signature": "0x" + signature.hex()})
+        return _json({"address": self.address, "signature": "0x" + signature.hex()})
 
     async def _generate_live_payment(self, request: web.Request) -> web.Response:
-        call = read_call(await request.read())
-        check_terms(call.info, self._config)
-        state = None
-        if call.state is not None:
-            state = self._open_state(call.state)
-            check_state(call, state)
+        asked = read_request(read_call(await request.read()))
+        state = None if asked.call.state is None else self._open_state(asked.call.state)
+        asked = check_state(asked, state)
         with self._audit.call(state):
-            decided = draft(call, state, self._config)
-            signed = await asyncio.to_thread(sign, decided, self._account)
+            decided = draft(asked, state, self._config)
+            signed = await asyncio.to_thread(sign, decided, self._config, self._account)
             self._audit.signed(state, decided.state)
         log.info(
             "payment signed",
             session=decided.state.state_id,
-            manifest_id=call.manifest_id,
+            manifest_id=asked.manifest_id,
             tickets=decided.tickets,
         )
-        return web.json_response(
+        return _json(
             {
                 "payment": _base64(signed.payment),
                 "segCreds": _base64(signed.credentials),
@@ -125,10 +123,13 @@ class Signer:
     def _open_state(self, signed: SignedState) -> SessionState:
         try:
             if recover(signed.raw, signed.signature) != self._account.raw_address:
-                raise BadRequest("the state is not signed by this signer")
+                raise BadRequest("invalid sig")
+        except ValueError as error:
+            raise BadRequest("invalid sig") from error
+        try:
             return SessionState.from_json(signed.raw)
         except ValueError as error:
-            raise BadRequest("the state or its signature cannot be read") from error
+            raise BadRequest("invalid state") from error
 
     async def _discover_orchestrators(self, request: web.Request) -> web.Response:
         if not self._listed:
@@ -139,7 +140,7 @@ class Signer:
             for entry in self._listed
             if not wanted or not entry.capabilities or wanted.intersection(entry.capabilities)
         ]
-        return web.json_response([_entry(orchestrator) for orchestrator in found])
+        return _json([_entry(orchestrator) for orchestrator in found])
 
     async def _set_orchestrators(self, request: web.Request) -> web.Response:
         """For the devnet: replace the list that discovery gives."""
@@ -186,7 +187,11 @@ async def _refusals(
 
 
 def _problem(status: int, message: str) -> web.Response:
-    return web.json_response({"error": {"message": message}}, status=status)
+    return _json({"error": {"message": message}}, status)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=json_line(value), content_type="application/json")
 
 
 def _entry(orchestrator: ListedOrchestrator) -> dict[str, Any]:
