@@ -84,7 +84,7 @@ class Devnet:
             "orchestrators": [
                 {
                     key: child.ready[key]
-                    for key in ("addr", "url", "address", "price_wei_per_second", "audit_url")
+                    for key in ("addr", "url", "address", "recipient", "price_wei_per_second", "audit_url")
                 }
                 | {"pid": child.pid}
                 for child in self._orchestrators
@@ -166,6 +166,9 @@ class Devnet:
                 "blockTime": _seconds(settings.block_time),
                 "tokenLife": _seconds(settings.token_life),
                 "faceValueMultiple": settings.face_value_multiple,
+                "release": settings.release,
+                "autoAdjustPrice": str(settings.auto_adjust_price).lower(),
+                "hotCold": str(settings.hot_cold).lower(),
                 **self._on_chain(),
             }
 
@@ -188,7 +191,11 @@ class Devnet:
         participants = {
             "sender": self._signer.ready["address"],
             "orchestrators": [
-                {"address": child.ready["address"], "uri": f"https://{child.ready['addr']}"}
+                {
+                    "address": child.ready["recipient"],
+                    "redeemer": child.ready["address"],
+                    "uri": f"https://{child.ready['addr']}",
+                }
                 for child in self._orchestrators
             ],
         }

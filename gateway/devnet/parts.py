@@ -5,6 +5,7 @@ A part's modules are imported when it starts, so that no part loads another's.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from gateway.devnet.ai_models import PIPELINE
 from gateway.devnet.chain_clock import ChainClock
-from gateway.devnet.settings import DEVNET_FLAGS, PRICE, ai_model
+from gateway.devnet.settings import DEVNET_FLAGS, PRICE, RELEASES, ai_model
 from gateway.flags import ADDRESS, INTEGER, LIST, PATH, TEXT, URL, Flag, FlagError, Parsed, choice
 from gateway.money import text
 
@@ -83,6 +84,7 @@ async def _start_signer(flags: Parsed) -> tuple[Ready, Stop]:
 
 
 async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
+    from gateway.devnet.account import Account
     from gateway.devnet.orchestrator import OnChain, OrchestratorConfig, serve
 
     if (flags["ethUrl"] is None) != (flags["ethController"] is None):
@@ -92,9 +94,13 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
     model = ai_model(flags["aiModels"])
     price: Fraction = model.price if flags["price"] is None else flags["price"]
     host, port = flags["addr"]
+    key = read_key(flags["keyFile"])
     orchestrator = await serve(
         OrchestratorConfig(
-            key=read_key(flags["keyFile"]),
+            key=key,
+            recipient=Account(cold_key(key)).raw_address if flags["hotCold"] else None,
+            release=RELEASES[flags["release"]],
+            auto_adjust_price=flags["autoAdjustPrice"],
             runner_url=model.url,
             price_wei_per_second=price,
             model=model.model_id,
@@ -117,6 +123,7 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
         "addr": where.addr,
         "url": where.url,
         "address": where.address,
+        "recipient": where.recipient,
         "price_wei_per_second": text(price),
         "audit_url": where.audit_url,
     }
@@ -186,6 +193,9 @@ PARTS: dict[str, Part] = {
                     "blockTime",
                     "tokenLife",
                     "faceValueMultiple",
+                    "release",
+                    "autoAdjustPrice",
+                    "hotCold",
                 ),
                 Flag("ethUrl", URL, None, "Redeem winning tickets on the chain at this RPC endpoint"),
                 Flag("ethController", TEXT, None, "Use the Controller contract at this address"),
@@ -234,6 +244,11 @@ def read_key(path: Path | None) -> bytes:
     if len(key) != 32:
         raise FlagError(f"-keyFile {path} is refused: give a file of 64 hex digits")
     return key
+
+
+def cold_key(key: bytes) -> bytes:
+    """The key of the cold wallet that belongs to a hot one: the same after a restart."""
+    return hashlib.sha256(b"cold wallet of " + key).digest()
 
 
 def _exact(duration: float) -> Fraction:

@@ -26,6 +26,9 @@ from gateway.flags import (
 from gateway.money import wei_per_pixel
 from gateway.payments.ceiling import parse_amount
 
+RELEASES = {"0.9": "0.9.1", "0.8": "0.8.10"}
+"""go-livepeer's releases that an orchestrator can behave like."""
+
 EFFECTS = ("negative", "mirror", "grey", "none")
 
 SHORTEST_TOKEN_LIFE = 180.0
@@ -59,6 +62,7 @@ def parse_price(value: str) -> Fraction:
 PRICE = Kind("wei", "a whole number of wei per second or a fraction n/d", parse_price)
 PRICES = Kind("wei,..", "whole numbers of wei per second or fractions n/d, comma-separated", _parse_prices)
 EFFECT = choice(*EFFECTS)
+RELEASE = choice(*RELEASES)
 TOKEN_LIFE = within(
     DURATION,
     "more than 3m, because a signer wants a new token in the last 3 minutes of the old one",
@@ -103,6 +107,14 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
     Flag("effect", EFFECT, "negative", "Change the picture like this; none returns it without decoding"),
     Flag("comfyStream", COMFYSTREAMS, "0", "Start this many ComfyStream servers, each a process of its own"),
     Flag("comfyStreamWarmUp", DURATION, "0s", "Let a ComfyStream server's workflow warm up for this long"),
+    Flag("release", RELEASE, "0.9", "Behave like this go-livepeer; 0.8 has no /refresh-payment"),
+    Flag(
+        "autoAdjustPrice",
+        BOOLEAN,
+        "false",
+        "Add the cost of redeeming tickets, 1 percent, to advertised prices",
+    ),
+    Flag("hotCold", BOOLEAN, "false", "Pay each orchestrator at another address than it signs with"),
     Flag("chain", BOOLEAN, "false", "Start a chain on which orchestrators register and redeem tickets"),
     Flag("deposit", AMOUNT, "1000ETH", "Set the signer's deposit on -chain"),
     Flag("reserve", AMOUNT, "100ETH", "Set the signer's reserve on -chain"),
@@ -134,6 +146,9 @@ class DevnetSettings:
     block_time: float
     token_life: float
     effect: str
+    release: str
+    auto_adjust_price: bool
+    hot_cold: bool
     comfystreams: int
     comfystream_warm_up: float
     chain: bool
@@ -166,6 +181,9 @@ class DevnetSettings:
             block_time=parsed["blockTime"],
             token_life=parsed["tokenLife"],
             effect=parsed["effect"],
+            release=parsed["release"],
+            auto_adjust_price=parsed["autoAdjustPrice"],
+            hot_cold=parsed["hotCold"],
             comfystreams=parsed["comfyStream"],
             comfystream_warm_up=parsed["comfyStreamWarmUp"],
             chain=parsed["chain"],

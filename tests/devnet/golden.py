@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+REQUEST_LINES = ("POST ", "GET ", "DELETE ")
 OF_THE_CONNECTION = frozenset({"date", "content-length", "transfer-encoding", "connection", "server"})
 """Headers that each HTTP server sets by itself."""
 
@@ -24,7 +25,7 @@ class Recorded:
 def recorded(name: str) -> Recorded:
     """An answer of signer-errors/, orchestrator-errors/ or of the heads in http/ and trickle/."""
     head, _, body = (GOLDEN / name).read_bytes().partition(b"\n\n")
-    lines = [line for line in head.decode().splitlines() if not line.startswith(("POST ", "GET "))]
+    lines = [line for line in head.decode().splitlines() if line and not line.startswith(REQUEST_LINES)]
     status = int(lines[0].split()[1])
     return Recorded(status, own_headers(dict(line.split(": ", 1) for line in lines[1:])), body)
 

@@ -72,6 +72,13 @@ async def test_then_an_unreadable_payment_402(header: str) -> None:
         assert (await at.audit())["rejected"] == 1
 
 
+def warm() -> Capabilities:
+    """A model that must be warm."""
+    asked = Capabilities.FromString(capabilities(MODEL))
+    asked.constraints.PerCapability[35].models[MODEL].warm = True
+    return asked
+
+
 def wrong_segments(at: Peer, info: OrchestratorInfo) -> dict[str, SegData]:
     foreign, expired = OrchestratorInfo(), OrchestratorInfo()
     foreign.auth_token.CopyFrom(AuthToken(token=bytes(32), session_id="s", expiration=2**40))
@@ -81,7 +88,7 @@ def wrong_segments(at: Peer, info: OrchestratorInfo) -> dict[str, SegData]:
     return {
         "signed by another": sender.segment(info, signer=STRANGER),
         "not signed": SegData(auth_token=info.auth_token, capabilities=info.capabilities),
-        "no capabilities": sender.segment(info, asked=Capabilities()),
+        "a warm model": sender.segment(info, asked=warm()),
         "a capability not offered": sender.segment(info, asked=with_bit(36)),
         "another model": sender.segment(info, asked=Capabilities.FromString(capabilities("x"))),
         "another's token": sender.segment(foreign),
@@ -92,7 +99,7 @@ def wrong_segments(at: Peer, info: OrchestratorInfo) -> dict[str, SegData]:
 
 @pytest.mark.asyncio
 async def test_then_credentials_403_before_any_ticket_is_looked_at() -> None:
-    async with peer() as at:
+    async with peer(warm=False) as at:
         info = await at.info()
         bad_tickets = at.sender.payment(info, nonces=[1], signer=STRANGER)
         for what, segment in wrong_segments(at, info).items():
@@ -110,8 +117,10 @@ async def test_a_token_that_ran_out_is_403() -> None:
     async with peer(clock=ChainClock(now_ns=wall), token_life=190) as at:
         info = await at.info()
         wall.advance(190)
+        assert (await at.start_with(at.sender.payment(info, 2), at.sender.segment(info))).status == 200
+        wall.advance(0.001)
         answer = await at.start_with(at.sender.payment(info, 2), at.sender.segment(info))
-        assert (answer.status, answer.text) == (403, "auth token expired\n")
+        assert (answer.status, answer.text) == (403, "expired auth token\n")
 
 
 @pytest.mark.asyncio
@@ -121,12 +130,34 @@ async def test_then_tickets_400_then_a_balance_under_one_ticket_400() -> None:
         segment = at.sender.segment(info)
         forged = await at.start_with(at.sender.payment(info, nonces=[1], signer=STRANGER), segment)
         assert (forged.status, forged.text) == (400, "invalid ticket signature\n")
-        without_params = Payment(sender=at.sender.account.raw_address)
-        assert (await at.start_with(without_params, segment)).status == 400
-        none = await at.start_with(at.sender.payment(info, 0), segment)
-        assert (none.status, none.text) == (400, "insufficient balance\n")
+        without_tickets = Payment(sender=at.sender.account.raw_address, expected_price=info.price_info)
+        for nothing in (at.sender.payment(info, 0), without_tickets):
+            none = await at.start_with(nothing, segment)
+            assert (none.status, none.text) == (400, "Insufficient balance\n")
         one = await at.start_with(at.sender.payment(info, 1), segment)
         assert one.status == 200
+
+
+@pytest.mark.asyncio
+async def test_a_payment_without_ticket_params_and_price_is_free() -> None:
+    async with peer() as at:
+        info = await at.info()
+        empty = Payment(sender=at.sender.account.raw_address)
+        answer = await at.start_with(empty, at.sender.segment(info))
+        assert answer.status == 200
+        urls = json.loads(answer.body)
+        for seq in range(3):
+            at.monotonic.advance(100)
+            assert await at.segment_bytes(urls, seq) == 200
+        assert (await at.audit())["debited_wei"] == "0"
+
+
+@pytest.mark.asyncio
+async def test_credentials_without_capabilities_are_taken() -> None:
+    async with peer() as at:
+        info = await at.info()
+        segment = at.sender.segment(info, asked=Capabilities())
+        assert (await at.start_with(at.sender.payment(info, 2), segment)).status == 200
 
 
 @pytest.mark.asyncio

@@ -27,6 +27,11 @@ def price(info: OrchestratorInfo) -> Fraction:
     return wei_per_second(info.price_info.pricePerUnit, info.price_info.pixelsPerUnit)
 
 
+def seen(at: Peer, nonce: int) -> str:
+    sender = at.sender.account.address
+    return f"invalid ticket senderNonce: already seen sender={sender} nonce={nonce}\n"
+
+
 async def started(at: Peer, tickets: int = 5) -> tuple[OrchestratorInfo, str]:
     info = await at.info()
     urls = await at.start(info, tickets)
@@ -83,7 +88,7 @@ async def test_the_same_bytes_again_are_already_seen_and_counted_as_redelivered_
         before = (await at.audit())["credited_wei"]
         for _ in range(2):
             again = await at.pay_with(payment, segment)
-            assert (again.status, again.text) == (400, "invalid ticket senderNonce: already seen\n")
+            assert (again.status, again.text) == (400, seen(at, 7))
         audit = await at.audit()
         assert audit["credited_wei"] == before
         session = audit["sessions"][mid]
@@ -110,7 +115,7 @@ async def test_a_start_delivered_again_is_already_seen_and_makes_no_second_job()
         payment, segment = at.sender.payment(info, 5), at.sender.segment(info)
         assert (await at.start_with(payment, segment)).status == 200
         again = await at.start_with(payment, segment)
-        assert (again.status, again.text) == (400, "invalid ticket senderNonce: already seen\n")
+        assert (again.status, again.text) == (400, seen(at, 5))
         assert len(at.runner.jobs) == 1
 
 
@@ -120,7 +125,7 @@ async def test_a_used_nonce_in_another_payment_is_a_duplicate_and_the_tickets_be
         info, mid = await started(at, 5)
         mixed = at.sender.payment(info, nonces=[6, 7, 3, 8])
         answer = await at.pay_with(mixed, at.sender.segment(info, mid))
-        assert (answer.status, answer.text) == (400, "invalid ticket senderNonce: already seen\n")
+        assert (answer.status, answer.text) == (400, seen(at, 3))
         session = (await at.audit())["sessions"][mid]
         assert (session["tickets"], session["payments"]) == (7, 1)
         assert (session["rejected"], session["duplicate_nonces"]) == (1, 1)
@@ -149,7 +154,7 @@ async def test_params_that_were_tampered_with_are_refused() -> None:
             "recipientRand: block": changed(good, ticket_params__expiration_block=b"\xff" * 8),
             "recipientRand: seed": changed(good, ticket_params__seed=b"\1"),
             "recipientRand: round": changed(good, expiration_params__creation_round=7),
-            "none: price": changed(good, expected_price__pixelsPerUnit=0),
+            "invalid expected price: no pixels": changed(good, expected_price__pixelsPerUnit=0),
             "recipientRand: too large a face value": changed(good, ticket_params__face_value=b"\xff" * 33),
             "none: round": changed(good, expiration_params__creation_round=-7),
         }
@@ -212,10 +217,38 @@ async def test_params_are_good_until_their_block_and_an_expired_nonce_is_spent()
         wall.advance(0.1)
         late = at.sender.payment(info, 1)
         answer = await at.pay_with(late, segment)
-        assert (answer.status, answer.text) == (400, "ticket params expired\n")
+        assert (answer.status, answer.text) == (400, "TicketParams expired\n")
         answer = await at.pay_with(late, segment)
-        assert (answer.status, answer.text) == (400, "invalid ticket senderNonce: already seen\n")
+        assert (answer.status, answer.text) == (400, seen(at, 7))
+        wall.advance(0.1)
+        answer = await at.pay_with(late, segment)
+        assert (answer.status, answer.text) == (400, "TicketParams expired\n"), "a new block: it is forgotten"
         assert (await at.audit())["tickets"] == 6
+
+
+@pytest.mark.asyncio
+async def test_a_winning_ticket_counts_as_won_though_its_params_have_expired() -> None:
+    wall = HandClock()
+    clock = ChainClock(block_time=0.1, now_ns=wall)
+    async with peer(clock=clock, price_wei_per_second=Fraction(350 * 10**12)) as at:
+        info, mid = await started(at, 1)
+        wall.advance(4)
+        assert (await at.pay_with(at.sender.payment(info, 2), at.sender.segment(info, mid))).status == 400
+        audit = await at.audit()
+        assert (audit["tickets"], audit["winning_tickets"]) == (1, 3)
+
+
+@pytest.mark.asyncio
+async def test_tickets_after_a_bad_one_are_noted_and_not_credited_and_the_last_fault_is_told() -> None:
+    async with peer() as at:
+        info, mid = await started(at, 5)
+        segment = at.sender.segment(info, mid)
+        answer = await at.pay_with(at.sender.payment(info, nonces=[6, 3, 7, 4, 8]), segment)
+        assert (answer.status, answer.text) == (400, seen(at, 4))
+        assert (await at.audit())["sessions"][mid]["tickets"] == 6
+        again = await at.pay_with(at.sender.payment(info, nonces=[7, 8]), segment)
+        assert (again.status, again.text) == (400, seen(at, 8))
+        assert (await at.audit())["sessions"][mid]["tickets"] == 6
 
 
 @pytest.mark.asyncio
@@ -259,8 +292,55 @@ async def test_a_drifted_price_is_in_the_answer_and_a_refresh_gives_the_fixed_on
         assert fields["orchestrator"] == url
         assert price(fixed) == WEI_PER_SECOND
         assert fixed.auth_token.session_id == mid
-        await at.pay(fixed, mid)
+        assert price(await at.pay(fixed, mid)) == WEI_PER_SECOND, "its token names the session"
         assert (await at.audit())["rejected"] == 0
+
+
+@pytest.mark.asyncio
+async def test_a_new_payers_price_is_fixed_with_its_second_payment() -> None:
+    async with peer() as at:
+        info, mid = await started(at)
+        body = {"sender": at.sender.account.address, "manifest_id": mid}
+        assert (await at.post("/refresh-payment", body=body)).status == 409
+        await at.pay(info, mid)
+        assert (await at.post("/refresh-payment", body=body)).status == 200
+        urls = await at.start(await at.info())
+        second = {**body, "manifest_id": urls["manifest_id"]}
+        assert (await at.post("/refresh-payment", body=second)).status == 200, "it is known by now"
+
+
+@pytest.mark.asyncio
+async def test_before_release_0_9_there_is_no_refresh() -> None:
+    async with peer(release="0.8.10") as at:
+        info, mid = await started(at)
+        await at.pay(info, mid)
+        body = {"sender": at.sender.account.address, "manifest_id": mid}
+        answer = await at.post("/refresh-payment", body=body)
+        assert (answer.status, answer.text) == (404, "404 page not found\n")
+        assert info.capabilities.version == "0.8.10"
+
+
+@pytest.mark.asyncio
+async def test_an_adjusted_price_is_a_hundredth_dearer_and_paid_as_it_is() -> None:
+    async with peer(auto_adjust_price=True) as at:
+        info, mid = await started(at)
+        assert price(info) == 1_009_999_999_991_808, "as go-livepeer advertises 1e15"
+        assert price(await at.pay(info, mid)) == price(info)
+        assert (await at.audit())["rejected"] == 0
+
+
+@pytest.mark.asyncio
+async def test_a_cold_wallet_is_paid_and_the_node_signs() -> None:
+    cold = bytes([7]) * 20
+    async with peer(recipient=cold) as at:
+        info, mid = await started(at)
+        assert info.ticket_params.recipient == cold
+        assert "0x" + info.address.hex() == at.orchestrator.where.address.lower()
+        assert at.orchestrator.where.recipient.lower() == "0x" + cold.hex()
+        await at.pay(info, mid)
+        wrong = changed(at.sender.payment(info, 1), ticket_params__recipient=info.address)
+        answer = await at.pay_with(wrong, at.sender.segment(info, mid))
+        assert (answer.status, answer.text) == (400, "invalid ticket recipient\n")
 
 
 @pytest.mark.asyncio

@@ -66,7 +66,9 @@ async def test_only_who_asks_for_nothing_is_told_all_prices_in_whole_wei_per_pix
 async def test_a_request_that_its_address_did_not_sign_is_refused() -> None:
     async with peer() as at:
         for wrong in (b"", bytes(65), at.sender.account.sign(b"something else")):
-            with pytest.raises(GRPCError, match="not signed"):
+            with pytest.raises(
+                GRPCError, match="Invalid orchestrator request: orchestrator req sig check failed"
+            ):
                 await at.info(signature=wrong)
 
 
@@ -102,6 +104,7 @@ async def test_off_chain_there_is_no_price_no_params_and_no_signature_to_check()
     assert not info.HasField("price_info")
     assert not info.HasField("ticket_params")
     assert info.auth_token.token
+    assert info.address == bytes(20)
 
 
 @pytest.mark.asyncio

@@ -121,9 +121,10 @@ class ChainServer:
     # the network around it
 
     async def _participants(self, request: web.Request) -> web.Response:
-        """`{"sender": "0x..", "orchestrators": [{"address": "0x..", "uri": "https://.."}]}`.
+        """`{"sender": "0x..", "orchestrators": [{"address": "0x..", "redeemer": "0x..", "uri": "https://.."}]}`.
 
-        Registers the orchestrators and funds the sender; all get gas money. No account is funded twice.
+        Registers the orchestrators and funds the sender. Sender and redeemers, which send transactions for
+        the orchestrators, get gas money. No account is funded twice.
         """
         wanted = await request.json()
         sender = wanted["sender"]
@@ -132,11 +133,11 @@ class ChainServer:
             self.evm.fund(sender, deposit=self._config.deposit, reserve=self._config.reserve)
             self.evm.give(sender, GAS_MONEY)
         for orchestrator in wanted["orchestrators"]:
-            address = orchestrator["address"]
-            self.evm.register(address, orchestrator["uri"])
-            if address not in self._funded:
-                self._funded.add(address)
-                self.evm.give(address, GAS_MONEY)
+            self.evm.register(orchestrator["address"], orchestrator["uri"])
+            redeemer = orchestrator.get("redeemer", orchestrator["address"])
+            if redeemer not in self._funded:
+                self._funded.add(redeemer)
+                self.evm.give(redeemer, GAS_MONEY)
         return web.json_response({})
 
 

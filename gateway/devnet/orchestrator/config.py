@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway.devnet.chain_clock import ChainClock
+from gateway.devnet.settings import RELEASES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,12 @@ class OrchestratorConfig:
     debit_interval: float = 1.0
     debit_rate: Fraction = Fraction(1)
     token_life: float = 1800.0
+    release: str = RELEASES["0.9"]
+    """The go-livepeer release that it behaves like; before 0.9 there is no `/refresh-payment`."""
+    recipient: bytes | None = None
+    """The 20-byte address that tickets pay, where it is another than the key's: a cold wallet."""
+    auto_adjust_price: bool = False
+    """Advertise the price with what redeeming a ticket costs on top: a hundredth, by default."""
     face_value_multiple: int = 100
     """A winning ticket pays this many times its expected value."""
     chain: OnChain | None = None
@@ -50,9 +57,13 @@ class OrchestratorConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrchestratorAddress:
-    """`addr` is the listening `host:port`, `url` the service URI, `address` the 0x account."""
+    """`addr` is the listening `host:port`, `url` the service URI, `address` the 0x account that signs.
+
+    `recipient` is the 0x account that tickets pay.
+    """
 
     addr: str
     url: str
     address: str
+    recipient: str
     audit_url: str

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 from eth_hash.auto import keccak
 from google.protobuf.message import DecodeError
 
+from gateway.devnet.go_texts import BAD_PROTOBUF, decode_base64
 from gateway.devnet.orchestrator.refusal import BadCredentials
 from gateway.orchestrator.livepeer_pb2 import SegData
 from gateway.payments.ticket import recover
+
+MAX_DURATION_MS = 300_000
 
 
 def read_credentials(header: str) -> SegData:
     """The SegData in a `Livepeer-Segment` header. Raises BadCredentials."""
     try:
-        return SegData.FromString(base64.b64decode(header, validate=True))
-    except (binascii.Error, ValueError, DecodeError) as error:
-        raise BadCredentials("the segment credentials cannot be read") from error
+        data = decode_base64(header)
+    except ValueError as error:
+        raise BadCredentials("ErrorSegEncoding") from error
+    try:
+        credentials = SegData.FromString(data)
+    except DecodeError as error:
+        raise BadCredentials(BAD_PROTOBUF) from error
+    if not 0 <= credentials.duration <= MAX_DURATION_MS:
+        raise BadCredentials("invalid duration")
+    return credentials
 
 
 def signed_message(credentials: SegData) -> bytes:
@@ -31,6 +38,6 @@ def check_signature(credentials: SegData, sender: bytes) -> None:
     try:
         signer = recover(keccak(signed_message(credentials)), credentials.sig)
     except ValueError as error:
-        raise BadCredentials("invalid segment signature") from error
+        raise BadCredentials("ErrSegSig") from error
     if signer != sender:
-        raise BadCredentials("the segment is not signed by the payment's sender")
+        raise BadCredentials("ErrSegSig")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from fractions import Fraction
 import structlog
 from aiohttp import web
 
+from gateway.devnet.go_texts import decode_json, json_line
 from gateway.devnet.orchestrator.offer import Capacity, Offer, Tariff, price_info
 from gateway.devnet.orchestrator.payment_receiver import PaymentReceiver
 from gateway.devnet.orchestrator.refusal import (
@@ -20,6 +22,7 @@ from gateway.devnet.orchestrator.refusal import (
     InsufficientBalance,
     NoCapacity,
     NonceSeen,
+    ParamsExpired,
     Refusal,
     TicketRefused,
     UnknownSession,
@@ -38,10 +41,14 @@ STATUS: dict[type[Refusal], int] = {
     BadCredentials: 403,
     TicketRefused: 400,
     NonceSeen: 400,
+    ParamsExpired: 400,
     InsufficientBalance: 400,
     WorkerFailed: 500,
-    UnknownSession: 409,
 }
+
+NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
+NOT_FOUND = "404 page not found"
+ADDRESS = re.compile(r"(0[xX])?[0-9a-fA-F]{40}")
 
 PAYMENT = "Livepeer-Payment"
 SEGMENT = "Livepeer-Segment"
@@ -60,7 +67,9 @@ class OrchestratorRoutes:
         sessions: Sessions,
         tariff: Tariff,
         redemptions: Callable[[], dict[str, int]] | None = None,
+        refreshes: bool = True,
     ) -> None:
+        """`refreshes`: whether there is a `/refresh-payment`, which go-livepeer has since 0.9.0."""
         self._payments = payments
         self._jobs = jobs
         self._offer = offer
@@ -68,12 +77,14 @@ class OrchestratorRoutes:
         self._sessions = sessions
         self._tariff = tariff
         self._redemptions = redemptions
+        self._refreshes = refreshes
 
     def routes(self) -> list[web.RouteDef]:
+        refresh = [web.post("/refresh-payment", self._refresh_payment)] if self._refreshes else []
         return [
+            *refresh,
             web.post(f"/{self._offer.pipeline}", self._start_job),
             web.post("/payment", self._payment),
-            web.post("/refresh-payment", self._refresh_payment),
             web.get("/devnet/audit", self._audit),
             web.patch("/devnet/tariff", self._change_tariff),
         ]
@@ -81,8 +92,8 @@ class OrchestratorRoutes:
     async def _start_job(self, request: web.Request) -> web.Response:
         job = read_job(await request.read())
         if job.model_id != self._offer.model:
-            raise NoCapacity(f"no capacity for the model {job.model_id!r}")
-        manifest_id = secrets.token_hex(8)
+            raise NoCapacity("insufficient capacity")
+        manifest_id = secrets.token_hex(4)
         with ExitStack() as undo:
             self._capacity.take()
             undo.callback(self._capacity.free)
@@ -90,9 +101,9 @@ class OrchestratorRoutes:
             receipt = await self._payments.accept(
                 request.headers.get(PAYMENT, ""), request.headers.get(SEGMENT, ""), manifest_id=manifest_id
             )
-            self._payments.require_first_ticket(receipt.session)
+            self._payments.start_debiting(receipt)
             undo.pop_all()
-        return web.json_response(await self._jobs.start(job, manifest_id, receipt.session))
+        return _json(await self._jobs.start(job, manifest_id, receipt.session))
 
     async def _payment(self, request: web.Request) -> web.Response:
         receipt = await self._payments.accept(
@@ -102,15 +113,20 @@ class OrchestratorRoutes:
 
     async def _refresh_payment(self, request: web.Request) -> web.Response:
         try:
-            document = json.loads(await request.read())
-            sender = bytes.fromhex(document["sender"].removeprefix("0x"))
-            manifest_id = document["manifest_id"]
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise BadJob("expected sender and manifest_id") from error
-        if len(sender) != 20 or not isinstance(manifest_id, str):
-            raise BadJob("expected an address as sender and a text as manifest_id")
-        info = self._payments.refresh(sender, manifest_id)
-        return web.json_response(
+            document = decode_json(await request.read())
+        except ValueError as error:
+            return _json_error(400, str(error))
+        document = document if isinstance(document, dict) else {}
+        sender, manifest_id = document.get("sender"), document.get("manifest_id")
+        if not isinstance(sender, str) or not ADDRESS.fullmatch(sender):
+            return _json_error(400, "invalid sender")
+        if not isinstance(manifest_id, str) or not manifest_id.strip():
+            return _json_error(400, "missing manifest_id")
+        try:
+            info = self._payments.refresh(bytes.fromhex(sender[-40:]), manifest_id.strip())
+        except UnknownSession as refusal:
+            return _json_error(409, str(refusal))
+        return _json(
             {
                 "payment_params": base64.b64encode(info.SerializeToString()).decode(),
                 "orchestrator": self._offer.url,
@@ -151,8 +167,23 @@ async def refusals(
 ) -> web.StreamResponse:
     """Answer a refusal with its status and its text as plain text, as go-livepeer does."""
     try:
+        if request.match_info.http_exception is not None:
+            return _plain(request.match_info.http_exception.status, NOT_FOUND)
         return await handler(request)
     except Refusal as refusal:
         status = STATUS[type(refusal)]
         log.info("request refused", path=request.path, status=status, why=str(refusal))
-        return web.Response(status=status, text=f"{refusal}\n")
+        return _plain(status, str(refusal))
+
+
+def _plain(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=f"{text}\n", headers=NO_SNIFFING)
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=json_line(value).rstrip(b"\n"), content_type="application/json")
+
+
+def _json_error(status: int, message: str) -> web.Response:
+    body = json_line({"error": {"message": message}})
+    return web.Response(status=status, body=body, content_type="application/json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -37,7 +36,13 @@ class Tariff:
     warm: bool
 
 
-OFFERED_BITS = 1 << LIVE_VIDEO_TO_VIDEO
+TRANSCODING = (*range(13), 14, 26)
+"""go-livepeer's default capabilities: gateways ask for them beside live video to video."""
+OFFERED = (*TRANSCODING, LIVE_VIDEO_TO_VIDEO)
+RUNNER_VERSION = "0.0.0"
+NO_ADDRESS = bytes(20)
+FIXED_POINT = 1000
+"""An adjusted price is a whole number of wei per this many pixels."""
 
 
 class Capacity:
@@ -73,7 +78,11 @@ class Offer:
         capacity: Capacity,
         issuer: ParamsIssuer,
         tokens: Tokens,
+        address: bytes,
+        version: str = VERSION,
+        price_overhead: Fraction = Fraction(0),
     ) -> None:
+        """`address` (20 bytes) is the node's; `price_overhead` is added to the price, 1/100 for 1 %."""
         self.model = model
         self.pipeline = pipeline
         self.url = ""
@@ -81,51 +90,55 @@ class Offer:
         self._capacity = capacity
         self._issuer = issuer
         self._tokens = tokens
+        self._address = address
+        self._version = version
+        self._price_overhead = price_overhead
 
     def names_model(self, capabilities: Capabilities) -> bool:
         """Whether the constraints name live video to video with this model."""
         constraints = capabilities.constraints.PerCapability
         return LIVE_VIDEO_TO_VIDEO in constraints and self.model in constraints[LIVE_VIDEO_TO_VIDEO].models
 
-    def serves(self, capabilities: Capabilities) -> bool:
-        """Whether the capabilities of credentials are offered.
-
-        Every bit that is set must be offered; clients such as the Python SDK set none.
-        """
-        return _bits(capabilities.bitstring) & ~OFFERED_BITS == 0 and self.names_model(capabilities)
-
-    def price(self, capabilities: Capabilities) -> Fraction | None:
+    def price(self, capabilities: Capabilities | None) -> Fraction | None:
         """Wei per second for these capabilities; without the capability's capacity, of transcoding."""
         if self._tariff.price is None:
             return None
-        wants_live = capabilities.capacities.get(LIVE_VIDEO_TO_VIDEO, 0) > 0 and self.names_model(
-            capabilities
-        )
-        return self._tariff.price if wants_live else TRANSCODING_PRICE
+        if capabilities is None or not (
+            LIVE_VIDEO_TO_VIDEO in capabilities.capacities and self.names_model(capabilities)
+        ):
+            return self._adjusted(TRANSCODING_PRICE)
+        return self._adjusted(self._tariff.price)
+
+    def _adjusted(self, price: Fraction) -> Fraction:
+        if not self._price_overhead:
+            return price
+        per_pixel = wei_per_pixel(price * (1 + self._price_overhead))
+        return Fraction(int(per_pixel * FIXED_POINT), FIXED_POINT) * PIXELS_PER_SECOND
 
     def info(
         self,
         sender: bytes,
-        capabilities: Capabilities,
+        capabilities: Capabilities | None,
         *,
         token: AuthToken | None = None,
         price: Fraction | None = None,
     ) -> OrchestratorInfo:
         """The message for `sender` (20 bytes); by default with a new token and at the tariff's price."""
-        info = OrchestratorInfo(
-            transcoder=self.url,
-            address=self._issuer.recipient,
-            capabilities=self.capabilities(),
-            auth_token=self._tokens.issue() if token is None else token,
-        )
         price = self.price(capabilities) if price is None else price
-        if price is not None:
+        info = self.params(sender, token=self._tokens.issue() if token is None else token, price=price)
+        info.capabilities.CopyFrom(self.capabilities())
+        if capabilities is None:
+            self._describe(info)
+        return info
+
+    def params(self, sender: bytes, *, token: AuthToken, price: Fraction | None) -> OrchestratorInfo:
+        """The message with what a payment needs: ticket params at `price` (wei per second) and the token."""
+        info = OrchestratorInfo(transcoder=self.url, address=self._address, auth_token=token)
+        if price is None:
+            info.address = NO_ADDRESS
+        else:
             info.price_info.CopyFrom(price_info(price))
             info.ticket_params.CopyFrom(self._issuer.issue(sender, price))
-        else:
-            info.ClearField("address")
-        if not capabilities.ByteSize():
-            self._describe(info)
         return info
 
     def _describe(self, info: OrchestratorInfo) -> None:
@@ -141,15 +154,12 @@ class Offer:
 
     def capabilities(self) -> Capabilities:
         """The offered capabilities with capacity and use."""
-        own = Capabilities(bitstring=[OFFERED_BITS], version=VERSION)
-        own.capacities[LIVE_VIDEO_TO_VIDEO] = self._tariff.capacity
+        own = Capabilities(bitstring=[sum(1 << bit for bit in OFFERED)], version=self._version)
+        for capability in OFFERED:
+            own.capacities[capability] = 1
         model = own.constraints.PerCapability[LIVE_VIDEO_TO_VIDEO].models[self.model]
         model.warm = self._tariff.warm
         model.capacity = max(0, self._tariff.capacity - self._capacity.taken)
         model.capacityInUse = self._capacity.taken
+        model.runnerVersion = RUNNER_VERSION
         return own
-
-
-def _bits(words: Iterable[int]) -> int:
-    """A bitstring of 64-bit words, lowest first, as one integer."""
-    return sum(word << 64 * place for place, word in enumerate(words))

@@ -7,9 +7,11 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from eth_utils.address import to_checksum_address
 
+from gateway.devnet.orchestrator.compatibility import compatible
 from gateway.devnet.orchestrator.credentials import check_signature, read_credentials
 from gateway.devnet.orchestrator.offer import Offer, Tariff
 from gateway.devnet.orchestrator.refusal import (
@@ -17,19 +19,21 @@ from gateway.devnet.orchestrator.refusal import (
     InsufficientBalance,
     NonceSeen,
     Refusal,
+    TicketRefused,
     UnknownSession,
 )
 from gateway.devnet.orchestrator.session import Counts, Session, Sessions
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer, expected_value, issue_number
 from gateway.devnet.orchestrator.tickets import (
     Batch,
-    CheckedTicket,
     NonceBook,
     WinningTicket,
     check_batch,
+    expected_price,
     read_payment,
 )
 from gateway.devnet.orchestrator.tokens import Tokens
+from gateway.money import wei_per_second
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, Payment, PaymentResult, SegData
 
 MAX_DELIVERIES = 100_000
@@ -71,8 +75,8 @@ class PaymentReceiver:
     async def accept(self, payment_header: str, segment_header: str, *, manifest_id: str = "") -> Receipt:
         """Credit a payment to `manifest_id`, by default the one in the credentials.
 
-        Raises UnreadablePayment, BadCredentials or TicketRefused; the tickets before a refused one are
-        credited.
+        A payment without ticket params fixes the session's price at 0. Raises UnreadablePayment,
+        BadCredentials or TicketRefused; the tickets before a refused one are credited.
         """
         digest = hashlib.sha256(payment_header.encode()).digest()
         repeated: Counts | None = None
@@ -86,13 +90,18 @@ class PaymentReceiver:
                 self._remember(digest, counts)
             credentials = self._check_credentials(segment_header, payment)
             manifest_id = manifest_id or credentials.manifestId.decode("utf-8", "replace")
-            if self._asks_nothing(payment):
-                sender = "" if self._tariff.price is None else to_checksum_address(payment.sender)
-                return Receipt(self._sessions.open(sender, manifest_id), payment, credentials)
+            session = self._sessions.open(self._sender(payment), manifest_id)
+            if self._tariff.price is None:
+                return Receipt(session, payment, credentials)
+            if not payment.HasField("ticket_params"):
+                self._sessions.fix_price(session, Fraction(0))
+                return Receipt(session, payment, credentials)
+            if not payment.sender:
+                raise TicketRefused("Could not find Sender for payment")
+            self._sessions.fix_price(session, expected_price(payment))
             batch = await asyncio.to_thread(
                 check_batch, payment, recipient=self._issuer.recipient, secret=self._issuer.secret
             )
-            session = self._sessions.open(to_checksum_address(payment.sender), manifest_id)
             if repeated is None:
                 counts = session.counts
                 self._remember(digest, counts)
@@ -106,16 +115,33 @@ class PaymentReceiver:
         session.counts.payments += 1
         return Receipt(session, payment, credentials)
 
-    def require_first_ticket(self, session: Session) -> None:
-        """Raise InsufficientBalance where the balance is below one ticket's expected value."""
-        price = self._tariff.price
-        if price is not None and session.balance < expected_value(price, self._issuer.ticket_seconds):
-            raise InsufficientBalance("insufficient balance")
+    def start_debiting(self, receipt: Receipt) -> None:
+        """Debit the session at the price that its first payment names.
+
+        Raises InsufficientBalance where that is above 0 and the balance is below one ticket's value.
+        """
+        price, named = self._tariff.price, receipt.payment.expected_price
+        if price is None or named.pricePerUnit <= 0:
+            return
+        session = receipt.session
+        self._sessions.know(session.sender)
+        if session.balance < expected_value(price, self._issuer.ticket_seconds):
+            raise InsufficientBalance("Insufficient balance")
+        session.price = wei_per_second(named.pricePerUnit, named.pixelsPerUnit)
 
     def result(self, receipt: Receipt) -> bytes:
-        """The serialised PaymentResult: ticket params for the next payment, at the current price."""
+        """The serialised PaymentResult: ticket params for the next payment.
+
+        They are at the price that was fixed for the auth token's session, else at the current one: a
+        session is named by its token only after a refresh of its params.
+        """
+        credentials = receipt.credentials
+        named = self._sessions.find(receipt.session.sender, credentials.auth_token.session_id)
         info = self._offer.info(
-            receipt.payment.sender, receipt.credentials.capabilities, token=receipt.credentials.auth_token
+            receipt.payment.sender,
+            credentials.capabilities,
+            token=credentials.auth_token,
+            price=None if named is None else named.fixed_price,
         )
         if info.HasField("ticket_params"):
             receipt.session.newest_answer = issue_number(info.ticket_params)
@@ -124,46 +150,48 @@ class PaymentReceiver:
     def refresh(self, sender: bytes, manifest_id: str) -> OrchestratorInfo:
         """Ticket params at the session's fixed price, with a token whose session id is the manifest id.
 
-        Raises UnknownSession.
+        Raises UnknownSession, also for a sender's first session until its second payment.
         """
         session = self._sessions.find(to_checksum_address(sender), manifest_id)
-        if session is None or session.price is None:
-            raise UnknownSession("no payment was received for that sender and manifest_id")
-        token = self._tokens.issue(manifest_id)
-        return self._offer.info(sender, self._offer.capabilities(), token=token, price=session.price)
+        if session is None or session.fixed_price is None:
+            raise UnknownSession("fixed price not found for session")
+        return self._offer.params(sender, token=self._tokens.issue(manifest_id), price=session.fixed_price)
 
     def _remember(self, digest: bytes, counts: Counts) -> None:
         self._delivered[digest] = counts
         if len(self._delivered) > MAX_DELIVERIES:
             self._delivered.popitem(last=False)
 
-    def _asks_nothing(self, payment: Payment) -> bool:
-        """Whether this payment needs no tickets: off-chain none does, at price zero one without params."""
-        price = self._tariff.price
-        return price is None or (price == 0 and not payment.HasField("ticket_params"))
+    def _sender(self, payment: Payment) -> str:
+        if self._tariff.price is None:
+            return ""
+        return to_checksum_address(payment.sender[-20:].rjust(20, b"\0"))
 
     def _check_credentials(self, header: str, payment: Payment) -> SegData:
         credentials = read_credentials(header)
         if self._tariff.price is not None:
             check_signature(credentials, payment.sender)
-            if not self._offer.serves(credentials.capabilities):
-                raise BadCredentials("capabilities that are not offered here")
+        if not compatible(credentials.capabilities, self._offer.capabilities()):
+            raise BadCredentials("incompatible capabilities")
         self._tokens.check(credentials.auth_token)
         return credentials
 
     def _take(self, batch: Batch, session: Session) -> None:
-        taken: list[CheckedTicket] = []
-        try:
-            for ticket in batch.tickets:
+        """Note all tickets and credit those before the first bad one. Raises what the last bad one raised."""
+        refusal: TicketRefused | None = None
+        for ticket in batch.tickets:
+            fault: TicketRefused | None = None
+            try:
                 self._nonces.receive(batch, ticket)
-                taken.append(ticket)
-        finally:
-            if taken:
-                session.price = batch.price if session.price is None else session.price
-                session.credit(batch.value * len(taken))
-                session.counts.tickets += len(taken)
-                winning = [ticket.winning for ticket in taken if ticket.winning is not None]
-                session.counts.winning_tickets += len(winning)
+            except TicketRefused as error:
+                fault = refusal = error
+            if refusal is None:
+                self._sessions.know(session.sender)
+                session.credit(batch.value)
+                session.counts.tickets += 1
+            if ticket.winning is not None and not isinstance(fault, NonceSeen):
+                session.counts.winning_tickets += 1
                 if self._won is not None:
-                    for won in winning:
-                        self._won(won)
+                    self._won(ticket.winning)
+        if refusal is not None:
+            raise refusal

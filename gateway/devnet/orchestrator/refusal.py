@@ -24,14 +24,15 @@ class BadCredentials(Refusal):
 
 
 class TicketRefused(Refusal):
-    """A ticket is invalid; those before it in the payment are credited."""
+    """A ticket is invalid; those before it in the payment are credited, those after it are only noted."""
 
 
 class NonceSeen(TicketRefused):
     """A ticket with this nonce was received before."""
 
-    def __init__(self) -> None:
-        super().__init__("invalid ticket senderNonce: already seen")
+
+class ParamsExpired(TicketRefused):
+    """The ticket params have expired: the ticket is not credited, and redeemed all the same if it wins."""
 
 
 class InsufficientBalance(Refusal):

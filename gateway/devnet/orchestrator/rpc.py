@@ -42,10 +42,11 @@ class OrchestratorService:
         if request is None:
             raise GRPCError(Status.UNKNOWN, "the request is missing")
         if self._tariff.price is not None and not _signed(request):
-            raise GRPCError(Status.UNKNOWN, "the request is not signed by its address")
-        wanted = request.capabilities
-        if self._capacity.full and self._offer.names_model(wanted) and not request.ignoreCapacityCheck:
-            raise GRPCError(Status.UNKNOWN, CAPPED)
+            raise _invalid("orchestrator req sig check failed")
+        wanted = request.capabilities if request.HasField("capabilities") else None
+        named = wanted is not None and self._offer.names_model(wanted)
+        if self._capacity.full and named and not request.ignoreCapacityCheck:
+            raise _invalid(CAPPED)
         await stream.send_message(self._offer.info(request.address, wanted))
 
     async def _ping(self, stream: Stream[PingPong, PingPong]) -> None:
@@ -53,6 +54,10 @@ class OrchestratorService:
         if request is None:
             raise GRPCError(Status.UNKNOWN, "the ping is missing")
         await stream.send_message(PingPong(value=self._account.sign(keccak(request.value))))
+
+
+def _invalid(why: str) -> GRPCError:
+    return GRPCError(Status.UNKNOWN, f"Invalid orchestrator request: {why}")
 
 
 def _signed(request: OrchestratorRequest) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from fractions import Fraction
 
 import aiohttp
 import structlog
 
+from gateway.devnet.go_texts import decode_json
 from gateway.devnet.orchestrator.offer import Capacity, Tariff
 from gateway.devnet.orchestrator.refusal import BadJob, WorkerFailed
 from gateway.devnet.orchestrator.session import Session, Sessions
@@ -31,9 +31,9 @@ log = structlog.get_logger("devnet.orchestrator")
 def read_job(body: bytes) -> JobRequest:
     """Raises BadJob."""
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadJob("the body is not JSON") from error
+        document = decode_json(body)
+    except ValueError as error:
+        raise BadJob(str(error)) from error
     if not isinstance(document, dict):
         raise BadJob("the body is not a JSON object")
     params = document.get("params") or {}
@@ -168,11 +168,11 @@ class RunningJobs:
             raise
         log.info("job started", manifest_id=manifest_id, stream_id=request.stream_id)
         return {
-            "publish_url": urls["input"],
-            "subscribe_url": urls["output"],
             "control_url": urls["control"],
             "events_url": urls["events"],
             "manifest_id": manifest_id,
+            "publish_url": urls["input"],
+            "subscribe_url": urls["output"],
         }
 
     @property

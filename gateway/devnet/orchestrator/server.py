@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import AsyncExitStack, suppress
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
 from aiohttp import web
+from eth_utils.address import to_checksum_address
 
 from gateway.aio.tasks import cancel, spawn
 from gateway.chain.networks import ChainNetwork
@@ -26,6 +28,7 @@ from gateway.devnet.orchestrator.session import Sessions
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.tickets import NonceBook
 from gateway.devnet.orchestrator.tokens import Tokens
+from gateway.devnet.settings import RELEASES
 from gateway.devnet.trickle_server import TrickleServer
 
 if TYPE_CHECKING:
@@ -73,6 +76,7 @@ class Orchestrator:
     async def _start(self, stack: AsyncExitStack) -> OrchestratorAddress:
         config, account = self._config, self._account
         secret = secrets.token_bytes(32)
+        recipient = account.raw_address if config.recipient is None else config.recipient
         tariff = Tariff(
             price=config.price_wei_per_second,
             debit_rate=config.debit_rate,
@@ -83,7 +87,7 @@ class Orchestrator:
         tokens = Tokens(secret, config.clock, config.token_life)
         issuer = ParamsIssuer(
             secret=secret,
-            recipient=account.raw_address,
+            recipient=recipient,
             clock=config.clock,
             ticket_seconds=config.ticket_seconds,
             face_value_multiple=config.face_value_multiple,
@@ -95,6 +99,9 @@ class Orchestrator:
             capacity=capacity,
             issuer=issuer,
             tokens=tokens,
+            address=account.raw_address,
+            version=config.release,
+            price_overhead=Fraction(config.auto_adjust_price, config.face_value_multiple),
         )
         redeemer = await self._start_redeemer(stack)
         payments = PaymentReceiver(
@@ -132,6 +139,7 @@ class Orchestrator:
             sessions=sessions,
             tariff=tariff,
             redemptions=None if redeemer is None else redeemer.audit,
+            refreshes=config.release != RELEASES["0.8"],
         )
         service = OrchestratorService(account, offer, tariff, capacity)
         addr = await self._listen(stack, [*routes.routes(), *trickle.routes()], service)
@@ -140,7 +148,11 @@ class Orchestrator:
         # First at the end: requests on channels must finish before the server waits for them.
         stack.callback(jobs.end_all, "the orchestrator stops")
         return OrchestratorAddress(
-            addr=addr, url=offer.url, address=account.address, audit_url=f"{offer.url}/devnet/audit"
+            addr=addr,
+            url=offer.url,
+            address=account.address,
+            recipient=to_checksum_address(recipient),
+            audit_url=f"{offer.url}/devnet/audit",
         )
 
     async def _start_redeemer(self, stack: AsyncExitStack) -> Redeemer | None:

@@ -25,14 +25,16 @@ class Counts:
 
 @dataclass(slots=True)
 class Session:
-    """Exact wei. `price` (wei per second) is fixed by the first payment with a ticket.
+    """Exact wei. `price` (wei per second) is what it is debited at, that of the payment which began it.
 
+    `fixed_price` is what refreshed ticket params are issued at, None until it is fixed.
     `newest_answer` is the issue number of the newest ticket params given in an answer to a payment.
     """
 
     sender: str
     manifest_id: str
     price: Fraction | None = None
+    fixed_price: Fraction | None = None
     credited: Fraction = ZERO
     debited: Fraction = ZERO
     min_balance: Fraction | None = None
@@ -62,12 +64,23 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[tuple[str, str], Session] = {}
+        self._known: set[str] = set()
+        """Senders that have had a balance."""
         self.unattributed = Counts()
         """Payments refused before their session was known."""
 
     def open(self, sender: str, manifest_id: str) -> Session:
         """The session of that sender and id; made where there is none."""
         return self._sessions.setdefault((sender, manifest_id), Session(sender, manifest_id))
+
+    def know(self, sender: str) -> None:
+        """Note that a sender has a balance."""
+        self._known.add(sender)
+
+    def fix_price(self, session: Session, price: Fraction) -> None:
+        """Fix a session's price, once. As in go-livepeer, nothing is fixed for a sender without a balance."""
+        if session.sender in self._known and session.fixed_price is None:
+            session.fixed_price = price
 
     def find(self, sender: str, manifest_id: str) -> Session | None:
         return self._sessions.get((sender, manifest_id))

@@ -25,7 +25,7 @@ REDEMPTION_COST = 350_000 * 10_000_000
 
 FACE_VALUE_MULTIPLE = 100
 
-COUNTER_BYTES = 8
+SEED_BYTES, COUNTER_BYTES = 32, 8
 
 
 def recipient_rand(
@@ -87,7 +87,9 @@ class ParamsIssuer:
         face = face_value(ev, self.face_value_multiple)
         win_prob = win_prob_for(face, ev)
         # The seed holds the issue number, by which the audit tells older params from newer ones.
-        seed = int.from_bytes(secrets.token_bytes(16), "big") << 8 * COUNTER_BYTES | next(self._counter)
+        seed = int.from_bytes(
+            secrets.token_bytes(SEED_BYTES - COUNTER_BYTES), "big"
+        ) << 8 * COUNTER_BYTES | next(self._counter)
         expiration_block = self.clock.block() + LIFE_BLOCKS
         creation_round = self.clock.round()
         block_hash = self.clock.round_block_hash(creation_round)

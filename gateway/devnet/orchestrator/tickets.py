@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from eth_utils.address import to_checksum_address
 from google.protobuf.message import DecodeError
 
 from gateway.devnet.chain_clock import ChainClock
-from gateway.devnet.orchestrator.refusal import NonceSeen, TicketRefused, UnreadablePayment
+from gateway.devnet.go_texts import BAD_PROTOBUF, decode_base64
+from gateway.devnet.orchestrator.refusal import NonceSeen, ParamsExpired, TicketRefused, UnreadablePayment
 from gateway.devnet.orchestrator.ticket_params import issue_number, rand_hash, recipient_rand
 from gateway.money import wei_per_pixel, wei_per_second
 from gateway.orchestrator.livepeer_pb2 import Payment
@@ -19,9 +19,6 @@ from gateway.payments.ticket import Ticket, recover, wins
 
 MAX_NONCES = 600
 """Limit of nonces for one recipientRandHash."""
-
-REMEMBER_SECONDS = 600
-"""Nonces are kept for this long after their params expired, to recognise late repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +41,9 @@ class CheckedTicket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The tickets of one payment. `price` is wei per second, `value` one ticket's expected value in wei."""
+    """The tickets of one payment. `sender` is 20 bytes, `value` one ticket's expected value in wei."""
 
-    price: Fraction
+    sender: bytes
     value: Fraction
     rand_hash: bytes
     expiration_block: int
@@ -57,9 +54,23 @@ class Batch:
 def read_payment(header: str) -> Payment:
     """The payment in a `Livepeer-Payment` header; an empty header is an empty payment."""
     try:
-        return Payment.FromString(base64.b64decode(header, validate=True))
-    except (binascii.Error, ValueError, DecodeError) as error:
-        raise UnreadablePayment("the payment cannot be read") from error
+        return Payment.FromString(decode_base64(header))
+    except ValueError as error:
+        raise UnreadablePayment(f"base64 decode error: {error}") from error
+    except DecodeError as error:
+        raise UnreadablePayment(f"protobuf unmarshal error: {BAD_PROTOBUF}") from error
+
+
+def expected_price(payment: Payment) -> Fraction:
+    """The price that the payment names, in wei per second. Raises TicketRefused."""
+    if not payment.HasField("expected_price"):
+        raise TicketRefused('invalid expected price sent with payment err="expected price is nil"')
+    if payment.expected_price.pixelsPerUnit == 0:
+        raise TicketRefused('invalid expected price sent with payment err="pixels per unit is 0"')
+    try:
+        return wei_per_second(payment.expected_price.pricePerUnit, payment.expected_price.pixelsPerUnit)
+    except ValueError as error:
+        raise TicketRefused(str(error)) from error
 
 
 def check_batch(payment: Payment, *, recipient: bytes, secret: bytes) -> Batch:
@@ -67,11 +78,9 @@ def check_batch(payment: Payment, *, recipient: bytes, secret: bytes) -> Batch:
 
     Raises TicketRefused where no ticket of the payment can be valid.
     """
-    if not payment.HasField("ticket_params"):
-        raise TicketRefused("the payment has no ticket params")
     params = payment.ticket_params
+    price = expected_price(payment)
     try:
-        price = wei_per_second(payment.expected_price.pricePerUnit, payment.expected_price.pixelsPerUnit)
         first = _ticket(payment, 0)
         rand = recipient_rand(
             secret,
@@ -92,7 +101,7 @@ def check_batch(payment: Payment, *, recipient: bytes, secret: bytes) -> Batch:
     if rand_hash(rand) != params.recipient_rand_hash:
         raise TicketRefused("invalid recipientRand for ticket recipientRandHash")
     return Batch(
-        price=price,
+        sender=payment.sender,
         value=first.expected_value,
         rand_hash=params.recipient_rand_hash,
         expiration_block=int.from_bytes(params.expiration_block, "big"),
@@ -135,33 +144,44 @@ class _Received:
 
 
 class NonceBook:
-    """The received nonces by recipientRandHash, until some time after their params expired."""
+    """The received nonces by recipientRandHash, until their params have expired."""
 
     def __init__(self, clock: ChainClock) -> None:
         self._clock = clock
+        self._block = 0
+        """The block up to which expired params are forgotten."""
         self._received: OrderedDict[bytes, _Received] = OrderedDict()
 
     def receive(self, batch: Batch, ticket: CheckedTicket) -> None:
-        """Note one ticket's nonce. Raises NonceSeen or TicketRefused.
+        """Note one ticket's nonce. Raises NonceSeen, ParamsExpired or TicketRefused.
 
         The nonce is noted before the expiration is checked, so an expired ticket cannot be sent again.
+        With the next block after that it is forgotten.
         """
         if ticket.fault:
             raise TicketRefused(ticket.fault)
         self._forget()
         received = self._received.setdefault(batch.rand_hash, _Received(batch.expiration_block))
         if ticket.nonce in received.nonces:
-            raise NonceSeen
+            raise NonceSeen(f"invalid ticket senderNonce: already seen {_of(batch, ticket)}")
         if len(received.nonces) >= MAX_NONCES:
-            raise TicketRefused("invalid ticket senderNonce: too many values sent")
+            raise TicketRefused(f"invalid ticket senderNonce: too many values {_of(batch, ticket)}")
         received.nonces.add(ticket.nonce)
         if batch.expiration_block <= self._clock.block():
-            raise TicketRefused("ticket params expired")
+            raise ParamsExpired("TicketParams expired")
 
     def _forget(self) -> None:
-        horizon = self._clock.block() - int(REMEMBER_SECONDS / self._clock.block_time)
+        """Drop the nonces of expired params, once a block, as go-livepeer does."""
+        block = self._clock.block()
+        if block == self._block:
+            return
+        self._block = block
         while self._received:
             oldest = next(iter(self._received.values()))
-            if oldest.expiration_block >= horizon:
+            if oldest.expiration_block > block:
                 return
             self._received.popitem(last=False)
+
+
+def _of(batch: Batch, ticket: CheckedTicket) -> str:
+    return f"sender={to_checksum_address(batch.sender)} nonce={ticket.nonce}"

@@ -31,17 +31,19 @@ class Tokens:
 
     def issue(self, session_id: str = "") -> AuthToken:
         """A token for a session; by default the session is new."""
-        session_id = session_id or secrets.token_hex(8)
+        session_id = session_id or secrets.token_hex(4)
         expiration = self.clock.unix() + int(self.life)
         return AuthToken(
             token=token(self.secret, session_id, expiration), session_id=session_id, expiration=expiration
         )
 
     def check(self, presented: AuthToken) -> None:
-        """Raise BadCredentials for a token of another orchestrator, or an expired one."""
+        """Raise BadCredentials for a token of another orchestrator, an expired one or none."""
+        if not presented.ByteSize():
+            raise BadCredentials("missing auth token")
         if presented.expiration < 0 or not hmac.compare_digest(
             presented.token, token(self.secret, presented.session_id, presented.expiration)
         ):
             raise BadCredentials("invalid auth token")
-        if presented.expiration <= self.clock.unix():
-            raise BadCredentials("auth token expired")
+        if self.clock.now_ns() > presented.expiration * 10**9:
+            raise BadCredentials("expired auth token")
