@@ -16,13 +16,14 @@ VERSION = "0.9.1"
 def capabilities(model: str) -> bytes:
     """The serialised Capabilities for `model`, for requests to orchestrators and every signing call.
 
-    The capacity must be set: without it an orchestrator answers with its price for transcoding.
+    The capacity must be set: without it an orchestrator answers with its price for transcoding. The model
+    need not be warm: an orchestrator that has it cold would refuse the job after it has the payment.
     """
     message = livepeer_pb2.Capabilities(version=VERSION)
     words, bit = divmod(LIVE_VIDEO_TO_VIDEO, 64)
     message.bitstring.extend([0] * words + [1 << bit])
     message.capacities[LIVE_VIDEO_TO_VIDEO] = 1
-    message.constraints.PerCapability[LIVE_VIDEO_TO_VIDEO].models[model].warm = True
+    message.constraints.PerCapability[LIVE_VIDEO_TO_VIDEO].models[model].SetInParent()
     return message.SerializeToString(deterministic=True)
 
 
