@@ -35,10 +35,12 @@ def orchestrator_info(
     ticket_seconds: Fraction | int = 1,
     rand: int = 1,
     address: bytes = ORCHESTRATOR,
+    recipient: bytes | None = None,
 ) -> OrchestratorInfo:
     """An info whose tickets always win, so that their expected value is their face value.
 
-    A ticket pays for `ticket_seconds`; each `rand` makes other ticket params.
+    A ticket pays for `ticket_seconds`; each `rand` makes other ticket params. `recipient` is by
+    default `address`.
     """
     per_pixel = Fraction(price) / PIXELS_PER_SECOND
     face_value = int(Fraction(price) * Fraction(ticket_seconds))
@@ -49,7 +51,7 @@ def orchestrator_info(
             pricePerUnit=per_pixel.numerator, pixelsPerUnit=per_pixel.denominator
         ),
         ticket_params=livepeer_pb2.TicketParams(
-            recipient=address,
+            recipient=address if recipient is None else recipient,
             face_value=face_value.to_bytes(32, "big").lstrip(b"\0"),
             win_prob=ticket.MAX_WIN_PROB.to_bytes(32, "big"),
             recipient_rand_hash=rand.to_bytes(32, "big"),

@@ -57,10 +57,17 @@ class OrchestratorInfo:
 
     @property
     def address(self) -> str:
-        """The orchestrator's Ethereum address with its checksum (EIP-55); empty off-chain."""
-        if not self.message.address:
-            return ""
-        return to_checksum_address(self.message.address)
+        """The address that the node signs with, with its checksum (EIP-55); empty off-chain."""
+        return to_checksum_address(self.message.address) if any(self.message.address) else ""
+
+    @property
+    def recipient(self) -> str:
+        """The address that tickets pay, which is registered on chain; by default `address`.
+
+        It is another where the node signs with a hot wallet and is paid on a cold one.
+        """
+        recipient = self.message.ticket_params.recipient
+        return to_checksum_address(recipient) if len(recipient) == ADDRESS_BYTES else self.address
 
     @property
     def price(self) -> Fraction | None:

@@ -250,9 +250,9 @@ class OrchestratorPool:
         addr, asked_at = member.listing.addr, self._clock()
         try:
             info = await self._client.get_info(addr)
-            if not member.listing.allows(info.address):
+            if not member.listing.allows(info.recipient):
                 listed = " or ".join(member.listing.addresses)
-                raise BadAnswer(f"it answers as {info.address}, but is listed as {listed}")
+                raise BadAnswer(f"it is paid as {info.recipient}, but is listed as {listed}")
         except OrchestratorError as error:
             if member.error is None or member.error.detail != error.detail:
                 verdict = str(verdict_of(error))

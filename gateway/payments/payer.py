@@ -71,7 +71,7 @@ class Payer:
             SessionRecord(
                 job=job,
                 sender=resources.sender,
-                orchestrator_address=info.address,
+                orchestrator_address=info.recipient,
                 orchestrator_url=info.url,
                 price=info.price or Fraction(0),
                 ceiling=resources.ceiling,

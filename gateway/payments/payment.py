@@ -81,8 +81,6 @@ class Payment:
         """Raise PaymentMismatch unless it has `info`'s params and price, and nonces above `last_nonce`."""
         if _params(self.message.ticket_params) != _params(info.message.ticket_params):
             raise PaymentMismatch("the signer used other ticket params than those asked for")
-        if self.message.ticket_params.recipient != info.message.address:
-            raise PaymentMismatch("the ticket params pay another address than the orchestrator's")
         if _expiry(self.message.expiration_params) != _expiry(info.message.ticket_params.expiration_params):
             raise PaymentMismatch("the signer used another round than the one asked for")
         expected, asked = self.message.expected_price, info.message.price_info

@@ -95,7 +95,13 @@ class PaymentSession:
         """Signed, and not known to be credited or refused."""
         self.idle = False
         """Whether the signer's last answer was that nothing is due."""
-        self._terms = Terms(info.message.address, ceiling, info.price or Fraction(0), ticket_limits)
+        self._terms = Terms(
+            info.message.address,
+            info.message.ticket_params.recipient,
+            ceiling,
+            info.price or Fraction(0),
+            ticket_limits,
+        )
         self._asked: Action | None = None
         self._leave: Leave | None = None
         self._refresh: RefreshKind | None = None

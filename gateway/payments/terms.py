@@ -17,7 +17,9 @@ class Terms:
     """What every info has to keep to. Prices are wei per second."""
 
     address: bytes
-    """The orchestrator's, 20 bytes."""
+    """What the orchestrator's node signs with, 20 bytes."""
+    recipient: bytes
+    """What its tickets pay, 20 bytes: another where it has a hot and a cold wallet."""
     ceiling: Fraction
     """The operator's."""
     price: Fraction
@@ -35,6 +37,8 @@ class Terms:
             return Leave(
                 EndReason.PAYMENT_REFUSED, "the orchestrator's info has no price or no usable ticket params"
             )
+        if info.message.ticket_params.recipient != self.recipient:
+            return Leave(EndReason.PAYMENT_REFUSED, "the orchestrator's tickets pay another address")
         if info.price > self.ceiling:
             return self._raised(info.price, f"the ceiling of {money.text(self.ceiling)}")
         if info.price > self.price:

@@ -51,6 +51,17 @@ def test_the_address_carries_its_checksum() -> None:
     assert parsed(address=bytes.fromhex(lower[2:])).address == "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 
 
+def test_the_recipient_is_what_its_tickets_pay_and_by_default_the_address() -> None:
+    hot, cold = bytes([1]) * 20, bytes([2]) * 20
+    assert parsed(address=hot).recipient == "0x" + hot.hex()
+    paid = parsed(address=hot, ticket_params=livepeer_pb2.TicketParams(recipient=cold))
+    assert (paid.address, paid.recipient) == ("0x" + hot.hex(), "0x" + cold.hex())
+
+
+def test_an_address_of_zeros_is_none_as_orchestrators_off_chain_send_it() -> None:
+    assert parsed(address=bytes(20)).address == ""
+
+
 def test_unknown_fields_survive_because_the_bytes_are_kept() -> None:
     assert OrchestratorInfo.parse(WITH_UNKNOWN_FIELD).raw == WITH_UNKNOWN_FIELD
     result = livepeer_pb2.PaymentResult(info=WITH_UNKNOWN_FIELD)
@@ -126,9 +137,10 @@ def test_a_model_may_be_offered_cold() -> None:
     assert not info.warm("m")
 
 
-def test_the_capabilities_equal_the_known_request() -> None:
+def test_the_capabilities_equal_the_known_request_without_asking_for_a_warm_model() -> None:
     request = next(v for v in VECTORS if v["message"] == "OrchestratorRequest")
     known = livepeer_pb2.OrchestratorRequest.FromString(bytes.fromhex(request["hex"])).capabilities
+    known.constraints.PerCapability[35].models["comfystream"].ClearField("warm")
     assert capabilities("comfystream") == known.SerializeToString(deterministic=True)
     assert bytes.fromhex("0a068080808080011a04082310012205302e392e31") in capabilities("comfystream")
 

@@ -364,6 +364,23 @@ async def test_one_that_answers_as_somebody_else_is_passed_over(orchestrator_inf
 
 
 @pytest.mark.asyncio
+async def test_a_listing_names_the_wallet_that_is_paid(orchestrator_info: InfoMaker) -> None:
+    hot, cold = "0x" + "01" * 20, "0x" + "02" * 20
+
+    def paid_cold(*arguments: Any, **fields: Any) -> livepeer_pb2.OrchestratorInfo:
+        message = orchestrator_info(*arguments, **fields)
+        message.ticket_params.recipient = bytes.fromhex(cold[2:])
+        return message
+
+    client, source = Orchestrators(paid_cold, a=1, b=2), Changing()
+    source.found = [Listing("a:1", (hot,)), Listing("b:1", (cold,))]
+    async with running(pool_of(client, source)) as pool:
+        await pool.wait_ready()
+        await all_asked(pool)
+        assert verdicts(pool) == {"b:1": "chosen", "a:1": "bad_answer"}
+
+
+@pytest.mark.asyncio
 async def test_real_orchestrators_are_asked_in_parallel_and_nothing_is_left_behind(
     client: OrchestratorClient, grpc_orchestrator: Callable[[], Any]
 ) -> None:

@@ -241,6 +241,16 @@ def test_an_orchestrator_that_cannot_be_paid_is_left_before_the_first_call(info:
     assert leaves(new_session(info)) is EndReason.PAYMENT_REFUSED
 
 
+def test_a_cold_wallet_is_paid_and_may_not_change() -> None:
+    cold = bytes([7]) * 20
+    session = new_session(orchestrator_info(recipient=cold))
+    sign_and_start(session)
+    signed(session, 5 * S)
+    session.next(5 * S)
+    session.delivered(orchestrator_info(recipient=bytes([8]) * 20, rand=3), 5 * S)
+    assert leaves(session, 5 * S) is EndReason.PAYMENT_REFUSED
+
+
 def test_a_ticket_below_six_tenths_of_a_second_is_found_before_the_first_call() -> None:
     assert isinstance(new_session(orchestrator_info(ticket_seconds=Fraction(3, 5))).next(0), Sign)
     action = new_session(orchestrator_info(ticket_seconds=Fraction(59, 100))).next(0)

@@ -12,7 +12,7 @@ from gateway.payments.terms import Terms
 from gateway.reason import EndReason
 from harness.payment_models import ORCHESTRATOR, PRICE, orchestrator_info
 
-TERMS = Terms(ORCHESTRATOR, ceiling=Fraction(2 * PRICE), price=Fraction(PRICE))
+TERMS = Terms(ORCHESTRATOR, ORCHESTRATOR, ceiling=Fraction(2 * PRICE), price=Fraction(PRICE))
 
 
 def test_the_agreed_price_and_a_lower_one_are_paid() -> None:
@@ -27,6 +27,7 @@ def test_the_agreed_price_and_a_lower_one_are_paid() -> None:
         (orchestrator_info(price=2 * PRICE + 1), EndReason.PRICE_RAISED, "ceiling"),
         (orchestrator_info(ticket_seconds=121), EndReason.PRICE_RAISED, "-maxTicketSeconds"),
         (orchestrator_info(address=bytes(20)), EndReason.PAYMENT_REFUSED, "another address"),
+        (orchestrator_info(recipient=bytes([7]) * 20), EndReason.PAYMENT_REFUSED, "tickets pay another"),
         (
             OrchestratorInfo.parse(
                 livepeer_pb2.OrchestratorInfo(
