@@ -16,6 +16,8 @@ with contained():
 ETHER = 10**18
 TICKET_VALIDITY_ROUNDS = 2
 UNLOCK_ROUNDS = 7
+ZERO_ADDRESS = "0x" + "00" * 20
+"""Sender of calls that name none: it must be able to pay for their gas."""
 GAS_MONEY = 10 * ETHER
 """Wei that each account gets to pay for gas."""
 
@@ -45,6 +47,7 @@ class Evm:
         }
         for name, contract in self.contracts.items():
             self.transact(self.controller.functions.setContract(keccak(name.encode()), contract.address))
+        self.give(ZERO_ADDRESS, GAS_MONEY)
 
     def transact(self, function: Any, **options: Any) -> Any:
         """Send a contract's function as a transaction, by default from the owner; returns the receipt.

@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.aio.tasks import cancel, spawn
 from gateway.chain.importing import contained
 from gateway.devnet.chain.evm import GAS_MONEY, UNLOCK_ROUNDS, Evm
+from gateway.devnet.chain.logs import BLOOM_BYTES, LogIndex, bloom
 from gateway.devnet.chain_clock import ChainClock
 
 with contained():
@@ -51,6 +52,7 @@ class ChainServer:
         # Without web3's middleware: requests are passed through unchanged.
         provider = EthereumTesterProvider(evm.tester)
         web3 = Web3(provider, middleware=[])
+        self._logs = LogIndex(evm.tester)
         self._request = provider.request_func(web3, web3.middleware_onion)
         self._funded: set[str] = set()
         self._cleanup = AsyncExitStack()
@@ -103,10 +105,13 @@ class ChainServer:
     def _answer(self, call: Any) -> dict[str, Any]:
         match call:
             case {"method": str(method), **rest}:
-                identifier, params = rest.get("id"), rest.get("params", [])
+                identifier = rest.get("id")
+                params: Any = rest.get("params", [])
             case _:
                 return _error(None, INVALID_REQUEST, "not a JSON-RPC request")
         try:
+            if method == "eth_getLogs":
+                return {"jsonrpc": "2.0", "id": identifier, "result": self._find_logs(params[0])}
             answer: Any = self._request(method, params)
         except TransactionFailed as error:
             return _error(identifier, REVERTED, str(error))
@@ -117,6 +122,24 @@ class ChainServer:
         if "error" in answer:
             return {**answer, "id": identifier}
         return {"jsonrpc": "2.0", "id": identifier, "result": _hexed(answer["result"])}
+
+    def _find_logs(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+        address = wanted.get("address")
+        return self._logs.find(
+            self._block_number(wanted.get("fromBlock", "latest")),
+            self._block_number(wanted.get("toBlock", "latest")),
+            addresses=[address] if isinstance(address, str) else address,
+            topics=wanted.get("topics") or (),
+            block_hash=wanted.get("blockHash"),
+        )
+
+    def _block_number(self, block: str) -> int:
+        match block:
+            case "earliest":
+                return 0
+            case "latest" | "pending" | "safe" | "finalized":
+                return self._logs.newest
+        return int(block, 16)
 
     # the network around it
 
@@ -155,7 +178,12 @@ def _hexed(value: Any) -> Any:
         case bytes():
             return "0x" + value.hex()
         case Mapping():
-            return {key: _hexed(item) for key, item in value.items()}
+            fields = {key: _hexed(item) for key, item in value.items()}
+            if "logs" in fields:
+                fields["logsBloom"] = hex(bloom(fields["logs"]))
+            if "logsBloom" in fields:
+                fields["logsBloom"] = f"0x{int(fields['logsBloom'], 16):0{2 * BLOOM_BYTES}x}"
+            return fields
         case list() | tuple():
             return [_hexed(item) for item in value]
     return str(value)
