@@ -22,7 +22,7 @@ QUICK = ("-blockPollingInterval", "500ms")
 
 
 async def test_orchestrators_are_found_on_chain_and_redeem_what_they_win(tmp_path: Path) -> None:
-    flags = ("-chain", "-deposit", str(DEPOSIT), "-faceValueMultiple", "4", *QUICK)
+    flags = ("-chain", "-deposit", str(DEPOSIT), "-faceValueMultiple", "4", "-hotCold", *QUICK)
     async with gateway_process(tmp_path, *flags) as devnet:
         where = await devnet.devnet()
         assert where["chain"].keys() == {"url", "pid", "controller"}
