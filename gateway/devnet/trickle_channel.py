@@ -190,7 +190,9 @@ class Channel(Watched):
         """
         while not self.closed:
             segment = self._segments.get(seq)
-            if seq > self.next_seq or seq < 0 or (seq < self.next_seq and segment is None):
+            # Before the first segment, readers may ask for the one after it too.
+            newest = max(self.next_seq, 1)
+            if seq > newest or seq < 0 or (seq < self.next_seq and segment is None):
                 raise NoSuchSegment
             if segment is not None and (segment.started or segment.ended):
                 return segment

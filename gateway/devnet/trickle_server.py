@@ -20,6 +20,7 @@ CONTINUE_INTERVAL = 10.0
 """Seconds between the interim answers to a POST without bytes."""
 HANGUP_CHECK = 1.0
 """Seconds between checks that a waiting client is still connected; aiohttp does not tell handlers."""
+NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 INTERIM_ANSWER = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 log = structlog.get_logger("trickle")
@@ -111,7 +112,7 @@ class TrickleServer:
     def _channel(self, request: web.Request) -> Channel:
         channel = self._channels.get(request.match_info["name"])
         if channel is None:
-            raise web.HTTPNotFound(text="no such channel\n")
+            raise web.HTTPNotFound(text="Stream not found\n", headers=NO_SNIFFING)
         return channel
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
@@ -123,7 +124,7 @@ class TrickleServer:
         try:
             segment = channel.open(seq)
         except NoSuchSegment:
-            return _no_such_segment(channel)
+            return _no_such_segment(channel, seq)
         try:
             async with asyncio.timeout(None) as scope:
                 # anything else that ends the segment stops this request from waiting for bytes
@@ -133,11 +134,11 @@ class TrickleServer:
                 finally:
                     segment.on_end = None
         except TimeoutError:
-            return _last_answer(channel)
+            return _last_answer(channel, seq)
         except ConnectionError:
             log.debug("publisher gone", channel=channel.name, seq=seq)
             channel.abandon(segment)
-            return _last_answer(channel)
+            return _last_answer(channel, seq)
         except web.HTTPRequestEntityTooLarge:
             channel.finish(segment, now())
             raise
@@ -145,7 +146,7 @@ class TrickleServer:
             channel.abandon(segment)
             raise
         channel.finish(segment, now())
-        return _answer(channel)
+        return _answer(channel, seq)
 
     async def _fill(self, request: web.Request, channel: Channel, segment: StoredSegment) -> None:
         """Copy the body into the segment as it arrives."""
@@ -165,19 +166,19 @@ class TrickleServer:
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         channel = self._channel(request)
+        seq, latest = channel.resolve(int(request.match_info["seq"])), channel.next_seq
         try:
-            segment = await _wait(request, channel, channel.resolve(int(request.match_info["seq"])))
+            segment = await _wait(request, channel, seq)
         except NoSuchSegment:
-            return _no_such_segment(channel)
+            return _no_such_segment(channel, seq)
         except Closed:
-            return _answer(channel)
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": channel.content_type,
-                "Cache-Control": "no-store",
-                wire.SEQ: str(segment.seq),
-            }
-        )
+            return _answer(channel, seq, latest=channel.next_seq)
+        if not segment.started and segment.ended:
+            return _answer(channel, seq, latest=channel.next_seq)
+        headers = {"Content-Type": channel.content_type, wire.SEQ: str(segment.seq)}
+        if segment.seq != latest:
+            headers[wire.LATEST] = str(latest)
+        response = web.StreamResponse(headers=headers)
         transport = request.transport
         if transport is None:
             return response
@@ -200,15 +201,14 @@ class TrickleServer:
         return web.Response(text=str(channel.next_seq), headers={wire.LATEST: str(channel.next_seq)})
 
     async def _delete_segment(self, request: web.Request) -> web.Response:
-        channel = self._channels.get(request.match_info["name"])
         now = asyncio.get_running_loop().time()
-        if channel is None or not channel.delete(int(request.match_info["seq"]), now):
-            raise web.HTTPBadRequest(text="no such segment\n")
+        if not self._channel(request).delete(int(request.match_info["seq"]), now):
+            raise web.HTTPBadRequest(text="Nonexistent segment\n", headers=NO_SNIFFING)
         return web.Response()
 
     async def _delete_channel(self, request: web.Request) -> web.Response:
         if not self.terminate(request.match_info["name"]):
-            raise web.HTTPBadRequest(text="no such channel\n")
+            raise web.HTTPBadRequest(text="Invalid stream\n", headers=NO_SNIFFING)
         return web.Response()
 
 
@@ -222,22 +222,27 @@ async def _wait(request: web.Request, channel: Channel, seq: int) -> StoredSegme
             raise NoSuchSegment
 
 
-def _answer(channel: Channel) -> web.Response:
-    """Status 200, with `Lp-Trickle-Closed` where the channel has ended."""
-    return web.Response(headers={wire.CLOSED: wire.TERMINATED} if channel.closed else {})
+def _answer(channel: Channel, seq: int, *, latest: int | None = None) -> web.Response:
+    """Status 200 without a body, with `Lp-Trickle-Closed` where the channel has ended."""
+    headers = {wire.SEQ: str(seq)}
+    if latest is not None:
+        headers[wire.LATEST] = str(latest)
+    if channel.closed:
+        headers[wire.CLOSED] = wire.TERMINATED
+    return web.Response(headers=headers)
 
 
-def _last_answer(channel: Channel) -> web.Response:
+def _last_answer(channel: Channel, seq: int) -> web.Response:
     """The same for a request whose body was not read to its end: the connection must close."""
-    response = _answer(channel)
+    response = _answer(channel, seq)
     response.force_close()
     return response
 
 
-def _no_such_segment(channel: Channel) -> web.Response:
+def _no_such_segment(channel: Channel, seq: int) -> web.Response:
     return web.Response(
         status=wire.NO_SUCH_SEGMENT,
         reason="No Such Segment",
-        headers={wire.LATEST: str(channel.next_seq)},
-        text="no such segment\n",
+        headers={wire.LATEST: str(channel.next_seq), wire.SEQ: str(seq)},
+        text="Entry not found",
     )
