@@ -65,7 +65,8 @@ async def test_an_orchestrator_that_debits_a_fifth_too_fast_is_replaced_when_it_
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
     flags = (
-        *("-debitRate", "1.2", "-debitInterval", "200ms", "-prices", "1000000000000000"),
+        *("-debitRate", "1.2", "-debitInterval", "200ms"),
+        *("-orchestrators", "2", "-prices", "1000000000000000"),
         *("-preload", "3s", "-livePaymentInterval", "200ms", "-ledger", str(ledger)),
     )
     async with gateway_process(tmp_path, *flags) as gateway:
