@@ -157,7 +157,10 @@ def _check_guards(parsed: Parsed, http: HttpSettings, payments: PaymentSettings)
         )
     if payments.limits_spending:
         return ()
-    return ("publishers may spend without limit: set -maxSpendPerHour, -maxSpendPerDay or -maxSessionSpend",)
+    return (
+        "publishers may spend without limit: set -maxPublisherSpendPerHour, -maxPublisherSpendPerDay, "
+        "-maxSpendPerHour, -maxSpendPerDay or -maxSessionSpend",
+    )
 
 
 def _check_sources(parsed: Parsed, chain: ChainSettings | None) -> None:

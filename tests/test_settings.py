@@ -106,7 +106,7 @@ def test_a_gateway_that_costs_nothing_needs_no_guards(free: tuple[str, ...], tmp
 def test_a_paid_gateway_without_a_spend_limit_warns_where_others_reach_it(tmp_path: Path) -> None:
     reached = settings(*PRICED, *OPEN, "-allowNoAuth", folder=tmp_path)
     assert "-maxSpendPerHour" in reached.warnings[0]
-    for limit in ("-maxSpendPerHour", "-maxSpendPerDay", "-maxSessionSpend"):
+    for limit in ("-maxSpendPerHour", "-maxSpendPerDay", "-maxSessionSpend", "-maxPublisherSpendPerDay"):
         assert settings(*PRICED, *OPEN, "-allowNoAuth", limit, "1ETH", folder=tmp_path).warnings == ()
     assert settings(*PRICED, folder=tmp_path).warnings == ()
 

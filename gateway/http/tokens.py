@@ -12,17 +12,18 @@ from pathlib import Path
 
 import structlog
 
+from gateway.http.limit_words import AMOUNTS, COUNTS, limits_of
 from gateway.http.stamp import Stamp, stamp
-from gateway.payments.ceiling import parse_amount
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 
 log = structlog.get_logger("access")
 
 _COMMENT = re.compile(r"(^|\s)#.*")
-_COUNTS = ("maxStreams", "maxViewers", "maxStreamSeconds")
-_AMOUNT = "maxSessionSpend"
+_COUNTS = ("maxStreams", "maxViewers", *COUNTS)
 _CHOOSE = "chooseOrchestrator"
-_KEYS = ("streams", *_COUNTS, _AMOUNT)
+_KEYS = ("streams", *_COUNTS, *AMOUNTS)
+_STARTS_OF_ONE_STREAM = 6
+"""Paid starts a minute of a token for one stream at once, where it does not say."""
 
 
 class BadTokenLine(ValueError):
@@ -41,7 +42,7 @@ class Grant:
     max_viewers: int | None = None
     """Viewers at once."""
     limits: StreamLimits = NO_LIMITS
-    """Cost and duration of each of its streams, where these are below the operator's limits."""
+    """Limits of its streams, where these are below the operator's."""
     may_choose: bool = False
     """Whether its publisher may name an orchestrator."""
 
@@ -52,8 +53,8 @@ class Grant:
 def parse_line(line: str) -> tuple[bytes, Grant] | None:
     """A token's digest and what it allows; None for an empty line.
 
-    A line is `TOKEN [streams=GLOB,..] [maxStreams=N] [maxViewers=N] [maxSessionSpend=0.1ETH]
-    [maxStreamSeconds=N] [chooseOrchestrator]`; `#` starts a comment. Raises BadTokenLine.
+    A line is `TOKEN [streams=GLOB,..] [maxStreams=N] [maxViewers=N] [chooseOrchestrator]` and limits, each as
+    `maxSessionSpend=0.1ETH` (limit_words.py); `#` starts a comment. Raises BadTokenLine.
     """
     words = _COMMENT.sub("", line).split()
     if not words:
@@ -76,17 +77,21 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     patterns = tuple(part for part in given.get("streams", "*").split(",") if part)
     if not patterns:
         raise BadTokenLine("streams= names no stream: leave it out to allow all")
-    counts = {name: int(given[name]) if name in given else None for name in _COUNTS}
+    counts = {name: int(given[name]) for name in _COUNTS if name in given}
+    if counts.get("maxStreams") == 1:
+        counts.setdefault("maxPaidStartsPerMinute", _STARTS_OF_ONE_STREAM)
     try:
-        wei = parse_amount(given[_AMOUNT]) if _AMOUNT in given else None
+        limits = limits_of(
+            {name: given[name] for name in AMOUNTS if name in given},
+            {name: counts[name] for name in COUNTS if name in counts},
+        )
     except ValueError as error:
-        raise BadTokenLine(f"{_AMOUNT}={given[_AMOUNT]} is not an amount such as 0.1ETH") from error
-    limits = StreamLimits(wei=wei, seconds=counts["maxStreamSeconds"])
+        raise BadTokenLine(str(error)) from error
     return digest, Grant(
         id=digest.hex()[:12],
         streams=patterns,
-        max_streams=counts["maxStreams"],
-        max_viewers=counts["maxViewers"],
+        max_streams=counts.get("maxStreams"),
+        max_viewers=counts.get("maxViewers"),
         limits=limits,
         may_choose=_CHOOSE in words[1:],
     )

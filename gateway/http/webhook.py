@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 import structlog
 
+from gateway.http.limit_words import AMOUNTS, COUNTS, limits_of
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.webhook_client import ErrorStatus, WebhookClient
-from gateway.payments.ceiling import parse_amount
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.names import check_name
 from gateway.stream.seam import Json
@@ -33,7 +33,9 @@ class WebhookAnswer:
     standby: bool | None = None
     """Whether to run a second job. Not in go-livepeer's webhook, as the limits are not."""
     limits: StreamLimits = NO_LIMITS
-    """From `maxSessionSpend` and `maxStreamSeconds`."""
+    """From the words of limit_words.py."""
+    customer: str | None = None
+    """Who publishes, where limits over time count publishers."""
 
 
 class AuthWebhook:
@@ -90,17 +92,17 @@ def parse_answer(answer: Any) -> WebhookAnswer:
         _text(answer, "orchestrator"),
         _flag(answer, "standby"),
         _limits(answer),
+        _text(answer, "customer"),
     )
 
 
 def _limits(answer: Mapping[str, Any]) -> StreamLimits:
-    amount, seconds = _text(answer, "maxSessionSpend"), answer.get("maxStreamSeconds")
-    if seconds is not None and (type(seconds) is not int or seconds < 0):
-        raise ValueError("maxStreamSeconds is not a whole number")
-    try:
-        return StreamLimits(wei=None if amount is None else parse_amount(amount), seconds=seconds)
-    except ValueError as error:
-        raise ValueError("maxSessionSpend is not an amount such as 0.1ETH") from error
+    amounts = {name: _text(answer, name) for name in AMOUNTS}
+    counts = {name: answer[name] for name in COUNTS if answer.get(name) is not None}
+    for name, count in counts.items():
+        if type(count) is not int:
+            raise ValueError(f"{name} is not a whole number")
+    return limits_of({name: amount for name, amount in amounts.items() if amount is not None}, counts)
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str | None:

@@ -13,7 +13,7 @@ from gateway.comfystream.servers import COMFYSTREAM
 from gateway.flags import BOOLEAN
 from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import parse_json_object, read_sdp
-from gateway.http.limits import Limits
+from gateway.http.limits import Limits, client_key
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import SDP, Route, Token
 from gateway.http.sessions import (
@@ -35,6 +35,7 @@ from gateway.payments.spending import NO_LIMITS, SpendLimitReached
 from gateway.reason import EndReason
 from gateway.stream import admission
 from gateway.stream.admission import NotAdmitted
+from gateway.stream.paid_starts import TooManyStarts
 from gateway.stream.quotas import LimitReached
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
 from gateway.stream.seam import PublishRequest
@@ -86,7 +87,7 @@ class WhipRoutes:
                 "publish a stream (WHIP, RFC 9725)",
                 {
                     201: "the answer, with Location, ETag, Link and Livepeer-Playback-URL",
-                    402: "a spend limit of the operator's is reached",
+                    402: "a spend limit of the operator's or of the publisher's is reached",
                     403: "the auth webhook refuses the stream, or the token does not allow it",
                     409: "the name or id is taken",
                     503: "no orchestrator can take it (the candidates say why), or the gateway drains",
@@ -124,13 +125,20 @@ class WhipRoutes:
             wanted = self._with_answer(wanted, decided)
         if decided is None or decided.orchestrator is None:
             self._check_choice(wanted, request.get(GRANT))
-        claims = self._limits.on_stream(self._links.forwarding.client(request), request.get(GRANT))
+        client, grant = self._links.forwarding.client(request), request.get(GRANT)
+        customer = None if decided is None else decided.customer
+        wanted = replace(wanted, publisher=_publisher(grant, customer, client))
+        claims = self._limits.on_stream(client, grant)
         try:
             stream = await self._registry.publish(wanted, offer, claims)
         except NameTaken as error:
             raise Problem(409, ProblemCode.NAME_TAKEN, str(error)) from error
         except LimitReached as error:
             raise limit_reached(error) from error
+        except TooManyStarts as error:
+            headers = {"Retry-After": str(error.retry_after)}
+            limit = "maxPaidStartsPerMinute"
+            raise Problem(429, ProblemCode.LIMIT_REACHED, str(error), headers=headers, limit=limit) from error
         except NotAdmitted as refusal:
             raise Problem(
                 503, refusal.code, str(refusal), headers={"Retry-After": str(admission.RETRY_AFTER)}
@@ -227,6 +235,13 @@ class WhipRoutes:
         """The stream of a WHIP Location; its name and its secret must both fit."""
         stream = self._registry.by_request_id(request.match_info["session"])
         return stream if stream and stream.request.name == request.match_info["stream"] else None
+
+
+def _publisher(grant: Grant | None, customer: str | None, address: str) -> str:
+    """Whom limits over time count."""
+    if grant is not None:
+        return f"token {grant.id}"
+    return f"customer {customer}" if customer is not None else f"address {client_key(address)}"
 
 
 def _flag(value: str, name: str) -> bool:

@@ -172,6 +172,7 @@ class OrchestratorJob:
                     addr=self._addr,
                 ),
                 limit=request.limits.wei,
+                budget=request.budget,
                 log=self._log,
             )
             first = await self._payer.first_payment()

@@ -12,7 +12,7 @@ from gateway.network.resources import NetworkResources
 from gateway.orchestrator.selection import OrchestratorCandidate
 from gateway.payments.billing import first_payment
 from gateway.payments.errors import LedgerUnavailable
-from gateway.payments.spending import SpendLimitReached
+from gateway.payments.spending import NOBODY, PublisherBudget, SpendLimitReached
 from gateway.reason import Ended, NoRoom
 from gateway.stream.seam import Candidate, JobHost, PublishRequest
 
@@ -32,7 +32,8 @@ class NetworkSource:
         return [self._candidate(one) for one in known]
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
-        self._check_affordable([candidate.first_payment for candidate in candidates], request.limits.wei)
+        first_payments = [candidate.first_payment for candidate in candidates]
+        self._check_affordable(first_payments, request.limits.wei, request.budget)
 
     def open(
         self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
@@ -52,11 +53,16 @@ class NetworkSource:
             return [str(error)]
         return self._network.pool.reasons_not_ready()
 
-    def _check_affordable(self, first_payments: Sequence[Fraction], limit: int | None = None) -> None:
+    def _check_affordable(
+        self,
+        first_payments: Sequence[Fraction],
+        limit: int | None = None,
+        budget: PublisherBudget = NOBODY,
+    ) -> None:
         """Check the cheapest of these first payments; `limit` is the stream's own, in wei."""
         costs = [cost for cost in first_payments if cost]
         if self._network.payments is not None and costs:
-            self._network.payments.check_affordable(min(costs), limit)
+            self._network.payments.check_affordable(min(costs), limit, budget)
 
     def _candidate(self, one: OrchestratorCandidate) -> Candidate:
         return Candidate(
@@ -64,7 +70,7 @@ class NetworkSource:
             url=one.url,
             addr=one.addr,
             price=one.price,
-            first_payment=_first_payment(one),
+            first_payment=Fraction(0) if self._network.payments is None else _first_payment(one),
             verdict=one.verdict,
             detail=one.detail,
         )

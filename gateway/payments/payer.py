@@ -27,6 +27,7 @@ from gateway.payments.resources import PaymentResources
 from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.session import PaymentSession
 from gateway.payments.signing import Signing
+from gateway.payments.spending import NOBODY, PublisherBudget
 from gateway.payments.status import PaymentState, PaymentStatus
 from gateway.payments.timebase import NANOSECONDS, now_ns, seconds_between
 from gateway.reason import Ended, EndReason
@@ -38,7 +39,8 @@ class Payer:
 
     Call `first_payment`, start the job with it, then `job_started` or `job_refused`; `run` pays until it is
     cancelled or raises Ended; call `close` in every case. `limit` is the most that the stream may cost in
-    wei, `clock` monotonic nanoseconds that go on while the machine sleeps.
+    wei, `budget` what all of its publisher may, `clock` monotonic nanoseconds that go on while the machine
+    sleeps.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Payer:
         *,
         job: JobIdentity,
         limit: int | None = None,
+        budget: PublisherBudget = NOBODY,
         clock: Callable[[], int] = now_ns,
         first_backoff: int = FIRST_BACKOFF,
         log: FilteringBoundLogger | None = None,
@@ -86,6 +89,7 @@ class Payer:
             capabilities=orchestrator.capabilities,
             stream=job.request_id,
             limit=limit,
+            budget=budget,
             clock=clock,
             log=self._log,
         )

@@ -10,7 +10,7 @@ from fractions import Fraction
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.ledger import Ledger
 from gateway.payments.settings import PaymentSettings
-from gateway.payments.spending import DAY, MINUTE, Spending, SpendLimits
+from gateway.payments.spending import DAY, MINUTE, NOBODY, PublisherBudget, Spending, SpendLimits
 from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
 from signer_client import SignerClient, SignerIdentity
 
@@ -41,7 +41,7 @@ class PaymentResources:
         spending = Spending(settings.spend_limits)
         if settings.spend_limits != SpendLimits():
             a_day_ago = time.time_ns() - DAY * MINUTE
-            spending.restore(await ledger.reader.signed_since(a_day_ago))
+            spending.restore((at, wei, "") for at, wei in await ledger.reader.signed_since(a_day_ago))
         return cls(
             signer=signer,
             sender=identity.address,
@@ -53,11 +53,13 @@ class PaymentResources:
             ticket_limits=settings.ticket_limits,
         )
 
-    def check_affordable(self, first_payment: Fraction, limit: int | None = None) -> None:
-        """Check that a first payment of that many wei could be made; `limit` is the stream's own.
+    def check_affordable(
+        self, first_payment: Fraction, limit: int | None = None, budget: PublisherBudget = NOBODY
+    ) -> None:
+        """Check that a first payment of that many wei could be made.
 
-        Raises LedgerUnavailable while the ledger cannot be written, SpendLimitReached.
+        `limit` is the stream's own, `budget` its publisher's. Raises LedgerUnavailable, SpendLimitReached.
         """
         if self.ledger.trouble is not None:
             raise LedgerUnavailable(self.ledger.trouble)
-        self.spending.check(first_payment, limit=limit)
+        self.spending.check(first_payment, limit=limit, budget=budget)

@@ -78,6 +78,26 @@ PAYMENT_FLAGS: tuple[Flag, ...] = (
     Flag("maxSessionSpend", AMOUNT, None, "Spend at most this on one stream, over all its jobs", "no limit"),
     Flag("maxSpendPerHour", AMOUNT, None, "Spend at most this on all streams within an hour", "no limit"),
     Flag("maxSpendPerDay", AMOUNT, None, "Spend at most this on all streams within a day", "no limit"),
+    Flag(
+        "maxPublisherSpendPerHour",
+        AMOUNT,
+        None,
+        "Spend at most this on all streams of one publisher within an hour",
+        "no limit",
+    ),
+    Flag(
+        "maxPublisherSpendPerDay",
+        AMOUNT,
+        None,
+        "Spend at most this on all streams of one publisher within a day",
+        "no limit",
+    ),
+    Flag(
+        "maxPaidStartsPerMinute",
+        INTEGER,
+        "60",
+        "Start at most this many paid streams of one publisher a minute; 0: no limit",
+    ),
     Flag("maxStreamSeconds", INTEGER, None, "End a stream after this many seconds", "no limit"),
     Flag("livePaymentInterval", PAYMENT_INTERVAL, "5s", "Pay for each stream this often, 100ms to 30s"),
     Flag("maxSigningCalls", POSITIVE_INTEGER, "64", "Send the signer at most this many calls at once"),
@@ -100,7 +120,9 @@ class PaymentSettings:
     @property
     def limits_spending(self) -> bool:
         """Whether any limit on wei is set."""
-        return self.spend_limits != SpendLimits() or self.stream_limits.wei is not None
+        own = self.stream_limits
+        amounts = (own.wei, own.publisher_hour, own.publisher_day)
+        return self.spend_limits != SpendLimits() or any(amount is not None for amount in amounts)
 
     @classmethod
     def from_parsed(cls, parsed: Parsed, *, paid: bool) -> tuple[PaymentSettings, tuple[str, ...]]:
@@ -109,7 +131,13 @@ class PaymentSettings:
         chosen = cls(
             ceiling=ceiling,
             spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),
-            stream_limits=StreamLimits(wei=parsed["maxSessionSpend"], seconds=parsed["maxStreamSeconds"]),
+            stream_limits=StreamLimits(
+                wei=parsed["maxSessionSpend"],
+                seconds=parsed["maxStreamSeconds"],
+                publisher_hour=parsed["maxPublisherSpendPerHour"],
+                publisher_day=parsed["maxPublisherSpendPerDay"],
+                paid_starts=parsed["maxPaidStartsPerMinute"] or None,
+            ),
             interval=nanoseconds(parsed["livePaymentInterval"]),
             signing_calls=parsed["maxSigningCalls"],
             ticket_limits=TicketLimits(_ticket_seconds(parsed), parsed["maxFaceValue"]),

@@ -15,7 +15,7 @@ from gateway.payments.journal import Journal
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.resources import PaymentResources
 from gateway.payments.session import PaymentSession
-from gateway.payments.spending import Hold, SpendLimitReached
+from gateway.payments.spending import Hold, PublisherBudget, SpendLimitReached
 from gateway.reason import EndReason
 from signer_client import (
     BadRequest,
@@ -51,6 +51,7 @@ class Signing:
         capabilities: bytes,
         stream: str,
         limit: int | None,
+        budget: PublisherBudget,
         clock: Callable[[], int],
         log: FilteringBoundLogger,
     ) -> None:
@@ -61,6 +62,7 @@ class Signing:
         self._capabilities = capabilities
         self._stream = stream
         self._limit = limit
+        self._budget = budget
         self._clock = clock
         self._log = log
         self._sender = bytes.fromhex(resources.sender.removeprefix("0x"))
@@ -80,7 +82,7 @@ class Signing:
         session.calling(now)
         try:
             most = session.billing.max_due(sign.info, now)
-            hold = self._resources.spending.hold(self._stream, most, self._limit)
+            hold = self._resources.spending.hold(self._stream, most, self._limit, self._budget)
         except SpendLimitReached as limit:
             self._log.warning("spend limit reached", detail=str(limit))
             session.withheld(EndReason.SPEND_LIMIT, str(limit))

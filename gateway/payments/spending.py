@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 
 from gateway import money
@@ -18,8 +18,8 @@ from gateway.payments.timebase import now_ns
 MINUTE = 60 * 10**9
 HOUR = 60
 DAY = 24 * HOUR
-REMEMBERED_STREAMS = 10_000
-"""Sums by stream that are kept: those of the streams that paid last, many more than can be live."""
+REMEMBERED = 10_000
+"""Sums by stream, and by publisher, that are kept: of those that paid last, many more than can be live."""
 
 
 class SpendLimitReached(Exception):
@@ -36,21 +36,58 @@ class SpendLimits:
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """Limits of one stream: wei over all its jobs, and seconds since it was published. None is no limit."""
+    """Limits of one stream, and of all streams of its publisher. None is no limit."""
 
     wei: int | None = None
+    """Of the stream, over all its jobs."""
     seconds: int | None = None
+    """Since the stream was published."""
+    publisher_hour: int | None = None
+    """Wei of the publisher's streams within an hour."""
+    publisher_day: int | None = None
+    """Wei of the publisher's streams within a day."""
+    paid_starts: int | None = None
+    """Paid streams that the publisher may start within a minute."""
 
     def lowered_by(self, other: StreamLimits) -> StreamLimits:
         """The lower of each limit."""
-        return StreamLimits(_lower(self.wei, other.wei), _lower(self.seconds, other.seconds))
+        return StreamLimits(*map(_lower, astuple(self), astuple(other)))
 
 
 NO_LIMITS = StreamLimits()
 
 
+@dataclass(frozen=True, slots=True)
+class PublisherBudget:
+    """The most that all streams of one publisher may cost, in wei; None is no limit."""
+
+    publisher: str
+    hour: int | None
+    day: int | None
+
+
+NOBODY = PublisherBudget("", None, None)
+
+
+class Minutes:
+    """Wei by minute, of the last day."""
+
+    def __init__(self) -> None:
+        self._wei: dict[int, Fraction] = {}
+
+    def add(self, minute: int, wei: Fraction) -> None:
+        self._wei[minute] = self._wei.get(minute, Fraction(0)) + wei
+
+    def spent(self, this_minute: int, minutes: int) -> Fraction:
+        """Wei of this minute and that many before it."""
+        for old in [minute for minute in self._wei if minute < this_minute - DAY]:
+            del self._wei[old]
+        since = this_minute - minutes
+        return sum((wei for minute, wei in self._wei.items() if minute >= since), Fraction(0))
+
+
 class Spending:
-    """What was spent, by stream and by minute, checked against the limits.
+    """What was spent, by stream, by publisher and minute, and by minute, checked against the limits.
 
     The last hour and day are counted in whole minutes, with the oldest one in full: they are never too
     short. `clock` is monotonic nanoseconds.
@@ -59,29 +96,43 @@ class Spending:
     def __init__(self, limits: SpendLimits, *, clock: Callable[[], int] = now_ns) -> None:
         self.limits = limits
         self._clock = clock
-        self._minutes: dict[int, Fraction] = {}
+        self._all = Minutes()
+        self._publishers: OrderedDict[str, Minutes] = OrderedDict()
         self._streams: OrderedDict[str, Fraction] = OrderedDict()
 
-    def restore(self, signed: Iterable[tuple[int, Fraction]], *, wall_ns: int | None = None) -> None:
-        """Count payments from before this start: wall-clock times in nanoseconds, and wei."""
+    def restore(self, signed: Iterable[tuple[int, Fraction, str]], *, wall_ns: int | None = None) -> None:
+        """Count payments from before this start: wall-clock times in nanoseconds, wei, and publishers."""
         now, wall = self._clock(), time.time_ns() if wall_ns is None else wall_ns
-        for at, wei in signed:
+        for at, wei, publisher in signed:
             age = max(0, wall - at)
-            self._add((now - age) // MINUTE, wei)
+            self._add((now - age) // MINUTE, wei, publisher)
 
-    def hold(self, stream: str, most: Fraction, limit: int | None = None) -> Hold:
-        """Hold the most that a payment for `stream` can cost; `limit` is the stream's own.
+    def hold(
+        self, stream: str, most: Fraction, limit: int | None = None, budget: PublisherBudget = NOBODY
+    ) -> Hold:
+        """Hold the most that a payment for `stream` can cost.
 
-        Raises SpendLimitReached where a limit does not allow it.
+        `limit` is the stream's own, `budget` its publisher's. Raises SpendLimitReached where a limit does not
+        allow it.
         """
-        self.check(most, spent=self.spent_by(stream), limit=limit)
-        hold = Hold(self, stream, self._clock() // MINUTE, most)
+        self.check(most, spent=self.spent_by(stream), limit=limit, budget=budget)
+        hold = Hold(self, stream, budget, self._clock() // MINUTE, most)
         self.count(hold, most)
         return hold
 
-    def check(self, most: Fraction, *, spent: Fraction = Fraction(0), limit: int | None = None) -> None:
+    def check(
+        self,
+        most: Fraction,
+        *,
+        spent: Fraction = Fraction(0),
+        limit: int | None = None,
+        budget: PublisherBudget = NOBODY,
+    ) -> None:
         """Raise SpendLimitReached where a stream that has `spent` may not spend `most` more."""
         _check("this stream", spent, most, limit)
+        if budget != NOBODY:
+            _check("this publisher's last hour", self.spent_by_publisher(budget, HOUR), most, budget.hour)
+            _check("this publisher's last day", self.spent_by_publisher(budget, DAY), most, budget.day)
         _check("the last hour", self.spent(HOUR), most, self.limits.hour)
         _check("the last day", self.spent(DAY), most, self.limits.day)
 
@@ -91,29 +142,38 @@ class Spending:
 
     def spent(self, minutes: int) -> Fraction:
         """Wei spent in that many last minutes, held ones included."""
-        this_minute = self._clock() // MINUTE
-        for old in [minute for minute in self._minutes if minute < this_minute - DAY]:
-            del self._minutes[old]
-        since = this_minute - minutes
-        return sum((wei for minute, wei in self._minutes.items() if minute >= since), Fraction(0))
+        return self._all.spent(self._clock() // MINUTE, minutes)
+
+    def spent_by_publisher(self, budget: PublisherBudget, minutes: int) -> Fraction:
+        """Wei spent in that many last minutes by the publisher, held ones included."""
+        spent = self._publishers.get(budget.publisher)
+        return Fraction(0) if spent is None else spent.spent(self._clock() // MINUTE, minutes)
 
     def count(self, hold: Hold, wei: Fraction) -> None:
-        """Add wei, or subtract them, to the minute and the stream of a hold."""
-        self._add(hold.minute, wei)
+        """Add wei, or subtract them, to the minute, the publisher and the stream of a hold."""
+        self._add(hold.minute, wei, hold.budget.publisher)
         self._streams[hold.stream] = self._streams.pop(hold.stream, Fraction(0)) + wei
-        if len(self._streams) > REMEMBERED_STREAMS:
+        if len(self._streams) > REMEMBERED:
             self._streams.popitem(last=False)
 
-    def _add(self, minute: int, wei: Fraction) -> None:
-        self._minutes[minute] = self._minutes.get(minute, Fraction(0)) + wei
+    def _add(self, minute: int, wei: Fraction, publisher: str) -> None:
+        self._all.add(minute, wei)
+        if publisher:
+            minutes = self._publishers[publisher] = self._publishers.pop(publisher, Minutes())
+            minutes.add(minute, wei)
+        if len(self._publishers) > REMEMBERED:
+            self._publishers.popitem(last=False)
 
 
 class Hold:
     """Wei that are reserved for one payment until its value is known."""
 
-    def __init__(self, spending: Spending, stream: str, minute: int, wei: Fraction) -> None:
+    def __init__(
+        self, spending: Spending, stream: str, budget: PublisherBudget, minute: int, wei: Fraction
+    ) -> None:
         self._spending = spending
         self.stream = stream
+        self.budget = budget
         self.minute = minute
         self.wei = wei
 
@@ -126,7 +186,7 @@ class Hold:
         """Settle at a value that may be above the held one. Raises SpendLimitReached."""
         if wei > self.wei:
             spent = self._spending.spent_by(self.stream)
-            self._spending.check(wei - self.wei, spent=spent, limit=limit)
+            self._spending.check(wei - self.wei, spent=spent, limit=limit, budget=self.budget)
         self.settle(wei)
 
 

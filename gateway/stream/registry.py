@@ -17,6 +17,7 @@ from gateway.stream.admission import Admission
 from gateway.stream.audience import Audience
 from gateway.stream.ended import EndedStream, EndedStreams
 from gateway.stream.names import output_name
+from gateway.stream.paid_starts import PaidStarts
 from gateway.stream.quotas import Claim, Quotas, Reservation
 from gateway.stream.seam import Candidate, PublishRequest
 from gateway.stream.sources import JobSources
@@ -72,6 +73,7 @@ class Registry:
         self._running: dict[Stream, Reservation] = {}
         """All that have not given everything back yet, the live ones among them."""
         self._quotas = Quotas()
+        self._paid_starts = PaidStarts()
         self.audience = Audience(
             webrtc,
             self._quotas,
@@ -88,7 +90,7 @@ class Registry:
 
         It may replace a publisher of the same name that has fallen silent, which ends only when all is
         checked. Raises NotAdmitted, NameTaken, NoOrchestrator, SpendLimitReached, LedgerUnavailable,
-        LimitReached or OfferRefused, each with nothing changed.
+        LimitReached, TooManyStarts or OfferRefused, each with nothing changed.
         """
         former = self._check(request)
         request = replace(request, limits=self._limits.lowered_by(request.limits))
@@ -99,6 +101,9 @@ class Registry:
         if not any(candidate.usable for candidate in candidates):
             raise NoOrchestrator(candidates)
         self._sources.admit(request, candidates)
+        best = next(candidate for candidate in candidates if candidate.usable)
+        most_starts = request.limits.paid_starts if best.first_payment else None
+        self._paid_starts.check(request.publisher, most_starts)
         reservation = self._quotas.take(claims, replacing=self._running.get(former) if former else None)
         stream = Stream(
             request,
@@ -112,6 +117,7 @@ class Registry:
         try:
             await stream.answer(offer, self._webrtc)
             former = self._check(request)
+            self._paid_starts.count(request.publisher, most_starts)
         except BaseException:
             reservation.release()
             await stream.discard()

@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.candidates.verdict import Judged
 from gateway.media.frames import Frame
 from gateway.media.gop import GopBuffer
-from gateway.payments.spending import NO_LIMITS, StreamLimits
+from gateway.payments.spending import NO_LIMITS, PublisherBudget, StreamLimits
 from gateway.payments.status import PaymentStatus
 from gateway.reason import Ended, EndReason
 
@@ -39,6 +39,12 @@ class PublishRequest:
     """Whether a second job is to stand by on another orchestrator, paid like the first."""
     limits: StreamLimits = NO_LIMITS
     """What this stream may cost and how long it may last: the operator's limits or lower ones."""
+    publisher: str = ""
+    """Whom limits over time count: a token, a customer or an address; empty where nobody is told apart."""
+
+    @property
+    def budget(self) -> PublisherBudget:
+        return PublisherBudget(self.publisher, self.limits.publisher_hour, self.limits.publisher_day)
 
 
 class UpdateRefused(Exception):

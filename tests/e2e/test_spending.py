@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from harness.gateway import gateway_process
+from harness.gateway import GatewayProcess, gateway_process
 from harness.ledger import credited
 from harness.waiting import SLACK, eventually
 from harness.webrtc import Refused, WhepViewer, WhipPublisher
@@ -64,3 +65,29 @@ async def test_a_stream_ends_after_its_maximum_duration(tmp_path: Path, http: ai
         assert status["ended"]["reason"] == "time_limit"
         assert 3 <= status["elapsed_s"] < 3 + SLACK
         await clean_audits(gateway)
+
+
+@pytest.mark.asyncio
+async def test_who_comes_back_again_and_again_spends_no_more_than_its_budget(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("one maxStreams=1 maxSessionSpend=0.065ETH maxPublisherSpendPerHour=0.13ETH\nother\n")
+    one, other = (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) for token in ("one", "other")
+    )
+    async with one, other, gateway_process(tmp_path, "-publishTokens", str(tokens)) as gateway:
+        for name in ("cam1", "cam2"):
+            async with WhipPublisher(one, gateway.live(f"{name}/whip")):
+                await eventually(partial(_has_paid, gateway, name), what="a payment")
+            await ended(gateway, name)
+        with pytest.raises(Refused) as refused:
+            async with WhipPublisher(one, gateway.live("cam3/whip")):
+                raise AssertionError("a stream over the budget was let in")
+        assert (refused.value.status, refused.value.problem["code"]) == (402, "spend_limit")
+        assert "this publisher's last hour" in refused.value.problem["detail"]
+        async with WhipPublisher(other, gateway.live("cam3/whip")):
+            await eventually(partial(_has_paid, gateway, "cam3"), what="a payment of another publisher")
+
+
+async def _has_paid(gateway: GatewayProcess, name: str) -> bool:
+    payments = (await gateway.status(name))["payments"]
+    return payments is not None and payments["accepted"] > 0

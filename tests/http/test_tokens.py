@@ -49,11 +49,43 @@ def test_a_token_may_carry_limits_for_each_stream(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["t maxSessionSpend=lots", "t maxSessionSpend=1ETH/h", "t maxStreamSeconds=1h"]
+    "line",
+    [
+        "t maxSessionSpend=lots",
+        "t maxSessionSpend=1ETH/h",
+        "t maxStreamSeconds=1h",
+        "t maxPublisherSpendPerHour=much",
+        "t maxPaidStartsPerMinute=-1",
+    ],
 )
 def test_a_limit_that_is_none_opens_nothing(line: str) -> None:
     with pytest.raises(BadTokenLine):
         parse_line(line)
+
+
+def test_a_token_may_carry_limits_over_time(path: Path) -> None:
+    words = "maxPublisherSpendPerHour=1gwei maxPublisherSpendPerDay=2gwei maxPaidStartsPerMinute=9"
+    path.write_text(f"secret {words}\n")
+    grant = TokenFile(path).find("secret")
+    assert grant is not None
+    assert grant.limits == StreamLimits(publisher_hour=10**9, publisher_day=2 * 10**9, paid_starts=9)
+
+
+@pytest.mark.parametrize(
+    ("words", "starts"),
+    [
+        ("maxStreams=1", 6),
+        ("maxStreams=2", None),
+        ("maxStreams=1 maxPaidStartsPerMinute=20", 20),
+        ("maxStreams=1 maxPaidStartsPerMinute=0", None),
+    ],
+)
+def test_a_token_for_one_stream_starts_few_a_minute_unless_it_says_how_many(
+    words: str, starts: int | None
+) -> None:
+    entry = parse_line(f"secret {words}")
+    assert entry is not None
+    assert entry[1].limits.paid_starts == starts
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,9 @@ async def test_the_key_beats_a_password_in_the_url(operator: Operator, http: aio
         lambda: web.json_response({"pipeline": 1}),
         lambda: web.json_response({"maxStreamSeconds": "60"}),
         lambda: web.json_response({"maxSessionSpend": 1}),
+        lambda: web.json_response({"maxStreamSeconds": 10**9}),
+        lambda: web.json_response({"maxPaidStartsPerMinute": True}),
+        lambda: web.json_response({"customer": 7}),
         lambda: web.json_response({"standby": "yes"}),
         lambda: web.json_response({"maxSessionSpend": "much"}),
         lambda: web.json_response({"pipeline_parameters": "{}"}),
@@ -137,6 +140,10 @@ async def test_a_webhook_out_of_reach_lets_nobody_in(
         (
             {"maxSessionSpend": "0.1ETH", "maxStreamSeconds": 60},
             WebhookAnswer(limits=StreamLimits(wei=10**17, seconds=60)),
+        ),
+        (
+            {"maxPublisherSpendPerDay": "2gwei", "maxPaidStartsPerMinute": 3, "customer": "ann"},
+            WebhookAnswer(limits=StreamLimits(publisher_day=2 * 10**9, paid_starts=3), customer="ann"),
         ),
         ({"pipeline": "m", "pipeline_parameters": {"a": 1}}, WebhookAnswer(pipeline="m", params={"a": 1})),
     ],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from gateway.http.sessions import Links
 from gateway.http.tokens import TokenFile
 from gateway.http.webhook import AuthWebhook
 from gateway.http.whip import WhipRoutes
+from gateway.payments.spending import PublisherBudget
 from gateway.reason import EndReason
+from gateway.stream.seam import Candidate, PublishRequest
 from gateway.telemetry.metrics import Metrics
 from tests.e2e.sessions import PUBLISH, SDP
 from tests.stream.jobs import FakeSource, only
 from tests.stream.live import registry_on
 
-TOKENS = "plain\nchooser chooseOrchestrator\n"
+TOKENS = "plain\nchooser chooseOrchestrator\nsingle maxPaidStartsPerMinute=2\n"
 
 
 @dataclass
@@ -37,20 +40,26 @@ class Publishing:
     http: aiohttp.ClientSession
     url: str
 
-    async def publish(self, name: str, query: str = "", token: str = "") -> tuple[int, Any, Any]:
+    async def publish(
+        self, name: str, query: str = "", token: str = "", offer: str = PUBLISH
+    ) -> tuple[int, Any, Any]:
         """Status, code of the problem (None: accepted), headers."""
         url = f"{self.url}live/video-to-video/{name}/whip{query}"
         headers = SDP | ({"Authorization": f"Bearer {token}"} if token else {})
-        async with self.http.post(url, data=PUBLISH, headers=headers) as response:
+        async with self.http.post(url, data=offer, headers=headers) as response:
             problem = None if response.status == 201 else (await response.json(content_type=None))["code"]
             return response.status, problem, response.headers
 
 
 @asynccontextmanager
 async def publishing(
-    *, tokens: Path | None = None, webhook: str | None = None, everybody_chooses: bool = False
+    *,
+    tokens: Path | None = None,
+    webhook: str | None = None,
+    everybody_chooses: bool = False,
+    source: FakeSource | None = None,
 ) -> AsyncIterator[Publishing]:
-    registry = registry_on(only(FakeSource(urls="ab", name="network")))
+    registry = registry_on(only(source or FakeSource(urls="ab", name="network")))
     async with aiohttp.ClientSession() as http:
         routes = WhipRoutes(
             registry,
@@ -120,3 +129,55 @@ async def test_the_webhooks_answer_goes_before_what_the_publisher_may(tokens: Pa
     async with deciding({}) as url, publishing(webhook=url, tokens=tokens) as client:
         assert (await client.publish("a", "?orchestrator=a", "plain"))[:2] == (403, "may_not_choose")
         assert (await client.publish("a", "?orchestrator=a", "chooser"))[0] == 201
+
+
+class Paid(FakeSource):
+    """Starts cost money; remembers who wanted to start, and under which limits."""
+
+    def __init__(self) -> None:
+        super().__init__(urls="ab", name="network")
+        self.first_payment = Fraction(60)
+        self.admitted: list[PublishRequest] = []
+
+    def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
+        super().admit(request, candidates)
+        self.admitted.append(request)
+
+
+@pytest.mark.asyncio
+async def test_paid_starts_of_one_publisher_are_few_a_minute(tokens: Path) -> None:
+    async with publishing(tokens=tokens, source=Paid()) as client:
+        for name in "ab":
+            assert (await client.publish(name, token="single"))[0] == 201
+        status, code, headers = await client.publish("c", token="single")
+        assert (status, code) == (429, "limit_reached")
+        assert 1 <= int(headers["Retry-After"]) <= 60
+        assert (await client.publish("d", token="plain"))[0] == 201
+    async with publishing(tokens=tokens) as client:  # where nothing is paid there is nothing to count
+        for name in "abc":
+            assert (await client.publish(name, token="single"))[0] == 201
+
+
+@pytest.mark.asyncio
+async def test_a_publish_that_is_refused_is_no_start(tokens: Path) -> None:
+    async with publishing(tokens=tokens, source=Paid()) as client:
+        for _ in range(3):
+            assert (await client.publish("a", token="single", offer="v=1"))[0] == 400
+        assert (await client.publish("a", token="single"))[0] == 201
+
+
+@pytest.mark.asyncio
+async def test_who_publishes_is_the_token_else_the_webhooks_customer_else_the_address(tokens: Path) -> None:
+    source = Paid()
+    async with deciding({"customer": "ann", "maxPublisherSpendPerHour": "7"}) as url:
+        async with publishing(webhook=url, tokens=tokens, source=source) as client:
+            await client.publish("a", token="plain")
+        async with publishing(webhook=url, source=source) as client:
+            await client.publish("b")
+    async with publishing(source=source) as client:
+        await client.publish("c")
+    by_token, by_customer, by_address = (request.budget for request in source.admitted)
+    assert by_token.publisher.startswith("token ")
+    assert "plain" not in by_token.publisher
+    assert by_customer == PublisherBudget("customer ann", 7, None)
+    assert by_address == PublisherBudget("address 127.0.0.1", None, None)

@@ -13,11 +13,13 @@ from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.orchestrator.selection import OrchestratorCandidate
 from gateway.payments.billing import PRELOAD
-from gateway.payments.spending import SpendLimitReached, StreamLimits
+from gateway.payments.spending import PublisherBudget, SpendLimitReached, StreamLimits
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import PublishRequest
 
-REQUEST = PublishRequest("cam", "cam", "1", "m", orchestrator="o1", limits=StreamLimits(wei=7))
+REQUEST = PublishRequest(
+    "cam", "cam", "1", "m", orchestrator="o1", limits=StreamLimits(wei=7), publisher="ann"
+)
 TICKET = Fraction(10)
 
 
@@ -28,7 +30,7 @@ class Network:
         self.known = [self.candidate("o1", 3), self.candidate("o2", 2), self.candidate("free", 0)]
         self.asked: list[tuple[Any, ...]] = []
         self.suspended: list[tuple[Any, ...]] = []
-        self.first_payments: list[tuple[Fraction, int | None]] = []
+        self.first_payments: list[tuple[Fraction, int | None, str]] = []
         self.refusal: Exception | None = None
         self.not_ready = ["nobody is known"]
         pool = SimpleNamespace(
@@ -50,8 +52,8 @@ class Network:
         self.asked.append((*wanted, only))
         return self.known
 
-    def _check_affordable(self, first_payment: Fraction, limit: int | None) -> None:
-        self.first_payments.append((first_payment, limit))
+    def _check_affordable(self, first_payment: Fraction, limit: int | None, budget: PublisherBudget) -> None:
+        self.first_payments.append((first_payment, limit, budget.publisher))
         if self.refusal is not None:
             raise self.refusal
 
@@ -73,7 +75,7 @@ def test_a_candidate_has_what_the_pool_knows_and_what_its_start_costs() -> None:
 def test_a_stream_is_admitted_where_the_cheapest_first_payment_is_allowed() -> None:
     network = Network()
     network.source.admit(REQUEST, network.source.candidates(REQUEST))
-    assert network.first_payments == [(PRELOAD * 2, 7)]
+    assert network.first_payments == [(PRELOAD * 2, 7, "ann")]
     network.refusal = SpendLimitReached("the last hour")
     with pytest.raises(SpendLimitReached):
         network.source.admit(REQUEST, network.source.candidates(REQUEST))
@@ -83,7 +85,7 @@ def test_a_stream_is_admitted_where_the_cheapest_first_payment_is_allowed() -> N
 def test_it_is_not_ready_where_no_first_payment_is_allowed_or_nobody_is_usable() -> None:
     network = Network()
     assert network.source.reasons_not_ready() == ["nobody is known"]
-    assert network.first_payments == [(PRELOAD * 2, None)]
+    assert network.first_payments == [(PRELOAD * 2, None, "")]
     network.refusal = SpendLimitReached("the last hour")
     assert network.source.reasons_not_ready() == ["the last hour"]
 

@@ -42,7 +42,7 @@ class Histories(RuleBasedStateMachine):
         self.clock = self.now
         self.signer = SignerModel()
         self.spending = Spending(SpendLimits(hour=HOUR_LIMIT), clock=lambda: self.now)
-        self.spending.restore([(0, Fraction(100 * PRICE))], wall_ns=0)
+        self.spending.restore([(0, Fraction(100 * PRICE), "")], wall_ns=0)
         self.under_way = 0
         self.lost_null_states = 0
         self.signed: list[LivePayment] = []

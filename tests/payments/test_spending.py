@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -12,6 +13,7 @@ from gateway.payments.spending import (
     DAY,
     HOUR,
     MINUTE,
+    PublisherBudget,
     Spending,
     SpendLimitReached,
     SpendLimits,
@@ -70,19 +72,45 @@ def test_what_was_signed_before_a_restart_counts_by_its_age_and_a_wall_clock_set
     wall = 5 * 10**18
     spending.restore(
         [
-            (wall - 30 * MINUTE, Fraction(1)),
-            (wall - 3 * HOUR * MINUTE, Fraction(2)),
-            (wall + 7 * DAY * MINUTE, Fraction(4)),
+            (wall - 30 * MINUTE, Fraction(1), "ann"),
+            (wall - 3 * HOUR * MINUTE, Fraction(2), "ann"),
+            (wall + 7 * DAY * MINUTE, Fraction(4), ""),
         ],
         wall_ns=wall,
     )
     assert (spending.spent(HOUR), spending.spent(DAY)) == (5, 7)
+    assert [spending.spent_by_publisher(ANN, window) for window in (HOUR, DAY)] == [1, 3]
+
+
+ANN, BOB = PublisherBudget("ann", 100, 150), PublisherBudget("bob", 100, 150)
+
+
+def test_a_publishers_budget_is_over_all_its_streams_and_nobody_elses() -> None:
+    clock = Clock()
+    spending = Spending(SpendLimits(), clock=clock)
+    spending.hold("one", Fraction(60), None, ANN).settle(Fraction(60))
+    with pytest.raises(SpendLimitReached, match="this publisher's last hour"):
+        spending.hold("two", Fraction(41), None, ANN)
+    under_way = spending.hold("two", Fraction(40), None, ANN)
+    with pytest.raises(SpendLimitReached, match="this publisher's last hour"):
+        spending.hold("three", Fraction(1), None, ANN)
+    with pytest.raises(SpendLimitReached, match="this publisher's last hour"):
+        under_way.cover(Fraction(41))
+    spending.hold("four", Fraction(100), None, BOB)
+    spending.hold("five", Fraction(1000))
+    clock.now += (HOUR + 1) * MINUTE
+    with pytest.raises(SpendLimitReached, match="this publisher's last day"):
+        spending.hold("one", Fraction(51), None, ANN)
+    spending.hold("one", Fraction(50), None, ANN)
 
 
 def test_a_streams_limits_can_be_lowered_and_not_raised() -> None:
     operator = StreamLimits(wei=100, seconds=None)
     assert operator.lowered_by(StreamLimits(wei=200, seconds=60)) == StreamLimits(wei=100, seconds=60)
     assert operator.lowered_by(StreamLimits(wei=50)) == StreamLimits(wei=50)
+    publisher = StreamLimits(publisher_hour=9, publisher_day=20, paid_starts=60)
+    token = StreamLimits(publisher_hour=10, paid_starts=6)
+    assert publisher.lowered_by(token) == replace(publisher, paid_starts=6)
 
 
 @given(

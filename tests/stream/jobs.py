@@ -127,6 +127,7 @@ class FakeSource:
         self.jobs: list[FakeJob] = []
         self.suspended: dict[str, Ended] = {}
         self.full: set[str] = set()
+        self.first_payment = Fraction(0)
         self.refusal: Exception | None = None
         """What stands against a first payment."""
 
@@ -135,7 +136,9 @@ class FakeSource:
         return [self._candidate(url) for url in self.urls if asked in (None, url)]
 
     def _candidate(self, url: str) -> Candidate:
-        made = Candidate(source=self, url=url, addr=url, price=Fraction(1, 3))
+        made = Candidate(
+            source=self, url=url, addr=url, price=Fraction(1, 3), first_payment=self.first_payment
+        )
         if url in self.suspended:
             made.set_verdict(Verdict.SET_ASIDE, self.suspended[url].detail)
         elif url in self.full:

@@ -1,0 +1,35 @@
+"""The limits that a token line and an answer of the auth webhook may carry, by the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.payments.ceiling import parse_amount
+from gateway.payments.spending import StreamLimits
+
+AMOUNTS = {
+    "maxSessionSpend": "wei",
+    "maxPublisherSpendPerHour": "publisher_hour",
+    "maxPublisherSpendPerDay": "publisher_day",
+}
+"""Words whose value is an amount of money, with the limit that they set."""
+COUNTS = {"maxStreamSeconds": "seconds", "maxPaidStartsPerMinute": "paid_starts"}
+"""Words whose value is a whole number, with the limit that they set."""
+HIGHEST_COUNT = 10**9 - 1
+
+
+def limits_of(amounts: Mapping[str, str], counts: Mapping[str, int]) -> StreamLimits:
+    """The limits that these words set; all words must be known. Raises ValueError with a sentence."""
+    limits: dict[str, int] = {}
+    for word, amount in amounts.items():
+        try:
+            limits[AMOUNTS[word]] = parse_amount(amount)
+        except ValueError as error:
+            raise ValueError(f"{word} is not an amount such as 0.1ETH") from error
+    for word, count in counts.items():
+        if not 0 <= count <= HIGHEST_COUNT:
+            raise ValueError(f"{word} is not a whole number up to {HIGHEST_COUNT}")
+        limits[COUNTS[word]] = count
+    if limits.get("paid_starts") == 0:
+        del limits["paid_starts"]  # no limit, as with the flag
+    return StreamLimits(**limits)

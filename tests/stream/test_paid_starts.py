@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.stream.paid_starts import MAX_PUBLISHERS, WINDOW, PaidStarts, TooManyStarts
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_start_is_free_again_a_minute_after_the_oldest_that_counts() -> None:
+    clock = Clock()
+    starts = PaidStarts(clock)
+    for _ in range(3):
+        starts.count("ann", 3)
+        clock.now += 10
+    with pytest.raises(TooManyStarts, match="3 paid streams") as refused:
+        starts.count("ann", 3)
+    assert refused.value.retry_after == 30
+    with pytest.raises(TooManyStarts) as refused:
+        starts.check("ann", 2)  # its limit was lowered: two of the three have to pass
+    assert refused.value.retry_after == 40
+    starts.count("bob", 3)
+    clock.now += 30
+    starts.count("ann", 3)
+    clock.now += WINDOW
+    starts.check("ann", 1)
+
+
+def test_without_a_limit_nothing_is_counted() -> None:
+    starts = PaidStarts(Clock())
+    for _ in range(100):
+        starts.count("ann", None)
+    starts.count("ann", 1)
+
+
+def test_of_many_publishers_those_that_started_last_are_kept() -> None:
+    starts = PaidStarts(Clock())
+    for number in range(MAX_PUBLISHERS + 1):
+        starts.count(str(number), 1)
+    starts.count("0", 1)
+    with pytest.raises(TooManyStarts):
+        starts.check(str(MAX_PUBLISHERS), 1)
