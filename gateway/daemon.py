@@ -113,7 +113,9 @@ class Daemon:
             webrtc=await open_webrtc(build),
             limits=settings.payments.stream_limits,
             ingest_timeout=settings.stream.ingest_timeout,
-            swaps=SwapPolicy(settings.stream.max_swaps, settings.stream.output_timeout),
+            swaps=SwapPolicy(
+                settings.stream.max_swaps, settings.stream.max_paid_starts, settings.stream.output_timeout
+            ),
             admission=admission,
         )
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops")

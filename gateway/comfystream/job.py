@@ -55,7 +55,8 @@ class ComfyJob:
         host: JobHost,
         log: FilteringBoundLogger,
     ) -> None:
-        self.live = False
+        self.started = False
+        self.paid = False
         self.paused = False
         self._resources = resources
         self._server = resources.servers.server(candidate.addr)
@@ -204,10 +205,10 @@ class ComfyJob:
         await peer.connect(self._resources.http, self._server.url, offered, audio=self._host.audio_agreed)
         self._server.warming = False
         if self._held is None:
-            self._held = self._host.on_live()
+            self._held = self._host.on_started()
         for frame in self._held.frames():
             peer.send(frame)
-        self._state, self.live = "online", True
+        self._state, self.started = "online", True
         self._renewed.set()
         self._log.info("comfystream connected", prompts=len(self._wanted.prompts))
         highest = self._resources.webrtc.max_bitrate_kbps * 1000

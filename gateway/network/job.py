@@ -72,7 +72,8 @@ class OrchestratorJob:
         log: FilteringBoundLogger,
         timing: Timing = DEFAULT_TIMING,
     ) -> None:
-        self.live = False
+        self.started = False
+        self.paid = False
         self.paused = False
         self._network = network
         self._addr = candidate.addr
@@ -176,6 +177,7 @@ class OrchestratorJob:
                 log=self._log,
             )
             first = await self._payer.first_payment()
+            self.paid = True
             payment, credentials = first.payment, first.seg_creds
         # a task of its own: if the stream ends meanwhile, the job is still written down, and closed
         self._starting = spawn(
@@ -236,11 +238,11 @@ class OrchestratorJob:
                 group.create_task(self._worker.watch(), name=f"{name} watchdog")
             if self._payer is not None:
                 group.create_task(self._payer.run(), name=f"{name} payments")
-            held = self._host.on_live()
+            held = self._host.on_started()
             self._segmenter = Segmenter(self._uplink.open_segment, audio=held.holds_audio)
             for frame in held.frames():
                 self._segmenter.push(frame)
-            self.live = True
+            self.started = True
             self._catch_up(self._control)
 
     def _catch_up(self, control: JsonPublisher) -> None:

@@ -30,11 +30,16 @@ class CandidateList:
         self._request = request
         self._attempts = Attempts(first_retry)
 
-    def best(self, params: Mapping[str, Any], now: float, *, again: bool) -> Candidate | None:
-        """The best one for a stream with these parameters; `again` allows those that failed before."""
+    def best(
+        self, params: Mapping[str, Any], now: float, *, again: bool, free: bool = False
+    ) -> Candidate | None:
+        """The best one for a stream with these parameters, with `free` only one that costs no first payment.
+
+        `again` allows those that failed before.
+        """
         self.newest = self._look(params)
         for candidate in self.newest:
-            if candidate.usable:
+            if candidate.usable and not (free and candidate.first_payment):
                 why_not = self._attempts.why_not(candidate.key, now, again=again)
                 if not why_not:
                     return candidate

@@ -13,7 +13,7 @@ from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import Candidate, Job, PublisherControl, PublishRequest, UpdateRefused
-from gateway.stream.swap import OutputWatch, SwapPolicy
+from gateway.stream.swap import DripWatch, OutputWatch, SwapPolicy
 
 CHECKS = 10
 """How often, at least, output is checked within the time that it may stay away."""
@@ -78,8 +78,8 @@ class JobSlot:
         self.active = active
         self.job: Job
         self.over: asyncio.Task[Ended]
-        self.showed_picture = False
-        """Whether a picture came back."""
+        self.live = False
+        """Whether its first picture is back."""
         self._name = f"job {request.request_id}"
         self._stream = stream
         self._policy = policy
@@ -87,15 +87,12 @@ class JobSlot:
         self._clock = clock
         self._log = log
         self._watch: OutputWatch | None = None
+        self._drip = DripWatch(policy.output_timeout)
         self._made = GopBuffer()
         self._promoted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._update_refusal = ""
 
     # the supervisor's side
-
-    @property
-    def live(self) -> bool:
-        return self.job.live
 
     @property
     def ready(self) -> bool:
@@ -128,18 +125,19 @@ class JobSlot:
         """Make it the active one: what it has made goes to the viewers at once, and all that follows."""
         self.active = True
         self._promoted.set_result(None)
-        if self._watch is not None:
+        if self.live:
             self._on_active(self._made.frames())
         self._made.clear()
 
     def push(self, frame: Frame) -> None:
-        if self.job.live:
+        if self.job.started:
             self.job.push(frame)
+            self._drip.got += isinstance(frame, AccessUnit)
 
     async def follow(self, params: Mapping[str, Any]) -> None:
         """Take the parameters that the active job took; where it refuses, it is of no use any more."""
         try:
-            if not self.over.done() and self.job.live:
+            if not self.over.done() and self.job.started:
                 await self.job.update(params)
         except UpdateRefused as error:
             self._update_refusal = str(error)
@@ -153,21 +151,23 @@ class JobSlot:
     def keep_params(self, params: Mapping[str, Any]) -> None:
         self._stream.keep_params(params)
 
-    def on_live(self) -> GopBuffer:
+    def on_started(self) -> GopBuffer:
         self._watch = OutputWatch(self._policy.output_timeout, self._clock())
-        if self.active:
-            self._on_active(())
         return self._stream.held
 
     def on_output(self, frame: Frame) -> None:
         if isinstance(frame, AccessUnit):
-            self.showed_picture = True
+            self._drip.shown += 1
             if self._watch is not None:
                 self._watch.came(self._clock())
-        if self.active:
-            self._stream.on_output(frame)
-        else:
+            if not self.live:
+                self.live = True
+                if self.active:
+                    self._on_active(())
+        if not self.active:
             self._made.push(frame)
+        elif self.live:
+            self._stream.on_output(frame)
 
     @property
     def audio_agreed(self) -> bool:
@@ -194,12 +194,16 @@ class JobSlot:
                 continue
             if self.job.paused:
                 self._watch.came(self._clock())
+                self._drip.pause()
             silence = self._watch.overdue(self._clock(), self._stream.input_age())
             if silence:
                 raise Ended(
                     EndReason.ORCHESTRATOR_LOST,
                     f"no picture came back for {silence:.0f} s while the publisher was sending",
                 )
+            drip = self._drip.too_few(self._clock())
+            if drip:
+                raise Ended(EndReason.ORCHESTRATOR_LOST, drip)
 
 
 async def _run(job: Job) -> NoReturn:

@@ -165,7 +165,7 @@ class JobHost(PublisherControl, Protocol):
         What a job takes in `update` is kept by the stream itself, once it returns.
         """
 
-    def on_live(self) -> GopBuffer:
+    def on_started(self) -> GopBuffer:
         """The job takes frames from now on, to be called once. Returns what it begins with."""
 
     def on_output(self, frame: Frame) -> None:
@@ -180,8 +180,12 @@ class Job(Protocol):
     """
 
     @property
-    def live(self) -> bool:
-        """Whether the job came up: an end before that is a failed start."""
+    def started(self) -> bool:
+        """Whether it came up: it takes frames and updates. It is live when its first picture is back."""
+
+    @property
+    def paid(self) -> bool:
+        """Whether a first payment was signed for it."""
 
     @property
     def paused(self) -> bool:

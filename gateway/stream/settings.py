@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.flags import BOOLEAN, DURATION, INTEGER, POSITIVE_DURATION, TEXT, Flag, Parsed
+from gateway.flags import BOOLEAN, DURATION, INTEGER, POSITIVE_DURATION, POSITIVE_INTEGER, TEXT, Flag, Parsed
 
 DEFAULT_OUTPUT_TIMEOUT = 30.0
 
@@ -17,6 +17,12 @@ STREAM_FLAGS: tuple[Flag, ...] = (
         "End a stream after this long without media from its publisher",
     ),
     Flag("maxSwaps", INTEGER, "3", "Replace at most this many jobs of a stream within 3 minutes"),
+    Flag(
+        "maxPaidStarts",
+        POSITIVE_INTEGER,
+        "3",
+        "End a stream after this many first payments in a row without a picture",
+    ),
     Flag(
         "liveOutSegmentTimeout",
         DURATION,
@@ -42,6 +48,8 @@ class StreamSettings:
     ingest_timeout: float
     max_swaps: int
     """Jobs of a stream that may be replaced within 3 minutes."""
+    max_paid_starts: int
+    """First payments in a row that may bring no picture."""
     output_timeout: float
     standby: bool
     """Whether a stream that does not say gets a second job."""
@@ -53,6 +61,7 @@ class StreamSettings:
             model=parsed["model"],
             ingest_timeout=parsed["ingestTimeout"],
             max_swaps=parsed["maxSwaps"],
+            max_paid_starts=parsed["maxPaidStarts"],
             output_timeout=parsed["liveOutSegmentTimeout"] or DEFAULT_OUTPUT_TIMEOUT,
             standby=parsed["standby"],
             drain_timeout=parsed["drainTimeout"],

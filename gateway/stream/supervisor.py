@@ -23,7 +23,7 @@ from gateway.stream.closing import ClosingJobs
 from gateway.stream.job_slot import JobSlot, SupervisedStream, UnexpectedFailure
 from gateway.stream.seam import Candidate, JobStatus, Json, OrchestratorRef, PublishRequest
 from gateway.stream.sources import JobSources
-from gateway.stream.swap import ENDS_THE_STREAM, SwapBudget, SwapPolicy
+from gateway.stream.swap import ENDS_THE_STREAM, PaidStarts, SwapBudget, SwapPolicy
 
 INPUT_RECENT = 1.0
 """Seconds since the last frame within which a publisher counts as sending."""
@@ -73,6 +73,8 @@ class Supervisor:
         self._standby: JobSlot | None = None
         self._no_standby = "the first job is not up yet"
         self._budget = SwapBudget(policy.max_swaps)
+        self._paid_starts = PaidStarts(policy.max_paid_starts)
+        self._standby_starts = PaidStarts(policy.max_paid_starts)
         self._was_live = False
         self._closing = ClosingJobs(request.request_id)
         self._closed = False
@@ -109,7 +111,7 @@ class Supervisor:
         if self._closed:
             return {}
         stream, active, standby = self._stream, self._active, self._standby
-        answer = await active.job.update(params) if active is not None and active.live else {}
+        answer = await active.job.update(params) if active is not None and active.job.started else {}
         stream.keep_params(params)
         if standby is not None:
             await standby.follow(params)
@@ -145,7 +147,7 @@ class Supervisor:
 
     async def close(self, ended: Ended) -> None:
         """Give back all that any job took. `ended` says why the stream is over."""
-        showed_picture = self._active is not None and self._active.showed_picture
+        showed_picture = self._active is not None and self._active.live
         self._candidates.stream_ended(ended, showed_picture=showed_picture)
         for slot in self._slots():
             self._closing.add(slot, ended.reason)
@@ -207,11 +209,14 @@ class Supervisor:
             await self._publisher_sends()
             now = self._clock()
             again = self._was_live and now < patient_until
-            candidate = self._candidates.best(self._stream.params, now, again=again)
+            refusal = self._paid_starts.refusal
+            candidate = self._candidates.best(self._stream.params, now, again=again, free=bool(refusal))
             if candidate is not None:
                 if self._was_live:
                     self._budget.spend(failures[-1], now)
                 return candidate
+            if refusal:
+                raise Ended(EndReason.NO_ORCHESTRATOR, refusal)
             if now >= patient_until:
                 raise self._no_candidate(failures)
             await asyncio.sleep(self._timing.poll)
@@ -236,6 +241,7 @@ class Supervisor:
             raise failure
         was_live = slot.live
         self._active = None
+        self._paid_starts.count(live=was_live, paid=slot.job.paid, detail=failure.detail)
         self._give_up(slot, failure)
         if not was_live:
             self._candidates.retry_later(slot.candidate, failure, self._clock())
@@ -262,6 +268,7 @@ class Supervisor:
             self._standby = None
             failure = slot.over.result()
             self._no_standby = failure.detail
+            self._standby_starts.count(live=slot.live, paid=slot.job.paid, detail=failure.detail)
             self._give_up(slot, failure)
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._timing.max_standby_pause)
@@ -271,8 +278,12 @@ class Supervisor:
         if self._active is None or not self._active.live:
             return None
         candidate = self._candidates.other_than(self._active.candidate, self._stream.params, self._clock())
+        refusal = self._standby_starts.refusal
         if candidate is None:
             self._no_standby = "no other orchestrator can take the stream now"
+        elif refusal and candidate.first_payment:
+            self._no_standby = refusal
+            return None
         return candidate
 
     # both
@@ -314,7 +325,7 @@ class Supervisor:
             self._candidates.never_retry(candidate, failure)
         elif _ends_the_stream(failure):
             return
-        elif not slot.live or self._stream.input_age() < INPUT_RECENT:
+        elif not slot.job.started or self._stream.input_age() < INPUT_RECENT:
             candidate.source.suspend(candidate, failure)
         self._candidates.reject(candidate, failure)
 

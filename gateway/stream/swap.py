@@ -9,6 +9,12 @@ from gateway.reason import Ended, EndReason
 
 WINDOW = 180.0
 """Seconds within which swaps are counted against the limit."""
+DRIP_SECONDS = 10.0
+MIN_SHOWN = 2
+MIN_GOT = 100
+"""In so many seconds a job that gets MIN_GOT pictures has to give MIN_SHOWN."""
+DRIP_FROM = 60.0
+"""Seconds after its first picture for which a job may give fewer: a model may be loading."""
 # Another candidate would meet the same refusal: these end the stream, not the job.
 ENDS_THE_STREAM = frozenset(
     {
@@ -44,6 +50,8 @@ class SwapPolicy:
     """The operator's limits. `output_timeout` is in seconds."""
 
     max_swaps: int = 3
+    max_paid_starts: int = 3
+    """First payments in a row that bring no picture."""
     output_timeout: float = 30.0
     timing: Timing = Timing()
 
@@ -71,6 +79,29 @@ class SwapBudget:
     def refund(self) -> None:
         """Take the last swap back: it did not cost anything."""
         self._spent.pop()
+
+
+class PaidStarts:
+    """Limits the first payments in a row that brought no picture."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._in_vain: list[str] = []
+
+    def count(self, *, live: bool, paid: bool, detail: str) -> None:
+        """A job is over: `live` if it showed a picture, `paid` if a first payment was signed for it."""
+        if live:
+            self._in_vain.clear()
+        elif paid:
+            self._in_vain.append(detail)
+
+    @property
+    def refusal(self) -> str:
+        """Why there is no further first payment; empty where there may be one."""
+        paid = len(self._in_vain)
+        if paid < self._limit:
+            return ""
+        return f"{paid} first payments in a row brought no picture: {'; '.join(self._in_vain)}"
 
 
 class Attempts:
@@ -122,3 +153,43 @@ class OutputWatch:
             self._since = now
         silence = now - self._since
         return silence if silence > self._timeout else 0.0
+
+
+class DripWatch:
+    """Finds a job that gives far fewer pictures than it gets, without being silent for the whole time limit.
+
+    Rates are taken over the time limit for output, and over DRIP_SECONDS at least.
+    """
+
+    def __init__(self, output_timeout: float) -> None:
+        self.got = 0
+        """Pictures that were handed to the job."""
+        self.shown = 0
+        """Pictures that came back."""
+        self._span = max(output_timeout, DRIP_SECONDS)
+        self._exempt_until: float | None = None
+        self._samples: deque[tuple[float, int, int]] = deque()
+
+    def pause(self) -> None:
+        """No picture is expected before the next call of `too_few`."""
+        self._samples.clear()
+
+    def too_few(self, now: float) -> str:
+        """Why the job is to be left; empty where it is not. To be called about once a second."""
+        if not self.shown:
+            return ""
+        if self._exempt_until is None:
+            self._exempt_until = now + DRIP_FROM
+        since, got, shown = now, self.got, self.shown
+        while self._samples and now - self._samples[0][0] >= self._span:
+            since, got, shown = self._samples.popleft()
+        self._samples.append((now, self.got, self.shown))
+        spans = self._span / DRIP_SECONDS
+        if self.shown - self._samples[0][2] >= MIN_SHOWN * spans:
+            self._exempt_until = now  # it can give more
+        if since == now or now < self._exempt_until:
+            return ""
+        got, shown = self.got - got, self.shown - shown
+        if got < MIN_GOT * spans or shown >= MIN_SHOWN * spans:
+            return ""
+        return f"{shown} pictures came back in {now - since:.0f} s, for {got} that it got"

@@ -111,7 +111,7 @@ class Host:
     def keep_params(self, params: Mapping[str, Any]) -> None:
         self.params = merge_params(self.params, params)
 
-    def on_live(self) -> GopBuffer:
+    def on_started(self) -> GopBuffer:
         return self.held
 
     def on_output(self, frame: Frame) -> None:
@@ -148,7 +148,7 @@ class Held:
     async def live(self) -> AsyncIterator[asyncio.Task[Ended]]:
         """While it runs, from when it takes frames on: the task that gives why it failed."""
         running = asyncio.get_running_loop().create_task(self.failure())
-        await eventually(lambda: running.done() or self.job.live, every=0.001, what="the job's start")
+        await eventually(lambda: running.done() or self.job.started, every=0.001, what="the job's start")
         yield running
         await running
 

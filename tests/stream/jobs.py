@@ -50,6 +50,8 @@ class FakeJob:
     host: JobHost
     ends: BaseException | None = None
     starts: bool = True
+    shows: bool = True
+    """Whether it gives a picture as soon as it has started."""
     up: asyncio.Event | None = None
     """What it waits for before it comes up, and with `until` before it ends."""
     until: asyncio.Event | None = None
@@ -59,7 +61,8 @@ class FakeJob:
     """What it waits for before it has given everything back."""
     refuses: bool = False
     price: Fraction = Fraction(1, 3)
-    live: bool = False
+    started: bool = False
+    paid: bool = False
     paused: bool = False
     closed: EndReason | None = None
     frames: list[Frame] = field(default_factory=list)
@@ -71,9 +74,11 @@ class FakeJob:
         if self.up is not None:
             await self.up.wait()
         if self.starts:
-            self.frames += self.host.on_live().frames()
+            self.frames += self.host.on_started().frames()
             self.started_with = self.host.params
-            self.live = True
+            self.started = True
+            if self.shows:
+                self.host.on_output(KEY)
             await asyncio.sleep(0)
         if self.until is not None:
             await self.until.wait()
@@ -116,7 +121,7 @@ class FakeJob:
 
 
 class FakeSource:
-    """Opens the jobs of its script, one each time. Its candidates are free where `first_payment` is 0."""
+    """Opens the jobs of its script, one each time. `first_payment` is what each candidate costs, in wei."""
 
     def __init__(
         self, *script: dict[str, Any], urls: Sequence[str] = ("a", "b", "c"), name: str = "fake"
@@ -220,6 +225,7 @@ def supervised(
     publisher: Publisher | None = None,
     *,
     max_swaps: int = 3,
+    max_paid_starts: int = 3,
     output_timeout: float = 30,
     standby: bool = False,
     await_room: bool = False,
@@ -231,7 +237,7 @@ def supervised(
         request,
         sources.candidates(request),
         publisher or Publisher(),
-        policy=SwapPolicy(max_swaps, output_timeout, HASTY),
+        policy=SwapPolicy(max_swaps, max_paid_starts, output_timeout, HASTY),
         log=structlog.get_logger(),
         await_room=await_room,
     )

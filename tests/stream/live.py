@@ -29,7 +29,7 @@ def registry_on(sources: JobSources, admission: Admission | None = None) -> Regi
         Metrics(),
         webrtc=WebRtcConfig(),
         ingest_timeout=10,
-        swaps=SwapPolicy(3, 30, HASTY),
+        swaps=SwapPolicy(timing=HASTY),
         admission=admission or Admission(),
     )
 

@@ -210,7 +210,7 @@ async def test_ended_streams_are_kept_for_a_minute_and_no_more_of_them_than_the_
     def end(name: str, stream_id: str) -> None:
         request = PublishRequest(name, stream_id, "1", "m")
         sources = only(FakeSource())
-        ended.add(Stream(request, sources, [], Fanout(), ingest_timeout=1, swaps=SwapPolicy(3, 30)))
+        ended.add(Stream(request, sources, [], Fanout(), ingest_timeout=1, swaps=SwapPolicy()))
 
     end("cam", "a")
     now = 1.0

@@ -29,7 +29,7 @@ async def standing_by(
     supervisor = supervised(network, publisher, standby=True, **policy)
     running = asyncio.get_running_loop().create_task(supervisor.run())
     try:
-        await eventually(lambda: len(network.jobs) > 1 and network.jobs[1].live, every=0.001)
+        await eventually(lambda: len(network.jobs) > 1 and network.jobs[1].started, every=0.001)
         yield supervisor
     finally:
         running.cancel()
@@ -58,7 +58,7 @@ async def test_it_begins_with_the_held_frames_and_gets_all_that_come_but_shows_n
             assert job.frames == [KEY, picture(1)]
             assert job.updates == [{"effect": "grey"}]
         network.jobs[1].host.on_output(picture(2, key=True))
-        assert publisher.shown == []
+        assert publisher.shown == [KEY], "the active job's"
         assert ready(supervisor)
 
 
@@ -72,9 +72,9 @@ async def test_it_takes_over_with_what_it_made_since_its_last_key_frame_and_anot
             network.jobs[1].host.on_output(frame)
         fails.set()
         await eventually(lambda: supervisor.swaps == 1, every=0)
-        assert publisher.shown == made[2:]
+        assert publisher.shown == [KEY, *made[2:]]
         network.jobs[1].host.on_output(picture(5))
-        assert publisher.shown == [*made[2:], picture(5)]
+        assert publisher.shown == [KEY, *made[2:], picture(5)]
         await eventually(lambda: len(network.jobs) == 3, every=0.001, what="the next one that stands by")
         assert network.asked == "abc"
         assert network.jobs[0].closed is LOST.reason
@@ -192,7 +192,7 @@ async def test_a_job_that_starts_while_a_standby_takes_an_update_begins_with_it(
         updating = asyncio.get_running_loop().create_task(supervisor.update({"effect": "grey"}))
         await eventually(lambda: network.jobs[0].updates, every=0)
         fails.set()
-        await eventually(lambda: len(network.jobs) == 3 and network.jobs[2].live, every=0.001)
+        await eventually(lambda: len(network.jobs) == 3 and network.jobs[2].started, every=0.001)
         assert network.jobs[2].started_with == {"effect": "grey"}
         answering.set()
         await updating
@@ -208,3 +208,13 @@ async def test_status_says_why_a_candidate_does_not_stand_by() -> None:
         failed = next(candidate for candidate in supervisor.candidates if candidate.url == "b")
         assert (failed.verdict, failed.detail) == ("set_aside", LOST.detail)
         assert standby(supervisor).detail
+
+
+@pytest.mark.asyncio
+async def test_payments_in_vain_for_one_that_stands_by_are_counted_apart_from_the_streams() -> None:
+    vain = {"shows": False, "paid": True, "ends": LOST}
+    network = FakeSource({"paid": True}, vain, vain, urls="abcd")
+    network.first_payment = Fraction(60)
+    async with standing_by(network, max_paid_starts=2) as supervisor:
+        await eventually(lambda: "2 first payments" in standby(supervisor).detail, every=0.001)
+        assert supervisor.live

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -150,7 +152,7 @@ async def test_a_job_that_sends_nothing_back_is_replaced() -> None:
 async def test_sound_alone_does_not_make_up_for_pictures() -> None:
     network = FakeSource({}, {"ends": Ended(EndReason.SPEND_LIMIT, "enough")})
     running = asyncio.get_running_loop().create_task(end_of(supervised(network, output_timeout=0.05)))
-    await eventually(lambda: network.jobs and network.jobs[0].live, every=0)
+    await eventually(lambda: network.jobs and network.jobs[0].started, every=0)
 
     async def replaced() -> bool:
         network.jobs[0].host.on_output(OpusPacket(b"sound", 0))
@@ -165,7 +167,7 @@ async def test_a_job_that_was_asked_to_pause_owes_no_picture_until_it_goes_on() 
     network = FakeSource({"paused": True}, {})
     supervisor = supervised(network, output_timeout=0.05)
     running = asyncio.get_running_loop().create_task(supervisor.run())
-    await eventually(lambda: network.jobs and network.jobs[0].live, every=0)
+    await eventually(lambda: network.jobs and network.jobs[0].started, every=0)
     await asyncio.sleep(0.6)  # many times what it may be silent, and two looks at it
     assert len(network.jobs) == 1
     network.jobs[0].paused = False
@@ -223,11 +225,10 @@ async def test_nobody_is_chosen_before_a_job_goes_there() -> None:
 async def test_the_chosen_one_says_at_the_end_whether_it_showed_a_picture(shows: bool, outcome: str) -> None:
     fails = asyncio.Event()
     network = FakeSource({"until": fails, "ends": Ended(EndReason.SIGNER_REFUSED, "HTTP 403")})
+    network.script[0]["shows"] = shows
     supervisor = supervised(network)
     running = asyncio.get_running_loop().create_task(end_of(supervisor))
-    await eventually(lambda: supervisor.live, every=0.001)
-    if shows:
-        network.jobs[0].host.on_output(KEY)
+    await eventually(lambda: network.jobs and network.jobs[0].started, every=0.001)
     fails.set()
     await running
     (chosen,) = (candidate for candidate in supervisor.candidates if candidate.verdict == "chosen")
@@ -236,6 +237,58 @@ async def test_the_chosen_one_says_at_the_end_whether_it_showed_a_picture(shows:
 
 def test_no_end_is_without_a_reason() -> None:
     assert Ended(EndReason.ORCHESTRATOR_LOST, "").detail
+
+
+# payments in vain
+
+VAIN = {"shows": False, "paid": True, "ends": LOST}
+
+
+def paid_network(*script: dict[str, Any], urls: str = "abcdef") -> FakeSource:
+    network = FakeSource(*script, urls=urls)
+    network.first_payment = Fraction(60)
+    return network
+
+
+@pytest.mark.asyncio
+async def test_a_job_is_live_when_its_first_picture_is_back() -> None:
+    network, publisher = paid_network({"shows": False}), Publisher()
+    supervisor = supervised(network, publisher)
+    running = asyncio.get_running_loop().create_task(supervisor.run())
+    await eventually(lambda: network.jobs and network.jobs[0].started, every=0.001)
+    network.jobs[0].host.on_output(OpusPacket(b"sound", 0))
+    assert not supervisor.live
+    await supervisor.update({"effect": "grey"})
+    assert network.jobs[0].updates == [{"effect": "grey"}], "it takes updates before"
+    network.jobs[0].host.on_output(KEY)
+    assert supervisor.live
+    assert publisher.shown == [KEY]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await supervisor.close(DELETED)
+
+
+@pytest.mark.asyncio
+async def test_as_many_payments_in_vain_as_are_allowed_end_the_stream() -> None:
+    network = paid_network(*[VAIN] * 5)
+    ended = await end_of(supervised(network, max_paid_starts=2))
+    assert ended.reason is EndReason.NO_ORCHESTRATOR
+    assert "2 first payments in a row brought no picture" in ended.detail
+    assert network.asked == "ab"
+
+
+@pytest.mark.asyncio
+async def test_a_picture_sets_the_count_of_payments_in_vain_back() -> None:
+    shows = {"paid": True, "ends": LOST}
+    network = paid_network(VAIN, shows, VAIN, {"paid": True})
+    await works_on(supervised(network, max_paid_starts=2), network, 4)
+
+
+@pytest.mark.asyncio
+async def test_starts_that_signed_nothing_are_no_payments_in_vain() -> None:
+    unpaid = {"starts": False, "ends": LOST}
+    network = paid_network(*[unpaid] * 4, {"paid": True})
+    await works_on(supervised(network, max_paid_starts=1), network, 5)
 
 
 # room

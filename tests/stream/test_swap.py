@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from gateway.reason import Ended, EndReason
-from gateway.stream.swap import WINDOW, Attempts, OutputWatch, SwapBudget
+from gateway.stream.swap import WINDOW, Attempts, DripWatch, OutputWatch, SwapBudget
 
 LOST = Ended(EndReason.ORCHESTRATOR_LOST, "a: channels closed")
 REFUSED = Ended(EndReason.PAYMENT_REFUSED, "b: HTTP 403")
@@ -73,3 +75,41 @@ def test_a_pause_of_the_publisher_is_not_the_jobs_silence() -> None:
         assert watch.overdue(tenth / 10, input_age=tenth / 10) == 0
     assert watch.overdue(12, input_age=0) == 0, "it has had the pictures for two seconds only"
     assert watch.overdue(13, input_age=0) > 3
+
+
+def first_drip(watch: DripWatch, shown: Callable[[int], bool], *, fps: int = 30, seconds: int = 200) -> int:
+    """The second at which the job is left; 0 where it is kept. `shown` tells the seconds with a picture."""
+    for second in range(1, seconds):
+        watch.got += fps
+        watch.shown += shown(second)
+        if watch.too_few(second):
+            return second
+    return 0
+
+
+def test_a_picture_every_29_s_is_too_few_after_the_first_minute() -> None:
+    assert 60 < first_drip(DripWatch(30), lambda second: second % 29 == 1) <= 65
+
+
+def test_who_gave_more_before_has_no_minute_to_give_so_few() -> None:
+    assert first_drip(DripWatch(30), lambda second: second < 10 or second % 29 == 1) <= 10 + 30
+    assert first_drip(DripWatch(2), lambda second: second < 10 or second % 7 == 1) <= 10 + 20
+
+
+def test_two_pictures_in_ten_seconds_are_enough() -> None:
+    assert first_drip(DripWatch(30), lambda second: second % 5 == 0) == 0
+
+
+def test_a_silence_within_the_time_limit_is_no_drip() -> None:
+    assert first_drip(DripWatch(30), lambda second: not 100 < second < 125) == 0
+
+
+def test_a_job_owes_no_more_pictures_than_it_gets_and_none_while_it_is_paused() -> None:
+    assert first_drip(DripWatch(30), lambda second: second % 29 == 1, fps=9) == 0
+    paused = DripWatch(30)
+
+    def pause(second: int) -> bool:
+        paused.pause()
+        return second == 1
+
+    assert first_drip(paused, pause) == 0
