@@ -42,6 +42,8 @@ MAX_MESSAGE_CHARS = 500
 """Longer error messages of a signer are cut."""
 FIRST_BACKOFF = 0.2
 """Seconds before the first retry; doubled for each further one. A random half of each wait is left out."""
+MAY_PASS = frozenset({408, 425, 429, 500, 501, 502, 503, 504, 507, *range(520, 530)})
+"""Statuses of a signer that failed, or of a proxy before it."""
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _SIGNATURE_BYTES = 65
@@ -123,7 +125,7 @@ class SignerClient:
     async def ping(self) -> None:
         """Check that something answers HTTP at the URL, without retries.
 
-        Raises SignerUnreachable, or SignerUnavailable for a 5xx.
+        Raises SignerUnreachable, or SignerUnavailable for a status in MAY_PASS.
         """
         try:
             await self._try("GET", "/", None, ())
@@ -250,7 +252,7 @@ def _status_error(status: int, message: str, headers: Mapping[str, str]) -> Sign
             return PriceExceeded(status, message)
         case 482:
             return NoTicketsNeeded(status, message)
-        case 500 | 502 | 503 | 504:  # 504 comes from proxies only
+        case _ if status in MAY_PASS:
             return SignerUnavailable(status, message)
         case _:
             return Rejected(status, message)

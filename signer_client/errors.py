@@ -49,7 +49,7 @@ class NoTicketsNeeded(SignerStatusError):
 
 
 class SignerUnavailable(SignerStatusError):
-    """500, 502, 503, 504: the signer or a server behind it failed. Try again later."""
+    """A 5xx, or 408, 425, 429: the signer, or a server behind or before it, failed. Try again later."""
 
 
 class Rejected(SignerStatusError):

@@ -45,7 +45,7 @@ from gateway import money
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
 from gateway.payments.balance import Balance
-from gateway.payments.billing import BALANCE_IN_TICKETS, Billing
+from gateway.payments.billing import BALANCE_IN_TICKETS, PRELOAD, Billing
 from gateway.payments.cadence import Cadence
 from gateway.payments.payment import MAX_TICKETS, Payment
 from gateway.payments.schedule import FIRST_BACKOFF, Schedule
@@ -214,11 +214,10 @@ class PaymentSession:
         self.schedule.advance(now)
         self._check_credit("the signer finds nothing due", now)
 
-    def signer_failed(self, detail: str, now: int, *, answered: bool) -> None:
-        """No payment, which may pass: no answer at all, or (`answered`) a 5xx or an unreadable one."""
+    def signer_failed(self, detail: str, now: int) -> None:
+        """No payment, which may pass: no answer, a 5xx or an unreadable one. No orchestrator is to blame."""
         self._answered(Sign)
-        reason = EndReason.PAYMENT_REFUSED if answered else EndReason.SIGNER_UNREACHABLE
-        self._failed(reason, detail, now)
+        self._failed(EndReason.SIGNER_UNREACHABLE, detail, now)
 
     # what the orchestrator answered
 
@@ -339,8 +338,16 @@ class PaymentSession:
         self.balance.credit(self.pending, now)
         self.pending = None
         self._succeeded()
-        self.schedule.advance(self.billing.asked_at)
+        self.schedule.advance(max(self.billing.asked_at, self._enough_until(now)))
         self._check_credit("all payments are credited", self.billing.asked_at)
+
+    def _enough_until(self, now: int) -> int:
+        """When the credit falls to the preload and one interval. More is not signed for: it is lost where
+        the job ends, and the signer bills the time later.
+        """
+        enough = PRELOAD + Fraction(self.schedule.interval, NANOSECONDS)
+        left = self.balance.seconds_left(now) or Fraction(0)
+        return now + int((left - enough) * NANOSECONDS)
 
     def _check_credit(self, finding: str, paid_until: int) -> None:
         """Leave where the credit at the last call of the signer does not last until the next one."""

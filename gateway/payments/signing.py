@@ -120,8 +120,7 @@ class Signing:
             self._alarms.report("signer rejected this gateway", error=str(error))
             session.withheld(EndReason.SIGNER_REFUSED, str(error))
         except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
-            answered = not isinstance(error, SignerUnreachable)
-            session.signer_failed(f"no payment from the signer: {error}", self._clock(), answered=answered)
+            session.signer_failed(f"no payment from the signer: {error}", self._clock())
             self._log.warning("signer failed", error=str(error), tries=session.schedule.failures)
         else:
             await self._take(hold, sign, live)

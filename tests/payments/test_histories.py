@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, Start, Wait
+from gateway.payments.billing import PRELOAD
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.session import PaymentSession
 from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, SpendLimits
@@ -56,7 +57,9 @@ class Histories(RuleBasedStateMachine):
         self.opened_at = self.now
 
     @initialize(
-        seconds=st.sampled_from([Fraction(3, 5), Fraction(1), Fraction(5, 2), Fraction(10), Fraction(61)]),
+        seconds=st.sampled_from(
+            [Fraction(3, 5), Fraction(1), Fraction(5, 2), Fraction(10), Fraction(61), Fraction(120)]
+        ),
         interval=st.sampled_from([S // 10, S, 5 * S, 30 * S]),
         preload=st.sampled_from([10, 60]),
     )
@@ -83,6 +86,8 @@ class Histories(RuleBasedStateMachine):
         if isinstance(action, Sign):
             assert self.undelivered is None, "signed again before the last payment's fate was known"
             assert action.state == self.newest, "an older state, or a null one, was used"
+            most = PRELOAD * PRICE + Fraction(self.session.schedule.interval * PRICE, S)
+            assert self.session.balance.left(self.now) <= most, "signed with more credit than the preload"
         if self.ended:
             assert isinstance(action, Deliver), "more than settling after the end"
             assert action.attempt > 1, "a payment was first handed out after the end"
@@ -126,7 +131,7 @@ class Histories(RuleBasedStateMachine):
         else:
             hold.settle(Fraction(0))
             self.lost_null_states += action.state is None
-            self.session.signer_failed("reset", self.now, answered=False)
+            self.session.signer_failed("reset", self.now)
 
     def take(self, action: Sign, live: LivePayment, hold: Hold) -> None:
         payment = Payment.read(live)
@@ -197,7 +202,7 @@ class Histories(RuleBasedStateMachine):
     def the_request_is_lost(self) -> None:
         match self.act():
             case Sign():
-                self.session.signer_failed("refused", self.now, answered=False)
+                self.session.signer_failed("refused", self.now)
             case Deliver(payment):
                 assert payment.live is self.undelivered
                 self.session.delivery_unknown("refused", self.now)
@@ -268,7 +273,7 @@ class Histories(RuleBasedStateMachine):
             480: lambda: session.refresh_needed("480"),
             481: lambda: session.price_exceeded("481"),
             482: lambda: session.no_tickets_needed(self.now),
-            500: lambda: session.signer_failed("500", self.now, answered=True),
+            500: lambda: session.signer_failed("500", self.now),
         }[status]()
 
     @rule()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gateway.payments.actions import Deliver, Leave, Refresh, RefreshKind, Sign, Wait
 from gateway.payments.payment import Payment
 from gateway.payments.session import PaymentSession
@@ -78,16 +76,12 @@ def test_a_signer_that_is_down_is_asked_until_the_credit_is_gone() -> None:
             now = action.until
         else:
             assert isinstance(action, Sign)
-            session.signer_failed("refused", now, answered=False)
+            session.signer_failed("refused", now)
     assert action.reason is EndReason.SIGNER_UNREACHABLE
     assert 60 * S < now <= 64 * S
 
 
-@pytest.mark.parametrize(
-    ("answered", "reason"),
-    [(False, EndReason.SIGNER_UNREACHABLE), (True, EndReason.PAYMENT_REFUSED)],
-)
-def test_a_first_call_that_fails_is_tried_a_few_times_only(answered: bool, reason: EndReason) -> None:
+def test_a_first_call_that_fails_is_tried_a_few_times_only() -> None:
     session, now, calls = new_session(), 0, 0
     while not isinstance(action := session.next(now), Leave):
         if isinstance(action, Wait):
@@ -96,8 +90,8 @@ def test_a_first_call_that_fails_is_tried_a_few_times_only(answered: bool, reaso
             assert isinstance(action, Sign)
             assert action.state is None
             calls += 1
-            session.signer_failed("no", now, answered=answered)
-    assert (action.reason, calls) == (reason, 4)
+            session.signer_failed("no", now)
+    assert (action.reason, calls) == (EndReason.SIGNER_UNREACHABLE, 4)
 
 
 def test_482_while_less_than_one_interval_of_credit_is_left_is_credit_exhausted() -> None:

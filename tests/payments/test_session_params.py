@@ -139,9 +139,9 @@ def test_params_that_are_used_up_are_fetched_anew_before_the_signer_is_asked() -
     sign_and_start(session, tickets=100)
     now, nonce = 0, 101
     while session.billing.nonces_left(session.info) >= 100:  # params are never given with an answer
-        now += 90 * S
-        signed(session, now, first_nonce=nonce, tickets=90)
-        nonce += 90
+        now += 60 * S
+        signed(session, now, first_nonce=nonce, tickets=60)
+        nonce += 60
         assert isinstance(session.next(now), Deliver)
         session.already_seen(now)
         for _ in range(4):
