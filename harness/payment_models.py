@@ -131,7 +131,10 @@ class SignerModel:
         *,
         instead: int | None = None,
     ) -> LivePayment:
-        """The payment that is due, or a dishonest one with `instead` tickets."""
+        """The payment that is due, or a dishonest one with `instead` tickets.
+
+        A clock at or before the last update bills the preload again.
+        """
         assert info.price is not None
         assert info.ticket_ev is not None
         ev, rand = info.ticket_ev, info.message.ticket_params.recipient_rand_hash.hex()
@@ -144,6 +147,7 @@ class SignerModel:
                 "price": str(info.price),
                 "nonce": 0,
                 "rand": rand,
+                "billed": "0",
             }
         else:
             former = json.loads(base64.b64decode(state.state))
@@ -152,6 +156,8 @@ class SignerModel:
         if info.price > price:
             raise Status(481)
         elapsed = now - Fraction(former["updated"])
+        if elapsed <= 0:
+            elapsed = Fraction(self.preload)
         fee = floor(PIXELS_PER_SECOND * elapsed) * price / PIXELS_PER_SECOND
         balance, needed = Fraction(former["balance"]), max(fee, ev)
         count = ceil((needed - balance) / ev) if instead is None else instead
@@ -167,6 +173,7 @@ class SignerModel:
             "price": str(price),
             "nonce": nonce + count,
             "rand": rand,
+            "billed": str(Fraction(former["billed"]) + elapsed),
         }
         return signed_payment(info, nonce + 1, count, json.dumps(new_state))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway import money
 from gateway.payments.figures import json_seconds
 from gateway.payments.timebase import NANOSECONDS
 
@@ -18,6 +19,7 @@ class Alarms:
         self.count = 0
         self._log = log
         self._credit_is_low = False
+        self._is_overbilled = False
 
     def report(self, event: str, **details: Any) -> None:
         """Log an error and count it."""
@@ -32,3 +34,9 @@ class Alarms:
         if low and not self._credit_is_low:
             self.report("credit is low", credit_left_s=json_seconds(seconds_left))
         self._credit_is_low = low
+
+    def watch_billing(self, overbilled: Fraction) -> None:
+        """Report a signer that billed for more than the time (wei), once until that is made up for."""
+        if overbilled > 0 and not self._is_overbilled:
+            self.report("signer billed more than the time that passed", wei=money.whole_wei(overbilled))
+        self._is_overbilled = overbilled > 0

@@ -41,6 +41,15 @@ def max_total(first: Fraction, seconds: Fraction, price: Fraction, largest_ev: F
     return first + money.fee(seconds, price) + BALANCE_IN_TICKETS * largest_ev
 
 
+def max_tolerated(first: Fraction, seconds: Fraction, price: Fraction, largest_ev: Fraction) -> Fraction:
+    """The same, where the signer's clock was set during the session.
+
+    Ahead, it bills the step; back, another preload. In sum that may cost as much as to replace the job,
+    which is another first payment.
+    """
+    return max_total(2 * first, seconds * (1 + CLOCK_DRIFT), price, largest_ev)
+
+
 class Billing:
     """What one session was billed and can be billed. Exact wei; times are monotonic nanoseconds."""
 
@@ -75,14 +84,14 @@ class Billing:
         return max(ev, min(total - self._total, MAX_TICKETS * ev))
 
     def check(self, payment: Payment, info: OrchestratorInfo, now: int) -> None:
-        """Raise PaymentMismatch unless the payment is what was asked for and bills no more than is due."""
+        """Raise PaymentMismatch unless it is what was asked for and bills no more than is tolerated."""
         last_nonce = self._last_nonce if payment.recipient_rand_hash == self._last_hash else 0
         payment.check(info, last_nonce)
         if not self.payments:
             most = first_payment(info.price or Fraction(0), payment.ticket_ev)
         else:
-            seconds = signer_seconds(self._seconds(now))
-            most = max_total(self._first, seconds, self.price, max(self._largest_ev, payment.ticket_ev))
+            ev = max(self._largest_ev, payment.ticket_ev)
+            most = max_tolerated(self._first, self._seconds(now), self.price, ev)
         if self._total + payment.value > most:
             raise PaymentMismatch(
                 f"the signer billed {money.whole_wei(self._total + payment.value)} wei in total, "
@@ -99,6 +108,11 @@ class Billing:
         self._largest_ev = max(self._largest_ev, payment.ticket_ev)
         self._last_nonce, self._last_hash = payment.last_nonce, payment.recipient_rand_hash
         self._billed_until = self.asked_at
+
+    def overbilled(self, now: int) -> Fraction:
+        """What the signer billed beyond the time that passed, in wei; 0 or less where nothing."""
+        seconds = signer_seconds(self._seconds(now))
+        return self._total - max_total(self._first, seconds, self.price, self._largest_ev)
 
     def unbilled(self, now: int) -> Fraction:
         """Seconds that no payment covers yet."""

@@ -144,6 +144,7 @@ class Signing:
             await self._withhold(EndReason.SPEND_LIMIT, str(limit))
         else:
             session.signed(payment)
+            self._alarms.watch_billing(session.billing.overbilled(self._clock()))
 
     async def _withhold(self, reason: EndReason, detail: str) -> None:
         """Deliver nothing of what the signer made."""

@@ -61,11 +61,43 @@ def test_payments_that_are_not_what_was_asked_for_are_found() -> None:
         (signed_payment(orchestrator_info(rand=2), 61, 5), "other ticket params"),
         (signed_payment(orchestrator_info(ticket_seconds=2), 61, 5), "other ticket params"),
         (signed_payment(asked, 60, 5), "is not above"),
-        (signed_payment(asked, 61, 13), "at most"),
+        (signed_payment(asked, 61, 68), "at most"),
     ]:
         with pytest.raises(PaymentMismatch, match=words):
             session.billing.check(Payment.read(wrong), session.info, 5 * S)
-    session.billing.check(Payment.read(signed_payment(asked, 61, 12)), session.info, 5 * S)
+    session.billing.check(Payment.read(signed_payment(asked, 61, 67)), session.info, 5 * S)
+
+
+@pytest.mark.parametrize(
+    ("steps", "alarms"),
+    [([8], True), ([-6], True), ([20, 30], True), ([1, 1, 1, -1], False), ([30, 40], None), ([70], None)],
+)
+def test_a_signers_clock_that_is_set_is_tolerated_until_that_costs_a_preload(
+    steps: list[int], alarms: bool | None
+) -> None:
+    """`steps` are seconds by which it is set before each call; `alarms` None where the job is left."""
+    signer, orchestrator, session = SignerModel(), OrchestratorModel(), new_session()
+    sign = session.next(0)
+    assert isinstance(sign, Sign)
+    session.signed(Payment.read(signer.sign(sign.info, None, Fraction(0))))
+    session.next(0)
+    session.started(MANIFEST, 0)
+    now, offset, payment = 0, 0, None
+    for step in [*steps, 0, 0]:
+        offset += step
+        now = session.due_at or now
+        sign = session.next(now)
+        assert isinstance(sign, Sign)
+        payment = Payment.read(signer.sign(sign.info, sign.state, Fraction(now, S) + offset))
+        try:
+            session.billing.check(payment, sign.info, now)
+        except PaymentMismatch:
+            assert alarms is None
+            return
+        session.signed(payment)
+        assert isinstance(session.next(now), Deliver)
+        session.delivered(orchestrator.accept(payment.live), now)
+    assert (session.billing.overbilled(now) > 0) == alarms
 
 
 def test_the_first_payment_is_the_preload_in_whole_tickets_and_not_one_more() -> None:

@@ -6,6 +6,8 @@ HISTORIES in the environment sets how many are tried; the long ones are ten time
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 from contextlib import suppress
 from fractions import Fraction
@@ -29,8 +31,8 @@ from signer_client import LivePayment, SignerState
 
 HISTORIES = int(os.environ.get("HISTORIES", "2000"))
 CEILING = 2 * PRICE
-HOUR_LIMIT = 200 * PRICE
-STREAM_LIMIT = 150 * PRICE
+HOUR_LIMIT = 280 * PRICE
+STREAM_LIMIT = 170 * PRICE
 LATENCY = S // 50
 
 
@@ -54,6 +56,8 @@ class Histories(RuleBasedStateMachine):
         self.ended = False
         self.dishonest = False
         self.late = False
+        self.clock_offset = 0
+        self.clock_was_set = False
         self.opened_at = self.now
 
     @initialize(
@@ -116,7 +120,8 @@ class Histories(RuleBasedStateMachine):
             return
         self.now += on_the_way
         try:
-            live = self.signer.sign(action.info, action.state, Fraction(self.now, S), instead=instead)
+            signers_time = Fraction(self.now, S) + self.clock_offset
+            live = self.signer.sign(action.info, action.state, signers_time, instead=instead)
         except Status as status:
             hold.settle(Fraction(0))
             {
@@ -139,18 +144,23 @@ class Histories(RuleBasedStateMachine):
             self.session.billing.check(payment, action.info, self.now)
             hold.cover(payment.value, STREAM_LIMIT)
         except PaymentMismatch as mismatch:
-            assert self.dishonest, mismatch
+            assert self.dishonest or self.overbilled(live) > Payment.read(self.signed[0]).value, mismatch
             hold.settle(Fraction(0))
             self.session.withheld(EndReason.PAYMENT_REFUSED, str(mismatch))
             return
         except SpendLimitReached as limit:
-            assert self.dishonest or self.late, limit
+            assert self.dishonest or self.late or self.clock_was_set, limit
             hold.settle(Fraction(0))
             self.session.withheld(EndReason.SPEND_LIMIT, str(limit))
             return
         self.session.signed(payment)
         self.signed.append(live)
         self.undelivered, self.newest, self.handed_out = live, live.state, False
+
+    def overbilled(self, live: LivePayment) -> Fraction:
+        """What the signer billed beyond the preload and the time that passed, in wei."""
+        billed = Fraction(json.loads(base64.b64decode(live.state.state))["billed"])
+        return (billed - self.signer.preload - Fraction(self.now - self.opened_at, S)) * PRICE
 
     def well(self, action: Action | None) -> None:
         """The action gets the correct answer."""
@@ -312,6 +322,11 @@ class Histories(RuleBasedStateMachine):
     def nobody_runs_for_a_while(self, seconds: int) -> None:
         self.now += seconds * S
 
+    @rule(seconds=st.sampled_from([-3600, -6, -1, 1, 8, 40, 3600]))
+    def the_signers_clock_is_set(self, seconds: int) -> None:
+        self.clock_offset += seconds
+        self.clock_was_set = True
+
     @precondition(lambda self: not self.ended)
     @rule()
     def the_job_ends(self) -> None:
@@ -356,6 +371,8 @@ class Histories(RuleBasedStateMachine):
         if made:
             seconds = Fraction(self.now - self.opened_at, S) * Fraction(1001, 1000) + 5
             most = max(60 * PRICE, made[0].value) + seconds * PRICE + 2 * max(one.ticket_ev for one in made)
+            if self.dishonest or self.clock_was_set:
+                most += made[0].value  # as much as another job would cost
             assert made[0].value < 60 * PRICE + made[0].ticket_ev
             assert sum((one.value for one in made), Fraction(0)) <= most
 
