@@ -1,4 +1,4 @@
-"""TLS as a client, above all of orchestrators."""
+"""TLS of clients, mostly for connections to orchestrators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import override
 
 RECORD = 16_384
-"""Bytes of one record's content at most (RFC 8446, 5.1), which is all that one read gives."""
+"""Limit in bytes of one record's content (RFC 8446, 5.1), which is all that one read returns."""
 
 
 class _ByRecord(ssl.SSLObject):
@@ -29,7 +29,7 @@ def client_context(*, verify: bool, protocol: str = "http/1.1") -> ssl.SSLContex
     """For connections that speak `protocol` (its ALPN name).
 
     Orchestrators' certificates are self-signed as a rule, and trust comes from what they sign: without
-    `verify` any will do.
+    `verify` any certificate is accepted.
     """
     context = ssl.create_default_context()
     if not verify:

@@ -1,4 +1,4 @@
-"""The event loop: uvloop, but for sockets that it took over in vain."""
+"""The event loop: uvloop with a fix for sockets of failed connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class EventLoop(uvloop.Loop):
-    """uvloop, with one mistake of its own (up to 0.23) made good.
+    """uvloop, with a fix for a fault of its versions up to 0.23.
 
     A connection that is reset while its TLS begins has its descriptor closed, and the socket object that it
     was made from keeps the number. When that object is collected, it closes whatever has the number by then:
@@ -30,5 +30,5 @@ class EventLoop(uvloop.Loop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a program on it to its end."""
+    """Run a coroutine to its end on this loop."""
     return uvloop.run(main, loop_factory=EventLoop)

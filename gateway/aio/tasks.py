@@ -1,4 +1,4 @@
-"""How tasks are started: in a TaskGroup, or by the one way to spawn a task outside of one."""
+"""How tasks are started: in a TaskGroup, or by `spawn`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ failures: Counter[str] = Counter()
 
 
 class TaskGroup(asyncio.TaskGroup):
-    """asyncio's, but the error that brings it down is raised alone: the others are what its fall caused.
+    """asyncio's, but only the first error is raised: the others follow from it.
 
-    Nor does its end leave a cycle of references, as asyncio's does in Python 3.11: the error holds the frames
-    that it came through, and one of those the error. All that their owners hold (buffers, TLS, SRTP) would
-    stay until the garbage collector comes to it.
+    Its end leaves no cycle of references, as asyncio's does in Python 3.11: the error refers to its frames,
+    and one of them to the error. All that they hold (buffers, TLS, SRTP) would stay until the garbage
+    collector runs.
     """
 
     @override
@@ -58,7 +58,7 @@ def spawn(
 ) -> asyncio.Task[Any]:
     """Start `coroutine` as a task that is kept until its end and whose exception is logged and counted.
 
-    But for the `expected` ones, which are an answer to whoever waits for the task.
+    Exceptions of the `expected` kinds are left to whoever waits for the task.
     The part of `name` before the first space is the kind of task: what `/debug/state` counts by.
     """
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
@@ -100,7 +100,7 @@ def _ended(expected: tuple[type[Exception], ...], task: asyncio.Task[Any]) -> No
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel the tasks and wait until all of them have ended, whatever they end with."""
+    """Cancel the tasks and wait until all have ended; their results and exceptions are dropped."""
     present = [task for task in tasks if task is not None]
     for task in present:
         task.cancel()

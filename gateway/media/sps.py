@@ -47,14 +47,14 @@ class BitReader:
         # Emulation prevention bytes (7.4.1) are no part of the syntax.
         rbsp = payload.replace(b"\x00\x00\x03", b"\x00\x00")
         self._bits = int.from_bytes(rbsp, "big")
-        self._left = len(rbsp) * 8
+        self.left = len(rbsp) * 8
 
     def u(self, count: int) -> int:
         """An unsigned integer of `count` bits."""
-        if count > self._left:
+        if count > self.left:
             raise ValueError("parameter set is cut short")
-        self._left -= count
-        return (self._bits >> self._left) & ((1 << count) - 1)
+        self.left -= count
+        return (self._bits >> self.left) & ((1 << count) - 1)
 
     def flag(self) -> bool:
         return self.u(1) == 1

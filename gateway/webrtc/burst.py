@@ -21,14 +21,14 @@ _SIZE = Struct("=H")
 
 
 class Burst(NamedTuple):
-    """Datagrams one behind the other, in memory that may be written over once they are sent."""
+    """Datagrams one after the other, in memory that is reused once they are sent."""
 
     data: memoryview
     sizes: list[int]
 
 
 def runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The stretches (first, behind the last) that go as one: all of one size, the last may be shorter."""
+    """Slices (first, end) that one call can send: datagrams of one size, the last may be shorter."""
     begin, count = 0, len(sizes)
     while begin < count:
         size = sizes[begin]
@@ -43,9 +43,9 @@ def runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def send_burst(sock: socket.socket, burst: Burst, peer: tuple[str, int]) -> list[bytes]:
-    """Send the datagrams in order; from the first on that does not go this way, they are given back.
+    """Send the datagrams in order. Returns those not sent: from the first refused one on.
 
-    They are for the transport: it waits for a full socket, and needs no help of kernel, device or path.
+    The caller sends them through the transport, which waits for a full socket and needs no offload.
     """
     data, sizes = burst
     at = 0
@@ -64,7 +64,7 @@ def send_burst(sock: socket.socket, burst: Burst, peer: tuple[str, int]) -> list
 
 
 def split(data: memoryview, sizes: Sequence[int]) -> list[bytes]:
-    """The datagrams by themselves."""
+    """The datagrams as separate objects."""
     at, datagrams = 0, []
     for size in sizes:
         datagrams.append(bytes(data[at : at + size]))

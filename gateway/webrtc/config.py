@@ -1,4 +1,4 @@
-"""What an operator decides about WebRTC."""
+"""Settings of WebRTC peers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class WebRtcConfig:
     """Offer 127.0.0.1 too, for browsers and tools on the same machine."""
     ice: IceSettings = field(default_factory=IceSettings)
     mux: UdpMux | None = None
-    """The sockets that all peers share, where one port is for all."""
+    """The shared sockets of `-iceUdpMuxPort`; None: each peer has its own."""
     gather_timeout: float = 1.0
-    """Seconds that an answer may wait for those servers."""
+    """Time limit in seconds for answers of STUN and TURN servers."""
     handshake_timeout: float = 10.0
-    """Seconds for ICE and DTLS together."""
+    """Time limit in seconds for ICE and DTLS together."""
     silence_timeout: float = 15.0
-    """Seconds without any datagram from a peer, checks of its ICE included, after which it is gone."""
+    """Close a peer after this many seconds without any datagram from it, ICE checks included."""
     start_bitrate_kbps: int = 2500
-    """What a publishing browser is told to begin with."""
+    """The bit rate that a publishing browser is asked to start with."""
     max_bitrate_kbps: int = 8000
-    """What a publishing browser is told to stay under, where it asks for an estimate (REMB)."""
+    """Upper limit of the rate in REMB."""

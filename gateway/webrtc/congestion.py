@@ -1,4 +1,4 @@
-"""Feedback by which a publisher judges the path: transport-wide arrival times, or else an estimate."""
+"""Congestion feedback: transport-wide arrival times, or else an estimate of the rate."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from gateway.media.clock import Unwrapper
 TRANSPORT_FEEDBACK = 15
 """The FMT of transport-wide feedback among the RTPFB packets."""
 DELTAS_PER_SECOND = 4000
-"""Arrival times are told in steps of 250 us."""
+"""Arrival times are in units of 250 us."""
 _STEPS_PER_REFERENCE = 256
 """Steps in one unit of the reference time, 64 ms."""
 MAX_STATUSES = 400
-"""Packets told of in one feedback packet, so that it fits a datagram."""
+"""Limit of packets reported in one feedback packet, so that it fits a datagram."""
 MAX_GAP = 2000
-"""A longer run of packets that never came is not told of: the sender started over."""
+"""Limit of a gap that is reported as loss; after a longer one the sender has restarted."""
 
 _HEAD = Struct("!BBHIIHH")
 _LOST, _NEAR, _FAR = 0, 1, 2
 
 
 class TransportFeedback:
-    """Notes when each packet of a transport came and tells its sender.
+    """Arrival times of all packets of one transport, as RTCP for their sender.
 
     (draft-holmer-rmcat-transport-wide-cc-extensions-01.) The sender's congestion control, Google's in
     browsers, works from these alone.
@@ -36,11 +36,11 @@ class TransportFeedback:
         self._count = 0
 
     def arrived(self, number: int, now: float) -> None:
-        """A packet with this transport-wide number (16 bits) came at `now`, monotonic seconds."""
+        """Note that the packet with this transport-wide number (16 bits) arrived at `now` (monotonic)."""
         self._arrivals[self._unwrapper.unwrap(number)] = int(now * DELTAS_PER_SECOND)
 
     def packets(self, sender: int, media: int) -> list[bytes]:
-        """RTCP for all that came since the last call."""
+        """RTCP for all packets that arrived since the last call."""
         packets: list[bytes] = []
         while self._arrivals:
             packets.append(self._packet(sender, media))
@@ -99,7 +99,8 @@ def _chunks(symbols: Sequence[int]) -> bytes:
 
 
 class LossBasedEstimate:
-    """A rate for senders without transport-wide feedback, from loss alone: up 8 % a second, down with loss.
+    """A bit rate estimated from loss alone, for senders without transport-wide feedback: 8 % more each second
+    without loss, less with loss.
 
     (The loss half of draft-ietf-rmcat-gcc-02, section 6.)
     """
@@ -111,7 +112,7 @@ class LossBasedEstimate:
         self._highest = highest
 
     def update(self, fraction_lost: float, received: int) -> int:
-        """Take a second's loss (0 to 1) and the bits that came in it; the new rate in bits per second."""
+        """Update with one second's loss (0 to 1) and received bits. Returns bits per second."""
         if fraction_lost > 0.1:
             self.bits_per_second = int(min(self.bits_per_second, received * 1.25) * (1 - fraction_lost / 2))
         elif fraction_lost < 0.02:

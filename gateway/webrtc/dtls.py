@@ -21,9 +21,9 @@ from gateway.webrtc.srtp import SrtpSession
 from gateway.webrtc.udp import ignore
 
 MTU = 1200
-"""Bytes of one datagram of the handshake: what passes every path, tunnels included."""
+"""Limit in bytes of one datagram of the handshake; passes every path, tunnels included."""
 MAX_RECORD = 16_384
-"""Bytes of one record's content (RFC 6347, 4.1)."""
+"""Limit in bytes of one record's content (RFC 6347, 4.1)."""
 REPLAY_WINDOW = 1024
 _RECORD_HEADER = 13
 _ALERTS = {
@@ -48,7 +48,7 @@ _ALERTS = {
 
 
 class DtlsRefused(Exception):
-    """The handshake failed; the text says why in OpenSSL's or our words."""
+    """The handshake failed; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class SrtpSessions:
 
 
 class DtlsSession:
-    """One end of a DTLS association that gives the keys of SRTP.
+    """One side of a DTLS association from which the SRTP keys are derived.
 
-    `done` is set when the handshake is through, or fails with DtlsRefused; `srtp` is there from that very
-    datagram on. `on_closed` is called when the peer closes the association afterwards, `on_data` with what
-    it carries besides the keys: SCTP packets, where data channels were agreed (RFC 8261).
+    `done` is set when the handshake is done, or fails with DtlsRefused; `srtp` is set in the same datagram
+    callback. `on_closed` is called when the peer closes the association afterwards, `on_data` with each SCTP
+    packet, where data channels were agreed (RFC 8261).
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class DtlsSession:
         return own.algorithm, own.value
 
     def start(self, *, server: bool, fingerprints: list[tuple[str, str]]) -> None:
-        """Begin, once datagrams can be sent; `fingerprints` are those of the peer's SDP."""
+        """Start the handshake, once datagrams can be sent; `fingerprints` are those of the peer's SDP."""
         self._server = server
         self._fingerprints = fingerprints
         if server:
@@ -128,17 +128,17 @@ class DtlsSession:
         self._flush()
 
     def close(self) -> None:
-        """Say goodbye (close_notify) if there was a handshake, and stop."""
+        """Send close_notify if there was a handshake, and stop."""
         if self._closed:
             return
         self._stop_timer()
         if self._started:
-            with suppress(SSL.Error):  # what was never up needs no goodbye
+            with suppress(SSL.Error):  # there is no association to close
                 self._ssl.shutdown()
             self._flush()
         self._closed = True
         self.srtp = None
-        self._fail("closed here before the handshake was through")
+        self._fail("closed here before the handshake was done")
         self._send = self._on_closed = self._on_data = ignore
 
     def _advance(self) -> None:
@@ -169,7 +169,7 @@ class DtlsSession:
         self._stop_timer()
         if not self.done.done():
             self.done.set_exception(DtlsRefused(detail))
-            self.done.exception()  # nobody may be waiting any more: that is no mistake
+            self.done.exception()  # marks it as retrieved: nobody may be waiting any more
 
     def _read(self) -> None:
         try:

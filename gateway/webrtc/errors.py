@@ -1,4 +1,4 @@
-"""Why a peer was not taken, in words for the one who runs it."""
+"""Why a peer was refused or did not connect. The texts are for whoever runs that peer."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ class OfferRefused(Exception):
 
 
 class ConnectFailed(Exception):
-    """No connection came about with a peer whose offer was answered; the text says what to open or change."""
+    """ICE or DTLS failed after the answer; the text says what to open or change."""

@@ -1,4 +1,4 @@
-"""The gateway's own candidates (RFC 8445, 5.1): its sockets, and how the outside reaches them."""
+"""Gathering of the gateway's own ICE candidates (RFC 8445, 5.1)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Gathered = tuple[list[StunProtocol], list[Candidate]]
 async def gather(
     connection: DatagramConnection, config: WebRtcConfig, *, username: str, near: bool
 ) -> Gathered:
-    """Open a connection's sockets, or its share of the common ones, and name its candidates.
+    """Open a connection's sockets, or join the shared ones, and return its candidates.
 
     `near` puts loopback first, for a peer on this machine. Raises OfferRefused (`no_udp_port`) where
     nothing could be bound.
@@ -69,10 +69,9 @@ def host_candidate(host: str, port: int, preference: int) -> Candidate:
 
 
 def advertised(hosts: Sequence[Candidate], public_ips: Sequence[str]) -> list[Candidate]:
-    """The candidates of sockets that the outside reaches at public addresses, on the same ports.
+    """Candidates with public addresses in place of private ones, on the same ports.
 
-    Each address and port comes once, however many interfaces stand behind it. This machine's own addresses
-    follow, for those who are on the same side.
+    Each address and port comes once. This machine's own addresses follow, for peers in the same network.
     """
     found: dict[tuple[str, int], Candidate] = {}
     for public in public_ips:
@@ -109,7 +108,7 @@ async def _bind(
 async def _ask_servers(
     connection: DatagramConnection, config: WebRtcConfig, protocols: Sequence[MediaProtocol]
 ) -> Gathered:
-    """What STUN servers see of each socket, and a relay of each TURN server, if they answer in time."""
+    """The reflexive and relayed candidates of all servers that answer in time."""
     asking: list[asyncio.Task[tuple[Candidate, StunProtocol | None] | None]] = []
     for server in config.ice.servers:
         if server.scheme == "stun":

@@ -1,4 +1,4 @@
-"""ICE (RFC 8445) through aioice; what is not ICE is handed on in the callback it comes in."""
+"""ICE (RFC 8445) through aioice; other datagrams are passed on in the callback that receives them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from gateway.webrtc.udp import DatagramConnection, address, ignore, is_loopback
 DatagramHandler = Callable[[bytes], None]
 
 CONSENT_INTERVAL = 5.0
-"""Seconds between two questions whether the peer is still there (RFC 7675, section 5.1)."""
+"""Seconds between two consent checks (RFC 7675, section 5.1)."""
 CONSENT_REPEATS = 2
-"""An answer is waited for twice as long each time, from half a second: 3.5 s in all."""
+"""Retransmissions of a consent check, each after twice the time, from half a second: 3.5 s in all."""
 
 
 class IceConnection(DatagramConnection):
-    """aioice's connection with our candidates, our fast path in, and a direct way out.
+    """aioice's connection with our own candidates and a direct path for media in both directions.
 
-    `remote` is None on the side that makes the offer, until it can `meet` who answers. `on_closed` is
-    called once when the connection ends by itself: consent expired (RFC 7675).
+    `remote` is None where the gateway makes the offer; `set_remote` follows with the answer. `on_closed` is
+    called once when consent has expired (RFC 7675), and not after `shut`.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class IceConnection(DatagramConnection):
         on_datagram: DatagramHandler,
         on_closed: Callable[[str], None],
     ) -> None:
-        # who made the offer controls, and has the peer's credentials with its answer (RFC 8445, 6.1.1)
+        # the side that made the offer controls (RFC 8445, 6.1.1)
         super().__init__(ice_controlling=remote is None or remote.lite)
         if remote is not None:
-            self.meet(remote)
+            self.set_remote(remote)
         self.on_datagram = on_datagram
         self.last_received = time.monotonic()
         self._config = config
@@ -58,7 +58,7 @@ class IceConnection(DatagramConnection):
         self._buffered: Callable[[], int] = _nothing
         self._peer: tuple[str, int] = ("", 0)
 
-    def meet(self, remote: IceCredentials) -> None:
+    def set_remote(self, remote: IceCredentials) -> None:
         """Take the peer's credentials."""
         self.remote_username = remote.username
         self.remote_password = remote.password
@@ -68,7 +68,7 @@ class IceConnection(DatagramConnection):
     async def get_component_candidates(
         self, component: int, addresses: list[str], timeout: int = 5
     ) -> list[Candidate]:
-        """Open the sockets and name the candidates; called by aioice's gather_candidates."""
+        """Open the sockets and return the candidates; called by aioice's gather_candidates."""
         del component, addresses, timeout
         near = any(is_loopback(candidate.host) for candidate in self.remote_candidates)
         protocols, candidates = await gather(self, self._config, username=self.local_username, near=near)
@@ -76,7 +76,7 @@ class IceConnection(DatagramConnection):
         return candidates
 
     def send_datagram(self, data: bytes) -> bool:
-        """Send on the selected pair at once; False while there is none."""
+        """Send on the selected pair. Returns False while there is none."""
         transport = self._selected_transport()
         if transport is None:
             return False
@@ -84,7 +84,7 @@ class IceConnection(DatagramConnection):
         return True
 
     def send_burst(self, burst: Burst) -> None:
-        """Send several on the selected pair, in order; dropped while there is none."""
+        """Send a burst on the selected pair, in order; dropped while there is none."""
         transport = self._selected_transport()
         if transport is None:
             return
@@ -119,9 +119,9 @@ class IceConnection(DatagramConnection):
 
     @override
     async def query_consent(self) -> None:
-        """Ask whether the peer is still there, until it is not.
+        """Check that the peer is still there, until it does not answer any more.
 
-        aioice's own takes no answer that is later than half a second: it cuts off who is busy or far away.
+        aioice's own takes no answer after half a second, so it drops peers that are busy or far away.
         """
         answered = time.monotonic()
         while time.monotonic() - answered < CONSENT_LIFE:
@@ -149,7 +149,7 @@ class IceConnection(DatagramConnection):
         self.on_datagram = self._on_closed = ignore
 
     async def shut(self) -> None:
-        """Close on our own account: on_closed is not called."""
+        """Close without a call of `on_closed`."""
         self._ending = True
         await self.close()
 

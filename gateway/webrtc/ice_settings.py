@@ -1,4 +1,4 @@
-"""What an operator says about the ways that media takes to the gateway."""
+"""Flags and settings of ICE: addresses, ports, STUN and TURN servers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.flags import DURATION, LIST, POSITIVE_DURATION, Flag, FlagError, Ki
 from gateway.webrtc.ice_servers import IceServer, parse_ice_servers
 
 CONSENT_LIFE = 30.0
-"""Seconds after which nothing may be sent to a peer that is silent (RFC 7675, 5.1): no grace is longer."""
+"""Seconds after which nothing may be sent to a silent peer (RFC 7675, 5.1); upper limit of -iceGrace."""
 
 PortRange = tuple[int, int]
 """The first and the last UDP port that may be used."""
@@ -66,7 +66,7 @@ ICE_FLAGS: tuple[Flag, ...] = (
         "connectTimeout",
         POSITIVE_DURATION,
         "10s",
-        "Close a new peer whose ICE and DTLS take longer than this",
+        "Close a new peer if ICE and DTLS take longer than this",
     ),
     Flag(
         "iceGrace",
@@ -81,22 +81,22 @@ ICE_FLAGS: tuple[Flag, ...] = (
 @dataclass(frozen=True)
 class IceSettings:
     servers: tuple[IceServer, ...] = ()
-    """Told to clients, and asked for the gateway's public address (STUN) and for relays (TURN)."""
+    """Announced to clients, and used for the gateway's public address (STUN) and relays (TURN)."""
     public_ips: tuple[str, ...] = ()
-    """Addresses that the outside reaches this machine at; with them no server is asked."""
+    """Public addresses of this machine; with them STUN and TURN are not used."""
     interfaces: tuple[str, ...] = ()
-    """Names or addresses of the network interfaces to use; all where there are none."""
+    """Names or addresses of the network interfaces to use; empty: all."""
     udp_ports: PortRange | None = None
     mux_port: int | None = None
-    """The port that all peers share, where one is for all."""
+    """The one port of all peers; None: a port each."""
     connect_timeout: float = 10.0
-    """Seconds that ICE and DTLS of a new peer may take together."""
+    """Time limit in seconds for ICE and DTLS of a new peer."""
     grace: float | None = None
-    """Seconds that a publisher whose connection broke off is waited for; None: as long as for media."""
+    """Seconds to wait for a publisher whose connection broke; None: as long as for media."""
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> IceSettings:
-        """Raises FlagError for what does not fit together."""
+        """Raises FlagError for flags that exclude each other."""
         if parsed["iceUdpMuxPort"] is not None and parsed["iceUdpPortRange"] is not None:
             raise FlagError("-iceUdpMuxPort is one port for all peers: leave out -iceUdpPortRange, or it")
         return cls(

@@ -1,4 +1,4 @@
-"""From an offer to an answer (RFC 8829, RFC 9143): one H.264 video and one Opus audio on one transport."""
+"""Negotiation (RFC 8829, RFC 9143): one H.264 video and one Opus audio on one transport."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Negotiation:
 
     @classmethod
     def of(cls, offer: str, *, publishing: bool) -> Negotiation:
-        """Choose from an offer. Raises OfferRefused with what to change in it."""
+        """Choose codecs and tracks of an offer. Raises OfferRefused with what to change in it."""
         description = Description.parse(offer)
         video = _first_track(description, "video", publishing)
         if video is None:
@@ -168,9 +168,9 @@ class Negotiation:
 
 
 def _first_track(offer: Description, kind: str, publishing: bool) -> Track | None:
-    """The first section of its kind that goes the right way and has our codec.
+    """The first section of its kind with the right direction and our codec.
 
-    Raises OfferRefused (`no_common_codec`) where video goes the right way in other codecs only.
+    Raises OfferRefused (`no_common_codec`) for video of the right direction in other codecs only.
     """
     wrong_codecs: list[str] = []
     for index, section in enumerate(offer.media):
@@ -263,7 +263,7 @@ def _rejected(section: Section) -> list[str]:
 
 
 def _h264_fmtp(codec: Codec, start_bitrate_kbps: int) -> str:
-    """The offer's own profile and mode, so that any profile is fine (RFC 6184, 8.2.2), and our hints."""
+    """fmtp with the offer's own profile and mode, as any is taken (RFC 6184, 8.2.2), and bit rate hints."""
     echoed: dict[str, str] = {
         key: codec.parameters[key]
         for key in ("profile-level-id", "packetization-mode")

@@ -1,4 +1,4 @@
-"""What a publisher and a viewer have in common: an answered offer, a transport, a life and an end."""
+"""Base class of publishers and viewers: answers an offer, connects, reports, closes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ live: set[Peer] = set()
 class Peer(ABC):
     """One WebRTC peer that made an offer. `answer` is the SDP for it.
 
-    A peer that sends and receives is two of these on one `transport` given to both: its owner hands them
-    the packets that come.
+    A peer that sends and receives is two of these on one `transport`; its owner passes packets to both.
     """
 
     PUBLISHING: ClassVar[bool]
@@ -72,7 +71,7 @@ class Peer(ABC):
         self.start()
 
     def start(self) -> None:
-        """Begin to work on a transport that is connected."""
+        """Start the reports, on a transport that is connected."""
         self._connected(time.monotonic())
         self._ticker = tasks.spawn(self._keep_reporting(), name=f"{type(self).__name__.lower()} reports")
 
@@ -89,15 +88,15 @@ class Peer(ABC):
 
     @property
     def last_received(self) -> float:
-        """When the last datagram of any kind came, checks of its ICE included, on the monotonic clock."""
+        """When the last datagram came, ICE checks included, in seconds of the monotonic clock."""
         return self._transport.last_received
 
     async def wait_closed(self) -> str:
-        """Wait until the peer has gone; why, in words."""
+        """Wait until the peer has gone. Returns why, in words."""
         return await self._transport.wait_closed()
 
     async def close(self) -> None:
-        """Give back sockets and tasks. Idempotent."""
+        """Close sockets and end tasks. Idempotent."""
         ticker, self._ticker = self._ticker, None
         await tasks.cancel(ticker)
         await self._transport.close()

@@ -55,7 +55,7 @@ class Publisher(Peer):
     ) -> None:
         super().__init__(negotiation, config, log, transport=transport)
         self.garbage = 0
-        """Packets that were no RTP or of payload types that were not agreed."""
+        """Packets that were not RTP, or of a payload type that was not agreed."""
         video, audio = negotiation.video, negotiation.audio
         self.feedback = Feedback(video, config, self._transport)
         self._sink = sink
@@ -101,7 +101,7 @@ class Publisher(Peer):
         return sps.size if sps is not None else None
 
     def limit_bitrate(self, bits_per_second: int | None) -> None:
-        """Have the encoder stay under this rate too, for the sake of the path beyond the gateway."""
+        """Limit the encoder to this rate, for the path after the gateway; None lifts that."""
         self.feedback.limit_bitrate(bits_per_second)
 
     def stats(self) -> IngestStats:

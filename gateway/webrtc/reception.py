@@ -1,4 +1,4 @@
-"""What arrives of one RTP stream: order, loss, jitter, and its sender's clock."""
+"""Reception of one RTP stream: order, loss, jitter, and its sender's clock."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from aiortc.rtp import RtcpReceiverInfo, RtcpSenderInfo
 from gateway.media.rtp import ReorderBuffer, RtpPacket
 
 NACK_AFTER = 0.01
-"""Seconds at least that a packet may be late before it is asked for: reordering is not loss."""
+"""Minimum of `nack_after`: a packet that is only reordered comes within that."""
 NACK_EVERY = 0.05
-"""Seconds at least between two requests: a shorter round trip leaves time for the repetition to be made."""
+"""Minimum of `nack_every`: time for the sender to repeat a packet."""
 NACK_LATEST = 0.15
-"""Seconds at most that either is stretched to on a jittery or slow path: a gap must not outlast its wait."""
+"""Maximum of both on a jittery or slow path: several requests must fit into the wait for a packet."""
 NACK_TOGETHER = 0.002
-"""Seconds that a request may be early by rather than go by itself."""
+"""Seconds by which a request may be early, to go in one NACK with others."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SenderClock:
 
 
 class Reception:
-    """One incoming stream, told of every packet and asked for a report now and then."""
+    """One incoming RTP stream: takes every packet, makes NACK lists and report blocks."""
 
     def __init__(self, ssrc: int, clock_rate: int, *, max_wait: float) -> None:
         self.ssrc = ssrc
@@ -44,25 +44,25 @@ class Reception:
         self._jitter = 0.0
         self._transit: float | None = None
         self._report: tuple[int, float] | None = None
-        self._asked: dict[int, tuple[float, float]] = {}
-        """When what is missing was asked for, first and last."""
+        self.asked: dict[int, tuple[float, float]] = {}
+        """When each missing packet was asked for, first and last."""
         self._round_trip = 0.0
 
     @property
     def nack_after(self) -> float:
         """Seconds that a packet may be late before it is asked for."""
-        # Packets that overtake each other within the jitter come by themselves; asked for, they come twice.
+        # A packet that jitter has delayed still comes; asked for, it would come twice.
         return min(NACK_LATEST, max(NACK_AFTER, 3 * self._jitter / self._clock_rate))
 
     @property
     def nack_every(self) -> float:
-        """Seconds to wait for an answer before asking again: a round trip, as retransmissions took it."""
+        """Seconds before asking again: the round trip measured on retransmissions."""
         return min(NACK_LATEST, max(NACK_EVERY, self._round_trip))
 
     def ask(self, now: float) -> tuple[list[int], float]:
-        """What to ask for now (sequence numbers, unwrapped), and the seconds until more may be due."""
+        """The packets to ask for now (unwrapped sequence numbers), and the seconds until the next call."""
         after, every = self.nack_after, self.nack_every
-        former, self._asked = self._asked, {}
+        former, self.asked = self.asked, {}
         due, wait = [], after
         for number, since in self.buffer.missing().items():
             asked = former.get(number)
@@ -73,18 +73,18 @@ class Reception:
             else:
                 wait = min(wait, left)
             if asked is not None:
-                self._asked[number] = asked
+                self.asked[number] = asked
         return due, wait
 
     def push(self, packet: RtpPacket, now: float, *, repeated: bool = False) -> list[RtpPacket]:
-        """Take a packet, a retransmission where `repeated`; give back those whose turn it is."""
+        """Take a packet, a retransmission if `repeated`. Returns the packets that are next in order."""
         if not repeated:
             self._received += 1
             if packet.marker:
                 self._measure_jitter(packet.timestamp, now)
         restarts = self.buffer.restarts
         ready = self.buffer.push(packet, now)
-        if repeated and (asked := self._asked.pop(packet.sequence, None)) is not None:
+        if repeated and (asked := self.asked.pop(packet.sequence, None)) is not None:
             self._round_trip += (now - asked[0] - self._round_trip) / 8
         if self._first is None or self.buffer.restarts != restarts:
             self._count_from_here()

@@ -25,7 +25,7 @@ def ntp_time() -> int:
 
 
 def parse(data: bytes) -> list[AnyRtcpPacket]:
-    """The packets of a compound; those of kinds that are not known are left out, garbage is empty."""
+    """The packets of a compound, without those of unknown kinds; empty where it cannot be parsed."""
     try:
         return list(rtp.RtcpPacket.parse(data))
     except (ValueError, IndexError, struct.error):
@@ -33,12 +33,12 @@ def parse(data: bytes) -> list[AnyRtcpPacket]:
 
 
 def pli(sender: int, media: int) -> bytes:
-    """Picture loss indication: a key frame, please (RFC 4585, 6.3.1)."""
+    """Picture loss indication: a request for a key frame (RFC 4585, 6.3.1)."""
     return bytes(rtp.RtcpPsfbPacket(fmt=PLI, ssrc=sender, media_ssrc=media))
 
 
 def nack(sender: int, media: int, missing: Sequence[int]) -> bytes:
-    """A generic NACK (RFC 4585, 6.2.1) for rising sequence numbers; more than 16 bits are cut off."""
+    """A generic NACK (RFC 4585, 6.2.1) for rising sequence numbers; reduced to 16 bits."""
     items: list[tuple[int, int]] = []
     for number in missing:
         if items and 0 < number - items[-1][0] <= 16:
@@ -52,7 +52,7 @@ def nack(sender: int, media: int, missing: Sequence[int]) -> bytes:
 
 
 def remb(sender: int, media: Sequence[int], bits_per_second: int) -> bytes:
-    """The rate a sender should stay under (draft-alvestrand-rmcat-remb)."""
+    """REMB: the sender's maximum bit rate (draft-alvestrand-rmcat-remb)."""
     fci = rtp.pack_remb_fci(bits_per_second, list(media))
     return bytes(rtp.RtcpPsfbPacket(fmt=rtp.RTCP_PSFB_APP, ssrc=sender, media_ssrc=0, fci=fci))
 
@@ -74,7 +74,7 @@ def sender_report(ssrc: int, *, ntp: int, timestamp: int, packets: int, octets: 
 
 
 def unwrap_rtx(packet: RtpPacket, payload_type: int, ssrc: int) -> RtpPacket | None:
-    """The packet that a retransmission brings (RFC 4588, 4); None for one without, sent to probe the path."""
+    """The packet in a retransmission (RFC 4588, 4); None for padding, sent to probe the path."""
     if len(packet.payload) < 3:
         return None
     return RtpPacket(

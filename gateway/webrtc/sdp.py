@@ -1,4 +1,4 @@
-"""Reading SDP (RFC 8866) as WebRTC peers write it: tolerant of what does not matter, clear on what does."""
+"""SDP parser (RFC 8866) for WebRTC peers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from aioice import Candidate
 from gateway.webrtc.errors import OfferRefused
 
 MAX_SDP = 65_536
-"""Characters. Chromium's offers with everything in them stay below 10,000."""
+"""Limit in characters. Chromium's largest offers have less than 10,000."""
 MAX_MEDIA = 16
 MAX_CANDIDATES = 32
-"""Candidates of one peer that are tried; the others are ignored."""
+"""Limit of candidates of one peer; further ones are ignored."""
 
 MAX_MID = 64
 DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
-"""Hash functions that a certificate may be told by."""
+"""Hash functions of certificate fingerprints that are supported."""
 
 Attributes = list[tuple[str, str]]
 
 
 @dataclass
 class Section:
-    """An m= section, or what stands before the first one."""
+    """An m= section, or the lines before the first one."""
 
     kind: str = ""
     port: int = 0
@@ -56,7 +56,7 @@ class Section:
 
     @property
     def offered(self) -> bool:
-        """Whether the offer wants this section: port 0 says no, unless it only waits to be bundled."""
+        """Whether the offer wants this section: its port is not 0, or it is bundle-only."""
         return self.port != 0 or self.has("bundle-only")
 
 
@@ -154,7 +154,7 @@ class Description:
 
 
 def parse_sections(lines: list[str]) -> tuple[Section, list[Section]]:
-    """Split lines into what stands before the first m= and the media sections."""
+    """Split lines into those before the first m= and the media sections."""
     session = current = Section()
     media: list[Section] = []
     for line in lines:

@@ -1,7 +1,7 @@
 """SRTP (RFC 3711) on libsrtp, in one buffer that all sessions share.
 
 pylibsrtp's own way makes four objects and two copies a packet, more than the cryptography costs. Here a
-picture's packets are protected where they lie, one behind the other, as they go to the kernel.
+picture's packets are protected in place, one after the other, as they go to the kernel.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Packet = tuple[bytes, bytes]
 """An RTP packet's header, and its payload, which many viewers' packets share."""
 
 MAX_PACKET = 2048
-"""Bytes of a packet at most: more than fits a datagram on any path with room for SRTP's trailer."""
+"""Limit in bytes of a packet, more than any path's datagrams hold."""
 MAX_TRAILER = 16 + 128
-"""Bytes that protecting adds at most (SRTP_MAX_TRAILER_LEN in libsrtp's srtp.h)."""
+"""Limit in bytes of what SRTP adds (SRTP_MAX_TRAILER_LEN in libsrtp's srtp.h)."""
 MAX_BURST = 96
-"""Packets that are protected together at most."""
+"""Limit of packets that are protected together."""
 
 _SPACE = ffi.new("char[]", MAX_BURST * (MAX_PACKET + MAX_TRAILER))
 _BYTES = ffi.buffer(_SPACE)
@@ -31,10 +31,10 @@ _LENGTH = ffi.new("int *")
 
 
 class SrtpSession(Session):
-    """One direction of one peer. Raises pylibsrtp.Error for what SRTP does not take."""
+    """SRTP of one direction of one peer. Raises pylibsrtp.Error for packets that do not verify."""
 
     def protect_burst(self, packets: Sequence[Packet]) -> Burst:
-        """Protect up to MAX_BURST RTP packets; they are there until the next are."""
+        """Protect up to MAX_BURST RTP packets; the result is valid until the next call."""
         if len(packets) > MAX_BURST:
             raise ValueError(f"{len(packets)} packets are more than the {MAX_BURST} of a burst")
         session, at = self._srtp[0], 0

@@ -18,7 +18,7 @@ from gateway.webrtc.srtp import MAX_BURST, Packet
 from gateway.webrtc.udp import address, ignore
 
 MAX_EARLY = 16
-"""DTLS datagrams kept that come before our side of ICE has settled."""
+"""Limit of DTLS datagrams kept until ICE is done on our side."""
 MAX_UNSENT = 256 * 1024
 """Bytes waiting in the socket above which a peer counts as congested."""
 
@@ -29,7 +29,7 @@ class SecureTransport:
     """Carries RTP and RTCP to and from one peer.
 
     `on_rtp` and `on_rtcp` are called with each packet as it comes, unprotected, in the datagram callback:
-    no queue and no task stands between; `on_data` with the SCTP packets of data channels. `close` leaves no
+    without a queue or task between; `on_data` with the SCTP packets of data channels. `close` leaves no
     socket, task or timer. Where the gateway makes the offer there is no negotiation before the answer:
     `take_answer` brings it.
     """
@@ -63,7 +63,7 @@ class SecureTransport:
         self._dtls = DtlsSession(send=self._ice.send_datagram, on_closed=self.report_closed, on_data=on_data)
 
     async def gather(self) -> Local:
-        """Open the sockets; what to put into the answer, or the offer."""
+        """Open the sockets. Returns what the answer or offer needs."""
         if self._negotiation is not None:
             await self._add_candidates(self._negotiation)
         await self._ice.gather_candidates()
@@ -75,9 +75,9 @@ class SecureTransport:
         )
 
     async def take_answer(self, answer: Negotiation) -> None:
-        """Take what the peer answered to the gateway's offer."""
+        """Take the peer's answer to the gateway's offer."""
         self._negotiation = answer
-        self._ice.meet(answer.ice)
+        self._ice.set_remote(answer.ice)
         await self._add_candidates(answer)
 
     async def _add_candidates(self, negotiation: Negotiation) -> None:
@@ -89,7 +89,7 @@ class SecureTransport:
         await self._ice.add_remote_candidate(candidate)
 
     async def connect(self) -> None:
-        """Shake hands. Raises ConnectFailed with a sentence on what stood in the way."""
+        """Run ICE and DTLS. Raises ConnectFailed with a sentence that says what to open."""
         own = self._ice.local_candidates
         negotiation = self._negotiation
         assert negotiation is not None, "an offer is answered before its peer is connected to"
@@ -141,16 +141,16 @@ class SecureTransport:
         return self._ice.last_received
 
     async def wait_closed(self) -> str:
-        """Wait until the connection is over by the peer's doing; why."""
+        """Wait until the connection ends. Returns why."""
         return await asyncio.shield(self._closed)
 
     def report_closed(self, why: str) -> None:
-        """End the waiting of wait_closed. The first reason counts."""
+        """Make `wait_closed` return this reason; the first one counts."""
         if not self._closed.done():
             self._closed.set_result(why)
 
     async def close(self) -> None:
-        """Give everything back. May be called more than once, and at any stage."""
+        """Close sockets and timers. Idempotent, at any stage."""
         self._dtls.close()
         self._early.clear()
         await self._ice.shut()
@@ -209,6 +209,6 @@ class SecureTransport:
         where = (
             "check that -icePublicIP is the address that the peer reaches"
             if config.ice.public_ips
-            else "set -icePublicIP where it stands behind a NAT"
+            else "set -icePublicIP if the gateway is behind a NAT"
         )
         return f"let {ports} from the peer to the gateway pass firewall and NAT, and {where}"

@@ -22,27 +22,27 @@ log = structlog.get_logger("webrtc")
 
 LOOPBACK = "127.0.0.1"
 SOCKET_BUFFER = 1 << 20
-"""Bytes asked of the kernel for each socket: a key frame comes in one burst."""
+"""Bytes of each socket's kernel buffers: a key frame comes in one burst."""
 CLOSE_TIMEOUT = 2.0
-"""Seconds for a TURN server to take an allocation back."""
+"""Time limit in seconds for a TURN server to release an allocation."""
 
 
 def ignore(_: object) -> None:
-    """Whom a closed connection calls: that it held its owner, who holds it, would keep both in memory."""
+    """Callback of a closed connection: keeping its owner's would keep both in memory (a cycle)."""
 
 
 class SocketProtocol(asyncio.DatagramProtocol):
-    """A protocol that may send past its transport, as long as nothing waits there."""
+    """A protocol whose socket may be written to directly while its transport has nothing to send."""
 
     socket: socket.socket | None = None
-    """None where there is no socket of its own, as for a relay's transport."""
+    """None without a socket of its own, as with a relay."""
 
 
 P = TypeVar("P", bound=SocketProtocol)
 
 
 class DatagramConnection(Connection):
-    """An ICE connection that takes the datagrams which are not STUN itself."""
+    """An ICE connection that also takes the datagrams that are not STUN."""
 
     last_received: float
     """When the last datagram of any kind came, in seconds of the monotonic clock."""
@@ -50,7 +50,7 @@ class DatagramConnection(Connection):
 
 
 class MediaProtocol(StunProtocol, SocketProtocol):
-    """One local candidate's socket: STUN to aioice, everything else to the handler at once (RFC 7983)."""
+    """One local candidate's socket: STUN goes to aioice, everything else to `on_datagram` (RFC 7983)."""
 
     def __init__(self, connection: DatagramConnection) -> None:
         super().__init__(connection)
@@ -66,25 +66,25 @@ class MediaProtocol(StunProtocol, SocketProtocol):
             return
         try:
             super().datagram_received(data, addr)
-        except Exception as error:  # aioice's parser lets every kind out; a stranger's packet may end nothing
+        except Exception as error:  # aioice's parser raises any kind, and anybody may send anything
             log.debug("bad STUN packet", error=repr(error))
 
     @override
     async def close(self) -> None:
-        """Close the socket; a relay's allocation is given back, as far as its server answers in time."""
+        """Close the socket, and release a relay's allocation if its server answers in time."""
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await super().close()
         except TimeoutError:
-            log.info("the TURN server did not take its allocation back in time")
+            log.info("the TURN server did not release its allocation in time")
 
 
 class NoFreePort(OSError):
-    """Every port of the range is taken at an address."""
+    """All ports of the range are in use at an address."""
 
 
 async def bind(make: Callable[[], P], host: str, ports: PortRange | None) -> tuple[P, tuple[str, int]]:
-    """Open a socket at `host`, on a free port of the range or on any; the protocol and where it is bound.
+    """Open a socket at `host`, on a free port of the range or on any. Returns the protocol and its address.
 
     Raises NoFreePort where the range is used up, OSError for an address that cannot be used.
     """
@@ -115,8 +115,8 @@ async def bind(make: Callable[[], P], host: str, ports: PortRange | None) -> tup
 def local_addresses(interfaces: Iterable[str] = (), *, loopback: bool = True) -> list[str]:
     """This machine's addresses, each once: IPv4 first, then IPv6 without link-local ones, then loopback.
 
-    `interfaces` limits them to those of the interfaces named, and to the addresses named. Of IPv6 loopback
-    is used only where it is named by its address.
+    `interfaces` limits them to interfaces of these names and to these addresses. IPv6 loopback is used only
+    where it is named.
     """
     wanted = set(interfaces)
     found: dict[str, None] = {}

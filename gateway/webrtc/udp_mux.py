@@ -1,4 +1,4 @@
-"""One UDP port for all peers: what containers and firewalls want."""
+"""One UDP port for all peers, which is easy to open in containers and firewalls."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from typing_extensions import override
 from gateway.webrtc.udp import DatagramConnection, MediaProtocol, SocketProtocol, address, bind, log
 
 MAX_ROUTES = 64
-"""Addresses of one peer that are remembered: it may send from several, and change them."""
+"""Limit of remembered addresses of one peer, which may use several and change them."""
 
 
 class UdpMux:
     """Sockets on one port that many ICE connections share.
 
-    A datagram belongs to the connection that has spoken with its sender. Who has not been heard before says
-    with its first connectivity check which connection it means: by the user name in it (RFC 8445, 7.2.2).
-    The rest is dropped and counted in `strays`.
+    Datagrams are assigned by their source address. An address is learned from its first connectivity check,
+    whose user name names the connection (RFC 8445, 7.2.2). Others are dropped and counted in `strays`.
     """
 
     def __init__(self) -> None:
@@ -54,6 +53,11 @@ class UdpMux:
         """One protocol per socket for the connection whose local user name fragment is `username`."""
         return [(shared.join(connection, username), (shared.host, self.port)) for shared in self._sockets]
 
+    @property
+    def routes(self) -> int:
+        """User names and addresses that are assigned to connections now."""
+        return sum(shared.routes for shared in self._sockets)
+
     def close(self) -> None:
         for shared in self._sockets:
             shared.transport.close()
@@ -72,6 +76,10 @@ class _SharedSocket(SocketProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
 
+    @property
+    def routes(self) -> int:
+        return len(self._by_username) + len(self._by_address)
+
     def join(self, connection: DatagramConnection, username: str) -> MuxedProtocol:
         protocol = MuxedProtocol(connection, self, username)
         self._by_username[username] = protocol
@@ -85,7 +93,7 @@ class _SharedSocket(SocketProtocol):
         protocol.routes.clear()
 
     def learn(self, peer: tuple[Any, ...], protocol: MuxedProtocol) -> None:
-        """What comes from `peer` is for `protocol` from now on."""
+        """Assign datagrams from the address `peer` to `protocol`."""
         if self._by_address.get(peer) is protocol or protocol.username not in self._by_username:
             return
         self._by_address[peer] = protocol
@@ -107,21 +115,21 @@ class _SharedSocket(SocketProtocol):
     def _of_stun(self, data: bytes, addr: tuple[Any, ...]) -> MuxedProtocol | None:
         try:
             message = stun.parse_message(data)
-        except Exception:  # aioice's parser lets every kind out, and strangers send anything
+        except Exception:  # aioice's parser raises any kind, and anybody may send anything
             return None
         if message.message_class == stun.Class.REQUEST:
             local, _, _ = str(message.attributes.get("USERNAME", "")).partition(":")
             return self._by_username.get(local)
         for protocol in self._by_username.values():
             if message.transaction_id in protocol.transactions:
-                # an answer to our own check: the way is open (an ice-lite peer makes no checks itself)
+                # an answer to our own check; an ice-lite peer sends no checks
                 self.learn(addr, protocol)
                 return protocol
         return None
 
 
 class MuxedProtocol(MediaProtocol):
-    """One connection's share of a socket."""
+    """One connection on a shared socket."""
 
     def __init__(self, connection: DatagramConnection, shared: _SharedSocket, username: str) -> None:
         super().__init__(connection)
@@ -129,12 +137,12 @@ class MuxedProtocol(MediaProtocol):
         self.routes: deque[tuple[Any, ...]] = deque()
         self._shared = shared
         self.socket = shared.socket
-        self.connection_made(_Share(shared, self))
+        self.connection_made(_SharedTransport(shared, self))
 
     @override
     def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
         if message.message_class == stun.Class.RESPONSE:
-            # aioice answers a check so only after it has verified the password in it
+            # aioice sends a response only after it has verified the check's password
             self._shared.learn(self._full(addr), self)
         super().send_stun(message, addr)
 
@@ -142,8 +150,8 @@ class MuxedProtocol(MediaProtocol):
         return (*addr, 0, 0) if ":" in addr[0] else addr
 
 
-class _Share(asyncio.DatagramTransport):
-    """A transport whose end is not the end of the socket."""
+class _SharedTransport(asyncio.DatagramTransport):
+    """One connection's transport: closing it leaves the shared socket open."""
 
     def __init__(self, shared: _SharedSocket, protocol: MuxedProtocol) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A WHEP viewer: takes RTP payloads made once for all viewers, sends them under its own numbers and keys."""
+"""A WHEP viewer: sends RTP payloads that all viewers share, with its own sequence numbers and keys."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from gateway.webrtc.transport import SecureTransport
 HISTORY = 512
 """Packets kept for retransmission, fewer than SRTP's replay window."""
 RESENDS_PER_SECOND = 1000
-"""Packets a viewer can ask for again; what it asks beyond is ignored."""
+"""Limit of packets that a viewer gets again; further requests are ignored."""
 PACE = 5_000_000
-"""Bytes per second that a burst, such as a joining viewer's held GOP, is spread over."""
+"""Bytes per second at which a burst is sent, such as the GOP for a joining viewer."""
 BURST = 96 * 1024
-"""Bytes that go out at once: less than a receiver's socket holds (92 packets, by Linux's default)."""
+"""Bytes sent at once: less than a receiver's socket holds (92 packets, by Linux's default)."""
 PACE_TICK = 0.005
 MAX_BACKLOG = 4 << 20
-"""Bytes waiting to be paced out above which a viewer counts as congested."""
+"""Bytes waiting to be sent above which a viewer counts as congested."""
 
 _header = Struct("!BBHII").pack
 _VERSION = 0x80
@@ -50,7 +50,7 @@ class ViewerStats:
 
 
 class Outgoing:
-    """One RTP stream's numbers: everything in its packets that is not payload."""
+    """One outgoing RTP stream: everything in its packets but the payload."""
 
     def __init__(self, payload_type: int, cname: str) -> None:
         self.source = RtpSource(secrets.randbits(32) or 1, cname)
@@ -60,7 +60,7 @@ class Outgoing:
         self.octets = 0
 
     def packets_of(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> list[Packet]:
-        """The next packets, one for each of the payloads, the last of them marked where `marker`."""
+        """The next packets, one for each payload; `marker` sets the marker bit of the last."""
         time_line, kind, ssrc = timestamp & 0xFFFFFFFF, self.payload_type, self.source.ssrc
         first, past = self.sequence, self.sequence + len(payloads)
         self.sequence = past & 0xFFFF
@@ -153,7 +153,7 @@ class Viewer(Peer):
         self._transport.send_rtp(audio.packets_of([payload], timestamp, marker=False))
 
     def congested(self) -> bool:
-        """Whether more is waiting to go out than a viewer at live speed ever has."""
+        """Whether more waits to be sent than a viewer at live speed ever has."""
         return self._backlog_bytes > MAX_BACKLOG or self._transport.congested
 
     def stats(self) -> ViewerStats:
@@ -192,7 +192,7 @@ class Viewer(Peer):
         self._allowed_at = now
 
     def _drain(self) -> None:
-        """Send of the backlog what may go out now, and come back for the rest."""
+        """Send as much of the backlog as is allowed now, and schedule the rest."""
         self._pacer = None
         self._refill(time.monotonic())
         packets: list[Packet] = []
@@ -220,7 +220,7 @@ class Viewer(Peer):
         line = self._time_line
         if line is None:
             return
-        # One instant for both streams: that is what a player lines sound and picture up by.
+        # One time for both streams: players synchronise sound and picture by it.
         ntp = rtcp.ntp_time()
         self._transport.send_rtcp(self._report(self._video, ntp, line))
         if self._audio is not None:
@@ -238,7 +238,7 @@ class Viewer(Peer):
 
     @override
     def on_rtp(self, data: bytes) -> None:
-        """A viewer has no media to send: what comes is dropped."""
+        """Viewers send no media: drop it."""
 
     @override
     def on_rtcp(self, data: bytes) -> None:

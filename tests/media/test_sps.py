@@ -89,13 +89,13 @@ def test_without_a_word_on_it_main_profile_may_reorder_as_far_as_its_level_allow
 
 def _bits_before_vui(nal: bytes) -> int:
     reader = BitReader(nal[4:])
-    total = reader._left
+    total = reader.left
     reader.ue(), reader.ue(), reader.ue(), reader.ue(), reader.ue(), reader.u(1)
     reader.ue(), reader.ue(), reader.u(2)
     if reader.flag():
         for _ in range(4):
             reader.ue()
-    return total - reader._left
+    return total - reader.left
 
 
 @pytest.mark.parametrize(

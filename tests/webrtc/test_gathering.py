@@ -107,7 +107,7 @@ async def test_a_failure_says_which_ports_to_open() -> None:
         with pytest.raises(ConnectFailed, match=r"UDP ports 20000-60000 .* check that -icePublicIP"):
             await publisher.connect()
     async with answered(IceSettings(), handshake_timeout=0.2) as publisher:
-        with pytest.raises(ConnectFailed, match="set -icePublicIP where it stands behind a NAT"):
+        with pytest.raises(ConnectFailed, match="set -icePublicIP if the gateway is behind a NAT"):
             await publisher.connect()
 
 

@@ -87,7 +87,7 @@ class Path:
     def _take(self, ready: list[RtpPacket]) -> None:
         self.out += [packet.sequence for packet in ready]
         self.most_held = max(self.most_held, len(self.reception.buffer))
-        self.most_asked = max(self.most_asked, len(self.reception._asked))
+        self.most_asked = max(self.most_asked, len(self.reception.asked))
 
     def times(self, number: int) -> list[float]:
         """When the gateway asked for it."""
