@@ -184,6 +184,8 @@ class OrchestratorModel:
 
     ticket_seconds: Fraction | int = 1
     price: Fraction | int = PRICE
+    recipient: bytes = ORCHESTRATOR
+    """What tickets pay: another address than the node's where it has a hot and a cold wallet."""
     credited: Fraction = Fraction(0)
     duplicates: int = 0
     _rand: int = 1
@@ -191,7 +193,9 @@ class OrchestratorModel:
     _seen: set[tuple[bytes, int]] = field(default_factory=set)
 
     def info(self) -> OrchestratorInfo:
-        return orchestrator_info(price=self.price, ticket_seconds=self.ticket_seconds, rand=self._rand)
+        return orchestrator_info(
+            price=self.price, ticket_seconds=self.ticket_seconds, rand=self._rand, recipient=self.recipient
+        )
 
     def fresh_info(self) -> OrchestratorInfo:
         self._rand += 1

@@ -20,8 +20,9 @@ The states, the first that applies being the session's:
                                                                         `delivery_refused`: leaving
     refreshing   newer info is needed         Refresh                   `refreshed`: paying
                                                                         `refresh_failed`: refreshing again;
-                                                                          paying on the former info after some
-                                                                          tries where that is still good
+                                                                          paying on the former info where that
+                                                                          is still good, after some tries or
+                                                                          where there is no fixed price
     paying       otherwise                    Wait until the next       `signed`: starting or delivering
                                               payment is due; Sign      `no_tickets_needed`: paying
                                                                         `refresh_needed`, `price_exceeded`:

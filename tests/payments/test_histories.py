@@ -26,10 +26,19 @@ from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, S
 from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS
 from gateway.payments.timebase import NANOSECONDS as S
 from gateway.reason import EndReason
-from harness.payment_models import MANIFEST, PRICE, OrchestratorModel, SignerModel, Status, orchestrator_info
+from harness.payment_models import (
+    MANIFEST,
+    ORCHESTRATOR,
+    PRICE,
+    OrchestratorModel,
+    SignerModel,
+    Status,
+    orchestrator_info,
+)
 from signer_client import LivePayment, SignerState
 
 HISTORIES = int(os.environ.get("HISTORIES", "2000"))
+COLD_WALLET = bytes([7]) * 20
 CEILING = 2 * PRICE
 HOUR_LIMIT = 280 * PRICE
 STREAM_LIMIT = 170 * PRICE
@@ -66,10 +75,11 @@ class Histories(RuleBasedStateMachine):
         ),
         interval=st.sampled_from([S // 10, S, 5 * S, 30 * S]),
         preload=st.sampled_from([10, 60]),
+        recipient=st.sampled_from([ORCHESTRATOR, COLD_WALLET]),
     )
-    def open(self, seconds: Fraction, interval: int, preload: int) -> None:
+    def open(self, seconds: Fraction, interval: int, preload: int, recipient: bytes) -> None:
         self.signer.preload = preload
-        self.orchestrator = OrchestratorModel(ticket_seconds=seconds)
+        self.orchestrator = OrchestratorModel(ticket_seconds=seconds, recipient=recipient)
         self.session = PaymentSession(self.orchestrator.info(), interval=interval, ceiling=Fraction(CEILING))
 
     # one step, in the way that its rule chooses
@@ -312,10 +322,24 @@ class Histories(RuleBasedStateMachine):
             case other:
                 self.well(other)
 
-    def changed(self, price: Fraction, size: int) -> OrchestratorInfo:
+    @rule(address=st.sampled_from([{"recipient": bytes([8]) * 20}, {"address": bytes([8]) * 20}]))
+    def the_address_changes_for_one_answer(self, address: dict[str, bytes]) -> None:
+        match self.act():
+            case Deliver(payment):
+                self.deliver(payment, self.changed(**address))
+            case Refresh():
+                self.session.refreshed(self.changed(**address))
+            case other:
+                self.well(other)
+
+    def changed(self, price: Fraction = Fraction(1), size: int = 1, **address: bytes) -> OrchestratorInfo:
+        """A new info that differs from the orchestrator's in this."""
         rand = int(self.orchestrator.fresh_info().session_id[1:])
         return orchestrator_info(
-            price=price * PRICE, ticket_seconds=size * self.orchestrator.ticket_seconds, rand=rand
+            price=price * PRICE,
+            ticket_seconds=size * self.orchestrator.ticket_seconds,
+            rand=rand,
+            **{"recipient": self.orchestrator.recipient, **address},
         )
 
     @rule(seconds=st.sampled_from([1, 4, 20, 55, 130, 4000]))
@@ -377,9 +401,11 @@ class Histories(RuleBasedStateMachine):
             assert sum((one.value for one in made), Fraction(0)) <= most
 
     @invariant()
-    def no_ticket_is_larger_than_its_limit(self) -> None:
+    def no_ticket_is_larger_than_its_limit_or_pays_another(self) -> None:
         for live in self.signed:
-            assert Payment.read(live).ticket_ev <= DEFAULT_TICKET_LIMITS.seconds * CEILING
+            payment = Payment.read(live)
+            assert payment.ticket_ev <= DEFAULT_TICKET_LIMITS.seconds * CEILING
+            assert payment.message.ticket_params.recipient == self.orchestrator.recipient
 
     @invariant()
     def nothing_is_over_its_limit(self) -> None:
