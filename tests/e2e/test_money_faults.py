@@ -31,6 +31,26 @@ async def paying(gateway: GatewayProcess) -> dict[str, Any]:
     return dict(next(o for o in (await gateway.devnet())["orchestrators"] if o["url"] == url))
 
 
+async def paid_on_after_a_rise(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    """A stream whose orchestrator doubles its price is paid at the first price, by the same job."""
+    async with (
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")) as publisher,
+    ):
+        await eventually(lambda: viewer.shows_negative, what="the changed picture")
+        paid = (await gateway.status("cam"))["payments"]["accepted"]
+        await change(http, await paying(gateway), price_wei_per_second="2000000000000000")
+
+        async def pays_on() -> bool:
+            return bool((await gateway.status("cam"))["payments"]["accepted"] > paid + 5)
+
+        await eventually(pays_on, deadline=40, what="payments at the first price")
+        await publisher.stop()
+        status = await ended(gateway, "cam")
+    assert (status["ended"]["reason"], status["swaps"]) == ("deleted", 0)
+    assert status["orchestrator"]["price_wei_per_second"] == "1" + 15 * "0"
+
+
 @pytest.mark.asyncio
 async def test_a_price_that_drifts_up_is_held_at_the_first(
     tmp_path: Path, http: aiohttp.ClientSession
@@ -38,24 +58,24 @@ async def test_a_price_that_drifts_up_is_held_at_the_first(
     ledger = tmp_path / "ledger.sqlite3"
     flags = ("-livePaymentInterval", "200ms", "-ledger", str(ledger))
     async with gateway_process(tmp_path, *flags) as gateway:
-        async with (
-            WhepViewer(http, gateway.live("cam/whep")) as viewer,
-            WhipPublisher(http, gateway.live("cam/whip")) as publisher,
-        ):
-            await eventually(lambda: viewer.shows_negative, what="the changed picture")
-            paid = (await gateway.status("cam"))["payments"]["accepted"]
-            await change(http, await paying(gateway), price_wei_per_second="2000000000000000")
-
-            async def pays_on() -> bool:
-                return bool((await gateway.status("cam"))["payments"]["accepted"] > paid + 10)
-
-            await eventually(pays_on, deadline=40, what="payments at the first price")
-            await publisher.stop()
-            status = await ended(gateway, "cam")
-        assert (status["ended"]["reason"], status["swaps"]) == ("deleted", 0)
-        assert status["orchestrator"]["price_wei_per_second"] == "1" + 15 * "0"
+        await paid_on_after_a_rise(gateway, http)
         total = await clean_audits(gateway)
     assert credited(ledger) == total
+    await verify(ledger)
+
+
+@pytest.mark.asyncio
+async def test_without_a_fixed_price_the_former_params_are_paid_on(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    flags = ("-livePaymentInterval", "200ms", "-release", "0.8", "-ledger", str(ledger))
+    async with gateway_process(tmp_path, *flags) as gateway:
+        await paid_on_after_a_rise(gateway, http)
+        (audit,) = await gateway.audits()
+    assert audit["rejected"] == audit["duplicate_nonces"] == 0
+    assert audit["stale_params"] > 0
+    assert credited(ledger) == int(audit["credited_wei"])
     await verify(ledger)
 
 
