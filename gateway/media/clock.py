@@ -1,4 +1,4 @@
-"""From the timestamps on the wire to ticks that never wrap."""
+"""Conversion of timestamps on the wire to ticks that never wrap."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gateway.media.frames import TICKS_PER_SECOND
 
 
 class Unwrapper:
-    """Turns a counter of `bits` bits into plain integers that go on over its wraps.
+    """Unwraps a counter of `bits` bits into integers that keep rising over its wraps.
 
     Each value is taken as the one nearest to the value before it, so a step of less than half the
     range may go either way: late and reordered values come out right (RFC 3550, A.1; ISO 13818-1,
@@ -60,7 +60,7 @@ class VideoClock:
     WRONG_RATE = 1_000_000
     WRONG_ABOVE = 800_000
     SUSPECT_ABOVE = 300_000
-    """Ticks a second; about the geometric mean of both clocks, as jitter distorts short spans."""
+    """Ticks per second: about the geometric mean of both clocks, as jitter distorts short spans."""
     SUSPECT_STEP = 12_000
     """Ticks from frame to frame: 7.5 frames a second at 90 kHz, 83 at 1 MHz."""
     VERDICT_AFTER = 0.5
@@ -74,7 +74,7 @@ class VideoClock:
 
     @property
     def corrected(self) -> bool:
-        """Whether the publisher was found to count at 1 MHz."""
+        """Whether the publisher's clock was found to run at 1 MHz."""
         return self._megahertz is True
 
     def ticks(self, timestamp: int, now: float) -> int:

@@ -8,10 +8,10 @@ from gateway.media.frames import TICKS_PER_SECOND, AccessUnit
 from gateway.media.sps import Sps
 
 MAX_REORDER = 4
-"""Pictures that the DTS lags behind at most: encoders for live use reorder by one or two."""
+"""Limit of pictures by which the DTS lags; live encoders reorder by one or two."""
 
 MAX_REORDER_SPAN = TICKS_PER_SECOND
-"""A longer step back than this is a clock that started over, and no picture shown before another."""
+"""Limit of a step back that is reordering; a longer one is a clock that restarted."""
 
 _FIRST_STEP = 3_000
 _JUMP = 10 * TICKS_PER_SECOND

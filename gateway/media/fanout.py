@@ -1,4 +1,4 @@
-"""One output stream, packetised once, to all who watch it."""
+"""Fan-out of one output stream, packetised once, to all its viewers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Fanout", "GopBuffer", "ViewerSink"]
 
 
 class ViewerSink(Protocol):
-    """A viewer's side of the fan-out. Calls return at once; one that raises loses its viewer."""
+    """A viewer, as the fan-out sees it. Calls must not block; a viewer whose call raises is removed."""
 
     def send_video(self, payloads: Sequence[bytes], timestamp: int, key: bool) -> None:
         """The RTP payloads of one picture (marker on the last); times are 90 kHz ticks that never wrap."""
@@ -30,7 +30,7 @@ class ViewerSink(Protocol):
         """One Opus packet; times are 48 kHz ticks that never wrap."""
 
     def congested(self) -> bool:
-        """Whether it cannot take more now: it is then skipped up to a key frame."""
+        """Whether it cannot take more now. It then gets nothing until the next key frame."""
 
 
 @dataclass(slots=True)
@@ -55,13 +55,12 @@ class _Audio:
 
 
 class Fanout:
-    """The output of one stream name: it outlives jobs and publishers, and its viewers with it.
+    """The output of one stream name. It and its viewers outlive jobs and publishers.
 
     A picture is packetised once, whatever the number of viewers. The current group of pictures is
-    held packetised: who joins gets it at once, then what comes live. Times never go back, whatever
-    changes behind it (`new_source`). A viewer that cannot keep up is skipped to the next key frame
-    that it can take; one that raises is removed; neither is felt by the others. `on_key_frame_needed`
-    is called with each picture that a new viewer gets nothing of for want of a key frame.
+    held packetised: a new viewer gets it at once, then the live frames. Times never go back, also when the
+    source changes (`new_source`). A congested viewer is skipped to the next key frame that it can take.
+    `on_key_frame_needed` is called with each picture that a new viewer cannot be shown without a key frame.
     """
 
     def __init__(
@@ -97,17 +96,17 @@ class Fanout:
 
     @property
     def fps(self) -> float:
-        """Pictures a second that came in of late."""
+        """Pictures per second that came in recently."""
         return self._rate.per_second
 
     @property
     def bitrate_bps(self) -> int:
-        """Bits of video a second that came in of late."""
+        """Bits of video per second that came in recently."""
         return self._rate.bits_per_second
 
     @property
     def held_bytes(self) -> int:
-        """Bytes held for viewers to come."""
+        """Bytes held for new viewers."""
         return self._gop.size
 
     @property
@@ -117,7 +116,7 @@ class Fanout:
         return sps.size if sps is not None else None
 
     def new_source(self, made: Sequence[Frame] = ()) -> None:
-        """What comes from now on is made by another job: other times, other parameter sets.
+        """The next frames are from another job: other times, other parameter sets.
 
         The held group stays for those who join before the new source's first key frame. `made` is what the
         job has made since its last key frame: it goes out at once, the newest of it in the present's place.
@@ -130,12 +129,12 @@ class Fanout:
             self.push(frame)
 
     def clear(self) -> None:
-        """The stream is over: who joins later is not shown its last pictures."""
+        """The stream ended: drop the held pictures, which later viewers are not to see."""
         self.new_source()
         self._gop.clear()
 
     def add(self, viewer: ViewerSink) -> bool:
-        """Send `viewer` what is held, then everything that comes; adding it twice changes nothing.
+        """Send `viewer` the held pictures, then all further frames. Idempotent.
 
         False where it has to wait for a key frame.
         """

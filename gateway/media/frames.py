@@ -1,4 +1,4 @@
-"""What travels between the parts of the media path: whole coded pictures and sound packets.
+"""The frames of the media path: whole coded pictures and sound packets.
 
 All times are in ticks of 90 kHz (RFC 3551's video clock, MPEG-TS's PES clock), counted in plain
 integers that never wrap: whoever reads a 32- or 33-bit field unwraps it, whoever writes one masks it.
@@ -37,4 +37,4 @@ class OpusPacket:
 
 Frame = AccessUnit | OpusPacket
 FrameSink = Callable[[Frame], None]
-"""Takes a frame at once: it never blocks and never raises for a slow reader behind it."""
+"""Takes a frame. Never blocks, and never raises for a slow reader."""

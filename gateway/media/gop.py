@@ -1,4 +1,4 @@
-"""The pictures since the last key frame, held for whoever comes later."""
+"""The pictures since the last key frame, held for later jobs and viewers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class HeldGop(Generic[T]):
-    """What was made of one group of pictures, in order, beginning with its key frame; bounded.
+    """A bounded buffer for one group of pictures, key frame first, in whatever form they are held.
 
     A group that outgrows a bound is let go altogether, as its later part is of no use by itself;
     holding begins again with the next key frame. `overflows` counts that.
@@ -45,7 +45,7 @@ class HeldGop(Generic[T]):
             self._bound()
 
     def clear(self) -> None:
-        """Let go of everything until the next key frame."""
+        """Drop everything until the next key frame."""
         self._entries = []
         self.size = 0
 

@@ -52,7 +52,7 @@ def duration(packet: bytes) -> int:
 
 
 def control_header(size: int) -> bytes:
-    """What goes before a packet of `size` bytes in a PES payload."""
+    """The control header of a packet of `size` bytes in a PES payload."""
     return _PREFIX.to_bytes(2, "big") + b"\xff" * (size // 255) + bytes((size % 255,))
 
 

@@ -1,4 +1,4 @@
-"""How fast something flows: events and bytes a second over a short window."""
+"""Rates of events and bytes over a short window."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 MAX_EVENTS = 2_000
-"""Remembered at most; above this rate the window gets shorter."""
+"""Limit of remembered events; above this rate the window gets shorter."""
 
 
 class RateMeter:

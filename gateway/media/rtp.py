@@ -10,11 +10,11 @@ ONE_BYTE_EXTENSIONS = 0xBEDE
 TWO_BYTE_EXTENSIONS = 0x1000
 
 MAX_HELD = 512
-"""Packets held behind a gap before the gap is given up: 1.5 s of 3 Mbit/s."""
+"""Limit of packets held behind a gap: 1.5 s of 3 Mbit/s."""
 MAX_WAIT = 0.4
-"""Seconds a gap may stay open: two or three round trips of retransmission."""
+"""Seconds to wait for a missing packet: two or three round trips of retransmission."""
 MAX_JUMP = 3000
-"""Sequence numbers; a packet farther off than this belongs to a sender that started over (RFC 3550, A.1)."""
+"""Limit of a gap in sequence numbers; a longer one is a sender that restarted (RFC 3550, A.1)."""
 
 _FIXED = Struct("!BBHII")
 _EXTENSION = Struct("!HH")
@@ -106,7 +106,7 @@ class ReorderBuffer:
         self.late = 0
         """Packets that came twice or too late to be used."""
         self.restarts = 0
-        """How often the sender's numbers started over."""
+        """How often the sender's numbers restarted."""
         self._max_held = max_held
         self._max_wait = max_wait
         self._next: int | None = None
@@ -123,7 +123,7 @@ class ReorderBuffer:
         return self._highest
 
     def push(self, packet: RtpPacket, now: float) -> list[RtpPacket]:
-        """Take a packet that arrived at `now` (monotonic seconds); give back those whose turn it is."""
+        """Take a packet that arrived at `now` (monotonic seconds). Returns those that are next in order."""
         expected = self._next
         if expected is None:
             self._highest = packet.sequence
@@ -150,7 +150,7 @@ class ReorderBuffer:
         return ready
 
     def expire(self, now: float) -> list[RtpPacket]:
-        """Give up gaps that were open for too long; give back what waited behind them."""
+        """Give up packets missing for too long. Returns the packets held behind them."""
         ready: list[RtpPacket] = []
         while self._held and now - self._held[min(self._held)][1] >= self._max_wait:
             ready += self._give_up()

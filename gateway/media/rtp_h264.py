@@ -12,9 +12,9 @@ from gateway.media.rtp import RtpPacket
 STAP_A, FU_A = 24, 28
 
 MAX_ACCESS_UNIT = 2 << 20
-"""Bytes of one coded picture that are gathered before it is given up."""
+"""Limit in bytes of one coded picture; a larger one is dropped."""
 MAX_NALS = 512
-"""NAL units of one coded picture."""
+"""Limit of NAL units of one coded picture."""
 
 
 def packetize(nals: Sequence[bytes], max_payload: int = 1180) -> list[bytes]:
@@ -82,7 +82,7 @@ def _starts_picture(payload: bytes) -> bool:
 
 
 class Depacketizer:
-    """Gathers access units from one sender's packets, which come in order.
+    """Assembles access units from one sender's packets, which come in order.
 
     A picture with a hole is dropped whole, and with it what refers to it: nothing comes out until the
     next key frame, which `needs_key_frame` asks for. Access unit delimiters and filler are left out.

@@ -1,4 +1,4 @@
-"""Cuts a live stream into MPEG-TS segments, each one playable by itself."""
+"""Cuts a live stream into MPEG-TS segments, each playable alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Segmenter:
     of another size always starts one. Each frame is written at once, in one piece.
 
     `audio` declares sound for the first segment; a later one declares it where some came since the
-    segment before began. A reader waits in vain for a stream that is declared and silent.
+    segment before began. A reader waits for a stream that is declared and silent.
 
     `sprop` holds parameter sets from the SDP, for encoders that do not repeat them in band.
     """
@@ -48,7 +48,7 @@ class Segmenter:
         self.segments = 0
         self.frames = 0
         self.frames_before_key = 0
-        """Frames left out because no decoder could have started with them."""
+        """Frames dropped because no decoder could start with them."""
         self.frames_dropped = 0
         """Frames that their segment did not take."""
         self._open_segment = open_segment

@@ -1,4 +1,4 @@
-"""The sequence parameter set: what an H.264 stream says of itself before its first picture.
+"""Parser of the sequence parameter set, which describes an H.264 stream.
 
 Source: ITU-T H.264, 7.3.2.1.1 (syntax), 7.4.2.1.1 (meaning), A.3.1 (levels), E.1 (VUI).
 """
@@ -44,7 +44,7 @@ class BitReader:
     """Reads the payload of a NAL unit bit by bit; raises ValueError past its end."""
 
     def __init__(self, payload: bytes) -> None:
-        # Emulation prevention bytes (7.4.1) are no part of the syntax.
+        # Emulation prevention bytes (7.4.1) are not part of the syntax.
         rbsp = payload.replace(b"\x00\x00\x03", b"\x00\x00")
         self._bits = int.from_bytes(rbsp, "big")
         self.left = len(rbsp) * 8
@@ -79,7 +79,7 @@ class BitReader:
 
 @dataclass(frozen=True, slots=True)
 class Sps:
-    """What the gateway needs of a sequence parameter set.
+    """The fields of a sequence parameter set that the gateway needs.
 
     `width` and `height` are in pixels, cropping applied. `reorder_frames` is how many pictures at
     most come before another in decoding order and after it in output order: 0 rules B-frames out.

@@ -1,4 +1,4 @@
-"""One output timeline over everything that happens to its source."""
+"""One output timeline over all changes of its source."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MAX_STEP_FORWARD = 10 * TICKS_PER_SECOND
 """A longer step in a source's decoding times is a jump of its clock, not a gap in its pictures."""
 
 MAX_STEP_BACK = TICKS_PER_SECOND // 2
-"""A longer step back is a source that started over; a shorter one is straightened out."""
+"""Limit of a step back that is smoothed; a longer one is a source that restarted."""
 
 MAX_SKEW = 3 * TICKS_PER_SECOND
 """Sound further away from the picture than this belongs to another clock and is dropped."""
 
 MIN_JUMP = 3_000
 MAX_JUMP = 10 * TICKS_PER_SECOND
-"""How far the output goes on over a change of source: the time that really passed, within these."""
+"""Limits of the output's step over a change of source, which else is the time that passed."""
 
 
 class Timeline:
@@ -32,7 +32,7 @@ class Timeline:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.jumps = 0
-        """How often the source's clock was given a new place on the timeline."""
+        """How often the source's clock was mapped anew."""
         self.audio_dropped = 0
         self._clock = clock
         self._offset = 0
@@ -52,7 +52,7 @@ class Timeline:
         self._behind = max(0, behind)
 
     def video(self, unit: AccessUnit) -> AccessUnit:
-        """The picture at its place on the output timeline; its DTS is above all before it."""
+        """The picture with output times; its DTS is above all before it."""
         now = self._clock()
         if not self._continues(unit.dts):
             self._offset = self._resume_at(unit.dts, now) - unit.dts - self._behind
@@ -69,7 +69,7 @@ class Timeline:
         return AccessUnit(unit.nals, pts, dts, unit.key)
 
     def audio(self, packet: OpusPacket) -> OpusPacket | None:
-        """The packet at its place, or None where it has none: before a picture, far from it, not rising."""
+        """The packet with its output time; None before the first picture, too far from it, or not rising."""
         pts = packet.pts + self._offset
         if (
             self._source_dts is None

@@ -11,7 +11,7 @@ from gateway.media.mpegts import HEADER_SIZE, MAX_SECTION, PACKET_SIZE, PAYLOAD_
 from gateway.media.pes import PES_LENGTH_OFFSET
 
 MAX_PES_BYTES = 8 * 1024 * 1024
-"""A larger PES packet is given up: many times the largest key frame of a live stream."""
+"""Limit of a PES packet, many times a live stream's largest key frame."""
 
 _TRUSTED_ENDS = 2
 """PES packets that must have ended with a stuffed packet before stuffing is taken for an end."""
@@ -26,7 +26,7 @@ class Assembler(Protocol):
 
     @property
     def held(self) -> int:
-        """Bytes kept of what is not complete."""
+        """Bytes held of incomplete packets."""
 
     def start(self, payload: bytes, stuffed: bool) -> list[bytes]:
         """A payload with payload_unit_start_indicator: what it completes."""
@@ -35,7 +35,7 @@ class Assembler(Protocol):
         """A payload without it: what it completes."""
 
     def lose(self) -> None:
-        """Something was lost here: give up what is not complete."""
+        """Something was lost: drop what is incomplete."""
 
 
 class PesAssembler:
@@ -141,7 +141,7 @@ class PesAssembler:
 
 
 class SectionAssembler:
-    """The sections of one PID whose CRC is right; others are passed over."""
+    """The sections of one PID with a valid CRC; others are ignored."""
 
     def __init__(self) -> None:
         self.counter: int | None = None

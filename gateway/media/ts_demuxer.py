@@ -33,7 +33,7 @@ _MAX_STEP = 90_000
 
 
 class TsDemuxer:
-    """Reads the H.264 and the Opus stream of the first program; other streams are passed over.
+    """Reads the H.264 and the Opus stream of the first program; other streams are ignored.
 
     Times are unwrapped with one common 33-bit counter, so that audio and video stay together.
     `damaged` counts frames given up, `continuity_errors` gaps in the counters, `resyncs` losses of
@@ -64,7 +64,7 @@ class TsDemuxer:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes kept of frames and tables that are not complete."""
+        """Bytes held of incomplete frames and tables."""
         return len(self._rest) + sum(assembler.held for assembler in self._pids.values())
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -101,7 +101,7 @@ class TsDemuxer:
         return frames
 
     def discard(self) -> None:
-        """The segment broke off: give up what is not complete."""
+        """The segment broke off: drop what is incomplete."""
         self._lose_all()
         self._restart()
 
@@ -171,7 +171,7 @@ class TsDemuxer:
             self._collect_damage()
 
     def _emit(self, assembler: Assembler, data: bytes, frames: list[Frame]) -> None:
-        """Hand on a complete PES packet or table."""
+        """Process a complete PES packet or table."""
         try:
             if assembler is self._video:
                 self._emit_video(PesPacket.parse(data), frames)
