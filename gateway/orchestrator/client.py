@@ -38,6 +38,7 @@ MAX_DETAIL = 200
 CONNECT_SHARE = 0.6
 """Part of a call's time-out for connecting: a later time-out means "unknown", not "not sent"."""
 SEEN = "already seen"
+PLAIN = "it is reached without TLS, which -orchVerifyTLS does not allow"
 
 
 class OrchestratorClient:
@@ -59,6 +60,7 @@ class OrchestratorClient:
         self.capabilities = capabilities
         """Serialised Capabilities: signing calls must carry the same."""
         self._http = http
+        self._verify_tls = verify_tls
         self._tls = client_context(verify=verify_tls)
         self._grpc = GrpcCaller(client_context(verify=verify_tls, protocol="h2"))
         request = livepeer_pb2.OrchestratorRequest(
@@ -84,12 +86,16 @@ class OrchestratorClient:
         into a private network where the orchestrator is not is a BadAnswer.
         """
         try:
-            host, port = urls.grpc_target(addr)
+            target = urls.grpc_target(addr)
         except ValueError as error:
             raise Unreachable(str(error)) from error
+        if self._verify_tls and not target.tls:
+            raise Unreachable(PLAIN)
         request = self._request_when_full if ignore_capacity else self._request
-        info = _info(await self._grpc.ask(addr, host, port, request, timeout))
-        await _refuse_private([info.url], host)
+        info = _info(await self._grpc.ask(addr, target, request, timeout))
+        if self._verify_tls and not info.url.startswith("https://"):
+            raise BadAnswer(PLAIN)
+        await _refuse_private([info.url], target.host)
         return info
 
     async def start_job(

@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from gateway.aio import tasks
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError, Refused, Unreachable
+from gateway.orchestrator.urls import GrpcTarget
 
 GET_ORCHESTRATOR = "/net.Orchestrator/GetOrchestrator"
 MAX_MESSAGE = 256 * 1024
@@ -80,9 +81,10 @@ class _Http2Protocol(H2Protocol):
 class _Channel(Channel):
     """A channel that reports when its connection is lost, and that can be closed without TLS shutdown."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext, lost: Callable[[], None]) -> None:
+    def __init__(self, target: GrpcTarget, context: ssl.SSLContext, lost: Callable[[], None]) -> None:
         window = Configuration(http2_connection_window_size=MAX_MESSAGE, http2_stream_window_size=MAX_MESSAGE)
-        super().__init__(host, port, ssl=context, codec=_Bytes(), config=window)
+        tls = context if target.tls else None
+        super().__init__(target.host, target.port, ssl=tls, codec=_Bytes(), config=window)
         self._lost = lost
 
     @override
@@ -112,7 +114,7 @@ class GrpcCaller:
         self._context = context
         self._channels: dict[str, _Channel] = {}
 
-    async def ask(self, addr: str, host: str, port: int, request: bytes, timeout: float) -> bytes:
+    async def ask(self, addr: str, target: GrpcTarget, request: bytes, timeout: float) -> bytes:
         """Call GetOrchestrator; returns the message's bytes. Raises OrchestratorError.
 
         `timeout` (seconds) covers connection and answer. A time-out closes the connection and fails other
@@ -120,7 +122,7 @@ class GrpcCaller:
         """
         channel = self._channels.get(addr)
         if channel is None:
-            channel = self._channels[addr] = _Channel(host, port, self._context, lambda: self.on_lost(addr))
+            channel = self._channels[addr] = _Channel(target, self._context, lambda: self.on_lost(addr))
         # In a task of its own: grpclib cancels the task when the connection is lost.
         call = tasks.spawn(_outcome(channel, request), name=f"grpc {addr}")
         try:

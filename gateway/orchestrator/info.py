@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from urllib.parse import urlsplit
@@ -13,8 +13,13 @@ from google.protobuf.message import DecodeError
 from gateway.money import wei_per_second
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import LIVE_VIDEO_TO_VIDEO
+from gateway.orchestrator.urls import MAX_URL
 
 ADDRESS_BYTES = 20
+HASH_BYTES = 32
+NUMBER_BYTES = 32
+"""Bytes of the largest number in a contract."""
+MAX_SESSION_ID = 1024
 MAX_WIN_PROB = 2**256 - 1
 """A ticket with this win probability always wins."""
 
@@ -43,11 +48,18 @@ class OrchestratorInfo:
         return info
 
     def _check(self) -> None:
-        uri = urlsplit(self.message.transcoder)
+        given = self.message.transcoder
+        if len(given) > MAX_URL or not given.isprintable() or " " in given:
+            raise ValueError(f"its service URI is not a URL of at most {MAX_URL} characters: {given[:100]!r}")
+        uri = urlsplit(given)
         if uri.scheme not in ("http", "https") or not uri.hostname or uri.port == 0:
-            raise ValueError(f"its service URI is not an http(s) URL: {self.message.transcoder[:100]!r}")
+            raise ValueError(f"its service URI is not an http(s) URL: {given[:100]!r}")
         if len(self.message.address) not in (0, ADDRESS_BYTES):
             raise ValueError(f"its address has {len(self.message.address)} bytes, not {ADDRESS_BYTES}")
+        if len(self.session_id) > MAX_SESSION_ID:
+            raise ValueError(f"its session id is over the limit of {MAX_SESSION_ID} characters")
+        if self.has_ticket_params:
+            _check_ticket_params(self.message.ticket_params)
         _ = self.price
 
     @property
@@ -139,11 +151,26 @@ class OrchestratorInfo:
         models = self._models()
         return model in models and models[model].warm
 
-    def _models(self) -> dict[str, livepeer_pb2.Capabilities.ModelConstraint]:
+    def _models(self) -> Mapping[str, livepeer_pb2.Capabilities.ModelConstraint]:
         constraints = self.message.capabilities.constraints.PerCapability
         if LIVE_VIDEO_TO_VIDEO not in constraints:
             return {}
-        return dict(constraints[LIVE_VIDEO_TO_VIDEO].models)
+        return constraints[LIVE_VIDEO_TO_VIDEO].models
+
+
+def _check_ticket_params(params: livepeer_pb2.TicketParams) -> None:
+    """Raise ValueError where a number does not fit the contract's type: before it becomes an integer."""
+    for name, size in (("recipient", ADDRESS_BYTES), ("recipient_rand_hash", HASH_BYTES)):
+        given = len(getattr(params, name))
+        if given != size:
+            raise ValueError(f"its ticket params have a {name} of {given} bytes, not {size}")
+    for name in ("face_value", "win_prob", "seed", "expiration_block"):
+        given = len(getattr(params, name))
+        if given > NUMBER_BYTES:
+            raise ValueError(f"its ticket params have a {name} of {given} bytes, more than {NUMBER_BYTES}")
+    given = len(params.expiration_params.creation_round_block_hash)
+    if given not in (0, HASH_BYTES):
+        raise ValueError(f"its ticket params have a block hash of {given} bytes, not {HASH_BYTES}")
 
 
 def _has_bit(bitstring: Sequence[int], bit: int) -> bool:

@@ -7,23 +7,34 @@ orchestrator is there itself.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urljoin, urlsplit
 
 Ip = IPv4Address | IPv6Address
 
-DEFAULT_PORT = 443
+DEFAULT_PORTS = {"https": 443, "http": 80}
 MAX_URL = 2048
 
 
-def grpc_target(addr: str) -> tuple[str, int]:
-    """Host and port of an orchestrator given as `host:port` or URL. Raises ValueError."""
+@dataclass(frozen=True, slots=True)
+class GrpcTarget:
+    """Where an orchestrator's gRPC is; without `tls` it is HTTP/2 in plain text (h2c)."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+def grpc_target(addr: str) -> GrpcTarget:
+    """Where to ask an orchestrator given as `host:port` (TLS) or URL. Raises ValueError."""
     parts = urlsplit(addr if "://" in addr else f"https://{addr}")
-    if parts.scheme != "https":
-        raise ValueError(f"{addr!r} is not an orchestrator's address: orchestrators use https")
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError(f"{addr!r} is not an orchestrator's address: orchestrators use https or http")
     if not parts.hostname or parts.username is not None or any(c.isspace() for c in addr):
         raise ValueError(f"{addr!r} is not an orchestrator's address: give host:port or a URL")
-    return parts.hostname, DEFAULT_PORT if parts.port is None else parts.port
+    port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    return GrpcTarget(parts.hostname, port, tls=parts.scheme == "https")
 
 
 def host(url: str) -> str:

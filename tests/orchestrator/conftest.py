@@ -79,6 +79,7 @@ def orchestrator_info(
     """An orchestrator on the paid network at `price` wei per second, its tickets worth 1000 wei."""
     info = livepeer_pb2.OrchestratorInfo(transcoder=url, address=b"\1" * 20)
     info.price_info.pricePerUnit, info.price_info.pixelsPerUnit = price, 27_648_000
+    info.ticket_params.recipient, info.ticket_params.recipient_rand_hash = b"\1" * 20, b"\2" * 32
     info.ticket_params.face_value = (1000).to_bytes(2, "big")
     info.ticket_params.win_prob = b"\xff" * 32
     info.auth_token.session_id, info.auth_token.expiration = session, expiration
@@ -126,16 +127,18 @@ class GrpcOrchestrator:
     def __init__(self) -> None:
         self.requests: list[livepeer_pb2.OrchestratorRequest] = []
         self.port = 0
+        self.tls = True
         self.answer: Callable[[livepeer_pb2.OrchestratorRequest], Awaitable[bytes]] = self._fresh
         self._server = KillableServer([self], codec=BytesCodec())
 
     @property
     def addr(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"127.0.0.1:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
 
     async def _fresh(self, _: livepeer_pb2.OrchestratorRequest) -> bytes:
         session = f"session-{len(self.requests)}"
-        return orchestrator_info(f"https://{self.addr}", session=session).SerializeToString()
+        url = f"https://{self.addr}" if self.tls else self.addr
+        return orchestrator_info(url, session=session).SerializeToString()
 
     async def _get(self, stream: Stream[bytes, bytes]) -> None:
         request = livepeer_pb2.OrchestratorRequest.FromString(await stream.recv_message() or b"")
@@ -147,8 +150,10 @@ class GrpcOrchestrator:
             "/net.Orchestrator/GetOrchestrator": Handler(self._get, Cardinality.UNARY_UNARY, bytes, bytes)
         }
 
-    async def start(self, context: ssl.SSLContext, port: int = 0) -> None:
-        context.set_alpn_protocols(["h2"])
+    async def start(self, context: ssl.SSLContext | None, port: int = 0) -> None:
+        self.tls = context is not None
+        if context is not None:
+            context.set_alpn_protocols(["h2"])
         await self._server.start("127.0.0.1", port, ssl=context)
         assert self._server._server is not None
         self.port = self._server._server.sockets[0].getsockname()[1]
@@ -165,9 +170,9 @@ async def grpc_orchestrator(tls: Callable[[], ssl.SSLContext]) -> AsyncIterator[
     """Starts scripted gRPC orchestrators."""
     running: list[GrpcOrchestrator] = []
 
-    async def start() -> GrpcOrchestrator:
+    async def start(*, plain: bool = False) -> GrpcOrchestrator:
         orchestrator = GrpcOrchestrator()
-        await orchestrator.start(tls())
+        await orchestrator.start(None if plain else tls())
         running.append(orchestrator)
         return orchestrator
 

@@ -54,6 +54,30 @@ def open_sockets() -> int:
 
 
 @pytest.mark.asyncio
+async def test_an_orchestrator_without_tls_is_asked_in_plain_text(
+    client: OrchestratorClient, grpc_orchestrator: Callable[..., Any]
+) -> None:
+    orchestrator = await grpc_orchestrator(plain=True)
+    assert orchestrator.addr.startswith("http://")
+    info = await client.get_info(orchestrator.addr)
+    assert info.url == orchestrator.addr
+
+
+@pytest.mark.asyncio
+async def test_where_certificates_are_verified_nobody_is_asked_in_plain_text(
+    http: aiohttp.ClientSession, grpc_orchestrator: Callable[..., Any]
+) -> None:
+    orchestrator = await grpc_orchestrator(plain=True)
+    strict = OrchestratorClient(
+        http, address="0x" + "1" * 40, signature=b"s", capabilities=capabilities("m"), verify_tls=True
+    )
+    with pytest.raises(Unreachable, match="-orchVerifyTLS"):
+        await strict.get_info(orchestrator.addr)
+    assert not orchestrator.requests
+    await strict.close()
+
+
+@pytest.mark.asyncio
 async def test_the_bytes_come_back_as_they_were_sent(
     client: OrchestratorClient, grpc_orchestrator: Start
 ) -> None:
@@ -173,8 +197,8 @@ async def test_a_port_where_nobody_listens_is_unreachable(client: OrchestratorCl
 
 @pytest.mark.asyncio
 async def test_what_is_no_address_is_unreachable_with_a_sentence(client: OrchestratorClient) -> None:
-    with pytest.raises(Unreachable, match="orchestrators use https"):
-        await client.get_info("http://127.0.0.1:1")
+    with pytest.raises(Unreachable, match="orchestrators use https or http"):
+        await client.get_info("ftp://127.0.0.1:1")
 
 
 @pytest.mark.asyncio

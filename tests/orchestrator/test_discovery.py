@@ -95,7 +95,7 @@ async def test_a_webhook_out_of_reach_has_failed(http: aiohttp.ClientSession) ->
 
 
 def test_entries_that_are_no_orchestrators_are_passed_over() -> None:
-    entries = [{"address": "https://a:1"}, {"address": "http://b:2"}, {"address": 3}, {}, "c:4", None]
+    entries = [{"address": "https://a:1"}, {"address": "ftp://b:2"}, {"address": 3}, {}, "c:4", None]
     assert listed_in(json.dumps([*entries, {"address": "https://a:1"}]).encode()) == [Listing("https://a:1")]
 
 

@@ -109,6 +109,38 @@ def test_what_cannot_be_worked_with_is_refused_with_a_sentence(raw: bytes, becau
         OrchestratorInfo.parse(raw)
 
 
+NUMBERS = {"face_value": 32, "win_prob": 32, "seed": 32, "expiration_block": 32}
+SIZES = {"recipient": 20, "recipient_rand_hash": 32}
+
+
+@given(st.data())
+def test_numbers_beyond_what_a_contract_holds_are_refused_before_they_are_looked_at(
+    data: st.DataObject,
+) -> None:
+    given_bytes = {
+        name: data.draw(st.just(b"\1" * size) | st.integers(0, 3000).map(lambda n: b"\xff" * n), label=name)
+        for name, size in {**NUMBERS, **SIZES}.items()
+    }
+    fits = all(len(given_bytes[name]) <= size for name, size in NUMBERS.items())
+    fits = fits and all(len(given_bytes[name]) == size for name, size in SIZES.items())
+    price = livepeer_pb2.PriceInfo(pricePerUnit=1, pixelsPerUnit=1)
+    try:
+        info = parsed(price_info=price, ticket_params=livepeer_pb2.TicketParams(**given_bytes))  # type: ignore[arg-type]
+    except ValueError as error:
+        assert not fits
+        assert "ticket params have a" in str(error)
+        return
+    assert fits
+    assert info.ticket_seconds is not None
+    float(info.ticket_seconds)
+
+
+@pytest.mark.parametrize("uri", ["https://o.example/" + "a" * 2048, "https://o.example/\n", "https://o.example/ a"])
+def test_a_service_uri_is_printable_and_short(uri: str) -> None:
+    with pytest.raises(ValueError, match="2048 characters"):
+        OrchestratorInfo.parse(livepeer_pb2.OrchestratorInfo(transcoder=uri).SerializeToString())
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_info_or_a_value_error(raw: bytes) -> None:
     try:

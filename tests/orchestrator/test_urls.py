@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from gateway.orchestrator.urls import complete, grpc_target, host, literal, refuse_private
+from gateway.orchestrator.urls import GrpcTarget, complete, grpc_target, host, literal, refuse_private
 
 BASE = "https://o.example:8935"
 
@@ -14,22 +14,24 @@ BASE = "https://o.example:8935"
 @pytest.mark.parametrize(
     ("addr", "target"),
     [
-        ("o.example:8935", ("o.example", 8935)),
-        ("127.0.0.1:8935", ("127.0.0.1", 8935)),
-        ("https://o.example:8935", ("o.example", 8935)),
-        ("https://o.example:8935/", ("o.example", 8935)),
-        ("https://o.example", ("o.example", 443)),
-        ("[::1]:8935", ("::1", 8935)),
-        ("https://[2001:db8::1]:1", ("2001:db8::1", 1)),
+        ("o.example:8935", ("o.example", 8935, True)),
+        ("127.0.0.1:8935", ("127.0.0.1", 8935, True)),
+        ("https://o.example:8935", ("o.example", 8935, True)),
+        ("https://o.example:8935/", ("o.example", 8935, True)),
+        ("https://o.example", ("o.example", 443, True)),
+        ("[::1]:8935", ("::1", 8935, True)),
+        ("https://[2001:db8::1]:1", ("2001:db8::1", 1, True)),
+        ("http://o.example:8935", ("o.example", 8935, False)),
+        ("http://o.example/", ("o.example", 80, False)),
     ],
 )
-def test_an_orchestrator_is_written_as_host_and_port_or_url(addr: str, target: tuple[str, int]) -> None:
-    assert grpc_target(addr) == target
+def test_an_orchestrator_is_written_as_host_and_port_or_url(addr: str, target: tuple[str, int, bool]) -> None:
+    assert grpc_target(addr) == GrpcTarget(*target)
 
 
 @pytest.mark.parametrize(
     "addr",
-    ["", ":8935", "http://o.example:8935", "o.example:99999", "o.example:x", "a b:1", "u:p@o.example:1"],
+    ["", ":8935", "ftp://o.example:8935", "o.example:99999", "o.example:x", "a b:1", "u:p@o.example:1"],
 )
 def test_anything_else_is_no_orchestrator(addr: str) -> None:
     with pytest.raises(ValueError):
