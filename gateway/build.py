@@ -22,12 +22,14 @@ from gateway.comfystream.source import ComfySource
 from gateway.devnet.devnet import Devnet
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
+from gateway.network.checks import funds_check, ticket_check
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
 from gateway.orchestrator.pool import OrchestratorPool
+from gateway.orchestrator.selection import Check
 from gateway.payments.ledger import Ledger
 from gateway.payments.resources import PaymentResources
 from gateway.reason import EndReason
@@ -171,7 +173,7 @@ async def open_network(build: Build) -> JobKind:
         _discovery(build),
         model=settings.stream.model,
         ceiling=settings.payments.ceiling,
-        unfunded=None if build.chain is None else build.chain.watch.refusal,
+        checks=_checks(build),
     )
     build.run(pool.run(), "pool")
     payments = None
@@ -179,6 +181,17 @@ async def open_network(build: Build) -> JobKind:
         payments = await PaymentResources.open(settings.payments, build.ledger, build.signer, identity)
     source = NetworkSource(NetworkResources(build.http, orchestrators, pool, payments))
     return JobKind(source, pool.state)
+
+
+def _checks(build: Build) -> list[Check]:
+    """What an orchestrator has to pass beside model and price."""
+    payments, blocklist = build.settings.payments, build.settings.network.blocklist
+    checks: list[Check] = [] if blocklist is None else [blocklist.check]
+    if payments.ceiling is not None:
+        checks.append(ticket_check(payments.ticket_limits, payments.ceiling, payments.interval))
+    if build.chain is not None:
+        checks.append(funds_check(build.chain.watch.refusal))
+    return checks
 
 
 def _discovery(build: Build) -> list[Source | str]:

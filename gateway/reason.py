@@ -43,3 +43,7 @@ class Ended(Exception):
 
 class NoRoom(Ended):
     """A job that did not start because there was no capacity: not a fault, and nothing was paid."""
+
+
+class ChooseAgain(Ended):
+    """A candidate's offer is no longer what it was chosen for: no fault, and nothing was paid."""

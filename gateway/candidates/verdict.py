@@ -24,6 +24,10 @@ class Verdict(StrEnum):
     """Suspended, or left out for this stream, after a failure."""
     UNFUNDED = "unfunded"
     """It would refuse tickets: the signer's funds on chain do not cover them."""
+    BAD_TICKET_PARAMS = "bad_ticket_params"
+    """Its tickets are larger than the operator allows, or so small that no stream could be paid."""
+    BLOCKED = "blocked"
+    """The operator's block list names it."""
 
 
 USABLE = frozenset({Verdict.CHOSEN, Verdict.AVAILABLE})

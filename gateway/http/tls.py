@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from gateway.http.stamp import Stamp, stamp
+from gateway.aio.stamp import Stamp, stamp
 
 log = structlog.get_logger("https")
 

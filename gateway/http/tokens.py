@@ -12,8 +12,8 @@ from pathlib import Path
 
 import structlog
 
+from gateway.aio.stamp import Stamp, stamp
 from gateway.http.limit_words import AMOUNTS, COUNTS, limits_of
-from gateway.http.stamp import Stamp, stamp
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 
 log = structlog.get_logger("access")

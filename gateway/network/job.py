@@ -18,12 +18,12 @@ from gateway.media.ts_demuxer import TsDemuxer
 from gateway.network.resources import NetworkResources
 from gateway.network.worker_status import WorkerStatus
 from gateway.orchestrator.credentials import unsigned_credentials
-from gateway.orchestrator.errors import NoCapacity, OrchestratorError
+from gateway.orchestrator.errors import NoCapacity, OfferChanged, OrchestratorError, PriceRaised
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.payer import Payer
-from gateway.reason import Ended, EndReason, NoRoom
+from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.seam import (
     Candidate,
     JobHost,
@@ -78,6 +78,7 @@ class OrchestratorJob:
         self._network = network
         self._addr = candidate.addr
         self._url = candidate.url
+        self._price = candidate.price
         self._request = request
         self._host = host
         self._timing = timing
@@ -104,7 +105,11 @@ class OrchestratorJob:
     async def run(self) -> None:
         """Pay, start and relay. Raises Ended."""
         try:
-            self._info = info = await self._network.pool.take(self._addr)
+            self._info = info = await self._network.pool.take(self._addr, self._price)
+        except OfferChanged as error:
+            raised = isinstance(error, PriceRaised)
+            reason = EndReason.PRICE_RAISED if raised else EndReason.ORCHESTRATOR_LOST
+            raise ChooseAgain(reason, f"{self._url}: {error}") from error
         except OrchestratorError as error:
             raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._url}: {error}") from error
         urls = await self._start(info)

@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.flags import BOOLEAN, LIST, POSITIVE_DURATION, URL, Flag, Kind, Parsed
+from gateway.orchestrator.blocklist import Blocklist
 from signer_client.client import parse_headers
 
+BLOCKLIST = Kind(
+    "list|path",
+    "Ethereum addresses, URLs or host:port, comma-separated, or a file of them",
+    Blocklist.parse,
+)
 HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
 
 NETWORK_FLAGS: tuple[Flag, ...] = (
@@ -26,7 +32,7 @@ NETWORK_FLAGS: tuple[Flag, ...] = (
         "orchAddr",
         LIST,
         None,
-        "Use these orchestrators: host:port or URLs, comma-separated",
+        "Use these orchestrators: [0xADDRESS@]host:port or URLs, comma-separated",
         "those that -orchWebhookUrl, the chain or the signer lists",
     ),
     Flag("orchWebhookUrl", URL, None, "Read a list of orchestrators from this URL, in addition to -orchAddr"),
@@ -35,6 +41,13 @@ NETWORK_FLAGS: tuple[Flag, ...] = (
         POSITIVE_DURATION,
         "1m",
         "Read the list of the webhook or of the signer this often",
+    ),
+    Flag(
+        "orchBlocklist",
+        BLOCKLIST,
+        None,
+        "Never use these orchestrators: addresses, URLs or host:port, or a file",
+        "nobody",
     ),
     Flag("orchVerifyTLS", BOOLEAN, "false", "Refuse orchestrators whose TLS certificate does not verify"),
 )
@@ -48,11 +61,12 @@ class NetworkSettings:
     """None: nothing is paid."""
     signer_headers: dict[str, str]
     orchestrators: tuple[str, ...]
-    """host:port or URLs."""
+    """host:port or URLs, after `0xADDRESS@` where only that address may be paid."""
     orchestrator_webhook: str | None
     discovery_interval: float
     """Seconds between two reads of the webhook's or the signer's list."""
     verify_tls: bool
+    blocklist: Blocklist | None = None
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> NetworkSettings:
@@ -63,4 +77,5 @@ class NetworkSettings:
             orchestrator_webhook=parsed["orchWebhookUrl"],
             discovery_interval=parsed["discoveryInterval"],
             verify_tls=parsed["orchVerifyTLS"],
+            blocklist=parsed["orchBlocklist"],
         )

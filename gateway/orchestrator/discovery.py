@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ MAX_ORCHESTRATORS = 200
 MAX_LIST = 1024 * 1024
 """Limit in bytes of a list."""
 TIMEOUT = 5.0
+_ETH_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
 class DiscoveryFailed(Exception):
@@ -28,11 +30,20 @@ class Listing:
     """An orchestrator on a source's list: `addr` is host:port or a URL.
 
     Its answer must name one of `addresses` (Ethereum); where that is empty, any address will do. There may
-    be several, because anybody can register any URI on chain.
+    be several, because anybody can register any URI on chain. `pinned` says that the operator gave them.
     """
 
     addr: str
     addresses: tuple[str, ...] = ()
+    pinned: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Listing:
+        """What the operator writes: host:port or a URL, after `0xADDRESS@` to pin who is paid."""
+        address, at, addr = text.partition("@")
+        if at and _ETH_ADDRESS.fullmatch(address):
+            return cls(addr, (address,), pinned=True)
+        return cls(text)
 
     def allows(self, address: str) -> bool:
         return not self.addresses or address.lower() in (one.lower() for one in self.addresses)
@@ -58,7 +69,7 @@ class FixedSource:
     interval: float | None = None
 
     def __init__(self, addrs: Sequence[str]) -> None:
-        self._listings = [Listing(addr) for addr in addrs]
+        self._listings = [Listing.parse(addr) for addr in addrs]
 
     async def listings(self) -> list[Listing]:
         return self._listings
@@ -131,8 +142,9 @@ class Directory:
         return len(self._lists.get(source, []))
 
     def listings(self) -> dict[str, Listing]:
-        """Every orchestrator on any list, by address."""
-        return {listing.addr: listing for found in self._lists.values() for listing in found}
+        """Every orchestrator on any list, by address; a pinned listing comes before any other."""
+        known = [listing for found in self._lists.values() for listing in found]
+        return {listing.addr: listing for listing in sorted(known, key=lambda listing: listing.pinned)}
 
     def errors(self) -> list[str]:
         return [f"{source}: {error}" for source, error in self._errors.items()]
@@ -151,7 +163,10 @@ class Directory:
 
 
 def listed_in(body: bytes) -> list[Listing]:
-    """Read a JSON list of `{"address": "https://.."}`; entries that are not addresses are left out."""
+    """Read a JSON list of `{"address": "https://.."}`; entries that are not addresses are left out.
+
+    An Ethereum address pins who is paid: `{"address": "0x..@https://.."}`.
+    """
     try:
         entries: Any = json.loads(body)
     except ValueError as error:
@@ -159,7 +174,7 @@ def listed_in(body: bytes) -> list[Listing]:
     if not isinstance(entries, list):
         raise DiscoveryFailed("the list is not a JSON list")
     named = (entry.get("address") for entry in entries if isinstance(entry, dict))
-    return usable(Listing(addr) for addr in named if isinstance(addr, str))
+    return usable(Listing.parse(addr) for addr in named if isinstance(addr, str))
 
 
 def usable(listings: Iterable[Listing]) -> list[Listing]:

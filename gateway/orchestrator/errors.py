@@ -23,6 +23,14 @@ class NoCapacity(OrchestratorError):
     """The orchestrator works, but has no capacity for another stream with this model."""
 
 
+class OfferChanged(OrchestratorError):
+    """By its newest answer it would not be chosen any more."""
+
+
+class PriceRaised(OfferChanged):
+    """Its newest answer is dearer than what it was chosen for."""
+
+
 class AlreadySeen(OrchestratorError):
     """The payment's ticket nonces were seen before: an earlier delivery was credited."""
 

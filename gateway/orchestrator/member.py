@@ -82,6 +82,10 @@ class Member:
         self._unused = False
         return self.info
 
+    def give_back(self, info: OrchestratorInfo) -> None:
+        """No job has used it after all: the next one may, where no newer answer came meanwhile."""
+        self._unused = self._unused or (info is self.info and self.error is None)
+
     def pause(self, interval: float, anybody_usable: bool) -> float:
         """Seconds until the next call; `interval` where nothing is wrong."""
         if self.error is not None:

@@ -14,11 +14,11 @@ import structlog
 from gateway.aio.tasks import TaskGroup
 from gateway.candidates.verdict import Verdict
 from gateway.money import text
-from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Source
-from gateway.orchestrator.errors import BadAnswer, OrchestratorError
+from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Listing, Source
+from gateway.orchestrator.errors import BadAnswer, OfferChanged, OrchestratorError, PriceRaised
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
-from gateway.orchestrator.selection import OrchestratorCandidate, judge, rank, verdict_of
+from gateway.orchestrator.selection import Check, OrchestratorCandidate, Refusal, judge, rank, verdict_of
 
 log = structlog.get_logger("orchestrators")
 
@@ -41,9 +41,9 @@ class OrchestratorPool:
     """The orchestrators for one model.
 
     `sources` lists them (plain addresses are sources too); `ceiling` is in wei per second, None where
-    nothing is paid; `unfunded` says why the payer's funds do not cover an orchestrator's tickets. `run`
-    calls each of them at least every `refresh_interval` seconds, until cancelled. Everything else answers
-    at once from what is known, except `take`, which may call an orchestrator.
+    nothing is paid; `checks` are made of each answer after those of model and price. `run` calls each of
+    them at least every `refresh_interval` seconds, until cancelled. Everything else answers at once from
+    what is known, except `take`, which may call an orchestrator.
     `clock` is monotonic; `wall` is unix time, which auth tokens' expiry is compared with.
     """
 
@@ -55,7 +55,7 @@ class OrchestratorPool:
         model: str,
         ceiling: Fraction | None,
         refresh_interval: float = REFRESH_INTERVAL,
-        unfunded: Callable[[OrchestratorInfo], str | None] | None = None,
+        checks: Sequence[Check] = (),
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -64,7 +64,7 @@ class OrchestratorPool:
         fixed = [source for source in sources if isinstance(source, str)]
         self._sources: list[Source] = [FixedSource(fixed)] if fixed else []
         self._sources += [source for source in sources if not isinstance(source, str)]
-        self._unfunded = unfunded
+        self._checks = checks
         self._directory = Directory()
         self._client = client
         self._refresh_interval = refresh_interval
@@ -94,11 +94,19 @@ class OrchestratorPool:
 
     def _candidate(self, member: Member) -> OrchestratorCandidate:
         candidate = member.candidate(self.model, self.ceiling)
-        if self._unfunded is not None and candidate.usable and member.info is not None:
-            why = self._unfunded(member.info)
-            if why is not None:
-                candidate.set_verdict(Verdict.UNFUNDED, why)
+        if candidate.usable and member.info is not None:
+            candidate.set_verdict(*self._judge(candidate.addr, member.info))
         return candidate
+
+    def _judge(self, addr: str, info: OrchestratorInfo) -> Refusal:
+        """The verdict on an answer: available, or why not."""
+        verdict, detail = judge(info, self.model, self.ceiling)
+        if verdict is Verdict.AVAILABLE:
+            for check in self._checks:
+                refusal = check(addr, info)
+                if refusal is not None:
+                    return refusal
+        return verdict, detail
 
     def reasons_not_ready(self) -> list[str]:
         """Why no stream could start now, a sentence each; empty where one could."""
@@ -138,15 +146,37 @@ class OrchestratorPool:
 
     # for streams
 
-    async def take(self, addr: str) -> OrchestratorInfo:
+    async def take(self, addr: str, price: Fraction | None) -> OrchestratorInfo:
         """An info for one job; each is given out once, because a job needs an auth token of its own.
 
         A fetched one is returned at once and the next fetched in the background. Where there is none, the
-        orchestrator is called now; raises OrchestratorError where that fails.
+        orchestrator is called now; raises OrchestratorError where that fails. `price` (wei per second) is
+        what the orchestrator was chosen for: raises OfferChanged where it is dearer now, or would not be
+        chosen at all. That info is kept for the next job.
         """
         member = self._members.get(addr)
         if member is None:
-            return await self._client.get_info(addr)
+            raise OfferChanged("it is no longer listed")
+        info = await self._use(member)
+        _check_listing(member.listing, info)
+        try:
+            self._check_offer(addr, info, price)
+        except OfferChanged:
+            member.give_back(info)
+            raise
+        return info
+
+    def _check_offer(self, addr: str, info: OrchestratorInfo, price: Fraction | None) -> None:
+        verdict, detail = self._judge(addr, info)
+        if verdict is Verdict.PRICE_ABOVE_MAX:
+            raise PriceRaised(detail)
+        if verdict is not Verdict.AVAILABLE:
+            raise OfferChanged(detail)
+        if info.price and (price is None or info.price > price):
+            chosen_for = text(price or 0)
+            raise PriceRaised(f"{text(info.price)} wei per second, and it was chosen for {chosen_for}")
+
+    async def _use(self, member: Member) -> OrchestratorInfo:
         max_age = 2 * self._refresh_interval
         info = member.use(self._clock(), max_age)
         if info is None:
@@ -250,9 +280,7 @@ class OrchestratorPool:
         addr, asked_at = member.listing.addr, self._clock()
         try:
             info = await self._client.get_info(addr)
-            if not member.listing.allows(info.recipient):
-                listed = " or ".join(member.listing.addresses)
-                raise BadAnswer(f"it is paid as {info.recipient}, but is listed as {listed}")
+            _check_listing(member.listing, info)
         except OrchestratorError as error:
             if member.error is None or member.error.detail != error.detail:
                 verdict = str(verdict_of(error))
@@ -265,7 +293,7 @@ class OrchestratorPool:
         self._note_change()
 
     def _log_answer(self, addr: str, info: OrchestratorInfo) -> None:
-        verdict, detail = judge(info, self.model, self.ceiling)
+        verdict, detail = self._judge(addr, info)
         price = None if info.price is None else text(info.price)
         log.info(
             "orchestrator answered",
@@ -307,6 +335,12 @@ class OrchestratorPool:
                 why = f"suspension ignored, no other is usable: {reason}"
                 candidate.set_verdict(Verdict.AVAILABLE, why)
         return known
+
+
+def _check_listing(listing: Listing, info: OrchestratorInfo) -> None:
+    if not listing.allows(info.recipient):
+        listed = " or ".join(listing.addresses)
+        raise BadAnswer(f"it is paid as {info.recipient}, but is listed as {listed}")
 
 
 def _jittered(seconds: float) -> float:

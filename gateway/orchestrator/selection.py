@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,6 +11,11 @@ from gateway.candidates.verdict import Judged, Verdict
 from gateway.money import text
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
+
+Refusal = tuple[Verdict, str]
+"""Why an orchestrator is not used: its verdict, and the reason in words."""
+Check = Callable[[str, OrchestratorInfo], Refusal | None]
+"""A further check of an orchestrator that is asked at an address; None where it passes."""
 
 
 @dataclass(slots=True)

@@ -37,6 +37,12 @@ def grpc_target(addr: str) -> GrpcTarget:
     return GrpcTarget(parts.hostname, port, tls=parts.scheme == "https")
 
 
+def place(addr: str) -> str:
+    """Host and port of an orchestrator's address or URL, to compare them by. Raises ValueError."""
+    target = grpc_target(addr)
+    return f"{target.host.lower()}:{target.port}"
+
+
 def host(url: str) -> str:
     """The host in a URL, without brackets; empty where it has none."""
     return urlsplit(url).hostname or ""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.candidates.verdict import Verdict
-from gateway.reason import Ended
+from gateway.reason import ChooseAgain, Ended
 from gateway.stream.seam import Candidate, PublishRequest
 from gateway.stream.sources import JobSources
 from gateway.stream.swap import Attempts
@@ -29,6 +29,8 @@ class CandidateList:
         self._sources = sources
         self._request = request
         self._attempts = Attempts(first_retry)
+        self._changed: set[str] = set()
+        """Whose offer was found changed since a job was last live."""
 
     def best(
         self, params: Mapping[str, Any], now: float, *, again: bool, free: bool = False
@@ -63,8 +65,11 @@ class CandidateList:
         self._set_verdict(candidate, Verdict.SET_ASIDE, failure.detail)
 
     def retry_later(self, candidate: Candidate, failure: Ended, now: float) -> None:
-        """A job there did not start: it is tried again after a while."""
-        self._attempts.failed(candidate.key, failure.detail, now)
+        """A job there did not start: it is tried again after a while, after a changed offer once at once."""
+        if isinstance(failure, ChooseAgain) and candidate.key not in self._changed:
+            self._changed.add(candidate.key)
+        else:
+            self._attempts.failed(candidate.key, failure.detail, now)
 
     def never_retry(self, candidate: Candidate, failure: Ended) -> None:
         """It is not tried again for this stream."""
@@ -73,6 +78,7 @@ class CandidateList:
     def job_is_live(self) -> None:
         """Failed starts before it no longer count."""
         self._attempts.succeeded()
+        self._changed.clear()
 
     def stream_ended(self, ended: Ended, *, showed_picture: bool) -> None:
         """Say of the candidate that had the stream how that went."""

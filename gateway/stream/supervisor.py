@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio.tasks import TaskGroup
 from gateway.media.frames import Frame
 from gateway.payments.status import PaymentStatus
-from gateway.reason import Ended, EndReason, NoRoom
+from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.candidate_list import CandidateList
 from gateway.stream.closing import ClosingJobs
 from gateway.stream.job_slot import JobSlot, SupervisedStream, UnexpectedFailure
@@ -245,7 +245,7 @@ class Supervisor:
         self._give_up(slot, failure)
         if not was_live:
             self._candidates.retry_later(slot.candidate, failure, self._clock())
-            if self._was_live and isinstance(failure, NoRoom):
+            if self._was_live and isinstance(failure, NoRoom | ChooseAgain):
                 self._budget.refund()
         self._stream.on_job_failed(failure, was_live=was_live)
         return failure, was_live
@@ -321,7 +321,9 @@ class Supervisor:
             standby=not slot.active,
         )
         self._closing.add(slot, failure.reason)
-        if failure.reason is EndReason.PRICE_RAISED:
+        if isinstance(failure, ChooseAgain):
+            pass
+        elif failure.reason is EndReason.PRICE_RAISED:
             self._candidates.never_retry(candidate, failure)
         elif _ends_the_stream(failure):
             return

@@ -22,6 +22,7 @@ WELL = SenderFunds(deposit=10 * ETHER, withdraw_round=0, reserve=ETHER, claimed_
 
 def info(*, face_value: int = ETHER, expiration: int = 1040, created: int = 10) -> OrchestratorInfo:
     message = livepeer_pb2.OrchestratorInfo(transcoder="https://o.example:8935")
+    message.ticket_params.recipient, message.ticket_params.recipient_rand_hash = bytes(20), bytes(32)
     message.ticket_params.face_value = face_value.to_bytes(32, "big")
     message.ticket_params.expiration_block = expiration.to_bytes(32, "big")
     message.ticket_params.expiration_params.creation_round = created

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,14 +27,16 @@ from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.errors import (
     BadAnswer,
     NoCapacity,
+    OfferChanged,
     OrchestratorError,
+    PriceRaised,
     Refused,
     UnknownOutcome,
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
-from gateway.reason import Ended, EndReason, NoRoom
+from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.seam import Candidate, PublishRequest, merge_params
 from gateway.trickle.liveness import LivenessTiming
 from harness.waiting import DEADLINE, SLACK, eventually
@@ -59,7 +62,7 @@ class Orchestrator:
     """What its pool heard of jobs."""
     capabilities = b""
 
-    async def take(self, addr: str) -> OrchestratorInfo:
+    async def take(self, addr: str, price: Fraction | None) -> OrchestratorInfo:
         if self.fails is not None:
             raise self.fails
         made = livepeer_pb2.OrchestratorInfo(transcoder=self.url, address=bytes(20))
@@ -189,6 +192,23 @@ async def test_an_orchestrator_that_gives_no_info_is_lost_before_anything_was_as
     failure = await orchestrator.job().failure()
     assert (failure.reason, orchestrator.started) == (EndReason.ORCHESTRATOR_LOST, [])
     assert "connection refused" in failure.detail
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PriceRaised("twice as dear"), EndReason.PRICE_RAISED),
+        (OfferChanged("blocked"), EndReason.ORCHESTRATOR_LOST),
+    ],
+)
+async def test_an_offer_that_changed_is_left_before_anything_was_paid(
+    orchestrator: Orchestrator, error: OrchestratorError, reason: EndReason
+) -> None:
+    orchestrator.fails = error
+    failure = await orchestrator.job().failure()
+    assert isinstance(failure, ChooseAgain)
+    assert (failure.reason, orchestrator.started) == (reason, [])
 
 
 @pytest.mark.asyncio

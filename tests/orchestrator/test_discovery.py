@@ -56,6 +56,24 @@ async def test_a_fixed_list_is_what_it_is() -> None:
 
 
 @pytest.mark.asyncio
+async def test_an_address_before_the_url_pins_who_is_paid() -> None:
+    address = "0x" + "aB" * 20
+    plain, pinned, url = await FixedSource(["a:1", f"{address}@b:2", f"{address}@https://c:3"]).listings()
+    assert (plain.pinned, pinned.pinned) == (False, True)
+    assert (pinned.addr, url.addr) == ("b:2", "https://c:3")
+    assert pinned.allows(address.lower())
+    assert not pinned.allows("0x" + "11" * 20)
+    assert listed_in(json.dumps([{"address": f"{address}@https://c:3"}]).encode()) == [url]
+
+
+def test_a_pin_counts_whatever_other_lists_say() -> None:
+    directory, pinned = Directory(), Listing.parse("0x" + "1" * 40 + "@a:1")
+    directory.succeeded("orchAddr", [pinned], 0.0)
+    directory.succeeded("webhook", [Listing("a:1")], 0.0)
+    assert directory.listings() == {"a:1": pinned}
+
+
+@pytest.mark.asyncio
 async def test_a_webhook_lists_objects_with_an_address(http: aiohttp.ClientSession, webhook: Webhook) -> None:
     url = await webhook(
         web.json_response([{"address": "https://a:1", "score": 1}, {"address": "https://b:2"}])

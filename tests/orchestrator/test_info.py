@@ -54,7 +54,8 @@ def test_the_address_carries_its_checksum() -> None:
 def test_the_recipient_is_what_its_tickets_pay_and_by_default_the_address() -> None:
     hot, cold = bytes([1]) * 20, bytes([2]) * 20
     assert parsed(address=hot).recipient == "0x" + hot.hex()
-    paid = parsed(address=hot, ticket_params=livepeer_pb2.TicketParams(recipient=cold))
+    params = livepeer_pb2.TicketParams(recipient=cold, recipient_rand_hash=bytes(32))
+    paid = parsed(address=hot, ticket_params=params)
     assert (paid.address, paid.recipient) == ("0x" + hot.hex(), "0x" + cold.hex())
 
 
@@ -135,7 +136,9 @@ def test_numbers_beyond_what_a_contract_holds_are_refused_before_they_are_looked
     float(info.ticket_seconds)
 
 
-@pytest.mark.parametrize("uri", ["https://o.example/" + "a" * 2048, "https://o.example/\n", "https://o.example/ a"])
+@pytest.mark.parametrize(
+    "uri", ["https://o.example/" + "a" * 2048, "https://o.example/\n", "https://o.example/ a"]
+)
 def test_a_service_uri_is_printable_and_short(uri: str) -> None:
     with pytest.raises(ValueError, match="2048 characters"):
         OrchestratorInfo.parse(livepeer_pb2.OrchestratorInfo(transcoder=uri).SerializeToString())

@@ -13,12 +13,21 @@ from typing import Any
 import psutil
 import pytest
 from grpclib import GRPCError, Status
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import DiscoveryFailed, Listing, Source
-from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError, Unreachable
+from gateway.orchestrator.errors import (
+    BadAnswer,
+    NoCapacity,
+    OfferChanged,
+    OrchestratorError,
+    PriceRaised,
+    Unreachable,
+)
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.pool import OrchestratorPool
 from harness.waiting import DEADLINE, SLACK
@@ -109,7 +118,9 @@ async def test_an_orchestrator_whose_tickets_the_funds_do_not_back_is_passed_ove
         tuple(client.prices),
         model="comfystream",
         ceiling=Fraction(10_000),
-        unfunded=lambda info: "fund the deposit" if info.url in short else None,
+        checks=[
+            lambda addr, info: (Verdict.UNFUNDED, "fund the deposit") if info.url in short else None,
+        ],
     )
     async with running(pool):
         await until(lambda: verdicts(pool) == {"b:1": "chosen", "a:1": "unfunded"}, pool)
@@ -176,9 +187,9 @@ async def test_no_two_jobs_get_the_same_session(orchestrator_info: InfoMaker) ->
     client = Orchestrators(orchestrator_info, a=1)
     async with running(pool_of(client)) as pool:
         await pool.wait_ready()
-        first = await pool.take("a:1")
+        first = await pool.take("a:1", Fraction(1))
         assert len(client.asked) == 1, "the first is in hand"
-        others = await asyncio.gather(*(pool.take("a:1") for _ in range(5)))
+        others = await asyncio.gather(*(pool.take("a:1", Fraction(1)) for _ in range(5)))
         assert len({info.session_id for info in (first, *others)}) == 6
         assert pool.ready(), "one that has been given out still tells the price"
 
@@ -190,9 +201,9 @@ async def test_after_one_is_taken_the_next_is_fetched_without_being_asked_for(
     client = Orchestrators(orchestrator_info, a=1)
     async with running(pool_of(client)) as pool:
         await pool.wait_ready()
-        await pool.take("a:1")
+        await pool.take("a:1", Fraction(1))
         await until(lambda: len(client.asked) == 2, pool)
-        await pool.take("a:1")
+        await pool.take("a:1", Fraction(1))
         assert len(client.asked) == 2
 
 
@@ -201,17 +212,67 @@ async def test_taking_from_one_that_fails_says_how_it_fails(orchestrator_info: I
     client = Orchestrators(orchestrator_info, a=1)
     async with running(pool_of(client)) as pool:
         await pool.wait_ready()
-        await pool.take("a:1")
+        await pool.take("a:1", Fraction(1))
         client.failing["a:1"] = NoCapacity("full")
         with pytest.raises(NoCapacity):
-            await pool.take("a:1")
+            await pool.take("a:1", Fraction(1))
         assert verdicts(pool) == {"a:1": "no_capacity"}
 
 
 @pytest.mark.asyncio
-async def test_one_that_nobody_lists_is_asked_on_the_spot(orchestrator_info: InfoMaker) -> None:
+async def test_one_that_is_no_longer_listed_gets_no_job(orchestrator_info: InfoMaker) -> None:
     client = Orchestrators(orchestrator_info, a=1)
-    assert (await pool_of(client).take("a:1")).session_id == "a:1 1"
+    with pytest.raises(OfferChanged, match="no longer listed"):
+        await pool_of(client).take("a:1", Fraction(1))
+    assert not client.asked
+
+
+@given(prices=st.lists(st.integers(1, 10_100), min_size=1, max_size=8))
+@settings(max_examples=50)
+def test_no_job_gets_an_offer_that_is_dearer_than_what_it_was_chosen_for(
+    orchestrator_info: InfoMaker, prices: list[int]
+) -> None:
+    asyncio.run(_take_at_each_price(Orchestrators(orchestrator_info, a=prices[0]), prices))
+
+
+async def _take_at_each_price(client: Orchestrators, prices: list[int]) -> None:
+    async with running(pool_of(client)) as pool:
+        await until(lambda: bool(pool.candidates()), pool)
+        await all_asked(pool)
+        for price in prices:
+            chosen_for = pool.candidates()[0].price
+            assert chosen_for is not None
+            client.prices["a:1"] = price
+            try:
+                info = await pool.take("a:1", chosen_for)
+            except PriceRaised:
+                now = pool.candidates()[0].price
+                assert now is not None
+                assert now > min(chosen_for, 10_000), "the next job is chosen at the newer price"
+            else:
+                assert info.price is not None
+                assert info.price <= min(chosen_for, 10_000)
+
+
+@pytest.mark.asyncio
+async def test_the_checks_are_made_again_before_a_job_gets_its_offer(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=1)
+    blocked: list[str] = []
+    pool = OrchestratorPool(
+        client,
+        tuple(client.prices),
+        model="comfystream",
+        ceiling=Fraction(10_000),
+        checks=[lambda addr, info: (Verdict.BLOCKED, "blocked") if addr in blocked else None],
+    )
+    async with running(pool):
+        await pool.wait_ready()
+        blocked.append("a:1")
+        with pytest.raises(OfferChanged, match="blocked"):
+            await pool.take("a:1", Fraction(1))
+        blocked.clear()
+        await pool.take("a:1", Fraction(1))
+        assert client.asked == ["a:1"], "the offer is kept for a job that may have it"
 
 
 @pytest.mark.asyncio
@@ -278,7 +339,7 @@ async def test_room_that_a_job_gives_back_is_found_at_once(orchestrator_info: In
     async with running(pool_of(client, clock=clock)) as pool:
         await pool.wait_ready()
         client.failing["a:1"] = NoCapacity("full")
-        await pool.take("a:1")
+        await pool.take("a:1", Fraction(1))
         await until(lambda: not pool.ready(), pool)
         pool.suspend("a:1", "HTTP 503", capacity=True)
         del client.failing["a:1"]
@@ -292,7 +353,7 @@ async def test_one_that_a_job_fills_is_known_to_be_full(orchestrator_info: InfoM
     client = Orchestrators(orchestrator_info, a=1)
     async with running(pool_of(client)) as pool:
         await pool.wait_ready()
-        await pool.take("a:1")
+        await pool.take("a:1", Fraction(1))
         await until(lambda: len(client.asked) == 2, pool)
         assert pool.ready(), "the job has not begun"
         client.failing["a:1"] = NoCapacity("full")
@@ -408,7 +469,7 @@ async def test_real_orchestrators_are_asked_in_parallel_and_nothing_is_left_behi
             capped.addr: "no_capacity",
             "127.0.0.1:1": "unreachable",
         }
-        taken = await pool.take(good.addr)
+        taken = await pool.take(good.addr, Fraction(1000))
         assert taken.url == f"https://{good.addr}"
         await good.stop()
         await until(lambda: not pool.ready(), pool)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.media.frames import OpusPacket
-from gateway.reason import Ended, EndReason, NoRoom
+from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.seam import UpdateRefused
 from harness.waiting import eventually
 from tests.stream.jobs import DELETED, KEY, LOST, FakeSource, Publisher, at_work, end_of, supervised, works_on
@@ -185,6 +185,17 @@ async def test_a_raised_price_is_left_for_the_streams_life_and_is_no_fault() -> 
     network.script.append({"ends": Ended(EndReason.TIME_LIMIT, "over")})
     assert (await end_of(supervised(network))).reason is EndReason.TIME_LIMIT
     assert network.asked == "abb"
+
+
+@pytest.mark.asyncio
+async def test_an_offer_that_changed_is_no_fault_and_is_chosen_once_more_at_its_new_price() -> None:
+    changed = ChooseAgain(EndReason.PRICE_RAISED, "1 % dearer")
+    failing = {"ends": changed, "starts": False}
+    network = FakeSource(failing, failing, urls="a")
+    assert (await end_of(supervised(network))).reason is EndReason.NO_ORCHESTRATOR
+    assert (network.asked, network.suspended) == ("aa", {})
+    network = FakeSource(failing, {}, urls="a")
+    await works_on(supervised(network), network, 2)
 
 
 @pytest.mark.asyncio

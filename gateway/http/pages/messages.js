@@ -55,6 +55,8 @@ export const VERDICTS = {
   bad_answer: "gave an invalid answer",
   set_aside: "not used for a while, after a fault",
   unfunded: "cannot be paid from the signer's funds",
+  bad_ticket_params: "asks for tickets that this gateway does not pay",
+  blocked: "is not used by this gateway",
 };
 const WAS_USED = "was in use until the end";
 

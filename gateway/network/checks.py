@@ -1,0 +1,37 @@
+"""Checks of an orchestrator's tickets before it is chosen: the operator's limits, and the signer's funds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from gateway.candidates.verdict import Verdict
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.selection import Check, Refusal
+from gateway.payments.cadence import Cadence
+from gateway.payments.ticket_limits import TicketLimits
+
+
+def ticket_check(limits: TicketLimits, ceiling: Fraction, interval: int) -> Check:
+    """Refuses tickets that are too large for the limits, or too small for a session's first payment.
+
+    `ceiling` is wei per second, `interval` the nanoseconds between payments.
+    """
+
+    def check(addr: str, info: OrchestratorInfo) -> Refusal | None:
+        if not info.price or not info.ticket_ev:
+            return None
+        why = limits.refusal(info, ceiling) or Cadence(info.price, info.ticket_ev, interval).refusal
+        return (Verdict.BAD_TICKET_PARAMS, why) if why else None
+
+    return check
+
+
+def funds_check(refusal: Callable[[OrchestratorInfo], str | None]) -> Check:
+    """Refuses tickets that the signer's funds on chain do not back, as `refusal` says."""
+
+    def check(addr: str, info: OrchestratorInfo) -> Refusal | None:
+        why = refusal(info)
+        return (Verdict.UNFUNDED, why) if why else None
+
+    return check
