@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,8 +38,8 @@ class Devnet:
         self._signer = self._child("signer", self._signer_flags)
         self._chain = self._child("chain", self._chain_flags, restart=False) if settings.chain else None
         self._orchestrators = [
-            self._child("orchestrator", self._orchestrator_flags(number, price), number)
-            for number, price in enumerate(settings.prices)
+            self._child("orchestrator", self._orchestrator_flags(number), number)
+            for number in range(settings.orchestrators)
         ]
         self._comfystreams = [
             self._child("comfystream", self._comfystream_flags, number)
@@ -86,8 +85,8 @@ class Devnet:
                     key: child.ready[key]
                     for key in ("addr", "url", "address", "recipient", "price_wei_per_second", "audit_url")
                 }
-                | {"pid": child.pid}
-                for child in self._orchestrators
+                | {"pid": child.pid, "hostile": hostile}
+                for child, hostile in zip(self._orchestrators, self._settings.hostile, strict=True)
             ],
             "comfystreams": [{"url": child.ready["url"], "pid": child.pid} for child in self._comfystreams],
         }
@@ -148,9 +147,7 @@ class Devnet:
             "unlockPeriod": self._settings.unlock_period,
         }
 
-    def _orchestrator_flags(
-        self, number: int, price: Fraction
-    ) -> Callable[[Ready | None], Mapping[str, object]]:
+    def _orchestrator_flags(self, number: int) -> Callable[[Ready | None], Mapping[str, object]]:
         settings = self._settings
 
         def flags(before: Ready | None) -> Mapping[str, object]:
@@ -158,7 +155,7 @@ class Devnet:
                 "addr": EPHEMERAL if before is None else before["addr"],
                 "keyFile": self._folder / f"orchestrator-{number}.key",
                 "aiModels": self._ai_models,
-                "price": text(price),
+                "price": text(settings.prices[number]),
                 "ticketSeconds": settings.ticket_seconds,
                 "debitInterval": _seconds(settings.debit_interval),
                 "debitRate": settings.debit_rate,
@@ -168,6 +165,7 @@ class Devnet:
                 "faceValueMultiple": settings.face_value_multiple,
                 "release": settings.release,
                 "autoAdjustPrice": str(settings.auto_adjust_price).lower(),
+                "hostile": settings.hostile[number],
                 "hotCold": str(settings.hot_cold).lower(),
                 **self._on_chain(),
             }

@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.devnet.ai_models import PIPELINE
 from gateway.devnet.chain_clock import ChainClock
-from gateway.devnet.settings import DEVNET_FLAGS, PRICE, RELEASES, ai_model
+from gateway.devnet.settings import DEVNET_FLAGS, HOSTILE, PRICE, RELEASES, ai_model
 from gateway.flags import ADDRESS, INTEGER, LIST, PATH, TEXT, URL, Flag, FlagError, Parsed, choice
 from gateway.money import text
 
@@ -86,6 +86,7 @@ async def _start_signer(flags: Parsed) -> tuple[Ready, Stop]:
 async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
     from gateway.devnet.account import Account
     from gateway.devnet.orchestrator import OnChain, OrchestratorConfig, serve
+    from gateway.devnet.orchestrator.conduct import CONDUCTS
 
     if (flags["ethUrl"] is None) != (flags["ethController"] is None):
         raise FlagError("-ethUrl and -ethController must be given together")
@@ -100,6 +101,7 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
             key=key,
             recipient=Account(cold_key(key)).raw_address if flags["hotCold"] else None,
             release=RELEASES[flags["release"]],
+            conduct=CONDUCTS[flags["hostile"]],
             auto_adjust_price=flags["autoAdjustPrice"],
             runner_url=model.url,
             price_wei_per_second=price,
@@ -183,6 +185,7 @@ PARTS: dict[str, Part] = {
             (
                 Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
                 KEY_FLAG,
+                Flag("hostile", choice(*HOSTILE), "none", "Cheat those who pay in this way"),
                 Flag("price", PRICE, None, "Set the price in wei per second", "the price in -aiModels"),
                 *_shared(
                     "aiModels",

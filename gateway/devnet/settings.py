@@ -29,6 +29,9 @@ from gateway.payments.ceiling import parse_amount
 RELEASES = {"0.9": "0.9.1", "0.8": "0.8.10"}
 """go-livepeer's releases that an orchestrator can behave like."""
 
+HOSTILE = ("none", "no_room", "no_picture", "drip", "bait", "large_tickets", "moving_address")
+"""What an orchestrator may do with those who pay it, as `orchestrator/conduct.py` has it."""
+
 EFFECTS = ("negative", "mirror", "grey", "none")
 
 SHORTEST_TOKEN_LIFE = 180.0
@@ -48,6 +51,13 @@ def _parse_prices(value: str) -> tuple[Fraction, ...]:
     return prices
 
 
+def _parse_hostile(value: str) -> tuple[str, ...]:
+    kinds = tuple(part.strip() for part in value.split(","))
+    if not set(kinds) <= set(HOSTILE):
+        raise ValueError(value)
+    return kinds
+
+
 def parse_price(value: str) -> Fraction:
     """Wei per second as `1000000000000000` or `n/d`. Raises ValueError where it fits no `PriceInfo`."""
     numerator, _, denominator = value.partition("/")
@@ -61,6 +71,7 @@ def parse_price(value: str) -> Fraction:
 
 PRICE = Kind("wei", "a whole number of wei per second or a fraction n/d", parse_price)
 PRICES = Kind("wei,..", "whole numbers of wei per second or fractions n/d, comma-separated", _parse_prices)
+HOSTILE_KINDS = Kind("kind,..", f"of {', '.join(HOSTILE)}, comma-separated", _parse_hostile)
 EFFECT = choice(*EFFECTS)
 RELEASE = choice(*RELEASES)
 TOKEN_LIFE = within(
@@ -115,6 +126,7 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
         "Add the cost of redeeming tickets, 1 percent, to advertised prices",
     ),
     Flag("hotCold", BOOLEAN, "false", "Pay each orchestrator at another address than it signs with"),
+    Flag("hostile", HOSTILE_KINDS, None, "Have the first orchestrators cheat in these ways, one each"),
     Flag("chain", BOOLEAN, "false", "Start a chain on which orchestrators register and redeem tickets"),
     Flag("deposit", AMOUNT, "1000ETH", "Set the signer's deposit on -chain"),
     Flag("reserve", AMOUNT, "100ETH", "Set the signer's reserve on -chain"),
@@ -149,6 +161,8 @@ class DevnetSettings:
     release: str
     auto_adjust_price: bool
     hot_cold: bool
+    hostile: tuple[str, ...]
+    """One for each orchestrator, `none` for an honest one."""
     comfystreams: int
     comfystream_warm_up: float
     chain: bool
@@ -184,6 +198,7 @@ class DevnetSettings:
             release=parsed["release"],
             auto_adjust_price=parsed["autoAdjustPrice"],
             hot_cold=parsed["hotCold"],
+            hostile=_hostile(parsed["hostile"] or (), count),
             comfystreams=parsed["comfyStream"],
             comfystream_warm_up=parsed["comfyStreamWarmUp"],
             chain=parsed["chain"],
@@ -216,3 +231,9 @@ def find_ai_models(path: Path) -> Path:
 
 def _prices(given: tuple[Fraction, ...], count: int) -> tuple[Fraction, ...]:
     return (*given, *(given[-1:] * count))[:count]
+
+
+def _hostile(given: tuple[str, ...], count: int) -> tuple[str, ...]:
+    if len(given) > count:
+        raise FlagError(f"-hostile names {len(given)} orchestrators: there are {count} -orchestrators")
+    return (*given, *["none"] * (count - len(given)))

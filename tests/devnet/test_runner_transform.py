@@ -257,6 +257,16 @@ def test_a_long_gop_is_broken_by_key_frames_of_the_encoders_own() -> None:
     assert keys == [source.pts[0], source.pts[60], source.pts[120]]
 
 
+def test_with_an_interval_few_pictures_are_given_after_the_first_ones() -> None:
+    source = make_segments(7)
+    with bench("negative") as made:
+        made.transform.picture_interval = 2.0
+        made.put(*(segment.data for segment in source))
+        pictures = look(b"".join(made.finish()))
+    every = [pts for segment in source for pts in segment.pts]
+    assert pictures.pts == [*every[:91], every[150]]
+
+
 def test_a_reader_too_slow_for_its_input_drops_to_the_next_segment() -> None:
     feed = Feed(limit=100)
     first, second = feed.open_segment(), feed.open_segment()

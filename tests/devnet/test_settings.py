@@ -51,6 +51,12 @@ def test_the_last_price_is_repeated_and_surplus_ones_are_left_out() -> None:
     assert settings("-orchestrators", "1", "-prices", "1,2,3").prices == (1,)
 
 
+def test_the_first_orchestrators_are_hostile_and_the_others_honest() -> None:
+    argv = ("-orchestrators", "3", "-hostile", "no_room,drip")
+    assert settings(*argv).hostile == ("no_room", "drip", "none")
+    assert "names 2" in refusal("-orchestrators", "1", "-hostile", "no_room,drip")
+
+
 def test_numbers_are_exact() -> None:
     assert settings("-ticketSeconds", "0.6").ticket_seconds == Fraction(3, 5)
     assert settings("-debitRate", "1/3").debit_rate == Fraction(1, 3)
@@ -61,6 +67,7 @@ def test_numbers_are_exact() -> None:
     [
         (("-tokenLife", "3m"), ("-tokenLife", "'3m'", "more than 3m")),
         (("-effect", "sepia"), ("-effect", "sepia", "negative, mirror, grey, none")),
+        (("-hostile", "rude"), ("-hostile", "rude", "none, no_room")),
         (("-prices", "1e15"), ("-prices", "1e15", "whole numbers")),
         (("-prices", "1,,2"), ("-prices", "1,,2", "whole numbers")),
         (("-prices", "1/0"), ("-prices", "1/0")),

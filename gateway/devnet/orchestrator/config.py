@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway.devnet.chain_clock import ChainClock
+from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 from gateway.devnet.settings import RELEASES
 
 
@@ -47,6 +48,7 @@ class OrchestratorConfig:
     """The 20-byte address that tickets pay, where it is another than the key's: a cold wallet."""
     auto_adjust_price: bool = False
     """Advertise the price with what redeeming a ticket costs on top: a hundredth, by default."""
+    conduct: Conduct = HONEST
     face_value_multiple: int = 100
     """A winning ticket pays this many times its expected value."""
     chain: OnChain | None = None

@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from gateway.devnet.go_texts import decode_json, json_line
+from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 from gateway.devnet.orchestrator.offer import Capacity, Offer, Tariff, price_info
 from gateway.devnet.orchestrator.payment_receiver import PaymentReceiver
 from gateway.devnet.orchestrator.refusal import (
@@ -68,6 +69,7 @@ class OrchestratorRoutes:
         tariff: Tariff,
         redemptions: Callable[[], dict[str, int]] | None = None,
         refreshes: bool = True,
+        conduct: Conduct = HONEST,
     ) -> None:
         """`refreshes`: whether there is a `/refresh-payment`, which go-livepeer has since 0.9.0."""
         self._payments = payments
@@ -78,6 +80,7 @@ class OrchestratorRoutes:
         self._tariff = tariff
         self._redemptions = redemptions
         self._refreshes = refreshes
+        self._conduct = conduct
 
     def routes(self) -> list[web.RouteDef]:
         refresh = [web.post("/refresh-payment", self._refresh_payment)] if self._refreshes else []
@@ -102,6 +105,10 @@ class OrchestratorRoutes:
                 request.headers.get(PAYMENT, ""), request.headers.get(SEGMENT, ""), manifest_id=manifest_id
             )
             self._payments.start_debiting(receipt)
+            if self._conduct.refuses_paid:
+                raise NoCapacity("insufficient capacity")
+            if self._conduct.moves:
+                self._offer.move()
             undo.pop_all()
         return _json(await self._jobs.start(job, manifest_id, receipt.session))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from fractions import Fraction
 
+from gateway.devnet.account import Account
 from gateway.devnet.orchestrator.refusal import NoCapacity
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.tokens import Tokens
@@ -94,6 +96,10 @@ class Offer:
         self._version = version
         self._price_overhead = price_overhead
 
+    def move(self) -> None:
+        """Take a new address, which is paid too."""
+        self._address = self._issuer.recipient = Account(secrets.token_bytes(32)).raw_address
+
     def names_model(self, capabilities: Capabilities) -> bool:
         """Whether the constraints name live video to video with this model."""
         constraints = capabilities.constraints.PerCapability
@@ -122,23 +128,27 @@ class Offer:
         *,
         token: AuthToken | None = None,
         price: Fraction | None = None,
+        ticket_factor: int = 1,
     ) -> OrchestratorInfo:
         """The message for `sender` (20 bytes); by default with a new token and at the tariff's price."""
         price = self.price(capabilities) if price is None else price
-        info = self.params(sender, token=self._tokens.issue() if token is None else token, price=price)
+        token = self._tokens.issue() if token is None else token
+        info = self.params(sender, token=token, price=price, ticket_factor=ticket_factor)
         info.capabilities.CopyFrom(self.capabilities())
         if capabilities is None:
             self._describe(info)
         return info
 
-    def params(self, sender: bytes, *, token: AuthToken, price: Fraction | None) -> OrchestratorInfo:
+    def params(
+        self, sender: bytes, *, token: AuthToken, price: Fraction | None, ticket_factor: int = 1
+    ) -> OrchestratorInfo:
         """The message with what a payment needs: ticket params at `price` (wei per second) and the token."""
         info = OrchestratorInfo(transcoder=self.url, address=self._address, auth_token=token)
         if price is None:
             info.address = NO_ADDRESS
         else:
             info.price_info.CopyFrom(price_info(price))
-            info.ticket_params.CopyFrom(self._issuer.issue(sender, price))
+            info.ticket_params.CopyFrom(self._issuer.issue(sender, price, ticket_factor))
         return info
 
     def _describe(self, info: OrchestratorInfo) -> None:

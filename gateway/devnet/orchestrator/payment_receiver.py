@@ -62,7 +62,9 @@ class PaymentReceiver:
         nonces: NonceBook,
         sessions: Sessions,
         won: Callable[[WinningTicket], None] | None = None,
+        ticket_factor: int = 1,
     ) -> None:
+        """`ticket_factor`: how much larger tickets become in answers to payments."""
         self._offer = offer
         self._tariff = tariff
         self._issuer = issuer
@@ -70,6 +72,7 @@ class PaymentReceiver:
         self._nonces = nonces
         self._sessions = sessions
         self._won = won
+        self._ticket_factor = ticket_factor
         self._delivered: OrderedDict[bytes, Counts] = OrderedDict()
 
     async def accept(self, payment_header: str, segment_header: str, *, manifest_id: str = "") -> Receipt:
@@ -142,6 +145,7 @@ class PaymentReceiver:
             credentials.capabilities,
             token=credentials.auth_token,
             price=None if named is None else named.fixed_price,
+            ticket_factor=self._ticket_factor,
         )
         if info.HasField("ticket_params"):
             receipt.session.newest_answer = issue_number(info.ticket_params)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from eth_hash.auto import keccak
@@ -10,6 +12,7 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 
 from gateway.devnet.account import Account
+from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 from gateway.devnet.orchestrator.offer import Capacity, Offer, Tariff
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, OrchestratorRequest, PingPong
 from gateway.payments.ticket import recover
@@ -23,11 +26,14 @@ CAPPED = "OrchestratorCapped"
 class OrchestratorService:
     """Errors have the status UNKNOWN, as in go-livepeer: only their texts differ."""
 
-    def __init__(self, account: Account, offer: Offer, tariff: Tariff, capacity: Capacity) -> None:
+    def __init__(
+        self, account: Account, offer: Offer, tariff: Tariff, capacity: Capacity, conduct: Conduct = HONEST
+    ) -> None:
         self._account = account
         self._offer = offer
         self._tariff = tariff
         self._capacity = capacity
+        self._price_factors = cycle((conduct.listed_price, Fraction(1)))
 
     def __mapping__(self) -> dict[str, Handler]:
         return {
@@ -47,7 +53,10 @@ class OrchestratorService:
         named = wanted is not None and self._offer.names_model(wanted)
         if self._capacity.full and named and not request.ignoreCapacityCheck:
             raise _invalid(CAPPED)
-        await stream.send_message(self._offer.info(request.address, wanted))
+        price = self._offer.price(wanted)
+        if price is not None:
+            price *= next(self._price_factors)
+        await stream.send_message(self._offer.info(request.address, wanted, price=price))
 
     async def _ping(self, stream: Stream[PingPong, PingPong]) -> None:
         request = await stream.recv_message()

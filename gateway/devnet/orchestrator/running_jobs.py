@@ -10,6 +10,7 @@ import aiohttp
 import structlog
 
 from gateway.devnet.go_texts import decode_json
+from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 from gateway.devnet.orchestrator.offer import Capacity, Tariff
 from gateway.devnet.orchestrator.refusal import BadJob, WorkerFailed
 from gateway.devnet.orchestrator.session import Session, Sessions
@@ -137,6 +138,7 @@ class RunningJobs:
         sessions: Sessions,
         trickle: TrickleServer,
         http: aiohttp.ClientSession,
+        conduct: Conduct = HONEST,
     ) -> None:
         self.base_url = ""
         self._runner_url = runner_url.rstrip("/")
@@ -148,6 +150,7 @@ class RunningJobs:
         self._sessions = sessions
         self._trickle = trickle
         self._http = http
+        self._conduct = conduct
         self._jobs: set[RunningJob] = set()
 
     async def start(self, request: JobRequest, manifest_id: str, session: Session) -> dict[str, str]:
@@ -162,7 +165,8 @@ class RunningJobs:
         urls = {what: f"{self.base_url}/{name}" for what, name in job.channels.items()}
         try:
             job.open()
-            job.worker = await self._hand_over(request, manifest_id, urls)
+            if self._conduct.works:
+                job.worker = await self._hand_over(request, manifest_id, urls)
         except BaseException:
             job.end("the start failed")
             raise
@@ -214,9 +218,12 @@ class RunningJobs:
 
     async def _hand_over(self, request: JobRequest, manifest_id: str, urls: dict[str, str]) -> str | None:
         """Give the runner the job; returns its process id text, None where it gives none."""
+        params = dict(request.params)
+        if self._conduct.picture_interval:
+            params["picture_interval"] = self._conduct.picture_interval
         body = {
             "model_id": request.model_id,
-            "params": dict(request.params),
+            "params": params,
             "subscribe_url": urls["input"],
             "publish_url": urls["output"],
             "control_url": urls["control"],

@@ -112,6 +112,7 @@ class Orchestrator:
             nonces=NonceBook(config.clock),
             sessions=sessions,
             won=None if redeemer is None else redeemer.won,
+            ticket_factor=config.conduct.ticket_factor,
         )
         trickle = TrickleServer(prefix=TRICKLE_PREFIX)
         http = await stack.enter_async_context(
@@ -127,6 +128,7 @@ class Orchestrator:
             sessions=sessions,
             trickle=trickle,
             http=http,
+            conduct=config.conduct,
         )
         watch = spawn(jobs.watch_runner(), name="runner watch")
         stack.push_async_callback(cancel, watch)
@@ -140,8 +142,9 @@ class Orchestrator:
             tariff=tariff,
             redemptions=None if redeemer is None else redeemer.audit,
             refreshes=config.release != RELEASES["0.8"],
+            conduct=config.conduct,
         )
-        service = OrchestratorService(account, offer, tariff, capacity)
+        service = OrchestratorService(account, offer, tariff, capacity, config.conduct)
         addr = await self._listen(stack, [*routes.routes(), *trickle.routes()], service)
         offer.url = f"https://{addr}"
         jobs.base_url = offer.url + TRICKLE_PREFIX

@@ -70,7 +70,7 @@ def face_value(ev: int, multiple: int = FACE_VALUE_MULTIPLE) -> int:
     return redeemable if redeemable >= ev else multiple * ev
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ParamsIssuer:
     """Issues ticket params for any sender and price. `recipient` (20 bytes) is paid by the tickets."""
 
@@ -81,9 +81,12 @@ class ParamsIssuer:
     face_value_multiple: int = FACE_VALUE_MULTIPLE
     _counter: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def issue(self, sender: bytes, price: Fraction) -> TicketParams:
-        """Params for tickets of `sender` at `price` wei per second, valid for 40 blocks."""
-        ev = expected_value(price, self.ticket_seconds)
+    def issue(self, sender: bytes, price: Fraction, factor: int = 1) -> TicketParams:
+        """Params for tickets of `sender` at `price` wei per second, valid for 40 blocks.
+
+        `factor` makes larger tickets.
+        """
+        ev = expected_value(price, self.ticket_seconds * factor)
         face = face_value(ev, self.face_value_multiple)
         win_prob = win_prob_for(face, ev)
         # The seed holds the issue number, by which the audit tells older params from newer ones.

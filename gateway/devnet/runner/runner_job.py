@@ -68,6 +68,9 @@ class RunnerJob:
             effect=default_effect,
             log=self._log,
         )
+        interval = request.params.get("picture_interval")
+        if isinstance(interval, int | float):
+            self._transform.picture_interval = interval
         self._events: JsonPublisher | None = None
         self._apply_params(request.params)
 

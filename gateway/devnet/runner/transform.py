@@ -32,6 +32,8 @@ DEMUXER_OPTIONS = {
     "fflags": "+nofillin+noparse",
     "correct_ts_overflow": "0",
 }
+FIRST_PICTURES = 3 * TICKS_PER_SECOND
+"""Ticks of a job's pictures that are all given, whatever the interval."""
 PTS_BITS = 33
 NO_EFFECT = "none"
 
@@ -61,6 +63,8 @@ class Transform:
         self, feed: Feed, sink: SegmentSink, *, effect: str, log: FilteringBoundLogger | None = None
     ) -> None:
         self.effect = effect
+        self.picture_interval = 0.0
+        """Seconds between two pictures at least, after the first ones: for orchestrators that drip."""
         self.counters = Counters()
         self.received = NalHashes()
         self.last_error: str | None = None
@@ -73,6 +77,8 @@ class Transform:
         self._times = Unwrapper(PTS_BITS)
         self._bit_rate: int | None = None
         self._passed_on = 0
+        self._first_pts: int | None = None
+        self._given_pts = 0
         self._log = log or structlog.get_logger("devnet.runner")
 
     @property
@@ -168,7 +174,7 @@ class Transform:
             self.counters.frames_undecodable += 1
             self.last_error = f"a picture cannot be decoded: {error}"
             return
-        for frame in frames:
+        for frame in filter(self._is_due, frames):
             key = frame.key_frame
             changed = self._filter.apply(frame, self.effect)
             if self._encoder is None or not self._encoder.takes(changed):
@@ -176,6 +182,16 @@ class Transform:
             for encoded in self._encoder.encode(changed, key=key):
                 self._muxer.video(encoded, self._encoder.size, sound)
                 self.counters.frames_out += 1
+
+    def _is_due(self, frame: av.VideoFrame) -> bool:
+        assert frame.pts is not None
+        if self._first_pts is None:
+            self._first_pts = frame.pts
+        since = frame.pts - self._given_pts
+        if frame.pts - self._first_pts > FIRST_PICTURES and since < self.picture_interval * TICKS_PER_SECOND:
+            return False
+        self._given_pts = frame.pts
+        return True
 
     def _failed(self, event: str, error: Exception) -> None:
         self.last_error = f"{event}: {error}"
