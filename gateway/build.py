@@ -123,6 +123,7 @@ async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
             chain_http, settings.chain, sender=sender, folder=settings.data_dir, book=ledger.redemptions
         )
     build = Build(settings, stack, ledger, http, signer, identity, chain)
+    build.run(ledger.retention.run(settings.ledger_keep), "ledger-retention")
     if chain is not None:
         if isinstance(signer, ChainSigner):
             signer.stale = chain.watch.stale

@@ -19,6 +19,7 @@ from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flag_text import flags_document
 from gateway.flags import (
     BOOLEAN,
+    DURATION,
     INTEGER,
     PATH,
     TEXT,
@@ -31,7 +32,9 @@ from gateway.flags import (
 )
 from gateway.http.settings import HTTP_FLAGS, HttpSettings
 from gateway.network.settings import NETWORK_FLAGS, NetworkSettings
+from gateway.payments.figures import nanoseconds
 from gateway.payments.settings import PAYMENT_FLAGS, PaymentSettings
+from gateway.private_files import make_folder
 from gateway.stream.settings import STREAM_FLAGS, StreamSettings
 from gateway.webrtc.ice_settings import ICE_FLAGS, IceSettings
 
@@ -53,6 +56,12 @@ PROGRAM_FLAGS: tuple[Flag, ...] = (
         None,
         "Write payments down here: a path, or postgresql://user@host/database",
         "ledger.sqlite3 in the data directory",
+    ),
+    Flag(
+        "ledgerKeep",
+        DURATION,
+        "2160h",
+        "Remove single payments from the ledger after this; their sums stay; 0 keeps all",
     ),
     Flag("v", INTEGER, "3", "Set the log level as go-livepeer does: 0 errors, 3 events, 6 everything"),
     Flag("logFormat", choice("text", "json"), "text", "Write log lines in this format"),
@@ -89,6 +98,8 @@ class Settings:
     devnet: DevnetSettings | None
     ledger: str
     """A path, or the URL of a PostgreSQL database."""
+    ledger_keep: int | None
+    """Nanoseconds after which single payments are removed; None keeps them all."""
     data_dir: Path
     data_dir_is_temporary: bool
     log_level: int
@@ -140,6 +151,7 @@ def settings_from(parsed: Parsed) -> Settings:
         ice=ice,
         devnet=devnet,
         ledger=parsed["ledger"] or str(data_dir / "ledger.sqlite3"),
+        ledger_keep=nanoseconds(parsed["ledgerKeep"]) or None,
         data_dir=data_dir,
         data_dir_is_temporary=temporary,
         log_level=parsed["v"],
@@ -197,7 +209,7 @@ def _data_dir(given: Path | None, temporary: bool) -> Path:
         return Path(tempfile.mkdtemp(prefix="livepeer-gateway-"))
     data_dir = given or Path(platformdirs.user_data_dir("livepeer-gateway"))
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(data_dir)
     except OSError as error:
         raise FlagError(
             f"-dataDir {data_dir} cannot be made ({error.strerror}): it takes a folder to write in"

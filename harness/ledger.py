@@ -6,7 +6,6 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,17 @@ def credited(path: Path) -> int:
     """The sum of everything that the ledger calls credited, in wei: exact, rounded down once, at the end."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         rows = connection.execute(
-            "SELECT p.tickets, p.ticket_ev FROM payments p JOIN steps s ON s.payment_id = p.id"
-            " WHERE s.step = 'credited'"
+            "SELECT tickets, face_value, win_prob FROM payments WHERE state = 'credited'"
         ).fetchall()
-    return int(sum((int(tickets) * Fraction(ev) for tickets, ev in rows), Fraction(0)))
+    return sum(tickets * int.from_bytes(face) * int.from_bytes(chance) for tickets, face, chance in rows) // (
+        2**256 - 1
+    )
 
 
 def session_reasons(path: Path) -> list[str | None]:
     """Why each session was closed, in the order of their opening; None for one that is open."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        rows = connection.execute(
-            "SELECT (SELECT reason FROM steps WHERE session_id = s.id AND step = 'closed')"
-            " FROM sessions s ORDER BY s.monotonic_ns"
-        ).fetchall()
+        rows = connection.execute("SELECT reason FROM sessions ORDER BY number").fetchall()
     return [row[0] for row in rows]
 
 

@@ -7,9 +7,12 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sqlalchemy.engine import make_url
 
 SUPERUSER = "postgres"
 
@@ -40,6 +43,36 @@ class PostgresqlServer:
         name = f"ledger{self._databases}"
         self.run("createdb", "-h", str(self._folder), "-U", SUPERUSER, name)
         return f"postgresql://{SUPERUSER}@/{name}?host={self._folder}"
+
+    @contextmanager
+    def pooler(self, mode: str) -> Iterator[str]:
+        """A pooler before the server, in a mode such as `transaction`; the URL of a new database there."""
+        folder = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=self._folder))
+        name = make_url(self.database()).database
+        config = folder / "pgbouncer.ini"
+        config.write_text(
+            f"[databases]\n{name} = host={self._folder} user={SUPERUSER}\n"
+            f"[pgbouncer]\nunix_socket_dir={folder}\nlisten_addr=\n"
+            f"auth_type=any\npool_mode={mode}\nlogfile={folder / 'log'}\n"
+        )
+        if self._user is not None:
+            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
+        process = subprocess.Popen(
+            ["pgbouncer", config],
+            user=self._user,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            for _ in range(500):
+                if list(folder.glob(".s.PGSQL.*[0-9]")):
+                    break
+                time.sleep(0.01)
+            yield f"postgresql://{SUPERUSER}@/{name}?host={folder}&port=6432"
+        finally:
+            process.terminate()
+            process.wait()
 
     def stop(self) -> None:
         self.run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "-w", "stop")

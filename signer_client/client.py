@@ -222,7 +222,9 @@ class SignerClient:
             ) as response:
                 content = await _read(response)
         except aiohttp.InvalidURL as error:
-            raise SignerUnreachable(f"{self.url} is not a URL") from error
+            raise SignerUnreachable(f"{self.url} is not a URL", sent=False) from error
+        except aiohttp.ClientConnectorError as error:
+            raise SignerUnreachable(f"{self.url}: {error}", sent=False) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SignerUnreachable(f"{self.url}: {str(error) or 'no answer in time'}") from error
         if response.status != 200:

@@ -8,7 +8,14 @@ class SignerError(Exception):
 
 
 class SignerUnreachable(SignerError):
-    """No complete answer: refused, reset or timed out. The signer may have processed the request."""
+    """No complete answer: refused, reset or timed out. The signer may have processed the request.
+
+    It did not where `sent` is False: there was no connection.
+    """
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class SignerBadAnswer(SignerError):

@@ -217,3 +217,23 @@ def test_the_daemon_ends_with_the_documented_status_and_one_sentence(
         sentences = [line for line in ended.stderr.splitlines() if line.startswith("livepeer-gateway: ")]
         assert len(sentences) == 1
         assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [((), 90 * 86_400 * 10**9), (("-ledgerKeep", "1h30m"), 5400 * 10**9)]
+)
+def test_single_payments_are_kept_for_90_days_or_as_long_as_is_said(
+    given: tuple[str, ...], kept: int, tmp_path: Path
+) -> None:
+    assert settings("-orchAddr", "x:1", *given, folder=tmp_path).ledger_keep == kept
+    assert settings("-orchAddr", "x:1", "-ledgerKeep", "0", folder=tmp_path).ledger_keep is None
+
+
+def test_a_data_directory_that_is_made_is_its_owners_alone(tmp_path: Path) -> None:
+    settings("-orchAddr", "x:1", folder=tmp_path / "made" / "here")
+    assert [
+        f"{folder.stat().st_mode & 0o777:o}" for folder in (tmp_path / "made", tmp_path / "made" / "here")
+    ] == [
+        "700",
+        "700",
+    ]

@@ -10,6 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from gateway.payments.steps import Step, read_course
+from gateway.payments.ticket import MAX_WIN_PROB
+
 CLEAN = ("rejected", "duplicate_nonces", "stale_params")
 
 
@@ -51,19 +54,38 @@ def read(ledger: Path) -> list[Entry]:
     """Every payment of a ledger."""
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
         return [
-            Entry(address, Fraction(value), delivered, credited, bool(refused), bool(unknown), bool(closed))
-            for address, value, delivered, credited, refused, unknown, closed in connection.execute(
+            _entry(*row)
+            for row in connection.execute(
                 """
-                SELECT lower(s.orchestrator_address), p.value,
-                  (SELECT min(wall_ns) FROM steps WHERE payment_id = p.id AND step = 'delivered'),
-                  (SELECT min(wall_ns) FROM steps WHERE payment_id = p.id AND step = 'credited'),
-                  EXISTS (SELECT 1 FROM steps WHERE payment_id = p.id AND step = 'refused'),
-                  EXISTS (SELECT 1 FROM steps WHERE payment_id = p.id AND step = 'unknown'),
-                  EXISTS (SELECT 1 FROM steps WHERE session_id = s.id AND step = 'closed')
-                FROM payments p JOIN sessions s ON s.id = p.session_id
+                SELECT lower(s.orchestrator_address), p.tickets, p.face_value, p.win_prob, p.state, p.wall_ns,
+                  p.course, s.closed_wall_ns
+                FROM payments p JOIN sessions s ON s.number = p.session
                 """
             )
         ]
+
+
+def _entry(
+    address: str,
+    tickets: int,
+    face: bytes,
+    chance: bytes,
+    state: str,
+    asked: int,
+    course: str,
+    closed: int | None,
+) -> Entry:
+    at = {one.step: asked + one.after_ms * 10**6 for one in reversed(read_course(course))}
+    value = Fraction(tickets * int.from_bytes(face) * int.from_bytes(chance), MAX_WIN_PROB)
+    return Entry(
+        address,
+        value,
+        delivered=at.get(Step.DELIVERED),
+        credited=at.get(Step.CREDITED),
+        refused=state in (Step.REFUSED, Step.HANDED_OUT, Step.WITHHELD),
+        unknown=Step.UNKNOWN in at,
+        closed=closed is not None,
+    )
 
 
 def unexplained(entries: Iterable[Entry], lives: Iterable[Life]) -> int:

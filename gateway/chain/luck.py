@@ -26,8 +26,8 @@ class Luck:
 
     orchestrator: str
     day: str
-    draws: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Tickets by face value and win probability."""
+    handed_out: list[TicketsHandedOut] = field(default_factory=list)
+    """Its tickets, by their chance to win."""
     wins: int = 0
     redeemed: int = 0
     unknown_wins: int = 0
@@ -36,22 +36,21 @@ class Luck:
 
     @property
     def tickets(self) -> int:
-        return sum(self.draws.values())
+        return sum(some.tickets for some in self.handed_out)
 
     @property
     def expected_wins(self) -> Fraction:
-        return Fraction(sum(n * p for (_, p), n in self.draws.items()), MAX_WIN_PROB)
+        return Fraction(sum(some.win_probs for some in self.handed_out), MAX_WIN_PROB)
 
     @property
     def expected(self) -> Fraction:
         """Wei that redemptions cost on average."""
-        return Fraction(sum(n * face * p for (face, p), n in self.draws.items()), MAX_WIN_PROB)
+        return Fraction(sum(some.value for some in self.handed_out), MAX_WIN_PROB)
 
     @property
     def spread(self) -> int:
         """The standard deviation of what redemptions cost, in whole wei: binomial, ticket by ticket."""
-        variance = sum(n * face**2 * p * (MAX_WIN_PROB - p) for (face, p), n in self.draws.items())
-        return math.isqrt(variance // MAX_WIN_PROB**2)
+        return math.isqrt(sum(some.variance for some in self.handed_out) // MAX_WIN_PROB**2)
 
     @property
     def chance(self) -> float:
@@ -72,12 +71,12 @@ class Luck:
         return int(least * one), int(next(above, 0) * one)
 
     def _groups(self) -> list[tuple[int, float]]:
-        """Draws by win probability, rounded to three digits: a day has thousands of different ones."""
-        groups: dict[float, int] = {}
-        for (_, probability), n in self.draws.items():
-            rounded = float(f"{probability / MAX_WIN_PROB:.3g}")
-            groups[rounded] = groups.get(rounded, 0) + n
-        return [(n, probability) for probability, n in groups.items()]
+        """How many tickets have which chance to win: the mean of those that the ledger counts together."""
+        return [
+            (some.tickets, some.win_probs / (some.tickets * MAX_WIN_PROB))
+            for some in self.handed_out
+            if some.tickets
+        ]
 
     @property
     def suspicious(self) -> bool:
@@ -111,9 +110,7 @@ def luck_of(tickets: Iterable[TicketsHandedOut], wins: Iterable[Win]) -> list[Lu
         return found.setdefault(key, Luck(orchestrator, day))
 
     for some in tickets:
-        draws = of(some.day, some.orchestrator).draws
-        kind = some.face_value, some.win_prob
-        draws[kind] = draws.get(kind, 0) + some.tickets
+        of(some.day, some.orchestrator).handed_out.append(some)
     for win in wins:
         luck = of(win.day, win.orchestrator)
         if win.known:

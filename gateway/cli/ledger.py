@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -18,19 +19,27 @@ from gateway.payments.database import Database
 from gateway.payments.errors import LedgerError
 from gateway.payments.ledger_reader import Grouping, LedgerReader
 from gateway.payments.redemptions import RedemptionBook
-from gateway.payments.report import payment_row, session_row, total_row, verification_row
-from gateway.payments.verify import Verification
+from gateway.payments.report import (
+    payment_row,
+    session_row,
+    signer_call_row,
+    total_row,
+    verification_row,
+)
+from gateway.payments.verify import verify
 
 PROGRAM = "livepeer-gateway ledger"
 COMMANDS = {
     "sessions": "one line per session: one job on one orchestrator",
     "payments": "one line per payment",
+    "signings": "one line per call to the signer that may be billed, those without a payment too",
     "totals": "sums by day, orchestrator or stream",
     "luck": "expected and redeemed wei by day and orchestrator, of a gateway with -ethUrl",
     "verify": "checks that all sessions are consistent; exit status 1 where one is not",
 }
-USAGE = "usage: livepeer-gateway ledger sessions|payments|totals|luck|verify [flags]\n\n" + "\n".join(
-    f"  {name:9} {words}" for name, words in COMMANDS.items()
+USAGE = (
+    "usage: livepeer-gateway ledger sessions|payments|signings|totals|luck|verify [flags]\n\n"
+    + "\n".join(f"  {name:9} {words}" for name, words in COMMANDS.items())
 )
 
 FLAGS = (
@@ -42,29 +51,35 @@ FLAGS = (
         "ledger.sqlite3 in the data directory",
     ),
     Flag("dataDir", PATH, None, "Use this data directory of the gateway", "a per-user data directory"),
-    Flag("stream", TEXT, None, "Show only this stream, by name or id (sessions, payments, verify)"),
+    Flag("stream", TEXT, None, "Show only this stream, by name or id (not totals, luck)"),
     Flag("by", choice(*Grouping), "day", "Group totals by this"),
     Flag("format", choice(*Format), "table", "Print in this format"),
 )
 
 SESSION_COLUMNS = (
     "opened_at", "closed_at", "stream_id", "orchestrator", "price_wei_per_second", "payments", "tickets",
-    "credited_wei", "uncertain_wei", "refused_wei", "unspent_wei", "owed_wei", "reason", "session",
+    "credited_wei", "handed_out_wei", "uncertain_wei", "refused_wei", "unspent_wei", "owed_wei", "reason",
+    "session",
 )  # fmt: skip
 PAYMENT_COLUMNS = (
     "signed_at", "stream_id", "number", "outcome", "tickets", "ticket_wei", "wei", "price_wei_per_second",
     "first_nonce", "last_nonce", "manifest_id", "session",
 )  # fmt: skip
+SIGNING_COLUMNS = (
+    "at", "stream_id", "number", "call", "tickets", "fee_wei", "max_fee_wei", "orchestrator", "session",
+    "detail",
+)  # fmt: skip
 TOTAL_COLUMNS = (
-    "key", "sessions", "payments", "tickets", "credited_wei", "uncertain_wei", "refused_wei", "unspent_wei",
+    "key", "sessions", "payments", "tickets", "credited_wei", "handed_out_wei", "uncertain_wei",
+    "refused_wei", "unspent_wei",
 )  # fmt: skip
 LUCK_COLUMNS = (
     "day", "orchestrator", "tickets", "expected_wins", "wins", "expected_wei", "spread_wei", "redeemed_wei",
     "chance", "verdict", "unknown_wins", "unknown_wei",
 )  # fmt: skip
 VERIFY_COLUMNS = (
-    "sessions", "open_sessions", "payments", "credited_wei", "uncertain_wei", "refused_wei", "unspent_wei",
-    "findings",
+    "sessions", "open_sessions", "payments", "credited_wei", "handed_out_wei", "uncertain_wei", "refused_wei",
+    "unspent_wei", "findings",
 )  # fmt: skip
 
 
@@ -100,25 +115,28 @@ async def _run(command: str, parsed: Parsed) -> int:
     data_dir = parsed["dataDir"] or Path(platformdirs.user_data_dir("livepeer-gateway"))
     database = await Database.open_to_read(parsed["ledger"] or data_dir / "ledger.sqlite3")
     try:
-        reader = LedgerReader(database)
+        reader, stream = LedgerReader(database), parsed["stream"]
         match command:
             case "sessions":
-                rows = [session_row(session) async for session in reader.sessions(stream=parsed["stream"])]
-                _print(rows, SESSION_COLUMNS, parsed)
+                rows = (session_row(session) async for session in reader.sessions(stream=stream))
+                await _print(rows, SESSION_COLUMNS, parsed)
             case "payments":
-                rows = [
+                rows = (
                     payment_row(session, payment)
-                    async for session in reader.sessions(stream=parsed["stream"])
-                    for payment in session.payments
-                ]
-                _print(rows, PAYMENT_COLUMNS, parsed)
+                    async for session in reader.sessions(stream=stream, payments=True)
+                    async for payment in reader.payments_of(session)
+                )
+                await _print(rows, PAYMENT_COLUMNS, parsed)
+            case "signings":
+                rows = (signer_call_row(call) async for call in reader.signer_calls(stream=stream))
+                await _print(rows, SIGNING_COLUMNS, parsed)
             case "totals":
                 totals = await reader.totals(Grouping(parsed["by"]))
-                _print([total_row(total) for total in totals], TOTAL_COLUMNS, parsed)
+                await _print(_each(total_row(total) for total in totals), TOTAL_COLUMNS, parsed)
             case "luck":
                 book = RedemptionBook(database)
                 found = luck_of(await book.handed_out(), await book.wins())
-                _print([luck.row() for luck in found], LUCK_COLUMNS, parsed)
+                await _print(_each(luck.row() for luck in found), LUCK_COLUMNS, parsed)
             case "verify":
                 return await _verify(reader, parsed)
         return 0
@@ -127,15 +145,19 @@ async def _run(command: str, parsed: Parsed) -> int:
 
 
 async def _verify(reader: LedgerReader, parsed: Parsed) -> int:
-    verification = Verification()
-    async for session in reader.sessions(stream=parsed["stream"]):
-        verification.take(session)
-    _print([verification_row(verification)], VERIFY_COLUMNS, parsed)
+    verification = await verify(reader, stream=parsed["stream"])
+    await _print(_each([verification_row(verification)]), VERIFY_COLUMNS, parsed)
     for session_id, finding in verification.findings:
         print(f"session {session_id}: {finding}", file=sys.stderr)  # noqa: T201
     return 1 if verification.findings else 0
 
 
-def _print(rows: list[dict[str, object]], columns: Sequence[str], parsed: Parsed) -> None:
-    sys.stdout.write(render(rows, columns, Format(parsed["format"])))
+async def _each(rows: Iterable[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    for row in rows:
+        yield row
+
+
+async def _print(rows: AsyncIterable[dict[str, Any]], columns: Sequence[str], parsed: Parsed) -> None:
+    async for piece in render(rows, columns, Format(parsed["format"])):
+        sys.stdout.write(piece)
     sys.stdout.flush()

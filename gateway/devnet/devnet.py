@@ -16,6 +16,7 @@ from gateway.devnet.ai_models import write_ai_models
 from gateway.devnet.child_process import Child, Ready
 from gateway.devnet.settings import DevnetSettings
 from gateway.money import text
+from gateway.private_files import make_folder
 
 log = structlog.get_logger("devnet")
 
@@ -52,7 +53,7 @@ class Devnet:
         Raises OSError with a sentence where a part does not start; then no process is left.
         """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             first = [self._runner, self._signer, *self._comfystreams]
             await _start_all(*first, *([] if self._chain is None else [self._chain]))
             write_ai_models(self._settings.ai_models, self._ai_models, self._runner.ready["runner"])

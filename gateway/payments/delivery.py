@@ -67,7 +67,7 @@ class Delivery:
         """The job did not start; the error tells whether its payment may have been credited."""
         self._with_start = None
         unknown = isinstance(error, UnknownOutcome | BadAnswer)
-        await (self._journal.unknown if unknown else self._journal.refused)(str(error))
+        await (self._journal.unknown if unknown else self._journal.handed_out)(str(error))
 
     async def deliver(self, deliver: Deliver) -> None:
         """Send the payment once; without an answer the session asks for the next attempt."""

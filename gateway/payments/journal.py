@@ -48,11 +48,23 @@ class Journal:
             self._ledger.signed(self._session, self._number, payment, manifest_id=manifest_id, price=price)
         )
 
+    async def lost(self, most: Fraction, detail: str) -> None:
+        """The signer's answer is lost or of no use; it may bill up to `most` wei for it."""
+        await _written(self._ledger.lost(self._session, self._number, most, detail))
+
+    async def withheld(self, detail: str) -> None:
+        """The payment failed our own checks, and is not sent."""
+        await _written(self._ledger.withheld(self._session, self._number, detail))
+
     async def delivered(self, detail: str = "") -> None:
         await _written(self._ledger.delivered(self._session, self._number, detail))
 
     async def credited(self, detail: str = "") -> None:
         await _written(self._ledger.credited(self._session, self._number, detail))
+
+    async def handed_out(self, detail: str) -> None:
+        """The job that the payment was sent with did not start."""
+        await _written(self._ledger.handed_out(self._session, self._number, detail))
 
     async def refused(self, detail: str) -> None:
         await _written(self._ledger.refused(self._session, self._number, detail))

@@ -1,36 +1,52 @@
 """The ledger: every payment is written down before it can be spent, and its outcome afterwards.
 
-Rows are only ever added. A session is one job on one orchestrator; a payment is one answer of the signer; a
-step is what is about to happen to a payment, or what happened. After a crash the last step tells what a
-payment may have cost: `signed` was never sent, `delivered` without an outcome may have been credited.
-
-Wei are stored as text, since they do not fit into 64 bits. Both clocks are integer nanoseconds; values of the
-monotonic one are comparable within one `run` of the gateway.
+A session is one job on one orchestrator; a payment is one answer of the signer, a row that tells every step
+it took. After a crash the last step tells what a payment may have cost: `signed` was never sent, `delivered`
+without an outcome may have been credited. Old payments are removed, their sums stay (`schema.py`).
 """
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Executable, func, select
 
-from gateway.payments.database import Database
+from gateway.payments.books import Books, Moment
+from gateway.payments.database import Database, rows_of
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger_reader import LedgerReader
-from gateway.payments.ledger_writer import DEFAULT_TIMING, LedgerWriter, Row, Timing, apply, clocks
+from gateway.payments.ledger_writer import DEFAULT_TIMING, LedgerWriter, Timing
 from gateway.payments.payment import Payment
 from gateway.payments.redemptions import RedemptionBook
-from gateway.payments.schema import Step, payments, sessions, steps
+from gateway.payments.retention import Retention
+from gateway.payments.schema import session_days, sessions
+from gateway.payments.steps import Step, clean
+from gateway.payments.timebase import now_ns
 from gateway.reason import EndReason
+
+MAX_TEXT = 2048
+"""Characters of a URL or a name that are kept."""
+ABANDONED = "the gateway stopped without closing this session; found open at the next start"
+UNANSWERED = "the gateway stopped before it had the signer's answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Where the times of lines come from: nanoseconds since 1970, and of a clock that only goes forward."""
+
+    wall_ns: Callable[[], int] = time.time_ns
+    monotonic_ns: Callable[[], int] = now_ns
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """What is known of a payment session at its start. Prices are wei per second."""
+    """What is known of a payment session at its start. Prices are wei per second, addresses 0x text."""
 
     job: JobIdentity
     sender: str
@@ -39,156 +55,193 @@ class SessionRecord:
     price: Fraction
     ceiling: Fraction | None
     interval_ns: int
+    publisher: str = ""
+    """Who published the stream; empty where nobody is told apart."""
 
 
 class Ledger:
     """An open ledger. Make one with `Ledger.open`, and `close` it at the end.
 
-    Write methods return when their rows are on disk. Writes that arrive meanwhile share the next transaction.
+    Write methods return when their line is on disk, and raise LedgerError where it cannot be.
     """
 
-    def __init__(self, database: Database, timing: Timing = DEFAULT_TIMING) -> None:
-        self._run = uuid.uuid4().hex
-        self._database = database
-        self._writer = LedgerWriter(database, self._run, timing)
+    def __init__(self, database: Database, queue: LedgerWriter, run: str, clocks: Clocks) -> None:
         self.reader = LedgerReader(database)
-        self.redemptions = RedemptionBook(database, self._writer.write)
+        self.redemptions = RedemptionBook(database, self.execute)
         """The chain's redemptions of the tickets in it."""
+        self.retention = Retention(queue, clocks.wall_ns)
+        """Removes old payments."""
+        self._database = database
+        self._queue = queue
+        self._run = run
+        self._clocks = clocks
 
     @classmethod
-    async def open(cls, where: str | Path, timing: Timing = DEFAULT_TIMING) -> Ledger:
+    async def open(
+        cls, where: str | Path, timing: Timing = DEFAULT_TIMING, *, clocks: Clocks = Clocks()
+    ) -> Ledger:
         """Open or create the ledger at a path, `sqlite:///path` or `postgresql://..`.
 
         Migrates its schema, and closes the sessions that a crash left open. Raises LedgerBusy while another
         gateway uses it, LedgerError for everything else.
         """
-        return await cls.start(await Database.open(where), timing)
+        return await cls.start(await Database.open(where), timing, clocks=clocks)
 
     @classmethod
-    async def start(cls, database: Database, timing: Timing = DEFAULT_TIMING) -> Ledger:
+    async def start(
+        cls, database: Database, timing: Timing = DEFAULT_TIMING, *, clocks: Clocks = Clocks()
+    ) -> Ledger:
         """The ledger in a database that is open for writing; `close` closes both. Raises LedgerError."""
-        ledger = cls(database, timing)
+        run = uuid.uuid4().hex
+        queue = LedgerWriter(database, run, timing)
+        ledger = cls(database, queue, run, clocks)
         try:
-            async with database.writing() as connection:
-                await ledger._close_abandoned(connection)
+            await ledger._close_abandoned()
         except BaseException:
-            await database.close()
+            await ledger.close()
             raise
-        ledger._writer.start()
         return ledger
 
     async def close(self) -> None:
         """Write what is queued, then close the database."""
-        await self._writer.close()
+        await self._queue.close()
         await self._database.close()
 
     @property
     def trouble(self) -> str | None:
         """Why nothing can be written now, and so nothing paid; None where it can."""
-        return self._writer.trouble
+        return self._queue.trouble
 
-    # writing
+    async def check(self) -> None:
+        """Check that the ledger can be written, with a write that changes nothing. Raises LedgerError."""
+        await self._queue.check()
+
+    # lines
 
     async def open_session(self, record: SessionRecord) -> str:
         """Add a session. Returns its id."""
-        session_id = uuid.uuid4().hex
-        row = {
-            "id": session_id,
-            "run": self._run,
+        at, session_id = self._now(), uuid.uuid4().hex
+        texts = {
             "stream": record.job.stream,
             "stream_id": record.job.stream_id,
             "request_id": record.job.request_id,
-            "sender": record.sender,
-            "orchestrator_address": record.orchestrator_address,
+            "publisher": record.publisher,
             "orchestrator_url": record.orchestrator_url,
             "orchestrator_addr": record.job.addr,
+        }
+        row = {
+            "id": session_id,
+            "run": self._run,
+            **{name: clean(value, MAX_TEXT) for name, value in texts.items()},
+            "sender": clean(record.sender, 42),
+            "orchestrator_address": clean(record.orchestrator_address, 42),
+            "manifest_id": "",
             "price": record.price,
             "ceiling": record.ceiling,
             "interval_ns": record.interval_ns,
-            **clocks(),
+            "wall_ns": at.wall_ns,
+            "monotonic_ns": at.monotonic_ns,
         }
-        await self._writer.write((sessions, row))
+        await self._queue.write(lambda books: books.open_session(row))
         return session_id
 
     async def intended(self, session_id: str, number: int) -> None:
         """The signer is about to be called for payment `number` of the session."""
-        await self._writer.write(self._step(session_id, number, Step.INTENDED))
+        at = self._now()
+        await self._queue.write(lambda books: books.ask(session_id, number, at))
+
+    async def lost(self, session_id: str, number: int, most: Fraction | None, detail: str) -> None:
+        """The signer gave no usable payment and may bill one, of up to `most` wei where that is known."""
+        at = self._now()
+        await self._queue.write(lambda books: books.lose(session_id, number, most, detail, at))
 
     async def signed(
         self, session_id: str, number: int, payment: Payment, *, manifest_id: str, price: Fraction
     ) -> None:
         """The signer made this payment, at `price` wei per second."""
-        row = {
-            "id": _payment_id(session_id, number),
-            "session_id": session_id,
-            "number": number,
-            "manifest_id": manifest_id,
+        at = self._now()
+        row: dict[str, Any] = {
             "tickets": payment.tickets,
             "face_value": payment.face_value,
             "win_prob": payment.win_prob,
-            "ticket_ev": payment.ticket_ev,
-            "value": payment.value,
-            "price": price,
             "first_nonce": payment.first_nonce,
             "last_nonce": payment.last_nonce,
-            "recipient_rand_hash": payment.recipient_rand_hash.hex(),
+            "recipient_rand_hash": payment.recipient_rand_hash,
+            "price": price,
         }
-        await self._writer.write((payments, row), self._step(session_id, number, Step.SIGNED))
+        await self._queue.write(
+            lambda books: books.sign(session_id, number, row, manifest_id=manifest_id, at=at)
+        )
+
+    async def withheld(self, session_id: str, number: int, detail: str) -> None:
+        """The payment failed our own checks, and is not sent."""
+        await self._step(session_id, number, Step.WITHHELD, detail)
 
     async def delivered(self, session_id: str, number: int, detail: str = "") -> None:
         """The payment is about to be sent to the orchestrator."""
-        await self._writer.write(self._step(session_id, number, Step.DELIVERED, detail))
+        await self._step(session_id, number, Step.DELIVERED, detail)
 
     async def credited(self, session_id: str, number: int, detail: str = "") -> None:
         """The orchestrator credited the payment."""
-        await self._writer.write(self._step(session_id, number, Step.CREDITED, detail))
+        await self._step(session_id, number, Step.CREDITED, detail)
+
+    async def handed_out(self, session_id: str, number: int, detail: str) -> None:
+        """The job that the payment was sent with did not start: the orchestrator holds its tickets."""
+        await self._step(session_id, number, Step.HANDED_OUT, detail)
 
     async def refused(self, session_id: str, number: int, detail: str) -> None:
-        """The payment was refused, by the orchestrator or by our own checks: it will not be credited."""
-        await self._writer.write(self._step(session_id, number, Step.REFUSED, detail))
+        """The orchestrator refused the payment."""
+        await self._step(session_id, number, Step.REFUSED, detail)
 
     async def unknown(self, session_id: str, number: int, detail: str) -> None:
         """No answer: the payment may have been credited."""
-        await self._writer.write(self._step(session_id, number, Step.UNKNOWN, detail))
+        await self._step(session_id, number, Step.UNKNOWN, detail)
 
     async def close_session(
         self, session_id: str, reason: EndReason, detail: str = "", *, owed: Fraction | None = None
     ) -> None:
         """The session is over; `owed` is the fee in wei for the time that its job ran."""
-        await self._writer.write(self._step(session_id, None, Step.CLOSED, detail, reason, owed))
+        at = self._now()
+        await self._queue.write(lambda books: books.close(session_id, reason, detail, owed, at))
 
-    async def check(self) -> None:
-        """Check that the ledger can be written, with a write that changes nothing. Raises LedgerError."""
-        await self._writer.write_once(update(steps).where(steps.c.id == 1).values(run=steps.c.run))
+    async def execute(self, *statements: Executable) -> None:
+        """Run statements on other tables than those of payments, in one transaction."""
+        await self._queue.write(lambda books: books.execute(*statements))
 
-    def _step(
-        self,
-        session_id: str,
-        number: int | None,
-        step: Step,
-        detail: str = "",
-        reason: EndReason | None = None,
-        owed: Fraction | None = None,
-    ) -> Row:
-        return steps, {
-            "session_id": session_id,
-            "payment_id": None if number is None else _payment_id(session_id, number),
-            "step": step,
-            "reason": reason,
-            "detail": detail,
-            "run": self._run,
-            "owed": owed,
-            **clocks(),
-        }
+    # how it is done
 
-    async def _close_abandoned(self, connection: AsyncConnection) -> None:
-        closed = select(steps.c.session_id).where(steps.c.step == Step.CLOSED)
-        left_open = select(sessions.c.id).where(sessions.c.id.not_in(closed))
-        for session_id in (await connection.execute(left_open)).scalars().all():
-            detail = "the gateway stopped without closing this session; found open at the next start"
-            step = self._step(session_id, None, Step.CLOSED, detail, EndReason.INTERNAL_ERROR)
-            await apply(connection, [step])
+    async def _step(self, session_id: str, number: int, step: Step, detail: str) -> None:
+        at = self._now()
+        await self._queue.write(lambda books: books.step(session_id, number, step, detail, at))
+
+    def _now(self) -> Moment:
+        return Moment(self._clocks.wall_ns(), self._clocks.monotonic_ns())
+
+    async def _close_abandoned(self) -> None:
+        """Close what a crash left open. A call to the signer that was under way then may have been billed."""
+        at = self._now()
+
+        def close(books: Books) -> None:
+            for session_id, unanswered in found:
+                if unanswered is not None:
+                    books.lose(session_id, unanswered, None, UNANSWERED, at)
+                books.close(session_id, EndReason.INTERNAL_ERROR, ABANDONED, None, at)
+
+        found = await self._database.read(_abandoned)
+        if found:
+            await self._queue.write_once(close)
 
 
-def _payment_id(session_id: str, number: int) -> str:
-    return f"{session_id}-{number}"
+def _abandoned(connection: Connection) -> list[tuple[str, int | None]]:
+    """The ids of open sessions, each with the number of a payment that was asked for and not signed."""
+    signed = (
+        select(func.coalesce(func.sum(session_days.c.payments), 0))
+        .where(session_days.c.session == sessions.c.number)
+        .scalar_subquery()
+    )
+    query = select(sessions.c.id, sessions.c.asked_number, signed.label("signed"))
+    query = query.where(sessions.c.closed_wall_ns.is_(None)).order_by(sessions.c.number)
+    return [
+        (row["id"], row["asked_number"] if (row["asked_number"] or 0) > row["signed"] else None)
+        for row in rows_of(connection, query)
+    ]

@@ -1,28 +1,31 @@
-"""Writes to the ledger's database: in groups, with retries while the database fails."""
+"""Writes lines of the ledger: those that arrive during one transaction share the next."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import Delete, Table, Update, insert
-from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql import Insert
+from sqlalchemy import Connection, insert, text
 
 from gateway.aio.tasks import spawn
+from gateway.payments.books import Books
 from gateway.payments.database import Database
 from gateway.payments.errors import LedgerBusy, LedgerError, LedgerUnavailable
-from gateway.payments.schema import incidents, payments, sessions, steps
+from gateway.payments.schema import incidents
 from gateway.payments.timebase import NANOSECONDS, now_ns
 
 log = structlog.get_logger("ledger")
 
 MAX_GROUPED = 256
-"""Writes that share one transaction, at most."""
+"""Lines that share one transaction, at most."""
+
+T = TypeVar("T")
+Line = Callable[[Books], Any]
+"""Changes the books. Raises LedgerError, before any change, where it cannot be right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,9 @@ class Timing:
     """What a ledger times while its database fails. Nanoseconds."""
 
     write_timeout: int = 30 * NANOSECONDS
-    """A write is retried for this long: about half of the time that a first payment buys."""
+    """A line is retried for this long: about half of the time that a first payment buys."""
     retry_interval: int = NANOSECONDS
-    """Between two tries of one write."""
+    """Between two tries of one line."""
     probe_interval: int = 2 * NANOSECONDS
     """Between two tries of the database while nobody writes."""
 
@@ -40,91 +43,71 @@ class Timing:
 DEFAULT_TIMING = Timing()
 
 
-Row = tuple[Table, dict[str, Any]]
-"""A row to add. A transaction's rows are inserted with one statement for each table."""
-Change = Row | Insert | Update | Delete
-_Write = tuple[Sequence[Change], "asyncio.Future[None]"]
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    line: Line
+    written: asyncio.Future[Any]
 
 
 class LedgerWriter:
-    """Writes that arrive during one commit share the next transaction. `run` is that of the ledger."""
+    """Lines wait here for their turn, each with its caller. `run` is who this process is in the ledger."""
 
     def __init__(self, database: Database, run: str, timing: Timing) -> None:
         self._database = database
         self._run = run
         self._timing = timing
-        self._queue: asyncio.Queue[_Write | None] = asyncio.Queue()
-        self._task: asyncio.Task[Any] | None = None
+        self._books = Books()
+        self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
         self._trouble: tuple[str, int] | None = None
-        """Why the database cannot be written, and since when (wall clock)."""
         self._closed = False
+        self._writer = spawn(self._write_groups(), name="ledger writer")
 
     @property
     def trouble(self) -> str | None:
         """Why nothing can be written now; None where it can."""
         return self._trouble[0] if self._trouble else None
 
-    def start(self) -> None:
-        """Start the task that writes."""
-        self._task = spawn(self._write_groups(), name="ledger writer")
-
-    async def close(self) -> None:
-        """Write what is queued, and refuse all further writes."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put_nowait(None)
-        if self._task is not None:
-            await self._task
-
-    async def write(self, *changes: Change) -> None:
-        """Write, with retries while the database fails: nothing is spent meanwhile."""
+    async def write(self, line: Callable[[Books], T]) -> T:
+        """What a line gives, once it is on disk; retried while the database fails. Raises LedgerError."""
         until = now_ns() + self._timing.write_timeout
         while True:
             try:
-                return await self.write_once(*changes)
+                return await self.write_once(line)
             except LedgerUnavailable:
                 if now_ns() >= until:
                     raise
             await asyncio.sleep(self._timing.retry_interval / NANOSECONDS)
 
-    async def write_once(self, *changes: Change) -> None:
-        """Write without retries. Raises LedgerError."""
+    async def write_once(self, line: Callable[[Books], T]) -> T:
+        """The same without retries."""
         if self._closed:
             raise LedgerError("the ledger is closed")
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait((changes, written))
-        await written
+        written: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(_Waiting(line, written))
+        return await written
+
+    async def check(self) -> None:
+        """Check that the database can be written, with a write that changes nothing. Raises LedgerError."""
+        unchanged = text("UPDATE alembic_version SET version_num = version_num")
+        await self.write_once(lambda books: books.execute(unchanged))
+
+    async def close(self) -> None:
+        """Write what is queued, then take no more."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put_nowait(None)
+            await self._writer
 
     async def _write_groups(self) -> None:
-        """Write until `close`: what was queued during one commit goes into the next one together.
-
-        The queue is bounded by its callers, each of which waits for its own write.
-        """
+        """Write until `close`. The queue is bounded by its callers, each of which waits for its own line."""
         closing = False
         while not closing:
             group = await self._next_group()
             closing = None in group
-            writes = [write for write in group if write is not None]
-            if not writes and self._trouble is None:
-                continue
-            failure: LedgerError | None = None
-            try:
-                await self._commit(writes)
-            except LedgerError as error:
-                failure = error
-            except Exception as error:  # the callers wait for their writes, whatever went wrong
-                log.exception("unexpected error while writing the ledger")
-                failure = LedgerError(f"unexpected error: {error!r}")
-            for _, written in writes:
-                if written.done():
-                    continue
-                if failure is None:
-                    written.set_result(None)
-                else:
-                    written.set_exception(failure)
+            await self._write_group([one for one in group if one is not None])
 
-    async def _next_group(self) -> list[_Write | None]:
-        """The next writes; none where the database is only tried again."""
+    async def _next_group(self) -> list[_Waiting | None]:
+        """The next lines; none where the database is only tried again."""
         try:
             probe = self._timing.probe_interval / NANOSECONDS
             async with asyncio.timeout(probe if self._trouble else None):
@@ -135,40 +118,74 @@ class LedgerWriter:
             group.append(self._queue.get_nowait())
         return group
 
-    async def _commit(self, writes: Sequence[_Write]) -> None:
+    async def _write_group(self, group: Sequence[_Waiting]) -> None:
+        if not group and self._trouble is None:
+            return
+        failure: LedgerError
         try:
-            async with self._database.writing() as connection:
-                if self._trouble is not None:
-                    await connection.execute(self._incident(*self._trouble))
-                await apply(connection, [change for changes, _ in writes for change in changes])
-        except (LedgerUnavailable, LedgerBusy) as error:
-            if self._trouble is None:
+            results = await self._commit([one.line for one in group])
+        except LedgerError as error:
+            failure = error
+        except Exception as error:  # the callers wait for their lines, whatever went wrong
+            log.exception("unexpected error while writing the ledger")
+            failure = LedgerError(f"unexpected error: {error!r}")
+        else:
+            for one, result in zip(group, results, strict=True):
+                _answer(one, result)
+            return
+        if len(group) == 1 or isinstance(failure, LedgerUnavailable | LedgerBusy):
+            for one in group:
+                _answer(one, failure)
+            return
+        for one in group:  # one of them was refused: the others are none the worse for it
+            await self._write_group([one])
+
+    async def _commit(self, lines: Sequence[Line]) -> list[Any]:
+        """What each line gave: a LedgerError where it was not right. Raises where nothing was written."""
+        trouble = self._trouble
+
+        def work(connection: Connection) -> list[Any]:
+            self._books.begin(connection)
+            if trouble is not None:
+                self._books.execute(self._incident(*trouble))
+            results = [_taken(line, self._books) for line in lines]
+            self._books.flush()
+            return results
+
+        try:
+            results = await self._database.write(work)
+        except BaseException as error:
+            self._books.forget()
+            if isinstance(error, LedgerUnavailable | LedgerBusy) and self._trouble is None:
                 log.error("ledger cannot be written, payments are stopped", error=str(error))
                 self._trouble = str(error), time.time_ns()
             raise
         if self._trouble is not None:
             log.info("ledger can be written again")
             self._trouble = None
+        return results
 
-    def _incident(self, detail: str, began_wall_ns: int) -> Insert:
-        row = {"run": self._run, "detail": detail, "began_wall_ns": began_wall_ns, **clocks()}
-        return insert(incidents).values(row)
-
-
-async def apply(connection: AsyncConnection, changes: Iterable[Change]) -> None:
-    """Execute the changes in the connection's transaction."""
-    rows: dict[Table, list[dict[str, Any]]] = {sessions: [], payments: [], steps: []}
-    for change in changes:
-        if isinstance(change, tuple):
-            table, row = change
-            rows[table].append(row)
-        else:
-            await connection.execute(change)
-    for table, added in rows.items():
-        if added:
-            await connection.execute(insert(table), added)
+    def _incident(self, detail: str, began_wall_ns: int) -> Any:
+        return insert(incidents).values(
+            run=self._run,
+            detail=detail,
+            began_wall_ns=began_wall_ns,
+            wall_ns=time.time_ns(),
+            monotonic_ns=now_ns(),
+        )
 
 
-def clocks() -> dict[str, int]:
-    """The columns for the time of a row."""
-    return {"wall_ns": time.time_ns(), "monotonic_ns": now_ns()}
+def _taken(line: Line, books: Books) -> Any:
+    try:
+        return line(books)
+    except LedgerError as error:
+        return error
+
+
+def _answer(one: _Waiting, result: Any) -> None:
+    if one.written.done():
+        return
+    if isinstance(result, Exception):
+        one.written.set_exception(result)
+    else:
+        one.written.set_result(result)

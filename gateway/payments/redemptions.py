@@ -7,15 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Delete, Insert, and_, case, delete, func, insert, select
+from sqlalchemy import Delete, Insert, and_, delete, func, insert, select
 
+from gateway.payments.books import day_of, signed_wall_ns
 from gateway.payments.database import Database
-from gateway.payments.ledger_reader import utc
-from gateway.payments.schema import Step, chain_checkpoints, payments, redemptions, sessions, steps
+from gateway.payments.schema import chain_checkpoints, draws, payments, redemptions, sessions
 
 KEPT_CHECKPOINTS = 64
-ROWS_AT_ONCE = 500
-"""Rows of a long result that are read before the event loop runs other tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +51,20 @@ class Redemption:
 
 @dataclass(frozen=True, slots=True)
 class TicketsHandedOut:
-    """The tickets of one payment that an orchestrator has; `day` is the UTC day of the signing."""
+    """Tickets that were sent to an orchestrator, of one UTC day (of signing) and about one chance to win.
+
+    The sums over them are exact, p being a ticket's win probability as an integer over 2^256 - 1.
+    """
 
     orchestrator: str
     day: str
     tickets: int
-    face_value: int
-    win_prob: int
+    win_probs: int
+    """Of p."""
+    value: int
+    """Of face value x p: their expected value in 1/(2^256 - 1) wei."""
+    variance: int
+    """Of face value^2 x p x (2^256 - 1 - p)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +97,7 @@ class RedemptionBook:
             .where(_of(chain_checkpoints, followed))
             .order_by(chain_checkpoints.c.block.desc())
         )
-        async with self._database.reading() as connection:
-            return [Checkpoint(*row) for row in await connection.execute(query)]
+        return [Checkpoint(**row) for row in await self._database.rows(query)]
 
     async def take(
         self,
@@ -142,101 +146,72 @@ class RedemptionBook:
         query = select(*place).where(place[0].in_({one.transaction_hash for one in found}))
         if forget_after is not None:
             query = query.where(redemptions.c.block <= forget_after)
-        async with self._database.reading() as connection:
-            known = {tuple(row) for row in await connection.execute(query)}
+        known = {tuple(row.values()) for row in await self._database.rows(query)}
         return [one for one in found if (one.transaction_hash, one.log_index, one.block_hash) not in known]
 
     async def _row(self, followed: FollowedSender, one: Redemption) -> Insert:
+        payment_id, signed_wall_ns = await self._payment_of(one)
         return insert(redemptions).values(
             **{name: getattr(one, name) for name in Redemption.__slots__},
             controller=followed.controller,
             sender=followed.sender,
-            payment_id=await self._payment_of(one),
+            payment_id=payment_id,
+            signed_wall_ns=signed_wall_ns,
             wall_ns=time.time_ns(),
         )
 
-    async def _payment_of(self, one: Redemption) -> str | None:
-        """The id of the payment with the ticket: same recipientRandHash, a range of nonces with this one."""
+    async def _payment_of(self, one: Redemption) -> tuple[str | None, int | None]:
+        """The payment with the ticket: same recipientRandHash, a range of nonces with this one.
+
+        Its session's id with its number, and when it was signed; None where there is no such payment.
+        """
         if one.sender_nonce >= 1 << 63:
-            return None
+            return None, None
         query = (
-            select(payments.c.id)
-            .join(sessions, sessions.c.id == payments.c.session_id)
+            select(payments.c.number, payments.c.wall_ns, payments.c.course, sessions.c.id)
+            .join(sessions, sessions.c.number == payments.c.session)
             .where(
-                payments.c.recipient_rand_hash == one.recipient_rand_hash,
+                payments.c.recipient_rand_hash == bytes.fromhex(one.recipient_rand_hash),
                 payments.c.first_nonce <= one.sender_nonce,
                 payments.c.last_nonce >= one.sender_nonce,
                 func.lower(sessions.c.orchestrator_address) == one.recipient.lower(),
             )
-            .order_by(sessions.c.wall_ns.desc(), payments.c.number.desc())
+            .order_by(payments.c.id.desc())
             .limit(1)
         )
-        async with self._database.reading() as connection:
-            found: str | None = (await connection.execute(query)).scalar()
-        return found
+        for row in await self._database.rows(query):
+            return f"{row['id']}-{row['number']}", signed_wall_ns(row)
+        return None, None
 
     async def rows(self) -> list[dict[str, Any]]:
         """All redemptions in the chain's order, each as a mapping of its columns."""
         query = select(redemptions).order_by(redemptions.c.block, redemptions.c.log_index)
-        async with self._database.reading() as connection:
-            return [dict(row) for row in (await connection.execute(query)).mappings()]
+        return await self._database.rows(query)
 
     async def handed_out(self, since_ns: int = 0) -> list[TicketsHandedOut]:
-        """The tickets of every payment that was sent, whatever the answer: they can be redeemed.
+        """All tickets that were sent, whatever their outcome: they can be redeemed.
 
-        `since_ns` (Unix time) leaves out those signed before.
+        `since_ns` (nanoseconds since 1970) leaves out the days before that one.
         """
-        signed = _first(Step.SIGNED).label("signed_ns")
-        taken = (
-            select(steps.c.payment_id, signed)
-            .where(steps.c.wall_ns >= since_ns)
-            .group_by(steps.c.payment_id)
-            .having(func.max(case((steps.c.step == Step.DELIVERED, 1), else_=0)) == 1)
-            .subquery()
-        )
-        query = (
-            select(
-                sessions.c.orchestrator_address,
-                taken.c.signed_ns,
-                payments.c.tickets,
-                payments.c.face_value,
-                payments.c.win_prob,
-            )
-            .join(sessions, sessions.c.id == payments.c.session_id)
-            .join(taken, and_(taken.c.payment_id == payments.c.id, taken.c.signed_ns.is_not(None)))
-        )
-        async with self._database.reading() as connection:
-            return [
-                TicketsHandedOut(address, _day(ns), tickets, int(face), int(probability))
-                async for rows in (await connection.stream(query)).partitions(ROWS_AT_ONCE)
-                for address, ns, tickets, face, probability in rows
-            ]
+        columns = (draws.c.day, draws.c.tickets, draws.c.win_probs, draws.c.value, draws.c.variance)
+        query = select(draws.c.recipient.label("orchestrator"), *columns)
+        query = query.where(draws.c.day >= day_of(since_ns)).order_by(draws.c.day)
+        return [TicketsHandedOut(**row) for row in await self._database.rows(query)]
 
     async def wins(self, since_ns: int = 0) -> list[Win]:
-        """All redemptions, each with the day that it counts for, since `since_ns` (Unix time)."""
-        signed = (
-            select(steps.c.payment_id, _first(Step.SIGNED).label("signed_ns"))
-            .group_by(steps.c.payment_id)
-            .subquery()
-        )
-        query = select(
-            redemptions.c.recipient, redemptions.c.amount, redemptions.c.wall_ns, signed.c.signed_ns
-        ).outerjoin(signed, signed.c.payment_id == redemptions.c.payment_id)
-        query = query.where(func.coalesce(signed.c.signed_ns, redemptions.c.wall_ns) >= since_ns)
-        async with self._database.reading() as connection:
-            return [
-                Win(recipient, _day(seen if paid is None else paid), int(amount), paid is not None)
-                async for rows in (await connection.stream(query)).partitions(ROWS_AT_ONCE)
-                for recipient, amount, seen, paid in rows
-            ]
-
-
-def _first(step: Step) -> Any:
-    return func.min(case((steps.c.step == step, steps.c.wall_ns)))
-
-
-def _day(wall_ns: int) -> str:
-    return utc(wall_ns)[:10]
+        """All redemptions, each with the day of its payment, from `since_ns` (nanoseconds since 1970) on."""
+        signed, read = redemptions.c.signed_wall_ns, redemptions.c.wall_ns
+        day = func.coalesce(signed, read)
+        query = select(redemptions.c.recipient, redemptions.c.amount, signed, read).where(day >= since_ns)
+        return [
+            Win(
+                row["recipient"],
+                day_of(row["wall_ns"] if row["signed_wall_ns"] is None else row["signed_wall_ns"]),
+                int(row["amount"]),
+                known=row["signed_wall_ns"] is not None,
+            )
+            for row in await self._database.rows(query)
+        ]
 
 
 def _of(table: Any, followed: FollowedSender) -> Any:

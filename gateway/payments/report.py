@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import money
-from gateway.payments.ledger_reader import LedgerPayment, LedgerSession, Outcome, Total, utc
+from gateway.payments.ledger_reader import LedgerPayment, LedgerSession, Outcome, SignerCall, Total, utc
 from gateway.payments.verify import Verification
 
 Row = dict[str, Any]
@@ -64,6 +64,22 @@ def step_rows(payment: LedgerPayment) -> list[Row]:
         {"step": step["step"], "at": utc(step["wall_ns"]), "detail": step["detail"] or None}
         for step in payment.steps
     ]
+
+
+def signer_call_row(call: SignerCall) -> Row:
+    """One call to the signer: its fee where it is known, else what it may be at most."""
+    return {
+        "at": utc(call.wall_ns),
+        "session": call.session.row["id"],
+        "stream_id": call.session.row["stream_id"],
+        "number": call.number,
+        "call": str(call.call),
+        "tickets": call.tickets,
+        "fee_wei": None if call.value is None else money.whole_wei(call.value),
+        "max_fee_wei": None if call.most is None else money.whole_wei(call.most),
+        "orchestrator": call.session.row["orchestrator_address"],
+        "detail": call.detail or None,
+    }
 
 
 def total_row(total: Total) -> Row:

@@ -1,11 +1,16 @@
-"""The ledger's tables. Rows of sessions, payments and steps are only ever added.
+"""The ledger's tables as they are now.
 
-The types work in SQLite and PostgreSQL. A change here needs a revision in migrations/.
+A payment is one row, which is updated as it goes through its steps; what it is worth is added to the sums
+of its session and day in the same transaction. Payments are removed after a time, sums are not.
+
+Wei that need not fit into 64 bits are bytes or text. Times are integer nanoseconds: those of the wall clock
+since 1970, the monotonic ones comparable until the machine starts anew. The types are those that SQLite and
+PostgreSQL share. A change here comes with a revision in migrations/, a new table too; what has to be written
+in one transaction with a line goes through `Books`.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from fractions import Fraction
 
 from sqlalchemy import (
@@ -14,33 +19,19 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
-    UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 from typing_extensions import override
 
-
-class Step(StrEnum):
-    """What is about to happen to a payment, or what happened."""
-
-    INTENDED = "intended"
-    """The signer is about to be called for it."""
-    SIGNED = "signed"
-    """The signer made it: it exists, and the orchestrator does not have it."""
-    DELIVERED = "delivered"
-    """It is about to be sent to the orchestrator, for the first time or again."""
-    CREDITED = "credited"
-    REFUSED = "refused"
-    """The orchestrator did not credit it, or it was not what had been asked for and was not sent."""
-    UNKNOWN = "unknown"
-    """No answer came: it may have been credited."""
-    CLOSED = "closed"
-    """The session is over; this step belongs to no payment."""
+from gateway.payments.steps import Outcome
 
 
 class Exact(TypeDecorator[Fraction]):
@@ -58,77 +49,150 @@ class Exact(TypeDecorator[Fraction]):
         return None if value is None else Fraction(value)
 
 
+class Unsigned(TypeDecorator[int]):
+    """An integer of any size, 0 or more, as its big-endian bytes; 0 has none."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    @override
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> bytes | None:
+        return None if value is None else value.to_bytes((value.bit_length() + 7) // 8, "big")
+
+    @override
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> int | None:
+        return None if value is None else int.from_bytes(value, "big")
+
+
+_ROW = BigInteger().with_variant(Integer, "sqlite")
+
 metadata = MetaData()
 
 sessions = Table(
     "sessions",
     metadata,
-    Column("id", String(32), primary_key=True),
+    Column("number", _ROW, primary_key=True),
+    Column("id", String(32), nullable=False, unique=True),
     Column("run", String(32), nullable=False),
     Column("stream", Text, nullable=False),
     Column("stream_id", Text, nullable=False),
     Column("request_id", Text, nullable=False),
+    Column("publisher", Text, nullable=False),
     Column("sender", String(42), nullable=False),
     Column("orchestrator_address", String(42), nullable=False),
     Column("orchestrator_url", Text, nullable=False),
     Column("orchestrator_addr", Text, nullable=False),
+    Column("manifest_id", Text, nullable=False),
     Column("price", Exact, nullable=False),
     Column("ceiling", Exact),
     Column("interval_ns", BigInteger, nullable=False),
     Column("wall_ns", BigInteger, nullable=False),
     Column("monotonic_ns", BigInteger, nullable=False),
+    Column("asked_number", Integer),
+    Column("asked_wall_ns", BigInteger),
+    Column("asked_monotonic_ns", BigInteger),
+    Column("closed_wall_ns", BigInteger),
+    Column("reason", Text),
+    Column("detail", Text),
+    Column("owed", Exact),
+    Index("sessions_stream", "stream"),
     Index("sessions_stream_id", "stream_id"),
+    Index(
+        "sessions_open",
+        "number",
+        sqlite_where=text("closed_wall_ns IS NULL"),
+        postgresql_where=text("closed_wall_ns IS NULL"),
+    ),
 )
+"""One job on one orchestrator, whose `orchestrator_address` the tickets pay. `asked_..` is of the payment
+that the signer was asked for last, `owed` the fee for the time that the job ran."""
 
 payments = Table(
     "payments",
     metadata,
-    Column("id", String(48), primary_key=True),
-    Column("session_id", String(32), ForeignKey("sessions.id"), nullable=False),
+    Column("id", _ROW, primary_key=True),
+    Column("session", Integer, ForeignKey("sessions.number"), nullable=False),
     Column("number", Integer, nullable=False),
-    Column("manifest_id", Text, nullable=False),
-    Column("tickets", Integer, nullable=False),
-    Column("face_value", Exact, nullable=False),
-    Column("win_prob", Exact, nullable=False),
-    Column("ticket_ev", Exact, nullable=False),
-    Column("value", Exact, nullable=False),
-    Column("price", Exact, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("tickets", SmallInteger, nullable=False),
+    Column("face_value", Unsigned, nullable=False),
+    Column("win_prob", Unsigned, nullable=False),
     Column("first_nonce", BigInteger, nullable=False),
     Column("last_nonce", BigInteger, nullable=False),
-    Column("recipient_rand_hash", String(64), nullable=False),
-    UniqueConstraint("session_id", "number"),
-    Index("payments_rand_hash", "recipient_rand_hash"),
-)
-
-steps = Table(
-    "steps",
-    metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("session_id", String(32), ForeignKey("sessions.id"), nullable=False),
-    Column("payment_id", String(48)),  # no foreign key: the step `intended` comes before its payment
-    Column("step", String(16), nullable=False),
-    Column("reason", Text),
-    Column("detail", Text, nullable=False),
-    Column("run", String(32), nullable=False),
+    Column("recipient_rand_hash", LargeBinary, nullable=False),
+    Column("price", Exact),
     Column("wall_ns", BigInteger, nullable=False),
     Column("monotonic_ns", BigInteger, nullable=False),
-    Column("owed", Exact),  # with the step `closed`: the fee for the time that the job ran
-    Index("steps_session", "session_id"),
-    Index("steps_payment", "payment_id"),
-    Index("steps_step_wall", "step", "wall_ns"),
+    Column("course", Text, nullable=False),
+    Index("payments_session", "session", "number", unique=True),
+    Index("payments_rand_hash", "recipient_rand_hash"),
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},  # each update leaves a dead row behind
 )
+"""One answer of the signer, in the order of signing. `state` is its last step, `course` all that came after
+the signer was asked at `wall_ns` and `monotonic_ns`. `price` is none where it is the session's."""
+
+signings = Table(
+    "signings",
+    metadata,
+    Column("id", _ROW, primary_key=True),
+    Column("session", Integer, ForeignKey("sessions.number"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+    Column("most", Exact),
+    Column("detail", Text, nullable=False),
+    Index("signings_session", "session"),
+)
+"""Calls to the signer that may be billed, and of which no payment is known. `most` is what the signer could
+bill, in wei."""
+
+session_days = Table(
+    "session_days",
+    metadata,
+    Column("session", Integer, ForeignKey("sessions.number"), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("payments", Integer, nullable=False),
+    Column("tickets", Integer, nullable=False),
+    *(Column(outcome.value, Unsigned, nullable=False) for outcome in Outcome),
+)
+"""What a session's payments of one UTC day are worth, by outcome: in 1/(2^256 - 1) wei, so that the sums of
+expected values stay whole. The day is that of the signing."""
+
+draws = Table(
+    "draws",
+    metadata,
+    Column("day", String(10), primary_key=True),
+    Column("recipient", String(42), primary_key=True),
+    Column("chance", String(8), primary_key=True),
+    Column("tickets", BigInteger, nullable=False),
+    Column("win_probs", Unsigned, nullable=False),
+    Column("value", Unsigned, nullable=False),
+    Column("variance", Unsigned, nullable=False),
+)
+"""The tickets that a recipient was handed on one UTC day (of the signing), by their chance to win, rounded.
+The sums over them are exact: of p, of face x p, and of face^2 x p x (2^256 - 1 - p), p being the win
+probability as an integer."""
+
+minutes = Table(
+    "minutes",
+    metadata,
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("publisher", Text, primary_key=True),
+    Column("value", Unsigned, nullable=False),
+)
+"""What was signed in each minute since 1970 and not withheld, in 1/(2^256 - 1) wei: of the last days, for
+the spend limits."""
 
 incidents = Table(
     "incidents",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", _ROW, primary_key=True, autoincrement=True),
     Column("run", String(32), nullable=False),
     Column("detail", Text, nullable=False),
     Column("began_wall_ns", BigInteger, nullable=False),
     Column("wall_ns", BigInteger, nullable=False),
     Column("monotonic_ns", BigInteger, nullable=False),
 )
-"""Times when the ledger could not be written; added when it could be again."""
+"""Times in which the ledger could not be written, noted when it could be again."""
 
 
 redemptions = Table(
@@ -147,11 +211,13 @@ redemptions = Table(
     Column("recipient_rand_hash", String(64), nullable=False),
     Column("aux", Text, nullable=False),
     Column("amount", Exact, nullable=False),
-    Column("payment_id", String(48)),  # null: the ticket is of no payment in this ledger
+    Column("payment_id", String(48)),
+    Column("signed_wall_ns", BigInteger),
     Column("wall_ns", BigInteger, nullable=False),
     Index("redemptions_block", "controller", "sender", "block"),
 )
-"""A mirror of the chain: what a reorganisation removes there is deleted here."""
+"""A mirror of the chain: what a reorganisation takes back there is taken out here. `payment_id` (session id
+and number) and `signed_wall_ns` are none where the ticket is of no payment in this ledger."""
 
 chain_checkpoints = Table(
     "chain_checkpoints",
@@ -162,4 +228,4 @@ chain_checkpoints = Table(
     Column("block_hash", String(66), nullable=False),
     Column("wall_ns", BigInteger, nullable=False),
 )
-"""Blocks up to which the chain was read, with the hashes that they had then."""
+"""Blocks up to which the chain was followed, with the hashes that they had then."""

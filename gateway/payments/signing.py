@@ -26,10 +26,13 @@ from signer_client import (
     RefreshNeeded,
     Rejected,
     SignerBadAnswer,
+    SignerError,
     SignerUnavailable,
     SignerUnreachable,
 )
 
+LOST_BY_PROXY = (502, 504)
+"""Statuses of a proxy before the signer that did not get the signer's answer."""
 VERIFIED_ON_THE_LOOP = 5
 """The signatures of a payment with more tickets than this are checked in a thread."""
 
@@ -122,6 +125,8 @@ class Signing:
         except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
             session.signer_failed(f"no payment from the signer: {error}", self._clock())
             self._log.warning("signer failed", error=str(error), tries=session.schedule.failures)
+            if _may_be_billed(error):
+                await self._journal.lost(hold.wei, str(error))
         else:
             await self._take(hold, sign, live)
 
@@ -130,6 +135,12 @@ class Signing:
         session, price = self._session, sign.info.price or Fraction(0)
         try:
             payment = Payment.read(live)
+        except PaymentMismatch as mismatch:
+            self._alarms.report("payment is not what was asked for", error=str(mismatch))
+            session.withheld(EndReason.PAYMENT_REFUSED, str(mismatch))
+            await self._journal.lost(hold.wei, str(mismatch))
+            return
+        try:
             await self._journal.signed(payment, manifest_id=sign.manifest_id, price=price)
             session.billing.check(payment, sign.info, self._clock())
             if payment.tickets > VERIFIED_ON_THE_LOOP:
@@ -149,4 +160,15 @@ class Signing:
     async def _withhold(self, reason: EndReason, detail: str) -> None:
         """Deliver nothing of what the signer made."""
         self._session.withheld(reason, detail)
-        await self._journal.refused(detail)
+        await self._journal.withheld(detail)
+
+
+def _may_be_billed(error: SignerError) -> bool:
+    """Whether the signer may have made a payment, which did not come or cannot be read."""
+    match error:
+        case SignerUnreachable():
+            return error.sent
+        case SignerUnavailable():
+            return error.status in LOST_BY_PROXY
+        case _:
+            return True

@@ -274,7 +274,9 @@ async def test_a_redemption_is_matched_to_the_payment_that_it_came_from(
     reader: ChainReader, evm: Evm, ledger: Ledger
 ) -> None:
     session = await ledger.open_session(record())
+    await ledger.intended(session, 1)
     await ledger.signed(session, 1, payment(1, 10), manifest_id="m", price=PRICE)
+    await ledger.intended(session, 2)
     await ledger.signed(session, 2, payment(11, 20), manifest_id="m", price=PRICE)
     evm.advance(10**11, 10**9, BLOCK_HASH)
     evm.fund(SENDER.address, deposit=3 * ETHER, reserve=ETHER)

@@ -9,6 +9,7 @@ import json
 import sqlite3
 import sys
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,35 @@ def test_sessions_payments_and_totals_come_in_every_format(
 
     status, out, _ = run(capsys, "totals", "-ledger", where, "--by", "orchestrator")
     header, first, second = out.splitlines()
-    sums = ["credited_wei", "uncertain_wei", "refused_wei", "unspent_wei"]
+    sums = ["credited_wei", "handed_out_wei", "uncertain_wei", "refused_wei", "unspent_wei"]
     assert header.split() == ["key", "sessions", "payments", "tickets", *sums]
-    assert first.split() == ["0xAA", "2", "4", "122", str(61 * PRICE), str(PRICE), "0", str(60 * PRICE)]
+    assert first.split() == ["0xAA", "2", "4", "122", str(61 * PRICE), "0", str(PRICE), "0", str(60 * PRICE)]
     assert second.split()[0] == "0xBB"
+
+
+def test_signings_are_all_calls_that_may_be_billed(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async def make() -> None:
+        ledger = await Ledger.open(where)
+        session = await ledger.open_session(record("one"))
+        await pay(ledger, session, 1, payment(1, 1, 60), "delivered", "handed_out")
+        await ledger.intended(session, 2)
+        await ledger.lost(session, 2, Fraction(PRICE, 2), "=cmd|' /C calc'!A0")
+        await ledger.close_session(session, EndReason.DELETED)
+        await ledger.close()
+
+    asyncio.run(make())
+    status, out, _ = run(capsys, "signings", "-ledger", where, "-format", "json")
+    assert status == 0
+    assert [(row["call"], row["fee_wei"], row["max_fee_wei"]) for row in json.loads(out)] == [
+        ("signed", str(60 * PRICE), str(60 * PRICE)),
+        ("lost", None, str(PRICE // 2)),
+    ]
+    _, out, _ = run(capsys, "signings", "-ledger", where, "-format", "csv")
+    assert [row["detail"] for row in csv.DictReader(io.StringIO(out))] == ["", "'=cmd|' /C calc'!A0"]
+    _, out, _ = run(capsys, "signings", "-ledger", where, "-stream", "one")
+    assert [line.split()[3] for line in out.splitlines()] == ["call", "signed", "lost"]
+    _, out, _ = run(capsys, "payments", "-ledger", where, "-format", "json")
+    assert [row["outcome"] for row in json.loads(out)] == ["handed_out"]
 
 
 def test_verify_finds_inconsistencies_only_where_there_are_some(
@@ -74,22 +100,21 @@ def test_verify_finds_inconsistencies_only_where_there_are_some(
     async def spoil() -> None:
         ledger = await Ledger.open(where)
         session = await ledger.open_session(record("bad"))
-        await pay(ledger, session, 2, payment(9, 1, 1), "credited")
+        await pay(ledger, session, 2, payment(9, 1, 1), "delivered", "credited")
         await ledger.close_session(session, EndReason.DELETED)
         await ledger.close()
 
     asyncio.run(spoil())
     status, out, err = run(capsys, "verify", "-ledger", where)
     assert status == 1
-    assert "not consecutive" in err
-    assert "has step credited after signed" in err
+    assert "up to number 2" in err
 
 
 def test_the_exit_status_is_2_for_bad_usage_and_1_for_a_missing_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for argv, words in [
-        ((), "sessions, payments, totals, luck, verify"),
+        ((), "sessions, payments, signings, totals, luck, verify"),
         (("pay",), "'pay' is not a command"),
         (("totals", "-by", "year"), "day, orchestrator, stream"),
         (("sessions", "-live"), "not a flag"),

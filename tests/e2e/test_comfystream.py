@@ -98,11 +98,9 @@ async def test_a_stream_is_changed_updated_and_free_of_charge(
 
         await gateway.given_back(before)
     with sqlite3.connect(tmp_path / "data" / "ledger.sqlite3") as ledger:
-        rows = ledger.execute("SELECT orchestrator_url, price FROM sessions").fetchall()
-        steps = ledger.execute("SELECT step, reason FROM steps").fetchall()
+        rows = ledger.execute("SELECT orchestrator_url, price, reason FROM sessions").fetchall()
         payments = ledger.execute("SELECT * FROM payments").fetchall()
-    assert rows == [(servers[0]["url"], "0")]
-    assert steps == [("closed", "deleted")]
+    assert rows == [(servers[0]["url"], "0", "deleted")]
     assert payments == []
 
 

@@ -40,7 +40,7 @@ async def pay(
         elif step == "credited":
             await ledger.credited(session, number)
         else:
-            await (ledger.refused if step == "refused" else ledger.unknown)(session, number, "why")
+            await getattr(ledger, step)(session, number, "why")
 
 
 async def credited(ledger: Ledger, stream_id: str | None = None) -> Fraction:
@@ -64,3 +64,17 @@ async def fill(ledger: Ledger) -> list[str]:
     await pay(ledger, three, 1, payment(4, 1, 60))
     await ledger.close_session(three, EndReason.PUBLISHER_LEFT)
     return [one, two, three]
+
+
+async def history(ledger: Ledger, session_id: str = "") -> list[str]:
+    """All steps of a session's payments, a call to the signer without one, and whether it was closed.
+
+    Of the only session where no id is given.
+    """
+    found = [one async for one in ledger.reader.sessions() if session_id in ("", one.row["id"])]
+    (session,) = found
+    paid = [payment async for payment in ledger.reader.payments_of(session)]
+    steps = [step["step"] for payment in paid for step in payment.steps]
+    if (session.row["asked_number"] or 0) > len(paid):
+        steps.append("intended")
+    return [*steps, "closed"] if session.closed else steps

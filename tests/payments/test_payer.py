@@ -18,6 +18,7 @@ from gateway.orchestrator.errors import (
     AlreadySeen,
     BadAnswer,
     NoCapacity,
+    OrchestratorError,
     Refused,
     UnknownOutcome,
     Unreachable,
@@ -26,12 +27,13 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.errors import LedgerError
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger
+from gateway.payments.ledger_rows import Call
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
 from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.spending import HOUR, Spending, SpendLimits
 from gateway.payments.timebase import NANOSECONDS, now_ns
-from gateway.payments.verify import Verification
+from gateway.payments.verify import verify
 from gateway.reason import Ended, EndReason
 from harness.payment_models import MANIFEST, PRICE, SENDER_TEXT, orchestrator_info, signed_payment
 from harness.waiting import DEADLINE, eventually
@@ -43,10 +45,11 @@ from signer_client import (
     RefreshNeeded,
     Rejected,
     SignerClient,
+    SignerError,
     SignerUnavailable,
     SignerUnreachable,
 )
-from tests.payments.ledgers import credited
+from tests.payments.ledgers import credited, history
 
 Script = list[Any]
 
@@ -147,9 +150,7 @@ class Bench:
             raise running.exception() or AssertionError("the payer returned")
 
     async def steps(self) -> list[str]:
-        (account,) = [account async for account in self.ledger.reader.sessions()]
-        steps = [*account.steps, *(step for paid in account.payments for step in paid.steps)]
-        return [step["step"] for step in sorted(steps, key=lambda step: step["id"])]
+        return await history(self.ledger)
 
 
 @asynccontextmanager
@@ -259,7 +260,7 @@ async def test_480_on_the_first_call_takes_a_fresh_info_with_the_same_null_state
         assert [call["state"] for call in signer.calls] == [None, None]
         assert signer.calls[1]["orchestrator"] == b.payer.info.raw != signer.calls[0]["orchestrator"]
         await b.payer.job_refused(NoCapacity("full"))
-        assert await b.steps() == ["intended", "signed", "delivered", "refused"]
+        assert await b.steps() == ["intended", "signed", "delivered", "handed_out"]
 
 
 @pytest.mark.asyncio
@@ -320,6 +321,26 @@ async def test_a_signer_that_failed_is_called_again_with_the_same_state(tmp_path
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("failure", "lost"),
+    [
+        (SignerUnreachable("reset"), True),
+        (SignerUnreachable("connection refused", sent=False), False),
+        (SignerUnavailable(504, "gateway time-out"), True),
+        (SignerUnavailable(503, "busy"), False),
+    ],
+)
+async def test_a_call_whose_answer_was_lost_is_written_down_with_the_most_that_it_may_cost(
+    tmp_path: Path, failure: SignerError, lost: bool
+) -> None:
+    async with bench(tmp_path, ScriptedSigner(failure, 60)) as b:
+        await b.payer.first_payment()
+        calls = [(call.number, call.call, call.most) async for call in b.ledger.reader.signer_calls()]
+        expected = [(1, Call.LOST, 60 * PRICE)] if lost else []
+        assert calls == [*expected, (1, Call.SIGNED, 60 * PRICE)]
+
+
+@pytest.mark.asyncio
 async def test_an_unreachable_signer_is_one_alarm_at_low_credit_and_the_end_reason_without_credit(
     tmp_path: Path,
 ) -> None:
@@ -367,7 +388,7 @@ async def test_a_payment_signed_by_another_key_is_written_down_and_not_delivered
         with pytest.raises(Ended, match="signed by another key") as ended:
             await b.payer.first_payment()
         assert ended.value.reason is EndReason.PAYMENT_REFUSED
-        assert await b.steps() == ["intended", "signed", "refused"]
+        assert await b.steps() == ["intended", "signed", "withheld"]
 
 
 @pytest.mark.asyncio
@@ -376,11 +397,12 @@ async def test_a_payment_signed_by_another_key_is_written_down_and_not_delivered
     [
         (UnknownOutcome("time-out"), "unknown"),
         (BadAnswer("no JSON"), "unknown"),
-        (Refused(403, ""), "refused"),
+        (Refused(403, ""), "handed_out"),
+        (NoCapacity("503"), "handed_out"),
     ],
 )
-async def test_the_payment_of_a_job_that_did_not_start_is_refused_or_unknown(
-    tmp_path: Path, error: Refused | UnknownOutcome | BadAnswer, step: str
+async def test_the_payment_of_a_job_that_did_not_start_is_handed_out_or_unknown(
+    tmp_path: Path, error: OrchestratorError, step: str
 ) -> None:
     async with bench(tmp_path) as b:
         await b.payer.first_payment()
@@ -533,10 +555,9 @@ async def test_an_unreadable_payment_is_refused_and_the_ledger_is_consistent(tmp
         assert ended.value.reason is EndReason.PAYMENT_REFUSED
         assert b.payer.status().alarms == 1
         await b.payer.close(EndReason.PAYMENT_REFUSED)
-        (account,) = [account async for account in b.ledger.reader.sessions()]
-        verification = Verification()
-        verification.take(account)
-        assert verification.findings == []
+        assert (await verify(b.ledger.reader)).findings == []
+        (call,) = [call async for call in b.ledger.reader.signer_calls()]
+        assert (call.call, call.value, call.most) == (Call.LOST, None, 60 * PRICE)
 
 
 @pytest.mark.asyncio
@@ -580,7 +601,7 @@ async def test_a_payment_above_its_maximum_and_the_limit_is_not_delivered(
         with pytest.raises(Ended) as ended:
             await b.run_until(lambda: False)
         assert ended.value.reason is EndReason.SPEND_LIMIT
-        assert (await b.steps())[4:] == ["intended", "signed", "refused"]
+        assert (await b.steps())[4:] == ["intended", "signed", "withheld"]
 
 
 @pytest.mark.asyncio
@@ -590,4 +611,4 @@ async def test_a_signer_that_bills_more_than_the_preload_is_refused_with_an_alar
             await b.payer.first_payment()
         assert ended.value.reason is EndReason.PAYMENT_REFUSED
         assert b.payer.status().alarms == 1
-        assert await b.steps() == ["intended", "signed", "refused"]
+        assert await b.steps() == ["intended", "signed", "withheld"]

@@ -47,7 +47,7 @@ async def test_sent_tickets_and_redemptions_are_listed_by_day_and_orchestrator(l
     book, made = ledger.redemptions, payment(tickets=3, first_nonce=4)
     session = await ledger.open_session(record())
     await sign(ledger, session, 1, made)
-    await ledger.refused(session, 1, "its tickets may win all the same")
+    await ledger.handed_out(session, 1, "its tickets may win all the same")
     await ledger.intended(session, 2)
     await ledger.signed(session, 2, payment(first_nonce=7), manifest_id="m", price=made.ticket_ev)
     hashed = made.recipient_rand_hash
@@ -60,7 +60,8 @@ async def test_sent_tickets_and_redemptions_are_listed_by_day_and_orchestrator(l
     await book.take(FOLLOWED, found, Checkpoint(10, "0xa"))
     assert [row["payment_id"] for row in await book.rows()].count(f"{session}-1") == 1
     (handed,) = await book.handed_out()
-    assert (handed.tickets, handed.face_value, handed.win_prob) == (3, made.face_value, made.win_prob)
+    assert (handed.tickets, handed.win_probs, handed.variance) == (3, 3 * made.win_prob, 0)
+    assert handed.value == 3 * made.face_value * made.win_prob
     wins = await book.wins()
     assert sorted(win.known for win in wins) == [False, False, False, True]
     assert {win.day for win in wins} == {handed.day}

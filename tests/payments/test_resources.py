@@ -53,7 +53,7 @@ async def test_payments_before_a_restart_count_if_they_were_sent(
 ) -> None:
     await fill(ledger)
     withheld = await ledger.open_session(record("three"))
-    await pay(ledger, withheld, 1, payment(5, 1, 60), "refused")
+    await pay(ledger, withheld, 1, payment(5, 1, 60), "withheld")
     resources = await opened(ledger, SpendLimits(hour=260 * PRICE))
     assert (
         resources.spending.spent(HOUR) == 182 * PRICE

@@ -17,8 +17,11 @@ FIRST_REVISION = "0001"
 """The schema of ledgers from before there were revisions."""
 
 
-def migrate(connection: Connection) -> None:
-    """Migrate the schema to the newest revision. LedgerError where it is newer than this gateway."""
+def migrate(connection: Connection) -> bool:
+    """Migrate the schema to the newest revision. Gives whether there were rows to migrate.
+
+    LedgerError where it is newer than this gateway.
+    """
     from alembic import command
     from alembic.script import ScriptDirectory
 
@@ -27,16 +30,18 @@ def migrate(connection: Connection) -> None:
     script = ScriptDirectory.from_config(config)
     current, newest = _revisions(connection), script.get_current_head()
     if current == (newest,):
-        return
+        return False
     known = {revision.revision for revision in script.walk_revisions()}
     if not known.issuperset(current):
         raise LedgerError(
             f"the ledger has schema version {current[0]}, this gateway writes {newest}: use a newer gateway, "
             "or another -ledger"
         )
-    if not current and inspect(connection).has_table("sessions"):
+    has_rows = inspect(connection).has_table("sessions")
+    if has_rows and not current:
         command.stamp(config, FIRST_REVISION)
     command.upgrade(config, "head")
+    return has_rows
 
 
 def check_schema(connection: Connection) -> None:

@@ -1,0 +1,266 @@
+"""The rows of revision 0004 out of those before: a payment with its steps becomes one row, and is summed.
+
+Written for a million payments a minute: what SQL can do it does, and rows are read and written in pieces.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.util import await_only
+
+MAX_WIN_PROB = 2**256 - 1
+PIECE = 5000
+MINUTE, DAY = 60 * 10**9, 86_400 * 10**9
+KEPT_MINUTES = 49 * 60
+MAX_STEPS, MAX_TEXT = 64, 300
+OUTCOMES = ("credited", "handed_out", "uncertain", "refused", "unspent")
+OUTCOME_OF = {
+    "credited": 0, "handed_out": 1, "delivered": 2, "unknown": 2, "refused": 3, "withheld": 3, "signed": 4,
+}  # fmt: skip
+PAYMENT_COLUMNS = (
+    "session", "number", "state", "tickets", "face_value", "win_prob", "first_nonce", "last_nonce",
+    "recipient_rand_hash", "price", "wall_ns", "monotonic_ns", "course",
+)  # fmt: skip
+
+SESSIONS = """
+    INSERT INTO sessions (id, run, stream, stream_id, request_id, publisher, sender, orchestrator_address,
+        orchestrator_url, orchestrator_addr, manifest_id, price, ceiling, interval_ns,
+        wall_ns, monotonic_ns, closed_wall_ns, reason, detail, owed)
+    SELECT s.id, s.run, s.stream, s.stream_id, s.request_id, '', s.sender, s.orchestrator_address,
+        s.orchestrator_url, s.orchestrator_addr,
+        coalesce((SELECT p.manifest_id FROM old_payments p
+            WHERE p.session_id = s.id AND p.number > 1 ORDER BY p.number LIMIT 1), ''),
+        s.price, s.ceiling, s.interval_ns, s.wall_ns, s.monotonic_ns, c.wall_ns, c.reason, c.detail, c.owed
+    FROM old_sessions s
+    LEFT JOIN (SELECT session_id, min(id) AS id FROM old_steps WHERE step = 'closed' GROUP BY session_id) f
+        ON f.session_id = s.id
+    LEFT JOIN old_steps c ON c.id = f.id
+    ORDER BY s.wall_ns, s.id
+"""
+UNREADABLE = """
+    INSERT INTO signings (session, number, wall_ns, detail)
+    SELECT s.number, CAST(substr(t.payment_id, length(t.session_id) + 2) AS INTEGER), t.wall_ns, t.detail
+    FROM old_steps t JOIN sessions s ON s.id = t.session_id
+    WHERE t.step = 'refused' AND NOT EXISTS (SELECT 1 FROM old_payments p WHERE p.id = t.payment_id)
+    ORDER BY t.id
+"""
+LAST_ASKED = """
+    SELECT payment_id, wall_ns, monotonic_ns FROM old_steps
+    WHERE session_id = :id AND step = 'intended' ORDER BY id DESC LIMIT 1
+"""
+_DETAIL = "replace(t.detail, '\n', ' ')"
+_STEP = f"t.id || ' ' || t.step || ' ' || t.wall_ns || ' ' || t.monotonic_ns || ' ' || {_DETAIL}"
+_PAYMENT = """
+    p.id, p.session_id, p.number, p.tickets, p.face_value, p.win_prob, p.first_nonce, p.last_nonce,
+    p.recipient_rand_hash, p.price
+"""
+PAYMENTS = {
+    # the rows of a table lie there in the order in which they came
+    "sqlite": f"""
+        SELECT {_PAYMENT}, group_concat({_STEP}, '\n') FROM old_payments p
+        CROSS JOIN old_steps t ON t.payment_id = p.id GROUP BY p.rowid ORDER BY p.rowid
+    """,  # noqa: S608
+    "postgresql": f"""
+        SELECT {_PAYMENT}, t.steps FROM old_payments p JOIN (
+            SELECT t.payment_id, min(t.id) AS first, string_agg({_STEP}, '\n') AS steps
+            FROM old_steps t WHERE t.payment_id IS NOT NULL GROUP BY t.payment_id
+        ) t ON t.payment_id = p.id ORDER BY t.first
+    """,  # noqa: S608
+}
+
+
+def copy_rows(connection: Connection) -> None:
+    """Fill the new tables from old_sessions, old_payments and old_steps."""
+    connection.execute(sa.text(SESSIONS))
+    connection.execute(sa.text(UNREADABLE))
+    sessions = {
+        row.id: (row.number, row.price, row.orchestrator_address)
+        for row in connection.execute(sa.text("SELECT id, number, price, orchestrator_address FROM sessions"))
+    }
+    _copy_asked(connection)
+    redeemed = {row[0] for row in connection.execute(sa.text("SELECT payment_id FROM redemptions"))}
+    sums = _Sums(time.time_ns() // MINUTE - KEPT_MINUTES)
+    write = _writer(connection)
+    piece: list[tuple[Any, ...]] = []
+    for (
+        payment_id,
+        session_id,
+        number,
+        tickets,
+        face,
+        probability,
+        first,
+        last,
+        rand_hash,
+        price,
+        steps,
+    ) in _read(connection):
+        session, session_price, recipient = sessions[session_id]
+        face_value, win_prob = int(face), int(probability)
+        state, wall, monotonic, course, signed = _course(number, steps)
+        sums.take(session, recipient, signed, state, tickets, face_value, win_prob, "\nd" in course)
+        if payment_id in redeemed:
+            query = sa.text("UPDATE redemptions SET signed_wall_ns = :at WHERE payment_id = :id")
+            connection.execute(query, {"at": signed, "id": payment_id})
+        piece.append(
+            (
+                session, number, state, tickets, _bytes(face_value), _bytes(win_prob), first, last,
+                bytes.fromhex(rand_hash), None if price == session_price else price, wall, monotonic, course,
+            )
+        )  # fmt: skip
+        if len(piece) == PIECE:
+            write(piece)
+            piece = []
+    write(piece)
+    sums.write(connection)
+
+
+def _read(connection: Connection) -> Iterator[Any]:
+    query = PAYMENTS[connection.dialect.name]
+    if connection.dialect.name == "sqlite":
+        yield from connection.execute(sa.text(query), execution_options={"yield_per": PIECE})
+        return
+    connection.exec_driver_sql("ANALYZE old_payments, old_steps")
+    # a cursor of our own: the driver closes its own too late, and a table that is read cannot be dropped
+    connection.exec_driver_sql(f"DECLARE old_rows NO SCROLL CURSOR FOR {query}")
+    while rows := connection.exec_driver_sql(f"FETCH {PIECE} FROM old_rows").all():
+        yield from rows
+    connection.exec_driver_sql("CLOSE old_rows")
+
+
+def _writer(connection: Connection) -> Callable[[list[tuple[Any, ...]]], None]:
+    """What adds payments, in the driver's own way: a million statements would take minutes."""
+    driver: Any = connection.connection.driver_connection
+
+    def write_sqlite(rows: list[tuple[Any, ...]]) -> None:
+        names, places = ", ".join(PAYMENT_COLUMNS), ", ".join("?" * len(PAYMENT_COLUMNS))
+        driver.executemany(f"INSERT INTO payments ({names}) VALUES ({places})", rows)  # noqa: S608
+
+    def write_postgresql(rows: list[tuple[Any, ...]]) -> None:
+        await_only(driver.copy_records_to_table("payments", records=rows, columns=PAYMENT_COLUMNS))
+
+    return write_sqlite if connection.dialect.name == "sqlite" else write_postgresql
+
+
+def _copy_asked(connection: Connection) -> None:
+    """What the signer was asked for last, in sessions that a crash left open: it may have been billed."""
+    still_open = sa.text("SELECT number, id FROM sessions WHERE closed_wall_ns IS NULL")
+    for number, session_id in connection.execute(still_open).all():
+        asked = connection.execute(sa.text(LAST_ASKED), {"id": session_id}).first()
+        if asked is not None:
+            query = sa.text(
+                "UPDATE sessions SET asked_number = :asked, asked_wall_ns = :wall,"
+                " asked_monotonic_ns = :monotonic WHERE number = :number"
+            )
+            payment = int(asked.payment_id.rpartition("-")[2])
+            times = {"wall": asked.wall_ns, "monotonic": asked.monotonic_ns}
+            connection.execute(query, {"asked": payment, "number": number, **times})
+
+
+def _course(number: int, text: str) -> tuple[str, int, int, str, int]:
+    """A payment's state, when the signer was asked for it by both clocks, its course, when it was signed."""
+    steps = [line.split(" ", 4) for line in text.split("\n")]
+    if len(steps) > 1:
+        steps.sort(key=lambda step: int(step[0]))
+    taken = {step[1] for step in steps}
+    no = "withheld" if "delivered" not in taken else "handed_out" if number == 1 else "refused"
+    wall, monotonic = int(steps[0][2]), int(steps[0][3])
+    lines, last, signed = [], "signed", wall
+    for _, step, _, at, detail in steps:
+        if step == "intended":
+            continue
+        name = no if step == "refused" else step
+        after = max(0, int(at) - monotonic) // 10**6
+        if name == "signed":
+            signed = wall + after * 10**6
+        lines.append(f"{name[0]}{after} {_clean(detail)}" if detail else f"{name[0]}{after}")
+        last = name
+    state = "credited" if "credited" in taken else no if "refused" in taken else last
+    return state, wall, monotonic, "\n".join([*lines[: MAX_STEPS - 1], *lines[MAX_STEPS - 1 :][-1:]]), signed
+
+
+class _Sums:
+    """What the payments make together."""
+
+    def __init__(self, first_minute: int) -> None:
+        self._first_minute = first_minute
+        self._days: dict[tuple[int, int], list[int]] = {}
+        self._draws: dict[tuple[int, str, str], list[int]] = {}
+        self._minutes: dict[int, int] = {}
+        self._chances: dict[int, str] = {}
+
+    def take(
+        self,
+        session: int,
+        recipient: str,
+        signed: int,
+        state: str,
+        tickets: int,
+        face_value: int,
+        win_prob: int,
+        delivered: bool,
+    ) -> None:
+        day, value = signed // DAY, tickets * face_value * win_prob
+        sums = self._days.setdefault((session, day), [0] * (2 + len(OUTCOMES)))
+        sums[0] += 1
+        sums[1] += tickets
+        sums[2 + OUTCOME_OF[state]] += value
+        minute = signed // MINUTE
+        if minute >= self._first_minute and state != "withheld":
+            self._minutes[minute] = self._minutes.get(minute, 0) + value
+        if delivered:
+            if win_prob not in self._chances:
+                self._chances = {win_prob: _chance(win_prob)}
+            drawn = self._draws.setdefault((day, recipient, self._chances[win_prob]), [0] * 4)
+            drawn[0] += tickets
+            drawn[1] += tickets * win_prob
+            drawn[2] += value
+            drawn[3] += value * face_value * (MAX_WIN_PROB - win_prob)
+
+    def write(self, connection: Connection) -> None:
+        days = [
+            (session, _day(day), *sums[:2], *map(_bytes, sums[2:]))
+            for (session, day), sums in self._days.items()
+        ]
+        _insert(connection, "session_days", ("session", "day", "payments", "tickets", *OUTCOMES), days)
+        draws = [
+            (_day(day), recipient, chance, sums[0], *map(_bytes, sums[1:]))
+            for (day, recipient, chance), sums in self._draws.items()
+        ]
+        names = ("day", "recipient", "chance", "tickets", "win_probs", "value", "variance")
+        _insert(connection, "draws", names, draws)
+        minutes = [(minute, "", _bytes(value)) for minute, value in self._minutes.items()]
+        _insert(connection, "minutes", ("minute", "publisher", "value"), minutes)
+
+
+def _insert(connection: Connection, table: str, names: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
+    statement = sa.insert(sa.table(table, *(sa.column(name) for name in names)))
+    for start in range(0, len(rows), PIECE):
+        piece = rows[start : start + PIECE]
+        connection.execute(statement, [dict(zip(names, row, strict=True)) for row in piece])
+
+
+def _bytes(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def _day(days: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(days * 86_400))
+
+
+def _chance(win_prob: int) -> str:
+    if not win_prob:
+        return "0"
+    digits = 0
+    while win_prob * 10**digits < 10 * MAX_WIN_PROB:
+        digits += 1
+    return f"{win_prob * 10**digits // MAX_WIN_PROB}e-{digits}"
+
+
+def _clean(text: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in text[:MAX_TEXT])
