@@ -370,7 +370,7 @@ class PaymentSession:
             self.info = info
         elif refusal.reason is not EndReason.PRICE_RAISED or not self.running:
             self._give_up(refusal.reason, refusal.detail)
-        elif not final and not self._fixed_price_refused:
+        elif not final and (self._refreshes_asked or not self._fixed_price_refused):
             self._refresh = RefreshKind.FIXED_PRICE
         elif self._refreshes_asked:
             self._give_up(refusal.reason, refusal.detail)

@@ -593,6 +593,15 @@ async def test_a_failed_call_releases_what_it_held(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_signer_that_bills_a_step_of_its_clock_is_one_alarm_and_is_paid(tmp_path: Path) -> None:
+    async with bench(tmp_path, ScriptedSigner(20, 10, 1)) as b:
+        await b.start()
+        await b.run_until(lambda: b.payer.status().accepted == 3)
+        assert b.payer.status().credited == 31 * PRICE
+        assert b.payer.status().alarms == 1
+
+
+@pytest.mark.asyncio
 async def test_a_payment_above_its_maximum_and_the_limit_is_not_delivered(
     tmp_path: Path,
 ) -> None:

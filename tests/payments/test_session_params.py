@@ -58,7 +58,7 @@ def test_dearer_params_are_not_paid_on_and_the_former_stay_until_the_signer_want
     assert leaves(session, 10 * S) is EndReason.PRICE_RAISED
 
 
-def test_an_orchestrator_that_has_no_fixed_price_is_asked_once_and_paid_on_the_former_params() -> None:
+def test_an_orchestrator_without_a_fixed_price_is_paid_on_the_former_params_while_they_hold() -> None:
     session = new_session()
     sign_and_start(session)
     for turn in range(1, 5):
@@ -74,6 +74,8 @@ def test_an_orchestrator_that_has_no_fixed_price_is_asked_once_and_paid_on_the_f
     session.refresh_needed("480")
     session.next(25 * S)
     session.refreshed(orchestrator_info(price=PRICE + 1, rand=60))
+    assert session.next(25 * S) == Refresh(RefreshKind.FIXED_PRICE)
+    session.refresh_failed("404", 25 * S, refused=True)
     assert leaves(session, 25 * S) is EndReason.PRICE_RAISED
 
 
