@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from harness.gateway import GatewayProcess, gateway_process
 from harness.ledger import credited, session_reasons, verify
 from harness.waiting import eventually
 from harness.webrtc import WhepViewer, WhipPublisher
-from tests.e2e.test_loop import NOTHING_WRONG, clean_audits, ended
+from tests.e2e.test_loop import NOTHING_WRONG, clean_audits, ended, stream_for
 
 pytestmark = pytest.mark.long
 
@@ -76,6 +77,23 @@ async def test_without_a_fixed_price_the_former_params_are_paid_on(
     assert audit["rejected"] == audit["duplicate_nonces"] == 0
     assert audit["stale_params"] > 0
     assert credited(ledger) == int(audit["credited_wei"])
+    await verify(ledger)
+
+
+@pytest.mark.asyncio
+async def test_tickets_that_grow_a_thousandfold_in_an_answer_are_not_paid(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    flags = ("-hostile", "large_tickets", "-orchestrators", "1", "-livePaymentInterval", "500ms")
+    async with gateway_process(tmp_path, *flags, "-ledger", str(ledger)) as gateway:
+        began = time.monotonic()
+        await stream_for(5, gateway, http)
+        seconds = time.monotonic() - began
+        status = await gateway.status("cam")
+        assert (status["ended"]["reason"], status["swaps"]) == ("deleted", 0)
+        assert status["payments"]["accepted"] > 2
+        assert credited(ledger) <= (60 + seconds + 2) * 10**15
     await verify(ledger)
 
 
