@@ -302,7 +302,7 @@ class ComfyJob:
         except TimeoutError:
             raise UpdateRefused("worker_silent", f"no answer in {timeout:g} s") from None
         if self._state != "online":
-            raise UpdateRefused("worker_busy", "the server was lost meanwhile: the next one gets the prompts")
+            raise UpdateRefused("worker_busy", "the server failed: the next one gets the prompts")
         return {"type": "prompts_updated", "success": True}
 
 

@@ -17,9 +17,9 @@ class NotAdmitted(Exception):
 
 
 class Admission:
-    """Checked for each new publish; live streams and their viewers are not affected.
+    """Whether new publishers are taken. Live streams and their viewers are not affected.
 
-    `overloaded` says whether the event loop is late for long.
+    `overloaded` says whether the event loop has been late for long.
     """
 
     def __init__(self, overloaded: Callable[[], bool] = lambda: False) -> None:
@@ -30,9 +30,9 @@ class Admission:
         """Raises NotAdmitted."""
         if self.draining:
             raise NotAdmitted(
-                "draining", "the gateway is about to stop: publish to another one, or a little later"
+                "draining", "the gateway is shutting down: publish to another one, or in a minute"
             )
         if self._overloaded():
             raise NotAdmitted(
-                "overloaded", "the gateway has no processor time left: publish to another one, or later"
+                "overloaded", "the gateway is overloaded: publish to another one, or in a minute"
             )

@@ -100,7 +100,7 @@ async def _bind(
             failure = failure or error
     if failure is not None and not bound:
         raise OfferRefused(
-            "no_udp_port", f"the gateway has no UDP port left ({failure}): try again, or widen its range"
+            "no_udp_port", f"no UDP port is free ({failure}): try again, or widen -iceUdpPortRange"
         )
     return bound
 

@@ -232,7 +232,7 @@ def _track(index: int, section: Section, codec: Codec, offered: list[Codec], pub
 def _no_video(offer: Description, publishing: bool) -> OfferRefused:
     if any(section.kind == "video" for section in offer.media):
         ways = "sendonly or sendrecv" if publishing else "recvonly or sendrecv"
-        return OfferRefused("no_video", f"the offer's video does not go the right way: make it {ways}")
+        return OfferRefused("no_video", f"the offer's video has the wrong direction: make it {ways}")
     return OfferRefused("no_video", "the offer has no video section (m=video)")
 
 

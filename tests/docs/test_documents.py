@@ -156,3 +156,10 @@ def test_the_example_of_a_token_file_can_be_read() -> None:
     assert all(grants)
     explained = {row[0].strip("`=") for row in ACCESS.table("option")}
     assert explained >= set(re.findall(r"(\w+)=", example.text))
+
+
+def test_tests_lie_in_a_folder_named_like_the_code_that_they_test() -> None:
+    packages = {path.parent.name for path in ROOT.glob("gateway/*/__init__.py")}
+    others = {"benchmarks", "data", "docs", "e2e", "harness", "link", "pages", "signer_client"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("*.py"))}
+    assert packages <= folders <= packages | others

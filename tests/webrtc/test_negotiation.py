@@ -74,7 +74,7 @@ def without(prefix: str, text: str) -> str:
         (offer(audio()), "no_video", "m=video"),
         (offer(video(direction="recvonly")), "no_video", "sendonly"),
         (offer(video(direction="inactive")), "no_video", "sendonly"),
-        (offer(section("video", 0, "96", "a=sendonly", *H264, port=0)), "no_video", "right way"),
+        (offer(section("video", 0, "96", "a=sendonly", *H264, port=0)), "no_video", "wrong direction"),
         (offer(video(lines=VP8)), "no_common_codec", "VP8; accepted are H264"),
         (without("a=ice-ufrag", offer(video())), "bad_sdp", "ice-ufrag"),
         (without("a=ice-pwd", offer(video())), "bad_sdp", "ice-pwd"),
