@@ -92,6 +92,15 @@ def test_every_name_of_the_code_is_in_the_code(document: Document) -> None:
 
 
 @each_document
+def test_a_name_is_in_the_file_that_it_is_said_to_be_in(document: Document) -> None:
+    prose = " ".join(document.prose.split())
+    for name, path in re.findall(r"`(\w+)[^`]*` in `([\w/]+\.(?:py|js))`", prose):
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text()), f"{document.name}: {name} in {path}"
+    for path, name in re.findall(r"`([\w/]+\.(?:py|js))` \(`(\w+)`\)", prose):
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text()), f"{document.name}: {name} in {path}"
+
+
+@each_document
 def test_every_sentence_that_it_quotes_is_said_by_the_code(document: Document) -> None:
     for code in document.inline_code:
         for words in re.split(r"\s*\.\.\s*", code):
