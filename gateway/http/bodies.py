@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.http.problem import Problem, ProblemCode
@@ -16,6 +17,24 @@ MAX_SDP_BYTES = 64 * 1024
 MAX_JSON_BYTES = 1024 * 1024
 BODY_TIMEOUT = 10.0
 """Seconds that a body may take to arrive."""
+
+
+@web.middleware
+async def refuse_compressed(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer 415 to a body with a Content-Encoding, and close the connection without reading it."""
+    encoding = request.headers.get("Content-Encoding", "")
+    if encoding.strip().lower() in {"", "identity"}:
+        return await handler(request)
+    response = Problem(
+        415,
+        ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+        "compressed bodies are not taken: send it without Content-Encoding",
+        headers={"Accept-Encoding": "identity", "Connection": "close"},
+    ).response()
+    await response.prepare(request)
+    await response.write_eof()
+    request.protocol.force_close()
+    return response
 
 
 async def read_body(request: web.Request, limit: int, timeout: float = BODY_TIMEOUT) -> bytes:

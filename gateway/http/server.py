@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 from typing_extensions import override
 
+from gateway.http.bodies import refuse_compressed
 from gateway.http.cors import cross_origin, options
 from gateway.http.problem import problems
 from gateway.http.route import Route
@@ -36,7 +37,7 @@ def application(
 
     `guards` run for each route; `middlewares` also see requests that match no route.
     """
-    app = web.Application(middlewares=[cross_origin, problems, *middlewares])
+    app = web.Application(middlewares=[refuse_compressed, cross_origin, problems, *middlewares])
     by_path: dict[str, list[Route]] = {}
     for route in (route for group in routes for route in group):
         by_path.setdefault(route.path, []).append(route)
@@ -88,6 +89,7 @@ class Server:
             logger=_server_log,
             handle_signals=False,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
+            auto_decompress=False,  # also what no handler reads would be: a megabyte may hold a gigabyte
         )
 
     async def start(self) -> str:

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from yarl import URL
 
 from gateway.http import bodies
 from gateway.http.route import JSON, SDP, Route
@@ -94,3 +95,28 @@ async def test_a_slow_body_is_given_up(url: str, http: aiohttp.ClientSession) ->
         assert response.status == 408
         assert json.loads(await response.read())["code"] == "body_too_slow"
     release.set()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["json", "cam/whip", "nothing"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip"])
+async def test_a_compressed_body_is_refused_and_never_read(
+    path: str, encoding: str, url: str, http: aiohttp.ClientSession
+) -> None:
+    target = URL(url)
+    reader, writer = await asyncio.open_connection(target.host, target.port)
+    head = f"POST /{path} HTTP/1.1\r\nHost: x\r\nContent-Encoding: {encoding}\r\n"
+    writer.write(head.encode() + b"Content-Length: 10000000\r\n\r\n\x1f\x8b" + bytes(1000))
+    async with asyncio.timeout(bodies.BODY_TIMEOUT / 2):  # what is not read would be waited for
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 415 ")
+    assert b"unsupported_media_type" in answer
+    writer.close()
+
+
+@pytest.mark.asyncio
+async def test_a_body_that_says_that_it_is_not_compressed_is_read(
+    url: str, http: aiohttp.ClientSession
+) -> None:
+    async with http.post(url + "json", data=b"{}", headers={"Content-Encoding": "identity"}) as response:
+        assert response.status == 200
