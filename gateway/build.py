@@ -20,6 +20,7 @@ from gateway.comfystream.resources import ComfyResources
 from gateway.comfystream.servers import ComfyServers
 from gateway.comfystream.source import ComfySource
 from gateway.devnet.devnet import Devnet
+from gateway.flags import without_userinfo
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
 from gateway.network.checks import funds_check, ticket_check
@@ -145,8 +146,8 @@ async def _identity(signer: SignerClient, url: str | None) -> SignerIdentity:
         return await signer.sign_orchestrator_info()
     except SignerError as error:
         raise CannotStart(
-            f"-remoteSignerUrl {url}: the signer did not give its address ({error}); start it, or correct "
-            "the URL"
+            f"-remoteSignerUrl {without_userinfo(url or '')}: the signer did not give its address ({error}); "
+            "start it, or correct the URL"
         ) from error
 
 

@@ -25,6 +25,7 @@ from gateway.build import (
     start_heartbeat,
 )
 from gateway.comfystream.servers import COMFYSTREAM
+from gateway.flags import without_userinfo
 from gateway.http.app import HttpParts, HttpServers
 from gateway.http.server import ListenError
 from gateway.network.source import NETWORK
@@ -159,7 +160,7 @@ class Daemon:
         log.info(
             "gateway listens",
             url=url,
-            signer=build.settings.network.signer_url or "none",
+            signer=without_userinfo(build.settings.network.signer_url or "none"),
             ceiling_wei_per_second="none" if payments.ceiling is None else money.text(payments.ceiling),
             payment_interval_s=payments.interval / NANOSECONDS,
         )

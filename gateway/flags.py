@@ -132,6 +132,12 @@ def _parse_url(value: str) -> str:
     return url.rstrip("/")
 
 
+def without_userinfo(url: str) -> str:
+    """The URL as it may be shown: without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def _parse_base_url(value: str) -> str:
     url = _parse_url(value)
     if urlsplit(url).query or urlsplit(url).fragment:
@@ -278,8 +284,9 @@ def _value(flag: Flag, text: str, origin: str) -> Any:
         return flag.kind.parse(text)
     except ValueError as error:
         said = str(error)
+        secret = flag.kind.secret or "@" in text  # a URL may hold a password
         because = f" ({said})" if said and said != text and "invalid literal" not in said else ""
-        shown = "" if flag.kind.secret else f" {text!r}"
+        because, shown = ("", "") if secret else (because, f" {text!r}")
         where = f" {origin}" if origin else ""
         raise FlagError(
             f"-{flag.name}{shown}{where} is refused{because}: it takes {flag.kind.accepts}"

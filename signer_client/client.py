@@ -222,17 +222,24 @@ class SignerClient:
             ) as response:
                 content = await _read(response)
         except aiohttp.InvalidURL as error:
-            raise SignerUnreachable(f"{self.url} is not a URL", sent=False) from error
-        except aiohttp.ClientConnectorError as error:
-            raise SignerUnreachable(f"{self.url}: {error}", sent=False) from error
+            raise SignerUnreachable("its URL is not valid", sent=False) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise SignerUnreachable(f"{self.url}: {str(error) or 'no answer in time'}") from error
+            sent = not isinstance(error, aiohttp.ClientConnectorError)
+            raise SignerUnreachable(_reason(error), sent=sent) from error
         if response.status != 200:
             raise _status_error(response.status, _message(content), response.headers)
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
             raise SignerBadAnswer("the signer's answer is not JSON") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why there was no answer, without the signer's address: users may be told."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return getattr(cause, "strerror", None) or type(cause).__name__
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -185,6 +185,9 @@ def test_flags_that_do_not_fit_are_one_sentence(argv: tuple[str, ...], words: st
         ("iceServers", "turn:me:pa55word"),
         ("remoteSignerHeaders", "pa55word"),
         ("liveAIHeartbeatHeaders", "pa55word"),
+        ("liveAIAuthWebhookUrl", "ftp://me:pa55word@accounts.example"),
+        ("comfyStreamUrl", "gpu, ftp://me:pa55word@gpu-2"),
+        ("externalUrl", "https://me:pa55word@video.example/?a=b"),
     ],
 )
 def test_a_password_in_a_refused_flag_is_not_repeated(flag: str, value: str) -> None:

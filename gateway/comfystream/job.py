@@ -202,7 +202,9 @@ class ComfyJob:
             # else a workflow warms up for the server's default size
             width, height = self._host.size
             offered = replace(offered, resolution={"width": width, "height": height})
-        await peer.connect(self._resources.http, self._server.url, offered, audio=self._host.audio_agreed)
+        await peer.connect(
+            self._resources.http, self._server.url_with_password, offered, audio=self._host.audio_agreed
+        )
         self._server.warming = False
         if self._held is None:
             self._held = self._host.on_started()

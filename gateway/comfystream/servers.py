@@ -16,6 +16,7 @@ from gateway.aio.tasks import TaskGroup
 from gateway.candidates.suspension import SuspensionState
 from gateway.candidates.verdict import Judged, Verdict
 from gateway.comfystream.timing import DEFAULT_TIMING, Timing
+from gateway.flags import without_userinfo
 
 log = structlog.get_logger("comfystream")
 
@@ -42,7 +43,9 @@ class ComfyServer:
     """One server and its health. It has one pipeline for all connections, so it takes one stream."""
 
     def __init__(self, url: str, timing: Timing = DEFAULT_TIMING) -> None:
-        self.url = url
+        self.url = without_userinfo(url)
+        self.url_with_password = url
+        """For requests only; the same where there is none."""
         self.healthy = False
         self.trouble = "it has not been asked yet"
         self.warming = False
@@ -92,7 +95,7 @@ class ComfyServer:
         try:
             async with (
                 asyncio.timeout(timeout),
-                http.get(f"{self.url}/health", allow_redirects=False) as response,
+                http.get(f"{self.url_with_password}/health", allow_redirects=False) as response,
             ):
                 self._unanswered = 0
                 return "" if response.status == 200 else f"its /health says {response.status}"
@@ -137,8 +140,8 @@ class ComfyServers:
     def __init__(
         self, urls: Sequence[str], http: aiohttp.ClientSession, timing: Timing = DEFAULT_TIMING
     ) -> None:
-        trimmed = [url.rstrip("/") for url in urls]
-        self._servers = {url: ComfyServer(url, timing) for url in trimmed}
+        servers = [ComfyServer(url.rstrip("/"), timing) for url in urls]
+        self._servers = {server.url: server for server in servers}
         self._http = http
 
     async def run(self) -> None:

@@ -130,3 +130,13 @@ async def test_a_fault_suspends_a_server_while_there_is_another() -> None:
 def test_a_server_that_was_never_asked_is_not_used() -> None:
     server = ComfyServer("http://gpu:8889")
     assert (server.healthy, server.trouble) == (False, "it has not been asked yet")
+
+
+@pytest.mark.asyncio
+async def test_a_password_in_its_url_goes_to_the_server_and_is_not_shown() -> None:
+    async with aiohttp.ClientSession() as http:
+        servers = ComfyServers(["http://me:pa55word@gpu:8889/"], http)
+    (row,) = servers.state()
+    assert row["url"] == "http://gpu:8889"
+    assert servers.server("http://gpu:8889").url_with_password == "http://me:pa55word@gpu:8889"
+    assert "pa55word" not in f"{servers.state()} {servers.reasons_not_ready()}"

@@ -212,6 +212,17 @@ async def test_a_signer_that_is_not_there_is_unreachable(url: str) -> None:
             await it.sign_orchestrator_info()
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "nobody.invalid"])
+async def test_the_error_of_a_signer_that_is_not_there_tells_neither_host_nor_password(host: str) -> None:
+    async with SignerClient(f"http://me:pa55word@{host}", retries=0, timeout=2) as it:
+        with pytest.raises(SignerUnreachable) as error:
+            await it.sign_orchestrator_info()
+    said = str(error.value)
+    assert said
+    assert not any(secret in said for secret in ("me:", "pa55word", host.partition(":")[0]))
+
+
 def test_a_url_without_a_scheme_means_https() -> None:
     assert SignerClient("signer.example/").url == "https://signer.example"
     assert SignerClient("http://signer.example").url == "http://signer.example"
