@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+import os
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -239,7 +240,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    return getattr(cause, "strerror", None) or type(cause).__name__
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return type(cause).__name__
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -11,6 +11,7 @@ from aiortc import RTCDataChannel, RTCDataChannelParameters, RTCSctpTransport
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 
 from gateway.aio import tasks
+from gateway.aio.json_text import parse_json_leniently
 from gateway.comfystream.errors import NoAnswer, TooMany
 from gateway.comfystream.timing import DEFAULT_TIMING, Timing
 from gateway.webrtc.transport import SecureTransport
@@ -155,7 +156,7 @@ class DataChannels:
 
 def _json(text: str | bytes) -> Message | None:
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
+        message = parse_json_leniently(text)
+    except ValueError:
         return None
     return message if isinstance(message, dict) else None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.aio.bodies import BodyTooLarge, read_bounded
+from gateway.aio.json_text import parse_json
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import SDP, SDP_FRAGMENT
 
@@ -86,16 +86,12 @@ async def read_json_object(request: web.Request, timeout: float = BODY_TIMEOUT) 
 def parse_json_object(text: str | bytes, what: str) -> dict[str, Any]:
     """A JSON object. Raises Problem 400; `what` names the text in its detail."""
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         raise Problem(400, ProblemCode.BAD_JSON, f"{what} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise Problem(400, ProblemCode.BAD_JSON, f"{what} is JSON, but not an object such as {{}}")
     return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _too_large(limit: int) -> Problem:

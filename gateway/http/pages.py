@@ -38,7 +38,7 @@ class PageRoutes:
         return web.FileResponse(PAGES / "watch.html", headers=_HEADERS)
 
     async def file(self, request: web.Request) -> web.FileResponse:
-        path = PAGES / request.match_info["file"]
-        if path.parent != PAGES or not path.is_file():
+        name = request.match_info["file"]
+        if name not in {path.name for path in PAGES.iterdir()}:
             raise web.HTTPNotFound
-        return web.FileResponse(path, headers=_HEADERS)
+        return web.FileResponse(PAGES / name, headers=_HEADERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import aiohttp
 from yarl import URL
 
 from gateway.aio.bodies import BodyTooLarge, read_bounded
+from gateway.aio.json_text import parse_json
 
 TIMEOUT = 5.0
 """Seconds for a whole answer."""
@@ -42,8 +42,8 @@ class WebhookClient:
             if response.status // 100 != 2:
                 raise ErrorStatus(f"status {response.status}")
             try:
-                return json.loads(await read_bounded(response, MAX_ANSWER_BYTES))
+                return parse_json(await read_bounded(response, MAX_ANSWER_BYTES))
             except BodyTooLarge:
                 raise ValueError(f"it is longer than {MAX_ANSWER_BYTES} bytes") from None
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 raise ValueError("it is not JSON") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import aiohttp
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from gateway.aio.json_text import parse_json_leniently
 from gateway.trickle.control import KEEP_ALIVE, MAX_MESSAGE
 from gateway.trickle.subscriber import TrickleSubscriber
 
@@ -60,8 +60,8 @@ def parse(data: bytes) -> dict[str, Any] | None:
     None where there is no object.
     """
     try:
-        message = json.loads(data)
-    except (ValueError, RecursionError):
+        message = parse_json_leniently(data)
+    except ValueError:
         return None
     if isinstance(message, dict) and "queue_event_type" in message:
         message = message.get("event")

@@ -72,6 +72,8 @@ async def test_a_refusal_is_a_problem_with_its_own_members_and_headers(
         ("GET", "fail", 500, "internal_error"),
         ("GET", "pages/..%2Fproblem.py", 404, "not_found"),
         ("GET", "pages/nothing.js", 404, "not_found"),
+        ("GET", "pages/" + "x" * 300, 404, "not_found"),
+        ("GET", "pages/%00", 404, "not_found"),
     ],
 )
 async def test_every_other_error_is_a_problem_too(

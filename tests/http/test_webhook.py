@@ -87,6 +87,7 @@ async def test_the_key_beats_a_password_in_the_url(operator: Operator, http: aio
         lambda: web.json_response({"maxStreamSeconds": 10**9}),
         lambda: web.json_response({"maxPaidStartsPerMinute": True}),
         lambda: web.json_response({"customer": 7}),
+        lambda: web.Response(text='{"pipeline_parameters": {"x": 1e999}}'),
         lambda: web.json_response({"standby": "yes"}),
         lambda: web.json_response({"maxSessionSpend": "much"}),
         lambda: web.json_response({"pipeline_parameters": "{}"}),

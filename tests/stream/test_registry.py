@@ -8,15 +8,17 @@ import weakref
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
 from gateway.media.fanout import Fanout
 from gateway.payments.errors import LedgerUnavailable
-from gateway.payments.spending import SpendLimitReached
+from gateway.payments.spending import SpendLimitReached, StreamLimits
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.ended import KEEP_ENDED, MAX_ENDED, EndedStream, EndedStreams
+from gateway.stream.paid_starts import TooManyStarts
 from gateway.stream.quotas import Claim, LimitReached
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
 from gateway.stream.seam import Candidate, PublishRequest
@@ -115,7 +117,9 @@ async def test_no_refusal_ends_the_publisher_that_would_be_replaced() -> None:
     source.always_full = frozenset("c")
     registry = registry_on(only(source), admission)
     async with silent(registry) as former:
-        await registry.publish(OTHER, await offer(), ADDRESS)
+        source.first_payment = Fraction(1)
+        limited = replace(REQUEST, limits=StreamLimits(paid_starts=1))
+        await registry.publish(replace(limited, name="other", stream_id="other"), await offer(), ADDRESS)
         running, output = registry.running(), registry.audience.output("cam")
 
         async def refused(
@@ -135,6 +139,7 @@ async def test_no_refusal_ends_the_publisher_that_would_be_replaced() -> None:
         await refused(OfferRefused, sdp="v=1")
         await refused(OfferRefused, sdp=(await offer()).replace("H264", "VP8"))
         await refused(LimitReached, claims=ADDRESS)
+        await refused(TooManyStarts, limited)
         await refused(NameTaken, replace(REQUEST, stream_id="other"))
         await refused(NoOrchestrator, replace(REQUEST, orchestrator="c"))
         await refused(NoOrchestrator, replace(REQUEST, orchestrator="unknown"))

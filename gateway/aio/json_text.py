@@ -1,0 +1,53 @@
+"""Reads JSON of others: no numbers that JSON does not have, no nesting that a later writer cannot take."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+MAX_DEPTH = 64
+"""Arrays and objects within each other; a workflow has about six."""
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError, also for NaN, Infinity, 1e999 and deep nesting."""
+    return _parse(text, _refuse)
+
+
+def parse_json_leniently(text: str | bytes) -> Any:
+    """As `parse_json`, with null for NaN, Infinity and numbers that are too large."""
+    return _parse(text, lambda _: None)
+
+
+def _parse(text: str | bytes, not_a_number: Any) -> Any:
+    def number(digits: str) -> Any:
+        value = float(digits)
+        return value if math.isfinite(value) else not_a_number(digits)
+
+    body = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    try:
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=not_a_number, parse_float=number)
+    except RecursionError:
+        value, deep = None, True
+    else:
+        deep = _is_deep(body)
+    if deep:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+    return value
+
+
+def _is_deep(valid: bytes) -> bool:
+    """Takes the innermost brackets away again and again: much faster than a walk through the value."""
+    brackets = _STRINGS.sub(b"", valid).translate(_BRACKETS, delete=_OTHERS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _refuse(digits: str) -> None:
+    raise ValueError(f"{digits[:20]} is not a number that JSON has")

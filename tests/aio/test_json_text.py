@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.aio.json_text import MAX_DEPTH, parse_json, parse_json_leniently
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='[]{}"\\a'),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='"\\]{'), inner, max_size=3),
+    max_leaves=20,
+)
+
+
+def depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["NaN", "[Infinity]", '{"x": -Infinity}', "1e999", "[-1e999]", nested(MAX_DEPTH + 1), nested(200_000)],
+)
+def test_what_json_does_not_have_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a number that JSON has|nested deeper"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize("value", [None, 0, -1.5e300, "NaN", [1, [2]], {"a": {"b": [True]}}])
+def test_all_other_json_is_read(value: Any) -> None:
+    assert parse_json(json.dumps(value)) == parse_json_leniently(json.dumps(value).encode()) == value
+
+
+def test_objects_and_lists_may_be_nested_to_the_limit() -> None:
+    assert json.dumps(parse_json(nested(MAX_DEPTH))) == nested(MAX_DEPTH)
+    objects = '{"a":' * (MAX_DEPTH - 1) + "{}" + "}" * (MAX_DEPTH - 1)
+    assert parse_json(objects)
+    assert parse_json(objects.replace("{}", '{"a": 1}'))
+    with pytest.raises(ValueError, match="deeper"):
+        parse_json(f"[{objects}]")
+
+
+def test_brackets_in_strings_are_text() -> None:
+    text = json.dumps({"[" * 100: ['\\"' + "[" * 100, "]{" * 100, "\\"]})
+    assert json.dumps(parse_json(text)) == text
+
+
+@given(JSON)
+def test_the_depth_is_that_of_the_value(value: Any) -> None:
+    deeper: Any = value
+    for _ in range(MAX_DEPTH - depth(value)):
+        deeper = [deeper]
+    assert parse_json(json.dumps(deeper)) == deeper
+    with pytest.raises(ValueError, match="deeper"):
+        parse_json(json.dumps([deeper]))
+
+
+def test_numbers_that_are_none_can_be_read_as_null() -> None:
+    assert parse_json_leniently('{"fps": NaN, "max": [1e999, 1]}') == {"fps": None, "max": [None, 1]}
+    with pytest.raises(ValueError, match="deeper"):
+        parse_json_leniently(nested(MAX_DEPTH + 1))
