@@ -56,7 +56,7 @@ class WhepRoutes:
         path_name = request.match_info["stream"]
         name = checked(self._registry.watched_name(path_name))
         offer = await read_sdp(request)
-        viewer_id = secrets.token_hex(8)
+        viewer_id = secrets.token_hex(16)
         claims = self._limits.on_viewer(name, self._links.forwarding.client(request), request.get(GRANT))
         try:
             viewer = await self._registry.audience.watch(name, viewer_id, offer, claims)

@@ -48,7 +48,7 @@ class Audience:
 
         Raises LimitReached or OfferRefused, with nothing left behind.
         """
-        log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id)
+        log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id[:8])
         reservation = self._quotas.take(claims)
         try:
             viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=log)
@@ -56,7 +56,7 @@ class Audience:
             reservation.release()
             raise
         self._viewers[name, viewer_id] = viewer
-        spawn(self._serve(name, viewer_id, viewer, reservation, log), name=f"viewer {viewer_id}")
+        spawn(self._serve(name, viewer_id, viewer, reservation, log), name=f"viewer {viewer_id[:8]}")
         return viewer
 
     async def _serve(

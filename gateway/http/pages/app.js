@@ -226,7 +226,7 @@ async function selectSourceAtHand() {
 
 function prepare() {
   const asked = new URLSearchParams(location.search).get("stream");
-  byId("stream-name").value = asked || `stream-${crypto.getRandomValues(new Uint16Array(1))[0].toString(36)}`;
+  byId("stream-name").value = asked || `stream-${crypto.getRandomValues(new BigUint64Array(1))[0].toString(36)}`;
   view.reset();
   view.state("idle");
   showWatchLink();
