@@ -92,11 +92,7 @@ class OrchestratorClient:
         if self._verify_tls and not target.tls:
             raise Unreachable(PLAIN)
         request = self._request_when_full if ignore_capacity else self._request
-        info = _info(await self._grpc.ask(addr, target, request, timeout))
-        if self._verify_tls and not info.url.startswith("https://"):
-            raise BadAnswer(PLAIN)
-        await _refuse_private([info.url], target.host)
-        return info
+        return await self._info(await self._grpc.ask(addr, target, request, timeout), target.host)
 
     async def start_job(
         self,
@@ -142,7 +138,7 @@ class OrchestratorClient:
             result = livepeer_pb2.PaymentResult.FromString(answer.accepted())
         except DecodeError as error:
             raise BadAnswer("its answer to a payment is not a PaymentResult") from error
-        return _info(result.info)
+        return await self._info(result.info, urls.host(info.url))
 
     async def refresh_payment(
         self, info: OrchestratorInfo, *, sender: str, manifest_id: str, timeout: float = PAYMENT_TIMEOUT
@@ -159,10 +155,21 @@ class OrchestratorClient:
             raw = base64.b64decode(params, validate=True)
         except (ValueError, KeyError, TypeError) as error:
             raise BadAnswer("its answer has no payment_params") from error
-        return _info(raw)
+        return await self._info(raw, urls.host(info.url))
 
     async def close(self) -> None:
         self._grpc.close()
+
+    async def _info(self, raw: bytes, own: str) -> OrchestratorInfo:
+        """The info in an answer of the host `own`, whose service URI is safe to call. Raises BadAnswer."""
+        try:
+            info = OrchestratorInfo.parse(raw)
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
+        if self._verify_tls and not info.url.startswith("https://"):
+            raise BadAnswer(PLAIN)
+        await _refuse_private([info.url], own)
+        return info
 
     async def _post(
         self,
@@ -223,13 +230,6 @@ class _Answer:
 
 def _payment_headers(payment: str, seg_creds: str) -> dict[str, str]:
     return {"Livepeer-Payment": payment, "Livepeer-Segment": seg_creds}
-
-
-def _info(raw: bytes) -> OrchestratorInfo:
-    try:
-        return OrchestratorInfo.parse(raw)
-    except ValueError as error:
-        raise BadAnswer(str(error)) from error
 
 
 async def _refuse_private(given: Iterable[str], own: str) -> None:

@@ -117,6 +117,21 @@ async def test_a_job_without_its_id_or_with_urls_that_lead_inside_is_refused(
 
 
 @pytest.mark.asyncio
+async def test_ticket_params_with_a_service_uri_that_leads_inside_are_refused(
+    client: OrchestratorClient, http_orchestrator: Any, info: OrchestratorInfo, orchestrator_info: InfoMaker
+) -> None:
+    raw = orchestrator_info("http://169.254.169.254").SerializeToString()
+    answers = {
+        "payment": web.Response(body=livepeer_pb2.PaymentResult(info=raw).SerializeToString()),
+        "refresh": web.json_response({"payment_params": base64.b64encode(raw).decode()}),
+    }
+    for name, answer in answers.items():
+        http_orchestrator.answer = answer
+        with pytest.raises(BadAnswer, match="private network"):
+            await CALLS[name](client, info)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("body", [b"", b"not json", b"[]", b"\xff\xfe", b'"text"'])
 @every_call
 async def test_a_200_with_garbage_is_a_bad_answer(
