@@ -11,8 +11,8 @@ POOLER = (
     "the ledger's database is behind a pooler that gives each transaction another connection: "
     "-ledger needs a direct connection, or a pooler in session mode"
 )
-_ROW_CLASSES = ("21", "22", "23")
-"""Classes of SQLSTATE that a single row causes: cardinality, data, integrity."""
+_ROW_CLASSES = ("21", "22", "23", "54")
+"""Classes of SQLSTATE that a single row causes: cardinality, data, integrity, a value that is too long."""
 _POOLER_STATES = ("26000", "42P05")
 """A prepared statement that is not there, or is there already: another connection's."""
 

@@ -32,6 +32,8 @@ from gateway.reason import EndReason
 
 MAX_TEXT = 2048
 """Characters of a URL or a name that are kept."""
+MAX_PUBLISHER = 500
+"""Characters of a publisher that are kept: PostgreSQL's keys have a limit of 2,704 bytes."""
 ABANDONED = "the gateway stopped without closing this session; found open at the next start"
 UNANSWERED = "the gateway stopped before it had the signer's answer"
 
@@ -125,7 +127,6 @@ class Ledger:
             "stream": record.job.stream,
             "stream_id": record.job.stream_id,
             "request_id": record.job.request_id,
-            "publisher": record.publisher,
             "orchestrator_url": record.orchestrator_url,
             "orchestrator_addr": record.job.addr,
         }
@@ -133,6 +134,7 @@ class Ledger:
             "id": session_id,
             "run": self._run,
             **{name: clean(value, MAX_TEXT) for name, value in texts.items()},
+            "publisher": clean(record.publisher, MAX_PUBLISHER),
             "sender": clean(record.sender, 42),
             "orchestrator_address": clean(record.orchestrator_address, 42),
             "manifest_id": "",

@@ -174,14 +174,16 @@ class LedgerReader:
             totals.setdefault(row["key"], Total(row["key"])).add(row)
         return [totals[name] for name in sorted(totals)]
 
-    async def signed_since(self, wall_ns: int) -> list[tuple[int, Fraction]]:
-        """Wei that were signed in each minute since then, with the minute's end in nanoseconds since 1970.
+    async def signed_since(self, wall_ns: int) -> list[tuple[int, Fraction, str]]:
+        """What was signed since then: ends of minutes (nanoseconds since 1970), wei, publishers.
 
         Without payments that were withheld: no orchestrator has their tickets. Refused ones do count.
         """
-        query = select(minutes.c.minute, minutes.c.value).where(minutes.c.minute >= wall_ns // MINUTE)
-        rows = await self._database.rows(query.order_by(minutes.c.minute))
-        return [((row["minute"] + 1) * MINUTE - 1, Fraction(row["value"], MAX_WIN_PROB)) for row in rows]
+        query = select(minutes).where(minutes.c.minute >= wall_ns // MINUTE).order_by(minutes.c.minute)
+        return [
+            ((row["minute"] + 1) * MINUTE - 1, Fraction(row["value"], MAX_WIN_PROB), row["publisher"])
+            for row in await self._database.rows(query)
+        ]
 
     async def _sessions(self, query: Select[Any], with_payments: bool) -> list[LedgerSession]:
         def work(connection: Connection) -> list[LedgerSession]:

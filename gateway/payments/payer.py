@@ -79,6 +79,7 @@ class Payer:
                 price=info.price or Fraction(0),
                 ceiling=resources.ceiling,
                 interval_ns=resources.interval,
+                publisher=budget.publisher,
             ),
         )
         self._signing = Signing(

@@ -10,7 +10,7 @@ from fractions import Fraction
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.ledger import Ledger
 from gateway.payments.settings import PaymentSettings
-from gateway.payments.spending import DAY, MINUTE, NOBODY, PublisherBudget, Spending, SpendLimits
+from gateway.payments.spending import DAY, MINUTE, NOBODY, PublisherBudget, Spending
 from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
 from signer_client import SignerClient, SignerIdentity
 
@@ -36,12 +36,10 @@ class PaymentResources:
     async def open(
         cls, settings: PaymentSettings, ledger: Ledger, signer: SignerClient, identity: SignerIdentity
     ) -> PaymentResources:
-        """The resources, with the spending of the last day, read from the ledger where a limit needs it."""
+        """The resources, with the spending of the last day, read from the ledger."""
         assert settings.ceiling is not None, "a paid network has a ceiling"
         spending = Spending(settings.spend_limits)
-        if settings.spend_limits != SpendLimits():
-            a_day_ago = time.time_ns() - DAY * MINUTE
-            spending.restore((at, wei, "") for at, wei in await ledger.reader.signed_since(a_day_ago))
+        spending.restore(await ledger.reader.signed_since(time.time_ns() - DAY * MINUTE))
         return cls(
             signer=signer,
             sender=identity.address,

@@ -188,7 +188,7 @@ async def test_a_first_payment_whose_job_did_not_start_is_handed_out_until_it_is
     await ledger.handed_out(session, 1, "503")
     (found,) = await sessions_of(ledger)
     assert found.total.wei[Outcome.HANDED_OUT] == 3 * 10**15
-    assert sum(wei for _, wei in await ledger.reader.signed_since(0)) == 3 * 10**15
+    assert sum(wei for _, wei, _ in await ledger.reader.signed_since(0)) == 3 * 10**15
     assert [some.tickets for some in await ledger.redemptions.handed_out()] == [3]
     await ledger.delivered(session, 1, "the same bytes once more")
     await ledger.credited(session, 1)
@@ -216,11 +216,15 @@ async def test_texts_from_outside_are_kept_as_what_can_be_printed(where: str) ->
 
 
 @pytest.mark.asyncio
-async def test_who_publishes_is_in_the_session(where: str) -> None:
+async def test_wei_are_counted_for_who_publishes_however_long_the_name(where: str) -> None:
     ledger = await Ledger.open(where)
-    await ledger.open_session(replace(record(), publisher="token 1"))
-    await ledger.open_session(record())
-    one, other = [found.row for found in await sessions_of(ledger)]
-    assert one["publisher"] == "token 1"
-    assert other["publisher"] == ""
+    long = "".join(chr(0x20000 + number) for number in range(3000))  # four bytes each, and hard to compress
+    for publisher in ("token 1", long, "token 1", ""):
+        session = await ledger.open_session(replace(record(), publisher=publisher))
+        await sign(ledger, session, 1, payment())
+    assert [found.row["publisher"] for found in await sessions_of(ledger)][:2] == ["token 1", long[:500]]
+    spent: dict[str, Fraction] = {}
+    for _, wei, publisher in await ledger.reader.signed_since(0):
+        spent[publisher] = spent.get(publisher, Fraction(0)) + wei
+    assert spent == {"token 1": 6 * 10**15, long[:500]: 3 * 10**15, "": 3 * 10**15}
     await ledger.close()

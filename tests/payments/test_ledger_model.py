@@ -212,7 +212,7 @@ class History:
             }
         for ago in (3600, 24 * 3600):
             since = self.wall - ago * 10**9
-            assert sum(wei for _, wei in await reader.signed_since(since)) == model.signed_since(since)
+            assert sum(wei for _, wei, _ in await reader.signed_since(since)) == model.signed_since(since)
         await self.check_luck()
         await self.check_calls()
         verification = await verify(reader)

@@ -62,8 +62,8 @@ async def test_recent_payments_are_found_without_those_that_were_never_sent(wher
     withheld = await ledger.open_session(record("three"))
     await pay(ledger, withheld, 1, payment(5, 1, 60), "withheld")
     recent = await ledger.reader.signed_since(before)
-    assert sum(wei for _, wei in recent) == 182 * PRICE
-    assert all(before <= at <= time.time_ns() + MINUTE for at, _ in recent)
+    assert sum(wei for _, wei, _ in recent) == 182 * PRICE
+    assert all(before <= at <= time.time_ns() + MINUTE for at, _, _ in recent)
     assert await ledger.reader.signed_since(time.time_ns() + MINUTE) == []
     await ledger.close()
 

@@ -176,7 +176,7 @@ async def test_what_was_signed_lately_counts_in_the_spend_limits(
     await execute(where, _revision_3, _rows, moved)
     ledger = await Ledger.open(where)
     signed = await ledger.reader.signed_since(time.time_ns() - DAY)
-    assert str(sum(wei for _, wei in signed)) == expected["signed"]
+    assert str(sum(wei for _, wei, _ in signed)) == expected["signed"]
     await ledger.close()
 
 

@@ -31,7 +31,7 @@ from gateway.payments.ledger_rows import Call
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
 from gateway.payments.schedule import FIRST_BACKOFF
-from gateway.payments.spending import HOUR, Spending, SpendLimits
+from gateway.payments.spending import HOUR, PublisherBudget, Spending, SpendLimits
 from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.payments.verify import verify
 from gateway.reason import Ended, EndReason
@@ -187,6 +187,7 @@ async def bench(
             info or orchestrator_info(),
             job=JobIdentity(stream="cam", stream_id="cam", request_id="r1", addr="127.0.0.1:8935"),
             limit=limit,
+            budget=PublisherBudget("token 1", None, None),
             clock=clock,
             first_backoff=first_backoff,
         )
@@ -194,6 +195,7 @@ async def bench(
         yield Bench(payer, signer, orchestrator, ledger)
         await payer.close(EndReason.PUBLISHER_LEFT)
         assert payer.status().credited == await credited(ledger, "cam")
+        assert {who for _, _, who in await ledger.reader.signed_since(0)} <= {"token 1"}
 
 
 @pytest.mark.asyncio

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,7 @@ from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.ledger import Ledger
 from gateway.payments.resources import PaymentResources
 from gateway.payments.settings import PaymentSettings
-from gateway.payments.spending import HOUR, SpendLimitReached, SpendLimits, StreamLimits
+from gateway.payments.spending import HOUR, PublisherBudget, SpendLimitReached, SpendLimits, StreamLimits
 from harness.payment_models import PRICE, SENDER_TEXT
 from signer_client import SignerClient, SignerIdentity
 from tests.payments.ledgers import fill, pay, payment, record
@@ -60,6 +61,19 @@ async def test_payments_before_a_restart_count_if_they_were_sent(
     )  # credited, uncertain, unspent, refused by its orchestrator
     with pytest.raises(SpendLimitReached, match="last hour"):
         resources.check_affordable(Fraction(79 * PRICE))
+
+
+@pytest.mark.asyncio
+async def test_a_publishers_budget_outlasts_a_restart(ledger: Ledger) -> None:
+    session = await ledger.open_session(replace(record("one"), publisher="token 1"))
+    await pay(ledger, session, 1, payment(1, 1, 60), "delivered", "credited")
+    resources = await opened(ledger, SpendLimits())
+    resources.check_affordable(Fraction(PRICE), budget=PublisherBudget("token 1", hour=61 * PRICE, day=None))
+    resources.check_affordable(Fraction(PRICE), budget=PublisherBudget("token 2", hour=PRICE, day=None))
+    with pytest.raises(SpendLimitReached, match="this publisher's last hour"):
+        resources.check_affordable(
+            Fraction(2 * PRICE), budget=PublisherBudget("token 1", hour=61 * PRICE, day=None)
+        )
 
 
 @pytest.mark.asyncio
