@@ -181,7 +181,9 @@ async def open_network(build: Build) -> JobKind:
     payments = None
     if build.signer is not None and identity is not None:
         payments = await PaymentResources.open(settings.payments, build.ledger, build.signer, identity)
-    source = NetworkSource(NetworkResources(build.http, orchestrators, pool, payments))
+    resources = NetworkResources(build.http, orchestrators, pool, payments)
+    build.stack.push_async_callback(resources.first_payments.close)
+    source = NetworkSource(resources)
     return JobKind(source, pool.state)
 
 

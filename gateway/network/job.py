@@ -21,8 +21,10 @@ from gateway.orchestrator.credentials import unsigned_credentials
 from gateway.orchestrator.errors import NoCapacity, OfferChanged, OrchestratorError, PriceRaised
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
+from gateway.payments.first_payments import Turn
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.payer import Payer
+from gateway.payments.resources import PaymentResources
 from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.seam import (
     Candidate,
@@ -52,6 +54,8 @@ class Timing:
     """Without an event from the worker."""
     worker_check: float = 10.0
     """Between two checks of that."""
+    max_turn: float = 30.0
+    """Until other streams' starts at the same orchestrator are answered."""
     max_slow: float = 0.25
     """With more than MAX_IN_FLIGHT segments in flight."""
     liveness: LivenessTiming = field(default_factory=LivenessTiming)
@@ -85,6 +89,7 @@ class OrchestratorJob:
         self._log = log.bind(orchestrator=candidate.url)
         self._info: OrchestratorInfo | None = None
         self._payer: Payer | None = None
+        self._turn: Turn | None = None
         self._starting: asyncio.Task[JobUrls] | None = None
         self._manifest_id = ""
         self._uplink: TricklePublisher | None = None
@@ -167,22 +172,11 @@ class OrchestratorJob:
         if network.payments is None:
             payment, credentials = "", unsigned_credentials(info)
         else:
-            self._payer = Payer(
-                network.payments,
-                network.orchestrators,
-                info,
-                job=JobIdentity(
-                    stream=request.name,
-                    stream_id=request.stream_id,
-                    request_id=request.request_id,
-                    addr=self._addr,
-                ),
-                limit=request.limits.wei,
-                budget=request.budget,
-                log=self._log,
-            )
-            first = await self._payer.first_payment()
-            self.paid = True
+            turn = await self._first_payment_turn(info)
+            payer = self._payer = await self._open_payments(network.payments, info, turn)
+            first = await payer.first_payment()
+            self.paid = turn.kept is None
+            self._info = info = payer.info
             payment, credentials = first.payment, first.seg_creds
         # a task of its own: if the stream ends meanwhile, the job is still written down, and closed
         self._starting = spawn(
@@ -193,8 +187,45 @@ class OrchestratorJob:
         try:
             return await asyncio.shield(self._starting)
         except OrchestratorError as error:
-            kind = NoRoom if isinstance(error, NoCapacity) else Ended
-            raise kind(EndReason.ORCHESTRATOR_LOST, f"{info.url} did not start the job: {error}") from error
+            again = self._turn is not None and self._turn.kept is not None
+            kind = NoRoom if isinstance(error, NoCapacity) and not again else Ended
+            once_more = ", with a payment that it had before" if again else ""
+            detail = f"{info.url} did not start the job{once_more}: {error}"
+            raise kind(EndReason.ORCHESTRATOR_LOST, detail) from error
+
+    async def _first_payment_turn(self, info: OrchestratorInfo) -> Turn:
+        try:
+            async with asyncio.timeout(self._timing.max_turn):
+                self._turn = await self._network.first_payments.turn(info.recipient)
+        except TimeoutError:
+            detail = f"{info.url} has not answered another stream's start yet"
+            raise NoRoom(EndReason.ORCHESTRATOR_LOST, detail) from None
+        return self._turn
+
+    async def _open_payments(self, payments: PaymentResources, info: OrchestratorInfo, turn: Turn) -> Payer:
+        """Who pays this job: one with a first payment that was handed out there before, or a new one."""
+        request = self._request
+        job = JobIdentity(
+            stream=request.name,
+            stream_id=request.stream_id,
+            request_id=request.request_id,
+            addr=self._addr,
+        )
+        limit = request.limits.wei
+        if turn.kept is None:
+            return Payer(
+                payments,
+                self._network.orchestrators,
+                info,
+                job=job,
+                limit=limit,
+                budget=request.budget,
+                log=self._log,
+            )
+        self._payer = turn.kept  # which is kept again if it cannot serve this job
+        self._log.info("first payment of a former start is handed out again")
+        await turn.kept.adopt(job, limit=limit, budget=request.budget, log=self._log)
+        return turn.kept
 
     async def _start_job(self, info: OrchestratorInfo, payment: str, credentials: str) -> JobUrls:
         self._params = dict(self._host.params)
@@ -216,6 +247,8 @@ class OrchestratorJob:
         self._network.pool.job_began(self._addr)
         if self._payer is not None:
             await self._payer.job_started(urls.manifest_id)
+        if self._turn is not None:
+            self._turn.credited()
         self._log = self._log.bind(manifest_id=urls.manifest_id)
         self._log.info("job started", price_wei_per_second=money.text(info.price or 0))
         return urls
@@ -312,5 +345,5 @@ class OrchestratorJob:
         self._uplink = TricklePublisher(self._network.http, urls.publish_url, log=self._log)
 
     async def _close_payments(self, reason: EndReason) -> None:
-        if self._payer is not None:
-            await self._payer.close(reason)
+        if self._turn is not None:
+            await self._turn.close(self._payer, reason)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.pool import OrchestratorPool
+from gateway.payments.first_payments import FirstPayments
 from gateway.payments.resources import PaymentResources
 
 
@@ -20,3 +21,4 @@ class NetworkResources:
     pool: OrchestratorPool
     payments: PaymentResources | None
     """None where nothing is paid."""
+    first_payments: FirstPayments = field(default_factory=FirstPayments)

@@ -70,6 +70,11 @@ class Books:
         unknown = dict.fromkeys(column.name for column in sessions.columns)
         self._sessions.keep({**unknown, **row, "number": number})
 
+    def move(self, session_id: str, values: Row) -> None:
+        """A session serves another stream from now on; the publisher's sums stay."""
+        self._session(session_id)
+        self._sessions.change(session_id, **values)
+
     def ask(self, session_id: str, number: int, at: Moment) -> None:
         """The signer is about to be called for a payment."""
         self._session(session_id)

@@ -66,7 +66,7 @@ class Delivery:
     async def start_failed(self, error: OrchestratorError) -> None:
         """The job did not start; the error tells whether its payment may have been credited."""
         self._with_start = None
-        unknown = isinstance(error, UnknownOutcome | BadAnswer)
+        unknown = isinstance(error, UnknownOutcome | BadAnswer | AlreadySeen)
         await (self._journal.unknown if unknown else self._journal.handed_out)(str(error))
 
     async def deliver(self, deliver: Deliver) -> None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from gateway.payments.errors import LedgerError
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
 from gateway.reason import Ended, EndReason
@@ -36,6 +37,10 @@ class Journal:
 
     async def open(self) -> None:
         self._session = await _written(self._ledger.open_session(self._record))
+
+    async def move(self, job: JobIdentity) -> None:
+        """The session serves another job from now on."""
+        await _written(self._ledger.move_session(self._session, job))
 
     async def intended(self, number: int) -> None:
         """The signer is about to be called; written once for each payment, however many calls it takes."""

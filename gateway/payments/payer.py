@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway import money
 from gateway.aio.tasks import spawn
 from gateway.orchestrator.client import OrchestratorClient
-from gateway.orchestrator.errors import OrchestratorError, Refused
+from gateway.orchestrator.errors import AlreadySeen, BadAnswer, OrchestratorError, Refused
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
 from gateway.payments.alarms import Alarms
@@ -27,7 +28,7 @@ from gateway.payments.resources import PaymentResources
 from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.session import PaymentSession
 from gateway.payments.signing import Signing
-from gateway.payments.spending import NOBODY, PublisherBudget
+from gateway.payments.spending import NOBODY, PublisherBudget, SpendLimitReached
 from gateway.payments.status import PaymentState, PaymentStatus
 from gateway.payments.timebase import NANOSECONDS, now_ns, seconds_between
 from gateway.reason import Ended, EndReason
@@ -38,8 +39,9 @@ class Payer:
     """Pays one orchestrator for one job.
 
     Call `first_payment`, start the job with it, then `job_started` or `job_refused`; `run` pays until it is
-    cancelled or raises Ended; call `close` in every case. `limit` is the most that the stream may cost in
-    wei, `budget` what all of its publisher may, `clock` monotonic nanoseconds that go on while the machine
+    cancelled or raises Ended; call `close` in every case. A first payment that nobody credited may serve
+    another job: `adopt` comes before its `first_payment` then. `limit` is the most that the stream may cost
+    in wei, `budget` what all of its publisher may, `clock` monotonic nanoseconds that go on while the machine
     sleeps.
     """
 
@@ -58,10 +60,7 @@ class Payer:
     ) -> None:
         self._resources = resources
         self._orchestrator = orchestrator
-        self._job = job
         self._clock = clock
-        self._log = log if log is not None else structlog.get_logger("payments")
-        self._alarms = Alarms(self._log)
         self._session = PaymentSession(
             info,
             interval=resources.interval,
@@ -82,33 +81,61 @@ class Payer:
                 publisher=budget.publisher,
             ),
         )
-        self._signing = Signing(
-            resources,
-            self._session,
-            self._journal,
-            self._alarms,
-            capabilities=orchestrator.capabilities,
-            stream=job.request_id,
-            limit=limit,
-            budget=budget,
-            clock=clock,
-            log=self._log,
-        )
-        self._delivery = Delivery(
-            orchestrator, self._session, self._journal, self._alarms, clock=clock, log=self._log
-        )
+        self._serve(job, limit, budget, log if log is not None else structlog.get_logger("payments"))
         self._under_way: asyncio.Task[Any] | None = None
         self._closing: asyncio.Task[None] | None = None
 
+    def _serve(
+        self, job: JobIdentity, limit: int | None, budget: PublisherBudget, log: FilteringBoundLogger
+    ) -> None:
+        self._job, self._log, self._alarms = job, log, Alarms(log)
+        self._signing = Signing(
+            self._resources,
+            self._session,
+            self._journal,
+            self._alarms,
+            capabilities=self._orchestrator.capabilities,
+            stream=job.request_id,
+            limit=limit,
+            budget=budget,
+            clock=self._clock,
+            log=log,
+        )
+        self._delivery = Delivery(
+            self._orchestrator, self._session, self._journal, self._alarms, clock=self._clock, log=log
+        )
+
     # the job's side
+
+    async def adopt(
+        self, job: JobIdentity, *, limit: int | None, budget: PublisherBudget, log: FilteringBoundLogger
+    ) -> None:
+        """Serve another job from now on, with the first payment that nobody credited. Raises Ended."""
+        hold = self._signing.hold
+        assert hold is not None
+        try:
+            hold = self._resources.spending.move(hold, job.request_id, limit, budget)
+        except SpendLimitReached as error:
+            raise Ended(EndReason.SPEND_LIMIT, str(error)) from error
+        job = replace(job, addr=self._job.addr)
+        self._serve(job, limit, budget, log)
+        self._signing.hold = hold
+        self._session.start_again()
+        await self._finish(self._journal.move(job))
+
+    @property
+    def first_payment_usable(self) -> bool:
+        """Whether the first payment is signed, was not credited, and may serve another job."""
+        return self._session.first_payment_usable(self._clock())
 
     async def first_payment(self) -> LivePayment:
         """Open the session and get the payment for the job's start. Raises Ended where there is none."""
         action = self._session.next(self._clock())
         if isinstance(action, Leave):
             raise Ended(action.reason, action.detail)
-        self._announce_cadence()
-        await self._finish(self._journal.open())
+        if not self._journal.opened:
+            self._announce_cadence()
+            await self._finish(self._journal.open())
         while not isinstance(action, Start):
             await self._do(action)
             action = self._session.next(self._clock())
@@ -122,7 +149,8 @@ class Payer:
 
     async def job_refused(self, error: OrchestratorError) -> None:
         """The job did not start; the error tells whether its payment may have been credited."""
-        self._session.start_failed(str(error))
+        settled = isinstance(error, Refused | AlreadySeen | BadAnswer)
+        self._session.start_failed(str(error), settled=settled)
         await self._finish(self._delivery.start_failed(error))
 
     async def run(self) -> None:

@@ -11,7 +11,8 @@ The states, the first that applies being the session's:
                                               arrived; then Leave
     leaving      a reason to leave is known   Leave
     starting     the first payment is signed  Start                     `started`: paying
-                                                                        `start_failed`: leaving
+                                                                        `start_failed`: leaving, or
+                                                                          starting another job
     backing off  the last try failed          Wait until the next try
     delivering   a later payment is signed    Deliver                   `delivered`: paying; refreshing where
                                                                           the info in the answer is unusable
@@ -60,6 +61,8 @@ MAX_REFRESHES = 3
 """Refreshes in a row, for a 480, a 481 or used-up ticket params, before the session leaves."""
 MAX_TRIES = 4
 """Tries in a row of what no credit covers yet, or what the session can do without."""
+PARAMS_LIFE = 40 * 12
+"""Seconds for which ticket params hold: orchestrators issue them 40 blocks of 12 s ahead."""
 MAX_SETTLING_TRIES = 2
 """Deliveries after the end of a payment whose outcome is unknown."""
 
@@ -237,11 +240,16 @@ class PaymentSession:
                 "the job's start gave no manifest id, so no further payment could be credited to it",
             )
 
-    def start_failed(self, detail: str) -> None:
-        """The job did not start. Whether its payment was credited is no matter of this session."""
+    def start_failed(self, detail: str, *, settled: bool = True) -> None:
+        """The job did not start. Where its payment is not `settled`, `next` gives it for another start."""
         self._answered(Start)
-        self.pending = None
-        self._give_up(EndReason.PAYMENT_REFUSED, detail)
+        if settled:
+            self.pending = None
+            self._give_up(EndReason.PAYMENT_REFUSED, detail)
+
+    def start_again(self) -> None:
+        """Another job is to start with the first payment, whatever became of the former job."""
+        self._asked = None
 
     def delivered(self, info: OrchestratorInfo | None, now: int) -> None:
         """Credited. `info` holds the ticket params for the next payment; None where it was unreadable."""
@@ -296,6 +304,14 @@ class PaymentSession:
         self.balance.end(now)
 
     # how it stands
+
+    def first_payment_usable(self, now: int) -> bool:
+        """Whether a job can start with the first payment, and be paid on: nobody has credited it yet."""
+        if self.pending is None or self.running or self.ended or self._leave is not None:
+            return False
+        next_payment = now + self.schedule.interval
+        tickets = self.billing.unbilled_tickets(self.info, next_payment)
+        return self.billing.unbilled(now) < PARAMS_LIFE and tickets <= MAX_TICKETS - BALANCE_IN_TICKETS
 
     @property
     def running(self) -> bool:

@@ -58,6 +58,8 @@ class Signing:
         clock: Callable[[], int],
         log: FilteringBoundLogger,
     ) -> None:
+        self.hold: Hold | None = None
+        """What the last payment counts as in the limits."""
         self._resources = resources
         self._session = session
         self._journal = journal
@@ -90,6 +92,7 @@ class Signing:
             self._log.warning("spend limit reached", detail=str(limit))
             session.withheld(EndReason.SPEND_LIMIT, str(limit))
             return
+        self.hold = hold
         before = session.billing.payments
         try:
             await self._call(hold, sign)

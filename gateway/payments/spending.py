@@ -136,6 +136,16 @@ class Spending:
         _check("the last hour", self.spent(HOUR), most, self.limits.hour)
         _check("the last day", self.spent(DAY), most, self.limits.day)
 
+    def move(self, hold: Hold, stream: str, limit: int | None, budget: PublisherBudget) -> Hold:
+        """Count a payment for another stream. Raises SpendLimitReached where its limits do not allow it."""
+        wei = hold.wei
+        hold.settle(Fraction(0))
+        try:
+            return self.hold(stream, wei, limit, budget)
+        except SpendLimitReached:
+            hold.settle(wei)
+            raise
+
     def spent_by(self, stream: str) -> Fraction:
         """Wei spent by a stream, held ones included."""
         return self._streams.get(stream, Fraction(0))

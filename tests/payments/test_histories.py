@@ -297,6 +297,14 @@ class Histories(RuleBasedStateMachine):
         }[status]()
 
     @rule()
+    def the_orchestrator_has_no_room_for_the_job(self) -> None:
+        match self.act():
+            case Start():
+                self.session.start_failed("503", settled=False)  # and another job starts with the same payment
+            case other:
+                self.well(other)
+
+    @rule()
     def the_orchestrator_refuses(self) -> None:
         match self.act():
             case Deliver():

@@ -103,7 +103,7 @@ def test_the_first_call_has_a_null_state_and_no_manifest_id_and_later_ones_have_
 def test_the_table_of_states_names_every_answer_and_nothing_else() -> None:
     named = set(re.findall(r"`([a-z_]+)`", session_module.__doc__ or "")) - {"end"}
     methods = {name for name, _ in inspect.getmembers(PaymentSession, inspect.isfunction) if name[0] != "_"}
-    assert named == methods - {"next", "calling", "end"}
+    assert named == methods - {"next", "calling", "start_again", "first_payment_usable", "end"}
 
 
 def test_asking_again_before_the_answer_is_an_error() -> None:
@@ -209,3 +209,25 @@ def test_a_payment_that_was_never_sent_is_not_sent_after_the_end() -> None:
     signed(session, 5 * S)
     session.end(5 * S)
     assert isinstance(session.next(5 * S), Leave)
+
+
+def test_a_first_payment_serves_another_start_while_its_session_can_be_paid_on() -> None:
+    session = new_session()
+    signed(session, 0, first_nonce=1, tickets=60)
+    assert isinstance(session.next(0), Start)
+    session.start_failed("503", settled=False)
+    assert session.first_payment_usable(80 * S)
+    assert not session.first_payment_usable(100 * S), "the time until then needs more than 100 tickets"
+    session.start_again()
+    assert isinstance(session.next(80 * S), Start)
+    session.started(MANIFEST, 80 * S)
+    assert not session.first_payment_usable(80 * S)
+    later = signed(session, 85 * S, first_nonce=61, tickets=85)
+    assert later.tickets == 85
+
+
+def test_a_first_payment_is_kept_no_longer_than_its_ticket_params_hold() -> None:
+    session = new_session(orchestrator_info(ticket_seconds=60))
+    signed(session, 0, first_nonce=1, tickets=1)
+    assert session.first_payment_usable(479 * S)
+    assert not session.first_payment_usable(480 * S)

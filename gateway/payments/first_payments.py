@@ -1,0 +1,88 @@
+"""First payments: whose turn it is to hand one out, and those that wait for the next start.
+
+A first payment that was handed out and not credited can be redeemed, whatever came of the job. The next start
+at that address hands out the same bytes, for whatever stream, before another is signed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from gateway.payments.payer import Payer
+from gateway.reason import EndReason
+
+
+@dataclass(eq=False)
+class _Address:
+    """What is known of the starts at one address."""
+
+    kept: list[Payer] = field(default_factory=list)
+    under_way: int = 0
+    credits: bool = False
+    """Whether it credited the first payment of its last start."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class FirstPayments:
+    """All streams' first payments, by the address that is paid (0x..)."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[str, _Address] = {}
+
+    async def turn(self, address: str) -> Turn:
+        """Wait until a first payment may be handed out there.
+
+        While the address credits them there is no wait. Else one start at a time signs a payment.
+        """
+        await self._close_unusable()
+        one = self._addresses.setdefault(address, _Address())
+        while one.under_way and not one.kept and not one.credits:
+            await one.changed.wait()
+        return Turn(one)
+
+    async def close(self) -> None:
+        """Close the sessions of all that are kept."""
+        await self._close([payer for one in self._addresses.values() for payer in one.kept])
+
+    async def _close_unusable(self) -> None:
+        kept = [payer for one in self._addresses.values() for payer in one.kept]
+        await self._close([payer for payer in kept if not payer.first_payment_usable])
+
+    async def _close(self, payers: list[Payer]) -> None:
+        for one in self._addresses.values():
+            one.kept = [payer for payer in one.kept if payer not in payers]
+        for payer in payers:
+            await payer.close(EndReason.ORCHESTRATOR_LOST)
+
+
+class Turn:
+    """The right to hand out one first payment. `credited` ends it, or `close`, which follows anyway."""
+
+    def __init__(self, address: _Address) -> None:
+        self.kept = address.kept.pop() if address.kept else None
+        """Who has a first payment for that address which was not credited: it is to be handed out again."""
+        self._address = address
+        self._is_over = False
+        address.under_way += 1
+
+    def credited(self) -> None:
+        """The job started."""
+        self._end(credits=True)
+
+    async def close(self, payer: Payer | None, reason: EndReason) -> None:
+        """The job is over: close its payments, or keep a first payment that was not credited."""
+        if payer is not None and payer.first_payment_usable:
+            self._address.kept.append(payer)
+        elif payer is not None:
+            await payer.close(reason)
+        self._end(credits=False)
+
+    def _end(self, *, credits: bool) -> None:
+        if not self._is_over:
+            self._is_over = True
+            address = self._address
+            address.under_way -= 1
+            address.credits = credits
+            address.changed.set()
+            address.changed = asyncio.Event()

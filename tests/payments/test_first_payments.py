@@ -1,0 +1,213 @@
+"""First payments of jobs that did not start: the next start at that address hands out the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import structlog
+
+from gateway.network.job import OrchestratorJob
+from gateway.network.resources import NetworkResources
+from gateway.network.source import NetworkSource
+from gateway.orchestrator.errors import (
+    AlreadySeen,
+    BadAnswer,
+    NoCapacity,
+    OrchestratorError,
+    Refused,
+    UnknownOutcome,
+    Unreachable,
+)
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.job_start import JobRequest, JobUrls
+from gateway.payments.ledger import Ledger
+from gateway.payments.resources import PaymentResources
+from gateway.payments.spending import NO_LIMITS, Spending, SpendLimits, StreamLimits
+from gateway.reason import Ended, EndReason, NoRoom
+from gateway.stream.seam import Candidate, PublishRequest
+from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info
+from harness.waiting import DEADLINE, eventually
+from signer_client import SignerClient
+from tests.network.test_job import Host
+from tests.payments.ledgers import history
+from tests.payments.test_payer import ScriptedSigner
+
+PRELOAD = 60 * PRICE
+
+
+class Orchestrator:
+    """Answers each start with an error of the script; a job that starts has channels that nobody serves."""
+
+    capabilities = b"caps"
+
+    def __init__(self, *script: OrchestratorError) -> None:
+        self.script = list(script)
+        self.handed_out: list[str] = []
+        """The payment of each start."""
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self._rand = 0
+
+    async def take(self, addr: str, price: Fraction | None) -> OrchestratorInfo:
+        self._rand += 1
+        return orchestrator_info(rand=self._rand)
+
+    async def start_job(
+        self, info: OrchestratorInfo, *, payment: str, seg_creds: str, body: JobRequest
+    ) -> JobUrls:
+        self.handed_out.append(payment)
+        await self.answers.wait()
+        if self.script:
+            raise self.script.pop(0)
+        return JobUrls(*["http://127.0.0.1:9/ai/trickle/m"] * 3, "", manifest_id=f"m{len(self.handed_out)}")
+
+
+class Setup:
+    """Streams whose jobs start on one orchestrator, with a signer that gives what is asked for."""
+
+    def __init__(self, http: aiohttp.ClientSession, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.orchestrator = Orchestrator()
+        self.signer = ScriptedSigner(60, 60, 60)
+        self.spending = Spending(SpendLimits())
+        payments = PaymentResources(
+            signer=cast(SignerClient, self.signer),
+            sender=SENDER_TEXT,
+            ledger=ledger,
+            spending=self.spending,
+            ceiling=Fraction(PRICE),
+            interval=5 * 10**9,
+            signing_slots=asyncio.Semaphore(),
+        )
+        pool = SimpleNamespace(
+            take=self.orchestrator.take, job_began=lambda addr: None, job_over=lambda addr: None
+        )
+        self.network = NetworkResources(http, cast(Any, self.orchestrator), cast(Any, pool), payments)
+
+    def job(self, stream: str, limits: StreamLimits = NO_LIMITS) -> OrchestratorJob:
+        candidate = Candidate(source=NetworkSource(self.network), url="https://o", addr="o", price=None)
+        request = PublishRequest(stream, stream, f"{stream}-1", "m", limits=limits)
+        return OrchestratorJob(self.network, candidate, request, Host(), structlog.get_logger())
+
+    async def fails(self, job: OrchestratorJob) -> Ended:
+        """Run a job to its end, and have it give everything back."""
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(Ended) as ended:
+                await job.run()
+            await job.close(ended.value.reason)
+        return ended.value
+
+    async def starts(self, job: OrchestratorJob) -> None:
+        """Run a job until it has started, then end it as a stream does."""
+        running = asyncio.get_running_loop().create_task(job.run())
+        await eventually(lambda: job.started or running.done(), every=0.001)
+        assert job.started
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await job.close(EndReason.DELETED)
+
+    async def sessions(self) -> list[tuple[str, str]]:
+        """The stream of each session, and the last step of its payment."""
+        accounts = [account async for account in self.ledger.reader.sessions(payments=True)]
+        return [(one.row["stream"], one.payments[0].steps[-1]["step"]) for one in accounts]
+
+
+@pytest_asyncio.fixture
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+    async with aiohttp.ClientSession() as http:
+        made = Setup(http, ledger)
+        yield made
+        await made.network.first_payments.close()
+    await ledger.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "failure",
+    [NoCapacity("HTTP 503"), UnknownOutcome("nothing came back"), Unreachable("connection refused")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_payment_that_was_not_credited_starts_the_next_job_there_whatever_its_stream(
+    setup: Setup, failure: OrchestratorError
+) -> None:
+    setup.orchestrator.script = [failure]
+    refused, starting = setup.job("a"), setup.job("b")
+    ended = await setup.fails(refused)
+    assert isinstance(ended, NoRoom) == isinstance(failure, NoCapacity)
+    await setup.starts(starting)
+    assert len(setup.signer.calls) == 1
+    assert len(set(setup.orchestrator.handed_out)) == 1
+    assert (refused.paid, starting.paid) == (True, False)
+    assert setup.spending.spent_by("a-1") == 0
+    assert setup.spending.spent_by("b-1") == PRELOAD
+    assert await setup.sessions() == [("b", "credited")]
+
+
+@pytest.mark.asyncio
+async def test_who_has_no_room_twice_for_the_same_payment_is_to_blame(setup: Setup) -> None:
+    setup.orchestrator.script = [NoCapacity("HTTP 503")] * 3
+    assert isinstance(await setup.fails(setup.job("a")), NoRoom)
+    for stream in "bc":
+        failure = await setup.fails(setup.job(stream))
+        assert not isinstance(failure, NoRoom)
+        assert failure.reason is EndReason.ORCHESTRATOR_LOST
+    assert len(setup.signer.calls) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "failure",
+    [Refused(403, "HTTP 403"), AlreadySeen("HTTP 400"), BadAnswer("no manifest_id")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_payment_that_was_refused_or_credited_is_not_handed_out_again(
+    setup: Setup, failure: OrchestratorError
+) -> None:
+    setup.orchestrator.script = [failure]
+    await setup.fails(setup.job("a"))
+    await setup.starts(setup.job("b"))
+    assert len(set(setup.orchestrator.handed_out)) == 2
+
+
+@pytest.mark.asyncio
+async def test_starts_at_an_unknown_address_wait_for_one_another_until_one_is_credited(setup: Setup) -> None:
+    setup.orchestrator.answers.clear()
+    setup.orchestrator.script = [NoCapacity("HTTP 503")]
+    first = asyncio.get_running_loop().create_task(setup.fails(setup.job("a")))
+    await eventually(lambda: setup.orchestrator.handed_out, every=0.001)
+    others = [asyncio.get_running_loop().create_task(setup.starts(setup.job(name))) for name in "bc"]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(setup.signer.calls) == 1
+    setup.orchestrator.answers.set()
+    await asyncio.gather(first, *others)
+    assert len(setup.signer.calls) == 2, "one of the others hands out the payment of the first"
+    assert len(setup.orchestrator.handed_out) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_may_not_spend_as_much_leaves_the_payment_for_others(setup: Setup) -> None:
+    setup.orchestrator.script = [NoCapacity("HTTP 503")]
+    await setup.fails(setup.job("a"))
+    ended = await setup.fails(setup.job("b", StreamLimits(wei=PRELOAD - 1)))
+    assert ended.reason is EndReason.SPEND_LIMIT
+    assert setup.spending.spent_by("a-1") == PRELOAD
+    await setup.starts(setup.job("c"))
+    assert len(setup.signer.calls) == 1
+
+
+@pytest.mark.asyncio
+async def test_sessions_of_payments_that_nobody_used_are_closed_at_the_end(setup: Setup) -> None:
+    setup.orchestrator.script = [NoCapacity("HTTP 503")]
+    await setup.fails(setup.job("a"))
+    await setup.network.first_payments.close()
+    assert await history(setup.ledger) == ["intended", "signed", "delivered", "handed_out", "closed"]
