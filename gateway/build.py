@@ -26,6 +26,7 @@ from gateway.http.settings import Heartbeats
 from gateway.network.checks import funds_check, ticket_check
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
+from gateway.network.uplink import Uplink
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
@@ -181,7 +182,8 @@ async def open_network(build: Build) -> JobKind:
     payments = None
     if build.signer is not None and identity is not None:
         payments = await PaymentResources.open(settings.payments, build.ledger, build.signer, identity)
-    resources = NetworkResources(build.http, orchestrators, pool, payments)
+    uplink = Uplink(pool, orchestrators, build.signer)
+    resources = NetworkResources(build.http, orchestrators, pool, uplink, payments)
     build.stack.push_async_callback(resources.first_payments.close)
     source = NetworkSource(resources)
     return JobKind(source, pool.state)

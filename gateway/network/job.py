@@ -56,6 +56,8 @@ class Timing:
     """Between two checks of that."""
     max_turn: float = 30.0
     """Until other streams' starts at the same orchestrator are answered."""
+    max_uplink_fault: float = 10.0
+    """Of silence while nobody else answers either: then the gateway's own uplink may be at fault."""
     max_slow: float = 0.25
     """With more than MAX_IN_FLIGHT segments in flight."""
     liveness: LivenessTiming = field(default_factory=LivenessTiming)
@@ -268,7 +270,13 @@ class OrchestratorJob:
             group.create_task(self._read_output(self._downlink), name=f"{name} downlink")
             group.create_task(self._control.run(), name=f"{name} control")
             self._last_sign = time.monotonic()
-            liveness = Liveness(http, urls.publish_url, self._silence, timing=self._timing.liveness)
+            liveness = Liveness(
+                http,
+                urls.publish_url,
+                self._silence,
+                is_to_blame=self._is_to_blame,
+                timing=self._timing.liveness,
+            )
             group.create_task(liveness.run(), name=f"{name} liveness")
             if urls.events_url:
                 events = JsonSubscriber(http, urls.events_url, log=log)
@@ -293,7 +301,7 @@ class OrchestratorJob:
         while True:
             await uplink.wait_slow()
             await asyncio.sleep(self._timing.max_slow)
-            if uplink.slow:
+            if uplink.slow and await self._is_to_blame():
                 detail = f"more than {MAX_IN_FLIGHT} segments were in flight"
                 raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._url} is too slow: {detail}")
 
@@ -303,6 +311,17 @@ class OrchestratorJob:
         if now - self._last_input > INPUT_RECENT:
             self._last_sign = now
         return now - max(self._last_sign, self._worker.last_event)
+
+    async def _is_to_blame(self) -> bool:
+        """Whether silence is the orchestrator's fault; not while nobody could take its place.
+
+        Its credit and the time limit for output end the job anyway.
+        """
+        if not self._host.can_be_replaced():
+            return False
+        if await self._network.uplink.somebody_answers(self._addr):
+            return True
+        return self._silence() > self._timing.max_uplink_fault
 
     async def _read_output(self, downlink: TrickleSubscriber) -> None:
         demuxer = TsDemuxer()

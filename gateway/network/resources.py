@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from gateway.network.uplink import Uplink
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments.first_payments import FirstPayments
@@ -19,6 +20,7 @@ class NetworkResources:
     http: aiohttp.ClientSession
     orchestrators: OrchestratorClient
     pool: OrchestratorPool
+    uplink: Uplink
     payments: PaymentResources | None
     """None where nothing is paid."""
     first_payments: FirstPayments = field(default_factory=FirstPayments)

@@ -71,6 +71,7 @@ class JobSlot:
         active: bool,
         policy: SwapPolicy,
         on_active: Callable[[Sequence[Frame]], None],
+        can_be_replaced: Callable[[], bool],
         clock: Callable[[], float],
         log: FilteringBoundLogger,
     ) -> None:
@@ -84,6 +85,7 @@ class JobSlot:
         self._stream = stream
         self._policy = policy
         self._on_active = on_active
+        self.can_be_replaced = can_be_replaced
         self._clock = clock
         self._log = log
         self._watch: OutputWatch | None = None

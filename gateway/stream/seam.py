@@ -171,6 +171,9 @@ class JobHost(PublisherControl, Protocol):
     def on_output(self, frame: Frame) -> None:
         """Take one frame that came back."""
 
+    def can_be_replaced(self) -> bool:
+        """Whether another candidate could take the stream now."""
+
 
 class Job(Protocol):
     """One job: frames go in, changed frames come out through its `JobHost`.

@@ -277,7 +277,7 @@ class Supervisor:
         """Where a job could stand by for the active one; None while that is not live."""
         if self._active is None or not self._active.live:
             return None
-        candidate = self._candidates.other_than(self._active.candidate, self._stream.params, self._clock())
+        candidate = self._another(self._active.candidate)
         refusal = self._standby_starts.refusal
         if candidate is None:
             self._no_standby = "no other orchestrator can take the stream now"
@@ -288,6 +288,9 @@ class Supervisor:
 
     # both
 
+    def _another(self, than: Candidate) -> Candidate | None:
+        return self._candidates.other_than(than, self._stream.params, self._clock())
+
     def _open(self, candidate: Candidate, group: TaskGroup, *, active: bool) -> JobSlot:
         slot = JobSlot(
             candidate,
@@ -296,6 +299,7 @@ class Supervisor:
             active=active,
             policy=self._policy,
             on_active=self._on_active,
+            can_be_replaced=lambda: self._another(candidate) is not None,
             clock=self._clock,
             log=self._log,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -28,6 +28,8 @@ class LivenessTiming:
     """Time limit for an answer, as a multiple of the slowest one before it."""
     longest_patience: float = 5.0
     """Time limit for an answer, at most."""
+    last_chance: float = 0.3
+    """Time limit for the answer to a last request, at most, once it is known to be at fault."""
     ask_anyway: float = 5.0
     """Time between two requests while data arrives: they keep a connection open and measure answers."""
     pause: float = 0.1
@@ -41,7 +43,8 @@ class Liveness:
     """Tells a server that hangs from one that is slow or has nothing to send.
 
     A process that hangs keeps its connections, and its kernel acknowledges data: only missing answers show
-    it. `silence` gives the seconds for which data was due and none came. A request without an answer counts
+    it. `silence` gives the seconds for which data was due and none came; once that is too long, `is_to_blame`
+    says whether it is the server's fault. A request without an answer counts
     only if nothing else arrived meanwhile and this process itself was not late. A server that answers is
     never blamed, however long its worker sends nothing.
     """
@@ -52,12 +55,14 @@ class Liveness:
         url: str,
         silence: Callable[[], float],
         *,
+        is_to_blame: Callable[[], Awaitable[bool]],
         timing: LivenessTiming = DEFAULT_TIMING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._url = url.rstrip("/")
         self._silence = silence
+        self._is_to_blame = is_to_blame
         self._timing = timing
         self._clock = clock
         self._slowest = 0.0
@@ -85,7 +90,9 @@ class Liveness:
         took = self._clock() - asked_at
         if answered:
             self._slowest = max(self._slowest, took)
-        elif took < patience + LATE and self._silence() >= patience:
+        elif took < patience + LATE and self._silence() >= patience and await self._is_to_blame():
+            if await self._answers(min(patience, self._timing.last_chance)):
+                return  # it came back while others were asked
             raise ChannelLost(f"{self._url}: the server has answered nothing for {took:.1f} s")
 
     async def _answers(self, patience: float) -> bool:

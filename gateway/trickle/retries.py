@@ -18,6 +18,9 @@ REFUSED_DELAY = 0.05
 FORGIVEN_AFTER = 2.0
 """An attempt that lasted this many seconds sets the count of failures back."""
 
+OWN_FAULTS = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL})
+"""No connection was tried, as this machine has no way there: no failure of the server."""
+
 NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """Errors of attempts that never had a connection, however long they took."""
 
@@ -43,6 +46,8 @@ class Retries:
         why.__traceback__ = None
         if why.__cause__ is not None:
             why.__cause__.__traceback__ = None
+        if isinstance(why, OSError) and why.errno in OWN_FAULTS:
+            return self.delay
         if lived > FORGIVEN_AFTER and not isinstance(why, NEVER_CONNECTED):
             self._failures = 0
         first = self._failures == 0

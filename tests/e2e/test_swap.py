@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -105,6 +106,32 @@ async def test_a_hung_orchestrator_is_replaced_before_segments_pile_up(
             os.kill(hung["pid"], signal.SIGCONT)
         assert "answered nothing" in (await gateway.status("cam"))["error"]["error_message"]
         assert longest_gap(moment for moment in viewer.negatives if moment > before - 0.1) < SLACK * SWAP
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("orchestrators", ["1", "2"])
+async def test_a_hang_of_everybody_swaps_nothing(
+    tmp_path: Path, http: aiohttp.ClientSession, orchestrators: str
+) -> None:
+    """With two it is taken for the gateway's own uplink; with one there is nobody else."""
+    async with (
+        gateway_process(tmp_path, "-orchestrators", orchestrators, *EQUAL_PRICES) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")),
+    ):
+        await eventually(lambda: viewer.shows_negative, what="the changed picture")
+        pids = [one["pid"] for one in (await gateway.devnet())["orchestrators"]]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(4)  # a hang of 2.2 s was enough for a swap
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        frames = viewer.frames
+        await eventually(lambda: viewer.frames > frames + 30, what="the picture's return")
+        assert (await gateway.status("cam"))["swaps"] == 0
+        assert (await gateway.signer_audit())["null_states"] == 1
 
 
 @pytest.mark.long

@@ -60,6 +60,8 @@ class Orchestrator:
     started: list[JobRequest] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     """What its pool heard of jobs."""
+    others_answer: bool = True
+    """Whether anybody else answers, where this one is silent."""
     capabilities = b""
 
     async def take(self, addr: str, price: Fraction | None) -> OrchestratorInfo:
@@ -80,6 +82,9 @@ class Orchestrator:
         base = self.url + "/ai/trickle"
         return JobUrls(*(f"{base}/{name}" for name in CHANNELS), manifest_id="m")
 
+    async def somebody_answers(self, silent: str) -> bool:
+        return self.others_answer
+
     @web.middleware
     async def behave(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if self.hangs or (
@@ -95,7 +100,11 @@ class Orchestrator:
             job_over=lambda addr: self.told.append(f"{addr} over"),
         )
         network = NetworkResources(
-            http=self.http, orchestrators=cast(Any, self), pool=cast(Any, pool), payments=None
+            http=self.http,
+            orchestrators=cast(Any, self),
+            pool=cast(Any, pool),
+            uplink=cast(Any, self),
+            payments=None,
         )
         return Held(network, self.url, timing)
 
@@ -105,6 +114,8 @@ class Host:
 
     audio_agreed = False
     size = None
+
+    replaceable = True
 
     def __init__(self) -> None:
         self.output: list[Frame] = []
@@ -119,6 +130,9 @@ class Host:
 
     def on_output(self, frame: Frame) -> None:
         self.output.append(frame)
+
+    def can_be_replaced(self) -> bool:
+        return self.replaceable
 
     def request_key_frame(self) -> None:
         """Nobody asks."""
@@ -302,6 +316,39 @@ async def test_an_orchestrator_that_answers_nothing_any_more_hangs(orchestrator:
         failure = await running
     assert failure.reason is EndReason.ORCHESTRATOR_LOST
     assert "answered nothing" in failure.detail
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("cause", ["the uplink", "nobody else"])
+async def test_one_that_hangs_is_kept_while_the_uplink_may_be_at_fault_or_nobody_else_is_there(
+    orchestrator: Orchestrator, cause: str
+) -> None:
+    held = orchestrator.job(Timing(liveness=LivenessTiming(doubt=0.05, patience=0.1)))
+    orchestrator.others_answer = cause != "the uplink"
+    held.host.replaceable = cause != "nobody else"
+    async with held.live() as running:
+        orchestrator.hangs = True
+        for unit in pictures(64, 0):
+            held.job.push(unit)
+            await asyncio.sleep(0.03)
+        assert not running.done()
+        orchestrator.others_answer = held.host.replaceable = True
+        while not running.done():
+            held.job.push(pictures(64, 90_000)[0])
+            await asyncio.sleep(0.05)
+    assert "answered nothing" in running.result().detail
+
+
+@pytest.mark.asyncio
+async def test_a_silence_of_everybody_ends_the_job_in_the_end(orchestrator: Orchestrator) -> None:
+    held = orchestrator.job(Timing(max_uplink_fault=0.3, liveness=LivenessTiming(doubt=0.05, patience=0.1)))
+    orchestrator.others_answer = False
+    async with held.live() as running:
+        orchestrator.hangs = True
+        while not running.done():
+            held.job.push(pictures(64, 0)[0])
+            await asyncio.sleep(0.05)
+    assert "answered nothing" in running.result().detail
 
 
 @pytest.mark.asyncio

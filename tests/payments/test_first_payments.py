@@ -90,7 +90,9 @@ class Setup:
         pool = SimpleNamespace(
             take=self.orchestrator.take, job_began=lambda addr: None, job_over=lambda addr: None
         )
-        self.network = NetworkResources(http, cast(Any, self.orchestrator), cast(Any, pool), payments)
+        self.network = NetworkResources(
+            http, cast(Any, self.orchestrator), cast(Any, pool), cast(Any, None), payments
+        )
 
     def job(self, stream: str, limits: StreamLimits = NO_LIMITS) -> OrchestratorJob:
         candidate = Candidate(source=NetworkSource(self.network), url="https://o", addr="o", price=None)

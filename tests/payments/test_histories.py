@@ -300,7 +300,9 @@ class Histories(RuleBasedStateMachine):
     def the_orchestrator_has_no_room_for_the_job(self) -> None:
         match self.act():
             case Start():
-                self.session.start_failed("503", settled=False)  # and another job starts with the same payment
+                self.session.start_failed(
+                    "503", settled=False
+                )  # and another job starts with the same payment
             case other:
                 self.well(other)
 

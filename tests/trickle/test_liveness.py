@@ -55,6 +55,10 @@ class Silence:
         return self.seconds
 
 
+async def to_blame() -> bool:
+    return True
+
+
 async def asked_often(server: Server, watching: asyncio.Task[None], times: int) -> None:
     until = server.asked + times
     await eventually(lambda: server.asked >= until or watching.done(), every=0.005)
@@ -67,7 +71,7 @@ async def test_a_server_that_neither_sends_nor_answers_is_lost(
     server.takes = 60
     async with asyncio.timeout(DEADLINE):
         with pytest.raises(ChannelLost, match="answered nothing"):
-            await Liveness(http, server.url, Silence(9), timing=TIMING).run()
+            await Liveness(http, server.url, Silence(9), is_to_blame=to_blame, timing=TIMING).run()
 
 
 @pytest.mark.asyncio
@@ -77,10 +81,28 @@ async def test_a_server_that_answers_is_never_blamed_for_its_silent_worker(
 ) -> None:
     server.status = status
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(Liveness(http, server.url, Silence(9), timing=TIMING).run())
+        watching = group.create_task(
+            Liveness(http, server.url, Silence(9), is_to_blame=to_blame, timing=TIMING).run()
+        )
         await asked_often(server, watching, 10)
         assert not watching.done()
         watching.cancel()
+
+
+@pytest.mark.asyncio
+async def test_a_silent_server_is_not_lost_while_something_else_is_to_blame(
+    server: Server, http: aiohttp.ClientSession
+) -> None:
+    server.takes = 60
+    verdicts = [False, False, True]
+
+    async def is_to_blame() -> bool:
+        return verdicts.pop(0)
+
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(ChannelLost, match="answered nothing"):
+            await Liveness(http, server.url, Silence(9), is_to_blame=is_to_blame, timing=TIMING).run()
+    assert verdicts == []
 
 
 @pytest.mark.asyncio
@@ -89,7 +111,9 @@ async def test_no_answer_counts_for_nothing_while_pictures_come(
 ) -> None:
     server.takes = 60
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(Liveness(http, server.url, Silence(0), timing=TIMING).run())
+        watching = group.create_task(
+            Liveness(http, server.url, Silence(0), is_to_blame=to_blame, timing=TIMING).run()
+        )
         await asked_often(server, watching, 3)
         assert not watching.done()
         watching.cancel()
@@ -101,7 +125,7 @@ async def test_a_long_way_to_the_server_makes_more_patient(
 ) -> None:
     server.takes = 0.1
     silence = Silence(0)
-    liveness = Liveness(http, server.url, silence, timing=TIMING)
+    liveness = Liveness(http, server.url, silence, is_to_blame=to_blame, timing=TIMING)
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(liveness.run())
         await asked_often(server, watching, 2)

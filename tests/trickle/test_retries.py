@@ -51,3 +51,9 @@ def test_the_time_that_connecting_took_forgives_nothing() -> None:
     with pytest.raises(ChannelLost):
         for _ in range(MAX_FAILURES):
             retries.failed(aiohttp.ConnectionTimeoutError(), lived=FORGIVEN_AFTER + 1)
+
+
+def test_an_error_of_our_own_network_is_no_failure_of_the_server() -> None:
+    retries = Retries("u")
+    for _ in range(20):
+        assert retries.failed(OSError(errno.ENETUNREACH, "no way there")) == retries.delay
