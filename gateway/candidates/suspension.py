@@ -54,6 +54,11 @@ class SuspensionState:
         self._last = Suspension(now + backoff(faults), reason, faults)
         return self._last
 
+    def forgive(self, reason: str) -> None:
+        """Take a fault back that was none; it stays where another came before or after it."""
+        if self._last is not None and (self._last.faults, self._last.reason) == (1, reason):
+            self._last = None
+
     def no_capacity(self, reason: str, now: float) -> Suspension:
         """Note that there was no room: a short suspension, which never shortens a back-off."""
         active = self.active(now)

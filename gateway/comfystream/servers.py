@@ -168,6 +168,10 @@ class ComfyServers:
         """Pass a server over for a while after a fault, as long as there is another."""
         self._servers[url].suspension.fault(reason, time.monotonic())
 
+    def forgive(self, url: str, reason: str) -> None:
+        """Take back a suspension for this reason."""
+        self._servers[url].suspension.forgive(reason)
+
     def reasons_not_ready(self) -> list[str]:
         """Why no server would take a stream now, a sentence each; empty where one would."""
         candidates = self.candidates()

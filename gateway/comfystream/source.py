@@ -46,6 +46,9 @@ class ComfySource:
         if not isinstance(failure, NoRoom):
             self._resources.servers.suspend(candidate.addr, failure.detail)
 
+    def forgive(self, candidate: Candidate, failure: Ended) -> None:
+        self._resources.servers.forgive(candidate.addr, failure.detail)
+
     def reasons_not_ready(self) -> list[str]:
         return self._resources.servers.reasons_not_ready()
 

@@ -44,6 +44,9 @@ class NetworkSource:
         capacity = isinstance(failure, NoRoom)
         self._network.pool.suspend(candidate.addr, failure.detail, capacity=capacity)
 
+    def forgive(self, candidate: Candidate, failure: Ended) -> None:
+        self._network.pool.forgive(candidate.addr, failure.detail)
+
     def reasons_not_ready(self) -> list[str]:
         try:
             self._check_affordable(

@@ -204,6 +204,12 @@ class OrchestratorPool:
             member.ask_now.set()
         self._note_change()
 
+    def forgive(self, addr: str, why: str) -> None:
+        """Take back a suspension for this fault, unless there was another."""
+        if addr in self._members:
+            self._members[addr].suspension.forgive(why)
+            self._note_change()
+
     def job_began(self, addr: str) -> None:
         """A job runs there: ask whether it has capacity for another."""
         if addr in self._members:

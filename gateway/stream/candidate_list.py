@@ -31,6 +31,8 @@ class CandidateList:
         self._attempts = Attempts(first_retry)
         self._changed: set[str] = set()
         """Whose offer was found changed since a job was last live."""
+        self._showed_nothing: dict[str, tuple[Candidate, Ended]] = {}
+        self._was_shown = False
 
     def best(
         self, params: Mapping[str, Any], now: float, *, again: bool, free: bool = False
@@ -75,13 +77,27 @@ class CandidateList:
         """It is not tried again for this stream."""
         self._attempts.left(candidate.key, failure.detail)
 
+    def showed_nothing(self, candidate: Candidate, failure: Ended) -> None:
+        """A job there took the stream's pictures and gave none back."""
+        self._showed_nothing[candidate.key] = candidate, failure
+
+    @property
+    def unshown(self) -> str:
+        """How the end of a stream begins that several could not show: none of them is to blame then."""
+        several = len(self._showed_nothing) > 1 and not self._was_shown
+        return "no worker could show this stream: " if several else ""
+
     def job_is_live(self) -> None:
         """Failed starts before it no longer count."""
+        self._was_shown = True
         self._attempts.succeeded()
         self._changed.clear()
 
     def stream_ended(self, ended: Ended, *, showed_picture: bool) -> None:
-        """Say of the candidate that had the stream how that went."""
+        """Say of the candidate that had the stream how that went, and forgive those who could not show it."""
+        if self.unshown:
+            for candidate, failure in self._showed_nothing.values():
+                candidate.source.forgive(candidate, failure)
         outcome = (
             "it had the stream until the end" if showed_picture else "no picture came from it until the end"
         )

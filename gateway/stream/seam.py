@@ -237,6 +237,9 @@ class JobSource(Protocol):
     def suspend(self, candidate: Candidate, failure: Ended) -> None:
         """Have all streams pass the candidate over for a while, longer after a fault than after NoRoom."""
 
+    def forgive(self, candidate: Candidate, failure: Ended) -> None:
+        """Take back what `suspend` noted for this failure, unless jobs of others failed there too."""
+
     def reasons_not_ready(self) -> list[str]:
         """Why no stream would be taken now, a sentence each; empty when one would be."""
 

@@ -216,7 +216,7 @@ class Supervisor:
                     self._budget.spend(failures[-1], now)
                 return candidate
             if refusal:
-                raise Ended(EndReason.NO_ORCHESTRATOR, refusal)
+                raise Ended(EndReason.NO_ORCHESTRATOR, self._candidates.unshown + refusal)
             if now >= patient_until:
                 raise self._no_candidate(failures)
             await asyncio.sleep(self._timing.poll)
@@ -225,6 +225,7 @@ class Supervisor:
         if self._was_live or len(failures) == 1:
             return failures[0]
         said = "; ".join(failure.detail for failure in failures)
+        said = self._candidates.unshown + said
         return Ended(EndReason.NO_ORCHESTRATOR, said or "no orchestrator can take this stream any more")
 
     async def _publisher_sends(self) -> None:
@@ -333,6 +334,8 @@ class Supervisor:
             return
         elif not slot.job.started or self._stream.input_age() < INPUT_RECENT:
             candidate.source.suspend(candidate, failure)
+            if slot.job.started and not slot.live:
+                self._candidates.showed_nothing(candidate, failure)
         self._candidates.reject(candidate, failure)
 
 

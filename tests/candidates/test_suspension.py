@@ -63,3 +63,16 @@ def test_all_the_streams_of_one_event_are_one_fault() -> None:
     for _ in range(6):
         assert suspension.fault("it died", 100.0).faults == 1
     assert suspension.fault("again", 106.0).faults == 2
+
+
+def test_a_fault_that_was_none_is_forgiven_unless_there_was_another() -> None:
+    suspension = SuspensionState()
+    suspension.fault("no picture", 0)
+    suspension.forgive("another reason")
+    assert suspension.active(1) is not None
+    suspension.forgive("no picture")
+    assert suspension.active(1) is None
+    suspension.fault("no picture", 10)
+    suspension.fault("no picture, again", 60)
+    suspension.forgive("no picture, again")
+    assert suspension.active(61) is not None

@@ -164,6 +164,9 @@ class FakeSource:
     def suspend(self, candidate: Candidate, failure: Ended) -> None:
         self.suspended[candidate.url] = failure
 
+    def forgive(self, candidate: Candidate, failure: Ended) -> None:
+        assert self.suspended.pop(candidate.url) is failure
+
     def reasons_not_ready(self) -> list[str]:
         return [] if self.urls else [f"{self.name} has nobody"]
 

@@ -302,6 +302,40 @@ async def test_starts_that_signed_nothing_are_no_payments_in_vain() -> None:
     await works_on(supervised(network, max_paid_starts=1), network, 5)
 
 
+@pytest.mark.asyncio
+async def test_who_showed_nothing_is_to_blame_where_another_shows_the_same_stream() -> None:
+    network = paid_network(VAIN, VAIN, {})
+    await works_on(supervised(network), network, 3)
+    assert network.suspended.keys() == {"a", "b"}
+
+
+@pytest.mark.asyncio
+async def test_where_two_show_nothing_of_a_stream_nobody_is_to_blame_and_its_end_says_so() -> None:
+    network = paid_network(VAIN, VAIN, urls="ab")
+    ended = await end_of(supervised(network))
+    assert ended.reason is EndReason.NO_ORCHESTRATOR
+    assert "no worker could show this stream" in ended.detail
+    assert network.suspended == {}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("script", "blamed"),
+    [
+        ([VAIN], "a"),
+        ([{"starts": False, "paid": True, "ends": LOST}] * 2, "ab"),
+        ([{"paid": True, "ends": LOST}, VAIN, VAIN], "abc"),
+    ],
+    ids=["only one failed", "no job had the pictures", "it was shown before"],
+)
+async def test_blame_stays_where_the_stream_is_not_known_to_be_the_cause(
+    script: list[dict[str, Any]], blamed: str
+) -> None:
+    network = paid_network(*script, urls="abc"[: len(script)])
+    await end_of(supervised(network))
+    assert network.suspended.keys() == set(blamed)
+
+
 # room
 
 
