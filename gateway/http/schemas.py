@@ -21,12 +21,16 @@ def _or_null(schema: Schema) -> Schema:
 
 TEXT: Schema = {"type": "string"}
 WHOLE: Schema = {"type": "integer"}
+FLAG: Schema = {"type": "boolean"}
 NUMBER: Schema = {"type": "number"}
 TIME: Schema = {"type": "string", "format": "date-time"}
 WEI: Schema = {"type": "string", "description": "wei, in decimal; n/d where it is not whole"}
 
 ORCHESTRATOR = _or_null(_object(url=TEXT, address=_or_null(TEXT), price_wei_per_second=_or_null(WEI)))
 PAYMENTS = _or_null(_object("accepted", accepted=WHOLE, credited_wei=WEI, owed_wei=WEI))
+AUDIO = _object(
+    codec=TEXT, packets=WHOLE, packets_lost=WHOLE, packets_dropped=WHOLE, live={"type": "boolean"}
+)
 STATUS: Schema = _object(
     "gateway_status",
     gateway_status=_object(
@@ -61,7 +65,7 @@ STATUS: Schema = _object(
             )
         ),
         payments=PAYMENTS,
-        ingest=_or_null(_object("codec", packets_lost=WHOLE, segments_dropped=WHOLE)),
+        ingest=_or_null(_object("codec", packets_lost=WHOLE, segments_dropped=WHOLE, audio=_or_null(AUDIO))),
         output=_object("viewers", fps=_or_null(NUMBER), segments=WHOLE, gaps=WHOLE, viewers=WHOLE),
         error=_or_null(_object("error_message error_time", error_message=TEXT, error_time=WHOLE)),
         ended=_or_null(

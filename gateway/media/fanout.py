@@ -88,6 +88,7 @@ class Fanout:
         self._parameter_sets = ParameterSets()
         self._gop: HeldGop[_Video | _Audio] = HeldGop(max_bytes=max_gop_bytes, max_entries=max_gop_entries)
         self._rate = RateMeter(clock=clock)
+        self._audio_rate = RateMeter(clock=clock)
         self._viewers: dict[int, _Viewer] = {}
         self._waits_for_key = True
 
@@ -103,6 +104,11 @@ class Fanout:
     def bitrate_bps(self) -> int:
         """Bits of video per second that came in recently."""
         return self._rate.bits_per_second
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether sound came in of late."""
+        return self._audio_rate.per_second > 0
 
     @property
     def held_bytes(self) -> int:
@@ -186,6 +192,7 @@ class Fanout:
             return
         timestamp = placed.pts * SAMPLE_RATE // TICKS_PER_SECOND
         audio = _Audio(placed.data, timestamp)
+        self._audio_rate.add(len(placed.data))
         self._gop.add(audio, len(placed.data))
         for viewer in tuple(self._viewers.values()):
             self._deliver(viewer, audio)

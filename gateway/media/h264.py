@@ -16,6 +16,7 @@ from gateway.media.sps import BitReader, Sps
 START_CODE = b"\x00\x00\x00\x01"
 _SHORT_START_CODE = b"\x00\x00\x01"
 _SLICE_HEADER_BYTES = 16
+_RECOVERY_POINT = 6
 
 
 class NalType(IntEnum):
@@ -38,6 +39,28 @@ def nal_type(nal: bytes) -> int:
 def has_idr(nals: Iterable[bytes]) -> bool:
     """Whether a decoder can start at the picture made of `nals`."""
     return any(nal_type(nal) == NalType.IDR for nal in nals)
+
+
+def has_recovery_point(nals: Iterable[bytes]) -> bool:
+    """Whether an SEI message among `nals` says that decoding may start here without an IDR (D.1.8)."""
+    return any(nal_type(nal) == NalType.SEI and _RECOVERY_POINT in _sei_types(nal) for nal in nals)
+
+
+def _sei_types(nal: bytes) -> list[int]:
+    """The payloadType of each SEI message (7.3.2.3.1)."""
+    types, at = [], 1
+    with suppress(IndexError):
+        while at < len(nal) - 1:  # the last byte is trailing bits
+            numbers = []
+            for _ in ("type", "size"):
+                number = 0
+                while nal[at] == 0xFF:
+                    number, at = number + 0xFF, at + 1
+                numbers.append(number + nal[at])
+                at += 1
+            types.append(numbers[0])
+            at += numbers[1]
+    return types
 
 
 def split_annex_b(data: bytes) -> list[bytes]:
@@ -112,6 +135,28 @@ class ParameterSets:
         own = 1 + max(index for index, kind in enumerate(kinds) if kind == NalType.SPS) if has_sps else 0
         return [*nals[:own], *sps_nals, *pps_nals, *nals[own:]]
 
+    def follows(self, before: bytes, nal: bytes) -> bool:
+        """Whether no reference picture is missing between two pictures, by a slice of each (7.4.3)."""
+        try:
+            number, count = self._frame_num(before)
+            return self._frame_num(nal)[0] == (number + bool(before[0] & 0x60)) % count
+        except (ValueError, KeyError):
+            return False
+
+    def _frame_num(self, nal: bytes) -> tuple[int, int]:
+        """frame_num of a slice, and how many values it has. Raises KeyError without its parameter sets."""
+        bits = BitReader(nal[1:_SLICE_HEADER_BYTES])
+        sps = self._sps[self._slice_sps(bits)][1]
+        if sps.separate_planes:
+            bits.u(2)  # colour_plane_id
+        return bits.u(sps.frame_num_bits), 1 << sps.frame_num_bits
+
+    def _slice_sps(self, bits: BitReader) -> int:
+        """Follow a slice header (7.3.3) to its SPS's id."""
+        bits.ue()  # first_mb_in_slice
+        bits.ue()  # slice_type
+        return self._pps[bits.ue(255)][1]
+
     def _remember_sps(self, nal: bytes) -> None:
         if len(nal) > self.MAX_BYTES or any(nal == known for known, _ in self._sps.values()):
             return
@@ -128,12 +173,9 @@ class ParameterSets:
             self._pps[pps_id] = (nal, sps_id)
 
     def _activate(self, idr: bytes) -> bool:
-        """Follow an IDR slice's header (7.3.3) to its SPS; whether the picture's size changed with it."""
+        """Take the SPS of an IDR slice; whether the picture's size changed with it."""
         with suppress(ValueError, KeyError):
-            bits = BitReader(idr[1:_SLICE_HEADER_BYTES])
-            bits.ue()  # first_mb_in_slice
-            bits.ue()  # slice_type
-            _, sps_id = self._pps[bits.ue(255)]
+            sps_id = self._slice_sps(BitReader(idr[1:_SLICE_HEADER_BYTES]))
             before, self._active = self._active, self._sps[sps_id][1]
             return before is not None and before.size != self._active.size
         return False

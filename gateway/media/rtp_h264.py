@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gateway.media.decode_order import MAX_REORDER_SPAN
-from gateway.media.frames import AccessUnit
-from gateway.media.h264 import NalType, ParameterSets, has_idr
+from gateway.media.frames import TICKS_PER_SECOND, AccessUnit
+from gateway.media.h264 import NalType, ParameterSets, has_idr, has_recovery_point, split_annex_b
 from gateway.media.rtp import RtpPacket
 
 STAP_A, FU_A = 24, 28
@@ -15,6 +15,17 @@ MAX_ACCESS_UNIT = 2 << 20
 """Limit in bytes of one coded picture; a larger one is dropped."""
 MAX_NALS = 512
 """Limit of NAL units of one coded picture."""
+MAX_GAP = 16
+"""Missing packets between two pictures for which frame_num, which may count to 16 only, proves nothing."""
+GO_ON_AFTER = 10 * TICKS_PER_SECOND
+"""Ticks after which pictures go on though no key frame has followed a loss."""
+
+_START_CODE = b"\x00\x00\x01"
+_FIRST_SLICE = 0x80
+"""first_mb_in_slice is 0, coded as a lone 1, the first bit after the NAL header."""
+_SLICE_HEADER = 32
+"""Bytes that hold a slice's frame_num."""
+_SLICES = range(NalType.SLICE, NalType.IDR + 1)
 
 
 def packetize(nals: Sequence[bytes], max_payload: int = 1180) -> list[bytes]:
@@ -65,28 +76,33 @@ def _fragment(nal: bytes, max_payload: int) -> Iterator[bytes]:
         yield bytes([indicator, first | last | kind]) + nal[start:end]
 
 
-def _starts_picture(payload: bytes) -> bool:
-    """Whether nothing that a decoder needs of this picture can have come before this payload.
+def _first_nal(payload: bytes) -> tuple[int, int]:
+    """Type and first byte after the header of the NAL unit that a payload begins with; type 0 for none."""
+    kind, head = payload[0] & 0x1F, payload[:8]
+    if kind == STAP_A:
+        head = payload[3:11]
+    elif kind == FU_A:
+        begins = len(payload) > 2 and payload[1] & 0x80
+        head = bytes([payload[1] & 0x1F]) + payload[2:9] if begins else b""
+    if head.startswith(b"\x00\x00"):
+        head = head.lstrip(b"\x00")[1:]
+    return (head[0] & 0x1F, head[1]) if len(head) > 1 else (0, 0)
 
-    That is so for an access unit delimiter, a parameter set, and a slice whose first macroblock is the
-    picture's first (first_mb_in_slice, the first bit after the NAL header, coded as a lone 1).
-    """
+
+def _means_nothing(payload: bytes) -> bool:
+    """Whether nothing is defined for a payload of this type, which is to be ignored (RFC 6184, 5.2)."""
     kind = payload[0] & 0x1F if payload else 0
-    if kind == STAP_A and len(payload) > 4:
-        return _starts_picture(payload[3:])
-    if kind == FU_A and len(payload) > 2 and payload[1] & 0x80:
-        return payload[1] & 0x1F in (NalType.SLICE, NalType.IDR) and payload[2] >= 0x80
-    if kind in (NalType.SLICE, NalType.IDR):
-        return len(payload) > 1 and payload[1] >= 0x80
-    return kind in (NalType.AUD, NalType.SPS)
+    return kind in (30, 31) or (kind == 0 and not payload.startswith(b"\x00\x00"))
 
 
 class Depacketizer:
     """Assembles access units from one sender's packets, which come in order.
 
     A picture with a hole is dropped whole, and with it what refers to it: nothing comes out until the
-    next key frame, which `needs_key_frame` asks for. Access unit delimiters and filler are left out.
-    Parameter sets are remembered in `parameter_sets` and put before a key frame that lacks them.
+    next key frame, which `needs_key_frame` asks for. An encoder that refreshes its pictures part by part
+    sends none: they go on at a recovery point, or else after some seconds. Access unit delimiters and
+    filler are left out. Parameter sets are remembered in `parameter_sets` and put before a key frame that
+    lacks them.
     """
 
     def __init__(self, parameter_sets: ParameterSets | None = None) -> None:
@@ -96,6 +112,8 @@ class Depacketizer:
         self.skipped = 0
         """Whole access units dropped because they followed a damaged one, up to the next key frame."""
         self.needs_key_frame = True
+        self.without_key_frame = False
+        """Whether pictures go on after a loss that no key frame has followed."""
         self.b_frames = False
         """Whether pictures came in another order than they are shown in."""
         self._next_sequence: int | None = None
@@ -104,7 +122,15 @@ class Depacketizer:
         self._fragments: list[bytes] = []
         self._size = 0
         self._broken = False
+        self._gap = 0
+        """Packets that are missing between the former picture and this one."""
+        self._marker_ends_picture = True
+        """False for a sender that marks every NAL unit."""
+        self._marked_early = False
+        """Whether the first picture had a marker before its first slice."""
         self._last_pts: int | None = None
+        self._last_slice = b""
+        self._ended_pts: int | None = None
 
     def push(self, packet: RtpPacket, pts: int) -> list[AccessUnit]:
         """Take the next packet; `pts` is its timestamp, unwrapped, in 90 kHz ticks.
@@ -119,26 +145,55 @@ class Depacketizer:
             self._broken = self._broken or hole
             if pts != self._pts:
                 self._finish(done)
-        if hole:
-            self.needs_key_frame = True
-            if self._pts is None and packet.payload:
-                self._broken = not _starts_picture(packet.payload)
-                if expected is not None and not self._broken:
-                    self.damaged += 1
-        if not packet.payload:
+        if hole and self._pts is None:
+            self._gap += MAX_GAP if expected is None else packet.sequence - expected
+        if _means_nothing(packet.payload):
             return done
+        kind, slice_data = _first_nal(packet.payload)
+        if self._pts is None:
+            self._begin(pts, kind, slice_data)
+        elif kind in _SLICES and self._has_slice():
+            if slice_data < _FIRST_SLICE:
+                self._marker_ends_picture = self._marker_ends_picture and not self._marked_early
+            elif not self._marker_ends_picture:
+                self._finish(done)
         self._pts = pts
         self._add(packet.payload)
         if packet.marker:
-            self._finish(done)
+            self._take_marker(done)
         return done
 
     def start_over(self) -> None:
         """Another sender's packets follow: forget what was gathered, and wait for a key frame."""
-        self._next_sequence = self._pts = self._last_pts = None
+        self._next_sequence = self._pts = self._last_pts = self._ended_pts = None
         self._nals, self._fragments = [], []
-        self._size, self._broken = 0, False
+        self._size, self._gap, self._broken = 0, 0, False
+        self._marker_ends_picture, self._marked_early = True, False
         self.needs_key_frame = True
+
+    def _begin(self, pts: int, kind: int, slice_data: int) -> None:
+        """Judge by its first NAL unit whether a picture may be whole."""
+        if kind in _SLICES:
+            starts = slice_data >= _FIRST_SLICE
+        else:
+            complete = self.parameter_sets.complete and kind in (NalType.SEI, NalType.PPS)
+            starts = complete or kind in (NalType.AUD, NalType.SPS)
+        if self._gap:
+            self._broken = not starts
+        elif kind in _SLICES and not starts and pts == self._ended_pts:
+            self._marker_ends_picture = False
+            self._broken = True
+        self.needs_key_frame = self.needs_key_frame or self._broken
+
+    def _take_marker(self, done: list[AccessUnit]) -> None:
+        if self._last_pts is None and not self._broken and not self._has_slice():
+            # Whether this sender marks every NAL unit shows once the first picture has its slices.
+            self._marked_early = True
+        elif self._marker_ends_picture and not self._marked_early:
+            self._finish(done)
+
+    def _has_slice(self) -> bool:
+        return any(nal[0] & 0x1F in _SLICES for nal in self._nals)
 
     def _add(self, payload: bytes) -> None:
         self._size += len(payload)
@@ -155,13 +210,13 @@ class Depacketizer:
             self._broken = True
         elif kind == STAP_A:
             self._add_aggregate(payload)
-        elif 0 < kind < STAP_A:
+        elif kind < STAP_A:
             self._keep(payload)
         else:
             self._broken = True
 
     def _add_fragment(self, payload: bytes) -> None:
-        if len(payload) < 3:
+        if len(payload) < 2:
             self._broken = True
             return
         head = payload[1]
@@ -182,34 +237,49 @@ class Depacketizer:
         at, size = 1, len(payload)
         while at < size:
             end = at + 2 + int.from_bytes(payload[at : at + 2], "big")
-            if end > size or end == at + 2:
+            if end == at + 2:
+                return  # zeros behind the last unit
+            if end > size:
                 self._broken = True
                 return
             self._keep(payload[at + 2 : end])
             at = end
 
     def _keep(self, nal: bytes) -> None:
-        kind = nal[0] & 0x1F
-        if kind in (NalType.AUD, NalType.FILLER):
-            return
-        self._nals.append(nal)
+        if _START_CODE in nal:  # of a byte stream that was not split
+            if nal.count(_START_CODE) > MAX_NALS:
+                self._broken = True
+                return
+            parts = split_annex_b(_START_CODE + nal)
+        else:
+            parts = [nal]
+        self._nals += [part for part in parts if part[0] & 0x1F not in (0, NalType.AUD, NalType.FILLER)]
 
     def _finish(self, done: list[AccessUnit]) -> None:
         pts, nals = self._pts, self._nals
         broken = self._broken or bool(self._fragments)
         self._pts, self._nals, self._fragments = None, [], []
-        self._size, self._broken = 0, False
+        self._size, self._broken, self._marked_early = 0, False, False
+        self._ended_pts = pts
         if broken:
+            self._gap = 0
             self.damaged += 1
             self.needs_key_frame = True
             return
         self.parameter_sets.observe(nals)
-        if pts is None or not any(0 < nal[0] & 0x1F <= NalType.IDR for nal in nals):
+        first_slice = next((nal for nal in nals if nal[0] & 0x1F in _SLICES), None)
+        if pts is None or first_slice is None:
             return
         key = has_idr(nals)
+        if self._gap and (key or not self._only_padding_is_missing(first_slice)):
+            self.damaged += bool(self._last_slice)
+            self.needs_key_frame = True
+        self._gap, self._last_slice = 0, first_slice[:_SLICE_HEADER]
         if key and self.parameter_sets.complete:
-            self.needs_key_frame = False
+            self.needs_key_frame = self.without_key_frame = False
             nals = self.parameter_sets.ahead_of(nals)
+        elif not key and self.needs_key_frame and self._may_go_on(nals, pts):
+            self.needs_key_frame, self.without_key_frame = False, True
         elif key or self.needs_key_frame:
             self.needs_key_frame = True
             self.skipped += 1
@@ -219,3 +289,12 @@ class Depacketizer:
         self._last_pts = pts
         # RTP carries no decoding time: whoever needs one that lags works it out (DecodeOrder).
         done.append(AccessUnit(nals, pts, pts, key))
+
+    def _only_padding_is_missing(self, first_slice: bytes) -> bool:
+        return self._gap < MAX_GAP and self.parameter_sets.follows(self._last_slice, first_slice)
+
+    def _may_go_on(self, nals: list[bytes], pts: int) -> bool:
+        """Whether a picture after a loss may be shown though it is no key frame."""
+        if self._last_pts is None:
+            return False
+        return has_recovery_point(nals) or pts - self._last_pts > GO_ON_AFTER

@@ -94,6 +94,10 @@ class Sps:
     height: int
     reorder_frames: int
     reorder_declared: bool
+    frame_num_bits: int
+    """Bits of frame_num in a slice header."""
+    separate_planes: bool
+    """Whether each slice header names a colour plane before its frame_num."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -113,8 +117,10 @@ class Sps:
         profile_idc, constraint_flags, level_idc = nal[1:4]
         bits = BitReader(nal[4:])
         sps_id = bits.ue(31)
-        chroma_format_idc = _skip_high_profile_fields(bits) if profile_idc in _HIGH_PROFILES else 1
-        bits.ue(12)  # log2_max_frame_num_minus4
+        chroma_format_idc, separate_planes = 1, False
+        if profile_idc in _HIGH_PROFILES:
+            chroma_format_idc, separate_planes = _read_high_profile_fields(bits)
+        frame_num_bits = bits.ue(12) + 4  # log2_max_frame_num_minus4
         pic_order_cnt_type = _skip_pic_order_cnt(bits)
         bits.ue(_MAX_DPB_FRAMES)  # max_num_ref_frames
         bits.flag()  # gaps_in_frame_num_value_allowed_flag
@@ -150,13 +156,15 @@ class Sps:
             height=height,
             reorder_frames=reorder,
             reorder_declared=reorder == 0 or declared is not None,
+            frame_num_bits=frame_num_bits,
+            separate_planes=separate_planes,
         )
 
 
-def _skip_high_profile_fields(bits: BitReader) -> int:
+def _read_high_profile_fields(bits: BitReader) -> tuple[int, bool]:
+    """ChromaArrayType, and separate_colour_plane_flag."""
     chroma_format_idc = bits.ue(3)
-    if chroma_format_idc == 3 and bits.flag():  # separate_colour_plane_flag
-        chroma_format_idc = 0
+    separate_planes = chroma_format_idc == 3 and bits.flag()
     bits.ue(6)  # bit_depth_luma_minus8
     bits.ue(6)  # bit_depth_chroma_minus8
     bits.flag()  # qpprime_y_zero_transform_bypass_flag
@@ -164,7 +172,7 @@ def _skip_high_profile_fields(bits: BitReader) -> int:
         for index in range(8 if chroma_format_idc != 3 else 12):
             if bits.flag():
                 _skip_scaling_list(bits, 16 if index < 6 else 64)
-    return chroma_format_idc
+    return 0 if separate_planes else chroma_format_idc, separate_planes
 
 
 def _skip_scaling_list(bits: BitReader, size: int) -> None:

@@ -12,6 +12,7 @@ from gateway.payments.status import PaymentStatus
 from gateway.stream.seam import Candidate, Json, OrchestratorRef
 from gateway.stream.stream import Stream
 from gateway.stream.supervisor import StandbyStatus
+from gateway.webrtc.ingest import AudioStats
 
 
 def stream_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
@@ -42,6 +43,7 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
         "output": {
             "fps": stream.output.fps,
             "bitrate_bps": stream.output.bitrate_bps,
+            "audio": stream.output.has_audio,
             "segments": job.segments,
             "gaps": job.gaps,
             "viewers": viewers,
@@ -123,7 +125,21 @@ def _ingest(stream: Stream, *, segments_dropped: int) -> Json | None:
         "packets_lost": stats.packets_lost,
         "key_frame_age_s": stats.key_frame_age_s,
         "b_frames": stats.b_frames,
+        "without_key_frame": stats.without_key_frame,
+        "audio": _audio(stats.audio),
         "segments_dropped": segments_dropped,
+    }
+
+
+def _audio(stats: AudioStats | None) -> Json | None:
+    if stats is None:
+        return None
+    return {
+        "codec": "opus",
+        "packets": stats.packets,
+        "packets_lost": stats.packets_lost,
+        "packets_dropped": stats.packets_dropped,
+        "live": stats.live,
     }
 
 

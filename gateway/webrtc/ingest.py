@@ -6,10 +6,22 @@ from collections import deque
 from dataclasses import dataclass
 
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit
-from gateway.media.sps import Sps
+from gateway.media.rtp_h264 import Depacketizer
 
 WINDOW = 2.0
 """Seconds over which rates are measured."""
+
+
+@dataclass(frozen=True)
+class AudioStats:
+    """How a publisher's sound is doing now."""
+
+    packets: int
+    packets_lost: int
+    packets_dropped: int
+    """Packets left out, as their place on the pictures' time line was taken."""
+    live: bool
+    """Whether some came within the last seconds."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,10 @@ class IngestStats:
     frames: int
     damaged_frames: int
     b_frames: bool
+    without_key_frame: bool
+    """Whether pictures go on after a loss that no key frame has followed."""
+    audio: AudioStats | None
+    """None where no sound was agreed."""
 
 
 class IngestMeter:
@@ -69,7 +85,10 @@ class IngestMeter:
         span, size, _ = self._change()
         return int(size * 8 / span) if span else 0
 
-    def stats(self, now: float, *, sps: Sps | None, lost: int, damaged: int, b_frames: bool) -> IngestStats:
+    def stats(
+        self, now: float, *, pictures: Depacketizer, lost: int, audio: AudioStats | None
+    ) -> IngestStats:
+        sps = pictures.parameter_sets.sps
         span, _, frames = self._change()
         return IngestStats(
             codec="H264",
@@ -82,8 +101,10 @@ class IngestMeter:
             key_frame_age_s=round(now - self._key_at, 1) if self._key_at is not None else None,
             last_media_at=self.last_media_at,
             frames=self._frames,
-            damaged_frames=damaged,
-            b_frames=b_frames,
+            damaged_frames=pictures.damaged,
+            b_frames=pictures.b_frames,
+            without_key_frame=pictures.without_key_frame,
+            audio=audio,
         )
 
     def _change(self) -> tuple[float, int, int]:

@@ -19,7 +19,7 @@ from gateway.webrtc import rtcp
 from gateway.webrtc.audio_clock import AudioClock
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.feedback import KEY_FRAME_EVERY, KEY_FRAME_SPACING, Feedback
-from gateway.webrtc.ingest import IngestMeter, IngestStats
+from gateway.webrtc.ingest import AudioStats, IngestMeter, IngestStats
 from gateway.webrtc.negotiation import RID, Negotiation
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.reception import Reception
@@ -29,6 +29,8 @@ VIDEO_WAIT = 0.4
 """Seconds a missing video packet is asked for before it is given up."""
 REORDER_WAIT = 0.1
 """Seconds a missing packet is waited for where nobody can send it again."""
+AUDIO_LIVE = 2.0
+"""Seconds since the last packet of sound within which it counts as coming."""
 SOURCE_SILENT = 1.0
 """Seconds without a packet after which another SSRC may take the place of the video's."""
 
@@ -72,6 +74,7 @@ class Publisher(Peer):
         self._pts = 0
         self._last_video_packet = 0.0
         self._audio: Reception | None = None
+        self._last_audio_packet = float("-inf")
         self._audio_ticks = Unwrapper(32)
         self._audio_clock = AudioClock()
         self._meter = IngestMeter()
@@ -106,12 +109,21 @@ class Publisher(Peer):
 
     def stats(self) -> IngestStats:
         """How the ingest is doing."""
+        now = time.monotonic()
         return self._meter.stats(
-            time.monotonic(),
-            sps=self._depacketizer.parameter_sets.sps,
+            now,
+            pictures=self._depacketizer,
             lost=self._video.buffer.lost if self._video else 0,
-            damaged=self._depacketizer.damaged,
-            b_frames=self._depacketizer.b_frames,
+            audio=self._audio_stats(now) if self.audio_agreed else None,
+        )
+
+    def _audio_stats(self, now: float) -> AudioStats:
+        audio = self._audio
+        return AudioStats(
+            packets=audio.received if audio else 0,
+            packets_lost=audio.buffer.lost if audio else 0,
+            packets_dropped=self._audio_clock.dropped,
+            live=now - self._last_audio_packet < AUDIO_LIVE,
         )
 
     @override
@@ -184,6 +196,7 @@ class Publisher(Peer):
         self._sink(unit)
 
     def _take_audio(self, packet: RtpPacket, now: float) -> None:
+        self._last_audio_packet = now
         audio = self._audio
         if audio is None or packet.ssrc != audio.ssrc:
             audio = self._audio = Reception(packet.ssrc, 48_000, max_wait=REORDER_WAIT)

@@ -49,6 +49,11 @@ class Reception:
         self._round_trip = 0.0
 
     @property
+    def received(self) -> int:
+        """Packets that came, repetitions apart."""
+        return self._received
+
+    @property
     def nack_after(self) -> float:
         """Seconds that a packet may be late before it is asked for."""
         # A packet that jitter has delayed still comes; asked for, it would come twice.

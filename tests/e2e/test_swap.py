@@ -71,6 +71,10 @@ async def test_a_killed_orchestrator_is_replaced_within_two_seconds_and_clients_
         assert all(later > earlier for earlier, later in pairwise(pts))
 
         status = await gateway.status("cam")
+        sound = status["ingest"]["audio"]
+        assert (sound["codec"], sound["live"], sound["packets_dropped"]) == ("opus", True, 0)
+        assert sound["packets"] > 40
+        assert status["output"]["audio"]
         verdicts = {c["url"]: c["verdict"] for c in status["candidates"]}
         assert verdicts.pop(first["url"]) in {"set_aside", "unreachable"}
         assert list(verdicts.values()) == ["chosen"]

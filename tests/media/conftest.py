@@ -49,16 +49,19 @@ def make_sample() -> MakeSample:
         size: tuple[int, int] = (160, 120),
         audio: str = "",
         quality: int = 30,
+        x264: str = "",
     ) -> Sample:
-        key = (count, bframes, gop, size, audio, quality)
+        key = (count, bframes, gop, size, audio, quality, x264)
         if key not in made:
-            made[key] = _encode(count, bframes, gop, size, audio, quality)
+            made[key] = _encode(count, bframes, gop, size, audio, quality, x264)
         return made[key]
 
     return make
 
 
-def _encode(count: int, bframes: int, gop: int, size: tuple[int, int], audio: str, quality: int) -> Sample:
+def _encode(
+    count: int, bframes: int, gop: int, size: tuple[int, int], audio: str, quality: int, x264: str
+) -> Sample:
     sample = Sample([])
     file = io.BytesIO()
     with av.open(file, "w", format="mpegts") as container:
@@ -68,6 +71,8 @@ def _encode(count: int, bframes: int, gop: int, size: tuple[int, int], audio: st
         video.gop_size = gop
         video.codec_context.max_b_frames = bframes
         video.options = {"preset": "veryfast", "crf": str(quality), "sc_threshold": "0", "bf": str(bframes)}
+        if x264:
+            video.options |= {"x264-params": x264}
         sound = container.add_stream(audio, rate=48_000) if audio else None
         if sound is not None:
             sound.layout = "stereo"
