@@ -19,6 +19,6 @@ VOLUME /data
 # other machines reach it: with a signer it starts only with -publishTokens, -liveAIAuthWebhookUrl or -allowNoAuth
 ENV LP_HTTPADDR=0.0.0.0:9935 LP_DATADIR=/data
 EXPOSE 9935/tcp
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
     CMD ["/srv/gateway/.venv/bin/python", "/srv/gateway/scripts/healthy.py"]
 ENTRYPOINT ["/srv/gateway/.venv/bin/livepeer-gateway"]

@@ -33,7 +33,7 @@ COMMANDS = {
     "sessions": "one line per session: one job on one orchestrator",
     "payments": "one line per payment",
     "signings": "one line per call to the signer that may be billed, those without a payment too",
-    "totals": "sums by day, orchestrator or stream",
+    "totals": "sums by day, orchestrator, stream or publisher",
     "luck": "expected and redeemed wei by day and orchestrator, of a gateway with -ethUrl",
     "verify": "checks that all sessions are consistent; exit status 1 where one is not",
 }

@@ -160,11 +160,12 @@ class LedgerReader:
             page = query.where(tuple_(*order) > tuple_(*(found[-1][column.name] for column in order)))
 
     async def totals(self, by: Grouping) -> list[Total]:
-        """Sums of all payments by day of signing (UTC), orchestrator or stream id; sorted by key."""
+        """Sums of all payments by UTC day of signing, orchestrator, stream id or publisher, sorted by it."""
         key = {
             Grouping.DAY: session_days.c.day,
             Grouping.ORCHESTRATOR: sessions.c.orchestrator_address,
             Grouping.STREAM: sessions.c.stream_id,
+            Grouping.PUBLISHER: sessions.c.publisher,
         }[by]
         query = select(session_days, key.label("key")).join(
             sessions, sessions.c.number == session_days.c.session

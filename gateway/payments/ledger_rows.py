@@ -22,6 +22,7 @@ class Grouping(StrEnum):
     DAY = "day"
     ORCHESTRATOR = "orchestrator"
     STREAM = "stream"
+    PUBLISHER = "publisher"
 
 
 @dataclass(slots=True)

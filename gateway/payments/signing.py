@@ -31,8 +31,8 @@ from signer_client import (
     SignerUnreachable,
 )
 
-LOST_BY_PROXY = (502, 504)
-"""Statuses of a proxy before the signer that did not get the signer's answer."""
+LOST_BY_PROXY = (502, 504, 520, 524)
+"""Statuses of a proxy that asked the signer and did not get its answer; 520 and 524 are Cloudflare's."""
 VERIFIED_ON_THE_LOOP = 5
 """The signatures of a payment with more tickets than this are checked in a thread."""
 

@@ -6,7 +6,9 @@ In WAL mode a reader sees the state when it began, and neither waits for the oth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,7 +80,8 @@ class SqliteStore:
             lambda connection: _set_cache(connection, MIGRATION_CACHE_KIB), transaction=False
         )
         if await self.write(work):
-            await self._writer.run(lambda connection: _execute(connection, "VACUUM"), transaction=False)
+            with contextlib.suppress(sqlite3.OperationalError):  # a full disk
+                await self._writer.run(lambda connection: _execute(connection, "VACUUM"), transaction=False)
         await self._writer.run(lambda connection: _set_cache(connection, CACHE_KIB), transaction=False)
 
     async def close(self) -> None:

@@ -101,6 +101,7 @@ class LedgerModel:
                     Grouping.DAY: one.day,
                     Grouping.ORCHESTRATOR: session.orchestrator,
                     Grouping.STREAM: session.stream_id,
+                    Grouping.PUBLISHER: "",
                 }[by]
                 groups.setdefault(key, []).append(one)
         return {key: _sums(group) for key, group in groups.items()}

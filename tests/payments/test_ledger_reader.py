@@ -40,7 +40,7 @@ async def test_each_wei_is_credited_refused_uncertain_or_unspent(where: str) -> 
 
 
 @pytest.mark.asyncio
-async def test_totals_are_by_day_orchestrator_and_stream(where: str) -> None:
+async def test_totals_are_by_day_orchestrator_stream_and_publisher(where: str) -> None:
     ledger = await Ledger.open(where)
     await fill(ledger)
     (day,) = await ledger.reader.totals(Grouping.DAY)
@@ -49,6 +49,8 @@ async def test_totals_are_by_day_orchestrator_and_stream(where: str) -> None:
     assert day.wei[Outcome.CREDITED] == 61 * PRICE
     orchestrators = await ledger.reader.totals(Grouping.ORCHESTRATOR)
     assert [(t.key, t.wei[Outcome.UNSPENT] // PRICE) for t in orchestrators] == [("0xAA", 60), ("0xBB", 0)]
+    (publisher,) = await ledger.reader.totals(Grouping.PUBLISHER)
+    assert (publisher.key, publisher.payments) == ("", 5)
     streams = await ledger.reader.totals(Grouping.STREAM)
     assert [(t.key, t.payments) for t in streams] == [("one", 3), ("two", 2)]
     await ledger.close()

@@ -97,7 +97,7 @@ async def test_no_wei_and_no_step_is_lost(where: str, expected: dict[str, Any]) 
     await execute(where, _revision_3, _rows)
     for _ in range(2):
         ledger = await Ledger.open(where)
-        for by in Grouping:
+        for by in (Grouping.DAY, Grouping.ORCHESTRATOR, Grouping.STREAM):
             totals = [
                 {
                     "key": total.key,

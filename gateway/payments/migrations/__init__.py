@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import Connection, inspect
 
 from gateway.payments.errors import LedgerError
+
+log = structlog.get_logger("ledger")
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -38,6 +41,10 @@ def migrate(connection: Connection) -> bool:
             "or another -ledger"
         )
     has_rows = inspect(connection).has_table("sessions")
+    if has_rows:
+        log.info(
+            "migrating the ledger, which may take minutes", version=current[0] if current else FIRST_REVISION
+        )
     if has_rows and not current:
         command.stamp(config, FIRST_REVISION)
     command.upgrade(config, "head")
