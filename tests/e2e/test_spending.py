@@ -74,18 +74,26 @@ async def test_who_comes_back_again_and_again_spends_no_more_than_its_budget(tmp
     one, other = (
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) for token in ("one", "other")
     )
-    async with one, other, gateway_process(tmp_path, "-publishTokens", str(tokens)) as gateway:
-        for name in ("cam1", "cam2"):
-            async with WhipPublisher(one, gateway.live(f"{name}/whip")):
-                await eventually(partial(_has_paid, gateway, name), what="a payment")
-            await ended(gateway, name)
-        with pytest.raises(Refused) as refused:
-            async with WhipPublisher(one, gateway.live("cam3/whip")):
-                raise AssertionError("a stream over the budget was let in")
-        assert (refused.value.status, refused.value.problem["code"]) == (402, "spend_limit")
-        assert "this publisher's last hour" in refused.value.problem["detail"]
-        async with WhipPublisher(other, gateway.live("cam3/whip")):
-            await eventually(partial(_has_paid, gateway, "cam3"), what="a payment of another publisher")
+    flags = ("-publishTokens", str(tokens), "-ledger", str(tmp_path / "ledger.sqlite3"))
+    async with one, other:
+        async with gateway_process(tmp_path, *flags) as gateway:
+            for name in ("cam1", "cam2"):
+                async with WhipPublisher(one, gateway.live(f"{name}/whip")):
+                    await eventually(partial(_has_paid, gateway, name), what="a payment")
+                await ended(gateway, name)
+            await _is_over_its_budget(one, gateway)
+        async with gateway_process(tmp_path, *flags) as gateway:
+            await _is_over_its_budget(one, gateway)
+            async with WhipPublisher(other, gateway.live("cam3/whip")):
+                await eventually(partial(_has_paid, gateway, "cam3"), what="a payment of another publisher")
+
+
+async def _is_over_its_budget(http: aiohttp.ClientSession, gateway: GatewayProcess) -> None:
+    with pytest.raises(Refused) as refused:
+        async with WhipPublisher(http, gateway.live("cam3/whip")):
+            raise AssertionError("a stream over the budget was let in")
+    assert (refused.value.status, refused.value.problem["code"]) == (402, "spend_limit")
+    assert "this publisher's last hour" in refused.value.problem["detail"]
 
 
 async def _has_paid(gateway: GatewayProcess, name: str) -> bool:
