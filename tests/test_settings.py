@@ -111,6 +111,22 @@ def test_a_paid_gateway_without_a_spend_limit_warns_where_others_reach_it(tmp_pa
     assert settings(*PRICED, folder=tmp_path).warnings == ()
 
 
+def test_pages_of_others_use_a_gateway_only_where_somebody_guards_it_or_nothing_is_paid(
+    tmp_path: Path,
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("secret")
+    for argv, origins in (
+        (PRICED, ()),
+        ((*PRICED, "-publishTokens", str(tokens)), ("*",)),
+        ((*PRICED, "-liveAIAuthWebhookUrl", "http://127.0.0.1:1/"), ("*",)),
+        ((*PRICED, "-corsOrigins", "https://a.example, http://b:81"), ("https://a.example", "http://b:81")),
+        (("-orchAddr", "x:1"), ("*",)),
+        (("-devnet",), ("*",)),
+    ):
+        assert settings(*argv, folder=tmp_path).http.cors_origins == origins
+
+
 def test_a_typo_in_the_environment_is_warned_of(tmp_path: Path) -> None:
     environ = {"LP_MAXSTREEMS": "5", "LP_EFFECT": "", "LIVE_AI_NAT_IP": "192.0.2.1"}
     chosen = settings_from(read_flags(("-orchAddr", "x:1", "-dataDir", str(tmp_path)), environ))
@@ -164,6 +180,8 @@ def test_a_devnet_brings_its_network_and_a_folder_of_its_own() -> None:
         (("-devnet", "-playTokens", "/nothing"), "-playTokens /nothing is refused"),
         (("-devnet", "-liveAIHeartbeatInterval", "1ms"), "'1ms' is refused: it takes 100ms or more"),
         (("-devnet", "-connectTimeout", "0s"), "-connectTimeout '0s' is refused"),
+        (("-devnet", "-corsOrigins", "video.example"), "-corsOrigins 'video.example' is refused"),
+        (("-devnet", "-corsOrigins", "https://video.example/"), "-corsOrigins 'https://video.example/' is"),
         (("-devnet", "-trustedProxies", "everybody"), "-trustedProxies 'everybody' is refused"),
         (("-comfyStreamUrl", "ftp://gpu"), "-comfyStreamUrl 'ftp://gpu' is refused"),
         (("-devnet", "-comfyStreamFallback", "network"), "needs -comfyStreamUrl"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -17,6 +17,7 @@ from gateway.http.health import HealthRoutes
 from gateway.http.limits import RequestRate, rate_limit
 from gateway.http.openapi import OpenApiRoutes
 from gateway.http.operator import OperatorRoutes
+from gateway.http.origins import Origins, own_names
 from gateway.http.pages import PageRoutes
 from gateway.http.payments import PaymentRoutes
 from gateway.http.route import Route, Token
@@ -79,11 +80,17 @@ class HttpServers:
             public.append(operator)
         else:
             groups = [operator, OpenApiRoutes([operator], (), self._forwarding).routes()]
-            self.operator = Server(application(groups), settings.cli_addr, "cliAddr")
-        self.public = self._public_server(public)
+            origins = Origins((), self._forwarding, hosts=self._hosts(settings.cli_addr))
+            self.operator = Server(application(groups, origins=origins), settings.cli_addr, "cliAddr")
+        self.public = self._public_server(public, {route.path for route in operator})
 
-    def _public_server(self, groups: list[list[Route]]) -> Server:
+    def _hosts(self, address: tuple[str, int]) -> Collection[str] | None:
+        return own_names(address[0], self._settings.external_url, self._settings.allowed_hosts)
+
+    def _public_server(self, groups: list[list[Route]], operator: Collection[str]) -> Server:
         settings = self._settings
+        hosts = self._hosts(settings.http_addr)
+        origins = Origins(settings.cors_origins, self._forwarding, operator=operator, hosts=hosts)
         files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
         token_files = {kind: TokenFile(path) for kind, path in files.items() if path is not None}
         access = Access(token_files, self._parts.registry.watched_name)
@@ -92,7 +99,7 @@ class HttpServers:
         if settings.limits.requests_per_address:
             rate = RequestRate(settings.limits.requests_per_address)
             middlewares.append(rate_limit(rate, self._forwarding.client))
-        app = application(described, guards=[access.guard], middlewares=middlewares)
+        app = application(described, guards=[access.guard], middlewares=middlewares, origins=origins)
         return Server(app, settings.http_addr, "httpAddr", _tls(settings))
 
     def _public_routes(self) -> list[list[Route]]:

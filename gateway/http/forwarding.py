@@ -39,6 +39,10 @@ class Forwarding:
                 break
         return address
 
+    def by_proxy(self, request: web.Request) -> bool:
+        """Whether a trusted proxy sent the request."""
+        return self._is_trusted(request.remote or "")
+
     def link(self, request: web.Request, path: str) -> str:
         """`path` for the client: an absolute path below the proxy's prefix; a URL with -externalUrl."""
         if self._external_url is not None:

@@ -12,11 +12,14 @@ from aiohttp.typedefs import Handler, Middleware
 from typing_extensions import override
 
 from gateway.http.bodies import refuse_compressed
-from gateway.http.cors import cross_origin, options
+from gateway.http.cors import options
+from gateway.http.forwarding import Forwarding
+from gateway.http.origins import ANY, Origins
 from gateway.http.problem import problems
 from gateway.http.route import Route
 
 SHUTDOWN_TIMEOUT = 2.0
+EVERY_ORIGIN = Origins([ANY], Forwarding())
 
 
 class ListenError(Exception):
@@ -32,12 +35,14 @@ def application(
     *,
     guards: Sequence[Guard] = (),
     middlewares: Sequence[Middleware] = (),
+    origins: Origins = EVERY_ORIGIN,
 ) -> web.Application:
-    """An app that serves `routes`, answers errors with problem details, and allows every origin.
+    """An app that serves `routes` to the pages of `origins`, and answers errors with problem details.
 
     `guards` run for each route; `middlewares` also see requests that match no route.
     """
-    app = web.Application(middlewares=[refuse_compressed, cross_origin, problems, *middlewares])
+    always = [refuse_compressed, origins.headers, problems, origins.check]
+    app = web.Application(middlewares=[*always, *middlewares])
     by_path: dict[str, list[Route]] = {}
     for route in (route for group in routes for route in group):
         by_path.setdefault(route.path, []).append(route)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway.flags import (
     ADDRESS,
@@ -11,6 +12,7 @@ from gateway.flags import (
     BOOLEAN,
     DURATION,
     INTEGER,
+    LIST,
     PATH,
     TEXT,
     URL,
@@ -22,12 +24,24 @@ from gateway.flags import (
 )
 from gateway.http.forwarding import IpNetwork, parse_networks
 from gateway.http.limits import Limits
+from gateway.http.origins import ANY
 from gateway.http.tokens import TokenFile
 from gateway.network.settings import HEADERS
 
 LOOPBACK_CLI_PORT = 5935
 
+
+def _parse_origins(value: str) -> tuple[str, ...]:
+    origins: tuple[str, ...] = LIST.parse(value)
+    for origin in origins:
+        parts = urlsplit(origin)
+        if origin != ANY and (origin != f"{parts.scheme}://{parts.netloc}" or not parts.netloc):
+            raise ValueError(value)
+    return origins
+
+
 NETWORKS = Kind("networks", "addresses or networks such as 10.0.0.0/8, comma-separated", parse_networks)
+ORIGINS = Kind("origin,..", "origins such as https://video.example, comma-separated, or *", _parse_origins)
 HEARTBEAT_INTERVAL = within(DURATION, "100ms or more", lambda seconds: seconds >= 0.1)
 
 HTTP_FLAGS: tuple[Flag, ...] = (
@@ -38,6 +52,20 @@ HTTP_FLAGS: tuple[Flag, ...] = (
         None,
         "Begin links with this URL, by which clients reach -httpAddr",
         "links without a host",
+    ),
+    Flag(
+        "corsOrigins",
+        ORIGINS,
+        None,
+        "Let pages of these origins publish, watch and read, comma-separated; * for all",
+        "all where tokens or a webhook guard publishing or nothing is paid, else none",
+    ),
+    Flag(
+        "allowedHosts",
+        LIST,
+        None,
+        "Answer to these names, too, where -httpAddr is on loopback or private",
+        "localhost, this machine's name, and those of -httpAddr and -externalUrl",
     ),
     Flag(
         "trustedProxies",
@@ -124,6 +152,9 @@ class HttpSettings:
 
     http_addr: tuple[str, int]
     external_url: str | None
+    cors_origins: tuple[str, ...]
+    """Origins whose pages may use the gateway; ANY for all."""
+    allowed_hosts: tuple[str, ...]
     trusted_proxies: tuple[IpNetwork, ...]
     cli_addr: tuple[str, int] | None
     """None: `http_addr` serves the operator's routes, too."""
@@ -152,6 +183,8 @@ class HttpSettings:
         return cls(
             http_addr=parsed["httpAddr"],
             external_url=parsed["externalUrl"],
+            cors_origins=_cors_origins(parsed),
+            allowed_hosts=parsed["allowedHosts"] or (),
             trusted_proxies=parsed["trustedProxies"] or (),
             cli_addr=_cli_addr(parsed["cliAddr"], parsed["httpAddr"]),
             tls=_tls(parsed),
@@ -169,6 +202,13 @@ class HttpSettings:
                 requests_per_address=parsed["maxRequestsPerAddress"],
             ),
         )
+
+
+def _cors_origins(parsed: Parsed) -> tuple[str, ...]:
+    if parsed["corsOrigins"] is not None:
+        return tuple(parsed["corsOrigins"])
+    guarded = parsed["publishTokens"] or parsed["liveAIAuthWebhookUrl"]
+    return (ANY,) if guarded or not parsed["remoteSignerUrl"] else ()
 
 
 def _tls(parsed: Parsed) -> tuple[Path, Path] | None:

@@ -180,13 +180,15 @@ async def test_pictures_that_have_nothing_in_common_give_no_delay(page: Page) ->
 
 
 NOT_FOR_PAGES = {
+    ProblemCode.CROSS_ORIGIN,
+    ProblemCode.WRONG_HOST,
     ProblemCode.ICE_RESTART,
     ProblemCode.IF_MATCH_FAILED,
     ProblemCode.IF_MATCH_MISSING,
     ProblemCode.METHOD_NOT_ALLOWED,
     ProblemCode.UNKNOWN_SESSION,
 }
-"""Problems of what the pages never do: they send no PATCH."""
+"""Problems of what the pages never do: they send no PATCH, and are the gateway's own."""
 
 
 @pytest.mark.parametrize(
