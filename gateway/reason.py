@@ -42,7 +42,7 @@ class Ended(Exception):
 
 
 class NoRoom(Ended):
-    """A job that did not start because there was no capacity: not a fault, and nothing was paid."""
+    """A job that did not start because there was no capacity: not a fault. Its payment is kept."""
 
 
 class ChooseAgain(Ended):
