@@ -60,6 +60,8 @@ class Histories(RuleBasedStateMachine):
         self.signed: list[LivePayment] = []
         self.undelivered: LivePayment | None = None
         self.handed_out = False
+        self.kept = Fraction(0)
+        """Wei that the orchestrator credited and said that it refused."""
         self.newest: SignerState | None = None
         self.over: Leave | None = None
         self.ended = False
@@ -205,6 +207,12 @@ class Histories(RuleBasedStateMachine):
         else:
             self.session.delivered(info or accepted, self.now)
 
+    def keep(self, payment: Payment, keeps: bool) -> None:
+        if keeps and not self.handed_out:
+            with suppress(Status):
+                self.orchestrator.accept(payment.live)
+                self.kept += payment.value
+
     def refuse(self) -> None:
         self.undelivered = None if not self.handed_out else self.undelivered
         self.session.delivery_refused("400")
@@ -306,12 +314,15 @@ class Histories(RuleBasedStateMachine):
             case other:
                 self.well(other)
 
-    @rule()
-    def the_orchestrator_refuses(self) -> None:
+    @rule(keeps=st.booleans())
+    def the_orchestrator_refuses(self, keeps: bool) -> None:
+        """`keeps`: and credits the tickets all the same."""
         match self.act():
-            case Deliver():
+            case Deliver(payment):
+                self.keep(payment, keeps)
                 self.refuse()
-            case Start():
+            case Start(payment):
+                self.keep(payment, keeps)
                 self.session.start_failed("503")
                 self.undelivered = None
             case Refresh():
@@ -390,7 +401,7 @@ class Histories(RuleBasedStateMachine):
         session, orchestrator = self.session, self.orchestrator
         assert session.balance.credited <= orchestrator.credited
         if self.undelivered is None and session.pending is None and not self.handed_out:
-            assert session.balance.credited == orchestrator.credited
+            assert session.balance.credited + self.kept == orchestrator.credited
         made = sum((Payment.read(live).value for live in self.signed), Fraction(0))
         assert orchestrator.credited <= made
         assert session.balance.accepted <= session.billing.payments == len(self.signed)
