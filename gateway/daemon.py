@@ -114,6 +114,7 @@ class Daemon:
             webrtc=await open_webrtc(build),
             limits=settings.payments.stream_limits,
             ingest_timeout=settings.stream.ingest_timeout,
+            resume_timeout=settings.stream.resume_timeout,
             swaps=SwapPolicy(
                 settings.stream.max_swaps, settings.stream.max_paid_starts, settings.stream.output_timeout
             ),
@@ -145,6 +146,7 @@ class Daemon:
         build.run(_announce_ready(url, readiness), "ready")
         await self._stop.wait()
         admission.draining = True
+        registry.end_held("the gateway stops")
         await self._drain(registry)
         log.info("gateway stops", streams=len(registry), viewers=len(registry.audience))
 

@@ -168,6 +168,6 @@ async def _ready_line(gateway: GatewayProcess) -> str:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Without the user's flags and ledger; without waiting for streams at the end."""
+    """Without the user's flags and ledger; without waiting for streams or publishers at the end."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LP_")}
-    return {**kept, "XDG_DATA_HOME": str(folder), "LP_DRAINTIMEOUT": "0s"}
+    return {**kept, "XDG_DATA_HOME": str(folder), "LP_DRAINTIMEOUT": "0s", "LP_RESUMETIMEOUT": "0s"}

@@ -167,10 +167,10 @@ class WhipPublisher:
             raise
         return self
 
-    async def stop(self) -> None:
-        """As OBS does: DELETE on the Location."""
+    async def stop(self, *, resume: bool = True) -> None:
+        """As OBS does: DELETE on the Location. Without `resume` as the page's Stop does."""
         url = aiohttp.client.URL(self._url).join(aiohttp.client.URL(self.location))
-        async with self._http.delete(url) as response:
+        async with self._http.delete(url, params={} if resume else {"resume": "false"}) as response:
             assert response.status == 200
 
     async def __aexit__(

@@ -90,6 +90,14 @@ class ComfyJob:
         except ComfyStreamError as error:
             raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._server.url}: {error}") from error
 
+    @property
+    def longest_hold(self) -> float:
+        return 0.0  # nothing is paid
+
+    def hold(self) -> None: ...
+
+    def resume(self) -> None: ...
+
     def push(self, frame: Frame) -> None:
         if self._peer is not None and self._state == "online":
             self._peer.send(frame)

@@ -34,8 +34,8 @@ AUDIO = _object(
 STATUS: Schema = _object(
     "gateway_status",
     gateway_status=_object(
-        "state request_id stream whep_url started_at elapsed_s orchestrator candidates swaps payments "
-        "ingest output error ended",
+        "state request_id stream whep_url started_at elapsed_s orchestrator candidates swaps resumed "
+        "payments ingest output error ended",
         state={"type": "string", "enum": [str(state) for state in State]},
         request_id=TEXT,
         stream=TEXT,
@@ -55,6 +55,7 @@ STATUS: Schema = _object(
             ),
         },
         swaps=WHOLE,
+        resumed=WHOLE,
         standby=_or_null(
             _object(
                 "state",

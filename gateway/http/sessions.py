@@ -69,7 +69,14 @@ class Links:
         return self.forwarding.link(request, f"{PREFIX}/{name}/whep")
 
 
-def session_routes(path: str, token: Token, who: str, patch: Handler, delete: Handler) -> list[Route]:
+def session_routes(
+    path: str,
+    token: Token,
+    who: str,
+    patch: Handler,
+    delete: Handler,
+    delete_query: Mapping[str, str] | None = None,
+) -> list[Route]:
     """PATCH and DELETE for the sessions that a POST to `path` creates; `who` is the peer, for summaries."""
     location = path + "/{session}"
     return [
@@ -91,6 +98,7 @@ def session_routes(path: str, token: Token, who: str, patch: Handler, delete: Ha
             {200: "ended, or there was none"},
             gives=None,
             token=token,
+            query=delete_query or {},
         ),
     ]
 

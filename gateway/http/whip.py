@@ -104,7 +104,14 @@ class WhipRoutes:
                     "standby": "true or false: whether to run a second job; -standby by default",
                 },
             ),
-            *session_routes(WHIP, Token.PUBLISH, "publisher", self.trickle, self.unpublish),
+            *session_routes(
+                WHIP,
+                Token.PUBLISH,
+                "publisher",
+                self.trickle,
+                self.unpublish,
+                {"resume": "false: end the paid job at once; by default it is held for -resumeTimeout"},
+            ),
         ]
 
     async def publish(self, request: web.Request) -> web.Response:
@@ -161,7 +168,7 @@ class WhipRoutes:
             content_type=SDP,
             headers=self._links.created(
                 request,
-                f"{PREFIX}/{wanted.name}/whip/{wanted.request_id}",
+                f"{PREFIX}/{wanted.name}/whip/{stream.session.id}",
                 publisher.etag,
                 {"Livepeer-Playback-URL": self._links.playback(request, wanted.name)},
             ),
@@ -222,9 +229,10 @@ class WhipRoutes:
         )
 
     async def unpublish(self, request: web.Request) -> web.Response:
-        stream = self._published(request)
+        stream, resume = self._published(request), request.query.get("resume")
+        held = _flag(resume, "resume") if resume else True
         if stream is not None:
-            stream.end(EndReason.DELETED, "its publisher sent DELETE")
+            (stream.publisher_left if held else stream.end)(EndReason.DELETED, "its publisher sent DELETE")
         return web.Response()
 
     async def trickle(self, request: web.Request) -> web.Response:
@@ -233,7 +241,7 @@ class WhipRoutes:
 
     def _published(self, request: web.Request) -> Stream | None:
         """The stream of a WHIP Location; its name and its secret must both fit."""
-        stream = self._registry.by_request_id(request.match_info["session"])
+        stream = self._registry.by_session(request.match_info["session"])
         return stream if stream and stream.request.name == request.match_info["stream"] else None
 
 

@@ -79,9 +79,20 @@ class Segmenter:
         else:
             self._push_audio(frame)
 
+    def new_source(self) -> None:
+        """End the segment. What comes from now on is another encoder's: other times, other parameter sets."""
+        self._end_segment()
+        self._audio_came = False
+        self._parameter_sets = ParameterSets()
+        self._order = DecodeOrder()
+        self._timeline.new_source()
+
     def close(self) -> None:
         """End the last segment; frames pushed later are ignored."""
         self._closed = True
+        self._end_segment()
+
+    def _end_segment(self) -> None:
         if self._segment is not None:
             self._segment.close()
             self._segment = None

@@ -44,6 +44,8 @@ from gateway.trickle.subscriber import TrickleSubscriber
 
 INPUT_RECENT = 1.0
 """Seconds since the publisher's last frame within which output is expected."""
+RESUME_RESERVE = 2.0
+"""Seconds of credit that a job keeps over a pause, which is debited when pictures come again."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class OrchestratorJob:
     ) -> None:
         self.started = False
         self.paid = False
+        self._held = False
         self.paused = False
         self._network = network
         self._addr = candidate.addr
@@ -118,12 +121,30 @@ class OrchestratorJob:
             reason = EndReason.PRICE_RAISED if raised else EndReason.ORCHESTRATOR_LOST
             raise ChooseAgain(reason, f"{self._url}: {error}") from error
         except OrchestratorError as error:
-            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._url}: {error}") from error
+            kind = NoRoom if isinstance(error, NoCapacity) else Ended
+            raise kind(EndReason.ORCHESTRATOR_LOST, f"{self._url}: {error}") from error
         urls = await self._start(info)
         try:
             await self._relay(urls)
         except ChannelError as error:
             raise self._lost(error) from error
+
+    @property
+    def longest_hold(self) -> float:
+        left = self._payer.credit_left if self.started and self._payer is not None else None
+        return 0.0 if left is None else max(0.0, float(left) - RESUME_RESERVE)
+
+    def hold(self) -> None:
+        self._held = True
+        if self.started and self._payer is not None:
+            self._payer.pause()
+        if self._segmenter is not None:
+            self._segmenter.new_source()
+
+    def resume(self) -> None:
+        self._held = False
+        if self.started and self._payer is not None:
+            self._payer.resume()
 
     def push(self, frame: Frame) -> None:
         if self._segmenter is not None:
@@ -289,6 +310,8 @@ class OrchestratorJob:
             for frame in held.frames():
                 self._segmenter.push(frame)
             self.started = True
+            if self._held:
+                self.hold()
             self._catch_up(self._control)
 
     def _catch_up(self, control: JsonPublisher) -> None:

@@ -82,6 +82,9 @@ class Payer:
             ),
         )
         self._serve(job, limit, budget, log if log is not None else structlog.get_logger("payments"))
+        self._may_sign = asyncio.Event()
+        self._may_sign.set()
+        self._paused_at: int | None = None
         self._under_way: asyncio.Task[Any] | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -158,13 +161,22 @@ class Payer:
         while True:
             await self._do(self._session.next(self._clock()))
 
+    def pause(self) -> None:
+        """Sign nothing until `resume`: the pause is owed only where that follows."""
+        self._may_sign.clear()
+        self._paused_at = self._clock()
+
+    def resume(self) -> None:
+        self._may_sign.set()
+        self._paused_at = None
+
     async def close(self, reason: EndReason) -> None:
         """End the session: sign nothing more, finish what is under way and write it down.
 
         Goes on in the background where the caller is cancelled.
         """
         if self._closing is None:
-            self._session.end(self._clock())
+            self._session.end(self._clock() if self._paused_at is None else self._paused_at)
             self._closing = spawn(self._settle(reason), name=f"payment-settling {self._job.request_id}")
         await asyncio.shield(self._closing)
 
@@ -209,6 +221,7 @@ class Payer:
             case Leave(reason, detail):
                 raise Ended(reason, detail)
             case Sign():
+                await self._may_sign.wait()
                 await self._resources.signing_slots.acquire()
                 await self._finish(self._sign(action))
             case Deliver():

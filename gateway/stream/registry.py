@@ -18,7 +18,7 @@ from gateway.stream.audience import Audience
 from gateway.stream.ended import EndedStream, EndedStreams
 from gateway.stream.names import output_name
 from gateway.stream.paid_starts import PaidStarts
-from gateway.stream.quotas import Claim, Quotas, Reservation
+from gateway.stream.quotas import Claim, Quotas
 from gateway.stream.seam import Candidate, PublishRequest
 from gateway.stream.sources import JobSources
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
@@ -46,7 +46,7 @@ class NoOrchestrator(Exception):
 class Registry:
     """The live streams, those that ended a short while ago, and the audience.
 
-    `limits` hold for every stream.
+    `limits` hold for every stream. A paid job waits for its publisher for `resume_timeout` seconds.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Registry:
         ingest_timeout: float,
         swaps: SwapPolicy,
         admission: Admission,
+        resume_timeout: float = 0.0,
         limits: StreamLimits = NO_LIMITS,
     ) -> None:
         self._sources = sources
@@ -65,12 +66,13 @@ class Registry:
         self._webrtc = webrtc
         self._ingest_timeout = ingest_timeout
         self._swaps = swaps
+        self._resume_timeout = resume_timeout
         self._limits = limits
         self._admission = admission
         self._ended = EndedStreams()
         self._live: dict[str, Stream] = {}
         """By name: those that requests may find."""
-        self._running: dict[Stream, Reservation] = {}
+        self._running: list[Stream] = []
         """All that have not given everything back yet, the live ones among them."""
         self._quotas = Quotas()
         self._paid_starts = PaidStarts()
@@ -88,13 +90,19 @@ class Registry:
     async def publish(self, request: PublishRequest, offer: str, claims: Sequence[Claim] = ()) -> Stream:
         """Admit a publisher under the limits that it falls under, and answer its offer.
 
-        It may replace a publisher of the same name that has fallen silent, which ends only when all is
-        checked. Raises NotAdmitted, NameTaken, NoOrchestrator, SpendLimitReached, LedgerUnavailable,
-        LimitReached, TooManyStarts or OfferRefused, each with nothing changed.
+        It may go on with a paid job that it had, and replace a publisher of the same name that has fallen
+        silent, which ends only when all is checked. Raises NotAdmitted, NameTaken, NoOrchestrator,
+        SpendLimitReached, LedgerUnavailable, LimitReached, TooManyStarts or OfferRefused, each with nothing
+        changed.
         """
-        former = self._check(request)
         request = replace(request, limits=self._limits.lowered_by(request.limits))
+        former = self._check(request)
+        if former is not None and former.may_be_resumed_by(request):
+            if await self._resume(former, request, offer, claims):
+                return former
+            former = self._check(request)
         candidates = self._candidates(request, former)
+        self._make_room(candidates)
         if await self._wait_for_room(candidates):
             former = self._check(request)
             candidates = self._candidates(request, former)
@@ -104,14 +112,17 @@ class Registry:
         best = next(candidate for candidate in candidates if candidate.usable)
         most_starts = request.limits.paid_starts if best.first_payment else None
         self._paid_starts.check(request.publisher, most_starts)
-        reservation = self._quotas.take(claims, replacing=self._running.get(former) if former else None)
+        reservation = self._quotas.take(claims, replacing=former.reservation if former else None)
         stream = Stream(
             request,
             self._sources,
             candidates,
             self.audience.output(request.name),
             ingest_timeout=self._ingest_timeout,
+            resume_timeout=self._longest_hold,
             swaps=self._swaps,
+            make_room=self._make_room,
+            reservation=reservation,
             await_room=former is not None,
         )
         try:
@@ -124,12 +135,36 @@ class Registry:
             self.audience.drop_unused(request.name)
             raise
         self._live[request.name] = stream
-        self._running[stream] = reservation
+        self._running.append(stream)
         if former is not None:
             former.end(EndReason.PUBLISHER_LEFT, "another publisher took the name over")
             self._forget(former)
         spawn(self._run(stream), name=f"stream {request.request_id}")
         return stream
+
+    async def _resume(
+        self, stream: Stream, request: PublishRequest, offer: str, claims: Sequence[Claim]
+    ) -> bool:
+        """Let a publisher go on with the paid job of its stream. False where that ended meanwhile."""
+        reservation = self._quotas.take(claims, replacing=stream.reservation)
+        session, resumed = None, False
+        try:
+            session = await stream.answer_next(offer, self._webrtc)
+            if self._check(request) is stream and stream.may_be_resumed_by(request):
+                stream.resume(session, reservation)
+                resumed = True
+        finally:
+            if not resumed:
+                reservation.release()
+                if session is not None:
+                    await session.close()
+        if resumed:
+            await stream.adopt_params(request.params)
+        return resumed
+
+    def _longest_hold(self) -> float:
+        """Seconds that a paid job may wait for its publisher: none where that would not be admitted."""
+        return 0.0 if self._admission.draining else self._resume_timeout
 
     def _check(self, request: PublishRequest) -> Stream | None:
         """Check that a publisher may come in now under this name and id. Raises NotAdmitted or NameTaken.
@@ -138,7 +173,8 @@ class Registry:
         """
         self._admission.check()
         former = self._live.get(request.name)
-        if former is not None and former.silent_for < TAKEOVER_AFTER and not former.ending:
+        busy = former is not None and former.publisher is not None and not former.ending
+        if former is not None and busy and former.silent_for < TAKEOVER_AFTER:
             raise NameTaken(f"{request.name!r} is being published: stop that publisher, or use another name")
         for other in self._live.values():
             if other is former:
@@ -160,6 +196,21 @@ class Registry:
                 candidate.set_verdict(Verdict.AVAILABLE, "the publisher that is replaced has its room")
         return candidates
 
+    def _make_room(self, candidates: Sequence[Candidate]) -> bool:
+        """Where only room is missing, end a stream whose held job has it. False without one."""
+        if any(candidate.usable for candidate in candidates):
+            return False
+        full = {candidate.key for candidate in candidates if candidate.verdict is Verdict.NO_CAPACITY}
+        for stream in self._live.values():
+            if (
+                stream.held_job is not None
+                and not stream.ending
+                and not full.isdisjoint(stream.supervisor.keys_in_use())
+            ):
+                stream.end_held("another stream needed its place")
+                return True
+        return False
+
     async def _wait_for_room(self, candidates: Sequence[Candidate]) -> bool:
         """Where only room is missing, wait until ending streams have given theirs back. True after a wait."""
         ending = [stream for stream in self._running if stream.ending]
@@ -177,7 +228,7 @@ class Registry:
             await stream.run()
         finally:
             self._forget(stream)
-            del self._running[stream]
+            self._running.remove(stream)
             self._ended.add(stream)
             self._totals_of_ended += _totals(stream)
             if stream.ended is not None:
@@ -189,7 +240,7 @@ class Registry:
         """Give its name and its quotas to others."""
         if self._live.get(stream.request.name) is stream:
             del self._live[stream.request.name]
-        self._running[stream].release()
+        stream.reservation.release()
         self.audience.drop_unused(stream.request.name)
 
     def _request_key_frame(self, name: str) -> None:
@@ -211,8 +262,9 @@ class Registry:
         """The live stream of this name or id, else the newest that ended within the last minute."""
         return self.find(name_or_id) or self._ended.find(name_or_id)
 
-    def by_request_id(self, request_id: str) -> Stream | None:
-        return next((s for s in self._live.values() if s.request.request_id == request_id), None)
+    def by_session(self, session_id: str) -> Stream | None:
+        """The live stream whose publisher's session this is."""
+        return next((s for s in self._live.values() if s.session.id == session_id), None)
 
     def watched_name(self, path_name: str) -> str:
         """Which stream name a playback path means: a name, an id, or go-livepeer's forms with `-out`."""
@@ -246,6 +298,11 @@ class Registry:
         return Snapshot([_sample(stream) for stream in self], len(self.audience), totals)
 
     # the end
+
+    def end_held(self, why: str) -> None:
+        """End the streams that nobody publishes, whose jobs wait for their publishers."""
+        for stream in self:
+            stream.end_held(why)
 
     async def wait_idle(self) -> None:
         """Wait until every stream of now has ended."""

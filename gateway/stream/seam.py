@@ -46,6 +46,11 @@ class PublishRequest:
     def budget(self) -> PublisherBudget:
         return PublisherBudget(self.publisher, self.limits.publisher_hour, self.limits.publisher_day)
 
+    def continues(self, former: PublishRequest) -> bool:
+        """Whether it asks for the former one's job. Its parameters may be others: they go as an update."""
+        alike = replace(self, request_id=former.request_id, params=former.params, standby=former.standby)
+        return alike == former
+
 
 class UpdateRefused(Exception):
     """The worker did not take new parameters; the text says why.
@@ -195,6 +200,15 @@ class Job(Protocol):
         """Whether no output is to be expected for now, because somebody asked for that."""
 
     async def run(self) -> None: ...
+
+    @property
+    def longest_hold(self) -> float:
+        """For how many seconds it could be held now: 0 where it cannot."""
+
+    def hold(self) -> None:
+        """Nobody publishes for now: sign nothing until `resume`. Frames then come from another encoder."""
+
+    def resume(self) -> None: ...
 
     def push(self, frame: Frame) -> None:
         """Take one frame of the publisher, in order and from a key frame on."""

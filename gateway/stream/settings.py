@@ -16,6 +16,12 @@ STREAM_FLAGS: tuple[Flag, ...] = (
         "5s",
         "End a stream after this long without media from its publisher",
     ),
+    Flag(
+        "resumeTimeout",
+        DURATION,
+        "10s",
+        "Hold a paid job this long for its publisher to come back; 0s: do not hold",
+    ),
     Flag("maxSwaps", INTEGER, "3", "Replace at most this many jobs of a stream within 3 minutes"),
     Flag(
         "maxPaidStarts",
@@ -46,6 +52,7 @@ class StreamSettings:
     model: str
     """For streams that name no pipeline."""
     ingest_timeout: float
+    resume_timeout: float
     max_swaps: int
     """Jobs of a stream that may be replaced within 3 minutes."""
     max_paid_starts: int
@@ -60,6 +67,7 @@ class StreamSettings:
         return cls(
             model=parsed["model"],
             ingest_timeout=parsed["ingestTimeout"],
+            resume_timeout=parsed["resumeTimeout"],
             max_swaps=parsed["maxSwaps"],
             max_paid_starts=parsed["maxPaidStarts"],
             output_timeout=parsed["liveOutSegmentTimeout"] or DEFAULT_OUTPUT_TIMEOUT,

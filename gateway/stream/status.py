@@ -37,6 +37,7 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
         "orchestrator": orchestrator_json(job.orchestrator),
         "candidates": [candidate_json(candidate) for candidate in stream.supervisor.candidates],
         "swaps": stream.supervisor.swaps,
+        "resumed": stream.resumed,
         "standby": _standby(stream.supervisor.standby_status()),
         "payments": payments_json(job.payments),
         "ingest": _ingest(stream, segments_dropped=job.dropped),

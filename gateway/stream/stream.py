@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 
 from gateway import money
-from gateway.aio.tasks import TaskGroup
+from gateway.aio.tasks import TaskGroup, spawn
 from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason
-from gateway.stream.seam import Candidate, JobStatus, Json, PublishRequest, merge_params
+from gateway.stream.held_job import RESUMABLE, HeldJob
+from gateway.stream.publisher_session import PublisherSession
+from gateway.stream.quotas import Reservation
+from gateway.stream.seam import Candidate, JobStatus, Json, PublishRequest, UpdateRefused, merge_params
 from gateway.stream.sources import JobSources
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
 from gateway.webrtc.config import WebRtcConfig
-from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.ingest import IngestStats
 from gateway.webrtc.publisher import Publisher
 
-KEY_FRAME_TIMEOUT = 10.0
-"""Seconds of media without a key frame after which a stream is ended."""
 TAKEOVER_AFTER = 2.0
 """Seconds without media after which another publisher may take the name over."""
 OUTPUT_SILENCE = 3.0
 """Seconds without a picture back, while the publisher sends, after which status shows an error."""
-WITH_MEDIA = 0.5
-"""Seconds after the last media in which another datagram counts as sent together with it."""
-MEDIA_POLL = 0.25
+HELD_POLL = 0.1
+"""Seconds between two checks whether a held job may wait on."""
 
 
 class State(StrEnum):
@@ -42,6 +41,7 @@ class State(StrEnum):
     WAITING_FOR_KEY_FRAME = "waiting_for_key_frame"
     LIVE = "live"
     SWAPPING = "swapping"
+    WAITING_FOR_PUBLISHER = "waiting_for_publisher"
     ENDED = "ended"
 
 
@@ -61,12 +61,17 @@ class Stream:
         *,
         ingest_timeout: float,
         swaps: SwapPolicy,
+        reservation: Reservation,
+        resume_timeout: Callable[[], float] = lambda: 0.0,
+        make_room: Callable[[Sequence[Candidate]], bool] = lambda candidates: False,
         await_room: bool = False,
     ) -> None:
         self.request = request
         self.params: Mapping[str, Any] = request.params
         """Parameters for the worker, updates among them, the newest last."""
         self.output = output
+        self.reservation = reservation
+        """Its quotas."""
         self.state = State.STARTING
         self.error: tuple[str, int] | None = None
         """The last error, and when it was: milliseconds of the wall clock."""
@@ -74,43 +79,61 @@ class Stream:
         self.started_at = datetime.now(UTC)
         self.first_frame_after: float | None = None
         """Seconds from the publisher's request to the first frame back."""
+        self.held_job: HeldJob | None = None
+        """While its paid job waits for the publisher."""
+        self.resumed = 0
+        """How often a publisher came back to the paid job."""
         self.log = structlog.get_logger("stream").bind(stream=request.name, request_id=request.request_id)
         self.supervisor = Supervisor(
-            sources, request, candidates, self, policy=swaps, log=self.log, await_room=await_room
+            sources,
+            request,
+            candidates,
+            self,
+            policy=swaps,
+            log=self.log,
+            await_room=await_room,
+            make_room=make_room,
         )
         self._ingest_timeout = ingest_timeout
-        self._grace = ingest_timeout
-        self._publisher: Publisher | None = None
-        self._last_stats: IngestStats | None = None
+        self._resume_timeout = resume_timeout
+        self._session = self._new_session()
+        self._session_came = asyncio.Event()
+        self._holds = asyncio.Event()
         self._started = time.monotonic()
         self._stopped: float | None = None
         self._last_output = self._started
         self._last_input = self._started
         self.held = GopBuffer()
         """The publisher's frames since its last key frame."""
-        self._key_frame = asyncio.Event()
-        self._connected = asyncio.Event()
         self._told_to_end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self.finished = asyncio.Event()
 
     # for the registry and the HTTP routes
 
-    async def answer(self, offer: str, config: WebRtcConfig) -> Publisher:
+    async def answer(self, offer: str, config: WebRtcConfig) -> None:
         """Answer the publisher's SDP. Raises OfferRefused, with nothing left open."""
-        if config.ice.grace is not None:
-            self._grace = config.ice.grace
-        self._publisher = await Publisher.answer_offer(offer, config=config, sink=self.on_frame, log=self.log)
-        return self._publisher
+        await self._session.answer(offer, config)
+
+    async def answer_next(self, offer: str, config: WebRtcConfig) -> PublisherSession:
+        """Answer the SDP of a publisher that is to `resume`. Raises OfferRefused, with nothing left open."""
+        session = self._new_session()
+        await session.answer(offer, config)
+        return session
+
+    @property
+    def session(self) -> PublisherSession:
+        """The publisher's session, the last one while nobody publishes."""
+        return self._session
 
     @property
     def publisher(self) -> Publisher | None:
-        """The publisher's peer; None after the end."""
-        return self._publisher
+        """The publisher's peer; None while nobody publishes."""
+        return None if self._session.left else self._session.peer
 
     @property
     def ingest_stats(self) -> IngestStats | None:
         """The publisher's figures, the last ones after the end."""
-        return self._publisher.stats() if self._publisher is not None else self._last_stats
+        return self._session.stats
 
     @property
     def elapsed(self) -> float:
@@ -120,15 +143,35 @@ class Stream:
     @property
     def silent_for(self) -> float:
         """Seconds since the last media; since the request where none came."""
-        last = self._publisher.stats().last_media_at if self._publisher else None
-        return time.monotonic() - (last if last is not None else self._started)
+        return self._session.silent_for
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether the publisher's connection seems broken: nothing at all came since its last media."""
-        if self._publisher is None or not self._connected.is_set():
-            return False
-        return self._publisher.last_received < time.monotonic() - self.silent_for + WITH_MEDIA
+    def may_be_resumed_by(self, request: PublishRequest) -> bool:
+        """Whether the publisher of `request` could go on with this stream's paid job."""
+        waits = self.held_job is not None or self._may_hold()
+        return waits and not self.ending and request.continues(self.request)
+
+    def resume(self, session: PublisherSession, reservation: Reservation) -> None:
+        """Have another session of the same publisher go on with the paid job."""
+        if self.held_job is None:
+            self._hold(Ended(EndReason.PUBLISHER_LEFT, "the publisher began a new session"))
+        assert self.held_job is not None
+        self.reservation.release()
+        self.reservation = reservation
+        former, self._session = self._session, session
+        former.leave(self.held_job.left)
+        spawn(former.close(), name=f"publisher-close {self.request.request_id}")
+        self.held_job.publisher_came()
+        self._session_came.set()
+
+    def publisher_left(self, reason: EndReason, detail: str) -> None:
+        """The publisher ended its session: its paid job is held where it may be."""
+        self._session.leave(Ended(reason, detail))
+
+    def end_held(self, why: str) -> None:
+        """End it where its job waits for the publisher."""
+        if self.held_job is not None:
+            ended = self.held_job.end(why)
+            self.end(ended.reason, ended.detail)
 
     def end(self, reason: EndReason, detail: str) -> None:
         """Ask for the end. The first reason counts; further calls change nothing."""
@@ -147,6 +190,14 @@ class Stream:
         """
         return await self.supervisor.update(params)
 
+    async def adopt_params(self, params: Mapping[str, Any]) -> None:
+        """Hand on what a publisher that came back asks for, where that is not what the worker has."""
+        if any(key not in self.params or self.params[key] != value for key, value in params.items()):
+            try:
+                await self.update(params)
+            except UpdateRefused as refusal:
+                self._note_error(f"the worker did not take the publisher's parameters: {refusal}")
+
     def keep_params(self, params: Mapping[str, Any]) -> None:
         """Make these the newest of the parameters."""
         self.params = merge_params(self.params, params)
@@ -158,10 +209,10 @@ class Stream:
     def current_error(self) -> tuple[str, int] | None:
         """What is wrong now, or was last, and when that began: milliseconds of the wall clock."""
         silence = time.monotonic() - self._last_output
-        if self.state is State.LIVE and self.silent_for > TAKEOVER_AFTER and self.interrupted:
+        if self.state is State.LIVE and self.silent_for > TAKEOVER_AFTER and self._session.interrupted:
             gone = self.silent_for
             what = f"the publisher's connection broke off {int(gone)} s ago: it may come back"
-            return f"{what} within {self._grace:g} s", _wall_ms() - int(gone * 1000)
+            return f"{what} within {self._session.grace:g} s", _wall_ms() - int(gone * 1000)
         expected = self.state is State.LIVE and not self.supervisor.paused
         if expected and silence > OUTPUT_SILENCE and self.silent_for < OUTPUT_SILENCE:
             return f"no picture has come back for {int(silence)} s", _wall_ms() - int(silence * 1000)
@@ -174,11 +225,11 @@ class Stream:
 
     def on_frame(self, frame: Frame) -> None:
         """Take one frame of the publisher; called as soon as its last packet is in."""
+        if self.held_job is not None:
+            self._go_on()
         self.held.push(frame)
         self._last_input = time.monotonic()
         self.supervisor.push(frame)
-        if not self._key_frame.is_set() and isinstance(frame, AccessUnit) and frame.key:
-            self._key_frame.set()
 
     def on_output(self, frame: Frame) -> None:
         """Take one frame of a job, for the viewers."""
@@ -193,10 +244,9 @@ class Stream:
     # for the supervisor
 
     @property
-    def ingest(self) -> Publisher:
+    def ingest(self) -> PublisherSession:
         """The publisher: it is connected before any job is opened."""
-        assert self._publisher is not None
-        return self._publisher
+        return self._session
 
     def input_age(self) -> float:
         """Seconds since the publisher's last whole frame."""
@@ -211,6 +261,7 @@ class Stream:
 
     def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
         """There is no active job for the moment."""
+        self.end_held(f"its job failed meanwhile: {failure.detail}")
         self._note_error(failure.detail)
         if was_live:
             self.state = State.SWAPPING
@@ -219,7 +270,7 @@ class Stream:
 
     async def discard(self) -> None:
         """Undo `answer`, in the place of `run`: the publisher is refused after all."""
-        await self._close_publisher()
+        await self._session.close()
         await self.supervisor.close(Ended(EndReason.PUBLISHER_LEFT, "it was refused"))
         self._told_to_end.cancel()
         self.finished.set()
@@ -238,7 +289,7 @@ class Stream:
         self.output.clear()
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
             self._note_error(ended.detail)
-        await self._close_publisher()
+        await self._session.close()
         await self.supervisor.close(ended)
         self.held.clear()
         self.state = State.ENDED
@@ -254,25 +305,19 @@ class Stream:
             swaps=self.supervisor.swaps,
         )
 
-    async def _close_publisher(self) -> None:
-        """Close the peer; its last figures are kept."""
-        if self._publisher is not None:
-            self._last_stats = self._publisher.stats()
-            await self._publisher.close()
-            self._publisher = None
-
     async def _live(self) -> Ended:
         steps = (
             self._until_told,
             self._until_time_is_up,
-            self._while_connected,
-            self._while_media_flows,
+            self._while_held,
             self._jobs,
         )
         try:
             async with TaskGroup() as group:
+                name = f"stream {self.request.request_id}"
+                group.create_task(self._publishers(group), name=f"{name} _publishers")
                 for step in steps:
-                    group.create_task(step(), name=f"stream {self.request.request_id} {step.__name__}")
+                    group.create_task(step(), name=f"{name} {step.__name__}")
         except Ended as ended:
             return ended.without_frames()
         except Exception as error:
@@ -289,42 +334,66 @@ class Stream:
             await asyncio.sleep(seconds - self.elapsed)
             raise Ended(EndReason.TIME_LIMIT, f"a stream may last {seconds} s here")
 
-    async def _while_connected(self) -> None:
-        assert self._publisher is not None
-        try:
-            await self._publisher.connect()
-        except ConnectFailed as error:
-            raise Ended(EndReason.INGEST_TIMEOUT, str(error)) from error
-        self.log.info("publisher connected", seconds=round(self.elapsed, 3))
-        self._connected.set()
-        why = await self._publisher.wait_closed()
-        raise Ended(EndReason.PUBLISHER_LEFT, why)
-
-    async def _while_media_flows(self) -> None:
-        await self._connected.wait()
-        connected_at = time.monotonic()
-        assert self._publisher is not None
-        silence = 0.0
+    async def _publishers(self, group: TaskGroup) -> NoReturn:
+        """Serve one publisher after the other. Raises Ended where none comes back to the paid job."""
         while True:
-            # while media comes, no limit can be reached sooner than this
-            spare = min(self._ingest_timeout, self._grace) - silence if self._key_frame.is_set() else 0.0
-            await asyncio.sleep(max(MEDIA_POLL, spare))
-            now = time.monotonic()
-            last = self._publisher.stats().last_media_at
-            silence = now - (last if last is not None else connected_at)
-            if silence > (self._grace if self.interrupted else self._ingest_timeout):
-                raise Ended(EndReason.INGEST_TIMEOUT, f"no media came for {silence:.1f} s")
-            if self.state is State.WAITING_FOR_KEY_FRAME and now - connected_at > KEY_FRAME_TIMEOUT:
-                raise Ended(
-                    EndReason.NO_KEY_FRAME,
-                    f"media came for {KEY_FRAME_TIMEOUT:.0f} s without a key frame: set the encoder's "
-                    "key frame interval to 2 s or less",
-                )
+            session = self._session
+            # a TaskGroup that fails as it is cancelled hides that: this task waits for it without being it
+            running = group.create_task(session.run(), name=f"publisher {self.request.request_id}")
+            await asyncio.wait([running])
+            if session is self._session:
+                self._hold(running.result())
+            await session.close()
+            await self._session_came.wait()
+            self._session_came.clear()
+
+    async def _while_held(self) -> NoReturn:
+        """Raises Ended once the paid job may wait no longer."""
+        while True:
+            await self._holds.wait()
+            if self.held_job is not None:
+                self.held_job.check()
+            await asyncio.sleep(HELD_POLL)
+
+    def _new_session(self) -> PublisherSession:
+        return PublisherSession(ingest_timeout=self._ingest_timeout, sink=self.on_frame, log=self.log)
+
+    def _may_hold(self) -> bool:
+        return self._resume_timeout() > 0 and self.supervisor.longest_hold > 0
+
+    def _hold(self, left: Ended) -> None:
+        """Have the paid job wait for its publisher. Raises `left` where it may not."""
+        if self.ending or left.reason not in RESUMABLE or not (self.held_job or self._may_hold()):
+            raise left
+        self.reservation.release()
+        if self.held_job is not None:
+            self.held_job.publisher_left()
+            return
+        credit, timeout = self.supervisor.longest_hold, self._resume_timeout()
+        self.held_job = HeldJob(left, timeout=timeout, credit=credit)
+        self.supervisor.hold()
+        self.held.clear()
+        self.state = State.WAITING_FOR_PUBLISHER
+        self.log.info(
+            "job waits for its publisher", detail=left.detail, seconds=round(min(timeout, credit), 1)
+        )
+        self._holds.set()
+
+    def _go_on(self) -> None:
+        """The publisher that came back sends its first key frame."""
+        self.held_job = None
+        self._holds.clear()
+        self.supervisor.resume()
+        self.resumed += 1
+        self._last_output = time.monotonic()
+        self.state = State.LIVE if self.supervisor.live else State.STARTING
+        self.log.info("publisher is back", resumed=self.resumed)
 
     async def _jobs(self) -> None:
-        await self._connected.wait()
+        session = self._session
+        await session.connected.wait()
         self.state = State.WAITING_FOR_KEY_FRAME
-        await self._key_frame.wait()
+        await session.key_frame.wait()
         self.state = State.STARTING
         await self.supervisor.run()
 

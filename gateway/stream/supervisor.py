@@ -44,7 +44,8 @@ class Supervisor:
 
     `run` is to be started when there is a key frame to begin with. It raises Ended when the stream cannot
     go on; a job that fails is replaced while there are candidates and `policy` allows it. However `run`
-    ended, `close` follows. With `await_room` the first job may wait for room that another stream gives back.
+    ended, `close` follows. With `await_room` the first job may wait for room that another stream gives back;
+    `make_room` is called where no candidate can be used, and says whether a job that is held gives its up.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Supervisor:
         policy: SwapPolicy,
         log: FilteringBoundLogger,
         await_room: bool = False,
+        make_room: Callable[[Sequence[Candidate]], bool] = lambda candidates: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.swaps = 0
@@ -68,6 +70,7 @@ class Supervisor:
         self._timing = policy.timing
         self._log = log
         self._await_room = await_room
+        self._make_room = make_room
         self._clock = clock
         self._active: JobSlot | None = None
         self._standby: JobSlot | None = None
@@ -100,6 +103,21 @@ class Supervisor:
     def held_bytes(self) -> int:
         """Bytes of pictures that are held for a swap."""
         return 0 if self._standby is None else self._standby.held_bytes
+
+    @property
+    def longest_hold(self) -> float:
+        """For how many seconds the active job could be held now: 0 where it cannot."""
+        slot = self._active
+        return 0.0 if slot is None or slot.over.done() else slot.job.longest_hold
+
+    def hold(self) -> None:
+        """Nobody publishes: no job signs anything until `resume`."""
+        for slot in self._slots():
+            slot.job.hold()
+
+    def resume(self) -> None:
+        for slot in self._slots():
+            slot.job.resume()
 
     def push(self, frame: Frame) -> None:
         """Hand one frame of the publisher to the jobs that are live; dropped where none is."""
@@ -205,10 +223,11 @@ class Supervisor:
         """
         patient = self._was_live or (self._await_room and not failures)
         patient_until = self._clock() + (self._timing.patience if patient else 0)
+        room_comes = False
         while True:
             await self._publisher_sends()
             now = self._clock()
-            again = self._was_live and now < patient_until
+            again = (self._was_live or room_comes) and now < patient_until
             refusal = self._paid_starts.refusal
             candidate = self._candidates.best(self._stream.params, now, again=again, free=bool(refusal))
             if candidate is not None:
@@ -217,6 +236,9 @@ class Supervisor:
                 return candidate
             if refusal:
                 raise Ended(EndReason.NO_ORCHESTRATOR, self._candidates.unshown + refusal)
+            if self._make_room(self._candidates.newest):
+                room_comes = True
+                patient_until = max(patient_until, now + self._timing.patience)
             if now >= patient_until:
                 raise self._no_candidate(failures)
             await asyncio.sleep(self._timing.poll)

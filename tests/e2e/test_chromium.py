@@ -93,6 +93,28 @@ async def test_a_page_that_is_reloaded_takes_its_name_over(page: Page, gateway: 
     assert (await gateway.status("reloaded"))["request_id"] != first
 
 
+async def test_a_page_that_is_reloaded_goes_on_with_the_paid_job(tmp_path: Path) -> None:
+    async with gateway_process(tmp_path, "-resumeTimeout", "10s") as gateway, chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(gateway.url + "healthz")
+        first = None
+        for reloads in range(3):
+
+            async def published(width: int = 640 + 160 * reloads) -> bool:
+                return await publish(page, gateway, "kept", "42e01f", width=width) == 201
+
+            async def goes_on(resumed: int = reloads) -> bool:
+                status = await gateway.status("kept")
+                return bool(status["state"] == "live" and status["resumed"] == resumed)
+
+            await eventually(published, every=0.5, what="the publish to be taken")
+            await eventually(goes_on, what="its picture")
+            first = first or (await gateway.status("kept"))["request_id"]
+            assert (await gateway.status("kept"))["request_id"] == first
+            await page.reload()
+        assert (await gateway.signer_audit())["null_states"] == 1
+
+
 async def is_live(gateway: GatewayProcess, name: str) -> bool:
     return bool((await gateway.status(name))["state"] == "live")
 

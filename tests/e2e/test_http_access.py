@@ -37,6 +37,7 @@ class Setup:
     folder: Path
     trust: ssl.SSLContext
     asked: list[dict[str, Any]] = field(default_factory=list)
+    published: list[str] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     live: list[str] = field(default_factory=list)
@@ -55,7 +56,9 @@ class Setup:
 
     async def publish(self, name: str, token: str | None, query: str = "") -> aiohttp.ClientResponse:
         path = f"live/video-to-video/{name}/whip{query}"
-        return await self.request("POST", path, token, data=PUBLISH, headers=SDP)
+        response = await self.request("POST", path, token, data=PUBLISH, headers=SDP)
+        self.published += response.headers.getall("Location", [])
+        return response
 
     async def watch(self, name: str, token: str | None) -> aiohttp.ClientResponse:
         path = f"live/video-to-video/{name}/whep"
@@ -107,11 +110,8 @@ async def setup(running: Setup) -> AsyncIterator[Setup]:
     running.asked.clear()
     running.verdict, running.status, running.terminated = {}, 200, []
     yield running
-    for name in [asked["stream"] for asked in running.asked]:
-        status = await running.request("GET", f"live/video-to-video/{name}/status")
-        if status.status == 200:
-            session = (await status.json())["gateway_status"]["request_id"]
-            await running.request("DELETE", f"live/video-to-video/{name}/whip/{session}", "all")
+    while running.published:
+        await running.request("DELETE", running.published.pop(), "all")
 
     async def idle() -> bool:
         state = await (await running.request("GET", "debug/state")).json()

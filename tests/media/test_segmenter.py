@@ -205,6 +205,22 @@ def test_decoding_times_rise_over_a_source_that_starts_over(make_sample) -> None
     assert all(b > a for a, b in pairwise(dts))
 
 
+def test_decoding_times_rise_over_another_encoder_with_another_size_and_clock(make_sample) -> None:
+    first, second = make_sample(45), make_sample(45, size=(192, 108))
+    for offset in (-9_000_000_000, -3_000, 0, 30_000, 9_000_000_000):
+        uplink = Uplink()
+        uplink.push(*first.video)
+        uplink.segmenter.new_source()
+        assert all(segment.closed for segment in uplink.segments)
+        uplink.clock.now += 5
+        uplink.push(*moved(second.video, offset)[1:2], *moved(second.video, offset))
+        pictures = [unit for segment in uplink.pictures() for unit in segment]
+        times = [unit.dts for unit in pictures]
+        assert len(times) == 90, "the picture before the key frame is left out"
+        assert all(later > earlier for earlier, later in pairwise(times))
+        assert times[45] - times[44] == pytest.approx(5 * TICKS_PER_SECOND, rel=0.1)
+
+
 def test_sound_that_is_announced_is_in_the_first_segment(make_sample) -> None:
     sample = make_sample(audio="libopus")
     uplink = Uplink(audio=True)

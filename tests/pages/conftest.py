@@ -149,7 +149,7 @@ class ScriptedGateway:
         return web.json_response(self.status)
 
     async def _delete(self, request: web.Request) -> web.Response:
-        self.deleted.append(request.path)
+        self.deleted.append(request.path_qs)
         return web.Response()
 
     def _peer(self) -> RTCPeerConnection:

@@ -107,7 +107,7 @@ async def test_a_picture_is_published_and_its_result_is_watched(
     assert gateway.queries == [{"pipeline": "comfystream", "params": '{"strength":0.5}'}]
     await page.click("#stop")
     await expect(page.locator("#start")).to_be_enabled()
-    assert "/live/video-to-video/show/whip/r1" in gateway.deleted
+    assert "/live/video-to-video/show/whip/r1?resume=false" in gateway.deleted
     assert "/live/video-to-video/show/whep/v1" in gateway.deleted
 
 

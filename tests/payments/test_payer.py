@@ -229,6 +229,33 @@ async def test_a_job_is_paid_from_start_to_end_and_every_step_is_in_the_ledger(t
 
 
 @pytest.mark.asyncio
+async def test_a_pause_signs_nothing_and_is_paid_and_owed_only_where_the_job_goes_on(tmp_path: Path) -> None:
+    passed, signer = 0, ScriptedSigner(60, 1, 5)
+    interval, clock = NANOSECONDS, lambda: now_ns() + passed * NANOSECONDS
+    async with bench(tmp_path, signer, interval=interval, clock=clock) as b:
+        await b.start()
+        await b.run_until(lambda: b.payer.status().accepted == 2)
+        b.payer.pause()
+        passed += 5
+
+        async def silent() -> None:
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+        running = tasks.spawn(b.payer.run(), name="test payments")
+        await silent()
+        assert len(signer.calls) == 2
+        b.payer.resume()
+        await eventually(lambda: b.payer.status().accepted == 3, every=0.002)
+        await tasks.cancel(running)
+        assert 5 < Fraction(b.payer.status().owed, PRICE) < 15
+        b.payer.pause()
+        passed += 20
+        await b.payer.close(EndReason.DELETED)
+        assert Fraction(b.payer.status().owed, PRICE) < 15
+
+
+@pytest.mark.asyncio
 async def test_a_price_above_the_ceiling_signs_nothing_and_opens_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path, info=orchestrator_info(price=PRICE + 1)) as b:
         with pytest.raises(Ended) as ended:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -60,6 +60,9 @@ class FakeJob:
     closes: asyncio.Event | None = None
     """What it waits for before it has given everything back."""
     refuses: bool = False
+    credit: float = 0.0
+    """Seconds for which it may be held."""
+    held: bool = False
     price: Fraction = Fraction(1, 3)
     started: bool = False
     paid: bool = False
@@ -85,6 +88,16 @@ class FakeJob:
         if self.ends is not None:
             raise self.ends
         await asyncio.Event().wait()
+
+    @property
+    def longest_hold(self) -> float:
+        return self.credit
+
+    def hold(self) -> None:
+        self.held = True
+
+    def resume(self) -> None:
+        self.held = False
 
     def push(self, frame: Frame) -> None:
         self.frames.append(frame)
@@ -232,6 +245,7 @@ def supervised(
     output_timeout: float = 30,
     standby: bool = False,
     await_room: bool = False,
+    make_room: Callable[[Sequence[Candidate]], bool] = lambda candidates: False,
 ) -> Supervisor:
     request = PublishRequest(name="cam", stream_id="cam", request_id="1", model="m", standby=standby)
     sources = only(network)
@@ -243,6 +257,7 @@ def supervised(
         policy=SwapPolicy(max_swaps, max_paid_starts, output_timeout, HASTY),
         log=structlog.get_logger(),
         await_room=await_room,
+        make_room=make_room,
     )
 
 

@@ -23,12 +23,15 @@ from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, off
 REQUEST = PublishRequest("cam", "id", "1", "m", params={"prompt": "x" * 10_000})
 
 
-def registry_on(sources: JobSources, admission: Admission | None = None) -> Registry:
+def registry_on(
+    sources: JobSources, admission: Admission | None = None, *, resume_timeout: float = 0.0
+) -> Registry:
     return Registry(
         sources,
         Metrics(),
         webrtc=WebRtcConfig(),
         ingest_timeout=10,
+        resume_timeout=resume_timeout,
         swaps=SwapPolicy(timing=HASTY),
         admission=admission or Admission(),
     )

@@ -19,7 +19,7 @@ from gateway.reason import EndReason
 from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.ended import KEEP_ENDED, MAX_ENDED, EndedStream, EndedStreams
 from gateway.stream.paid_starts import TooManyStarts
-from gateway.stream.quotas import Claim, LimitReached
+from gateway.stream.quotas import Claim, LimitReached, Quotas
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
 from gateway.stream.seam import Candidate, PublishRequest
 from gateway.stream.status import stream_status
@@ -215,7 +215,17 @@ async def test_ended_streams_are_kept_for_a_minute_and_no_more_of_them_than_the_
     def end(name: str, stream_id: str) -> None:
         request = PublishRequest(name, stream_id, "1", "m")
         sources = only(FakeSource())
-        ended.add(Stream(request, sources, [], Fanout(), ingest_timeout=1, swaps=SwapPolicy()))
+        ended.add(
+            Stream(
+                request,
+                sources,
+                [],
+                Fanout(),
+                ingest_timeout=1,
+                swaps=SwapPolicy(),
+                reservation=Quotas().take([]),
+            )
+        )
 
     end("cam", "a")
     now = 1.0

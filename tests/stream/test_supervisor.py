@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from gateway.media.frames import OpusPacket
 from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
-from gateway.stream.seam import UpdateRefused
+from gateway.stream.seam import Candidate, UpdateRefused
 from harness.waiting import eventually
 from tests.stream.jobs import DELETED, KEY, LOST, FakeSource, Publisher, at_work, end_of, supervised, works_on
 
@@ -347,6 +348,17 @@ async def test_the_first_job_waits_for_room_where_another_stream_gives_it_back()
     asyncio.get_running_loop().call_later(0.02, network.full.clear)
     await works_on(supervisor, network, 1)
     assert network.asked == "a"
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_finds_its_candidate_full_waits_for_the_room_of_a_job_that_is_held() -> None:
+    network = FakeSource({"starts": False, "ends": NoRoom(EndReason.ORCHESTRATOR_LOST, "full")}, {}, urls="a")
+
+    def make_room(candidates: Sequence[Candidate]) -> bool:
+        network.suspended.clear()
+        return True
+
+    await works_on(supervised(network, make_room=make_room), network, jobs=2)
 
 
 @pytest.mark.asyncio

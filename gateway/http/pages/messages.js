@@ -13,6 +13,7 @@ export const STATES = {
   waiting_for_key_frame: "Waiting for the first key frame. Nothing is paid before it.",
   live: "Live.",
   swapping: "Changing to another orchestrator. Keep sending: the stream goes on.",
+  waiting_for_publisher: "The publisher is gone. The job waits for it, and nothing is paid meanwhile.",
   stopping: "Stopping …",
   ended: "Stopped. Nothing more is paid.",
 };

@@ -35,6 +35,7 @@ export class HttpPeer {
     this.token = token;
     this.location = null;
     this.closed = false;
+    this.query = {};
     this.connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
   }
 
@@ -64,10 +65,11 @@ export class HttpPeer {
     return this.#lost;
   }
 
-  /** Send DELETE, then close. May be called again, and while the page is being left. */
-  async close() {
+  /** Send DELETE, with `query`, then close. May be called again, and while the page is being left. */
+  async close(query = {}) {
     if (this.closed) return;
     this.closed = true;
+    this.query = query;
     this.#noteLost();
     // Closed first, the gateway would take it for a lost connection.
     await this.#delete();
@@ -89,10 +91,12 @@ export class HttpPeer {
 
   async #delete() {
     if (!this.location) return;
+    const url = new URL(this.location);
+    for (const [key, value] of Object.entries(this.query)) url.searchParams.set(key, value);
     const headers = authorization(this.token);
     const options = { method: "DELETE", keepalive: true, timeoutMs: DELETE_MS, headers };
     // If DELETE fails, the gateway ends the session a little later by itself.
-    await request(this.location, options).catch(() => undefined);
+    await request(url, options).catch(() => undefined);
   }
 }
 

@@ -79,13 +79,13 @@ export class Session {
     return this.#finish(null);
   }
 
-  /** Release everything at once, without waiting for an answer: the page is being left. */
-  abandon() {
+  /** Release everything at once, without waiting for an answer: the page is being left, or reloaded. */
+  abandon(query = {}) {
     this.#over = true;
     this.#poller?.stop();
     this.#player.stop();
     this.source.stop();
-    return this.publisher.close();
+    return this.publisher.close(query);
   }
 
   #show(status) {
@@ -103,7 +103,8 @@ export class Session {
   async #finish(sentence) {
     if (this.#over) return;
     this.on.state("stopping");
-    await this.abandon();
+    // A connection that broke off may be one that another tab of this publisher has taken over from.
+    await this.abandon(sentence === MEDIA_LOST ? {} : { resume: "false" });
     const ended = this.#poller && (await this.#finalStatus());
     // A gateway that ends a stream closes the media path, too: show its reason.
     const told = sentence === MEDIA_LOST && ended && ended.reason !== "deleted";
