@@ -124,7 +124,7 @@ class HttpServers:
             StreamRoutes(parts.registry, links, funds=funds).routes(),
             PaymentRoutes(parts.registry, parts.ledger_reader).routes(),
             HealthRoutes(parts.readiness.reasons).routes(),
-            PageRoutes().routes(),
+            PageRoutes(settings.frame_ancestors).routes(),
         ]
         if parts.devnet is not None:
             groups.append([_devnet_route(parts.devnet)])

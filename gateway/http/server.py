@@ -43,6 +43,7 @@ def application(
     """
     always = [refuse_compressed, origins.headers, problems, origins.check]
     app = web.Application(middlewares=[*always, *middlewares])
+    app.on_response_prepare.append(_add_headers)
     by_path: dict[str, list[Route]] = {}
     for route in (route for group in routes for route in group):
         by_path.setdefault(route.path, []).append(route)
@@ -55,6 +56,11 @@ def application(
                 app.router.add_route(route.method, path, handler)
         app.router.add_route("OPTIONS", path, options(siblings))
     return app
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "livepeer-gateway"  # without versions
+    response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 def _guarded(route: Route, guards: Sequence[Guard]) -> Handler:

@@ -68,6 +68,13 @@ HTTP_FLAGS: tuple[Flag, ...] = (
         "localhost, this machine's name, and those of -httpAddr and -externalUrl",
     ),
     Flag(
+        "frameAncestors",
+        ORIGINS,
+        None,
+        "Let pages of these origins show /watch in a frame, comma-separated; * for all",
+        "the gateway's own pages only",
+    ),
+    Flag(
         "trustedProxies",
         NETWORKS,
         None,
@@ -155,6 +162,7 @@ class HttpSettings:
     cors_origins: tuple[str, ...]
     """Origins whose pages may use the gateway; ANY for all."""
     allowed_hosts: tuple[str, ...]
+    frame_ancestors: tuple[str, ...]
     trusted_proxies: tuple[IpNetwork, ...]
     cli_addr: tuple[str, int] | None
     """None: `http_addr` serves the operator's routes, too."""
@@ -185,6 +193,7 @@ class HttpSettings:
             external_url=parsed["externalUrl"],
             cors_origins=_cors_origins(parsed),
             allowed_hosts=parsed["allowedHosts"] or (),
+            frame_ancestors=parsed["frameAncestors"] or (),
             trusted_proxies=parsed["trustedProxies"] or (),
             cli_addr=_cli_addr(parsed["cliAddr"], parsed["httpAddr"]),
             tls=_tls(parsed),

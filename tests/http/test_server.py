@@ -34,7 +34,8 @@ async def url() -> AsyncIterator[str]:
         Route("GET", "/fail", fail, "fail", {}),
         Route("POST", "/cam/whip", sdp, "take an offer", {}, takes=SDP),
     ]
-    server = Server(application([routes, PageRoutes().routes()]), ("127.0.0.1", 0), "httpAddr")
+    pages = PageRoutes(["https://page.example"]).routes()
+    server = Server(application([routes, pages]), ("127.0.0.1", 0), "httpAddr")
     yield await server.start()
     await server.stop()
 
@@ -61,6 +62,28 @@ async def test_a_refusal_is_a_problem_with_its_own_members_and_headers(
             "detail": "use another",
             "candidates": [],
         }
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("path", ["", "watch", "pages/app.js", "nothing", "refuse", "fail"])
+async def test_no_answer_names_versions_or_is_of_a_guessed_type(
+    path: str, url: str, http: aiohttp.ClientSession
+) -> None:
+    async with http.get(url + path) as response:
+        assert response.headers["Server"] == "livepeer-gateway"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("path", "policy"),
+    [("", "frame-ancestors 'self'"), ("watch", "frame-ancestors 'self' https://page.example")],
+)
+async def test_only_the_viewers_page_is_shown_in_frames_of_the_origins_that_are_named(
+    path: str, policy: str, url: str, http: aiohttp.ClientSession
+) -> None:
+    async with http.get(url + path) as response:
+        assert response.headers["Content-Security-Policy"] == policy
 
 
 @pytest.mark.asyncio
