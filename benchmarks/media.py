@@ -29,6 +29,7 @@ LIFTED = [
     for name in (
         "Streams",
         "StreamsPerAddress",
+        "PaidStartsPerMinute",
         "Viewers",
         "ViewersPerStream",
         "ViewersPerAddress",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 WINDOW = 60.0
@@ -26,25 +26,29 @@ class PaidStarts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._starts: OrderedDict[str, deque[float]] = OrderedDict()
+        self._starts: OrderedDict[str, dict[str, float]] = OrderedDict()
+        """By publisher: when each publish started, by its request id, the oldest first."""
 
     def check(self, publisher: str, most: int | None) -> None:
         """Raise TooManyStarts where the publisher has started `most` within a minute."""
-        recent = self._starts.get(publisher)
-        if most is None or recent is None:
+        if most is None or publisher not in self._starts:
             return
         now = self._clock()
-        while recent and recent[0] <= now - WINDOW:
-            recent.popleft()
+        recent = {one: at for one, at in self._starts[publisher].items() if at > now - WINDOW}
+        self._starts[publisher] = recent
         if len(recent) >= most:
-            raise TooManyStarts(most, math.ceil(recent[-most] + WINDOW - now))
+            raise TooManyStarts(most, math.ceil(list(recent.values())[-most] + WINDOW - now))
 
-    def count(self, publisher: str, most: int | None) -> None:
+    def count(self, publisher: str, request_id: str, most: int | None) -> None:
         """Count one more start. Raises TooManyStarts instead, where `check` does."""
         self.check(publisher, most)
         if most is None:
             return
-        recent = self._starts[publisher] = self._starts.pop(publisher, deque())
-        recent.append(self._clock())
+        recent = self._starts[publisher] = self._starts.pop(publisher, {})
+        recent[request_id] = self._clock()
         if len(self._starts) > MAX_PUBLISHERS:
             self._starts.popitem(last=False)
+
+    def give_back(self, publisher: str, request_id: str) -> None:
+        """Forget a start for which nothing was paid; none where it was not counted."""
+        self._starts.get(publisher, {}).pop(request_id, None)

@@ -128,7 +128,7 @@ class Registry:
         try:
             await stream.answer(offer, self._webrtc)
             former = self._check(request)
-            self._paid_starts.count(request.publisher, most_starts)
+            self._paid_starts.count(request.publisher, request.request_id, most_starts)
         except BaseException:
             reservation.release()
             await stream.discard()
@@ -231,6 +231,8 @@ class Registry:
             self._running.remove(stream)
             self._ended.add(stream)
             self._totals_of_ended += _totals(stream)
+            if stream.job_status().payments is None:
+                self._paid_starts.give_back(stream.request.publisher, stream.request.request_id)
             if stream.ended is not None:
                 self._metrics.ends.labels(stream.ended[0].reason.value).inc()
             if stream.first_frame_after is not None:

@@ -15,33 +15,44 @@ class Clock:
 def test_a_start_is_free_again_a_minute_after_the_oldest_that_counts() -> None:
     clock = Clock()
     starts = PaidStarts(clock)
-    for _ in range(3):
-        starts.count("ann", 3)
+    for request_id in "123":
+        starts.count("ann", request_id, 3)
         clock.now += 10
     with pytest.raises(TooManyStarts, match="3 paid streams") as refused:
-        starts.count("ann", 3)
+        starts.count("ann", "4", 3)
     assert refused.value.retry_after == 30
     with pytest.raises(TooManyStarts) as refused:
         starts.check("ann", 2)  # its limit was lowered: two of the three have to pass
     assert refused.value.retry_after == 40
-    starts.count("bob", 3)
+    starts.count("bob", "5", 3)
     clock.now += 30
-    starts.count("ann", 3)
+    starts.count("ann", "6", 3)
     clock.now += WINDOW
     starts.check("ann", 1)
 
 
+def test_a_start_that_cost_nothing_is_given_back_and_no_other() -> None:
+    starts = PaidStarts(Clock())
+    starts.count("ann", "1", 1)
+    for publisher, request_id in (("ann", "2"), ("bob", "1")):
+        starts.give_back(publisher, request_id)
+        with pytest.raises(TooManyStarts):
+            starts.check("ann", 1)
+    starts.give_back("ann", "1")
+    starts.count("ann", "3", 1)
+
+
 def test_without_a_limit_nothing_is_counted() -> None:
     starts = PaidStarts(Clock())
-    for _ in range(100):
-        starts.count("ann", None)
-    starts.count("ann", 1)
+    for number in range(100):
+        starts.count("ann", str(number), None)
+    starts.count("ann", "100", 1)
 
 
 def test_of_many_publishers_those_that_started_last_are_kept() -> None:
     starts = PaidStarts(Clock())
     for number in range(MAX_PUBLISHERS + 1):
-        starts.count(str(number), 1)
-    starts.count("0", 1)
+        starts.count(str(number), "1", 1)
+    starts.count("0", "2", 1)
     with pytest.raises(TooManyStarts):
         starts.check(str(MAX_PUBLISHERS), 1)

@@ -152,6 +152,19 @@ async def test_no_refusal_ends_the_publisher_that_would_be_replaced() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_publisher_for_whom_nothing_was_paid_may_start_again() -> None:
+    source = FakeSource()
+    source.first_payment = Fraction(1)
+    registry = registry_on(only(source))
+    for number in range(3):
+        limited = replace(REQUEST, request_id=str(number), limits=StreamLimits(paid_starts=1))
+        stream = await registry.publish(limited, await offer())
+        stream.end(EndReason.DELETED, "it never connected")
+        await stream.finished.wait()
+        await eventually(lambda: not registry.running(), what="the stream's end")
+
+
+@pytest.mark.asyncio
 async def test_a_silent_publisher_is_replaced_and_its_room_and_quota_are_the_next_ones() -> None:
     source = OneJob({}, {}, urls="a")
     registry = registry_on(only(source))

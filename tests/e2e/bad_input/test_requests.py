@@ -148,7 +148,7 @@ async def test_a_request_whose_body_never_comes_is_ended(gateway: GatewayProcess
     host, port = re.findall(r"//([^:]+):(\d+)/", gateway.url)[0]
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
-        b"POST /live/video-to-video/cam/whip HTTP/1.1\r\nHost: x\r\nContent-Type: application/sdp\r\n"
+        b"POST /live/video-to-video/cam/whip HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\n"
         b"Content-Length: 1000\r\n\r\nv=0"
     )
     assert b" 408 " in await asyncio.wait_for(reader.readline(), DEADLINE)
@@ -161,8 +161,8 @@ async def test_a_request_whose_body_never_comes_is_ended(gateway: GatewayProcess
     [
         b"\x00" * 1000,
         b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
-        b"POST /live/video-to-video/cam/whip HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST /json HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /live/video-to-video/cam/whip HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /json HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00",
     ],
     ids=["zeros", "a header of 100 kB", "a negative length", "a broken chunk", "TLS"],
