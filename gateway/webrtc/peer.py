@@ -51,15 +51,20 @@ class Peer(ABC):
         )
         live.add(self)
 
-    async def _open(self, sources: dict[str, RtpSource] | None = None) -> None:
+    async def open(self) -> None:
+        """Open the sockets and make the answer. Raises OfferRefused, with nothing left behind."""
         try:
             local = await self._transport.gather()
             self.answer = self._negotiation.answer(
-                local, start_bitrate_kbps=self._config.start_bitrate_kbps, sources=sources
+                local, start_bitrate_kbps=self._config.start_bitrate_kbps, sources=self._sources()
             )
         except BaseException:
             await self.close()
             raise
+
+    def _sources(self) -> dict[str, RtpSource]:
+        """The RTP streams that the gateway sends, by kind."""
+        return {}
 
     async def connect(self) -> None:
         """Wait for ICE and DTLS. Raises ConnectFailed with a sentence that says what to open."""

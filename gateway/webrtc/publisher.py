@@ -85,7 +85,7 @@ class Publisher(Peer):
     ) -> Publisher:
         """Take a publisher's SDP offer. Raises OfferRefused, with nothing left behind."""
         publisher = cls(Negotiation.of(offer, publishing=True), config, sink, log)
-        await publisher._open()
+        await publisher.open()
         return publisher
 
     def request_key_frame(self, spacing: float = KEY_FRAME_SPACING) -> None:

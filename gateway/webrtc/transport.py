@@ -57,7 +57,7 @@ class SecureTransport:
         self._ice = IceConnection(
             config,
             negotiation.ice if negotiation is not None else None,
-            on_datagram=self._datagram,
+            on_datagram=self.receive,
             on_closed=self.report_closed,
         )
         self._dtls = DtlsSession(send=self._ice.send_datagram, on_closed=self.report_closed, on_data=on_data)
@@ -157,7 +157,8 @@ class SecureTransport:
         self.report_closed("closed here")
         self._on_rtp = self._on_rtcp = ignore
 
-    def _datagram(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
+        """Take one datagram that is not STUN."""
         # RFC 7983: 20 to 63 is DTLS, 128 to 191 is RTP or RTCP (RFC 5761: told apart by the second byte).
         first = data[0]
         if 127 < first < 192:

@@ -116,11 +116,13 @@ class Viewer(Peer):
     async def answer_offer(cls, offer: str, *, config: WebRtcConfig, log: FilteringBoundLogger) -> Viewer:
         """Take a viewer's SDP offer. Raises OfferRefused, with nothing left behind."""
         viewer = cls(Negotiation.of(offer, publishing=False), config, log)
-        sources = {"video": viewer._video.source}
-        if viewer._audio is not None:
-            sources["audio"] = viewer._audio.source
-        await viewer._open(sources)
+        await viewer.open()
         return viewer
+
+    @override
+    def _sources(self) -> dict[str, RtpSource]:
+        audio = {} if self._audio is None else {"audio": self._audio.source}
+        return {"video": self._video.source, **audio}
 
     def send_video(self, payloads: Sequence[bytes], timestamp: int, key: bool) -> None:
         """Send one access unit's RTP payloads; `timestamp` in 90 kHz ticks that never wrap."""

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from aiortc import MediaStreamTrack, RTCPeerConnection
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError
+from typing_extensions import override
 
 from gateway.aio import tasks
 from gateway.media.frames import AccessUnit, Frame, OpusPacket
@@ -19,8 +20,10 @@ from gateway.media.rtp_h264 import packetize
 from gateway.webrtc import peer
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed, OfferRefused
+from gateway.webrtc.negotiation import Negotiation
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.srtp import Packet
+from gateway.webrtc.transport import SecureTransport
 from gateway.webrtc.viewer import Viewer
 from harness.waiting import DEADLINE, eventually
 from tests.webrtc.loopback import (
@@ -35,6 +38,48 @@ from tests.webrtc.loopback import (
 
 CONFIG = WebRtcConfig(handshake_timeout=8.0)
 log = structlog.get_logger()
+
+
+class LossyTransport(SecureTransport):
+    """Loses each tenth packet that it sends, once, and received ones by their count; notes the RTCP sent."""
+
+    def __init__(
+        self, negotiation: Negotiation, *, loses: Callable[[int], bool] = lambda seen: False
+    ) -> None:
+        super().__init__(CONFIG, negotiation, on_rtp=self._rtp, on_rtcp=self._rtcp, log=log)
+        self.lost: set[bytes] = set()
+        self.seen = 0
+        self.sent_rtcp: list[bytes] = []
+        self._first: bytes | None = None
+        self._loses = loses
+        self._peer: peer.Peer | None = None
+
+    def take_packets_for(self, receiver: peer.Peer) -> None:
+        self._peer = receiver
+
+    def _rtp(self, data: bytes) -> None:
+        self.seen += 1
+        if self._peer is not None and not self._loses(self.seen):
+            self._peer.on_rtp(data)
+
+    def _rtcp(self, data: bytes) -> None:
+        if self._peer is not None:
+            self._peer.on_rtcp(data)
+
+    @override
+    def send_rtcp(self, packet: bytes) -> None:
+        self.sent_rtcp.append(packet)
+        super().send_rtcp(packet)
+
+    @override
+    def send_rtp(self, packets: Sequence[Packet]) -> None:
+        # Once each, as aiortc asks for a packet but once, and never the first, which it cannot miss.
+        numbers = [header[2:4] for header, _ in packets]
+        self._first = self._first or numbers[0]
+        dropped = {number for number in numbers if int.from_bytes(number, "big") % 10 == 0}
+        dropped -= self.lost | {self._first}
+        self.lost.update(dropped)
+        super().send_rtp([packet for packet in packets if packet[0][2:4] not in dropped])
 
 
 @asynccontextmanager
@@ -151,21 +196,17 @@ async def test_from_publisher_through_the_gateway_to_a_viewer_that_decodes() -> 
 async def test_a_viewer_gets_what_it_lost_and_a_burst_is_spread_out() -> None:
     async with nothing_left():
         client = aiortc_client()
-        viewer, (track,) = await watch(client)
-        asked: list[bool] = []
-        viewer.on_key_frame_needed = lambda: asked.append(True)
-        really_send = viewer._transport.send_rtp
-        lost: set[bytes] = set()
-        viewer._video.sequence = 1  # nobody can miss the first packet: it is none of those that are lost
-
-        def lose_every_tenth(packets: Sequence[Packet]) -> None:
-            # Once each: aiortc asks for a packet but once.
-            numbers = [header[2:4] for header, _ in packets]
-            dropped = {number for number in numbers if int.from_bytes(number, "big") % 10 == 0} - lost
-            lost.update(dropped)
-            really_send([packet for packet in packets if packet[0][2:4] not in dropped])
-
-        viewer._transport.send_rtp = lose_every_tenth  # type: ignore[method-assign]
+        tracks: list[MediaStreamTrack] = []
+        client.on("track", tracks.append)
+        client.addTransceiver("video", direction="recvonly")
+        negotiation = Negotiation.of(await offer_of(client), publishing=False)
+        transport = LossyTransport(negotiation)
+        viewer = Viewer(negotiation, CONFIG, log, transport=transport)
+        await viewer.open()
+        await take_answer(client, viewer.answer)
+        transport.take_packets_for(viewer)
+        await viewer.connect()
+        (track,) = tracks
         for number, packet in enumerate(coded_pictures(60, gop=60)):
             viewer.send_video(packetize(nals_of(packet)), number * 3000, number == 0)
             if number > 20:
@@ -173,7 +214,7 @@ async def test_a_viewer_gets_what_it_lost_and_a_burst_is_spread_out() -> None:
                 await asyncio.sleep(0.01)
         shown = [await asyncio.wait_for(track.recv(), 40) for _ in range(40)]
         assert len(shown) == 40
-        assert viewer.stats().resent >= len(lost) - 1
+        assert viewer.stats().resent >= len(transport.lost) - 1
         assert not viewer.congested()
         await client.close()
         await viewer.close()
@@ -197,23 +238,19 @@ async def test_lost_packets_are_asked_for_again() -> None:
         frames: list[Frame] = []
         client, track = aiortc_client(), CodedTrack(coded_pictures(30, size=(640, 360)))
         client.addTrack(track)
-        publisher = await publish(client, frames.append)
-        really_take = publisher.on_rtp
-        seen = 0
-
-        def lose_every_twentieth(data: bytes) -> None:
-            nonlocal seen
-            seen += 1
-            if seen % 20 != 0:
-                really_take(data)
-
-        publisher._transport._on_rtp = lose_every_twentieth
+        negotiation = Negotiation.of(await offer_of(client), publishing=True)
+        transport = LossyTransport(negotiation, loses=lambda seen: seen % 20 == 0)
+        publisher = Publisher(negotiation, CONFIG, frames.append, log, transport=transport)
+        await publisher.open()
+        transport.take_packets_for(publisher)
+        await take_answer(client, publisher.answer)
+        await publisher.connect()
         await eventually(lambda: len(frames) >= 60)
         stats = publisher.stats()
         await client.close()
         await publisher.close()
     units = [frame.nals for frame in frames if isinstance(frame, AccessUnit)]
-    assert seen > 100
+    assert transport.seen > 100
     assert stats.packets_lost == stats.damaged_frames == 0
     first = track.sent.index(units[0])
     assert units == track.sent[first : first + len(units)]
@@ -226,24 +263,12 @@ async def test_a_key_frame_is_asked_for_where_nothing_helps() -> None:
         client = aiortc_client()
         # Only the very first picture can be decoded, and it is lost.
         client.addTrack(CodedTrack(coded_pictures(100, gop=1000)))
-        offer = await offer_of(client)
-        publisher = await Publisher.answer_offer(offer, config=CONFIG, sink=frames.append, log=log)
-        sent: list[bytes] = []
-        really_take, really_send = publisher.on_rtp, publisher._transport.send_rtcp
-        publisher._transport._on_rtp = lambda data: really_take(data) if passed() else None
-
-        def send(packet: bytes) -> None:
-            sent.append(packet)
-            really_send(packet)
-
-        count = 0
-
-        def passed() -> bool:
-            nonlocal count
-            count += 1
-            return count > 1
-
-        publisher._transport.send_rtcp = send  # type: ignore[method-assign]
+        negotiation = Negotiation.of(await offer_of(client), publishing=True)
+        transport = LossyTransport(negotiation, loses=lambda seen: seen == 1)
+        publisher = Publisher(negotiation, CONFIG, frames.append, log, transport=transport)
+        await publisher.open()
+        transport.take_packets_for(publisher)
+        sent = transport.sent_rtcp
         await take_answer(client, publisher.answer)
         await publisher.connect()
         await eventually(lambda: any(packet[:2] == b"\x81\xce" for packet in sent))
@@ -376,16 +401,22 @@ async def test_garbage_and_unknown_payload_types_are_counted() -> None:
         client = aiortc_client()
         client.addTrack(CodedTrack(coded_pictures(30)))
         frames: list[Frame] = []
-        publisher = await publish(client, frames.append)
+        negotiation = Negotiation.of(await offer_of(client), publishing=True)
+        transport = LossyTransport(negotiation)
+        publisher = Publisher(negotiation, CONFIG, frames.append, log, transport=transport)
+        await publisher.open()
+        transport.take_packets_for(publisher)
+        await take_answer(client, publisher.answer)
+        await publisher.connect()
         await eventually(lambda: bool(frames))
         before = publisher.garbage
         publisher.on_rtp(b"\x80" + bytes(5))
         publisher.on_rtp(bytes([0x80, 35]) + bytes(30))
         publisher.on_rtcp(b"\x80\xc8\xff\xff")
-        publisher._transport._datagram(b"\x80" + bytes(100))
-        publisher._transport._datagram(b"\x16" + bytes(10))
+        transport.receive(b"\x80" + bytes(100))
+        transport.receive(b"\x16" + bytes(10))
         assert publisher.garbage == before + 2
-        assert publisher._transport.rejected >= 1
+        assert transport.rejected >= 1
         await client.close()
         await publisher.close()
 
