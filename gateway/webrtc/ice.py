@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from aioice import Candidate
 from aioice.stun import TransactionError
@@ -22,10 +23,21 @@ from gateway.webrtc.udp import DatagramConnection, address, ignore, is_loopback
 
 DatagramHandler = Callable[[bytes], None]
 
-CONSENT_INTERVAL = 5.0
-"""Seconds between two consent checks (RFC 7675, section 5.1)."""
 CONSENT_REPEATS = 2
 """Retransmissions of a consent check, each after twice the time, from half a second: 3.5 s in all."""
+
+
+@dataclass(frozen=True)
+class ConsentTiming:
+    """When a peer is asked for consent (RFC 7675, section 5.1), in seconds."""
+
+    interval: float = 5.0
+    """Between two checks."""
+    life: float = CONSENT_LIFE
+    """Without an answer, after which the connection ends."""
+
+
+DEFAULT_CONSENT = ConsentTiming()
 
 
 class IceConnection(DatagramConnection):
@@ -42,6 +54,7 @@ class IceConnection(DatagramConnection):
         *,
         on_datagram: DatagramHandler,
         on_closed: Callable[[str], None],
+        consent: ConsentTiming = DEFAULT_CONSENT,
     ) -> None:
         # the side that made the offer controls (RFC 8445, 6.1.1)
         super().__init__(ice_controlling=remote is None or remote.lite)
@@ -50,6 +63,7 @@ class IceConnection(DatagramConnection):
         self.on_datagram = on_datagram
         self.last_received = time.monotonic()
         self._config = config
+        self._consent = consent
         self._on_closed = on_closed
         self._ending = False
         self._pair: object = None
@@ -123,9 +137,9 @@ class IceConnection(DatagramConnection):
 
         aioice's own takes no answer after half a second, so it drops peers that are busy or far away.
         """
-        answered = time.monotonic()
-        while time.monotonic() - answered < CONSENT_LIFE:
-            await asyncio.sleep(CONSENT_INTERVAL * random.uniform(0.8, 1.2))
+        consent, answered = self._consent, time.monotonic()
+        while time.monotonic() - answered < consent.life:
+            await asyncio.sleep(consent.interval * random.uniform(0.8, 1.2))
             pair, key = self._nominated[1], (self.remote_password or "").encode()
             request = self.build_request(pair, nominate=False)
             with suppress(TransactionError):
