@@ -33,7 +33,7 @@ class PublisherSession:
     def __init__(
         self, *, ingest_timeout: float, sink: Callable[[Frame], None], log: FilteringBoundLogger
     ) -> None:
-        self.id = secrets.token_hex(8)
+        self.id = secrets.token_hex(16)
         """Names the session in its Location."""
         self.grace = ingest_timeout
         """Seconds for which a connection that broke off may come back."""

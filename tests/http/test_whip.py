@@ -181,3 +181,14 @@ async def test_who_publishes_is_the_token_else_the_webhooks_customer_else_the_ad
     assert "plain" not in by_token.publisher
     assert by_customer == PublisherBudget("customer ann", 7, None)
     assert by_address == PublisherBudget("address 127.0.0.1", None, None)
+
+
+@pytest.mark.asyncio
+async def test_a_location_has_an_id_of_its_own() -> None:
+    source = Paid()
+    async with publishing(source=source) as client:
+        locations = {(await client.publish(name))[2]["Location"] for name in "ab"}
+    ids = {location.rpartition("/")[2] for location in locations}
+    assert len(ids) == 2
+    assert all(len(bytes.fromhex(one)) == 16 for one in ids)
+    assert ids.isdisjoint(request.request_id for request in source.admitted)
