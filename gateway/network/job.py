@@ -6,14 +6,13 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway import money
 from gateway.aio.tasks import TaskGroup, spawn
-from gateway.media.frames import AccessUnit, Frame
+from gateway.media.frames import Frame
 from gateway.media.segmenter import Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
 from gateway.network.resources import NetworkResources
@@ -86,10 +85,9 @@ class OrchestratorJob:
         self._held = False
         self.paused = False
         self._network = network
-        self._candidate = candidate
-        self._trusted = network.pool.job_opened(candidate.addr, candidate.address, self)
         self._addr = candidate.addr
         self._url = candidate.url
+        self._price = candidate.price
         self._request = request
         self._host = host
         self._timing = timing
@@ -117,7 +115,7 @@ class OrchestratorJob:
     async def run(self) -> None:
         """Pay, start and relay. Raises Ended."""
         try:
-            self._info = info = await self._network.pool.take(self._addr, self._candidate.price)
+            self._info = info = await self._network.pool.take(self._addr, self._price)
         except OfferChanged as error:
             raised = isinstance(error, PriceRaised)
             reason = EndReason.PRICE_RAISED if raised else EndReason.ORCHESTRATOR_LOST
@@ -164,11 +162,9 @@ class OrchestratorJob:
             self._segmenter.close()
         if self._starting is not None and self._uplink is None:
             await self._close_late_start(self._starting)
-        try:
-            await asyncio.gather(self._close_channels(), self._close_payments(reason))
-        finally:
-            self._trusted.end(self._payer.status().credited if self._payer is not None else Fraction(0))
-            self._network.pool.job_over(self._addr, self, ran=self._uplink is not None)
+        await asyncio.gather(self._close_channels(), self._close_payments(reason))
+        if self._uplink is not None:
+            self._network.pool.job_over(self._addr)
         self._open_channels = 0
         self._closed = True
 
@@ -204,10 +200,6 @@ class OrchestratorJob:
             first = await payer.first_payment()
             self.paid = turn.kept is None
             self._info = info = payer.info
-            network.pool.pays(self._addr, info)
-            if self.paid:
-                self._trusted.paid()
-            self._candidate.paid_in_vain = True
             payment, credentials = first.payment, first.seg_creds
         # a task of its own: if the stream ends meanwhile, the job is still written down, and closed
         self._starting = spawn(
@@ -275,7 +267,7 @@ class OrchestratorJob:
                 await self._payer.job_refused(error)
             raise
         self._manifest_id = urls.manifest_id
-        self._network.pool.job_began(self._addr, self)
+        self._network.pool.job_began(self._addr)
         if self._payer is not None:
             await self._payer.job_started(urls.manifest_id)
         if self._turn is not None:
@@ -361,19 +353,13 @@ class OrchestratorJob:
                 async for chunk in segment.chunks():
                     self._last_sign = time.monotonic()
                     for frame in demuxer.feed(chunk):
-                        self._show(frame)
+                        self._host.on_output(frame)
                 if segment.truncated:
                     demuxer.discard()
                 for frame in demuxer.flush():
-                    self._show(frame)
+                    self._host.on_output(frame)
         finally:
             await downlink.close()
-
-    def _show(self, frame: Frame) -> None:
-        if isinstance(frame, AccessUnit):
-            self._candidate.paid_in_vain = False
-            self._trusted.picture()
-        self._host.on_output(frame)
 
     def _lost(self, error: ChannelError) -> Ended:
         url, left = self._url, self._payer.credit_left if self._payer is not None else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 from eth_utils.address import to_checksum_address
@@ -71,7 +70,7 @@ class OrchestratorInfo:
     @property
     def address(self) -> str:
         """The address that the node signs with, with its checksum (EIP-55); empty off-chain."""
-        return _checksummed(self.message.address) if any(self.message.address) else ""
+        return to_checksum_address(self.message.address) if any(self.message.address) else ""
 
     @property
     def recipient(self) -> str:
@@ -80,7 +79,7 @@ class OrchestratorInfo:
         It is another where the node signs with a hot wallet and is paid on a cold one.
         """
         recipient = self.message.ticket_params.recipient
-        return _checksummed(recipient) if len(recipient) == ADDRESS_BYTES else self.address
+        return to_checksum_address(recipient) if len(recipient) == ADDRESS_BYTES else self.address
 
     @property
     def price(self) -> Fraction | None:
@@ -152,22 +151,11 @@ class OrchestratorInfo:
         models = self._models()
         return model in models and models[model].warm
 
-    def room(self, model: str) -> int | None:
-        """For how many more jobs with this model it says that it has room; None where it does not say."""
-        models = self._models()
-        return (models[model].capacity if model in models else 0) or None
-
     def _models(self) -> Mapping[str, livepeer_pb2.Capabilities.ModelConstraint]:
         constraints = self.message.capabilities.constraints.PerCapability
         if LIVE_VIDEO_TO_VIDEO not in constraints:
             return {}
         return constraints[LIVE_VIDEO_TO_VIDEO].models
-
-
-@lru_cache(maxsize=1024)
-def _checksummed(address: bytes) -> str:
-    """With its checksum; cached, since all candidates are looked at for each stream."""
-    return to_checksum_address(address)
 
 
 def _check_ticket_params(params: livepeer_pb2.TicketParams) -> None:

@@ -43,13 +43,6 @@ def place(addr: str) -> str:
     return f"{target.host.lower()}:{target.port}"
 
 
-def is_loopback(addr: str) -> bool:
-    """Whether an orchestrator's address or URL is on this machine. Raises ValueError."""
-    name = grpc_target(addr).host
-    ip = literal(name)
-    return name == "localhost" if ip is None else ip.is_loopback
-
-
 def host(url: str) -> str:
     """The host in a URL, without brackets; empty where it has none."""
     return urlsplit(url).hostname or ""

@@ -78,12 +78,6 @@ class Candidate(Judged):
     """Wei that a job's start costs."""
     kind: str | None = None
     """The kind of job, as status shows it; None for a job on the network's orchestrators."""
-    address: str = ""
-    """Ethereum address that is paid; empty where nobody is."""
-    proven: bool = True
-    """Whether it has delivered for its pay before, or is not paid."""
-    paid_in_vain: bool = False
-    """Whether its job was paid for and has shown no picture so far; the job sets it."""
 
     @property
     def key(self) -> str:

@@ -224,7 +224,6 @@ class Supervisor:
         patient = self._was_live or (self._await_room and not failures)
         patient_until = self._clock() + (self._timing.patience if patient else 0)
         room_comes = False
-        turn_until = self._clock() + self._timing.turn
         while True:
             await self._publisher_sends()
             now = self._clock()
@@ -240,8 +239,7 @@ class Supervisor:
             if self._make_room(self._candidates.newest):
                 room_comes = True
                 patient_until = max(patient_until, now + self._timing.patience)
-            has_turn = self._candidates.has_turn(now) and now < turn_until
-            if now >= patient_until and not has_turn:
+            if now >= patient_until:
                 raise self._no_candidate(failures)
             await asyncio.sleep(self._timing.poll)
 

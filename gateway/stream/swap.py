@@ -35,8 +35,6 @@ class Timing:
     """Between two checks for a candidate, or for a silent publisher's next frame."""
     patience: float = 5.0
     """Wait this long for a candidate: a process is restarted in less."""
-    turn: float = 30.0
-    """Wait this long for a candidate that may have only so many starts at once."""
     first_retry: float = 1.0
     """Before a candidate that did not start a job is tried again for that stream, doubled each time."""
     standby_poll: float = 1.0

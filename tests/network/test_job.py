@@ -16,7 +16,6 @@ import pytest_asyncio
 import structlog
 from aiohttp import web
 
-from gateway.candidates.trust import Trust
 from gateway.devnet.trickle_server import TrickleServer
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
@@ -63,7 +62,6 @@ class Orchestrator:
     """What its pool heard of jobs."""
     others_answer: bool = True
     """Whether anybody else answers, where this one is silent."""
-    trust: Trust = field(default_factory=Trust)
     capabilities = b""
 
     async def take(self, addr: str, price: Fraction | None) -> OrchestratorInfo:
@@ -98,9 +96,8 @@ class Orchestrator:
     def job(self, timing: Timing = DEFAULT_TIMING) -> Held:
         pool = SimpleNamespace(
             take=self.take,
-            job_opened=lambda addr, address, job: self.trust.begin(addr),
-            job_began=lambda addr, job: self.told.append(f"{addr} began"),
-            job_over=lambda addr, job, ran: self.told.append(f"{addr} {'over' if ran else 'did not start'}"),
+            job_began=lambda addr: self.told.append(f"{addr} began"),
+            job_over=lambda addr: self.told.append(f"{addr} over"),
         )
         network = NetworkResources(
             http=self.http,

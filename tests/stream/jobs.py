@@ -36,13 +36,7 @@ from harness.waiting import DEADLINE, eventually
 KEY = AccessUnit([b"\x65"], 0, 0, True)
 LOST = Ended(EndReason.ORCHESTRATOR_LOST, "its channels closed")
 HASTY = Timing(
-    poll=0.001,
-    patience=0.05,
-    turn=0.3,
-    first_retry=0.01,
-    standby_poll=0.01,
-    max_standby_pause=60,
-    output_check=0.002,
+    poll=0.001, patience=0.05, first_retry=0.01, standby_poll=0.01, max_standby_pause=60, output_check=0.002
 )
 """The same waits, a hundred times shorter."""
 DELETED = Ended(EndReason.DELETED, "enough")
@@ -152,8 +146,6 @@ class FakeSource:
         self.suspended: dict[str, Ended] = {}
         self.full: set[str] = set()
         self.first_payment = Fraction(0)
-        self.untrusted: set[str] = set()
-        self.proven: set[str] = set()
         self.refusal: Exception | None = None
         """What stands against a first payment."""
 
@@ -169,9 +161,6 @@ class FakeSource:
             made.set_verdict(Verdict.SET_ASIDE, self.suspended[url].detail)
         elif url in self.full:
             made.set_verdict(Verdict.NO_CAPACITY, "it is full")
-        elif url in self.untrusted:
-            made.set_verdict(Verdict.UNTRUSTED, "it has its start")
-        made.proven = url in self.proven
         return made
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
@@ -182,9 +171,7 @@ class FakeSource:
     def open(
         self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
     ) -> FakeJob:
-        script = dict(self.script[len(self.jobs)])
-        candidate.paid_in_vain = script.pop("paid_in_vain", False)
-        self.jobs.append(FakeJob(candidate.url, host, **script))
+        self.jobs.append(FakeJob(candidate.url, host, **self.script[len(self.jobs)]))
         return self.jobs[-1]
 
     def suspend(self, candidate: Candidate, failure: Ended) -> None:

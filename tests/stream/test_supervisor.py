@@ -200,30 +200,6 @@ async def test_an_offer_that_changed_is_no_fault_and_is_chosen_once_more_at_its_
 
 
 @pytest.mark.asyncio
-async def test_a_stream_waits_for_the_turn_of_a_candidate_that_may_have_only_so_many_starts() -> None:
-    network = FakeSource({}, urls="a")
-    network.untrusted.add("a")
-    asyncio.get_running_loop().call_later(0.1, network.untrusted.clear)
-    await works_on(supervised(network), network, 1)
-    network = FakeSource(urls="a")
-    network.untrusted.add("a")
-    ended = await end_of(supervised(network))
-    assert (ended.reason, network.asked) == (EndReason.NO_ORCHESTRATOR, "")
-
-
-@pytest.mark.asyncio
-async def test_after_a_first_payment_that_brought_nothing_who_has_delivered_goes_first() -> None:
-    network = FakeSource({"ends": LOST, "starts": False, "paid_in_vain": True}, {}, urls="abc")
-    network.proven.add("c")
-    await works_on(supervised(network), network, 2)
-    assert network.asked == "ac"
-    network = FakeSource({"ends": LOST, "starts": False}, {}, urls="abc")
-    network.proven.add("c")
-    await works_on(supervised(network), network, 2)
-    assert network.asked == "ab", "nothing was paid: the order is that of the prices"
-
-
-@pytest.mark.asyncio
 async def test_the_account_sums_all_jobs_and_rounds_once() -> None:
     network = FakeSource({"ends": LOST}, {"ends": LOST}, {})
     supervisor = supervised(network)
