@@ -131,9 +131,9 @@ async def _endless(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (_garbage, "payment_refused"),
-        (_half, "payment_refused"),
-        (_endless, "payment_refused"),
+        (_garbage, "signer_unreachable"),
+        (_half, "signer_unreachable"),
+        (_endless, "signer_unreachable"),
         (_out_of_funds, "signer_refused"),
         pytest.param(_never, "signer_unreachable", marks=pytest.mark.long),  # is asked again before that
     ],
