@@ -217,10 +217,10 @@ async def test_a_job_is_paid_from_start_to_end_and_every_step_is_in_the_ledger(t
         assert status.credit_left == (status.credited - status.owed) / PRICE
         assert status.owed > 0
         steps = await b.steps()
-        if steps[-2] == "intended":  # the end came before the signer was asked for one more
-            del steps[-2]
-        assert steps == ["intended", "signed", "delivered", "credited"] * accepted + ["closed"]
-        calls = b.signer.calls
+        assert steps[: 4 * accepted] == ["intended", "signed", "delivered", "credited"] * accepted
+        # the end may come while the signer is about to be asked, or has been asked, for one more
+        assert steps[4 * accepted :] in (["closed"], ["intended", "closed"], ["intended", "signed", "closed"])
+        calls = b.signer.calls[:accepted]
         assert [call["manifest_id"] for call in calls] == [""] + [MANIFEST] * (accepted - 1)
         assert [call["state"] is None for call in calls] == [True] + [False] * (accepted - 1)
         assert {call["capabilities"] for call in calls} == {b"caps"}
