@@ -18,7 +18,14 @@ from gateway.media.ts_demuxer import TsDemuxer
 from gateway.network.resources import NetworkResources
 from gateway.network.worker_status import WorkerStatus
 from gateway.orchestrator.credentials import unsigned_credentials
-from gateway.orchestrator.errors import NoCapacity, OfferChanged, OrchestratorError, PriceRaised
+from gateway.orchestrator.errors import (
+    AlreadySeen,
+    NoCapacity,
+    OfferChanged,
+    OrchestratorError,
+    PriceRaised,
+    Refused,
+)
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
 from gateway.payments.first_payments import Turn
@@ -189,9 +196,9 @@ class OrchestratorJob:
 
     # the start
 
-    async def _start(self, info: OrchestratorInfo) -> JobUrls:
+    async def _start(self, offer: OrchestratorInfo) -> JobUrls:
         """Sign the first payment and start the job with it."""
-        network, request = self._network, self._request
+        network, request, info = self._network, self._request, offer
         if network.payments is None:
             payment, credentials = "", unsigned_credentials(info)
         else:
@@ -211,6 +218,11 @@ class OrchestratorJob:
             return await asyncio.shield(self._starting)
         except OrchestratorError as error:
             again = self._turn is not None and self._turn.kept is not None
+            if again and isinstance(error, AlreadySeen | Refused):
+                # The former start may have been credited, whatever was answered: this one needs its own.
+                await self._close_payments(EndReason.ORCHESTRATOR_LOST)
+                self._turn = self._payer = None
+                return await self._start(offer)
             kind = NoRoom if isinstance(error, NoCapacity) and not again else Ended
             once_more = ", with a payment that it had before" if again else ""
             detail = f"{info.url} did not start the job{once_more}: {error}"
