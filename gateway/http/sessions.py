@@ -95,7 +95,10 @@ def session_routes(
             location,
             delete,
             f"end a {who}'s session",
-            {200: "ended, or there was none"},
+            {
+                200: "ended, or there was none",
+                **({400: "a query parameter is wrong"} if delete_query else {}),
+            },
             gives=None,
             token=token,
             query=delete_query or {},
