@@ -76,12 +76,12 @@ class Minutes:
         self._wei: dict[int, Fraction] = {}
 
     def add(self, minute: int, wei: Fraction) -> None:
+        if minute not in self._wei:
+            self._wei = {one: spent for one, spent in self._wei.items() if one >= minute - DAY}
         self._wei[minute] = self._wei.get(minute, Fraction(0)) + wei
 
     def spent(self, this_minute: int, minutes: int) -> Fraction:
         """Wei of this minute and that many before it."""
-        for old in [minute for minute in self._wei if minute < this_minute - DAY]:
-            del self._wei[old]
         since = this_minute - minutes
         return sum((wei for minute, wei in self._wei.items() if minute >= since), Fraction(0))
 
@@ -130,11 +130,15 @@ class Spending:
     ) -> None:
         """Raise SpendLimitReached where a stream that has `spent` may not spend `most` more."""
         _check("this stream", spent, most, limit)
-        if budget != NOBODY:
+        # a sum over a day takes milliseconds: it is made only where there is a limit
+        if budget.hour is not None:
             _check("this publisher's last hour", self.spent_by_publisher(budget, HOUR), most, budget.hour)
+        if budget.day is not None:
             _check("this publisher's last day", self.spent_by_publisher(budget, DAY), most, budget.day)
-        _check("the last hour", self.spent(HOUR), most, self.limits.hour)
-        _check("the last day", self.spent(DAY), most, self.limits.day)
+        if self.limits.hour is not None:
+            _check("the last hour", self.spent(HOUR), most, self.limits.hour)
+        if self.limits.day is not None:
+            _check("the last day", self.spent(DAY), most, self.limits.day)
 
     def move(self, hold: Hold, stream: str, limit: int | None, budget: PublisherBudget) -> Hold:
         """Count a payment for another stream. Raises SpendLimitReached where its limits do not allow it."""
