@@ -14,8 +14,9 @@ from enum import IntEnum
 from gateway.media.sps import BitReader, Sps
 
 START_CODE = b"\x00\x00\x00\x01"
-_SHORT_START_CODE = b"\x00\x00\x01"
-_SLICE_HEADER_BYTES = 16
+SHORT_START_CODE = b"\x00\x00\x01"
+SLICE_HEADER_BYTES = 16
+"""Bytes of a slice that hold its header as far as it is read here."""
 _RECOVERY_POINT = 6
 
 
@@ -66,10 +67,10 @@ def _sei_types(nal: bytes) -> list[int]:
 def split_annex_b(data: bytes) -> list[bytes]:
     """The NAL units of a byte stream, without start codes and padding; what precedes the first is lost."""
     nals = []
-    found = data.find(_SHORT_START_CODE)
+    found = data.find(SHORT_START_CODE)
     while found >= 0:
         begin = found + 3
-        found = data.find(_SHORT_START_CODE, begin)
+        found = data.find(SHORT_START_CODE, begin)
         # The last byte of a NAL unit is never zero (7.4.1), so zeros at its end are the byte stream's.
         nal = (data[begin:found] if found >= 0 else data[begin:]).rstrip(b"\x00")
         if nal:
@@ -145,7 +146,7 @@ class ParameterSets:
 
     def _frame_num(self, nal: bytes) -> tuple[int, int]:
         """frame_num of a slice, and how many values it has. Raises KeyError without its parameter sets."""
-        bits = BitReader(nal[1:_SLICE_HEADER_BYTES])
+        bits = BitReader(nal[1:SLICE_HEADER_BYTES])
         sps = self._sps[self._slice_sps(bits)][1]
         if sps.separate_planes:
             bits.u(2)  # colour_plane_id
@@ -175,7 +176,7 @@ class ParameterSets:
     def _activate(self, idr: bytes) -> bool:
         """Take the SPS of an IDR slice; whether the picture's size changed with it."""
         with suppress(ValueError, KeyError):
-            sps_id = self._slice_sps(BitReader(idr[1:_SLICE_HEADER_BYTES]))
+            sps_id = self._slice_sps(BitReader(idr[1:SLICE_HEADER_BYTES]))
             before, self._active = self._active, self._sps[sps_id][1]
             return before is not None and before.size != self._active.size
         return False

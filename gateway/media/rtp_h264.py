@@ -6,7 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from gateway.media.decode_order import MAX_REORDER_SPAN
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit
-from gateway.media.h264 import NalType, ParameterSets, has_idr, has_recovery_point, split_annex_b
+from gateway.media.h264 import (
+    SHORT_START_CODE,
+    SLICE_HEADER_BYTES,
+    NalType,
+    ParameterSets,
+    has_idr,
+    has_recovery_point,
+    split_annex_b,
+)
 from gateway.media.rtp import RtpPacket
 
 STAP_A, FU_A = 24, 28
@@ -20,11 +28,8 @@ MAX_GAP = 16
 GO_ON_AFTER = 10 * TICKS_PER_SECOND
 """Ticks after which pictures go on though no key frame has followed a loss."""
 
-_START_CODE = b"\x00\x00\x01"
 _FIRST_SLICE = 0x80
 """first_mb_in_slice is 0, coded as a lone 1, the first bit after the NAL header."""
-_SLICE_HEADER = 32
-"""Bytes that hold a slice's frame_num."""
 _SLICES = range(NalType.SLICE, NalType.IDR + 1)
 
 
@@ -149,14 +154,10 @@ class Depacketizer:
             self._gap += MAX_GAP if expected is None else packet.sequence - expected
         if _means_nothing(packet.payload):
             return done
-        kind, slice_data = _first_nal(packet.payload)
         if self._pts is None:
-            self._begin(pts, kind, slice_data)
-        elif kind in _SLICES and self._has_slice():
-            if slice_data < _FIRST_SLICE:
-                self._marker_ends_picture = self._marker_ends_picture and not self._marked_early
-            elif not self._marker_ends_picture:
-                self._finish(done)
+            self._begin(packet.payload, pts)
+        elif self._marked_early or not self._marker_ends_picture:
+            self._look_at_slice(packet.payload, done)
         self._pts = pts
         self._add(packet.payload)
         if packet.marker:
@@ -171,8 +172,19 @@ class Depacketizer:
         self._marker_ends_picture, self._marked_early = True, False
         self.needs_key_frame = True
 
-    def _begin(self, pts: int, kind: int, slice_data: int) -> None:
+    def _look_at_slice(self, payload: bytes, done: list[AccessUnit]) -> None:
+        """Tell by a slice whether markers end pictures; where they do not, the next first slice does."""
+        kind, slice_data = _first_nal(payload)
+        if kind not in _SLICES or not self._has_slice():
+            return
+        if slice_data < _FIRST_SLICE:
+            self._marker_ends_picture = False
+        elif not self._marker_ends_picture:
+            self._finish(done)
+
+    def _begin(self, payload: bytes, pts: int) -> None:
         """Judge by its first NAL unit whether a picture may be whole."""
+        kind, slice_data = _first_nal(payload)
         if kind in _SLICES:
             starts = slice_data >= _FIRST_SLICE
         else:
@@ -246,11 +258,11 @@ class Depacketizer:
             at = end
 
     def _keep(self, nal: bytes) -> None:
-        if _START_CODE in nal:  # of a byte stream that was not split
-            if nal.count(_START_CODE) > MAX_NALS:
+        if SHORT_START_CODE in nal:  # of a byte stream that was not split
+            if nal.count(SHORT_START_CODE) > MAX_NALS:
                 self._broken = True
                 return
-            parts = split_annex_b(_START_CODE + nal)
+            parts = split_annex_b(SHORT_START_CODE + nal)
         else:
             parts = [nal]
         self._nals += [part for part in parts if part[0] & 0x1F not in (0, NalType.AUD, NalType.FILLER)]
@@ -274,7 +286,7 @@ class Depacketizer:
         if self._gap and (key or not self._only_padding_is_missing(first_slice)):
             self.damaged += bool(self._last_slice)
             self.needs_key_frame = True
-        self._gap, self._last_slice = 0, first_slice[:_SLICE_HEADER]
+        self._gap, self._last_slice = 0, first_slice[:SLICE_HEADER_BYTES]
         if key and self.parameter_sets.complete:
             self.needs_key_frame = self.without_key_frame = False
             nals = self.parameter_sets.ahead_of(nals)
