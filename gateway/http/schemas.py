@@ -28,9 +28,7 @@ WEI: Schema = {"type": "string", "description": "wei, in decimal; n/d where it i
 
 ORCHESTRATOR = _or_null(_object(url=TEXT, address=_or_null(TEXT), price_wei_per_second=_or_null(WEI)))
 PAYMENTS = _or_null(_object("accepted", accepted=WHOLE, credited_wei=WEI, owed_wei=WEI))
-AUDIO = _object(
-    codec=TEXT, packets=WHOLE, packets_lost=WHOLE, packets_dropped=WHOLE, live={"type": "boolean"}
-)
+AUDIO = _object(codec=TEXT, packets=WHOLE, packets_lost=WHOLE, packets_dropped=WHOLE, live=FLAG)
 STATUS: Schema = _object(
     "gateway_status",
     gateway_status=_object(

@@ -23,7 +23,7 @@ from gateway.stream.closing import ClosingJobs
 from gateway.stream.job_slot import JobSlot, SupervisedStream, UnexpectedFailure
 from gateway.stream.seam import Candidate, JobStatus, Json, OrchestratorRef, PublishRequest
 from gateway.stream.sources import JobSources
-from gateway.stream.swap import ENDS_THE_STREAM, PaidStarts, SwapBudget, SwapPolicy
+from gateway.stream.swap import ENDS_THE_STREAM, StartsWithoutPicture, SwapBudget, SwapPolicy
 
 INPUT_RECENT = 1.0
 """Seconds since the last frame within which a publisher counts as sending."""
@@ -76,8 +76,8 @@ class Supervisor:
         self._standby: JobSlot | None = None
         self._no_standby = "the first job is not up yet"
         self._budget = SwapBudget(policy.max_swaps)
-        self._paid_starts = PaidStarts(policy.max_paid_starts)
-        self._standby_starts = PaidStarts(policy.max_paid_starts)
+        self._paid_starts = StartsWithoutPicture(policy.max_paid_starts)
+        self._standby_starts = StartsWithoutPicture(policy.max_paid_starts)
         self._was_live = False
         self._closing = ClosingJobs(request.request_id)
         self._closed = False

@@ -81,7 +81,7 @@ class SwapBudget:
         self._spent.pop()
 
 
-class PaidStarts:
+class StartsWithoutPicture:
     """Limits the first payments in a row that brought no picture."""
 
     def __init__(self, limit: int) -> None:
