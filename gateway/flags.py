@@ -132,6 +132,11 @@ def _parse_url(value: str) -> str:
     return url.rstrip("/")
 
 
+def is_eth_address(text: str) -> bool:
+    """Whether it is an Ethereum address, 0x and 40 hex digits; its checksum is not looked at."""
+    return re.fullmatch(r"0x[0-9a-fA-F]{40}", text) is not None
+
+
 def without_userinfo(url: str) -> str:
     """The URL as it may be shown: without user and password."""
     parts = urlsplit(url)

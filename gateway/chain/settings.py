@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from gateway.chain.networks import CHAIN_NETWORKS, ChainNetwork
-from gateway.flags import LIST, URL, Flag, FlagError, Kind, Parsed, choice, parse_duration
+from gateway.flags import LIST, URL, Flag, FlagError, Kind, Parsed, choice, is_eth_address, parse_duration
 
 
 def _parse_hours(value: str) -> Fraction:
@@ -24,7 +24,7 @@ def _parse_rpc_urls(value: str) -> tuple[str, ...]:
 
 
 def _parse_eth_address(value: str) -> str:
-    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", value):
+    if not is_eth_address(value):
         raise ValueError(value)
     return value
 

@@ -11,6 +11,7 @@ import structlog
 
 from gateway.aio.stamp import Stamp, stamp
 from gateway.candidates.verdict import Verdict
+from gateway.flags import is_eth_address
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.selection import Refusal
 from gateway.orchestrator.urls import place
@@ -19,7 +20,6 @@ log = structlog.get_logger("orchestrators")
 
 REREAD_INTERVAL = 1.0
 """Seconds between two looks at the file."""
-_ETH_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _HOST_AND_PORT = re.compile(r".*://.*|.*:\d+")
 _COMMENT = re.compile(r"(^|\s)#.*", re.MULTILINE)
 
@@ -82,7 +82,7 @@ def parse_entries(text: str) -> frozenset[str]:
 
 
 def _entry(word: str) -> str:
-    if _ETH_ADDRESS.fullmatch(word):
+    if is_eth_address(word):
         return word.lower()
     if not _HOST_AND_PORT.fullmatch(word):
         raise ValueError(f"{word[:80]!r} is no Ethereum address, URL or host:port")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from gateway.aio.bodies import BodyTooLarge, read_bounded
+from gateway.flags import is_eth_address
 from gateway.orchestrator.urls import grpc_target
 
 MAX_ORCHESTRATORS = 200
@@ -18,7 +18,6 @@ MAX_ORCHESTRATORS = 200
 MAX_LIST = 1024 * 1024
 """Limit in bytes of a list."""
 TIMEOUT = 5.0
-_ETH_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
 class DiscoveryFailed(Exception):
@@ -41,7 +40,7 @@ class Listing:
     def parse(cls, text: str) -> Listing:
         """What the operator writes: host:port or a URL, after `0xADDRESS@` to pin who is paid."""
         address, at, addr = text.partition("@")
-        if at and _ETH_ADDRESS.fullmatch(address):
+        if at and is_eth_address(address):
             return cls(addr, (address,), pinned=True)
         return cls(text)
 
