@@ -30,7 +30,7 @@ from gateway.aio.event_loop import SWITCH_INTERVAL
 from gateway.payments.database import ledger_url
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
-from gateway.payments.ledger_reader import Grouping
+from gateway.payments.ledger_rows import Grouping
 from gateway.payments.payment import Payment
 from gateway.payments.sqlite_store import SqliteStore
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info, signed_payment

@@ -17,7 +17,8 @@ from gateway.flag_text import help_text
 from gateway.flags import PATH, TEXT, Flag, FlagError, HelpRequested, Parsed, choice, parse_flags
 from gateway.payments.database import Database
 from gateway.payments.errors import LedgerError
-from gateway.payments.ledger_reader import Grouping, LedgerReader
+from gateway.payments.ledger_reader import LedgerReader
+from gateway.payments.ledger_rows import Grouping
 from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.report import (
     payment_row,

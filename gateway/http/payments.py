@@ -13,7 +13,8 @@ from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import Route, Token
 from gateway.http.sessions import STREAM
 from gateway.payments.errors import LedgerError
-from gateway.payments.ledger_reader import PAST_ALL, LedgerReader, LedgerSession, Place
+from gateway.payments.ledger_reader import PAST_ALL, LedgerReader, Place
+from gateway.payments.ledger_rows import LedgerSession
 from gateway.payments.report import session_json
 from gateway.stream.registry import Registry
 

@@ -18,25 +18,10 @@ from gateway.payments.ledger_rows import (
     Row,
     SignerCall,
     Total,
-    utc,
 )
 from gateway.payments.schema import minutes, payments, session_days, sessions, signings
-from gateway.payments.steps import Outcome, Step
+from gateway.payments.steps import Step
 from gateway.payments.ticket import MAX_WIN_PROB
-
-__all__ = [
-    "PAST_ALL",
-    "Grouping",
-    "LedgerPayment",
-    "LedgerReader",
-    "LedgerSession",
-    "Outcome",
-    "Place",
-    "Row",
-    "SignerCall",
-    "Total",
-    "utc",
-]
 
 PAGE = 200
 """Rows that are read in one transaction."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import money
-from gateway.payments.ledger_reader import LedgerPayment, LedgerSession, Outcome, SignerCall, Total, utc
+from gateway.payments.ledger_rows import LedgerPayment, LedgerSession, SignerCall, Total, utc
+from gateway.payments.steps import Outcome
 from gateway.payments.verify import Verification
 
 Row = dict[str, Any]

@@ -8,8 +8,9 @@ from fractions import Fraction
 
 from gateway import money
 from gateway.payments.billing import first_payment, max_total, signer_seconds
-from gateway.payments.ledger_reader import LedgerPayment, LedgerReader, LedgerSession, Outcome, Row
-from gateway.payments.steps import FOLLOWING, Step
+from gateway.payments.ledger_reader import LedgerReader
+from gateway.payments.ledger_rows import LedgerPayment, LedgerSession, Row
+from gateway.payments.steps import FOLLOWING, Outcome, Step
 from gateway.payments.timebase import NANOSECONDS
 
 _TIMED = (Step.INTENDED, Step.SIGNED)

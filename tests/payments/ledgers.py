@@ -6,8 +6,9 @@ from fractions import Fraction
 
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
-from gateway.payments.ledger_reader import Grouping, Outcome
+from gateway.payments.ledger_rows import Grouping
 from gateway.payments.payment import Payment
+from gateway.payments.steps import Outcome
 from gateway.reason import EndReason
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info, signed_payment
 

@@ -12,9 +12,9 @@ import pytest
 
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
-from gateway.payments.ledger_reader import LedgerSession, Outcome
-from gateway.payments.ledger_rows import Call
+from gateway.payments.ledger_rows import Call, LedgerSession
 from gateway.payments.payment import Payment
+from gateway.payments.steps import Outcome
 from gateway.payments.verify import verify
 from gateway.reason import EndReason
 from harness.payment_models import SENDER_TEXT, orchestrator_info, signed_payment

@@ -23,8 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.payments.errors import LedgerError, LedgerUnavailable
 from gateway.payments.ledger import Clocks, Ledger
-from gateway.payments.ledger_reader import Grouping
-from gateway.payments.ledger_rows import Call
+from gateway.payments.ledger_rows import Call, Grouping
 from gateway.payments.ledger_writer import Timing
 from gateway.payments.payment import Payment
 from gateway.payments.ticket import MAX_WIN_PROB

@@ -10,8 +10,10 @@ import pytest
 
 from gateway.payments.books import MINUTE
 from gateway.payments.ledger import Ledger
-from gateway.payments.ledger_reader import PAGE, Grouping, LedgerReader, Outcome, utc
+from gateway.payments.ledger_reader import PAGE, LedgerReader
+from gateway.payments.ledger_rows import Grouping, utc
 from gateway.payments.report import payment_row, session_json, session_row, signer_call_row
+from gateway.payments.steps import Outcome
 from gateway.reason import EndReason
 from harness.payment_models import PRICE
 from tests.payments.ledgers import fill, pay, payment, record

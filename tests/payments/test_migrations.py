@@ -18,8 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.payments.database import ledger_url
 from gateway.payments.ledger import Ledger
-from gateway.payments.ledger_reader import Grouping, LedgerSession
-from gateway.payments.ledger_rows import Call
+from gateway.payments.ledger_rows import Call, Grouping, LedgerSession
 from gateway.payments.migrations import MIGRATIONS
 from gateway.payments.verify import verify
 from gateway.reason import EndReason

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.payments.ledger import Clocks, Ledger
-from gateway.payments.ledger_reader import Outcome
+from gateway.payments.steps import Outcome
 from gateway.payments.verify import verify
 from gateway.reason import EndReason
 from harness.payment_models import PRICE
