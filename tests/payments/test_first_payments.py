@@ -38,7 +38,7 @@ from harness.waiting import DEADLINE, eventually
 from signer_client import SignerClient
 from tests.network.test_job import Host
 from tests.payments.ledgers import history
-from tests.payments.test_payer import ScriptedSigner
+from tests.payments.payers import ScriptedSigner
 
 PRELOAD = 60 * PRICE
 

@@ -1,19 +1,16 @@
-"""The payer with a scripted signer, a scripted orchestrator and a real ledger."""
+"""The payer through a job: every step, and whatever signer and orchestrator answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from coincurve import PrivateKey
 
 from gateway.aio import tasks
-from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.errors import (
     AlreadySeen,
     BadAnswer,
@@ -25,18 +22,12 @@ from gateway.orchestrator.errors import (
 )
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.errors import LedgerError
-from gateway.payments.job_identity import JobIdentity
-from gateway.payments.ledger import Ledger
 from gateway.payments.ledger_rows import Call
-from gateway.payments.payer import Payer
-from gateway.payments.resources import PaymentResources
-from gateway.payments.schedule import FIRST_BACKOFF
-from gateway.payments.spending import HOUR, PublisherBudget, Spending, SpendLimits
 from gateway.payments.timebase import NANOSECONDS, now_ns
 from gateway.payments.verify import verify
 from gateway.reason import Ended, EndReason
 from harness.payment_models import MANIFEST, PRICE, SENDER_TEXT, orchestrator_info, signed_payment
-from harness.waiting import DEADLINE, eventually
+from harness.waiting import eventually
 from signer_client import (
     BadRequest,
     LivePayment,
@@ -44,158 +35,11 @@ from signer_client import (
     PriceExceeded,
     RefreshNeeded,
     Rejected,
-    SignerClient,
     SignerError,
     SignerUnavailable,
     SignerUnreachable,
 )
-from tests.payments.ledgers import credited, history
-
-Script = list[Any]
-
-
-class ScriptedSigner:
-    """Answers with what the script says: a number of tickets, or an exception; then one ticket each time."""
-
-    def __init__(self, *script: Any) -> None:
-        self.script: Script = list(script)
-        self.calls: list[dict[str, Any]] = []
-        self.under_way = 0
-        self.hold: asyncio.Event | None = None
-        self._nonce: dict[bytes, int] = {}
-
-    async def generate_live_payment(self, **call: Any) -> LivePayment:
-        assert self.under_way == 0, "two signing calls at once"
-        self.under_way += 1
-        try:
-            await asyncio.sleep(0)
-            if self.hold is not None:
-                await self.hold.wait()
-            self.calls.append(call)
-            answer = self.script.pop(0) if self.script else 1
-            if isinstance(answer, Exception):
-                raise answer
-            if isinstance(answer, LivePayment):
-                return answer
-            info = OrchestratorInfo.parse(call["orchestrator"])
-            rand = info.message.ticket_params.recipient_rand_hash
-            first = self._nonce.get(rand, 0) + 1
-            self._nonce[rand] = first + answer - 1
-            return signed_payment(info, first, answer, state=f'{{"seq": {len(self.calls)}}}')
-        finally:
-            self.under_way -= 1
-
-
-class ScriptedOrchestrator:
-    """Credits every payment with new ticket params, unless the script says otherwise."""
-
-    def __init__(self, *script: Any) -> None:
-        self.script: Script = list(script)
-        self.capabilities = b"caps"
-        self.delivered: list[str] = []
-        self.refreshed: list[str] = []
-        self.rand = 1
-        self.price = PRICE
-        self.on_delivery: Callable[[], Awaitable[None]] | None = None
-
-    def _info(self) -> OrchestratorInfo:
-        self.rand += 1
-        return orchestrator_info(rand=self.rand, price=self.price)
-
-    async def deliver_payment(
-        self, info: OrchestratorInfo, *, payment: str, seg_creds: str
-    ) -> OrchestratorInfo:
-        if self.on_delivery is not None:
-            await self.on_delivery()
-        self.delivered.append(payment)
-        answer = self.script.pop(0) if self.script else None
-        if isinstance(answer, Exception):
-            raise answer
-        return self._info()
-
-    async def get_info(self, addr: str, *, ignore_capacity: bool = False) -> OrchestratorInfo:
-        assert ignore_capacity
-        self.refreshed.append(f"info of {addr}")
-        return self._info()
-
-    async def refresh_payment(
-        self, info: OrchestratorInfo, *, sender: str, manifest_id: str
-    ) -> OrchestratorInfo:
-        self.refreshed.append(f"{sender} {manifest_id}")
-        self.rand += 1
-        return orchestrator_info(rand=self.rand)
-
-
-class Bench:
-    def __init__(
-        self, payer: Payer, signer: ScriptedSigner, orchestrator: ScriptedOrchestrator, ledger: Ledger
-    ):
-        self.payer = payer
-        self.signer = signer
-        self.orchestrator = orchestrator
-        self.ledger = ledger
-
-    async def start(self) -> None:
-        await self.payer.first_payment()
-        await self.payer.job_started(MANIFEST)
-
-    async def run_until(self, done: Callable[[], bool]) -> None:
-        """Run the payer until something has happened, then cancel it as a job does."""
-        running = tasks.spawn(self.payer.run(), name="test payments")
-        try:
-            await eventually(lambda: done() or running.done(), every=0.002)
-        finally:
-            await tasks.cancel(running)
-        if not running.cancelled():
-            raise running.exception() or AssertionError("the payer returned")
-
-    async def steps(self) -> list[str]:
-        return await history(self.ledger)
-
-
-@asynccontextmanager
-async def bench(
-    path: Path,
-    signer: ScriptedSigner | None = None,
-    orchestrator: ScriptedOrchestrator | None = None,
-    *,
-    info: OrchestratorInfo | None = None,
-    ceiling: int = PRICE,
-    interval: int = 10_000_000,
-    spending: Spending | None = None,
-    limit: int | None = None,
-    slots: asyncio.Semaphore | None = None,
-    clock: Callable[[], int] = now_ns,
-    first_backoff: int = FIRST_BACKOFF,
-) -> AsyncIterator[Bench]:
-    signer, orchestrator = signer or ScriptedSigner(60), orchestrator or ScriptedOrchestrator()
-    async with AsyncExitStack() as stack:
-        ledger = await Ledger.open(path / "ledger.sqlite3")
-        stack.push_async_callback(ledger.close)
-        resources = PaymentResources(
-            signer=cast(SignerClient, signer),
-            sender=SENDER_TEXT,
-            ledger=ledger,
-            spending=spending or Spending(SpendLimits()),
-            ceiling=Fraction(ceiling),
-            interval=interval,
-            signing_slots=slots or asyncio.Semaphore(),
-        )
-        payer = Payer(
-            resources,
-            cast(OrchestratorClient, orchestrator),
-            info or orchestrator_info(),
-            job=JobIdentity(stream="cam", stream_id="cam", request_id="r1", addr="127.0.0.1:8935"),
-            limit=limit,
-            budget=PublisherBudget("token 1", None, None),
-            clock=clock,
-            first_backoff=first_backoff,
-        )
-        stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
-        yield Bench(payer, signer, orchestrator, ledger)
-        await payer.close(EndReason.PUBLISHER_LEFT)
-        assert payer.status().credited == await credited(ledger, "cam")
-        assert {who for _, _, who in await ledger.reader.signed_since(0)} <= {"token 1"}
+from tests.payments.payers import ScriptedOrchestrator, ScriptedSigner, bench
 
 
 @pytest.mark.asyncio
@@ -518,63 +362,6 @@ async def test_a_ledger_that_cannot_be_written_stops_payments(tmp_path: Path) ->
 
 
 @pytest.mark.asyncio
-async def test_a_call_waits_for_a_slot_and_close_does_not(tmp_path: Path) -> None:
-    slots = asyncio.Semaphore(1)
-    async with bench(tmp_path, slots=slots) as b:
-        await b.start()
-        await slots.acquire()  # somebody else's call is under way
-        await b.run_until(lambda: b.payer.status().next_due_in is None)
-        assert len(b.signer.calls) == 1
-        async with asyncio.timeout(DEADLINE):
-            await b.payer.close(EndReason.DELETED)
-        slots.release()
-        assert not slots.locked()
-        assert len(b.signer.calls) == 1
-        assert (await b.steps())[-1] == "closed"
-
-
-@pytest.mark.asyncio
-async def test_slots_are_shared_evenly_and_limit_the_calls_at_once(tmp_path: Path) -> None:
-    slots, enough = asyncio.Semaphore(2), asyncio.Event()
-    order: list[int] = []
-    under_way = most = 0
-    async with AsyncExitStack() as stack:
-        benches = []
-        for number in range(6):
-            folder = tmp_path / str(number)
-            folder.mkdir()
-            signer = ScriptedSigner(60, *[NoTicketsNeeded(482, "")] * 99)
-            benches.append(await stack.enter_async_context(bench(folder, signer, slots=slots)))
-            await benches[-1].start()
-
-        def watched(number: int, answer: Callable[..., Awaitable[LivePayment]]) -> Any:
-            async def call(**asked: Any) -> LivePayment:
-                nonlocal under_way, most
-                under_way += 1
-                most = max(most, under_way)
-                order.append(number)
-                if len(order) == 60:
-                    enough.set()
-                try:
-                    await asyncio.sleep(0.01)
-                    return await answer(**asked)
-                finally:
-                    under_way -= 1
-
-            return call
-
-        for number, one in enumerate(benches):
-            one.signer.generate_live_payment = watched(number, one.signer.generate_live_payment)  # type: ignore[method-assign]
-        running = [tasks.spawn(one.payer.run(), name="test payments") for one in benches]
-        async with asyncio.timeout(DEADLINE):
-            await enough.wait()
-        await tasks.cancel(*running)
-    assert most == 2
-    served = [order[:60].count(number) for number in range(6)]
-    assert max(served) - min(served) <= 2, served
-
-
-@pytest.mark.asyncio
 async def test_an_unreadable_payment_is_refused_and_the_ledger_is_consistent(tmp_path: Path) -> None:
     good = signed_payment(orchestrator_info(), 1, 60)
     garbage = LivePayment(payment="AAAA", seg_creds=good.seg_creds, state=good.state)
@@ -587,66 +374,3 @@ async def test_an_unreadable_payment_is_refused_and_the_ledger_is_consistent(tmp
         assert (await verify(b.ledger.reader)).findings == []
         (call,) = [call async for call in b.ledger.reader.signer_calls()]
         assert (call.call, call.value, call.most) == (Call.LOST, None, 60 * PRICE)
-
-
-@pytest.mark.asyncio
-async def test_a_call_that_may_exceed_the_streams_limit_is_not_made(tmp_path: Path) -> None:
-    spending = Spending(SpendLimits())
-    async with bench(tmp_path, spending=spending, limit=63 * PRICE) as b:
-        await b.start()
-        with pytest.raises(Ended, match="limit is") as ended:
-            await b.run_until(lambda: False)
-        assert ended.value.reason is EndReason.SPEND_LIMIT
-        signed = 60 * PRICE + (len(b.signer.calls) - 1) * PRICE
-        assert 60 * PRICE < signed <= 63 * PRICE
-        assert spending.spent(HOUR) == signed
-        assert b.payer.status().credited == signed
-
-
-@pytest.mark.asyncio
-async def test_a_first_payment_over_the_hours_limit_is_not_asked_for(tmp_path: Path) -> None:
-    async with bench(tmp_path, spending=Spending(SpendLimits(hour=60 * PRICE - 1))) as b:
-        with pytest.raises(Ended, match="last hour") as ended:
-            await b.payer.first_payment()
-        assert ended.value.reason is EndReason.SPEND_LIMIT
-        assert b.signer.calls == []
-
-
-@pytest.mark.asyncio
-async def test_a_failed_call_releases_what_it_held(tmp_path: Path) -> None:
-    spending = Spending(SpendLimits())
-    async with bench(tmp_path, ScriptedSigner(BadRequest(400, "deposit")), spending=spending) as b:
-        with pytest.raises(Ended):
-            await b.payer.first_payment()
-        assert spending.spent(HOUR) == 0
-
-
-@pytest.mark.asyncio
-async def test_a_signer_that_bills_a_step_of_its_clock_is_one_alarm_and_is_paid(tmp_path: Path) -> None:
-    async with bench(tmp_path, ScriptedSigner(20, 10, 1)) as b:
-        await b.start()
-        await b.run_until(lambda: b.payer.status().accepted == 3)
-        assert b.payer.status().credited == 31 * PRICE
-        assert b.payer.status().alarms == 1
-
-
-@pytest.mark.asyncio
-async def test_a_payment_above_its_maximum_and_the_limit_is_not_delivered(
-    tmp_path: Path,
-) -> None:
-    async with bench(tmp_path, ScriptedSigner(60, 4), limit=63 * PRICE) as b:
-        await b.start()
-        with pytest.raises(Ended) as ended:
-            await b.run_until(lambda: False)
-        assert ended.value.reason is EndReason.SPEND_LIMIT
-        assert (await b.steps())[4:] == ["intended", "signed", "withheld"]
-
-
-@pytest.mark.asyncio
-async def test_a_signer_that_bills_more_than_the_preload_is_refused_with_an_alarm(tmp_path: Path) -> None:
-    async with bench(tmp_path, ScriptedSigner(61)) as b:
-        with pytest.raises(Ended, match="at most") as ended:
-            await b.payer.first_payment()
-        assert ended.value.reason is EndReason.PAYMENT_REFUSED
-        assert b.payer.status().alarms == 1
-        assert await b.steps() == ["intended", "signed", "withheld"]
