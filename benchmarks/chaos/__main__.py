@@ -36,6 +36,8 @@ MEMORY_GROWTH = 32 * 1024 * 1024
 DEVNET = ("-orchestrators", "3", *EQUAL_PRICES, "-restart")
 FLAGS = (
     *("-maxPricePerUnit", "0.001ETH", "-maxSwaps", "1000000"),
+    # the devnet's orchestrators share one worker: when it dies, each takes a payment and shows nothing
+    *("-maxPaidStarts", "1000000"),
     *("-livePaymentInterval", "1s", "-liveOutSegmentTimeout", "5s", "-ingestTimeout", "30s"),
     *("-discoveryInterval", "500ms"),
 )

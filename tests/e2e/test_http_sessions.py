@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 
 from harness.gateway import GatewayProcess, gateway_process
-from harness.waiting import eventually
 from tests.e2e.sessions import PUBLISH, SDP, WATCH
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
@@ -43,11 +42,7 @@ async def session(
         yield response
     async with gateway.http.delete(location(gateway, response)) as deleted:
         assert deleted.status == 200
-
-    async def gone() -> bool:
-        return bool((await gateway.get("debug/state"))["peers"] == 0)
-
-    await eventually(gone, what="the session's end")
+    await gateway.given_back(after="the session")
 
 
 def location(gateway: GatewayProcess, created: aiohttp.ClientResponse) -> str:
