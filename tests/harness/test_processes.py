@@ -17,7 +17,8 @@ import asyncio
 from harness.processes import program
 
 async def main():
-    async with program("sleep", "1000") as process:
+    async with program("sh", "-c", "echo up; exec sleep 1000", stdout=asyncio.subprocess.PIPE) as process:
+        await process.stdout.readline()
         print(process.pid, flush=True)
         await asyncio.Event().wait()
 
