@@ -13,6 +13,7 @@ from gateway.http.bodies import read_sdp_fragment
 from gateway.http.forwarding import Forwarding
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import SDP_FRAGMENT, Route, Token
+from gateway.stream.admission import RETRY_AFTER, NotAdmitted
 from gateway.stream.names import BadName, check_name
 from gateway.stream.quotas import LimitReached
 from gateway.webrtc.errors import OfferRefused
@@ -135,6 +136,10 @@ def checked(name: str, what: str = "stream name") -> str:
 
 def offer_refused(error: OfferRefused) -> Problem:
     return Problem(_OFFER_STATUS.get(error.code, 400), error.code, error.detail)
+
+
+def not_admitted(error: NotAdmitted) -> Problem:
+    return Problem(503, error.code, str(error), headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def limit_reached(error: LimitReached) -> Problem:

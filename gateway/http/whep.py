@@ -17,10 +17,12 @@ from gateway.http.sessions import (
     Links,
     checked,
     limit_reached,
+    not_admitted,
     offer_refused,
     session_routes,
     trickle,
 )
+from gateway.stream.admission import NotAdmitted
 from gateway.stream.quotas import LimitReached
 from gateway.stream.registry import Registry
 from gateway.webrtc.errors import OfferRefused
@@ -43,7 +45,11 @@ class WhepRoutes:
                 WHEP,
                 self.watch,
                 "watch a stream (WHEP); also before it has a publisher",
-                {201: "the answer, with Location, ETag and Link", **POST_REFUSED},
+                {
+                    201: "the answer, with Location, ETag and Link",
+                    503: "the gateway is overloaded",
+                    **POST_REFUSED,
+                },
                 takes=SDP,
                 gives=SDP,
                 token=Token.PLAY,
@@ -60,6 +66,8 @@ class WhepRoutes:
         claims = self._limits.on_viewer(name, self._links.forwarding.client(request), request.get(GRANT))
         try:
             viewer = await self._registry.audience.watch(name, viewer_id, offer, claims)
+        except NotAdmitted as error:
+            raise not_admitted(error) from error
         except LimitReached as error:
             raise limit_reached(error) from error
         except OfferRefused as error:

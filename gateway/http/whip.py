@@ -23,6 +23,7 @@ from gateway.http.sessions import (
     Links,
     checked,
     limit_reached,
+    not_admitted,
     offer_refused,
     session_routes,
     trickle,
@@ -33,7 +34,6 @@ from gateway.network.source import NETWORK
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import NO_LIMITS, SpendLimitReached
 from gateway.reason import EndReason
-from gateway.stream import admission
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.paid_starts import TooManyStarts
 from gateway.stream.quotas import LimitReached
@@ -146,10 +146,8 @@ class WhipRoutes:
             headers = {"Retry-After": str(error.retry_after)}
             limit = "maxPaidStartsPerMinute"
             raise Problem(429, ProblemCode.LIMIT_REACHED, str(error), headers=headers, limit=limit) from error
-        except NotAdmitted as refusal:
-            raise Problem(
-                503, refusal.code, str(refusal), headers={"Retry-After": str(admission.RETRY_AFTER)}
-            ) from refusal
+        except NotAdmitted as error:
+            raise not_admitted(error) from error
         except NoOrchestrator as error:
             raise _no_orchestrator(error, asked=wanted.orchestrator) from error
         except SpendLimitReached as error:

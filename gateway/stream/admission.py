@@ -1,15 +1,15 @@
-"""Whether publishers are admitted: not while the gateway drains or is overloaded."""
+"""Who is admitted: nobody while the gateway is overloaded, no publisher while it drains."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 RETRY_AFTER = 10
-"""Seconds after which a publisher that was refused should try again."""
+"""Seconds after which who was refused should try again."""
 
 
 class NotAdmitted(Exception):
-    """No publisher is admitted now; `code` is for programs."""
+    """Nobody is admitted now; `code` is for programs."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -17,7 +17,7 @@ class NotAdmitted(Exception):
 
 
 class Admission:
-    """Whether new publishers are taken. Live streams and their viewers are not affected.
+    """Whether new publishers and viewers are taken. Live streams and their viewers are not affected.
 
     `overloaded` says whether the event loop has been late for long.
     """
@@ -27,12 +27,17 @@ class Admission:
         self._overloaded = overloaded
 
     def check(self) -> None:
-        """Raises NotAdmitted."""
+        """Check that a publisher may come in. Raises NotAdmitted."""
         if self.draining:
             raise NotAdmitted(
                 "draining", "the gateway is shutting down: publish to another one, or in a minute"
             )
+        self._check_load("publish to")
+
+    def check_viewer(self) -> None:
+        """Check that a viewer may come in; it may while the gateway drains. Raises NotAdmitted."""
+        self._check_load("watch on")
+
+    def _check_load(self, do: str) -> None:
         if self._overloaded():
-            raise NotAdmitted(
-                "overloaded", "the gateway is overloaded: publish to another one, or in a minute"
-            )
+            raise NotAdmitted("overloaded", f"the gateway is overloaded: {do} another one, or in a minute")

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.tasks import spawn
 from gateway.media.fanout import Fanout
+from gateway.stream.admission import Admission
 from gateway.stream.quotas import Claim, Quotas, Reservation
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
@@ -29,12 +30,14 @@ class Audience:
         self,
         webrtc: WebRtcConfig,
         quotas: Quotas,
+        admission: Admission,
         *,
         is_live: Callable[[str], bool],
         request_key_frame: Callable[[str], None],
     ) -> None:
         self._webrtc = webrtc
         self._quotas = quotas
+        self._admission = admission
         self._is_live = is_live
         self._request_key_frame = request_key_frame
         self._outputs: dict[str, Fanout] = {}
@@ -46,8 +49,9 @@ class Audience:
     async def watch(self, name: str, viewer_id: str, offer: str, claims: Sequence[Claim] = ()) -> Viewer:
         """Answer a viewer of `name`, published or not yet.
 
-        Raises LimitReached or OfferRefused, with nothing left behind.
+        Raises NotAdmitted, LimitReached or OfferRefused, with nothing left behind.
         """
+        self._admission.check_viewer()
         log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id[:8])
         reservation = self._quotas.take(claims)
         try:

@@ -79,6 +79,7 @@ class Registry:
         self.audience = Audience(
             webrtc,
             self._quotas,
+            admission,
             is_live=self._live.__contains__,
             request_key_frame=self._request_key_frame,
         )

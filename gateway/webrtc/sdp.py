@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from aioice import Candidate
@@ -13,7 +13,11 @@ from gateway.webrtc.errors import OfferRefused
 
 MAX_SDP = 65_536
 """Limit in characters. Chromium's largest offers have less than 10,000."""
+MAX_LINES = 4096
+"""Limit of lines of an offer or a fragment. Chromium's offers have at most 200 in each section."""
 MAX_MEDIA = 16
+MAX_FORMATS = 128
+"""Limit of formats of one section: RTP has that many payload types (RFC 3550, 5.1)."""
 MAX_CANDIDATES = 32
 """Limit of candidates of one peer; further ones are ignored."""
 
@@ -21,7 +25,7 @@ MAX_MID = 64
 DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 """Hash functions of certificate fingerprints that are supported."""
 
-Attributes = list[tuple[str, str]]
+DIRECTIONS = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
 
 
 @dataclass
@@ -32,16 +36,18 @@ class Section:
     port: int = 0
     protocol: str = ""
     formats: list[str] = field(default_factory=list)
-    attributes: Attributes = field(default_factory=list)
+    """Each once."""
+    attributes: dict[str, list[str]] = field(default_factory=dict)
+    """The values of each attribute, both in the order of the lines."""
 
-    def values(self, name: str) -> Iterator[str]:
-        return (value for key, value in self.attributes if key == name)
+    def values(self, name: str) -> Sequence[str]:
+        return self.attributes.get(name, ())
 
     def value(self, name: str) -> str | None:
-        return next(self.values(name), None)
+        return next(iter(self.values(name)), None)
 
     def has(self, name: str) -> bool:
-        return self.value(name) is not None
+        return name in self.attributes
 
     @property
     def mid(self) -> str:
@@ -49,10 +55,7 @@ class Section:
 
     @property
     def direction(self) -> str:
-        for key, _ in self.attributes:
-            if key in ("sendrecv", "sendonly", "recvonly", "inactive"):
-                return key
-        return "sendrecv"
+        return next((key for key in self.attributes if key in DIRECTIONS), "sendrecv")
 
     @property
     def offered(self) -> bool:
@@ -95,14 +98,12 @@ class Description:
         """Read an SDP. Raises OfferRefused (`bad_sdp`) where it is not one."""
         if len(text) > MAX_SDP:
             raise OfferRefused("bad_sdp", f"the SDP is longer than {MAX_SDP} characters")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = _lines(text)
         if not lines or lines[0] != "v=0":
             raise OfferRefused("bad_sdp", "the body is not an SDP: it must begin with v=0")
         session, media = parse_sections(lines)
         if not media:
             raise OfferRefused("bad_sdp", "the SDP has no media section (m=)")
-        if len(media) > MAX_MEDIA:
-            raise OfferRefused("bad_sdp", f"the SDP has more than {MAX_MEDIA} media sections")
         if any(len(section.mid) > MAX_MID for section in media):
             raise OfferRefused("bad_sdp", f"a=mid takes at most {MAX_MID} characters")
         return cls(session, media)
@@ -153,17 +154,27 @@ class Description:
         return section.value("setup") or self.session.value("setup") or "actpass"
 
 
-def parse_sections(lines: list[str]) -> tuple[Section, list[Section]]:
-    """Split lines into those before the first m= and the media sections."""
+def _lines(text: str) -> list[str]:
+    """The lines that are not blank. Raises OfferRefused where they are too many."""
+    lines = [line for raw in text.splitlines() if (line := raw.strip())]
+    if len(lines) > MAX_LINES:
+        raise OfferRefused("bad_sdp", f"the SDP has more than {MAX_LINES} lines")
+    return lines
+
+
+def parse_sections(lines: Iterable[str]) -> tuple[Section, list[Section]]:
+    """Split lines into those before the first m= and the media sections. Raises OfferRefused."""
     session = current = Section()
     media: list[Section] = []
     for line in lines:
         if line.startswith("m="):
+            if len(media) == MAX_MEDIA:
+                raise OfferRefused("bad_sdp", f"the SDP has more than {MAX_MEDIA} media sections")
             current = _media(line)
             media.append(current)
         elif line.startswith("a="):
             key, _, value = line[2:].partition(":")
-            current.attributes.append((key, value.strip()))
+            current.attributes.setdefault(key, []).append(value.strip())
     return session, media
 
 
@@ -175,7 +186,10 @@ def _media(line: str) -> Section:
     number = _number(port.partition("/")[0], 65535)
     if number is None:
         raise OfferRefused("bad_sdp", f"this line has no port: {line[:80]}")
-    return Section(kind, number, protocol, formats)
+    distinct = list(dict.fromkeys(formats))
+    if len(distinct) > MAX_FORMATS:
+        raise OfferRefused("bad_sdp", f"this line has more than {MAX_FORMATS} formats: {line[:80]}")
+    return Section(kind, number, protocol, distinct)
 
 
 def _number(text: str, highest: int) -> int | None:
@@ -189,6 +203,10 @@ def codecs(section: Section) -> list[Codec]:
     """The payload types of a section that are described by an rtpmap, in the offer's order."""
     maps = dict(_numbered(section, "rtpmap"))
     fmtps = dict(_numbered(section, "fmtp"))
+    feedback: dict[str, dict[str, None]] = {}
+    for value in section.values("rtcp-fb"):
+        text, _, what = value.partition(" ")
+        feedback.setdefault(text, {})[what] = None
     found = []
     for text in section.formats:
         number = _number(text, 127)
@@ -199,11 +217,6 @@ def codecs(section: Section) -> list[Codec]:
         clock_rate = _number(rate, 1_000_000)
         if clock_rate is None:
             continue
-        feedback = tuple(
-            value.partition(" ")[2]
-            for value in section.values("rtcp-fb")
-            if value.split(" ")[0] in (text, "*")
-        )
         found.append(
             Codec(
                 payload_type=number,
@@ -211,7 +224,7 @@ def codecs(section: Section) -> list[Codec]:
                 clock_rate=clock_rate,
                 channels=_number(channels, 255) or 1,
                 parameters=_parameters(fmtps.get(number, "")),
-                feedback=feedback,
+                feedback=tuple(feedback.get(text, {}) | feedback.get("*", {})),
             )
         )
     return found
@@ -286,7 +299,7 @@ class Fragment:
         """Read a fragment. Raises OfferRefused (`bad_sdp`) where there is nothing of ICE in it."""
         if len(text) > MAX_SDP:
             raise OfferRefused("bad_sdp", f"the fragment is longer than {MAX_SDP} characters")
-        session, media = parse_sections([line.strip() for line in text.splitlines() if line.strip()])
+        session, media = parse_sections(_lines(text))
         sections = [session, *media]
         username = next((name for section in sections if (name := section.value("ice-ufrag"))), None)
         found = [candidate for section in sections for candidate in candidates(section)]

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.audience import Audience
 from gateway.stream.quotas import Claim, LimitReached, Quotas
 from gateway.webrtc.config import WebRtcConfig
@@ -24,9 +25,11 @@ class Published:
         self.names: set[str] = set()
         self.asked: list[str] = []
         self.quotas = Quotas()
+        self.overloaded = False
         self.audience = Audience(
             WebRtcConfig(),
             self.quotas,
+            Admission(lambda: self.overloaded),
             is_live=self.names.__contains__,
             request_key_frame=self.asked.append,
         )
@@ -99,3 +102,12 @@ async def test_viewers_are_sent_away_one_by_one_or_all_together() -> None:
     async with watching(one.audience, "cam"):
         await one.audience.close()
         await eventually(lambda: len(one.audience) == 0, what="its end")
+
+
+@pytest.mark.asyncio
+async def test_nobody_new_watches_while_the_gateway_is_overloaded() -> None:
+    one = Published()
+    one.overloaded = True
+    with pytest.raises(NotAdmitted, match="watch on another one"):
+        await one.audience.watch("cam", "v", "")
+    assert len(one.audience) == len(one.quotas) == 0
