@@ -1,0 +1,144 @@
+"""What a payment session knows, and the changes that many of its answers share."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TypeVar
+
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start
+from gateway.payments.balance import Balance
+from gateway.payments.billing import Billing
+from gateway.payments.credit import Credit
+from gateway.payments.paid_info import PaidInfo
+from gateway.payments.payment import MAX_TICKETS, Payment
+from gateway.payments.schedule import FIRST_BACKOFF, Schedule
+from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
+from gateway.reason import EndReason
+from signer_client import SignerState
+
+MAX_TRIES = 4
+"""Tries in a row of what no credit covers yet, or what the session can do without."""
+_A = TypeVar("_A", Sign, Start, Deliver, Refresh)
+
+
+class SessionState:
+    """The base of `PaymentSession`, with its arguments. Times are nanoseconds of a monotonic clock."""
+
+    def __init__(
+        self,
+        info: OrchestratorInfo,
+        *,
+        interval: int,
+        ceiling: Fraction,
+        ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS,
+        first_backoff: int = FIRST_BACKOFF,
+    ) -> None:
+        self.schedule = Schedule(interval, first_backoff)
+        self.billing = Billing()
+        """The signer's side."""
+        self.balance = Balance()
+        """The orchestrator's side."""
+        self.state: SignerState | None = None
+        """The signer's newest."""
+        self.manifest_id = ""
+        self.pending: Payment | None = None
+        """Signed, and not known to be credited or refused."""
+        self.idle = False
+        """Whether the signer's last answer was that nothing is due."""
+        self._credit = Credit(self.billing, self.balance, self.schedule)
+        self._info = PaidInfo(info, ceiling=ceiling, ticket_limits=ticket_limits, interval=interval)
+        self._asked: Action | None = None
+        self._leave: Leave | None = None
+        self._attempts = 0
+        """Deliveries of the pending payment."""
+        self._settling_tries = 0
+        self._take(info)
+
+    def first_payment_usable(self, now: int) -> bool:
+        """Whether a job can start with the first payment, and be paid on: nobody has credited it yet."""
+        if self.pending is None or self.running or self.ended or self._leave is not None:
+            return False
+        return self._credit.first_payment_lasts(self.info, now)
+
+    @property
+    def info(self) -> OrchestratorInfo:
+        """What is paid on: price and ticket params of one message."""
+        return self._info.current
+
+    @property
+    def running(self) -> bool:
+        """Whether the job has started."""
+        return self.balance.started_at is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is over."""
+        return self.balance.ended_at is not None
+
+    @property
+    def due_at(self) -> int | None:
+        """When something happens next; None while something does, or before the job runs."""
+        if not self.running or self._asked is not None or self.ended:
+            return None
+        return self.schedule.due if self.schedule.retry_at is None else self.schedule.retry_at
+
+    # what answers have in common
+
+    def _answered(self, kind: type[_A]) -> _A:
+        asked, self._asked = self._asked, None
+        if not isinstance(asked, kind):
+            raise RuntimeError(f"an answer to {kind.__name__} came where {type(asked).__name__} was asked")
+        return asked
+
+    def _give_up(self, reason: EndReason, detail: str) -> None:
+        self._leave_if(Leave(reason, detail))
+
+    def _leave_if(self, leave: Leave | None) -> None:
+        """Leave where there is a reason; the first one counts."""
+        self._leave = self._leave or leave
+
+    def _leave_unpayable(self, now: int) -> None:
+        self._give_up(
+            EndReason.CREDIT_EXHAUSTED,
+            f"{int(self.billing.unbilled(now))} s without a payment need more than {MAX_TICKETS} tickets, "
+            "more than a signer gives at once: only the null state of a new job helps",
+        )
+
+    def _credited(self, now: int) -> None:
+        assert self.pending is not None
+        self.balance.credit(self.pending, now)
+        self.pending = None
+        self._succeeded()
+        self.schedule.advance(max(self.billing.asked_at, self._credit.enough_until(now)))
+        self._check_credit("all payments are credited", self.billing.asked_at)
+
+    def _check_credit(self, finding: str, paid_until: int) -> None:
+        if not self._credit.lasts(paid_until):
+            self._give_up(
+                EndReason.CREDIT_EXHAUSTED,
+                f"{finding}, but by our estimate the credit lasts for less than one payment interval",
+            )
+
+    def _take(self, info: OrchestratorInfo) -> None:
+        self._leave_if(self._info.take(info, running=self.running))
+
+    def _ask_refresh(self, kind: RefreshKind, reason: EndReason, detail: str) -> None:
+        self._leave_if(self._info.ask(kind, reason, detail, running=self.running))
+
+    def _succeeded(self) -> None:
+        self.idle = False
+        self.schedule.succeed()
+
+    def _failed(self, reason: EndReason, detail: str, now: int) -> None:
+        """Try again for as long as the credit lasts, and a few times where there is none yet."""
+        credit_is_gone = self.running and self.balance.left(now) < 0
+        tried_enough = not self.running and self.schedule.failures + 1 >= MAX_TRIES
+        if credit_is_gone or tried_enough:
+            self._give_up(reason, detail)
+        else:
+            self._back_off(now)
+
+    def _back_off(self, now: int) -> None:
+        self.idle = False
+        self.schedule.back_off(now)
