@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +12,6 @@ from structlog.typing import FilteringBoundLogger
 from gateway import money
 from gateway.aio.tasks import TaskGroup, spawn
 from gateway.media.frames import Frame
-from gateway.media.segmenter import Segmenter
-from gateway.media.ts_demuxer import TsDemuxer
 from gateway.network.resources import NetworkResources
 from gateway.network.worker_status import WorkerStatus
 from gateway.orchestrator.credentials import unsigned_credentials
@@ -46,11 +43,9 @@ from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
 from gateway.trickle.liveness import Liveness, LivenessTiming
-from gateway.trickle.publisher import MAX_IN_FLIGHT, TricklePublisher
-from gateway.trickle.subscriber import TrickleSubscriber
+from gateway.trickle.publisher import MAX_IN_FLIGHT
+from gateway.trickle.relay import Relay
 
-INPUT_RECENT = 1.0
-"""Seconds since the publisher's last frame within which output is expected."""
 RESUME_RESERVE = 2.0
 """Seconds of credit that a job keeps over a pause, which is debited when pictures come again."""
 
@@ -104,9 +99,7 @@ class OrchestratorJob:
         self._turn: Turn | None = None
         self._starting: asyncio.Task[JobUrls] | None = None
         self._manifest_id = ""
-        self._uplink: TricklePublisher | None = None
-        self._segmenter: Segmenter | None = None
-        self._downlink: TrickleSubscriber | None = None
+        self._relay: Relay | None = None
         self._control: JsonPublisher | None = None
         self._params: Json = {}
         """Those that the job was started with."""
@@ -115,7 +108,6 @@ class OrchestratorJob:
         )
         self._open_channels = 0
         self._closed = False
-        self._last_sign = self._last_input = time.monotonic()
 
     # the stream's side
 
@@ -132,7 +124,7 @@ class OrchestratorJob:
             raise kind(EndReason.ORCHESTRATOR_LOST, f"{self._url}: {error}") from error
         urls = await self._start(info)
         try:
-            await self._relay(urls)
+            await self._run(urls)
         except ChannelError as error:
             raise self._lost(error) from error
 
@@ -145,8 +137,8 @@ class OrchestratorJob:
         self._held = True
         if self.started and self._payer is not None:
             self._payer.pause()
-        if self._segmenter is not None:
-            self._segmenter.new_source()
+        if self._relay is not None:
+            self._relay.new_source()
 
     def resume(self) -> None:
         self._held = False
@@ -154,9 +146,8 @@ class OrchestratorJob:
             self._payer.resume()
 
     def push(self, frame: Frame) -> None:
-        if self._segmenter is not None:
-            self._last_input = time.monotonic()
-            self._segmenter.push(frame)
+        if self._relay is not None:
+            self._relay.push(frame)
 
     async def update(self, params: Mapping[str, Any]) -> Json:
         if self._control is None or not self._control.publish(params):
@@ -165,18 +156,18 @@ class OrchestratorJob:
 
     async def close(self, reason: EndReason) -> None:
         """End the payments, and free the orchestrator's capacity by closing the channels."""
-        if self._segmenter is not None:
-            self._segmenter.close()
-        if self._starting is not None and self._uplink is None:
+        if self._relay is not None:
+            self._relay.end_input()
+        if self._starting is not None and self._relay is None:
             await self._close_late_start(self._starting)
         await asyncio.gather(self._close_channels(), self._close_payments(reason))
-        if self._uplink is not None:
+        if self._relay is not None:
             self._network.pool.job_over(self._addr)
         self._open_channels = 0
         self._closed = True
 
     def status(self) -> JobStatus:
-        info, uplink, downlink = self._info, self._uplink, self._downlink
+        info, relay = self._info, self._relay
         orchestrator = None
         if info is not None:
             orchestrator = OrchestratorRef(
@@ -186,10 +177,10 @@ class OrchestratorJob:
             worker=self._worker.newest,
             orchestrator=orchestrator,
             payments=self._payer.status() if self._payer else None,
-            segments=downlink.segments_read if downlink else 0,
-            gaps=downlink.gaps if downlink else 0,
-            dropped=uplink.dropped if uplink else 0,
-            held_bytes=uplink.buffered if uplink else 0,
+            segments=relay.downlink.segments_read if relay else 0,
+            gaps=relay.downlink.gaps if relay else 0,
+            dropped=relay.uplink.dropped if relay else 0,
+            held_bytes=relay.uplink.buffered if relay else 0,
             channels=self._open_channels,
             sessions=int(self._payer is not None and not self._closed),
         )
@@ -290,19 +281,17 @@ class OrchestratorJob:
 
     # the relay
 
-    async def _relay(self, urls: JobUrls) -> None:
+    async def _run(self, urls: JobUrls) -> None:
         http, log = self._network.http, self._log
-        self._uplink = TricklePublisher(http, urls.publish_url, log=log)
-        self._downlink = TrickleSubscriber(http, urls.subscribe_url, start=0, log=log)
+        relay = self._relay = Relay(http, urls.publish_url, urls.subscribe_url, log)
         self._control = JsonPublisher(http, urls.control_url, log=log)
         self._open_channels = len(urls.channels)
         async with TaskGroup() as group:
             name = f"job {self._request.request_id}"
-            group.create_task(self._uplink.run(), name=f"{name} uplink")
-            group.create_task(self._watch_uplink(self._uplink), name=f"{name} uplink watch")
-            group.create_task(self._read_output(self._downlink), name=f"{name} downlink")
+            group.create_task(relay.uplink.run(), name=f"{name} uplink")
+            group.create_task(self._watch_uplink(relay), name=f"{name} uplink watch")
+            group.create_task(relay.read(self._host.on_output), name=f"{name} downlink")
             group.create_task(self._control.run(), name=f"{name} control")
-            self._last_sign = time.monotonic()
             liveness = Liveness(
                 http,
                 urls.publish_url,
@@ -317,10 +306,7 @@ class OrchestratorJob:
                 group.create_task(self._worker.watch(), name=f"{name} watchdog")
             if self._payer is not None:
                 group.create_task(self._payer.run(), name=f"{name} payments")
-            held = self._host.on_started()
-            self._segmenter = Segmenter(self._uplink.open_segment, audio=held.holds_audio)
-            for frame in held.frames():
-                self._segmenter.push(frame)
+            relay.begin(self._host.on_started())
             self.started = True
             if self._held:
                 self.hold()
@@ -332,20 +318,16 @@ class OrchestratorJob:
         if newer:
             control.publish(newer)
 
-    async def _watch_uplink(self, uplink: TricklePublisher) -> None:
+    async def _watch_uplink(self, relay: Relay) -> None:
         while True:
-            await uplink.wait_slow()
-            await asyncio.sleep(self._timing.max_slow)
-            if uplink.slow and await self._is_to_blame():
+            await relay.wait_too_slow(self._timing.max_slow)
+            if await self._is_to_blame():
                 detail = f"more than {MAX_IN_FLIGHT} segments were in flight"
                 raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._url} is too slow: {detail}")
 
     def _silence(self) -> float:
         """For how many seconds something has been due from the orchestrator."""
-        now = time.monotonic()
-        if now - self._last_input > INPUT_RECENT:
-            self._last_sign = now
-        return now - max(self._last_sign, self._worker.last_event)
+        return 0.0 if self._relay is None else self._relay.silence(self._worker.last_event)
 
     async def _is_to_blame(self) -> bool:
         """Whether silence is the orchestrator's fault; not while nobody could take its place.
@@ -357,21 +339,6 @@ class OrchestratorJob:
         if await self._network.uplink.somebody_answers(self._addr):
             return True
         return self._silence() > self._timing.max_uplink_fault
-
-    async def _read_output(self, downlink: TrickleSubscriber) -> None:
-        demuxer = TsDemuxer()
-        try:
-            async for segment in downlink.segments():
-                async for chunk in segment.chunks():
-                    self._last_sign = time.monotonic()
-                    for frame in demuxer.feed(chunk):
-                        self._host.on_output(frame)
-                if segment.truncated:
-                    demuxer.discard()
-                for frame in demuxer.flush():
-                    self._host.on_output(frame)
-        finally:
-            await downlink.close()
 
     def _lost(self, error: ChannelError) -> Ended:
         url, left = self._url, self._payer.credit_left if self._payer is not None else None
@@ -386,8 +353,8 @@ class OrchestratorJob:
     # the end
 
     async def _close_channels(self) -> None:
-        if self._uplink is not None:
-            await self._uplink.close()
+        if self._relay is not None:
+            await self._relay.uplink.close()
         if self._control is not None:
             await self._control.close()
 
@@ -396,7 +363,7 @@ class OrchestratorJob:
             urls = await starting
         except OrchestratorError:
             return  # it did not start, so there is nothing to close
-        self._uplink = TricklePublisher(self._network.http, urls.publish_url, log=self._log)
+        self._relay = Relay(self._network.http, urls.publish_url, urls.subscribe_url, self._log)
 
     async def _close_payments(self, reason: EndReason) -> None:
         if self._turn is not None:
