@@ -64,7 +64,16 @@ STATUS: Schema = _object(
             )
         ),
         payments=PAYMENTS,
-        ingest=_or_null(_object("codec", packets_lost=WHOLE, segments_dropped=WHOLE, audio=_or_null(AUDIO))),
+        ingest=_or_null(
+            _object(
+                "codec rejected",
+                packets_lost=WHOLE,
+                segments_dropped=WHOLE,
+                layer=_or_null(TEXT),
+                rejected={"type": "array", "items": _object("kind reason", kind=TEXT, reason=TEXT)},
+                audio=_or_null(AUDIO),
+            )
+        ),
         output=_object("viewers", fps=_or_null(NUMBER), segments=WHOLE, gaps=WHOLE, viewers=WHOLE),
         error=_or_null(_object("error_message error_time", error_message=TEXT, error_time=WHOLE)),
         ended=_or_null(

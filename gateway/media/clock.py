@@ -71,6 +71,8 @@ class VideoClock:
         self._first: tuple[int, float] | None = None
         self._frames = 0
         self._megahertz: bool | None = None
+        self._newest: tuple[int, float] | None = None
+        self._moved = 0
 
     @property
     def corrected(self) -> bool:
@@ -82,6 +84,21 @@ class VideoClock:
         value = self._unwrapper.unwrap(timestamp)
         if self._first is None:
             self._first = (value, now)
+            if self._newest is not None:
+                ticks, then = self._newest
+                self._moved = ticks + max(1, int((now - then) * TICKS_PER_SECOND)) - value
+        ticks = self._judged(value, now) + self._moved
+        self._newest = (ticks, now)
+        return ticks
+
+    def another_sender(self) -> None:
+        """The next frame is another sender's: its time goes on from the former one's by the wall clock."""
+        self._unwrapper.reset()
+        self._first = self._megahertz = None
+        self._frames = 0
+
+    def _judged(self, value: int, now: float) -> int:
+        assert self._first is not None
         first, since = self._first
         if self._megahertz is None:
             elapsed, passed = now - since, value - first
@@ -96,7 +113,8 @@ class VideoClock:
     def at(self, timestamp: int) -> int:
         """Where a 32-bit RTP timestamp lies that no frame brought (a sender report's): it tells nothing."""
         value = self._unwrapper.near(timestamp)
-        return self._corrected(value, self._first[0]) if self._megahertz and self._first else value
+        value = self._corrected(value, self._first[0]) if self._megahertz and self._first else value
+        return value + self._moved
 
     def _corrected(self, value: int, first: int) -> int:
         return first + (value - first) * TICKS_PER_SECOND // self.WRONG_RATE

@@ -128,6 +128,8 @@ def _ingest(stream: Stream, *, segments_dropped: int) -> Json | None:
         "b_frames": stats.b_frames,
         "without_key_frame": stats.without_key_frame,
         "audio": _audio(stats.audio),
+        "layer": stats.layer,
+        "rejected": [{"kind": one.kind, "reason": one.reason} for one in stats.rejected],
         "segments_dropped": segments_dropped,
     }
 

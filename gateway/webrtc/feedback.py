@@ -11,8 +11,8 @@ from gateway.media.rtp import RtpPacket
 from gateway.webrtc import rtcp
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.congestion import LossBasedEstimate, TransportFeedback
-from gateway.webrtc.negotiation import TRANSPORT_CC, Track
 from gateway.webrtc.reception import Reception
+from gateway.webrtc.tracks import TRANSPORT_CC, Track
 from gateway.webrtc.transport import SecureTransport
 
 KEY_FRAME_SPACING = 0.5

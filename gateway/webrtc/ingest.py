@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit
 from gateway.media.rtp_h264 import Depacketizer
+from gateway.webrtc.tracks import Rejected
 
 WINDOW = 2.0
 """Seconds over which rates are measured."""
@@ -47,6 +48,10 @@ class IngestStats:
     """Whether pictures go on after a loss that no key frame has followed."""
     audio: AudioStats | None
     """None where no sound was agreed."""
+    layer: str | None
+    """The simulcast layer that is shown; None without simulcast."""
+    rejected: tuple[Rejected, ...]
+    """What the offer asked for and did not get."""
 
 
 class IngestMeter:
@@ -86,7 +91,14 @@ class IngestMeter:
         return int(size * 8 / span) if span else 0
 
     def stats(
-        self, now: float, *, pictures: Depacketizer, lost: int, audio: AudioStats | None
+        self,
+        now: float,
+        *,
+        pictures: Depacketizer,
+        lost: int,
+        audio: AudioStats | None,
+        layer: str | None,
+        rejected: tuple[Rejected, ...],
     ) -> IngestStats:
         sps = pictures.parameter_sets.sps
         span, _, frames = self._change()
@@ -105,6 +117,8 @@ class IngestMeter:
             b_frames=pictures.b_frames,
             without_key_frame=pictures.without_key_frame,
             audio=audio,
+            layer=layer,
+            rejected=rejected,
         )
 
     def _change(self) -> tuple[float, int, int]:

@@ -20,7 +20,8 @@ from gateway.webrtc.audio_clock import AudioClock
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.feedback import KEY_FRAME_EVERY, KEY_FRAME_SPACING, Feedback
 from gateway.webrtc.ingest import AudioStats, IngestMeter, IngestStats
-from gateway.webrtc.negotiation import RID, Negotiation
+from gateway.webrtc.layers import Layers
+from gateway.webrtc.negotiation import Negotiation
 from gateway.webrtc.peer import Peer
 from gateway.webrtc.reception import Reception
 from gateway.webrtc.transport import SecureTransport
@@ -64,8 +65,8 @@ class Publisher(Peer):
         self._video_type = video.codec.payload_type
         self._rtx_type = video.rtx.payload_type if video.rtx else None
         self._audio_type = audio.codec.payload_type if audio else None
-        self._rid = video.rid.encode() if video.rid else None
-        self._rid_id = video.extensions.get(RID, 0)
+        self._layers = Layers(video)
+        self._rejected = negotiation.rejected
         sprop = video.codec.parameters.get("sprop-parameter-sets", "")
         self._depacketizer = Depacketizer(ParameterSets(sprop))
         self._video: Reception | None = None
@@ -115,6 +116,8 @@ class Publisher(Peer):
             pictures=self._depacketizer,
             lost=self._video.buffer.lost if self._video else 0,
             audio=self._audio_stats(now) if self.audio_agreed else None,
+            layer=self._layers.shown,
+            rejected=self._rejected,
         )
 
     def _audio_stats(self, now: float) -> AudioStats:
@@ -157,7 +160,8 @@ class Publisher(Peer):
     def _take_video(self, packet: RtpPacket, now: float) -> None:
         video = self._video
         if video is None or packet.ssrc != video.ssrc:
-            if not self._is_our_source(packet, now):
+            silent = video is None or now - self._last_video_packet > SOURCE_SILENT
+            if not self._layers.take_over(packet, self.size, silent=silent):
                 return
             video = self._begin_video(packet.ssrc, now)
         self._last_video_packet = now
@@ -165,9 +169,18 @@ class Publisher(Peer):
         if len(video.buffer):
             self.feedback.ask_for_missing(self._give_up)
 
+    def _begin_video(self, ssrc: int, now: float) -> Reception:
+        wait = VIDEO_WAIT if self.feedback.can_nack else REORDER_WAIT
+        self._video_clock.another_sender()
+        self._timestamp = -1
+        self._video = Reception(ssrc, 90_000, max_wait=wait)
+        self._depacketizer.start_over()
+        self.feedback.begin_video(self._video, now)
+        return self._video
+
     def _take_repeated(self, packet: RtpPacket, now: float) -> None:
         video = self._video
-        if video is None:
+        if video is None or not self._layers.repairs_shown(packet):
             return
         original = rtcp.unwrap_rtx(packet, self._video_type, video.ssrc)
         if original is not None:
@@ -209,23 +222,6 @@ class Publisher(Peer):
             pts = self._audio_clock.pts(ticks, opus.duration(ready.payload), now)
             if pts is not None:
                 self._sink(OpusPacket(ready.payload, pts))
-
-    # sources
-
-    def _is_our_source(self, packet: RtpPacket, now: float) -> bool:
-        """Whether an SSRC not seen before is the video, and not another simulcast layer."""
-        # A sender that was left one layer only need not name it any more.
-        rid = packet.extension(self._rid_id) if self._rid is not None else None
-        if rid is not None:
-            return rid == self._rid
-        return self._video is None or now - self._last_video_packet > SOURCE_SILENT
-
-    def _begin_video(self, ssrc: int, now: float) -> Reception:
-        wait = VIDEO_WAIT if self.feedback.can_nack else REORDER_WAIT
-        self._video = Reception(ssrc, 90_000, max_wait=wait)
-        self._depacketizer.start_over()
-        self.feedback.begin_video(self._video, now)
-        return self._video
 
     # reports
 

@@ -54,8 +54,9 @@ class Section:
         return self.value("mid") or ""
 
     @property
-    def direction(self) -> str:
-        return next((key for key in self.attributes if key in DIRECTIONS), "sendrecv")
+    def direction(self) -> str | None:
+        """The direction that stands in this section, if any."""
+        return next((key for key in self.attributes if key in DIRECTIONS), None)
 
     @property
     def offered(self) -> bool:
@@ -108,18 +109,43 @@ class Description:
             raise OfferRefused("bad_sdp", f"a=mid takes at most {MAX_MID} characters")
         return cls(session, media)
 
-    def bundle(self) -> list[str]:
-        """The mids that share one transport, in the offer's order (RFC 9143); empty without a group."""
+    def direction(self, section: Section) -> str:
+        """A section's direction, or else the one before the sections (RFC 8866, 6.7)."""
+        return section.direction or self.session.direction or "sendrecv"
+
+    def bundle(self, mid: str) -> list[str]:
+        """The mids that share one transport with `mid`, in the group's order (RFC 9143); empty if none."""
         for value in self.session.values("group"):
             semantics, *mids = value.split() or [""]
-            if semantics == "BUNDLE":
+            if semantics == "BUNDLE" and mid in mids:
                 return mids
         return []
 
+    def sharing_transport(self, section: Section) -> list[Section]:
+        """The section itself, those bundled with it in the group's order, and the lines before the sections.
+
+        The first of a bundle may be the only one that has the transport's lines (RFC 9143, 7.1),
+        whatever its kind.
+        """
+        by_mid = {one.mid: one for one in self.media if one is not section}
+        bundled = [by_mid[mid] for mid in self.bundle(section.mid) if mid in by_mid]
+        return [section, *bundled, self.session]
+
+    def has_rtcp_mux(self, section: Section) -> bool:
+        """Whether RTCP may come on the port of a section's RTP (RFC 5761)."""
+        # Sections that are bundle-only leave out what stands in the first of the group.
+        return section.has("bundle-only") or any(
+            one.has("rtcp-mux") or one.has("rtcp-mux-only") for one in (section, self.session)
+        )
+
     def ice(self, section: Section) -> IceCredentials:
         """A section's ICE credentials. Raises OfferRefused where they are missing or malformed."""
-        username = section.value("ice-ufrag") or self.session.value("ice-ufrag")
-        password = section.value("ice-pwd") or self.session.value("ice-pwd")
+        sharing = self.sharing_transport(section)
+        username, password = next(
+            ((name, one.value("ice-pwd")) for one in sharing if (name := one.value("ice-ufrag"))),
+            (None, None),
+        )
+        password = password or self.session.value("ice-pwd")
         if not username or not password:
             raise OfferRefused(
                 "bad_sdp", "the offer has no a=ice-ufrag and a=ice-pwd: it is not a WebRTC offer"
@@ -133,7 +159,8 @@ class Description:
 
         Raises OfferRefused where there is none, or one that no certificate can have.
         """
-        values = list(section.values("fingerprint")) or list(self.session.values("fingerprint"))
+        sharing = self.sharing_transport(section)
+        values = next((values for one in sharing if (values := list(one.values("fingerprint")))), [])
         if not values:
             raise OfferRefused("bad_sdp", "the offer has no a=fingerprint: media without DTLS is not taken")
         found = []
@@ -151,7 +178,8 @@ class Description:
         return found
 
     def setup(self, section: Section) -> str:
-        return section.value("setup") or self.session.value("setup") or "actpass"
+        values = (one.value("setup") for one in self.sharing_transport(section))
+        return next(filter(None, values), "actpass")
 
 
 def _lines(text: str) -> list[str]:
@@ -243,14 +271,15 @@ def _parameters(fmtp: str) -> dict[str, str]:
     return {key.strip().lower(): value.strip() for key, _, value in pairs if key.strip()}
 
 
-def extension_ids(section: Section) -> dict[str, int]:
-    """Header extensions of a section: URI to id, those only that fit the one-byte form (RFC 8285)."""
+def extension_ids(*sections: Section) -> dict[str, int]:
+    """Header extensions of sections: URI to id, those only that fit the one-byte form (RFC 8285)."""
     found: dict[str, int] = {}
-    for value in section.values("extmap"):
-        words = value.split()
-        number = _number(words[0].partition("/")[0], 14) if len(words) >= 2 else None
-        if number:
-            found.setdefault(words[1], number)
+    for section in sections:
+        for value in section.values("extmap"):
+            words = value.split()
+            number = _number(words[0].partition("/")[0], 14) if len(words) >= 2 else None
+            if number:
+                found.setdefault(words[1], number)
     return found
 
 

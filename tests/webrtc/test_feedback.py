@@ -10,8 +10,9 @@ from gateway.media.rtp import RtpPacket
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.congestion import TRANSPORT_FEEDBACK
 from gateway.webrtc.feedback import ARRIVALS_EVERY, KEY_FRAME_EVERY, KEY_FRAME_SPACING, Feedback
-from gateway.webrtc.negotiation import TRANSPORT_CC, Negotiation
+from gateway.webrtc.negotiation import Negotiation
 from gateway.webrtc.reception import Reception
+from gateway.webrtc.tracks import TRANSPORT_CC
 from harness.waiting import eventually
 from tests.webrtc.sent import Sent
 

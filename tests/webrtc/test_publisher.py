@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -100,4 +101,60 @@ async def test_numbers_that_start_over_are_no_loss_in_any_report() -> None:
         fed.publisher.feedback.report(1e6 + second, None, 0)
     assert [(one.packets_lost, one.fraction_lost) for one in fed.sent.reports] == [(0, 0)] * 5
     assert fed.publisher.stats().packets_lost == 0
+    await fed.publisher.close()
+
+
+SMALL = [nals_of(picture) for picture in coded_pictures(6, size=(160, 96), gop=6)]
+
+
+@pytest.mark.asyncio
+async def test_of_layers_that_do_not_tell_their_size_the_largest_to_come_is_shown() -> None:
+    fed = Fed(simulcast("0", "1"))
+    for at in range(6):
+        fed.picture(SMALL[at], at, ssrc=2, rid="0")
+    assert fed.publisher.stats().layer == "0"
+    assert fed.publisher.size == (160, 96)
+    for at in range(6):
+        fed.picture(SMALL[at], 6 + at, ssrc=2, rid="0")
+        fed.picture(PICTURES[at], 900_000 + at, ssrc=1, rid="1")
+    assert fed.publisher.stats().layer == "1"
+    assert fed.publisher.size == (320, 180)
+    times = [unit.pts for unit in fed.units]
+    assert len(times) == 6 + 1 + 6, "the small layer's until the large one's first"
+    assert times == sorted(times)
+    assert times[-1] - times[0] < 90_000, "the time line goes on over the change"
+    await fed.publisher.close()
+
+
+@pytest.mark.asyncio
+async def test_a_layer_that_falls_silent_gives_way_to_another_that_is_no_longer_named() -> None:
+    fed = Fed(simulcast("0", "1"))
+    for at in range(3):
+        fed.picture(PICTURES[at], at, ssrc=1, rid="1")
+        fed.picture(SMALL[at], at, ssrc=2, rid="0")
+    assert fed.publisher.stats().layer == "1"
+    fed.publisher._last_video_packet -= 1.5
+    fed.picture(SMALL[0], 6, ssrc=2)
+    assert fed.publisher.stats().layer == "0"
+    fed.picture(PICTURES[0], 7, ssrc=1)
+    assert fed.publisher.stats().layer == "1"
+    await fed.publisher.close()
+
+
+@pytest.mark.asyncio
+async def test_parameter_sets_of_the_sdp_alone_are_enough_for_the_first_picture() -> None:
+    sets, rest = PICTURES[0][:2], PICTURES[0][2:]
+    assert [nal[0] & 0x1F for nal in sets] == [7, 8]
+    sprop = ",".join(base64.b64encode(nal).decode() for nal in sets)
+    offer = CAMERA.read_text().replace(
+        "packetization-mode=1", f"packetization-mode=1;sprop-parameter-sets={sprop}"
+    )
+    fed = Fed(offer)
+    sei = b"\x06\x05\x01\x00\x80"
+    fed.picture([sei, *[nal for nal in rest if nal[0] & 0x1F == 5]], 0)
+    for at in range(1, 6):
+        fed.picture(PICTURES[at], at)
+    assert len(fed.units) == 6
+    assert fed.units[0].key
+    assert set(sets) <= set(fed.units[0].nals)
     await fed.publisher.close()
