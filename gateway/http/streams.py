@@ -17,7 +17,7 @@ from gateway.stream.registry import Registry
 from gateway.stream.seam import Json, UpdateRefused
 from gateway.stream.status import stream_status
 
-_UPDATE_STATUS = {"worker_busy": 503, "worker_refused": 422, "worker_silent": 504}
+_UPDATE_STATUS = {"too_large": 413, "worker_busy": 503, "worker_refused": 422, "worker_silent": 504}
 
 
 class StreamRoutes:
@@ -40,7 +40,7 @@ class StreamRoutes:
                     400: "the body is not a JSON object",
                     404: "no such stream is live",
                     408: "the body took too long",
-                    413: "the body is too large",
+                    413: "the body, or all parameters of the stream together, are too large",
                     422: "the worker refused them",
                     503: "too many updates are waiting",
                     504: "the worker did not answer",

@@ -14,6 +14,7 @@ from gateway.http.problem import Problem, ProblemCode
 from gateway.http.webhook_client import ErrorStatus, WebhookClient
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.names import check_name
+from gateway.stream.params import MAX_PARAMS, json_size
 from gateway.stream.seam import Json
 
 log = structlog.get_logger("access")
@@ -82,6 +83,8 @@ def parse_answer(answer: Any) -> WebhookAnswer:
     params = answer.get("pipeline_parameters")
     if params is not None and not isinstance(params, dict):
         raise ValueError("pipeline_parameters is not a JSON object")
+    if params and json_size(params) > MAX_PARAMS:
+        raise ValueError(f"pipeline_parameters has more than {MAX_PARAMS} bytes as JSON")
     if params and pipeline == COMFYUI and "prompt" not in params:
         params = {"prompt": params}
     stream_id = _text(answer, "stream_id")

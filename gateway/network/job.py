@@ -167,7 +167,7 @@ class OrchestratorJob:
         self._closed = True
 
     def status(self) -> JobStatus:
-        info, relay = self._info, self._relay
+        info, relay, control = self._info, self._relay, self._control
         orchestrator = None
         if info is not None:
             orchestrator = OrchestratorRef(
@@ -180,7 +180,7 @@ class OrchestratorJob:
             segments=relay.downlink.segments_read if relay else 0,
             gaps=relay.downlink.gaps if relay else 0,
             dropped=relay.uplink.dropped if relay else 0,
-            held_bytes=relay.uplink.buffered if relay else 0,
+            held_bytes=(relay.uplink.buffered if relay else 0) + (control.waiting_bytes if control else 0),
             channels=self._open_channels,
             sessions=int(self._payer is not None and not self._closed),
         )

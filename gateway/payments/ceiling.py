@@ -12,7 +12,7 @@ WEI_IN = {"wei": 1, "gwei": 10**9, "eth": 10**18}
 SUSPICIOUSLY_LOW = 10**9
 """Below this many wei per second, an integer without a unit was probably meant as wei per pixel."""
 
-_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(wei|gwei|eth)?(/h)?", re.IGNORECASE)
+_FORM = re.compile(r"(\d{1,40}(?:\.\d{1,40})?)\s*(wei|gwei|eth)?(/h)?", re.IGNORECASE)
 
 
 def parse_amount(value: str) -> int:

@@ -55,7 +55,8 @@ class PublishRequest:
 class UpdateRefused(Exception):
     """The worker did not take new parameters; the text says why.
 
-    `code` is `worker_busy` (too many wait for it), `worker_refused` or `worker_silent`.
+    `code` is `worker_busy` (too many wait for it), `worker_refused`, `worker_silent` or `too_large` (all
+    parameters together).
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -167,7 +168,8 @@ class JobHost(PublisherControl, Protocol):
     def keep_params(self, params: Mapping[str, Any]) -> None:
         """Make these the newest of the stream's parameters, with which a later job starts too.
 
-        What a job takes in `update` is kept by the stream itself, once it returns.
+        Raises UpdateRefused where all are too large together. What a job takes in `update` is kept by the
+        stream itself, once it returns.
         """
 
     def on_started(self) -> GopBuffer:

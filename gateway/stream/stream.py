@@ -18,9 +18,10 @@ from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason
 from gateway.stream.held_job import RESUMABLE, HeldJob
+from gateway.stream.params import Params
 from gateway.stream.publisher_session import PublisherSession
 from gateway.stream.quotas import Reservation
-from gateway.stream.seam import Candidate, JobStatus, Json, PublishRequest, UpdateRefused, merge_params
+from gateway.stream.seam import Candidate, JobStatus, Json, PublishRequest, UpdateRefused
 from gateway.stream.sources import JobSources
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
@@ -67,8 +68,6 @@ class Stream:
         await_room: bool = False,
     ) -> None:
         self.request = request
-        self.params: Mapping[str, Any] = request.params
-        """Parameters for the worker, updates among them, the newest last."""
         self.output = output
         self.reservation = reservation
         """Its quotas."""
@@ -94,6 +93,7 @@ class Stream:
             await_room=await_room,
             make_room=make_room,
         )
+        self._params = Params.of(request.params)
         self._ingest_timeout = ingest_timeout
         self._resume_timeout = resume_timeout
         self._session = self._new_session()
@@ -188,6 +188,7 @@ class Stream:
 
         Returns the worker's answer, empty where it gives none. Raises UpdateRefused.
         """
+        self._params.updated(params)  # refused before any worker knows of it
         return await self.supervisor.update(params)
 
     async def adopt_params(self, params: Mapping[str, Any]) -> None:
@@ -198,9 +199,14 @@ class Stream:
             except UpdateRefused as refusal:
                 self._note_error(f"the worker did not take the publisher's parameters: {refusal}")
 
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Parameters for the worker, updates among them, the newest last."""
+        return self._params.values
+
     def keep_params(self, params: Mapping[str, Any]) -> None:
-        """Make these the newest of the parameters."""
-        self.params = merge_params(self.params, params)
+        """Make these the newest of the parameters. Raises UpdateRefused where they are too large together."""
+        self._params = self._params.updated(params)
 
     def job_status(self) -> JobStatus:
         """The running job's status, or the last one's; sums are over all jobs."""
@@ -219,7 +225,8 @@ class Stream:
         return self.error
 
     def held_bytes(self) -> int:
-        return self.held.size + self.supervisor.held_bytes + self.job_status().held_bytes
+        held = self.held.size + self.supervisor.held_bytes + self.job_status().held_bytes
+        return held + self._params.size
 
     # frames
 

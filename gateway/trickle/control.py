@@ -21,6 +21,7 @@ MAX_MESSAGE = 1_048_576
 """Limit in bytes of one JSON object, sent or received."""
 MAX_BACKLOG = 64
 """Limit of messages that wait for a slow server."""
+MAX_BACKLOG_BYTES = 2 * MAX_MESSAGE
 
 
 class JsonPublisher:
@@ -41,6 +42,8 @@ class JsonPublisher:
     ) -> None:
         self.sent = 0
         """Messages delivered, including keep-alives."""
+        self.waiting_bytes = 0
+        """Bytes of the messages that wait."""
         self._publisher = TricklePublisher(
             http,
             url,
@@ -61,10 +64,10 @@ class JsonPublisher:
         data = _encode(message)
         if len(data) > MAX_MESSAGE:
             raise ValueError(f"a message of {len(data)} bytes is longer than {MAX_MESSAGE}")
-        try:
-            self._backlog.put_nowait(data)
-        except asyncio.QueueFull:
+        if self._backlog.full() or self.waiting_bytes + len(data) > MAX_BACKLOG_BYTES:
             return False
+        self._backlog.put_nowait(data)
+        self.waiting_bytes += len(data)
         return True
 
     async def run(self) -> None:
@@ -85,9 +88,11 @@ class JsonPublisher:
     async def _next(self) -> bytes:
         try:
             async with asyncio.timeout(self._keep_alive):
-                return await self._backlog.get()
+                data = await self._backlog.get()
         except TimeoutError:
             return _encode(KEEP_ALIVE)
+        self.waiting_bytes -= len(data)
+        return data
 
     async def _deliver(self, data: bytes) -> None:
         retries = Retries(self._publisher.url, self._retry_delay)

@@ -103,6 +103,9 @@ async def test_a_full_backlog_and_a_long_message_are_refused_aloud(http: aiohttp
     publisher = JsonPublisher(http, "http://127.0.0.1:9/c")
     assert all(publisher.publish({"n": n}) for n in range(MAX_BACKLOG))
     assert not publisher.publish({"one": "too many"})
+    long = JsonPublisher(http, "http://127.0.0.1:9/c")
+    assert [long.publish({"text": "x" * (MAX_MESSAGE - 20)}) for _ in range(3)] == [True, True, False]
+    assert long.waiting_bytes <= 2 * MAX_MESSAGE
     with pytest.raises(ValueError, match="longer"):
         publisher.publish({"text": "x" * MAX_MESSAGE})
     with pytest.raises(ValueError, match="JSON"):

@@ -1,0 +1,46 @@
+"""The parameters that a stream's worker has, bounded in size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.stream.seam import UpdateRefused
+
+MAX_PARAMS = 1024 * 1024 - 4096
+"""Limit in bytes as JSON: a job's start, with all of them and what else it says, has at most 1 MiB."""
+
+
+@dataclass(frozen=True)
+class Params:
+    """Those of the publish and of all updates, the newest last."""
+
+    values: Mapping[str, Any]
+    size: int
+    """Bytes as JSON."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Params:
+        return cls(values, json_size(values))
+
+    def updated(self, newer: Mapping[str, Any]) -> Params:
+        """These and newer ones. Raises UpdateRefused (`too_large`) where all together are too large."""
+        kept = {key: value for key, value in self.values.items() if key not in newer}
+        replaced = {key: value for key, value in self.values.items() if key in newer}
+        # the part with fewer keys is measured: mostly there is nothing in it
+        few = len(kept) < len(replaced)
+        size = (json_size(kept) if few else self.size - json_size(replaced)) + json_size(newer)
+        if size > MAX_PARAMS:
+            raise UpdateRefused(
+                "too_large",
+                f"with these the stream's parameters would have {size} bytes as JSON, and may have "
+                f"{MAX_PARAMS}: replace keys that it has, or send less",
+            )
+        return Params({**kept, **newer}, size)
+
+
+def json_size(values: Mapping[str, Any]) -> int:
+    """Bytes that these take in a JSON object, so that sizes of parts add up."""
+    return len(json.dumps(values)) if values else 0
