@@ -32,7 +32,9 @@ from gateway.http.tokens import Grant
 from gateway.http.webhook import AuthWebhook, WebhookAnswer
 from gateway.network.source import NETWORK
 from gateway.payments.errors import LedgerUnavailable
+from gateway.payments.ledger import MAX_PUBLISHER
 from gateway.payments.spending import NO_LIMITS, SpendLimitReached
+from gateway.payments.steps import clean
 from gateway.reason import EndReason
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.paid_starts import TooManyStarts
@@ -244,10 +246,12 @@ class WhipRoutes:
 
 
 def _publisher(grant: Grant | None, customer: str | None, address: str) -> str:
-    """Whom limits over time count."""
+    """Whom limits over time count, as the ledger keeps it: they count the same after a restart."""
     if grant is not None:
         return f"token {grant.id}"
-    return f"customer {customer}" if customer is not None else f"address {client_key(address)}"
+    if customer is not None:
+        return clean(f"customer {customer}", MAX_PUBLISHER)
+    return f"address {client_key(address)}"
 
 
 def _flag(value: str, name: str) -> bool:

@@ -71,9 +71,22 @@ class Books:
         self._sessions.keep({**unknown, **row, "number": number})
 
     def move(self, session_id: str, values: Row) -> None:
-        """A session serves another stream from now on; the publisher's sums stay."""
-        self._session(session_id)
+        """A session whose job has not started serves another stream, and counts for that one's publisher.
+
+        `values` are the columns that say so. The minute that its payment counts in stays that of the signing.
+        """
+        session = self._session(session_id)
+        if (session["asked_number"] or 0) > 1:
+            raise LedgerError(f"session {session_id} has paid for a job: it cannot serve another")
+        former = session["publisher"]
         self._sessions.change(session_id, **values)
+        payment = self._payments.find(session["number"], 1)
+        if payment is None or payment["state"] == Step.WITHHELD:
+            return
+        minute, value = signed_wall_ns(payment) // MINUTE, value_of(payment)
+        if self._minutes.find(minute, former) is not None:
+            self._minutes.increase(minute, former, value=-value)
+            self._minutes.increase(minute, session["publisher"], value=value)
 
     def ask(self, session_id: str, number: int, at: Moment) -> None:
         """The signer is about to be called for a payment."""

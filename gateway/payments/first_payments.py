@@ -7,10 +7,14 @@ at that address hands out the same bytes, for whatever stream, before another is
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from gateway.payments.payer import Payer
 from gateway.reason import EndReason
+
+REMEMBERED = 1000
+"""Addresses of which it is known that they credit: more than there are to choose from."""
 
 
 @dataclass(eq=False)
@@ -18,17 +22,26 @@ class _Address:
     """What is known of the starts at one address."""
 
     kept: list[Payer] = field(default_factory=list)
+    waiting: int = 0
     under_way: int = 0
     credits: bool = False
     """Whether it credited the first payment of its last start."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.kept or self.waiting or self.under_way)
 
 
 class FirstPayments:
     """All streams' first payments, by the address that is paid (0x..)."""
 
     def __init__(self) -> None:
-        self._addresses: dict[str, _Address] = {}
+        self._addresses: OrderedDict[str, _Address] = OrderedDict()
+        """Those that were used last at the end."""
+
+    def __len__(self) -> int:
+        return len(self._addresses)
 
     async def turn(self, address: str) -> Turn:
         """Wait until a first payment may be handed out there.
@@ -36,9 +49,15 @@ class FirstPayments:
         While the address credits them there is no wait. Else one start at a time signs a payment.
         """
         await self._close_unusable()
+        self._forget()
         one = self._addresses.setdefault(address, _Address())
-        while one.under_way and not one.kept and not one.credits:
-            await one.changed.wait()
+        self._addresses.move_to_end(address)
+        one.waiting += 1
+        try:
+            while one.under_way and not one.kept and not one.credits:
+                await one.changed.wait()
+        finally:
+            one.waiting -= 1
         return Turn(one)
 
     async def close(self) -> None:
@@ -54,6 +73,13 @@ class FirstPayments:
             one.kept = [payer for payer in one.kept if payer not in payers]
         for payer in payers:
             await payer.close(EndReason.ORCHESTRATOR_LOST)
+
+    def _forget(self) -> None:
+        """Drop the addresses of which there is nothing to know, and the oldest of too many others."""
+        idle = [address for address, one in self._addresses.items() if not one.in_use]
+        silent = [address for address in idle if not self._addresses[address].credits]
+        for address in {*silent, *idle[: max(0, len(idle) - REMEMBERED)]}:
+            del self._addresses[address]
 
 
 class Turn:

@@ -38,9 +38,9 @@ class Journal:
     async def open(self) -> None:
         self._session = await _written(self._ledger.open_session(self._record))
 
-    async def move(self, job: JobIdentity) -> None:
-        """The session serves another job from now on."""
-        await _written(self._ledger.move_session(self._session, job))
+    async def move(self, job: JobIdentity, publisher: str) -> None:
+        """The session serves another job from now on, and counts for who publishes that one."""
+        await _written(self._ledger.move_session(self._session, job, publisher))
 
     async def intended(self, number: int) -> None:
         """The signer is about to be called; written once for each payment, however many calls it takes."""

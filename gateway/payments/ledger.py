@@ -147,10 +147,11 @@ class Ledger:
         await self._queue.write(lambda books: books.open_session(row))
         return session_id
 
-    async def move_session(self, session_id: str, job: JobIdentity) -> None:
-        """The session serves another job from now on."""
+    async def move_session(self, session_id: str, job: JobIdentity, publisher: str) -> None:
+        """The session serves another job from now on, and counts for who publishes that one."""
         texts = {"stream": job.stream, "stream_id": job.stream_id, "request_id": job.request_id}
         values = {name: clean(value, MAX_TEXT) for name, value in texts.items()}
+        values["publisher"] = clean(publisher, MAX_PUBLISHER)
         await self._queue.write(lambda books: books.move(session_id, values))
 
     async def intended(self, session_id: str, number: int) -> None:

@@ -124,7 +124,7 @@ class Payer:
         self._serve(job, limit, budget, log)
         self._signing.hold = hold
         self._session.start_again()
-        await self._finish(self._journal.move(job))
+        await self._finish(self._journal.move(job, budget.publisher))
 
     @property
     def first_payment_usable(self) -> bool:

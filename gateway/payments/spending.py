@@ -141,14 +141,20 @@ class Spending:
             _check("the last day", self.spent(DAY), most, self.limits.day)
 
     def move(self, hold: Hold, stream: str, limit: int | None, budget: PublisherBudget) -> Hold:
-        """Count a payment for another stream. Raises SpendLimitReached where its limits do not allow it."""
+        """Count a payment for another stream and its publisher, still in the minute when it was asked for.
+
+        Raises SpendLimitReached where their limits do not allow it.
+        """
         wei = hold.wei
         hold.settle(Fraction(0))
         try:
-            return self.hold(stream, wei, limit, budget)
+            self.check(wei, spent=self.spent_by(stream), limit=limit, budget=budget)
         except SpendLimitReached:
             hold.settle(wei)
             raise
+        moved = Hold(self, stream, budget, hold.minute, Fraction(0))
+        moved.settle(wei)
+        return moved
 
     def spent_by(self, stream: str) -> Fraction:
         """Wei spent by a stream, held ones included."""

@@ -62,6 +62,7 @@ class ModelSession:
     id: str
     stream_id: str
     orchestrator: str
+    publisher: str
     payments: list[ModelPayment] = field(default_factory=list)
     lost: int = 0
     closed: str | None = None
@@ -101,20 +102,19 @@ class LedgerModel:
                     Grouping.DAY: one.day,
                     Grouping.ORCHESTRATOR: session.orchestrator,
                     Grouping.STREAM: session.stream_id,
-                    Grouping.PUBLISHER: "",
+                    Grouping.PUBLISHER: session.publisher,
                 }[by]
                 groups.setdefault(key, []).append(one)
         return {key: _sums(group) for key, group in groups.items()}
 
-    def signed_since(self, wall_ns: int) -> Fraction:
-        since = wall_ns // MINUTE
-        counted = (
-            one.made.value
-            for session in self.sessions
-            for one in session.payments
-            if one.signed_ns // MINUTE >= since and one.state != "withheld"
-        )
-        return sum(counted, Fraction(0))
+    def signed_since(self, wall_ns: int) -> dict[str, Fraction]:
+        """Wei by publisher: of the one that used the payment, where another had it before."""
+        since, sums = wall_ns // MINUTE, dict[str, Fraction]()
+        for session in self.sessions:
+            for one in session.payments:
+                if one.signed_ns // MINUTE >= since and one.state != "withheld":
+                    sums[session.publisher] = sums.get(session.publisher, Fraction(0)) + one.made.value
+        return sums
 
     def handed_out(self) -> dict[tuple[str, str], tuple[int, Fraction]]:
         """Tickets and their value by day and orchestrator."""

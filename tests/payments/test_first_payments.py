@@ -28,9 +28,22 @@ from gateway.orchestrator.errors import (
 )
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
+from gateway.payments import first_payments
+from gateway.payments.first_payments import FirstPayments
 from gateway.payments.ledger import Ledger
+from gateway.payments.ledger_rows import Grouping
+from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
-from gateway.payments.spending import NO_LIMITS, Spending, SpendLimits, StreamLimits
+from gateway.payments.spending import (
+    DAY,
+    NO_LIMITS,
+    PublisherBudget,
+    Spending,
+    SpendLimits,
+    StreamLimits,
+)
+from gateway.payments.steps import Outcome
+from gateway.payments.verify import verify
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import Candidate, PublishRequest
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info
@@ -94,9 +107,9 @@ class Setup:
             http, cast(Any, self.orchestrator), cast(Any, pool), cast(Any, None), payments
         )
 
-    def job(self, stream: str, limits: StreamLimits = NO_LIMITS) -> OrchestratorJob:
+    def job(self, stream: str, limits: StreamLimits = NO_LIMITS, publisher: str = "") -> OrchestratorJob:
         candidate = Candidate(source=NetworkSource(self.network), url="https://o", addr="o", price=None)
-        request = PublishRequest(stream, stream, f"{stream}-1", "m", limits=limits)
+        request = PublishRequest(stream, stream, f"{stream}-1", "m", limits=limits, publisher=publisher)
         return OrchestratorJob(self.network, candidate, request, Host(), structlog.get_logger())
 
     async def fails(self, job: OrchestratorJob) -> Ended:
@@ -205,6 +218,69 @@ async def test_a_stream_that_may_not_spend_as_much_leaves_the_payment_for_others
     assert setup.spending.spent_by("a-1") == PRELOAD
     await setup.starts(setup.job("c"))
     assert len(setup.signer.calls) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_payment_counts_for_the_publisher_that_uses_it_also_after_a_restart(setup: Setup) -> None:
+    setup.orchestrator.script = [NoCapacity("HTTP 503"), Unreachable("connection refused")]
+    limits = StreamLimits(publisher_hour=PRELOAD)
+    await setup.fails(setup.job("a", limits, "ann"))
+    assert (await setup.fails(setup.job("b", limits, "ann"))).reason is EndReason.ORCHESTRATOR_LOST
+    await setup.starts(setup.job("c", limits, "bob"))
+    restarted = Spending(SpendLimits())
+    restarted.restore(await setup.ledger.reader.signed_since(0))
+    for spending in (setup.spending, restarted):
+        spent = {who: spending.spent_by_publisher(PublisherBudget(who, 0, 0), DAY) for who in ("ann", "bob")}
+        assert spent == {"ann": 0, "bob": PRELOAD}
+    totals = await setup.ledger.reader.totals(Grouping.PUBLISHER)
+    assert [(total.key, total.wei[Outcome.CREDITED]) for total in totals] == [("bob", PRELOAD)]
+    assert (await setup.fails(setup.job("d", limits, "bob"))).reason is EndReason.SPEND_LIMIT
+    await setup.starts(setup.job("e", limits, "ann"))
+    assert (await verify(setup.ledger.reader)).findings == []
+
+
+class KeptPayer:
+    """Has a first payment that nobody credited."""
+
+    first_payment_usable = True
+
+    async def close(self, reason: EndReason) -> None:
+        pass
+
+
+@pytest.mark.asyncio
+async def test_addresses_of_which_nothing_is_known_are_forgotten_and_those_in_use_are_not() -> None:
+    payer, turns = KeptPayer(), FirstPayments()
+    await (await turns.turn("keeps one")).close(cast(Payer, payer), EndReason.ORCHESTRATOR_LOST)
+    under_way = await turns.turn("under way")
+    waiting = asyncio.get_running_loop().create_task(turns.turn("under way"))
+    await asyncio.sleep(0)
+    for number in range(5):
+        await (await turns.turn(f"knows nothing {number}")).close(None, EndReason.ORCHESTRATOR_LOST)
+    assert len(turns) == 3
+    await under_way.close(None, EndReason.ORCHESTRATOR_LOST)
+    await (await waiting).close(None, EndReason.ORCHESTRATOR_LOST)
+    await (await turns.turn("knows nothing")).close(None, EndReason.ORCHESTRATOR_LOST)
+    again = await turns.turn("keeps one")
+    assert again.kept is payer
+    assert len(turns) == 1
+    await again.close(cast(Payer, payer), EndReason.ORCHESTRATOR_LOST)
+    payer.first_payment_usable = False
+    await turns.turn("another")
+    assert len(turns) == 1
+
+
+@pytest.mark.asyncio
+async def test_no_more_addresses_are_remembered_than_there_are_to_choose_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(first_payments, "REMEMBERED", 2)
+    turns = FirstPayments()
+    for address in "abcab":
+        turn = await turns.turn(address)
+        turn.credited()
+        await turn.close(None, EndReason.DELETED)
+    assert len(turns) == 3
 
 
 @pytest.mark.asyncio

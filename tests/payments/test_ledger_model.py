@@ -40,11 +40,14 @@ START = 1_780_000_000 * 10**9
 KEEP = 2 * DAY
 AMOUNTS = re.compile("preload|were due|price")
 """What is found of the model's payments, which are worth anything."""
+PUBLISHERS = ("", "token 1", "customer 2")
+"""Of each stream."""
 SECONDS = st.sampled_from([0, 1, 59, 3600, 5 * 3600, 26 * 3600])
 
 Operation = tuple[Any, ...]
 OPERATIONS = st.one_of(
     st.tuples(st.just("open"), st.integers(0, 2), st.integers(0, 2)),
+    st.tuples(st.just("move"), st.integers(0, 9), st.integers(0, 2)),
     st.tuples(
         st.just("pay"),
         st.integers(0, 9),
@@ -119,9 +122,19 @@ class History:
         return live[index % len(live)] if live else None
 
     async def do_open(self, stream: int, orchestrator: int) -> None:
-        made = replace(record(f"stream{stream}"), orchestrator_address=f"0x{orchestrator}")
+        address, publisher = f"0x{orchestrator}", PUBLISHERS[stream]
+        made = replace(record(f"stream{stream}"), orchestrator_address=address, publisher=publisher)
         if session_id := await self.written(self.ledger.open_session(made)):
-            self.model.sessions.append(ModelSession(session_id, f"stream{stream}", f"0x{orchestrator}"))
+            self.model.sessions.append(ModelSession(session_id, f"stream{stream}", address, publisher))
+
+    async def do_move(self, index: int, stream: int) -> None:
+        """The first payment of a session starts the job of another stream."""
+        session = self.session(index)
+        if session is None or session.asked or len(session.payments) > 1:
+            return
+        job = replace(record("").job, stream_id=f"stream{stream}")
+        if await self.written(self.ledger.move_session(session.id, job, PUBLISHERS[stream])):
+            session.stream_id, session.publisher = f"stream{stream}", PUBLISHERS[stream]
 
     async def do_pay(self, index: int, tickets: int, ev: int, path: tuple[str, ...], seconds: int) -> None:
         session = self.session(index)
@@ -211,7 +224,10 @@ class History:
             }
         for ago in (3600, 24 * 3600):
             since = self.wall - ago * 10**9
-            assert sum(wei for _, wei, _ in await reader.signed_since(since)) == model.signed_since(since)
+            sums: dict[str, Fraction] = {}
+            for _, wei, publisher in await reader.signed_since(since):
+                sums[publisher] = sums.get(publisher, Fraction(0)) + wei
+            assert {name: wei for name, wei in sums.items() if wei} == model.signed_since(since)
         await self.check_luck()
         await self.check_calls()
         verification = await verify(reader)

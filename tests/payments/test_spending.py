@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 
@@ -13,6 +14,7 @@ from gateway.payments.spending import (
     DAY,
     HOUR,
     MINUTE,
+    Hold,
     PublisherBudget,
     Spending,
     SpendLimitReached,
@@ -111,6 +113,53 @@ def test_a_streams_limits_can_be_lowered_and_not_raised() -> None:
     publisher = StreamLimits(publisher_hour=9, publisher_day=20, paid_starts=60)
     token = StreamLimits(publisher_hour=10, paid_starts=6)
     assert publisher.lowered_by(token) == replace(publisher, paid_starts=6)
+
+
+def test_a_payment_that_another_stream_uses_counts_for_that_ones_publisher() -> None:
+    spending = Spending(SpendLimits(hour=100))
+    kept = spending.hold("one", Fraction(60), 60, ANN)
+    with pytest.raises(SpendLimitReached, match="this stream"):
+        spending.move(kept, "two", 59, BOB)
+    assert [spending.spent_by_publisher(one, HOUR) for one in (ANN, BOB)] == [60, 0]
+    moved = spending.move(kept, "two", 60, BOB)
+    assert [spending.spent_by_publisher(one, HOUR) for one in (ANN, BOB)] == [0, 60]
+    assert [spending.spent_by(stream) for stream in ("one", "two")] == [0, 60]
+    moved = spending.move(moved, "two", 60, BOB)
+    assert [spending.spent_by(stream) for stream in ("one", "two")] == [0, 60]
+    spending.hold("one", Fraction(40), 60, ANN)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("pmr"), st.integers(0, 2), st.integers(1, 50), st.integers(0, 90)),
+        max_size=60,
+    )
+)
+def test_every_window_counts_a_payment_for_the_publisher_that_used_it_last(
+    steps: list[tuple[str, int, int, int]],
+) -> None:
+    """Payments, moves and restarts, held against a list of who used what."""
+    clock = Clock()
+    budgets = [PublisherBudget(name, 300, 500) for name in ("a", "b", "c")]
+    spending, holds, former = Spending(SpendLimits(), clock=clock), list[Hold](), list[Hold]()
+    for step, index, wei, minutes in steps:
+        clock.now += minutes * MINUTE
+        budget = budgets[index]
+        with suppress(SpendLimitReached):
+            if step == "p":
+                holds.append(spending.hold(budget.publisher, Fraction(wei), 400, budget))
+            elif step == "m" and holds:
+                holds[-1] = spending.move(holds[-1], budget.publisher, 400, budget)
+        if step == "r":
+            spending, holds, former = Spending(SpendLimits(), clock=clock), [], former + holds
+            signed = [(one.minute * MINUTE, one.wei, one.budget.publisher) for one in former]
+            spending.restore(signed, wall_ns=clock.now)
+        for one in budgets:
+            for window in (HOUR, DAY):
+                since = clock.now // MINUTE - window
+                used = [h.wei for h in former + holds if h.budget == one and h.minute >= since]
+                assert spending.spent_by_publisher(one, window) == sum(used, Fraction(0))
+        assert all(spending.spent_by_publisher(one, HOUR) <= 300 for one in budgets)
 
 
 @given(
