@@ -23,6 +23,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.aio import tasks
+from gateway.aio.inside import LOOPBACK, Reach
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.livepeer_pb2 import PaymentResult
@@ -132,6 +133,9 @@ async def counterparts() -> AsyncIterator[str]:
         await process.wait()
 
 
+HERE = Reach("127.0.0.1", LOOPBACK)
+
+
 @dataclass
 class Bench:
     url: str
@@ -145,7 +149,7 @@ class Bench:
         """Open sessions, spread over one interval, until there are so many."""
         while len(self.payers) < count:
             async with self.http.get(f"{self.url}/info") as response:
-                info = OrchestratorInfo.parse(await response.read())
+                info = OrchestratorInfo.parse(await response.read(), HERE)
             number = len(self.payers)
             payer = Payer(
                 self.resources,
@@ -196,7 +200,7 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
         ledger = await Ledger.open(folder / "ledger.sqlite3")
         stack.push_async_callback(ledger.close)
         signer = await stack.enter_async_context(SignerClient(url))
-        orchestrators = OrchestratorClient(http, address=SENDER_TEXT, signature=b"", capabilities=b"")
+        orchestrators = OrchestratorClient(address=SENDER_TEXT, signature=b"", capabilities=b"")
         stack.push_async_callback(orchestrators.close)
         resources = PaymentResources(
             signer=signer,

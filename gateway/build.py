@@ -6,11 +6,13 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import aiohttp
 
 from gateway.aio.client_tls import client_context
+from gateway.aio.http_client import client_session, only_inside
 from gateway.aio.tasks import cancel, spawn
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
@@ -56,7 +58,8 @@ class Build:
     stack: AsyncExitStack
     ledger: Ledger
     http: aiohttp.ClientSession
-    """For orchestrators, ComfyStream servers and webhooks."""
+    """For the operator's own servers: ComfyStream and webhooks."""
+    signer_http: aiohttp.ClientSession
     signer: SignerClient | None
     """None: nothing is paid."""
     identity: SignerIdentity | None
@@ -108,23 +111,24 @@ async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
     """The parts that several others need. Raises CannotStart or LedgerError."""
     ledger = await Ledger.open(settings.ledger)
     stack.push_async_callback(ledger.close)
-    http = await stack.enter_async_context(
-        # no limit on connections and time: a stream holds many long requests open
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=client_context(verify=settings.network.verify_tls)),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-        )
-    )
-    signer = await _open_signer(settings, stack)
+    tls = client_context(verify=settings.network.verify_tls)
+    http = await stack.enter_async_context(client_session(None, tls=tls))
+    signer_http = await stack.enter_async_context(client_session(None))
+    signer = await _open_signer(settings, signer_http, stack)
     identity = None if signer is None else await _identity(signer, settings.network.signer_url)
     chain = None
     if settings.chain is not None:
-        chain_http = await stack.enter_async_context(aiohttp.ClientSession())
+        chain_http = await stack.enter_async_context(client_session(None))
         sender = identity.address if identity else ""
         chain = ChainService(
-            chain_http, settings.chain, sender=sender, folder=settings.data_dir, book=ledger.redemptions
+            chain_http,
+            settings.chain,
+            sender=sender,
+            folder=settings.data_dir,
+            book=ledger.redemptions,
+            reached_inside=partial(only_inside, chain_http),
         )
-    build = Build(settings, stack, ledger, http, signer, identity, chain)
+    build = Build(settings, stack, ledger, http, signer_http, signer, identity, chain)
     build.run(ledger.retention.run(settings.ledger_keep), "ledger-retention")
     if chain is not None:
         if isinstance(signer, ChainSigner):
@@ -134,12 +138,16 @@ async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
     return build
 
 
-async def _open_signer(settings: Settings, stack: AsyncExitStack) -> SignerClient | None:
+async def _open_signer(
+    settings: Settings, http: aiohttp.ClientSession, stack: AsyncExitStack
+) -> SignerClient | None:
     network = settings.network
     if network.signer_url is None:
         return None
     kind = SignerClient if settings.chain is None else ChainSigner
-    return await stack.enter_async_context(kind(network.signer_url, headers=network.signer_headers))
+    return await stack.enter_async_context(
+        kind(network.signer_url, headers=network.signer_headers, session=http)
+    )
 
 
 async def _identity(signer: SignerClient, url: str | None) -> SignerIdentity:
@@ -164,7 +172,6 @@ async def open_network(build: Build) -> JobKind:
     """Jobs on the network's orchestrators."""
     settings, identity = build.settings, build.identity
     orchestrators = OrchestratorClient(
-        build.http,
         address=identity.address if identity else "",
         signature=identity.signature if identity else b"",
         capabilities=capabilities(settings.stream.model),
@@ -183,7 +190,7 @@ async def open_network(build: Build) -> JobKind:
     if build.signer is not None and identity is not None:
         payments = await PaymentResources.open(settings.payments, build.ledger, build.signer, identity)
     uplink = Uplink(pool, orchestrators, build.signer)
-    resources = NetworkResources(build.http, orchestrators, pool, uplink, payments)
+    resources = NetworkResources(orchestrators, pool, uplink, payments)
     build.stack.push_async_callback(resources.first_payments.close)
     source = NetworkSource(resources)
     return JobKind(source, pool.state)
@@ -217,7 +224,8 @@ def _discovery(build: Build) -> list[Source | str]:
                 one.address for one in await signer.discover_orchestrators([f"live-video-to-video/{model}"])
             ]
 
-        sources.append(SignerSource(ask, interval=network.discovery_interval))
+        inside = partial(only_inside, build.signer_http)
+        sources.append(SignerSource(ask, reached_inside=inside, interval=network.discovery_interval))
     return sources
 
 

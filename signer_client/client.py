@@ -217,10 +217,13 @@ class SignerClient:
                 self.url + path,
                 json=body,
                 params=query,
-                headers=self._headers,
+                headers={"Accept-Encoding": "identity", **self._headers},
                 timeout=self._timeout,
+                auto_decompress=False,
                 allow_redirects=False,  # the headers are for this server only
             ) as response:
+                if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                    raise SignerBadAnswer("the signer's answer is compressed, without being asked to")
                 content = await _read(response)
         except aiohttp.InvalidURL as error:
             raise SignerUnreachable("its URL is not valid", sent=False) from error

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import aioice
 import aioice.ice
 import aioice.stun
@@ -27,6 +28,7 @@ import h2.connection
 import pylibsrtp
 import pytest
 import uvloop
+from aiohttp.client_proto import ResponseHandler
 from aiortc import RTCCertificate
 
 from gateway.aio.event_loop import EventLoop
@@ -62,6 +64,10 @@ NAMES: list[tuple[Any, str]] = [
     (aiortc.rtcsctptransport.RTCSctpTransport, "_handle_data"),
     (pylibsrtp._binding.lib, "srtp_protect"),
     (pylibsrtp._binding.lib, "srtp_unprotect"),
+    (aiohttp.TCPConnector, "connect"),
+    (ResponseHandler, "data_received"),
+    (ResponseHandler, "feed_data"),
+    (grpclib.client.Channel, "_create_connection"),
     (grpclib.client.Channel, "_protocol_factory"),
     (grpclib.client.Channel, "_connected"),
     (grpclib.client.Handler, "close"),

@@ -202,6 +202,8 @@ def test_flags_that_do_not_fit_are_one_sentence(argv: tuple[str, ...], words: st
     [
         ("iceServers", "turn:me:pa55word"),
         ("remoteSignerHeaders", "pa55word"),
+        ("orchAddr", "o.example:1, https://me:pa55word@o.example:2"),
+        ("orchAddr", "me:pa55word@o.example:1"),
         ("liveAIHeartbeatHeaders", "pa55word"),
         ("liveAIAuthWebhookUrl", "ftp://me:pa55word@accounts.example"),
         ("comfyStreamUrl", "gpu, ftp://me:pa55word@gpu-2"),

@@ -67,13 +67,22 @@ class ChainSource:
 
     The first call gives the list in the file `cache`, of any age, so that no start waits for an RPC endpoint;
     the next call follows at once and reads the chain. Later the list is read once per round and per hour.
-    Each Controller needs its own file.
+    Each Controller needs its own file. Those listed may be in a private network where `reached_inside` says
+    that the chain is read there.
     """
 
     name = "chain"
 
-    def __init__(self, reader: PoolReader, cache: Path, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        reader: PoolReader,
+        cache: Path,
+        *,
+        reached_inside: Callable[[], bool] = lambda: False,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._reader = reader
+        self._reached_inside = reached_inside
         self._cache = cache
         self._wall = wall
         self._known: KnownPool | None = None
@@ -90,13 +99,13 @@ class ChainSource:
             self._known = self._read_cache()
             if self._known is not None:
                 self._from_disk = True
-                return _listings(self._known)
+                return _listings(self._known, may_be_inside=self._reached_inside())
         try:
             await self._read_chain()
         except ChainError as error:
             raise DiscoveryFailed(str(error)) from error
         assert self._known is not None
-        return _listings(self._known)
+        return _listings(self._known, may_be_inside=self._reached_inside())
 
     def json(self) -> dict[str, Any] | None:
         """Number, age and origin of the list, for operators."""
@@ -143,8 +152,8 @@ class ChainSource:
             log.warning("cannot cache the orchestrators", path=str(self._cache), error=str(error))
 
 
-def _listings(known: KnownPool) -> list[Listing]:
+def _listings(known: KnownPool, *, may_be_inside: bool) -> list[Listing]:
     by_uri: dict[str, tuple[str, ...]] = {}
     for address, uri in known.orchestrators:
         by_uri[uri] = (*by_uri.get(uri, ()), address)
-    return usable(Listing(uri, addresses) for uri, addresses in by_uri.items())
+    return usable(Listing(uri, addresses, may_be_inside=may_be_inside) for uri, addresses in by_uri.items())

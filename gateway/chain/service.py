@@ -73,7 +73,10 @@ class DeferredReader:
 
 
 class ChainService:
-    """`sender` is the signer's address or empty, `folder` is for caches; `http` is not closed here."""
+    """`sender` is the signer's address or empty, `folder` is for caches; `http` is not closed here.
+
+    `reached_inside` says whether all RPC endpoints are in a private network: then so may be orchestrators.
+    """
 
     def __init__(
         self,
@@ -83,11 +86,12 @@ class ChainService:
         sender: str,
         folder: Path,
         book: RedemptionBook,
+        reached_inside: Callable[[], bool] = lambda: False,
     ) -> None:
         self._endpoints = Endpoints(http, settings.urls, chain_id=settings.network.chain_id)
         reader = DeferredReader(self._endpoints, settings.network)
         cache = folder / f"orchestrators-{settings.network.controller.lower()}.json"
-        self.source = ChainSource(reader, cache)
+        self.source = ChainSource(reader, cache, reached_inside=reached_inside)
         self._book = book
         self._follower = None
         if sender:

@@ -100,7 +100,10 @@ class ServerPeer:
         if wanted.resolution is not None:
             body["resolution"] = wanted.resolution
         try:
-            async with asyncio.timeout(timeout), http.post(f"{url}/offer", json=body) as response:
+            async with (
+                asyncio.timeout(timeout),
+                http.post(f"{url}/offer", json=body, allow_redirects=False) as response,
+            ):
                 text = (await read_bounded(response, MAX_ANSWER)).decode(errors="replace")
                 if response.status != 200:
                     raise ComfyStreamError(f"it refused the offer: {response.status} {text[:MAX_REFUSAL]}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 from structlog.typing import FilteringBoundLogger
 
 from gateway import money
@@ -124,7 +125,7 @@ class OrchestratorJob:
             raise kind(EndReason.ORCHESTRATOR_LOST, f"{self._url}: {error}") from error
         urls = await self._start(info)
         try:
-            await self._run(urls)
+            await self._run(urls, self._http)
         except ChannelError as error:
             raise self._lost(error) from error
 
@@ -217,6 +218,7 @@ class OrchestratorJob:
             kind = NoRoom if isinstance(error, NoCapacity) and not again else Ended
             once_more = ", with a payment that it had before" if again else ""
             detail = f"{info.url} did not start the job{once_more}: {error}"
+            self._log.info("orchestrator did not start the job", error=error.full)
             raise kind(EndReason.ORCHESTRATOR_LOST, detail) from error
 
     async def _first_payment_turn(self, info: OrchestratorInfo) -> Turn:
@@ -281,8 +283,13 @@ class OrchestratorJob:
 
     # the relay
 
-    async def _run(self, urls: JobUrls) -> None:
-        http, log = self._network.http, self._log
+    @property
+    def _http(self) -> aiohttp.ClientSession:
+        assert self._info is not None, "a job starts with an info"
+        return self._network.orchestrators.http_for(self._info)
+
+    async def _run(self, urls: JobUrls, http: aiohttp.ClientSession) -> None:
+        log = self._log
         relay = self._relay = Relay(http, urls.publish_url, urls.subscribe_url, log)
         self._control = JsonPublisher(http, urls.control_url, log=log)
         self._open_channels = len(urls.channels)
@@ -363,7 +370,7 @@ class OrchestratorJob:
             urls = await starting
         except OrchestratorError:
             return  # it did not start, so there is nothing to close
-        self._relay = Relay(self._network.http, urls.publish_url, urls.subscribe_url, self._log)
+        self._relay = Relay(self._http, urls.publish_url, urls.subscribe_url, self._log)
 
     async def _close_payments(self, reason: EndReason) -> None:
         if self._turn is not None:

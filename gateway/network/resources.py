@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import aiohttp
-
 from gateway.network.uplink import Uplink
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.pool import OrchestratorPool
@@ -17,7 +15,6 @@ from gateway.payments.resources import PaymentResources
 class NetworkResources:
     """Clients, the known orchestrators, and what they are paid from."""
 
-    http: aiohttp.ClientSession
     orchestrators: OrchestratorClient
     pool: OrchestratorPool
     uplink: Uplink

@@ -6,12 +6,25 @@ from dataclasses import dataclass
 
 from gateway.flags import BOOLEAN, LIST, POSITIVE_DURATION, URL, Flag, Kind, Parsed
 from gateway.orchestrator.blocklist import Blocklist
+from gateway.orchestrator.discovery import Listing
 from signer_client.client import parse_headers
 
 BLOCKLIST = Kind(
     "list|path",
     "Ethereum addresses, URLs or host:port, comma-separated, or a file of them",
     Blocklist.parse,
+)
+
+
+def _parse_orchestrators(text: str) -> tuple[str, ...]:
+    addrs: tuple[str, ...] = LIST.parse(text)
+    if any("@" in Listing.parse(addr).addr for addr in addrs):
+        raise ValueError("an orchestrator's address has a user or password")
+    return addrs
+
+
+ORCHESTRATORS = Kind(
+    LIST.name, f"{LIST.accepts}, without users and passwords", _parse_orchestrators, secret=True
 )
 HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
 
@@ -30,7 +43,7 @@ NETWORK_FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "orchAddr",
-        LIST,
+        ORCHESTRATORS,
         None,
         "Use these orchestrators: [0xADDRESS@]host:port or URLs, comma-separated",
         "those that -orchWebhookUrl, the chain or the signer lists",

@@ -14,6 +14,8 @@ from google.protobuf.message import DecodeError
 
 from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.aio.client_tls import client_context
+from gateway.aio.http_client import ClientSessions, UnwantedEncoding
+from gateway.aio.inside import Ip, LeadsInside, Reach, literal
 from gateway.orchestrator import livepeer_pb2, urls
 from gateway.orchestrator.errors import (
     AlreadySeen,
@@ -33,8 +35,8 @@ START_TIMEOUT = 5.0
 PAYMENT_TIMEOUT = 5.0
 MAX_BODY = 1024 * 1024
 """The largest HTTP answer read, in bytes."""
-MAX_DETAIL = 200
-"""Limit of characters of an orchestrator's error text that are passed on."""
+MAX_SAID = 200
+"""Limit of characters of an orchestrator's error text that are kept."""
 CONNECT_SHARE = 0.6
 """Part of a call's time-out for connecting: a later time-out means "unknown", not "not sent"."""
 SEEN = "already seen"
@@ -44,13 +46,12 @@ PLAIN = "it is reached without TLS, which -orchVerifyTLS does not allow"
 class OrchestratorClient:
     """Calls to orchestrators for one model, in the name of one sender.
 
-    `http` is closed by the caller. `address` (0x..) and `signature` are the signer's; both empty off-chain.
-    gRPC connections stay open until `close`.
+    `address` (0x..) and `signature` are the signer's; both empty off-chain. Connections stay open until
+    `close`.
     """
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
         *,
         address: str,
         signature: bytes,
@@ -59,9 +60,8 @@ class OrchestratorClient:
     ) -> None:
         self.capabilities = capabilities
         """Serialised Capabilities: signing calls must carry the same."""
-        self._http = http
         self._verify_tls = verify_tls
-        self._tls = client_context(verify=verify_tls)
+        self._sessions = ClientSessions(client_context(verify=verify_tls))
         self._grpc = GrpcCaller(client_context(verify=verify_tls, protocol="h2"))
         request = livepeer_pb2.OrchestratorRequest(
             address=bytes.fromhex(address.removeprefix("0x")),
@@ -76,6 +76,14 @@ class OrchestratorClient:
         """Call `callback` with the address of each orchestrator whose gRPC connection is lost."""
         self._grpc.on_lost = callback
 
+    def operator_named(self, named: Callable[[str], bool]) -> None:
+        """Ask `named` of each address whether it is the operator's word: only then it may lead inside."""
+        self._grpc.may_be_inside = named
+
+    def http_for(self, info: OrchestratorInfo) -> aiohttp.ClientSession:
+        """For requests to the URLs that this orchestrator names. Not to be closed."""
+        return self._sessions.get(info.reach)
+
     async def get_info(
         self, addr: str, *, ignore_capacity: bool = False, timeout: float = INFO_TIMEOUT
     ) -> OrchestratorInfo:
@@ -83,7 +91,7 @@ class OrchestratorClient:
 
         Set `ignore_capacity` to refresh a running stream: that stream itself may fill the orchestrator. The
         call costs nothing. Raises Unreachable, NoCapacity, Refused or BadAnswer; a service URI that points
-        into a private network where the orchestrator is not is a BadAnswer.
+        into a private network where the orchestrator was not reached is a BadAnswer.
         """
         try:
             target = urls.grpc_target(addr)
@@ -92,7 +100,8 @@ class OrchestratorClient:
         if self._verify_tls and not target.tls:
             raise Unreachable(PLAIN)
         request = self._request_when_full if ignore_capacity else self._request
-        return await self._info(await self._grpc.ask(addr, target, request, timeout), target.host)
+        raw, reach = await self._grpc.ask(addr, target, request, timeout)
+        return await self._info(raw, reach, target.host)
 
     async def start_job(
         self,
@@ -109,18 +118,19 @@ class OrchestratorClient:
         to a job whose id is unknown.
         """
         answer = await self._post(
-            f"{info.url}/live-video-to-video",
+            info,
+            "/live-video-to-video",
             timeout,
             headers=_payment_headers(payment, seg_creds),
             body=body.json(),
         )
         if answer.status == 503:
-            raise NoCapacity(answer.detail)
+            raise NoCapacity(answer.detail, said=answer.said)
         try:
             job = JobUrls.parse(answer.accepted(), info.url)
         except ValueError as error:
             raise BadAnswer(str(error)) from error
-        await _refuse_private(job.channels, urls.host(info.url))
+        await _check_reach(job.channels, info.reach, urls.host(info.url))
         return job
 
     async def deliver_payment(
@@ -131,14 +141,12 @@ class OrchestratorClient:
         Safe to repeat with the same two values after UnknownOutcome or Unreachable: AlreadySeen then means
         that it was credited before.
         """
-        answer = await self._post(
-            f"{info.url}/payment", timeout, headers=_payment_headers(payment, seg_creds)
-        )
+        answer = await self._post(info, "/payment", timeout, headers=_payment_headers(payment, seg_creds))
         try:
             result = livepeer_pb2.PaymentResult.FromString(answer.accepted())
         except DecodeError as error:
             raise BadAnswer("its answer to a payment is not a PaymentResult") from error
-        return await self._info(result.info, urls.host(info.url))
+        return await self._info(result.info, info.reach, urls.host(info.url))
 
     async def refresh_payment(
         self, info: OrchestratorInfo, *, sender: str, manifest_id: str, timeout: float = PAYMENT_TIMEOUT
@@ -148,32 +156,34 @@ class OrchestratorClient:
         Raises Refused with status 409 where the orchestrator does not know the session.
         """
         answer = await self._post(
-            f"{info.url}/refresh-payment", timeout, body={"sender": sender, "manifest_id": manifest_id}
+            info, "/refresh-payment", timeout, body={"sender": sender, "manifest_id": manifest_id}
         )
         try:
             params = json.loads(answer.accepted())["payment_params"]
             raw = base64.b64decode(params, validate=True)
         except (ValueError, KeyError, TypeError) as error:
             raise BadAnswer("its answer has no payment_params") from error
-        return await self._info(raw, urls.host(info.url))
+        return await self._info(raw, info.reach, urls.host(info.url))
 
     async def close(self) -> None:
         self._grpc.close()
+        await self._sessions.close()
 
-    async def _info(self, raw: bytes, own: str) -> OrchestratorInfo:
+    async def _info(self, raw: bytes, reach: Reach, own: str) -> OrchestratorInfo:
         """The info in an answer of the host `own`, whose service URI is safe to call. Raises BadAnswer."""
         try:
-            info = OrchestratorInfo.parse(raw)
+            info = OrchestratorInfo.parse(raw, reach)
         except ValueError as error:
             raise BadAnswer(str(error)) from error
         if self._verify_tls and not info.url.startswith("https://"):
             raise BadAnswer(PLAIN)
-        await _refuse_private([info.url], own)
+        await _check_reach([info.url], reach, own)
         return info
 
     async def _post(
         self,
-        url: str,
+        info: OrchestratorInfo,
+        path: str,
         timeout: float,
         *,
         headers: Mapping[str, str] | None = None,
@@ -181,18 +191,19 @@ class OrchestratorClient:
     ) -> _Answer:
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=timeout * CONNECT_SHARE)
         try:
-            async with self._http.post(
-                url,
+            async with self.http_for(info).post(
+                info.url + path,
                 headers=headers,
                 json=body,
                 data=b"" if body is None else None,
                 timeout=limits,
-                ssl=self._tls,
                 allow_redirects=False,
             ) as response:
                 return _Answer(response.status, await read_bounded(response, MAX_BODY))
         except BodyTooLarge:
             raise BadAnswer(f"its answer is over the limit of {MAX_BODY} bytes") from None
+        except UnwantedEncoding as error:
+            raise BadAnswer(str(error)) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise Unreachable(f"no connection: {error}") from error
         except TimeoutError as error:
@@ -216,41 +227,47 @@ class _Answer:
 
     @property
     def detail(self) -> str:
-        words = self._body[: 4 * MAX_DETAIL].decode("utf-8", "replace")
-        printable = "".join(c if c.isprintable() else " " for c in words).strip()
-        return f"HTTP {self.status}: {printable[:MAX_DETAIL]}" if printable else f"HTTP {self.status}"
+        return f"HTTP {self.status}"
+
+    @property
+    def said(self) -> str:
+        words = self._body[: 4 * MAX_SAID].decode("utf-8", "replace")
+        return "".join(c if c.isprintable() else " " for c in words).strip()[:MAX_SAID]
 
     def _failure(self) -> OrchestratorError:
         if self.status == 400 and SEEN.encode() in self._body:
-            return AlreadySeen(self.detail)
+            return AlreadySeen(self.detail, said=self.said)
         if self.status >= 500:
-            return UnknownOutcome(self.detail)
-        return Refused(self.status, self.detail)
+            return UnknownOutcome(self.detail, said=self.said)
+        return Refused(self.status, self.detail, said=self.said)
 
 
 def _payment_headers(payment: str, seg_creds: str) -> dict[str, str]:
     return {"Livepeer-Payment": payment, "Livepeer-Segment": seg_creds}
 
 
-async def _refuse_private(given: Iterable[str], own: str) -> None:
-    """Raise BadAnswer where one of `given` points into a private network where the host `own` is not."""
+async def _check_reach(given: Iterable[str], reach: Reach, own: str) -> None:
+    """Raise BadAnswer where one of `given` leads inside, and the orchestrator is not there.
+
+    The connection is checked again, whatever its host resolves to then; that of the host `own` only then.
+    """
     for url in given:
         name = urls.host(url)
-        if name == own:
+        if name == own and literal(name) is None:
             continue
         try:
-            urls.refuse_private(url, await _addresses(name), await _addresses(own))
-        except ValueError as error:
+            reach.check(name, await _addresses(name))
+        except LeadsInside as error:
             raise BadAnswer(str(error)) from error
 
 
-async def _addresses(name: str) -> list[urls.Ip]:
+async def _addresses(name: str) -> list[Ip]:
     """The IP addresses of a host. Raises BadAnswer where it cannot be resolved."""
-    given_ip = urls.literal(name)
+    given_ip = literal(name)
     if given_ip is not None:
         return [given_ip]
     try:
         found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise BadAnswer(f"{name} cannot be resolved: {error.strerror}") from error
-    return [ip for *_, where in found if (ip := urls.literal(str(where[0]).partition("%")[0])) is not None]
+    except (OSError, UnicodeError) as error:
+        raise BadAnswer(f"{name} cannot be resolved") from error
+    return [ip for *_, where in found if (ip := literal(str(where[0]).partition("%")[0])) is not None]

@@ -30,19 +30,22 @@ class Listing:
 
     Its answer must name one of `addresses` (Ethereum); where that is empty, any address will do. There may
     be several, because anybody can register any URI on chain. `pinned` says that the operator gave them.
+    `may_be_inside` says whether `addr` may lead into a private network: the operator named it, or who did was
+    reached in one.
     """
 
     addr: str
     addresses: tuple[str, ...] = ()
     pinned: bool = False
+    may_be_inside: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Listing:
         """What the operator writes: host:port or a URL, after `0xADDRESS@` to pin who is paid."""
         address, at, addr = text.partition("@")
         if at and is_eth_address(address):
-            return cls(addr, (address,), pinned=True)
-        return cls(text)
+            return cls(addr, (address,), pinned=True, may_be_inside=True)
+        return cls(text, may_be_inside=True)
 
     def allows(self, address: str) -> bool:
         return not self.addresses or address.lower() in (one.lower() for one in self.addresses)
@@ -102,20 +105,31 @@ class WebhookSource:
 
 
 class SignerSource:
-    """The remote signer's discovery. `ask` gives the URLs that it lists; any exception means failure."""
+    """The remote signer's discovery. `ask` gives the URLs that it lists; any exception means failure.
+
+    `reached_inside` says whether the signer itself is in a private network: then so may be those it lists.
+    """
 
     name = "signer"
 
-    def __init__(self, ask: Callable[[], Awaitable[Iterable[str]]], *, interval: float = 60.0) -> None:
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[Iterable[str]]],
+        *,
+        reached_inside: Callable[[], bool] = lambda: False,
+        interval: float = 60.0,
+    ) -> None:
         self.interval: float | None = interval
         self._ask = ask
+        self._reached_inside = reached_inside
 
     async def listings(self) -> list[Listing]:
         try:
             urls = await self._ask()
         except Exception as error:
             raise DiscoveryFailed(f"the signer lists nobody: {error}") from error
-        return usable(Listing(url) for url in urls)
+        inside = self._reached_inside()
+        return usable(Listing(url, may_be_inside=inside) for url in urls)
 
 
 class Directory:
@@ -143,7 +157,8 @@ class Directory:
     def listings(self) -> dict[str, Listing]:
         """Every orchestrator on any list, by address; a pinned listing comes before any other."""
         known = [listing for found in self._lists.values() for listing in found]
-        return {listing.addr: listing for listing in sorted(known, key=lambda listing: listing.pinned)}
+        known.sort(key=lambda listing: (listing.pinned, listing.may_be_inside))
+        return {listing.addr: listing for listing in known}
 
     def errors(self) -> list[str]:
         return [f"{source}: {error}" for source, error in self._errors.items()]

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 
 class OrchestratorError(Exception):
-    """A call to an orchestrator failed; `detail` is a sentence for people, without secrets."""
+    """A call to an orchestrator failed; `detail` is a sentence for people, without secrets.
 
-    def __init__(self, detail: str) -> None:
+    `said` is what the orchestrator answered, for logs and the ledger only: anybody may read `detail`, and the
+    answer may come from somewhere else than it seems.
+    """
+
+    def __init__(self, detail: str, *, said: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
+        self.said = said
+
+    @property
+    def full(self) -> str:
+        """For the operator: `detail` and what the orchestrator answered."""
+        return f"{self.detail}: {self.said}" if self.said else self.detail
 
 
 class Unreachable(OrchestratorError):
@@ -38,8 +48,8 @@ class AlreadySeen(OrchestratorError):
 class Refused(OrchestratorError):
     """The orchestrator refused. `status` is the HTTP status, None over gRPC."""
 
-    def __init__(self, status: int | None, detail: str) -> None:
-        super().__init__(detail)
+    def __init__(self, status: int | None, detail: str, *, said: str = "") -> None:
+        super().__init__(detail, said=said)
         self.status = status
 
 

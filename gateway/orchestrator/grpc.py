@@ -7,6 +7,7 @@ the caller's task when the connection is lost.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -21,12 +22,16 @@ from h2.connection import H2Connection
 from typing_extensions import override
 
 from gateway.aio import tasks
+from gateway.aio.http_client import peer_address
+from gateway.aio.inside import LOOPBACK, PUBLIC, Reach, leads_inside, literal
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError, Refused, Unreachable
 from gateway.orchestrator.urls import GrpcTarget
 
 GET_ORCHESTRATOR = "/net.Orchestrator/GetOrchestrator"
 MAX_MESSAGE = 256 * 1024
 """Limit in bytes of an answer. An OrchestratorInfo has a few thousand."""
+MAX_SAID = 200
+"""Limit of characters of an error's text that are kept."""
 CAPPED = "OrchestratorCapped"
 FRAME_HEADER = 5
 """Bytes before a gRPC message: a compression flag and the length."""
@@ -81,15 +86,52 @@ class _Http2Protocol(H2Protocol):
 class _Channel(Channel):
     """A channel that reports when its connection is lost, and that can be closed without TLS shutdown."""
 
-    def __init__(self, target: GrpcTarget, context: ssl.SSLContext, lost: Callable[[], None]) -> None:
+    def __init__(
+        self, target: GrpcTarget, context: ssl.SSLContext, lost: Callable[[], None], *, may_be_inside: bool
+    ) -> None:
         window = Configuration(http2_connection_window_size=MAX_MESSAGE, http2_stream_window_size=MAX_MESSAGE)
         tls = context if target.tls else None
         super().__init__(target.host, target.port, ssl=tls, codec=_Bytes(), config=window)
         self._lost = lost
+        self._may_be_inside = may_be_inside
+        self.reach = PUBLIC
+        """Where the URLs of who answers may lead."""
 
     @override
     def _protocol_factory(self) -> H2Protocol:
         return _Http2Protocol(_LostHandler(self._connection_lost), self._config, self._h2_config)
+
+    @override
+    async def _create_connection(self) -> H2Protocol:
+        """Connects to the first address that may be and can be. Raises OSError."""
+        protocol = await self._connect()
+        address = peer_address(protocol.connection._transport)
+        self.reach = Reach.of(self._host, address)
+        return protocol
+
+    async def _connect(self) -> H2Protocol:
+        found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        error: OSError = ConnectionError(f"{self._host} has no address")
+        for *_, (host, *_) in found:
+            address = literal(str(host).partition("%")[0])
+            if address is None or not (self._may_be_inside or PUBLIC.allows(self._host, address)):
+                error = leads_inside(self._host, address or LOOPBACK)
+                continue
+            try:
+                _, protocol = await self._loop.create_connection(
+                    self._protocol_factory,
+                    str(host),
+                    self._port,
+                    ssl=self._ssl,
+                    server_hostname=self._host if self._ssl is not None else None,
+                )
+                return protocol
+            except OSError as failure:
+                error = failure
+        try:
+            raise error
+        finally:
+            del error
 
     def _connection_lost(self) -> None:
         self._lost()
@@ -106,23 +148,32 @@ class _Channel(Channel):
 class GrpcCaller:
     """Open connections to orchestrators, one for each address, kept between calls.
 
-    `on_lost` is called with the address whenever an open connection is lost.
+    `on_lost` is called with the address whenever an open connection is lost; `may_be_inside` is asked
+    whether an address may lead into a private network, as the operator has named it.
     """
 
     def __init__(self, context: ssl.SSLContext, on_lost: Callable[[str], None] = lambda addr: None) -> None:
         self.on_lost = on_lost
+        self.may_be_inside: Callable[[str], bool] = lambda addr: True
         self._context = context
         self._channels: dict[str, _Channel] = {}
 
-    async def ask(self, addr: str, target: GrpcTarget, request: bytes, timeout: float) -> bytes:
-        """Call GetOrchestrator; returns the message's bytes. Raises OrchestratorError.
+    async def ask(self, addr: str, target: GrpcTarget, request: bytes, timeout: float) -> tuple[bytes, Reach]:
+        """Call GetOrchestrator; returns the message's bytes, and where its URLs may lead.
+
+        Raises OrchestratorError.
 
         `timeout` (seconds) covers connection and answer. A time-out closes the connection and fails other
         calls on it: the machine may be gone.
         """
         channel = self._channels.get(addr)
         if channel is None:
-            channel = self._channels[addr] = _Channel(target, self._context, lambda: self.on_lost(addr))
+            channel = self._channels[addr] = _Channel(
+                target,
+                self._context,
+                lambda: self.on_lost(addr),
+                may_be_inside=self.may_be_inside(addr),
+            )
         # In a task of its own: grpclib cancels the task when the connection is lost.
         call = tasks.spawn(_outcome(channel, request), name=f"grpc {addr}")
         try:
@@ -136,7 +187,7 @@ class GrpcCaller:
         answer: bytes | OrchestratorError = call.result()
         if isinstance(answer, OrchestratorError):
             raise answer
-        return answer
+        return answer, channel.reach
 
     def forget(self, addr: str) -> None:
         """Close the connection to `addr`, if there is one."""
@@ -188,11 +239,11 @@ async def _call(channel: Channel, request: bytes) -> bytes:
 
 
 def _translated(error: GRPCError) -> OrchestratorError:
-    message = error.message or ""
+    message = "".join(c if c.isprintable() else " " for c in error.message or "")
     if CAPPED in message:
         return NoCapacity("no free capacity for the model")
     if error.status is Status.UNAVAILABLE:
-        return Unreachable(message or "unavailable")
+        return Unreachable("it is unavailable", said=message[:MAX_SAID])
     if error.status is Status.UNIMPLEMENTED:
         return BadAnswer("it is not an orchestrator: it does not know GetOrchestrator")
-    return Refused(None, f"{error.status.name}: {message}"[:200])
+    return Refused(None, f"it answers {error.status.name}", said=message[:MAX_SAID])

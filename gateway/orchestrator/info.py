@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 from eth_utils.address import to_checksum_address
 from google.protobuf.message import DecodeError
 
+from gateway.aio.inside import PUBLIC, Reach
 from gateway.money import wei_per_second
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import LIVE_VIDEO_TO_VIDEO
-from gateway.orchestrator.urls import MAX_URL
+from gateway.orchestrator.urls import DEFAULT_PORTS, MAX_URL, is_plain
 
 ADDRESS_BYTES = 20
 HASH_BYTES = 32
@@ -34,26 +35,28 @@ class OrchestratorInfo:
 
     raw: bytes
     message: livepeer_pb2.OrchestratorInfo
+    reach: Reach = PUBLIC
+    """Where the URLs that this orchestrator names may lead."""
 
     @classmethod
-    def parse(cls, raw: bytes) -> OrchestratorInfo:
+    def parse(cls, raw: bytes, reach: Reach = PUBLIC) -> OrchestratorInfo:
         """Parse and check the message. Raises ValueError with a sentence."""
         message = livepeer_pb2.OrchestratorInfo()
         try:
             message.ParseFromString(raw)
         except DecodeError as error:
             raise ValueError("not an OrchestratorInfo message") from error
-        info = cls(bytes(raw), message)
+        info = cls(bytes(raw), message, reach)
         info._check()
         return info
 
     def _check(self) -> None:
         given = self.message.transcoder
-        if len(given) > MAX_URL or not given.isprintable() or " " in given:
+        if len(given) > MAX_URL:
             raise ValueError(f"its service URI is not a URL of at most {MAX_URL} characters: {given[:100]!r}")
         uri = urlsplit(given)
-        if uri.scheme not in ("http", "https") or not uri.hostname or uri.port == 0:
-            raise ValueError(f"its service URI is not an http(s) URL: {given[:100]!r}")
+        if uri.scheme not in DEFAULT_PORTS or not is_plain(given, uri) or uri.port == 0:
+            raise ValueError(f"its service URI is not a plain http(s) URL: {given[:100]!r}")
         if len(self.message.address) not in (0, ADDRESS_BYTES):
             raise ValueError(f"its address has {len(self.message.address)} bytes, not {ADDRESS_BYTES}")
         if len(self.session_id) > MAX_SESSION_ID:

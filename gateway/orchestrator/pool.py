@@ -36,6 +36,8 @@ class InfoClient(Protocol):
 
     def on_connection_lost(self, callback: Callable[[str], None]) -> None: ...
 
+    def operator_named(self, named: Callable[[str], bool]) -> None: ...
+
 
 class OrchestratorPool:
     """The orchestrators for one model.
@@ -74,6 +76,7 @@ class OrchestratorPool:
         self._changed = asyncio.Event()
         self._was_ready = False
         client.on_connection_lost(self._connection_lost)
+        client.operator_named(self._may_be_inside)
 
     # what is known
 
@@ -290,7 +293,7 @@ class OrchestratorPool:
         except OrchestratorError as error:
             if member.error is None or member.error.detail != error.detail:
                 verdict = str(verdict_of(error))
-                log.warning("orchestrator failed", addr=addr, verdict=verdict, detail=error.detail)
+                log.warning("orchestrator failed", addr=addr, verdict=verdict, detail=error.full)
             member.failed(error)
         else:
             if member.error is not None or member.info is None:
@@ -309,6 +312,10 @@ class OrchestratorPool:
             verdict=str(verdict),
             detail=detail,
         )
+
+    def _may_be_inside(self, addr: str) -> bool:
+        member = self._members.get(addr)
+        return member is not None and member.listing.may_be_inside
 
     def _connection_lost(self, addr: str) -> None:
         member = self._members.get(addr)

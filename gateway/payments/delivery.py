@@ -67,7 +67,7 @@ class Delivery:
         """The job did not start; the error tells whether its payment may have been credited."""
         self._with_start = None
         unknown = isinstance(error, UnknownOutcome | BadAnswer | AlreadySeen)
-        await (self._journal.unknown if unknown else self._journal.handed_out)(str(error))
+        await (self._journal.unknown if unknown else self._journal.handed_out)(error.full)
 
     async def deliver(self, deliver: Deliver) -> None:
         """Send the payment once; without an answer the session asks for the next attempt."""
@@ -82,17 +82,17 @@ class Delivery:
             await self._credited(payment, "already seen")
         except BadAnswer as error:
             session.delivered(None, self._clock())
-            await self._credited(payment, str(error))
+            await self._credited(payment, error.full)
         except (UnknownOutcome, Unreachable) as error:
             session.delivery_unknown(str(error), self._clock())
-            self._log.warning("no answer to a payment", error=str(error), attempt=deliver.attempt)
+            self._log.warning("no answer to a payment", error=error.full, attempt=deliver.attempt)
             self._watch_credit()
             if isinstance(error, UnknownOutcome):
-                await self._journal.unknown(str(error))
+                await self._journal.unknown(error.full)
         except (Refused, NoCapacity) as error:
             session.delivery_refused(str(error))
-            self._log.error("orchestrator refused a payment", error=str(error), attempt=deliver.attempt)
-            await self._journal.refused(str(error))
+            self._log.error("orchestrator refused a payment", error=error.full, attempt=deliver.attempt)
+            await self._journal.refused(error.full)
         else:
             session.delivered(info, self._clock())
             await self._credited(payment, "")

@@ -251,7 +251,7 @@ class Payer:
                     session.info, sender=self._resources.sender, manifest_id=session.manifest_id
                 )
         except OrchestratorError as error:
-            self._log.warning("refresh failed", kind=kind.name.lower(), error=str(error))
+            self._log.warning("refresh failed", kind=kind.name.lower(), error=error.full)
             session.refresh_failed(str(error), self._clock(), refused=isinstance(error, Refused))
         else:
             self._log.info("ticket params refreshed", kind=kind.name.lower())

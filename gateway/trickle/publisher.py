@@ -247,8 +247,9 @@ class TricklePublisher:
     async def _delete(self, url: str) -> None:
         """Tell the server that a segment or the channel is over; a failure is only logged."""
         try:
-            async with asyncio.timeout(DELETE_TIMEOUT), self._http.delete(url):
-                pass
+            async with asyncio.timeout(DELETE_TIMEOUT):
+                async with self._http.delete(url, allow_redirects=False):
+                    pass
         except (aiohttp.ClientError, OSError) as error:
             self._log.debug("delete failed", url=url, error=describe(error))
 

@@ -146,7 +146,6 @@ class TrickleSubscriber:
                 async with asyncio.timeout(self._ask_anew):
                     response = await self._http.get(
                         f"{self.url}/{seq}",
-                        headers={"Accept-Encoding": "identity"},
                         timeout=wire.NO_TOTAL_TIMEOUT,
                         read_bufsize=READ_BUFFER,
                         allow_redirects=False,

@@ -82,6 +82,9 @@ class Orchestrator:
         base = self.url + "/ai/trickle"
         return JobUrls(*(f"{base}/{name}" for name in CHANNELS), manifest_id="m")
 
+    def http_for(self, info: OrchestratorInfo) -> aiohttp.ClientSession:
+        return self.http
+
     async def somebody_answers(self, silent: str) -> bool:
         return self.others_answer
 
@@ -100,7 +103,6 @@ class Orchestrator:
             job_over=lambda addr: self.told.append(f"{addr} over"),
         )
         network = NetworkResources(
-            http=self.http,
             orchestrators=cast(Any, self),
             pool=cast(Any, pool),
             uplink=cast(Any, self),

@@ -39,9 +39,7 @@ class Network:
             reasons_not_ready=lambda: self.not_ready,
         )
         payments = SimpleNamespace(check_affordable=self._check_affordable)
-        resources = NetworkResources(
-            *[cast(Any, None)] * 2, cast(Any, pool), cast(Any, None), cast(Any, payments)
-        )
+        resources = NetworkResources(cast(Any, None), cast(Any, pool), cast(Any, None), cast(Any, payments))
         self.source = NetworkSource(resources)
 
     def candidate(self, name: str, price: int) -> OrchestratorCandidate:

@@ -215,9 +215,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest_asyncio.fixture
-async def client(http: aiohttp.ClientSession) -> AsyncIterator[OrchestratorClient]:
-    client = OrchestratorClient(
-        http, address=SENDER, signature=SIGNATURE, capabilities=capabilities("comfystream")
-    )
+async def client() -> AsyncIterator[OrchestratorClient]:
+    client = OrchestratorClient(address=SENDER, signature=SIGNATURE, capabilities=capabilities("comfystream"))
     yield client
     await client.close()

@@ -8,12 +8,13 @@ import json
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway.aio.inside import LOOPBACK, PUBLIC, Reach
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.client import MAX_BODY, OrchestratorClient
 from gateway.orchestrator.credentials import unsigned_credentials
@@ -48,7 +49,7 @@ def job(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def info(http_orchestrator: Any, orchestrator_info: InfoMaker) -> OrchestratorInfo:
-    return OrchestratorInfo.parse(orchestrator_info(f"{http_orchestrator.url}/").SerializeToString())
+    return OrchestratorInfo.parse(orchestrator_info(f"{http_orchestrator.url}/").SerializeToString(), HERE)
 
 
 Call = Callable[..., Any]
@@ -63,6 +64,8 @@ CALLS: dict[str, Call] = {
         info, sender="0xab", manifest_id="m1", timeout=timeout
     ),
 }
+HERE = Reach("127.0.0.1", LOOPBACK)
+"""That of an orchestrator on this machine."""
 SHORT = 0.5
 """Seconds that a call waits for an answer that never comes."""
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
@@ -209,7 +212,8 @@ async def test_a_refusal_carries_its_status_and_words(
     with pytest.raises(Refused) as caught:
         await call(client, info)
     assert caught.value.status == status
-    assert caught.value.detail == f"HTTP {status}: insufficient balance"
+    assert caught.value.detail == f"HTTP {status}", "its words are not for everybody"
+    assert caught.value.full == f"HTTP {status}: insufficient balance"
     assert len(http_orchestrator.calls) == 1, "a redirect is not followed"
 
 
@@ -277,7 +281,7 @@ async def test_a_refused_connection_means_that_nothing_was_sent(
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    info = OrchestratorInfo.parse(orchestrator_info(f"https://127.0.0.1:{port}").SerializeToString())
+    info = OrchestratorInfo.parse(orchestrator_info(f"https://127.0.0.1:{port}").SerializeToString(), HERE)
     with pytest.raises(Unreachable):
         await call(client, info)
 
@@ -289,7 +293,7 @@ async def test_a_peer_that_never_shakes_hands_got_nothing(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
-        info = OrchestratorInfo.parse(orchestrator_info(url).SerializeToString())
+        info = OrchestratorInfo.parse(orchestrator_info(url).SerializeToString(), HERE)
         with pytest.raises(Unreachable):
             await call(client, info, SHORT)
 
@@ -299,7 +303,7 @@ async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(
     client: OrchestratorClient, orchestrator_info: InfoMaker, tls: Callable[[], ssl.SSLContext]
 ) -> None:
     async with answering_in_pieces(json.dumps(job(more="x" * 4000)).encode(), tls=tls()) as url:
-        info = OrchestratorInfo.parse(orchestrator_info(url).SerializeToString())
+        info = OrchestratorInfo.parse(orchestrator_info(url).SerializeToString(), HERE)
         assert (await CALLS["start"](client, info)).manifest_id == "m1"
 
 
@@ -315,9 +319,9 @@ async def test_an_endless_answer_is_cut_off(
 
 @pytest.mark.asyncio
 async def test_a_certificate_is_checked_where_the_operator_asks_for_it(
-    http: aiohttp.ClientSession, http_orchestrator: Any, info: OrchestratorInfo
+    http_orchestrator: Any, info: OrchestratorInfo
 ) -> None:
-    strict = OrchestratorClient(http, address="", signature=b"", capabilities=b"", verify_tls=True)
+    strict = OrchestratorClient(address="", signature=b"", capabilities=b"", verify_tls=True)
     with pytest.raises(Unreachable, match="certificate"):
         await CALLS["payment"](strict, info)
     assert http_orchestrator.calls == []
@@ -334,3 +338,23 @@ def test_off_chain_credentials_hold_just_the_auth_token(orchestrator_info: InfoM
     info = OrchestratorInfo.parse(orchestrator_info(session="s9").SerializeToString())
     segment = livepeer_pb2.SegData.FromString(base64.b64decode(unsigned_credentials(info)))
     assert segment == livepeer_pb2.SegData(auth_token=info.message.auth_token)
+
+
+@pytest.mark.asyncio
+@every_call
+async def test_a_service_uri_that_leads_inside_is_not_called_for_who_is_outside(
+    client: OrchestratorClient, http_orchestrator: Any, info: OrchestratorInfo, call: Call
+) -> None:
+    with pytest.raises(Unreachable, match="in a private network"):
+        await call(client, replace(info, reach=PUBLIC))
+    assert not http_orchestrator.calls
+
+
+@pytest.mark.asyncio
+@every_call
+async def test_a_compressed_answer_is_a_bad_one(
+    client: OrchestratorClient, http_orchestrator: Any, info: OrchestratorInfo, call: Call
+) -> None:
+    http_orchestrator.answer = web.Response(headers={"Content-Encoding": "gzip"}, body=b"\x1f\x8b")
+    with pytest.raises(BadAnswer, match="compressed"):
+        await call(client, info)

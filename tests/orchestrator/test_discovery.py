@@ -52,7 +52,10 @@ async def webhook() -> AsyncIterator[Webhook]:
 async def test_a_fixed_list_is_what_it_is() -> None:
     source = FixedSource(["a:1", "https://b:2"])
     assert source.interval is None
-    assert await source.listings() == [Listing("a:1"), Listing("https://b:2")]
+    assert await source.listings() == [
+        Listing("a:1", may_be_inside=True),
+        Listing("https://b:2", may_be_inside=True),
+    ]
 
 
 @pytest.mark.asyncio
@@ -78,7 +81,9 @@ async def test_a_webhook_lists_objects_with_an_address(http: aiohttp.ClientSessi
     url = await webhook(
         web.json_response([{"address": "https://a:1", "score": 1}, {"address": "https://b:2"}])
     )
-    assert await WebhookSource(http, url).listings() == [Listing("https://a:1"), Listing("https://b:2")]
+    listings = await WebhookSource(http, url).listings()
+    expected = [("https://a:1", True), ("https://b:2", True)]
+    assert [(one.addr, one.may_be_inside) for one in listings] == expected
 
 
 @pytest.mark.asyncio
@@ -114,7 +119,9 @@ async def test_a_webhook_out_of_reach_has_failed(http: aiohttp.ClientSession) ->
 
 def test_entries_that_are_no_orchestrators_are_passed_over() -> None:
     entries = [{"address": "https://a:1"}, {"address": "ftp://b:2"}, {"address": 3}, {}, "c:4", None]
-    assert listed_in(json.dumps([*entries, {"address": "https://a:1"}]).encode()) == [Listing("https://a:1")]
+    assert listed_in(json.dumps([*entries, {"address": "https://a:1"}]).encode()) == [
+        Listing("https://a:1", may_be_inside=True)
+    ]
 
 
 def test_a_list_without_end_is_cut() -> None:
@@ -131,6 +138,8 @@ async def test_the_signers_discovery_is_a_source_and_its_errors_are_failures() -
         raise RuntimeError("503")
 
     assert await SignerSource(ask).listings() == [Listing("https://a:1")]
+    inside = SignerSource(ask, reached_inside=lambda: True)
+    assert await inside.listings() == [Listing("https://a:1", may_be_inside=True)]
     with pytest.raises(DiscoveryFailed, match="503"):
         await SignerSource(fail).listings()
 

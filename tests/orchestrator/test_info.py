@@ -137,10 +137,15 @@ def test_numbers_beyond_what_a_contract_holds_are_refused_before_they_are_looked
 
 
 @pytest.mark.parametrize(
-    "uri", ["https://o.example/" + "a" * 2048, "https://o.example/\n", "https://o.example/ a"]
+    "uri",
+    [
+        "https://o.example/" + "a" * 2048,
+        *("https://o.example/\n", "https://o.example/ a", "https://o.example/\x7f"),
+        *("https://u:p@o.example/", "https://o.example/?key=1", "https://o.example/#a"),
+    ],
 )
-def test_a_service_uri_is_printable_and_short(uri: str) -> None:
-    with pytest.raises(ValueError, match="2048 characters"):
+def test_a_service_uri_is_plain_and_short(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"2048 characters|not a plain http\(s\) URL"):
         OrchestratorInfo.parse(livepeer_pb2.OrchestratorInfo(transcoder=uri).SerializeToString())
 
 

@@ -57,6 +57,9 @@ class Orchestrators:
     def on_connection_lost(self, callback: Callable[[str], None]) -> None:
         self.lost = callback
 
+    def operator_named(self, named: Callable[[str], bool]) -> None:
+        self.named = named
+
 
 class Clock:
     def __init__(self) -> None:

@@ -73,6 +73,9 @@ class Orchestrator:
         self._rand += 1
         return orchestrator_info(rand=self._rand)
 
+    def http_for(self, info: OrchestratorInfo) -> aiohttp.ClientSession:
+        return self.http
+
     async def start_job(
         self, info: OrchestratorInfo, *, payment: str, seg_creds: str, body: JobRequest
     ) -> JobUrls:
@@ -89,6 +92,7 @@ class Setup:
     def __init__(self, http: aiohttp.ClientSession, ledger: Ledger) -> None:
         self.ledger = ledger
         self.orchestrator = Orchestrator()
+        self.orchestrator.http = http
         self.signer = ScriptedSigner(60, 60, 60)
         self.spending = Spending(SpendLimits())
         payments = PaymentResources(
@@ -104,7 +108,7 @@ class Setup:
             take=self.orchestrator.take, job_began=lambda addr: None, job_over=lambda addr: None
         )
         self.network = NetworkResources(
-            http, cast(Any, self.orchestrator), cast(Any, pool), cast(Any, None), payments
+            cast(Any, self.orchestrator), cast(Any, pool), cast(Any, None), payments
         )
 
     def job(self, stream: str, limits: StreamLimits = NO_LIMITS, publisher: str = "") -> OrchestratorJob:
