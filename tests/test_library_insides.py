@@ -71,7 +71,9 @@ NAMES: list[tuple[Any, str]] = [
     (grpclib.client.Channel, "_protocol_factory"),
     (grpclib.client.Channel, "_connected"),
     (grpclib.client.Handler, "close"),
+    (grpclib.protocol.H2Protocol, "connection_made"),
     (grpclib.protocol.H2Protocol, "data_received"),
+    (grpclib.protocol.H2Protocol, "connection_lost"),
     (h2.connection.H2Connection, "MAX_CLOSED_STREAMS"),
     (uvloop.Loop, "create_connection"),
 ]

@@ -76,6 +76,10 @@ class OrchestratorClient:
         """Call `callback` with the address of each orchestrator whose gRPC connection is lost."""
         self._grpc.on_lost = callback
 
+    def on_flood(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with the address of each orchestrator that sends more than is taken."""
+        self._grpc.on_flood = callback
+
     def operator_named(self, named: Callable[[str], bool]) -> None:
         """Ask `named` of each address whether it is the operator's word: only then it may lead inside."""
         self._grpc.may_be_inside = named

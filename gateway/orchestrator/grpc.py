@@ -19,12 +19,14 @@ from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from h2.connection import H2Connection
+from h2.events import UnknownFrameReceived
 from typing_extensions import override
 
 from gateway.aio import tasks
 from gateway.aio.http_client import peer_address
 from gateway.aio.inside import LOOPBACK, PUBLIC, Reach, leads_inside, literal
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, OrchestratorError, Refused, Unreachable
+from gateway.orchestrator.http2 import FrameBudget
 from gateway.orchestrator.urls import GrpcTarget
 
 GET_ORCHESTRATOR = "/net.Orchestrator/GetOrchestrator"
@@ -32,6 +34,7 @@ MAX_MESSAGE = 256 * 1024
 """Limit in bytes of an answer. An OrchestratorInfo has a few thousand."""
 MAX_SAID = 200
 """Limit of characters of an error's text that are kept."""
+FLOOD = "more HTTP/2 frames or bytes than are taken in a second"
 CAPPED = "OrchestratorCapped"
 FRAME_HEADER = 5
 """Bytes before a gRPC message: a compression flag and the length."""
@@ -69,37 +72,70 @@ class _LostHandler(Handler):
 
 
 class _Http2Protocol(H2Protocol):
-    """Aborts the connection of a peer that does not speak HTTP/2.
+    """Aborts the connection of a peer that does not speak HTTP/2, or sends more frames than a budget has.
 
     An orderly TLS close goes on reading for half a minute, so a peer that sends without end would keep the
     event loop busy for as long.
     """
 
+    def __init__(self, flooded: Callable[[], None], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._flooded = flooded
+        self._budget = FrameBudget()
+        self._aborted = False
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # grpclib fails at what has to be ignored (RFC 9113, 4.1)
+        self.processor.processors[UnknownFrameReceived] = lambda event: None
+
     @override
     def data_received(self, data: bytes) -> None:
         transport = getattr(self.connection, "_transport", None)  # grpclib deletes it on close
-        super().data_received(data)
-        if transport is not None and not hasattr(self.connection, "_transport"):
+        if transport is None or transport.is_closing():
+            return
+        if not self._budget.allows(data):
+            self._aborted = True
+            self.processor.close(FLOOD)
             transport.abort()
+            self._flooded()
+            return
+        super().data_received(data)
+        if not hasattr(self.connection, "_transport"):
+            transport.abort()
+
+    @override
+    def connection_lost(self, error: BaseException | None) -> None:
+        if not self._aborted:  # else calls would end with another reason
+            super().connection_lost(error)
 
 
 class _Channel(Channel):
     """A channel that reports when its connection is lost, and that can be closed without TLS shutdown."""
 
     def __init__(
-        self, target: GrpcTarget, context: ssl.SSLContext, lost: Callable[[], None], *, may_be_inside: bool
+        self,
+        target: GrpcTarget,
+        context: ssl.SSLContext,
+        lost: Callable[[], None],
+        flooded: Callable[[], None],
+        *,
+        may_be_inside: bool,
     ) -> None:
         window = Configuration(http2_connection_window_size=MAX_MESSAGE, http2_stream_window_size=MAX_MESSAGE)
         tls = context if target.tls else None
         super().__init__(target.host, target.port, ssl=tls, codec=_Bytes(), config=window)
         self._lost = lost
+        self._flooded = flooded
         self._may_be_inside = may_be_inside
         self.reach = PUBLIC
         """Where the URLs of who answers may lead."""
 
     @override
     def _protocol_factory(self) -> H2Protocol:
-        return _Http2Protocol(_LostHandler(self._connection_lost), self._config, self._h2_config)
+        lost = _LostHandler(self._connection_lost)
+        return _Http2Protocol(self._flood_came, lost, self._config, self._h2_config)
 
     @override
     async def _create_connection(self) -> H2Protocol:
@@ -136,9 +172,12 @@ class _Channel(Channel):
     def _connection_lost(self) -> None:
         self._lost()
 
+    def _flood_came(self) -> None:
+        self._flooded()
+
     def drop(self) -> None:
         """Free the descriptor now: a TLS shutdown would wait for a peer that may be gone."""
-        self._lost = lambda: None
+        self._lost = self._flooded = lambda: None
         transport = self._protocol.connection._transport if self._protocol and self._connected else None
         self.close()
         if transport is not None:
@@ -148,12 +187,14 @@ class _Channel(Channel):
 class GrpcCaller:
     """Open connections to orchestrators, one for each address, kept between calls.
 
-    `on_lost` is called with the address whenever an open connection is lost; `may_be_inside` is asked
+    `on_lost` is called with the address whenever an open connection is lost, `on_flood` where it was aborted
+    because too much came; `may_be_inside` is asked
     whether an address may lead into a private network, as the operator has named it.
     """
 
     def __init__(self, context: ssl.SSLContext, on_lost: Callable[[str], None] = lambda addr: None) -> None:
         self.on_lost = on_lost
+        self.on_flood: Callable[[str], None] = lambda addr: None
         self.may_be_inside: Callable[[str], bool] = lambda addr: True
         self._context = context
         self._channels: dict[str, _Channel] = {}
@@ -172,6 +213,7 @@ class GrpcCaller:
                 target,
                 self._context,
                 lambda: self.on_lost(addr),
+                lambda: self.on_flood(addr),
                 may_be_inside=self.may_be_inside(addr),
             )
         # In a task of its own: grpclib cancels the task when the connection is lost.
@@ -208,6 +250,8 @@ async def _outcome(channel: Channel, request: bytes) -> bytes | OrchestratorErro
     except GRPCError as error:
         return _translated(error)
     except StreamTerminatedError as error:
+        if FLOOD in str(error):
+            return BadAnswer(f"it sent {FLOOD}")
         if "Protocol error" in str(error):
             return BadAnswer("it does not speak HTTP/2")
         return Unreachable(f"the connection was lost: {error}")

@@ -16,6 +16,7 @@ from gateway.candidates.verdict import Verdict
 from gateway.money import text
 from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Listing, Source
 from gateway.orchestrator.errors import BadAnswer, OfferChanged, OrchestratorError, PriceRaised
+from gateway.orchestrator.grpc import FLOOD
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
 from gateway.orchestrator.selection import Check, OrchestratorCandidate, Refusal, judge, rank, verdict_of
@@ -35,6 +36,8 @@ class InfoClient(Protocol):
     async def get_info(self, addr: str) -> OrchestratorInfo: ...
 
     def on_connection_lost(self, callback: Callable[[str], None]) -> None: ...
+
+    def on_flood(self, callback: Callable[[str], None]) -> None: ...
 
     def operator_named(self, named: Callable[[str], bool]) -> None: ...
 
@@ -76,6 +79,7 @@ class OrchestratorPool:
         self._changed = asyncio.Event()
         self._was_ready = False
         client.on_connection_lost(self._connection_lost)
+        client.on_flood(self._flooded)
         client.operator_named(self._may_be_inside)
 
     # what is known
@@ -312,6 +316,9 @@ class OrchestratorPool:
             verdict=str(verdict),
             detail=detail,
         )
+
+    def _flooded(self, addr: str) -> None:
+        self.suspend(addr, f"it sent {FLOOD}")
 
     def _may_be_inside(self, addr: str) -> bool:
         member = self._members.get(addr)

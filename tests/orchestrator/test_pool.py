@@ -57,6 +57,9 @@ class Orchestrators:
     def on_connection_lost(self, callback: Callable[[str], None]) -> None:
         self.lost = callback
 
+    def on_flood(self, callback: Callable[[str], None]) -> None:
+        self.flooded = callback
+
     def operator_named(self, named: Callable[[str], bool]) -> None:
         self.named = named
 
@@ -480,3 +483,13 @@ async def test_real_orchestrators_are_asked_in_parallel_and_nothing_is_left_behi
     await asyncio.gather(hanging.stop(), capped.stop())
     await asyncio.sleep(0)
     assert psutil.Process().num_fds() <= fds
+
+
+@pytest.mark.asyncio
+async def test_an_orchestrator_that_floods_its_connection_is_suspended(orchestrator_info: InfoMaker) -> None:
+    client = Orchestrators(orchestrator_info, a=1, b=2)
+    async with running(pool_of(client)) as pool:
+        await until(lambda: len([one for one in pool.candidates() if one.usable]) == 2, pool)
+        client.flooded("a:1")
+        assert verdicts(pool)["b:1"] == "chosen"
+        assert "HTTP/2 frames" in pool.state()["orchestrators"][1]["set_aside"]["reason"]
