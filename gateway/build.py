@@ -236,7 +236,8 @@ def open_comfystream(build: Build) -> JobKind:
     build.run(servers.run(), "comfystream-servers")
     # without the ICE flags, which are for publishers and viewers
     webrtc = WebRtcConfig(handshake_timeout=settings.ice.connect_timeout)
-    resources = ComfyResources(build.http, servers, build.ledger, webrtc, settings.comfystream.workflow)
+    comfy = settings.comfystream
+    resources = ComfyResources(build.http, servers, build.ledger, webrtc, comfy.workflow, comfy.restart)
     return JobKind(ComfySource(resources), lambda: {"comfystreams": servers.state()})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
+from gateway.aio import tasks
 from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.comfystream import signalling
 from gateway.comfystream.channels import DataChannels, Message
@@ -31,6 +32,8 @@ from gateway.webrtc.viewer import ViewerStats as SenderStats
 
 MAX_ANSWER = 1 << 20
 """Bytes of an answer to an offer."""
+PROXY_FAILURES = (502, 503, 504)
+"""Statuses of a proxy before the server, which may have the offer all the same."""
 MAX_REFUSAL = 500
 """Characters of a refusal that are passed on."""
 
@@ -52,6 +55,8 @@ class ServerPeer:
     ) -> None:
         self.dropped = 0
         """Pictures that were not sent, as the connection could not take more."""
+        self.pending = False
+        """Whether the server may have an offer whose connection is not up: see `settle`."""
         self._config = config
         self._timing = timing
         self._sink = sink
@@ -64,15 +69,30 @@ class ServerPeer:
         self._receiver: MediaReceiver | None = None
         self._sender: MediaSender | None = None
         self._waits_for_key = False
+        self._offering: asyncio.Task[Answer] | None = None
+        self._connecting: asyncio.Task[None] | None = None
 
     async def connect(self, http: aiohttp.ClientSession, url: str, wanted: Wanted, *, audio: bool) -> None:
-        """Make the offer, then ICE, DTLS and the data channels. Raises ComfyStreamError."""
+        """Make the offer, then ICE, DTLS and the data channels. Raises ComfyStreamError.
+
+        After an end in the middle of it, the server is free only after `settle`.
+        """
         try:
             local = await self._transport.gather()
         except OfferRefused as error:
             raise ComfyStreamError(str(error)) from error
-        answer = Answer.parse(await self._exchange(http, url, signalling.offer(local, audio=audio), wanted))
-        await self._transport.take_answer(answer.receiving)
+        timeout = self._timing.offer_timeout
+        offer = signalling.offer(local, audio=audio)
+        self.pending = True
+        # tasks of their own, as the server goes on with them after the stream's end
+        self._offering = tasks.spawn(
+            self._exchange(http, url, offer, wanted), name="comfystream-offer", expected=(ComfyStreamError,)
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await asyncio.shield(self._offering)
+        except TimeoutError:
+            raise ComfyStreamError(f"it did not answer the offer in {timeout:g} s") from None
         self._receiver = MediaReceiver(
             answer.receiving,
             self._config,
@@ -83,10 +103,7 @@ class ServerPeer:
         )
         self._sender = MediaSender(answer.sending, self._config, self._log, transport=self._transport)
         self._sender.on_key_frame_needed = self._on_key_frame_needed
-        try:
-            await self._transport.connect()
-        except ConnectFailed as failure:
-            raise ComfyStreamError(str(failure)) from failure
+        await self._connect_transport(answer)
         self._receiver.start()
         self._sender.start()
         try:
@@ -94,27 +111,60 @@ class ServerPeer:
         except ConnectionError as error:
             raise ComfyStreamError(f"the connection ended at once: {error}") from error
 
-    async def _exchange(self, http: aiohttp.ClientSession, url: str, offer: str, wanted: Wanted) -> str:
-        timeout = self._timing.offer_timeout
+    async def settle(self) -> None:
+        """End an offer that nobody waits for any more: connect once it is answered, then close.
+
+        The server would otherwise give the connection up by itself later, and stop the prompts of whoever
+        has it by then. Where that cannot be done, wait until it has.
+        """
+        timeout = self._timing.abandoned
+        try:
+            async with asyncio.timeout(timeout):
+                if self._offering is not None:
+                    await self._connect_transport(await self._offering)
+        except ComfyStreamError as error:
+            self._log.warning("an offer that nobody waits for failed", detail=str(error))
+            if self.pending:
+                await asyncio.sleep(timeout)
+        except TimeoutError:
+            self._log.warning("an offer that nobody waits for was not answered", seconds=timeout)
+        finally:
+            await self.close()
+
+    async def _connect_transport(self, answer: Answer) -> None:
+        """ICE and DTLS. Raises ComfyStreamError."""
+        if self._connecting is None:
+            self._connecting = tasks.spawn(
+                self._reach(answer), name="comfystream-connect", expected=(ComfyStreamError,)
+            )
+        await asyncio.shield(self._connecting)
+
+    async def _reach(self, answer: Answer) -> None:
+        try:
+            await self._transport.take_answer(answer.receiving)
+            await self._transport.connect()
+        except ConnectFailed as failure:
+            raise ComfyStreamError(str(failure)) from failure
+        self.pending = False
+
+    async def _exchange(self, http: aiohttp.ClientSession, url: str, offer: str, wanted: Wanted) -> Answer:
+        """Post the offer, which is answered when the workflow is loaded. Raises ComfyStreamError."""
         body: dict[str, Any] = {"prompts": wanted.prompts, "offer": {"sdp": offer, "type": "offer"}}
         if wanted.resolution is not None:
             body["resolution"] = wanted.resolution
         try:
-            async with (
-                asyncio.timeout(timeout),
-                http.post(f"{url}/offer", json=body, allow_redirects=False) as response,
-            ):
+            async with http.post(f"{url}/offer", json=body, allow_redirects=False) as response:
                 text = (await read_bounded(response, MAX_ANSWER)).decode(errors="replace")
                 if response.status != 200:
+                    self.pending = response.status in PROXY_FAILURES
                     raise ComfyStreamError(f"it refused the offer: {response.status} {text[:MAX_REFUSAL]}")
         except BodyTooLarge:
             raise ComfyStreamError(f"its answer is over {MAX_ANSWER} bytes") from None
-        except TimeoutError:
-            raise ComfyStreamError(f"it did not answer the offer in {timeout:g} s") from None
         except aiohttp.ClientError as error:
+            self.pending = False
             raise ComfyStreamError(f"it cannot be reached: {error}") from error
         try:
-            return str(json.loads(text)["sdp"])
+            return Answer.parse(str(json.loads(text)["sdp"]))
         except (ValueError, TypeError, KeyError, RecursionError):
             raise ComfyStreamError("its answer to the offer has no SDP in it") from None
 
@@ -134,6 +184,10 @@ class ServerPeer:
             self.dropped += 1
         else:
             sender.send_video(packetize(frame.nals), frame.pts, frame.key)
+
+    def skip_to_key_frame(self) -> None:
+        """Drop pictures up to the next key frame."""
+        self._waits_for_key = True
 
     async def request(self, message: Message) -> Message:
         """Send a message and return its answer. Raises NoAnswer or TooMany."""
@@ -158,6 +212,8 @@ class ServerPeer:
 
     async def close(self) -> None:
         """Close sockets and end tasks. Idempotent."""
+        await tasks.cancel(self._offering, self._connecting)
+        self._offering = self._connecting = None  # whose errors refer to this
         await self._channels.close()
         for side in (self._sender, self._receiver):
             if side is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,8 @@ PLACEHOLDER = "{prompt}"
 MAX_SIDE = 4_096
 _ACTIONS = {"pause": "pause_prompts", "resume": "resume_prompts", "stop": "stop_prompts"}
 _PROMPT_KEYS = ("prompts", "prompt")
+_TEXT_OUTPUTS = frozenset({"SaveTextTensor"})
+_SOUND_INPUTS = frozenset({"LoadAudioTensor"})
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,32 @@ def messages(update: Mapping[str, Any], template: Template | None) -> list[Messa
     if not found:
         raise BadParams(f"nothing in it is known to ComfyStream: it accepts {ACCEPTED}")
     return found
+
+
+def lasting(update: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an update a later start has to know: a message's `type` is none of it, what it does is.
+
+    Empty for a message that only asks.
+    """
+    action = _action("type", update.get("type"))
+    kept = {key: value for key, value in update.items() if key != "type"}
+    if action is not None:
+        kept["pause"] = action != "resume_prompts"
+    return kept
+
+
+def gives_texts(prompts: Sequence[Workflow]) -> bool:
+    """Whether these workflows give out texts."""
+    return _has(prompts, _TEXT_OUTPUTS)
+
+
+def takes_sound(prompts: Sequence[Workflow]) -> bool:
+    """Whether these workflows take the sound, and not only pass it through."""
+    return _has(prompts, _SOUND_INPUTS)
+
+
+def _has(prompts: Sequence[Workflow], classes: frozenset[str]) -> bool:
+    return any(node["class_type"] in classes for workflow in prompts for node in workflow.values())
 
 
 def read_prompts(value: object, template: Template | None) -> list[Workflow]:

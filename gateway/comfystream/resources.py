@@ -23,4 +23,6 @@ class ComfyResources:
     webrtc: WebRtcConfig
     template: Template | None
     """The workflow that a prompt in words is put into."""
+    restart: float = 0.0
+    """Seconds that a stream waits for the only server to restart."""
     timing: Timing = DEFAULT_TIMING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 
-from gateway.aio.tasks import TaskGroup
+from gateway.aio.tasks import TaskGroup, cancel, spawn
 from gateway.candidates.suspension import SuspensionState
 from gateway.candidates.verdict import Judged, Verdict
 from gateway.comfystream.timing import DEFAULT_TIMING, Timing
@@ -24,6 +24,7 @@ COMFYSTREAM = "comfystream"
 """What this kind of job is called, by publishers and in status."""
 MAX_UNANSWERED = 2
 """Unanswered questions in a row after which a server counts as gone; a refused connection does at once."""
+SETTLING = "it still loads the workflow of a stream that has ended"
 MIN_PAUSE = 0.05
 """Seconds between two questions to a healthy server."""
 
@@ -55,10 +56,16 @@ class ComfyServer:
         self._unanswered = 0
         self._user: object | None = None
         self._free_at = 0.0
+        self._settling: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
+    @property
+    def settling(self) -> bool:
+        """Whether an offer of a stream that has ended is open yet."""
+        return self._settling is not None and not self._settling.done()
+
     def busy(self, now: float) -> bool:
-        return self._user is not None or now < self._free_at
+        return self._user is not None or self.settling or now < self._free_at
 
     def take(self, user: object, now: float) -> bool:
         """Reserve the server for one job; False where it is not free."""
@@ -72,6 +79,20 @@ class ComfyServer:
         if self._user is user:
             self._user = None
             self._free_at = now + self._timing.rest
+
+    def settle(self, ending: Coroutine[Any, Any, None]) -> None:
+        """Keep the server busy while `ending` runs: it ends a connection that never came up."""
+        self._settling = spawn(self._settle(ending), name=f"comfystream-settle {self.url}")
+
+    async def _settle(self, ending: Coroutine[Any, Any, None]) -> None:
+        try:
+            await ending
+        finally:
+            self._free_at = time.monotonic() + self._timing.rest
+
+    async def stop(self) -> None:
+        """Wait for no offer any longer."""
+        await cancel(self._settling)
 
     async def wait_lost(self) -> str:
         """Wait until the server is not healthy; returns why."""
@@ -101,9 +122,11 @@ class ComfyServer:
                 return "" if response.status == 200 else f"its /health says {response.status}"
         except TimeoutError:
             self._unanswered += 1
-            excused = self.warming or self._unanswered < MAX_UNANSWERED
+            excused = self.warming or self.settling or self._unanswered < MAX_UNANSWERED
             return "" if self.healthy and excused else f"no answer in {timeout:g} s"
         except aiohttp.ClientError as error:
+            if self._settling is not None:
+                self._settling.cancel()  # its process has ended, and all offers with it
             return f"it cannot be reached: {error}"
 
     async def _while_connected(self) -> None:
@@ -145,9 +168,15 @@ class ComfyServers:
         self._http = http
 
     async def run(self) -> None:
-        async with TaskGroup() as group:
-            for server in self._servers.values():
-                group.create_task(server.watch(self._http), name=f"comfystream-watch {server.url}")
+        try:
+            async with TaskGroup() as group:
+                for server in self._servers.values():
+                    group.create_task(server.watch(self._http), name=f"comfystream-watch {server.url}")
+        finally:
+            await asyncio.gather(*(server.stop() for server in self._servers.values()))
+
+    def __len__(self) -> int:
+        return len(self._servers)
 
     def candidates(self, only: str | None = None) -> list[ComfyCandidate]:
         """All servers with a verdict, the usable ones first; with `only`, the one with that URL."""
@@ -202,9 +231,8 @@ class ComfyServers:
         if not server.healthy:
             return ComfyCandidate(server, verdict=Verdict.UNREACHABLE, detail=server.trouble)
         if server.busy(now):
-            return ComfyCandidate(
-                server, verdict=Verdict.NO_CAPACITY, detail="it has a stream, and takes one only"
-            )
+            detail = SETTLING if server.settling else "it has a stream, and takes one only"
+            return ComfyCandidate(server, verdict=Verdict.NO_CAPACITY, detail=detail)
         if suspension is not None:
             return ComfyCandidate(server, verdict=Verdict.SET_ASIDE, detail=suspension.reason)
         return ComfyCandidate(server)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway.comfystream.errors import BadParams
 from gateway.comfystream.prompts import Template
-from gateway.flags import LIST, PATH, URL, Flag, FlagError, Kind, Parsed, choice
+from gateway.flags import DURATION, LIST, PATH, URL, Flag, FlagError, Kind, Parsed, choice
 
 
 def _parse_urls(value: str) -> tuple[str, ...]:
@@ -37,6 +37,12 @@ COMFY_FLAGS: tuple[Flag, ...] = (
         "none",
         "Use this kind where the other one, which is then tried first, has no room",
     ),
+    Flag(
+        "comfyStreamRestart",
+        DURATION,
+        "60s",
+        "Let a stream wait this long for its only ComfyStream server to restart",
+    ),
 )
 
 
@@ -51,6 +57,8 @@ class ComfySettings:
     fallback: bool
     """Whether the other one is used where the first choice cannot be."""
     workflow: Template | None
+    restart: float
+    """Seconds that a stream waits for the only server to restart."""
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> ComfySettings:
@@ -60,6 +68,7 @@ class ComfySettings:
             first=_first(parsed),
             fallback=parsed["comfyStreamFallback"] != "none",
             workflow=_workflow(parsed["comfyWorkflow"]),
+            restart=parsed["comfyStreamRestart"],
         )
 
 

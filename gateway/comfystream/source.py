@@ -61,4 +61,5 @@ class ComfySource:
             kind=COMFYSTREAM,
             verdict=one.verdict,
             detail=one.detail,
+            restart=self._resources.restart if len(self._resources.servers) == 1 else 0.0,
         )

@@ -151,6 +151,8 @@ class OrchestratorJob:
             self._relay.push(frame)
 
     async def update(self, params: Mapping[str, Any]) -> Json:
+        if not self.started:
+            return {}  # the stream keeps them for the start
         if self._control is None or not self._control.publish(params):
             raise UpdateRefused("worker_busy", "too many updates wait for the worker: send fewer")
         return {}

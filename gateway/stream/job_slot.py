@@ -41,6 +41,9 @@ class SupervisedStream(Protocol):
     def keep_params(self, params: Mapping[str, Any]) -> None:
         """Make these the newest of the parameters."""
 
+    def report_error(self, detail: str) -> None:
+        """The active job's worker does not do what was asked of it."""
+
     def on_output(self, frame: Frame) -> None:
         """A frame came back from the active job."""
 
@@ -152,6 +155,10 @@ class JobSlot:
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
         self._stream.keep_params(params)
+
+    def report_error(self, detail: str) -> None:
+        if self.active:
+            self._stream.report_error(detail)
 
     def on_started(self) -> GopBuffer:
         self._watch = OutputWatch(self._policy.output_timeout, self._clock())

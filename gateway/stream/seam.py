@@ -79,6 +79,8 @@ class Candidate(Judged):
     """Wei that a job's start costs."""
     kind: str | None = None
     """The kind of job, as status shows it; None for a job on the network's orchestrators."""
+    restart: float = 0.0
+    """For how many seconds a stream whose job was live there waits for it to come back."""
 
     @property
     def key(self) -> str:
@@ -172,6 +174,9 @@ class JobHost(PublisherControl, Protocol):
         stream itself, once it returns.
         """
 
+    def report_error(self, detail: str) -> None:
+        """Show in the status what the worker does not do though the job goes on."""
+
     def on_started(self) -> GopBuffer:
         """The job takes frames from now on, to be called once. Returns what it begins with."""
 
@@ -218,7 +223,7 @@ class Job(Protocol):
     async def update(self, params: Mapping[str, Any]) -> Json:
         """Hand new parameters to the worker. Returns its answer, empty where it never answers.
 
-        Raises UpdateRefused.
+        A job that has not started takes them at its start. Raises UpdateRefused.
         """
 
     async def close(self, reason: EndReason) -> None: ...
@@ -261,5 +266,9 @@ class JobSource(Protocol):
 
 
 def merge_params(former: Mapping[str, Any], newer: Mapping[str, Any]) -> Json:
-    """All parameters, the newest last: where two say the same thing, the later one counts."""
+    """All parameters, the newest last: where two say the same thing, the later one counts.
+
+    `type` is none: it names a message.
+    """
+    newer = {key: value for key, value in newer.items() if key != "type"}
     return {**{key: value for key, value in former.items() if key not in newer}, **newer}

@@ -259,6 +259,11 @@ class Stream:
         """Seconds since the publisher's last whole frame."""
         return time.monotonic() - self._last_input
 
+    def report_error(self, detail: str) -> None:
+        """The worker does not do what was asked of it, and its job goes on."""
+        if self.error is None or self.error[0] != detail:
+            self._note_error(detail)
+
     def on_live(self, made: Sequence[Frame]) -> None:
         """Another job is the active one; `made` are its frames from the time that it stood by."""
         self.output.new_source(made)

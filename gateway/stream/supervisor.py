@@ -21,7 +21,7 @@ from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.candidate_list import CandidateList
 from gateway.stream.closing import ClosingJobs
 from gateway.stream.job_slot import JobSlot, SupervisedStream, UnexpectedFailure
-from gateway.stream.seam import Candidate, JobStatus, Json, OrchestratorRef, PublishRequest
+from gateway.stream.seam import Candidate, JobStatus, Json, OrchestratorRef, PublishRequest, UpdateRefused
 from gateway.stream.sources import JobSources
 from gateway.stream.swap import ENDS_THE_STREAM, StartsWithoutPicture, SwapBudget, SwapPolicy
 
@@ -79,6 +79,8 @@ class Supervisor:
         self._paid_starts = StartsWithoutPicture(policy.max_paid_starts)
         self._standby_starts = StartsWithoutPicture(policy.max_paid_starts)
         self._was_live = False
+        self._restart = 0.0
+        """Seconds that the last candidate with a live job may take to restart."""
         self._closing = ClosingJobs(request.request_id)
         self._closed = False
 
@@ -129,7 +131,9 @@ class Supervisor:
         if self._closed:
             return {}
         stream, active, standby = self._stream, self._active, self._standby
-        answer = await active.job.update(params) if active is not None and active.job.started else {}
+        if active is None and set(params) == {"type"}:
+            raise UpdateRefused("worker_busy", "no worker is there to take this message now: try again")
+        answer = await active.job.update(params) if active is not None else {}
         stream.keep_params(params)
         if standby is not None:
             await standby.follow(params)
@@ -222,7 +226,8 @@ class Supervisor:
         `failures` are those since a job was live, first the one that ended it.
         """
         patient = self._was_live or (self._await_room and not failures)
-        patient_until = self._clock() + (self._timing.patience if patient else 0)
+        patience = max(self._timing.patience, self._restart)
+        patient_until = self._clock() + (patience if patient else 0)
         room_comes = False
         while True:
             await self._publisher_sends()
@@ -263,6 +268,8 @@ class Supervisor:
         if _ends_the_stream(failure):
             raise failure
         was_live = slot.live
+        if was_live:
+            self._restart = slot.candidate.restart
         self._active = None
         self._paid_starts.count(live=was_live, paid=slot.job.paid, detail=failure.detail)
         self._give_up(slot, failure)

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.comfystream.channels import ANSWERS
 from gateway.comfystream.errors import BadParams
-from gateway.comfystream.prompts import Template, Wanted, messages, wanted
+from gateway.comfystream.prompts import Template, Wanted, lasting, messages, wanted
 from gateway.devnet.comfystream import control
 from gateway.stream.seam import merge_params
 
@@ -110,6 +110,25 @@ def test_a_start_has_the_newest_of_all_parameters(
     former: dict[str, Any], newer: dict[str, Any], expected: Wanted
 ) -> None:
     assert wanted(merge_params(former, newer), TEMPLATE) == expected
+
+
+@pytest.mark.parametrize(
+    ("update", "kept"),
+    [
+        ({"prompts": FLOW, "pause": True}, {"prompts": FLOW, "pause": True}),
+        ({"type": "get_nodes"}, {}),
+        ({"type": "dance"}, {}),
+        ({"type": "stop_prompts"}, {"pause": True}),
+        ({"type": "resume_prompts"}, {"pause": False}),
+        ({"type": "update_prompts", "prompts": [FLOW]}, {"prompts": [FLOW]}),
+        ({"type": "update_resolution", "width": 1, "height": 2}, {"width": 1, "height": 2}),
+    ],
+)
+def test_what_a_message_does_is_kept_for_a_later_start_and_its_type_is_not(
+    update: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    assert lasting(update) == kept
+    assert "type" not in merge_params({}, update)
 
 
 @pytest.mark.parametrize(

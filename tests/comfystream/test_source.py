@@ -43,3 +43,14 @@ async def test_candidates_are_free_and_tell_bad_parameters_from_bad_servers() ->
         source.suspend(found[0], FAULT)
         assert [one.url for one in source.candidates(request()) if one.usable] == [GPUS[1]]
         assert source.reasons_not_ready() == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("urls", "restart"), [(GPUS[:1], 60.0), (GPUS, 0.0)])
+async def test_only_a_server_without_another_is_waited_for_to_restart(
+    urls: tuple[str, ...], restart: float
+) -> None:
+    async with aiohttp.ClientSession() as http:
+        servers = ComfyServers(urls, http)
+        source = ComfySource(ComfyResources(http, servers, cast(Any, None), WebRtcConfig(), None, 60.0))
+        assert {one.restart for one in source.candidates(request())} == {restart}

@@ -155,6 +155,16 @@ def test_prompts_that_are_none_are_refused_and_change_nothing(prompts: Any) -> N
     assert pipeline.effect == "mirror"
 
 
+def test_a_workflow_with_an_unknown_node_is_taken_and_passes_pictures_through() -> None:
+    pipeline = Pipeline("negative")
+    for take in (pipeline.apply, pipeline.update):
+        take([{**MIRROR, "2": {"class_type": "DepthAnything", "inputs": {}}}])
+        assert pipeline.effect == "none"
+        assert {node["class_type"] for node in pipeline.nodes()["0"].values()} == {"LoadTensor", "SaveTensor"}
+        pipeline.update([MIRROR])
+        assert pipeline.effect == "mirror"
+
+
 @asynccontextmanager
 async def server(**config: Any) -> AsyncIterator[ComfyStream]:
     one = ComfyStream(ComfyStreamConfig(**config))
@@ -232,6 +242,27 @@ async def test_pictures_come_back_changed_answered_and_with_texts() -> None:
             return not told["connections"] and not told["prompts"]
 
         await eventually(over, what="the prompts' end with their connection")
+
+
+@pytest.mark.asyncio
+async def test_pictures_that_come_in_a_pause_are_kept_and_texts_that_come_later_are_not_sent() -> None:
+    client = Client()
+    async with server() as one:
+        try:
+            await client.offer(f"{one.url}/offer", [MIRROR])
+            await eventually(lambda: client.left_and_right != (0.0, 0.0), what="a picture")
+            text = {"2": {"class_type": "SaveTextTensor", "inputs": {"data": "a cat"}}}
+            client.control.send(json.dumps({"type": "update_prompts", "prompts": [{**MIRROR, **text}]}))
+            client.control.send(json.dumps({"type": "pause_prompts"}))
+            await eventually(lambda: len(client.said) == 2, what="the answers")
+
+            async def grows() -> bool:
+                return bool((await state(one))["pictures_kept"] > 20)
+
+            await eventually(grows, what="pictures that are kept")
+            assert not client.texts
+        finally:
+            await client.close()
 
 
 @pytest.mark.asyncio

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.stream.swap import Timing
 from harness.browser import chromium
 from harness.gateway import BIN, GatewayProcess, gateway_process
 from harness.processes import line, program
@@ -25,15 +26,18 @@ from harness.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_browser import CORRELATION, shows_the_negative
 from tests.e2e.test_loop import ended
 
+PATIENCE = Timing.patience
+"""Seconds that a stream waits for a server where there are several."""
+
 
 def effect(name: str) -> dict[str, Any]:
     return {"1": {"class_type": "Effect", "inputs": {"effect": name}}}
 
 
 @asynccontextmanager
-async def comfystream_processes(count: int, *flags: str) -> AsyncIterator[list[dict[str, Any]]]:
+async def comfystream_processes(count: int, *, port: int = 0) -> AsyncIterator[list[dict[str, Any]]]:
     """The devnet's ComfyStream servers by themselves: `url` and `pid` of each."""
-    command = (BIN / "livepeer-devnet", "comfystream", "-addr=127.0.0.1:0", *flags)
+    command = (BIN / "livepeer-devnet", "comfystream", f"-addr=127.0.0.1:{port}")
     output = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
     async with AsyncExitStack() as stack:
         processes = [await stack.enter_async_context(program(*command, **output)) for _ in range(count)]
@@ -173,6 +177,28 @@ async def test_a_server_that_is_killed_is_swapped_and_the_newest_prompts_go_with
             longest = longest_gap(moment for moment in viewer.negatives if moment > killed - 0.1)
             assert longest < 2
             assert all(after > before for before, after in pairwise(viewer.pts))
+        await ended(gateway, "cam")
+
+
+@pytest.mark.asyncio
+async def test_the_only_server_restarts_and_goes_on_with_the_stream(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with own_gateway(tmp_path) as (gateway, servers):
+        async with (
+            WhepViewer(http, gateway.live("cam/whep")) as viewer,
+            WhipPublisher(http, with_params(gateway, "cam", {"prompts": effect("negative")})),
+        ):
+            await eventually(lambda: viewer.shows_negative, what="the negative")
+            os.kill(servers[0]["pid"], signal.SIGKILL)
+            await asyncio.sleep(PATIENCE + 1)
+            status = await gateway.status("cam")
+            assert (status["state"], status["ended"]) == ("swapping", None)
+            assert "cannot be reached" in status["error"]["error_message"]
+            async with comfystream_processes(1, port=aiohttp.client.URL(servers[0]["url"]).port or 0):
+                frames = len(viewer.negatives)
+                await eventually(lambda: len(viewer.negatives) > frames + 30, what="the negative again")
+                assert (await gateway.status("cam"))["swaps"] == 1
         await ended(gateway, "cam")
 
 

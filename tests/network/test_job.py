@@ -123,6 +123,10 @@ class Host:
         self.output: list[Frame] = []
         self.held = GopBuffer()
         self.params: Mapping[str, Any] = {"effect": "grey"}
+        self.errors: list[str] = []
+
+    def report_error(self, detail: str) -> None:
+        self.errors.append(detail)
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
         self.params = merge_params(self.params, params)

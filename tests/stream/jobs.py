@@ -103,6 +103,8 @@ class FakeJob:
         self.frames.append(frame)
 
     async def update(self, params: Mapping[str, Any]) -> Json:
+        if not self.started:
+            return {}
         if self.answering is not None:
             await self.answering.wait()
         if self.refuses:
@@ -146,6 +148,7 @@ class FakeSource:
         self.suspended: dict[str, Ended] = {}
         self.full: set[str] = set()
         self.first_payment = Fraction(0)
+        self.restart = 0.0
         self.refusal: Exception | None = None
         """What stands against a first payment."""
 
@@ -155,7 +158,12 @@ class FakeSource:
 
     def _candidate(self, url: str) -> Candidate:
         made = Candidate(
-            source=self, url=url, addr=url, price=Fraction(1, 3), first_payment=self.first_payment
+            source=self,
+            url=url,
+            addr=url,
+            price=Fraction(1, 3),
+            first_payment=self.first_payment,
+            restart=self.restart,
         )
         if url in self.suspended:
             made.set_verdict(Verdict.SET_ASIDE, self.suspended[url].detail)
@@ -201,6 +209,7 @@ class Publisher:
         self.shown: list[Frame] = []
         self.limits: list[int | None] = []
         self.params: Json = {}
+        self.errors: list[str] = []
 
     def on_output(self, frame: Frame) -> None:
         self.shown.append(frame)
@@ -213,6 +222,9 @@ class Publisher:
 
     def input_age(self) -> float:
         return self.silence
+
+    def report_error(self, detail: str) -> None:
+        self.errors.append(detail)
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
         self.params = merge_params(self.params, params)

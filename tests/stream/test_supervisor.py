@@ -13,7 +13,18 @@ from gateway.media.frames import OpusPacket
 from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.seam import Candidate, UpdateRefused
 from harness.waiting import eventually
-from tests.stream.jobs import DELETED, KEY, LOST, FakeSource, Publisher, at_work, end_of, supervised, works_on
+from tests.stream.jobs import (
+    DELETED,
+    HASTY,
+    KEY,
+    LOST,
+    FakeSource,
+    Publisher,
+    at_work,
+    end_of,
+    supervised,
+    works_on,
+)
 
 
 @pytest.mark.asyncio
@@ -94,6 +105,32 @@ async def test_somebody_who_comes_back_soon_is_waited_for() -> None:
     asyncio.get_running_loop().call_later(0.02, network.suspended.clear)
     await works_on(supervised(network), network, 2)
     assert network.asked == "aa"
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_may_restart_is_waited_for_longer_and_its_time_has_an_end() -> None:
+    network = FakeSource({"ends": LOST}, {}, urls="a")
+    network.restart = 30.0
+    supervisor = supervised(network)
+    running = asyncio.get_running_loop().create_task(works_on(supervisor, network, 2))
+    await eventually(lambda: network.suspended, every=0.001)
+    await asyncio.sleep(4 * HASTY.patience)
+    assert not running.done()
+    network.suspended.clear()
+    await running
+    assert network.asked == "aa"
+
+    network = FakeSource({"ends": LOST}, urls="a")
+    network.restart = 0.1
+    assert await end_of(supervised(network)) is LOST
+
+
+@pytest.mark.asyncio
+async def test_a_message_that_nobody_can_take_now_is_refused_as_it_cannot_be_kept() -> None:
+    supervisor = supervised(FakeSource())
+    with pytest.raises(UpdateRefused, match="try again"):
+        await supervisor.update({"type": "get_nodes"})
+    await supervisor.close(DELETED)
 
 
 @pytest.mark.asyncio

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import aioice.ice
@@ -18,6 +20,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.codecs import h264
+from aiortc.mediastreams import MediaStreamError
 from typing_extensions import override
 
 from gateway.aio import tasks
@@ -37,7 +40,11 @@ h264.MAX_BITRATE = h264.MIN_BITRATE = BIT_RATE
 
 
 class ChangedTrack(MediaStreamTrack):
-    """A track's pictures changed by the pipeline; none while its prompts are paused."""
+    """A track's pictures changed by the pipeline; none while its prompts are paused.
+
+    As in ComfyStream, each picture that is made has the time of the oldest one received that has none yet,
+    and those received meanwhile are kept for that: `kept` grows while the prompts are paused or slow.
+    """
 
     kind = "video"
 
@@ -47,27 +54,43 @@ class ChangedTrack(MediaStreamTrack):
         self._source = source
         self._pipeline = pipeline
         self._effect = Effect()
+        self._times: deque[tuple[int | None, Any]] = deque()
+        self._newest: asyncio.Queue[av.VideoFrame] = asyncio.Queue(1)
+        self._receiving = tasks.spawn(self._receive(), name="comfystream pictures")
+
+    @property
+    def kept(self) -> int:
+        """Pictures that were received and not yet made."""
+        return len(self._times)
 
     @override
     async def recv(self) -> av.VideoFrame:
-        frame = await self._source.recv()
-        if not self._pipeline.running:
-            frame = await self._first_after_pause(frame)
-        assert isinstance(frame, av.VideoFrame)
-        pts, time_base = frame.pts, frame.time_base
+        await self._pipeline.wait_running()
+        next_picture = tasks.spawn(self._newest.get(), name="comfystream next")
+        await asyncio.wait([next_picture, self._receiving], return_when=asyncio.FIRST_COMPLETED)
+        if not next_picture.done():
+            await tasks.cancel(next_picture)
+            raise MediaStreamError
+        frame = next_picture.result()
         changed = await asyncio.to_thread(self._effect.apply, frame, self._pipeline.effect)
-        changed.pts, changed.time_base = pts, time_base
+        changed.pts, changed.time_base = self._times.popleft()
         self.pictures += 1
         return changed
 
-    async def _first_after_pause(self, frame: Any) -> Any:
-        going_on = tasks.spawn(self._pipeline.wait_running(), name="pipeline wait")
-        try:
-            while not going_on.done():
+    @override
+    def stop(self) -> None:
+        self._receiving.cancel()
+        super().stop()
+
+    async def _receive(self) -> None:
+        with suppress(MediaStreamError):
+            while True:
                 frame = await self._source.recv()
-        finally:
-            await tasks.cancel(going_on)
-        return frame
+                assert isinstance(frame, av.VideoFrame)
+                self._times.append((frame.pts, frame.time_base))
+                if self._newest.full():
+                    self._newest.get_nowait()
+                self._newest.put_nowait(frame)
 
 
 class ClientConnection:
@@ -79,9 +102,15 @@ class ClientConnection:
         self._pipeline = pipeline
         self._has_prompts = has_prompts
         self._text: asyncio.Task[None] | None = None
+        self._changed: ChangedTrack | None = None
         self.peer.on("track", self._on_track)
         self.peer.on("datachannel", self._on_channel)
         self.peer.on("connectionstatechange", self._on_state)
+
+    @property
+    def kept(self) -> int:
+        """Pictures that it keeps."""
+        return self._changed.kept if self._changed is not None else 0
 
     async def answer(self, offer: RTCSessionDescription) -> RTCSessionDescription:
         """The answer with all candidates. Raises ValueError for an invalid SDP."""
@@ -102,12 +131,17 @@ class ClientConnection:
         self.closed.set()
         await tasks.cancel(self._text)
         await self.peer.close()
+        if self._changed is not None:
+            self._changed.stop()
         if self._has_prompts:
             self._pipeline.stop(cleanup=True)
 
     def _on_track(self, track: MediaStreamTrack) -> None:
-        changed = track.kind == "video" and self._has_prompts
-        self.peer.addTrack(ChangedTrack(track, self._pipeline) if changed else track)
+        if track.kind == "video" and self._has_prompts:
+            self._changed = ChangedTrack(track, self._pipeline)
+            self.peer.addTrack(self._changed)
+        else:
+            self.peer.addTrack(track)
 
     def _on_channel(self, channel: RTCDataChannel) -> None:
         if channel.label == "control":
@@ -118,7 +152,8 @@ class ClientConnection:
                     channel.send(reply)
 
             channel.on("message", on_message)
-        elif channel.label == "data" and self._has_prompts:
+        elif channel.label == "data" and self._has_prompts and self._pipeline.texts:
+            # as in ComfyStream: who has no texts now gets none later
             self._text = tasks.spawn(self._send_text(channel), name="text output")
 
     async def _send_text(self, channel: RTCDataChannel) -> None:

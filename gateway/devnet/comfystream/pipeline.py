@@ -11,6 +11,27 @@ from gateway.devnet.settings import EFFECTS
 EFFECT_NODE = "Effect"
 TEXT_NODE = "SaveTextTensor"
 """ComfyStream's node for text results."""
+PASS_THROUGH = {
+    "1": {"class_type": "SaveTensor", "inputs": {"images": ["2", 0]}},
+    "2": {"class_type": "LoadTensor", "inputs": {}},
+}
+"""What ComfyStream runs in the place of a workflow that failed."""
+KNOWN_NODES = frozenset(
+    {
+        EFFECT_NODE,
+        TEXT_NODE,
+        "LoadTensor",
+        "PrimaryInputLoadImage",
+        "LoadImage",
+        "LoadAudioTensor",
+        "SaveTensor",
+        "PreviewImage",
+        "SaveImage",
+        "SaveAudioTensor",
+        "CLIPTextEncode",
+    }
+)
+"""Classes of nodes that run here. A workflow with another fails when it is run, and not before."""
 MAX_PROMPTS = 16
 MAX_TEXT = 4_096
 
@@ -74,7 +95,9 @@ class Pipeline:
 
     @property
     def effect(self) -> str:
-        """The effect of the prompts' last effect node, else the default."""
+        """The effect of the prompts' last effect node, else the default; none for the pass-through."""
+        if self.prompts == [PASS_THROUGH]:
+            return "none"
         nodes = [node for workflow in self.prompts for node in workflow.values()]
         chosen = [node["inputs"]["effect"] for node in nodes if node["class_type"] == EFFECT_NODE]
         return chosen[-1] if chosen else self._default_effect
@@ -92,6 +115,7 @@ class Pipeline:
         self.changes += 1
         self._failed = False
         self._running.set()
+        self._try()
 
     def update(self, prompts: object) -> None:
         """Replace the prompts by as many others.
@@ -111,6 +135,15 @@ class Pipeline:
             raise
         self.prompts = found
         self.changes += 1
+        self._try()
+
+    def fall_back(self) -> None:
+        """A workflow failed as it ran: the pictures pass through from now on, and nobody is told."""
+        self.prompts = [PASS_THROUGH]
+
+    def _try(self) -> None:
+        if any(node["class_type"] not in KNOWN_NODES for flow in self.prompts for node in flow.values()):
+            self.fall_back()
 
     def pause(self) -> None:
         self._running.clear()

@@ -64,6 +64,10 @@ class ComfyStream:
         if self._server is not None:
             await self._server.cleanup()
 
+    def fall_back(self) -> None:
+        """Have the workflow fail as it runs."""
+        self._pipeline.fall_back()
+
     async def _offer(self, request: web.Request) -> web.Response:
         try:
             body: Any = json.loads(await request.read())
@@ -104,6 +108,7 @@ class ComfyStream:
             {
                 "connections": len(self._connections),
                 "offers": self._offers,
+                "pictures_kept": sum(connection.kept for connection in self._connections),
                 "prompts": pipeline.prompts,
                 "prompts_set": pipeline.changes,
                 "running": pipeline.running,
