@@ -16,6 +16,9 @@ from gateway.media.mpegts import (
 
 SAMPLE_RATE = 48_000
 
+MAX_PACKET = 61_440
+"""Limit of bytes of a packet: 48 frames of the largest size (RFC 6716, 3.2)."""
+
 _PREFIX = 0x7FE0
 _PREFIX_MASK = 0xFFE0
 _START_TRIM = 0x10
@@ -56,13 +59,15 @@ def control_header(size: int) -> bytes:
     return _PREFIX.to_bytes(2, "big") + b"\xff" * (size // 255) + bytes((size % 255,))
 
 
-def split_payload(payload: bytes) -> list[bytes]:
+def split_payload(payload: bytes, limit: int) -> list[bytes]:
     """The Opus packets of a PES payload; ValueError where a control header is missing or cut short.
+
+    Also where there are more than `limit`.
 
     Start and end trims are passed over: a packet is handed on whole, as RTP has no place for them.
     """
     packets = []
-    at, end = 0, len(payload)
+    at, end, headers = 0, len(payload), 0
     try:
         while at < end:
             head = payload[at] << 8 | payload[at + 1]
@@ -70,7 +75,7 @@ def split_payload(payload: bytes) -> list[bytes]:
                 raise ValueError("no Opus control header")
             at += 2
             size = 0
-            while payload[at] == 0xFF:
+            while payload[at] == 0xFF and size <= MAX_PACKET:
                 size += 0xFF
                 at += 1
             size += payload[at]
@@ -78,11 +83,14 @@ def split_payload(payload: bytes) -> list[bytes]:
             at += 2 * bool(head & _START_TRIM) + 2 * bool(head & _END_TRIM)
             if head & _EXTENSION:
                 at += 1 + payload[at]
-            if at + size > end:
+            if at + size > end or size > MAX_PACKET:
                 raise ValueError("Opus packet is cut short")
             if size:
                 packets.append(payload[at : at + size])
             at += size
+            headers += 1
+            if headers > limit:
+                raise ValueError(f"more than {limit} Opus packets")
     except IndexError:
         raise ValueError("Opus control header is cut short") from None
     return packets

@@ -8,10 +8,14 @@ Source: ISO/IEC 13818-1, 2.4.3 (packets, continuity, PES) and 2.4.4 (tables).
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
+from gateway.aio.pace import Pace
 from gateway.media import opus
 from gateway.media.clock import Unwrapper
 from gateway.media.frames import AccessUnit, Frame, OpusPacket
-from gateway.media.h264 import NalType, has_idr, nal_type, split_annex_b
+from gateway.media.h264 import SHORT_START_CODE, NalType, has_idr, nal_type, split_annex_b
 from gateway.media.mpegts import (
     NULL_PID,
     PACKET_SIZE,
@@ -30,6 +34,17 @@ from gateway.media.ts_assembly import Assembler, PesAssembler, SectionAssembler
 _DEFAULT_STEP = 3_000
 """Ticks between pictures of one PES packet as long as no distance between pictures is known."""
 _MAX_STEP = 90_000
+MAX_NALS = 256
+"""Limit of NAL units of a PES packet, access unit delimiters not counted."""
+MAX_PICTURES = 64
+"""Limit of pictures of a PES packet."""
+MAX_SOUNDS = 64
+"""Limit of Opus packets of a PES packet: 1.3 s of the usual ones."""
+MAX_FRAMES = 1_000
+"""Limit of pictures and packets of sound in a second, many times what is played in one: after a stall they
+come faster than that."""
+MAX_TABLES = 10
+"""Limit of changes of the tables in a second."""
 
 
 class TsDemuxer:
@@ -37,10 +52,10 @@ class TsDemuxer:
 
     Times are unwrapped with one common 33-bit counter, so that audio and video stay together.
     `damaged` counts frames given up, `continuity_errors` gaps in the counters, `resyncs` losses of
-    the packet grid.
+    the packet grid. `clock` is monotonic seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.damaged = 0
         self.continuity_errors = 0
         self.resyncs = 0
@@ -49,6 +64,8 @@ class TsDemuxer:
         self._clock = Unwrapper(TIMESTAMP_BITS)
         self._last_dts: int | None = None
         self._step = _DEFAULT_STEP
+        self._frames = Pace(MAX_FRAMES, clock=clock)
+        self._tables = Pace(MAX_TABLES, clock=clock)
         self._pat = SectionAssembler()
         self._pmt = SectionAssembler()
         self._pmt_pid: int | None = None
@@ -189,6 +206,8 @@ class TsDemuxer:
     def _emit_video(self, packet: PesPacket, frames: list[Frame]) -> None:
         if packet.pts is None or packet.dts is None:
             raise ValueError("picture without a time")
+        if not 0 < packet.payload.count(SHORT_START_CODE) <= MAX_NALS + MAX_PICTURES:
+            raise ValueError("no NAL units, or more than a picture has")
         dts = self._clock.unwrap(packet.dts)
         delay = (packet.pts - packet.dts) & TIMESTAMP_MASK
         if delay >> (TIMESTAMP_BITS - 1):
@@ -201,6 +220,8 @@ class TsDemuxer:
                 pictures[-1].append(nal)
             elif pictures[-1]:
                 pictures.append([])
+        if len(pictures) > MAX_PICTURES or not self._frames.count(len(pictures)):
+            raise ValueError("more pictures than are played")
         for nals in filter(None, pictures):
             frames.append(AccessUnit(nals, dts + delay, dts, has_idr(nals)))
             self._last_dts = dts
@@ -210,13 +231,16 @@ class TsDemuxer:
         if packet.pts is None:
             raise ValueError("sound without a time")
         pts = self._clock.unwrap(packet.pts)
-        for data in opus.split_payload(packet.payload):
+        sounds = opus.split_payload(packet.payload, MAX_SOUNDS)
+        if not self._frames.count(len(sounds)):
+            raise ValueError("more sound than is played")
+        for data in sounds:
             frames.append(OpusPacket(data, pts))
             pts += opus.duration(data)
 
     def _follow_pat(self, pids: dict[int, int]) -> None:
         pmt_pid = next(iter(pids.values()), None)
-        if pmt_pid is None or pmt_pid in (self._pmt_pid, PAT_PID, NULL_PID):
+        if pmt_pid is None or pmt_pid in (self._pmt_pid, PAT_PID, NULL_PID) or not self._tables.count():
             return
         if self._pmt_pid is not None:
             self._pids.pop(self._pmt_pid, None)
@@ -226,7 +250,7 @@ class TsDemuxer:
         self._pids[pmt_pid] = self._pmt
 
     def _follow_pmt(self, program: ProgramMap, frames: list[Frame]) -> None:
-        if program == self._program:
+        if program == self._program or not self._tables.count():
             return
         self._program = program
         usable = [

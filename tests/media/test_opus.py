@@ -10,7 +10,7 @@ from gateway.media import opus
 @given(packets=st.lists(st.binary(min_size=1, max_size=1_300), max_size=5))
 def test_packets_come_back_from_behind_their_control_headers(packets: list[bytes]) -> None:
     payload = b"".join(opus.control_header(len(packet)) + packet for packet in packets)
-    assert opus.split_payload(payload) == packets
+    assert opus.split_payload(payload, 100) == packets
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_packets_come_back_from_behind_their_control_headers(packets: list[bytes
     ],
 )
 def test_trims_and_extensions_are_stepped_over(header: bytes, extra: bytes) -> None:
-    assert opus.split_payload(header + b"\x03" + extra + b"abc") == [b"abc"]
+    assert opus.split_payload(header + b"\x03" + extra + b"abc", 1) == [b"abc"]
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ def test_trims_and_extensions_are_stepped_over(header: bytes, extra: bytes) -> N
 )
 def test_damaged_payloads_are_refused(payload: bytes) -> None:
     with pytest.raises(ValueError, match="Opus"):
-        opus.split_payload(payload)
+        opus.split_payload(payload, 100)
 
 
 @given(payload=st.binary(max_size=300))
 def test_noise_is_read_or_refused(payload: bytes) -> None:
     try:
-        packets = opus.split_payload(payload)
+        packets = opus.split_payload(payload, 100)
     except ValueError:
         return
     assert sum(map(len, packets)) <= len(payload)
@@ -57,3 +57,12 @@ def test_noise_is_read_or_refused(payload: bytes) -> None:
 )
 def test_a_packet_tells_how_long_it_lasts(packet: bytes, milliseconds: float) -> None:
     assert opus.duration(packet) == milliseconds * 90
+
+
+def test_packets_above_a_limit_and_sizes_without_end_are_refused() -> None:
+    payload = (opus.control_header(1) + b"\xfc") * 3
+    assert len(opus.split_payload(payload, 3)) == 3
+    with pytest.raises(ValueError, match="more than 2"):
+        opus.split_payload(payload, 2)
+    with pytest.raises(ValueError, match="cut short"):
+        opus.split_payload(b"\x7f\xe0" + b"\xff" * 100_000 + b"\0", 1)
