@@ -39,6 +39,9 @@ DEFAULT_TIMEOUT = 5.0
 """Seconds for one request, from connecting to the last byte of the answer."""
 DEFAULT_RETRIES = 2
 MAX_ANSWER_BYTES = 1 << 20
+MAX_CONTAINERS = 10_000
+MAX_VALUES = 40_000
+"""Limits of arrays and objects, and of values of an answer: a megabyte of them takes long to read."""
 MAX_MESSAGE_CHARS = 500
 """Longer error messages of a signer are cut."""
 FIRST_BACKOFF = 0.2
@@ -232,6 +235,8 @@ class SignerClient:
             raise SignerUnreachable(_reason(error), sent=sent) from error
         if response.status != 200:
             raise _status_error(response.status, _message(content), response.headers)
+        if content.count(b"[") + content.count(b"{") > MAX_CONTAINERS or content.count(b",") > MAX_VALUES:
+            raise SignerBadAnswer("the signer's answer is not JSON, or has too many values")
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:

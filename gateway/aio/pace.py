@@ -25,6 +25,11 @@ class Pace:
             return self.limit
         return self.limit - self._counted
 
+    @property
+    def rest(self) -> float:
+        """Seconds until this second is over; 0 where it is."""
+        return max(0.0, self._begun + 1.0 - self._clock())
+
     def count(self, units: int = 1) -> bool:
         """Whether these units are within the limit; counted in either case."""
         now = self._clock()

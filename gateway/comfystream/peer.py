@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.aio import tasks
 from gateway.aio.bodies import BodyTooLarge, read_bounded
+from gateway.aio.json_text import parse_json
 from gateway.comfystream import signalling
 from gateway.comfystream.channels import DataChannels, Message
 from gateway.comfystream.clock import ServerClock
@@ -164,8 +164,8 @@ class ServerPeer:
             self.pending = False
             raise ComfyStreamError(f"it cannot be reached: {error}") from error
         try:
-            return Answer.parse(str(json.loads(text)["sdp"]))
-        except (ValueError, TypeError, KeyError, RecursionError):
+            return Answer.parse(str(parse_json(text)["sdp"]))
+        except (ValueError, TypeError, KeyError):
             raise ComfyStreamError("its answer to the offer has no SDP in it") from None
 
     def send(self, frame: Frame) -> None:

@@ -14,7 +14,7 @@ from gateway import money
 from gateway.aio.tasks import TaskGroup, spawn
 from gateway.media.frames import Frame
 from gateway.network.resources import NetworkResources
-from gateway.network.worker_status import WorkerStatus
+from gateway.network.worker_status import MAX_STATUS, WorkerStatus
 from gateway.orchestrator.credentials import unsigned_credentials
 from gateway.orchestrator.errors import (
     AlreadySeen,
@@ -310,7 +310,7 @@ class OrchestratorJob:
             )
             group.create_task(liveness.run(), name=f"{name} liveness")
             if urls.events_url:
-                events = JsonSubscriber(http, urls.events_url, log=log)
+                events = JsonSubscriber(http, urls.events_url, max_message=MAX_STATUS, log=log)
                 group.create_task(self._worker.read(events), name=f"{name} events")
                 group.create_task(self._worker.watch(), name=f"{name} watchdog")
             if self._payer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import NoReturn
 
@@ -10,11 +11,15 @@ from gateway.reason import Ended, EndReason
 from gateway.stream.seam import Json
 from gateway.trickle.events import JsonSubscriber
 
+MAX_STATUS = 256 * 1024
+"""Limit in bytes of an event, and of the status that is merged of all."""
+INCOMPLETE = "incomplete"
+"""The status' field that says that former events were dropped for its size."""
 KEPT_OVER_NULL = ("last_params", "last_restart_logs")
 
 
 class WorkerStatus:
-    """The newest status of one worker.
+    """The newest status of one worker, merged of its events while that is at most MAX_STATUS bytes.
 
     `max_silence` and `check_interval` are in seconds: how long the worker may say nothing, and how often
     that is checked.
@@ -24,6 +29,8 @@ class WorkerStatus:
         self.newest: Json = {}
         self.last_event = time.monotonic()
         """When an event came last, on the monotonic clock."""
+        self._at_most = 0
+        """Bytes that `newest` has at most, as JSON."""
         self._url = url
         self._max_silence = max_silence
         self._check_interval = check_interval
@@ -34,9 +41,21 @@ class WorkerStatus:
             async for event in events:
                 self.last_event = time.monotonic()
                 if event.get("type") == "status":
-                    self.newest = merge_status(self.newest, event)
+                    self.newest = self._bounded(merge_status(self.newest, event), event)
         finally:
             await events.close()
+
+    def _bounded(self, merged: Json, event: Json) -> Json:
+        """The merged status, or the event alone, with a flag, where that is larger than MAX_STATUS."""
+        size = _size(event)
+        if self._at_most + size > MAX_STATUS:  # without a look at each status that is small
+            self._at_most = _size(merged)
+            if self._at_most > MAX_STATUS:
+                self._at_most = size
+                return {**event, INCOMPLETE: True}
+        else:
+            self._at_most += size
+        return merged
 
     async def watch(self) -> NoReturn:
         """Raises Ended where the worker says nothing for too long."""
@@ -47,6 +66,10 @@ class WorkerStatus:
             if silence > self._max_silence:
                 detail = f"{self._url}: its worker has said nothing for {silence:.0f} s"
                 raise Ended(EndReason.ORCHESTRATOR_LOST, detail)
+
+
+def _size(value: Json) -> int:
+    return len(json.dumps(value, separators=(",", ":")))
 
 
 def merge_status(former: Json, event: Json) -> Json:

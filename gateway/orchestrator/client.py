@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.aio.client_tls import client_context
 from gateway.aio.http_client import ClientSessions, UnwantedEncoding
 from gateway.aio.inside import Ip, LeadsInside, Reach, literal
+from gateway.aio.json_text import parse_json
 from gateway.orchestrator import livepeer_pb2, urls
 from gateway.orchestrator.errors import (
     AlreadySeen,
@@ -26,7 +26,7 @@ from gateway.orchestrator.errors import (
     UnknownOutcome,
     Unreachable,
 )
-from gateway.orchestrator.grpc import GrpcCaller
+from gateway.orchestrator.grpc import MAX_MESSAGE, GrpcCaller
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
 
@@ -163,7 +163,7 @@ class OrchestratorClient:
             info, "/refresh-payment", timeout, body={"sender": sender, "manifest_id": manifest_id}
         )
         try:
-            params = json.loads(answer.accepted())["payment_params"]
+            params = parse_json(answer.accepted())["payment_params"]
             raw = base64.b64decode(params, validate=True)
         except (ValueError, KeyError, TypeError) as error:
             raise BadAnswer("its answer has no payment_params") from error
@@ -175,6 +175,8 @@ class OrchestratorClient:
 
     async def _info(self, raw: bytes, reach: Reach, own: str) -> OrchestratorInfo:
         """The info in an answer of the host `own`, whose service URI is safe to call. Raises BadAnswer."""
+        if len(raw) > MAX_MESSAGE:
+            raise BadAnswer(f"its info of {len(raw)} bytes is over the limit of {MAX_MESSAGE}")
         try:
             info = OrchestratorInfo.parse(raw, reach)
         except ValueError as error:

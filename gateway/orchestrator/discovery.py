@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from gateway.aio.bodies import BodyTooLarge, read_bounded
+from gateway.aio.json_text import parse_json
 from gateway.flags import is_eth_address
 from gateway.orchestrator.urls import grpc_target
 
@@ -182,9 +182,9 @@ def listed_in(body: bytes) -> list[Listing]:
     An Ethereum address pins who is paid: `{"address": "0x..@https://.."}`.
     """
     try:
-        entries: Any = json.loads(body)
+        entries: Any = parse_json(body)
     except ValueError as error:
-        raise DiscoveryFailed("the list is not JSON") from error
+        raise DiscoveryFailed(f"the list is not JSON that is taken: {error}") from error
     if not isinstance(entries, list):
         raise DiscoveryFailed("the list is not a JSON list")
     named = (entry.get("address") for entry in entries if isinstance(entry, dict))

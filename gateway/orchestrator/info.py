@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from eth_utils.address import to_checksum_address
@@ -31,12 +32,16 @@ class OrchestratorInfo:
 
     The bytes go to the signer unchanged, so that unknown fields survive. Price and ticket params are valid
     only together: take both from one instance.
+
+    `message` is without the capabilities: thousands of models take many times their bytes as objects.
     """
 
     raw: bytes
     message: livepeer_pb2.OrchestratorInfo
     reach: Reach = PUBLIC
     """Where the URLs that this orchestrator names may lead."""
+    _models: dict[str, ModelOffer] = field(default_factory=dict, repr=False, compare=False)
+    """What was asked about models so far."""
 
     @classmethod
     def parse(cls, raw: bytes, reach: Reach = PUBLIC) -> OrchestratorInfo:
@@ -46,7 +51,11 @@ class OrchestratorInfo:
             message.ParseFromString(raw)
         except DecodeError as error:
             raise ValueError("not an OrchestratorInfo message") from error
-        info = cls(bytes(raw), message, reach)
+        message.ClearField("capabilities")
+        message.DiscardUnknownFields()
+        small = livepeer_pb2.OrchestratorInfo()
+        small.CopyFrom(message)
+        info = cls(bytes(raw), small, reach)
         info._check()
         return info
 
@@ -139,26 +148,34 @@ class OrchestratorInfo:
         An orchestrator that lists no models for the capability counts as offering all: the job's start
         decides.
         """
-        if not self.message.HasField("capabilities"):
-            return True
-        stated = self.message.capabilities
-        if LIVE_VIDEO_TO_VIDEO not in stated.capacities and not _has_bit(
-            stated.bitstring, LIVE_VIDEO_TO_VIDEO
-        ):
-            return False
-        models = self._models()
-        return not models or model in models
+        return self._offer(model).offered
 
     def warm(self, model: str) -> bool:
         """Whether it says that it has the model loaded."""
-        models = self._models()
-        return model in models and models[model].warm
+        return self._offer(model).warm
 
-    def _models(self) -> Mapping[str, livepeer_pb2.Capabilities.ModelConstraint]:
-        constraints = self.message.capabilities.constraints.PerCapability
-        if LIVE_VIDEO_TO_VIDEO not in constraints:
-            return {}
-        return constraints[LIVE_VIDEO_TO_VIDEO].models
+    def _offer(self, model: str) -> ModelOffer:
+        if model not in self._models:
+            self._models[model] = ModelOffer.of(livepeer_pb2.OrchestratorInfo.FromString(self.raw), model)
+        return self._models[model]
+
+
+class ModelOffer(NamedTuple):
+    """What an orchestrator says of one model for live video to video."""
+
+    offered: bool
+    warm: bool
+
+    @classmethod
+    def of(cls, info: livepeer_pb2.OrchestratorInfo, model: str) -> ModelOffer:
+        if not info.HasField("capabilities"):
+            return cls(offered=True, warm=False)
+        stated = info.capabilities
+        constraints = stated.constraints.PerCapability
+        models = constraints[LIVE_VIDEO_TO_VIDEO].models if LIVE_VIDEO_TO_VIDEO in constraints else {}
+        warm = model in models and models[model].warm
+        served = LIVE_VIDEO_TO_VIDEO in stated.capacities or _has_bit(stated.bitstring, LIVE_VIDEO_TO_VIDEO)
+        return cls(served and (not models or model in models), warm)
 
 
 def _check_ticket_params(params: livepeer_pb2.TicketParams) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.aio.json_text import parse_json
 from gateway.orchestrator.urls import complete
 
 MAX_MANIFEST_ID = 256
@@ -51,9 +51,9 @@ class JobUrls:
         credited to the job.
         """
         try:
-            answer = json.loads(body)
+            answer = parse_json(body)
         except ValueError as error:
-            raise ValueError("the answer is not JSON") from error
+            raise ValueError("the answer is not JSON that is taken") from error
         if not isinstance(answer, dict):
             raise ValueError("the answer is not a JSON object")
         manifest_id = _text(answer, "manifest_id")

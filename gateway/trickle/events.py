@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -10,15 +12,20 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.json_text import parse_json_leniently
+from gateway.aio.pace import Pace
 from gateway.trickle.control import KEEP_ALIVE, MAX_MESSAGE
-from gateway.trickle.subscriber import TrickleSubscriber
+from gateway.trickle.errors import ChannelLost
+from gateway.trickle.subscriber import MAX_EMPTY, TrickleSubscriber
+
+MAX_MESSAGES = 50
+"""Limit of messages that are read in a second."""
 
 
 class JsonSubscriber:
     """Iterates over a channel's JSON objects, without envelopes and keep-alives.
 
     Starts at segment 0 by default: a channel is made for its job, so nothing in it is old. What is not a
-    JSON object or too long is skipped and counted in `unreadable`.
+    JSON object or longer than `max_message` bytes is skipped and counted in `unreadable`.
     """
 
     def __init__(
@@ -27,25 +34,36 @@ class JsonSubscriber:
         url: str,
         *,
         start: int = 0,
+        max_message: int = MAX_MESSAGE,
+        clock: Callable[[], float] = time.monotonic,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.unreadable = 0
+        self._max_message = max_message
+        self._empty = Pace(MAX_EMPTY, clock=clock)
+        self._messages = Pace(MAX_MESSAGES, clock=clock)
         self._log = (log or structlog.get_logger("trickle")).bind(channel=url)
-        self._subscriber = TrickleSubscriber(http, url, start=start, log=log)
+        self._subscriber = TrickleSubscriber(http, url, start=start, clock=clock, log=log)
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        """Raises ChannelClosed at the end of the stream, ChannelLost when the server cannot be reached."""
+        """Raises ChannelClosed at the end of the stream, ChannelLost when the server cannot be reached.
+
+        Also where more than MAX_EMPTY segments in a second have no message.
+        """
         try:
             async for segment in self._subscriber.segments():
-                data = await segment.read(MAX_MESSAGE)
-                if data == b"":
-                    continue
-                message = None if data is None else parse(data)
-                if message is None:
+                data = await segment.read(self._max_message)
+                message = parse(data) if data else None
+                if message is None and data != b"":
                     self.unreadable += 1
                     self._log.warning("unreadable message", seq=segment.seq)
-                elif message != KEEP_ALIVE:
-                    yield message
+                if not message or message == KEEP_ALIVE:
+                    if not self._empty.count():
+                        raise ChannelLost(f"{self._subscriber.url}: empty messages without end")
+                    continue
+                yield message
+                if not self._messages.count():
+                    await asyncio.sleep(self._messages.rest)
         finally:
             await self.close()
 

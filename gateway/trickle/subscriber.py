@@ -12,10 +12,13 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from gateway.aio import tasks
+from gateway.aio.pace import Pace
 from gateway.trickle import wire
-from gateway.trickle.errors import ChannelClosed, ChannelError
+from gateway.trickle.errors import ChannelClosed, ChannelError, ChannelLost
 from gateway.trickle.retries import RETRY_DELAY, Retries, UnexpectedAnswer, describe
 
+MAX_EMPTY = 10
+"""Limit of segments without a byte in a second: each costs a request."""
 READ_BUFFER = 65_536
 """Bytes of a segment read ahead of its reader; a chunk is at most twice as long."""
 
@@ -27,12 +30,16 @@ class SegmentReader:
         self.seq = seq
         self.truncated = False
         """The server cut the segment off before its end."""
+        self.empty = False
+        """It was read to its end, and nothing was in it."""
         self._response = response
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Its bytes as they arrive. Ends early, with `truncated` set, when the connection breaks."""
+        self.empty = True
         try:
             while chunk := await self._response.content.readany():
+                self.empty = False
                 yield chunk
         except (aiohttp.ClientError, OSError) as error:
             error.__traceback__ = None  # the response refers to the error, which would keep this frame
@@ -86,13 +93,15 @@ class TrickleSubscriber:
         self._clock = clock
         self._log = (log or structlog.get_logger("trickle")).bind(channel=self.url)
         self._retries = Retries(self.url, retry_delay)
+        self._empty = Pace(MAX_EMPTY, clock=clock)
         self._ahead: asyncio.Task[_Answer | ChannelError] | None = None
         self._reading: aiohttp.ClientResponse | None = None
 
     async def segments(self) -> AsyncGenerator[SegmentReader, None]:
         """Each segment in order. Read it before the next is taken: what is unread then is skipped.
 
-        Raises ChannelClosed at the end of the stream, ChannelLost when the server cannot be reached.
+        Raises ChannelClosed at the end of the stream, ChannelLost when the server cannot be reached, or sends
+        more than MAX_EMPTY empty segments in a second.
         """
         expected = self._start
         self._ahead = self._request(expected)
@@ -113,6 +122,8 @@ class TrickleSubscriber:
                 yield reader
                 self.truncated += reader.truncated
                 answer.response.close()
+                if reader.empty and not self._empty.count():
+                    raise ChannelLost(f"{self.url}: empty segments without end")
         finally:
             await self.close()
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.aio.json_text import MAX_DEPTH, parse_json, parse_json_leniently
+from gateway.aio.json_text import MAX_CONTAINERS, MAX_DEPTH, MAX_VALUES, parse_json, parse_json_leniently
+from harness.waiting import SLACK
 
 
 def nested(depth: int) -> str:
@@ -31,7 +35,7 @@ def depth(value: Any) -> int:
     ["NaN", "[Infinity]", '{"x": -Infinity}', "1e999", "[-1e999]", nested(MAX_DEPTH + 1), nested(200_000)],
 )
 def test_what_json_does_not_have_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a number that JSON has|nested deeper"):
+    with pytest.raises(ValueError, match=r"is not a number that JSON has|nested deeper|more than"):
         parse_json(text)
 
 
@@ -68,3 +72,33 @@ def test_numbers_that_are_none_can_be_read_as_null() -> None:
     assert parse_json_leniently('{"fps": NaN, "max": [1e999, 1]}') == {"fps": None, "max": [None, 1]}
     with pytest.raises(ValueError, match="deeper"):
         parse_json_leniently(nested(MAX_DEPTH + 1))
+
+
+COSTLY = {
+    "nested lists": "[" * 500_000 + "]" * 500_000,
+    "lists in lists": "[" + ("[" * 60 + "]" * 60 + ",") * 8_000 + "0]",
+    "empty lists": "[" + "[]," * 300_000 + "0]",
+    "empty objects": "[" + "{}," * 300_000 + "0]",
+    "zeros": "[" + "0," * 500_000 + "0]",
+    "keys": "{" + ",".join(f'"{n:x}":0' for n in range(90_000)) + "}",
+    "no numbers": "[" + "NaN," * 250_000 + "0]",
+    "as many values as may be": "{" + ",".join(f'"{n:x}":0' for n in range(MAX_VALUES)) + "}",
+    "as many lists as may be": "[" + "[]," * (MAX_CONTAINERS - 1) + "0]",
+    "one string": json.dumps("a" * 1_000_000),
+    "escapes": '"' + r"\u0041" * 160_000 + '"',
+    "backslashes": json.dumps("\\" * 500_000),
+    "an open string": '"' + r"\"" * 500_000,
+    "digits": "1" * 1_000_000,
+    "long numbers": "[" + ("1" * 4000 + ",") * 250 + "0]",
+    "white space": " " * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("text", COSTLY.values(), ids=COSTLY.keys())
+@pytest.mark.parametrize("parse", [parse_json, parse_json_leniently])
+def test_no_megabyte_takes_long(parse: Callable[[bytes], Any], text: str) -> None:
+    body = text.encode()
+    before = time.process_time()
+    with contextlib.suppress(ValueError):
+        parse(body)
+    assert time.process_time() - before < 0.05 * SLACK

@@ -358,3 +358,14 @@ async def test_a_compressed_answer_is_a_bad_one(
     http_orchestrator.answer = web.Response(headers={"Content-Encoding": "gzip"}, body=b"\x1f\x8b")
     with pytest.raises(BadAnswer, match="compressed"):
         await call(client, info)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("body", [b"[" * 500_000, b'{"a":' * 100_000, b"[" + b"[]," * 300_000 + b"0]"])
+@pytest.mark.parametrize("call", [CALLS["start"], CALLS["refresh"]], ids=["start", "refresh"])
+async def test_an_answer_that_is_deep_or_of_many_values_is_a_bad_one(
+    client: OrchestratorClient, http_orchestrator: Any, info: OrchestratorInfo, call: Call, body: bytes
+) -> None:
+    http_orchestrator.answer = web.Response(body=body)
+    with pytest.raises(BadAnswer):
+        await call(client, info)

@@ -124,6 +124,12 @@ def test_entries_that_are_no_orchestrators_are_passed_over() -> None:
     ]
 
 
+@pytest.mark.parametrize("body", [b"[" * 500_000, b'[{"a":' * 100_000, b"[" + b"[]," * 300_000 + b"0]"])
+def test_a_list_that_is_deep_or_of_many_values_is_none(body: bytes) -> None:
+    with pytest.raises(DiscoveryFailed, match="not JSON"):
+        listed_in(body)
+
+
 def test_a_list_without_end_is_cut() -> None:
     body = json.dumps([{"address": f"https://o{n}:1"} for n in range(MAX_ORCHESTRATORS + 50)]).encode()
     assert len(listed_in(body)) == MAX_ORCHESTRATORS

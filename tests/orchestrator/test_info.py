@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import capabilities, discovery_filter
 from gateway.orchestrator.info import OrchestratorInfo
+from harness.waiting import SLACK
 
 DATA = Path(__file__).parents[1] / "data"
 VECTORS = json.loads((DATA / "protobuf.json").read_text())
@@ -187,3 +189,20 @@ def test_the_capabilities_equal_the_known_request_without_asking_for_a_warm_mode
 
 def test_discovery_is_asked_for_the_pipeline_and_the_model() -> None:
     assert discovery_filter("comfystream") == "live-video-to-video/comfystream"
+
+
+def test_thousands_of_models_cost_no_more_than_their_bytes() -> None:
+    many = message(capabilities=livepeer_pb2.Capabilities(capacities={35: 1}))
+    models = many.capabilities.constraints.PerCapability[35].models
+    for number in range(6_000):
+        models[f"model {number}"].warm = number % 2 == 1
+    raw = many.SerializeToString()
+    before = time.process_time()
+    info = OrchestratorInfo.parse(raw)
+    assert info.offers("model 4000")
+    assert not info.warm("model 4000")
+    assert info.warm("model 4001")
+    assert not info.offers("model 6000")
+    assert time.process_time() - before < 0.05 * SLACK
+    assert info.raw is raw
+    assert info.message.ByteSize() < 1_000

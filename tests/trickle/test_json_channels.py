@@ -155,3 +155,36 @@ def test_an_envelope_is_taken_off() -> None:
 @given(st.binary(max_size=200) | st.integers(1, 5000).map(lambda depth: b"[" * depth))
 def test_parsing_never_fails(data: bytes) -> None:
     assert parse(data) is None or isinstance(parse(data), dict)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("message", ["{}", '{"keep": "alive"}', "7", "not json", "[" * 1000])
+async def test_messages_that_say_nothing_are_not_read_without_end(
+    http: aiohttp.ClientSession, rogue: Any, message: str
+) -> None:
+    async def script(request: Any) -> None:
+        number = request.path.rpartition("/")[2]
+        request.answer(200, f"Lp-Trickle-Seq: {number}\r\n", message.encode())
+
+    async with rogue(script) as server:
+        subscriber = JsonSubscriber(http, server.url, clock=lambda: 0.0)
+        with pytest.raises(ChannelLost, match="without end"):
+            async with asyncio.timeout(DEADLINE):
+                async for _ in subscriber:
+                    raise AssertionError("there is no message")
+
+
+@pytest.mark.asyncio
+async def test_a_message_above_the_readers_limit_is_passed_over(
+    http: aiohttp.ClientSession, served: Any
+) -> None:
+    url = served.channel()
+    publisher = JsonPublisher(http, url)
+    publisher.publish({"long": "x" * 200})
+    publisher.publish({"short": 1})
+    run = asyncio.get_running_loop().create_task(publisher.run())
+    subscriber = JsonSubscriber(http, url, max_message=100)
+    assert await read(subscriber, 1) == [{"short": 1}]
+    assert subscriber.unreadable == 1
+    await publisher.close()
+    await run

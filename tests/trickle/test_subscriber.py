@@ -13,7 +13,7 @@ import pytest
 
 from gateway.trickle import retries, wire
 from gateway.trickle.errors import ChannelClosed, ChannelLost
-from gateway.trickle.subscriber import TrickleSubscriber
+from gateway.trickle.subscriber import MAX_EMPTY, TrickleSubscriber
 from harness.waiting import DEADLINE, SLACK, eventually
 
 quick_subscriber = partial(TrickleSubscriber, retry_delay=0.02)
@@ -295,3 +295,21 @@ async def test_closing_gives_up_what_is_under_way(http: aiohttp.ClientSession, s
     await eventually(lambda: len(asyncio.all_tasks()) == before)
     with pytest.raises(StopAsyncIteration):
         await anext(segments)
+
+
+@pytest.mark.asyncio
+async def test_empty_segments_without_end_are_not_asked_for(http: aiohttp.ClientSession, rogue: Any) -> None:
+    asked = 0
+
+    async def script(request: Any) -> None:
+        nonlocal asked
+        asked += 1
+        request.answer(200, f"Lp-Trickle-Seq: {seq_of(request)}\r\n", b"")
+
+    async with rogue(script) as server:
+        subscriber = TrickleSubscriber(http, server.url, start=0, clock=lambda: 0.0)
+        with pytest.raises(ChannelLost, match="empty segments without end"):
+            async with asyncio.timeout(DEADLINE):
+                async for segment in subscriber.segments():
+                    assert await segment.read(100) == b""
+    assert asked <= MAX_EMPTY + 2
