@@ -192,6 +192,7 @@ async def open_network(build: Build) -> JobKind:
     uplink = Uplink(pool, orchestrators, build.signer)
     resources = NetworkResources(orchestrators, pool, uplink, payments)
     build.stack.push_async_callback(resources.first_payments.close)
+    build.stack.push_async_callback(resources.left_channels.close)
     source = NetworkSource(resources)
     return JobKind(source, pool.state)
 

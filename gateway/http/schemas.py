@@ -69,6 +69,7 @@ STATUS: Schema = _object(
                 "codec rejected",
                 packets_lost=WHOLE,
                 segments_dropped=WHOLE,
+                gop_note=_or_null(TEXT),
                 layer=_or_null(TEXT),
                 rejected={"type": "array", "items": _object("kind reason", kind=TEXT, reason=TEXT)},
                 audio=_or_null(AUDIO),

@@ -60,7 +60,7 @@ class Segmenter:
         self._muxer = TsMuxer()
         self._segment: Segment | None = None
         self._began_at = 0.0
-        self._began_dts = 0
+        self._began_dts = self._newest_dts = 0
         self._audio_declared = False
         self._audio_came = audio
         self._closed = False
@@ -69,6 +69,13 @@ class Segmenter:
     def reordered(self) -> bool:
         """Whether the stream was seen to have B-frames."""
         return self._order.reordered
+
+    @property
+    def age(self) -> float:
+        """Seconds of media in the segment; 0 while it is too young, by the wall clock, to be ended."""
+        if self._segment is None or self._clock() - self._began_at < self._min_duration:
+            return 0.0
+        return (self._newest_dts - self._began_dts) / TICKS_PER_SECOND
 
     def push(self, frame: Frame) -> None:
         """Write `frame`, to a new segment where it may start one; never blocks."""
@@ -104,6 +111,7 @@ class Segmenter:
             return
         dts = self._order.dts(unit, self._parameter_sets.sps)
         unit = self._timeline.video(AccessUnit(unit.nals, unit.pts, dts, unit.key))
+        self._newest_dts = unit.dts
         if unit.key and (resized or self._long_enough(unit)):
             self._begin(unit)
         else:

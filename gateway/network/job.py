@@ -292,12 +292,12 @@ class OrchestratorJob:
 
     async def _run(self, urls: JobUrls, http: aiohttp.ClientSession) -> None:
         log = self._log
-        relay = self._relay = Relay(http, urls.publish_url, urls.subscribe_url, log)
+        relay = self._relay = self._relay_of(urls, http, log)
         self._control = JsonPublisher(http, urls.control_url, log=log)
         self._open_channels = len(urls.channels)
         async with TaskGroup() as group:
             name = f"job {self._request.request_id}"
-            group.create_task(relay.uplink.run(), name=f"{name} uplink")
+            group.create_task(relay.send(), name=f"{name} uplink")
             group.create_task(self._watch_uplink(relay), name=f"{name} uplink watch")
             group.create_task(relay.read(self._host.on_output), name=f"{name} downlink")
             group.create_task(self._control.run(), name=f"{name} control")
@@ -362,17 +362,24 @@ class OrchestratorJob:
     # the end
 
     async def _close_channels(self) -> None:
-        if self._relay is not None:
-            await self._relay.uplink.close()
-        if self._control is not None:
-            await self._control.close()
+        """Close those to the worker; a server that does not answer now is told once it does."""
+        left = []
+        if self._relay is not None and not await self._relay.close():
+            left.append(self._relay.uplink.url)
+        if self._control is not None and not await self._control.close():
+            left.append(self._control.url)
+        for url in left:
+            self._network.left_channels.add(self._http, url)
 
     async def _close_late_start(self, starting: asyncio.Task[JobUrls]) -> None:
         try:
             urls = await starting
         except OrchestratorError:
             return  # it did not start, so there is nothing to close
-        self._relay = Relay(self._http, urls.publish_url, urls.subscribe_url, self._log)
+        self._relay = self._relay_of(urls, self._http, self._log)
+
+    def _relay_of(self, urls: JobUrls, http: aiohttp.ClientSession, log: FilteringBoundLogger) -> Relay:
+        return Relay(http, urls.publish_url, urls.subscribe_url, self._host.request_key_frame, log)
 
     async def _close_payments(self, reason: EndReason) -> None:
         if self._turn is not None:

@@ -9,6 +9,7 @@ from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.payments.first_payments import FirstPayments
 from gateway.payments.resources import PaymentResources
+from gateway.trickle.left_channels import LeftChannels
 
 
 @dataclass(frozen=True)
@@ -21,3 +22,4 @@ class NetworkResources:
     payments: PaymentResources | None
     """None where nothing is paid."""
     first_payments: FirstPayments = field(default_factory=FirstPayments)
+    left_channels: LeftChannels = field(default_factory=LeftChannels)

@@ -12,7 +12,7 @@ from gateway.payments.status import PaymentStatus
 from gateway.stream.seam import Candidate, Json, OrchestratorRef
 from gateway.stream.stream import Stream
 from gateway.stream.supervisor import StandbyStatus
-from gateway.webrtc.ingest import AudioStats
+from gateway.webrtc.ingest import AudioStats, IngestStats
 
 
 def stream_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
@@ -123,6 +123,7 @@ def _ingest(stream: Stream, *, segments_dropped: int) -> Json | None:
         "fps": stats.fps,
         "bitrate_bps": stats.bitrate_bps,
         "gop_s": stats.gop_s,
+        "gop_note": _gop_note(stats),
         "packets_lost": stats.packets_lost,
         "key_frame_age_s": stats.key_frame_age_s,
         "b_frames": stats.b_frames,
@@ -132,6 +133,17 @@ def _ingest(stream: Stream, *, segments_dropped: int) -> Json | None:
         "rejected": [{"kind": one.kind, "reason": one.reason} for one in stats.rejected],
         "segments_dropped": segments_dropped,
     }
+
+
+def _gop_note(stats: IngestStats) -> str | None:
+    """What an encoder means for its stream that makes no key frame when it is asked for one."""
+    if not stats.ignores_requests:
+        return None
+    return (
+        f"key frames come {stats.longest_gop_s:.1f} s apart, and none when asked for: segments are as long, "
+        "so a loss shows until the next key frame, a swap or a viewer may wait for it, and a slow worker is "
+        "noticed late; set the encoder's key frame interval to 1 or 2 s"
+    )
 
 
 def _audio(stats: AudioStats | None) -> Json | None:

@@ -40,6 +40,7 @@ class JsonPublisher:
         retry_delay: float = RETRY_DELAY,
         log: FilteringBoundLogger | None = None,
     ) -> None:
+        self.url = url
         self.sent = 0
         """Messages delivered, including keep-alives."""
         self.waiting_bytes = 0
@@ -77,9 +78,12 @@ class JsonPublisher:
             await self._publisher.run()
             sending.cancel()
 
-    async def close(self) -> None:
-        """Close the channel on the server; messages that still wait are not sent."""
-        await self._publisher.close()
+    async def close(self) -> bool:
+        """Close the channel on the server; messages that still wait are not sent.
+
+        Returns whether the server answered.
+        """
+        return await self._publisher.close()
 
     async def _send_all(self) -> None:
         while True:

@@ -28,6 +28,16 @@ DRAIN_TIMEOUT = 1.0
 DELETE_TIMEOUT = 2.0
 
 
+async def delete_channel(http: aiohttp.ClientSession, url: str) -> bool:
+    """Tell the server that a channel or segment is over. Returns whether it answered."""
+    try:
+        async with asyncio.timeout(DELETE_TIMEOUT), http.delete(url, allow_redirects=False):
+            return True
+    except (aiohttp.ClientError, OSError) as error:
+        structlog.get_logger("trickle").debug("delete failed", url=url, error=describe(error))
+        return False
+
+
 class TricklePublisher:
     """Publishes one channel. `run` does the I/O; the other methods are for the producer of the bytes.
 
@@ -125,10 +135,13 @@ class TricklePublisher:
         finally:
             self._end()
 
-    async def close(self) -> None:
-        """Finish the segments in flight, close the channel on the server, end `run`. Takes 3 s at most."""
+    async def close(self) -> bool:
+        """Finish the segments in flight, close the channel on the server, end `run`. Takes 3 s at most.
+
+        Returns whether the server answered.
+        """
         if self._closing:
-            return
+            return True
         self._closing = True
         for segment in self._in_flight:
             segment.close()
@@ -138,7 +151,7 @@ class TricklePublisher:
                     async with asyncio.timeout(DRAIN_TIMEOUT):
                         for segment in tuple(self._in_flight):
                             await segment.wait_delivered()
-            await self._delete(self.url)
+            return await delete_channel(self._http, self.url)
         finally:
             self._over = True
             self._wake.set()
@@ -154,7 +167,7 @@ class TricklePublisher:
                     self._posts[segment] = post
             while self._to_delete:
                 url = f"{self.url}/{self._to_delete.popleft()}"
-                group.create_task(self._delete(url), name=f"trickle-delete {self.url}")
+                group.create_task(delete_channel(self._http, url), name=f"trickle-delete {self.url}")
             self._wake.clear()
             await self._wake.wait()
 
@@ -243,15 +256,6 @@ class TricklePublisher:
         if segment.seq >= 0:
             self._to_delete.append(segment.seq)
             self._wake.set()
-
-    async def _delete(self, url: str) -> None:
-        """Tell the server that a segment or the channel is over; a failure is only logged."""
-        try:
-            async with asyncio.timeout(DELETE_TIMEOUT):
-                async with self._http.delete(url, allow_redirects=False):
-                    pass
-        except (aiohttp.ClientError, OSError) as error:
-            self._log.debug("delete failed", url=url, error=describe(error))
 
     def _new_segment(self) -> SegmentWriter:
         return SegmentWriter(self._buffer, self._make_room)

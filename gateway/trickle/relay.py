@@ -9,13 +9,22 @@ from collections.abc import Callable
 import aiohttp
 from structlog.typing import FilteringBoundLogger
 
+from gateway.aio.tasks import cancel, spawn
 from gateway.media.frames import Frame
 from gateway.media.gop import GopBuffer
 from gateway.media.segmenter import Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
+from gateway.trickle.errors import ChannelError
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
 
+KEY_FRAME_AFTER = 2.0
+"""Seconds of a segment after which a key frame is asked for."""
+ASK_AGAIN = 0.5
+"""Seconds between two requests, until the segment is ASK_SELDOM_AFTER seconds long."""
+ASK_SELDOM = 2.0
+"""Seconds between two requests to an encoder that does not listen."""
+ASK_SELDOM_AFTER = 4.0
 INPUT_RECENT = 1.0
 """Seconds since the publisher's last frame within which output is expected."""
 
@@ -23,27 +32,48 @@ INPUT_RECENT = 1.0
 class Relay:
     """Sends frames as MPEG-TS segments and reads those that come back, from segment 0 on.
 
-    `begin` comes before the first `push`; `run`, `read` and `wait_too_slow` are tasks of the job.
+    `begin` comes before the first `push`; `send`, `read` and `wait_too_slow` are tasks of the job.
+    `request_key_frame` asks the publisher for one: a segment begins with it.
     """
 
     def __init__(
-        self, http: aiohttp.ClientSession, publish_url: str, subscribe_url: str, log: FilteringBoundLogger
+        self,
+        http: aiohttp.ClientSession,
+        publish_url: str,
+        subscribe_url: str,
+        request_key_frame: Callable[[], None],
+        log: FilteringBoundLogger,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.uplink = TricklePublisher(http, publish_url, log=log)
         self.downlink = TrickleSubscriber(http, subscribe_url, start=0, log=log)
+        self._request_key_frame = request_key_frame
+        self._ask_at = KEY_FRAME_AFTER
+        self._sending: asyncio.Task[None] | None = None
         self._segmenter: Segmenter | None = None
-        self._last_sign = self._last_input = time.monotonic()
+        self._clock = clock
+        self._last_sign = self._last_input = clock()
 
     def begin(self, held: GopBuffer) -> None:
         """Send what the stream held; what is pushed follows. Sound is declared where some is held."""
-        self._segmenter = Segmenter(self.uplink.open_segment, audio=held.holds_audio)
+        self._segmenter = Segmenter(self.uplink.open_segment, audio=held.holds_audio, clock=self._clock)
         for frame in held.frames():
             self._segmenter.push(frame)
 
     def push(self, frame: Frame) -> None:
         if self._segmenter is not None:
-            self._last_input = time.monotonic()
+            self._last_input = self._clock()
             self._segmenter.push(frame)
+            self._ask_for_key_frame(self._segmenter.age)
+
+    def _ask_for_key_frame(self, age: float) -> None:
+        """Ask for a key frame where the segment is `age` seconds long and none has ended it."""
+        if age < KEY_FRAME_AFTER:
+            self._ask_at = KEY_FRAME_AFTER
+        elif age >= self._ask_at:
+            self._ask_at = age + (ASK_AGAIN if age < ASK_SELDOM_AFTER else ASK_SELDOM)
+            self._request_key_frame()
 
     def new_source(self) -> None:
         """The next frames come from another encoder."""
@@ -55,10 +85,18 @@ class Relay:
 
         `last_event` is when the worker gave another sign of life (monotonic seconds).
         """
-        now = time.monotonic()
+        now = self._clock()
         if now - self._last_input > INPUT_RECENT:
             self._last_sign = now
         return now - max(self._last_sign, last_event)
+
+    async def send(self) -> None:
+        """Send what is pushed, until the channel ends. Raises ChannelError.
+
+        Cancelled, the sending goes on until `close`: the last segment arrives whole.
+        """
+        self._sending = spawn(self.uplink.run(), name=f"uplink {self.uplink.url}", expected=(ChannelError,))
+        await asyncio.shield(self._sending)
 
     async def read(self, on_output: Callable[[Frame], None]) -> None:
         """Hand on what comes back, until the channel ends. Raises ChannelError."""
@@ -66,7 +104,7 @@ class Relay:
         try:
             async for segment in self.downlink.segments():
                 async for chunk in segment.chunks():
-                    self._last_sign = time.monotonic()
+                    self._last_sign = self._clock()
                     for frame in demuxer.feed(chunk):
                         on_output(frame)
                 if segment.truncated:
@@ -88,3 +126,17 @@ class Relay:
         """Finish the segment that is being sent."""
         if self._segmenter is not None:
             self._segmenter.close()
+
+    async def close(self) -> bool:
+        """Finish the last segment, and close the channel to the worker. Returns whether that was answered."""
+        self.end_input()
+        try:
+            return await self.uplink.close()
+        finally:
+            await cancel(self._sending)
+            self._sending = None
+            self._request_key_frame = _ask_nobody
+
+
+def _ask_nobody() -> None:
+    pass

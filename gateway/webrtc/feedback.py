@@ -21,6 +21,8 @@ KEY_FRAME_EVERY = 2.0
 """Seconds between the requests that waiting for one repeats."""
 REPORT_EVERY = 0.75
 """Seconds between two reports at least: one for every other tick of a publisher."""
+UNANSWERED = 3
+"""Requests between two key frames with which an encoder counts as one that does not listen."""
 ARRIVALS_EVERY = 0.1
 """Seconds between two packets of transport-wide feedback."""
 
@@ -33,6 +35,11 @@ class Feedback:
 
     def __init__(self, video: Track, config: WebRtcConfig, transport: SecureTransport) -> None:
         self.can_nack = "nack" in video.feedback
+        self.ignores_requests = False
+        """Whether the encoder makes no key frame when it is asked for one."""
+        self._by_fir = "ccm fir" in video.feedback and "nack pli" not in video.feedback
+        self._requests = 0
+        self._requests_since_key = 0
         self._transport = transport
         self._ssrc = secrets.randbits(32) or 1
         self._video: Reception | None = None
@@ -100,10 +107,22 @@ class Feedback:
         self._set_nack_timer(wait, give_up)
 
     def request_key_frame(self, now: float, spacing: float) -> None:
-        """Send a PLI, unless one was sent within the last `spacing` seconds."""
-        if self._video is not None and now - self._last_request >= spacing:
-            self._last_request = now
-            self._transport.send_rtcp(rtcp.pli(self._ssrc, self._video.ssrc))
+        """Send a PLI, or a FIR to who offers that alone, unless one was sent within the last `spacing` s."""
+        if self._video is None or now - self._last_request < spacing:
+            return
+        self._last_request = now
+        self._requests += 1
+        self._requests_since_key += 1
+        if self._requests_since_key >= UNANSWERED:
+            self.ignores_requests = True
+        ssrc = self._video.ssrc
+        fir, pli = rtcp.fir(self._ssrc, ssrc, self._requests), rtcp.pli(self._ssrc, ssrc)
+        self._transport.send_rtcp(fir if self._by_fir else pli)
+
+    def key_frame_came(self) -> None:
+        """A key frame came, whether asked for or not."""
+        self.ignores_requests = self._requests_since_key >= UNANSWERED
+        self._requests_since_key = 0
 
     def limit_bitrate(self, bits_per_second: int | None) -> None:
         """Have REMB name this rate at most; None lifts that."""

@@ -46,12 +46,19 @@ class IngestStats:
     b_frames: bool
     without_key_frame: bool
     """Whether pictures go on after a loss that no key frame has followed."""
+    ignores_requests: bool
+    """Whether the encoder makes no key frame when it is asked for one."""
     audio: AudioStats | None
     """None where no sound was agreed."""
     layer: str | None
     """The simulcast layer that is shown; None without simulcast."""
     rejected: tuple[Rejected, ...]
     """What the offer asked for and did not get."""
+
+    @property
+    def longest_gop_s(self) -> float:
+        """Seconds between the last two key frames, or since the last one where that is longer."""
+        return max(self.gop_s or 0.0, self.key_frame_age_s or 0.0)
 
 
 class IngestMeter:
@@ -96,6 +103,7 @@ class IngestMeter:
         *,
         pictures: Depacketizer,
         lost: int,
+        ignores_requests: bool,
         audio: AudioStats | None,
         layer: str | None,
         rejected: tuple[Rejected, ...],
@@ -116,6 +124,7 @@ class IngestMeter:
             damaged_frames=pictures.damaged,
             b_frames=pictures.b_frames,
             without_key_frame=pictures.without_key_frame,
+            ignores_requests=ignores_requests,
             audio=audio,
             layer=layer,
             rejected=rejected,

@@ -116,6 +116,7 @@ class Publisher(Peer):
             pictures=self._depacketizer,
             lost=self._video.buffer.lost if self._video else 0,
             audio=self._audio_stats(now) if self.audio_agreed else None,
+            ignores_requests=self.feedback.ignores_requests,
             layer=self._layers.shown,
             rejected=self._rejected,
         )
@@ -205,6 +206,8 @@ class Publisher(Peer):
 
     def _deliver(self, unit: AccessUnit, now: float) -> None:
         self._meter.frame(unit, now)
+        if unit.key:
+            self.feedback.key_frame_came()
         self._audio_clock.video_came(unit.pts, now)
         self._sink(unit)
 

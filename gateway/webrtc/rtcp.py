@@ -37,6 +37,12 @@ def pli(sender: int, media: int) -> bytes:
     return bytes(rtp.RtcpPsfbPacket(fmt=PLI, ssrc=sender, media_ssrc=media))
 
 
+def fir(sender: int, media: int, number: int) -> bytes:
+    """Full intra request (RFC 5104, 4.3.1): a request for a key frame; each has the next `number`."""
+    fci = struct.pack("!IBxxx", media, number & 0xFF)
+    return bytes(rtp.RtcpPsfbPacket(fmt=FIR, ssrc=sender, media_ssrc=0, fci=fci))
+
+
 def nack(sender: int, media: int, missing: Sequence[int]) -> bytes:
     """A generic NACK (RFC 4585, 6.2.1) for rising sequence numbers; reduced to 16 bits."""
     items: list[tuple[int, int]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from harness.waiting import SLACK, eventually
 from tests.e2e.test_loop import ended
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.long]
+SEGMENTS_SECONDS = int(os.environ.get("SEGMENTS_SECONDS", "15"))
 CAMERA = {"width": 640, "height": 360, "fps": 30}
 
 
@@ -77,6 +79,21 @@ async def test_one_of_three_simulcast_layers_is_sent_and_watched(page: Page, gat
 
     await eventually(full_size, what="the layer of full size")
     assert (await gateway.status("simulcast"))["error"] is None
+
+
+async def test_its_segments_are_one_to_three_seconds_long(page: Page, gateway: GatewayProcess) -> None:
+    assert await publish(page, gateway, "segments", "42e01f") == 201
+    await eventually(lambda: is_live(gateway, "segments"), what="the first picture")
+    gops: list[float] = []
+    before = (await gateway.status("segments"))["output"]["segments"]
+    for _ in range(SEGMENTS_SECONDS):
+        await asyncio.sleep(1)
+        ingest = (await gateway.status("segments"))["ingest"]
+        gops.append(max(ingest["gop_s"] or 0.0, ingest["key_frame_age_s"]))
+        assert ingest["gop_note"] is None
+    assert max(gops[3:]) <= 3.0
+    segments = (await gateway.status("segments"))["output"]["segments"] - before
+    assert SEGMENTS_SECONDS / 3 - 1 <= segments <= SEGMENTS_SECONDS
 
 
 async def test_a_page_that_is_reloaded_takes_its_name_over(page: Page, gateway: GatewayProcess) -> None:

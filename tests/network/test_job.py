@@ -20,6 +20,7 @@ from gateway.devnet.trickle_server import TrickleServer
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.media.h264 import split_annex_b
+from gateway.media.ts_demuxer import TsDemuxer
 from gateway.network.job import DEFAULT_TIMING, OrchestratorJob, Timing
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
@@ -38,6 +39,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
 from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.seam import Candidate, PublishRequest, merge_params
+from gateway.trickle.left_channels import LeftChannels
 from gateway.trickle.liveness import LivenessTiming
 from harness.waiting import DEADLINE, SLACK, eventually
 from harness.webrtc import encoded_pattern
@@ -96,7 +98,7 @@ class Orchestrator:
             await asyncio.Event().wait()
         return cast(web.StreamResponse, await handler(request))
 
-    def job(self, timing: Timing = DEFAULT_TIMING) -> Held:
+    def job(self, timing: Timing = DEFAULT_TIMING, *, retry_every: float = 60.0) -> Held:
         pool = SimpleNamespace(
             take=self.take,
             job_began=lambda addr: self.told.append(f"{addr} began"),
@@ -107,6 +109,7 @@ class Orchestrator:
             pool=cast(Any, pool),
             uplink=cast(Any, self),
             payments=None,
+            left_channels=LeftChannels(retry_every=retry_every),
         )
         return Held(network, self.url, timing)
 
@@ -122,6 +125,7 @@ class Host:
     def __init__(self) -> None:
         self.output: list[Frame] = []
         self.held = GopBuffer()
+        self.asked = 0
         self.params: Mapping[str, Any] = {"effect": "grey"}
         self.errors: list[str] = []
 
@@ -141,7 +145,7 @@ class Host:
         return self.replaceable
 
     def request_key_frame(self) -> None:
-        """Nobody asks."""
+        self.asked += 1
 
     def limit_bitrate(self, bits_per_second: int | None) -> None:
         """Nobody asks."""
@@ -152,6 +156,7 @@ class Held:
 
     def __init__(self, network: NetworkResources, url: str, timing: Timing) -> None:
         self.host = Host()
+        self.left_channels = network.left_channels
         candidate = Candidate(source=NetworkSource(network), url=url, addr="addr", price=None)
         request = PublishRequest("cam", "cam", "1", "m")
         self.job = OrchestratorJob(network, candidate, request, self.host, structlog.get_logger(), timing)
@@ -367,3 +372,45 @@ async def test_one_that_answers_is_kept_however_long_its_worker_is_silent(orches
         assert not running.done()
         orchestrator.trickle.terminate("out")
         await running
+
+
+# the end
+
+
+@pytest.mark.asyncio
+async def test_the_last_segment_is_finished_when_the_stream_ends(orchestrator: Orchestrator) -> None:
+    held = orchestrator.job()
+    running = asyncio.get_running_loop().create_task(held.job.run())
+    await eventually(lambda: held.job.started, every=0.001, what="the job's start")
+    for unit in pictures(64, 0):
+        held.job.push(unit)
+    async with orchestrator.http.get(f"{orchestrator.url}/ai/trickle/in/0") as segment:
+        first = await segment.content.readexactly(188)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await held.job.close(EndReason.PUBLISHER_LEFT)
+        rest = await segment.content.read()
+    assert len(rest) % 188 == 0
+    assert held.job.status().dropped == 0
+    demuxer = TsDemuxer()
+    assert len([*demuxer.feed(first + rest), *demuxer.flush()]) == len(pictures(64, 0))
+    assert orchestrator.trickle.names() == ["out", "events"]
+
+
+@pytest.mark.asyncio
+async def test_channels_of_an_orchestrator_that_hung_are_deleted_once_it_is_back(
+    orchestrator: Orchestrator,
+) -> None:
+    held = orchestrator.job(Timing(liveness=LivenessTiming(doubt=0.05, patience=0.1)), retry_every=0.1)
+    async with held.live() as running:
+        orchestrator.hangs = True
+        while not running.done():
+            held.job.push(pictures(64, 0)[0])
+            await asyncio.sleep(0.05)
+    assert {"in", "control"} <= set(orchestrator.trickle.names())
+    orchestrator.hangs = False
+    await eventually(
+        lambda: not {"in", "control"} & set(orchestrator.trickle.names()), what="the channels' end"
+    )
+    await eventually(lambda: len(held.left_channels) == 0)
+    await held.left_channels.close()

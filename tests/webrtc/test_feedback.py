@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiortc.rtp import RtcpPsfbPacket
 
 from gateway.media.rtp import RtpPacket
+from gateway.webrtc import rtcp
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.congestion import TRANSPORT_FEEDBACK
-from gateway.webrtc.feedback import ARRIVALS_EVERY, KEY_FRAME_EVERY, KEY_FRAME_SPACING, Feedback
+from gateway.webrtc.feedback import (
+    ARRIVALS_EVERY,
+    KEY_FRAME_EVERY,
+    KEY_FRAME_SPACING,
+    UNANSWERED,
+    Feedback,
+)
 from gateway.webrtc.negotiation import Negotiation
 from gateway.webrtc.reception import Reception
 from gateway.webrtc.tracks import TRANSPORT_CC
@@ -116,3 +124,28 @@ async def test_what_is_missing_is_asked_for_until_it_is_there() -> None:
     await eventually(lambda: not len(told.video.buffer))
     assert sent.missing == [[2], [2]]
     feedback.close()
+
+
+def test_who_offers_a_full_intra_request_alone_gets_that() -> None:
+    told = Told(change=("nack pli", "nack"))
+    told.feedback.begin_video(told.video, 0.0)
+    told.feedback.request_key_frame(10.0, KEY_FRAME_SPACING)
+    told.feedback.request_key_frame(20.0, KEY_FRAME_SPACING)
+    requests = [one for one in told.sent.packets if isinstance(one, RtcpPsfbPacket)]
+    assert [one.fmt for one in requests] == [rtcp.FIR] * 2
+    assert [one.fci for one in requests] == [bytes([0, 0, 0, 1, 1, 0, 0, 0]), bytes([0, 0, 0, 1, 2, 0, 0, 0])]
+
+
+def test_an_encoder_that_was_asked_again_and_again_does_not_listen_until_it_does() -> None:
+    told = Told()
+    feedback = told.feedback
+    feedback.begin_video(told.video, 0.0)
+    for second in range(10, 10 + UNANSWERED):
+        assert not feedback.ignores_requests
+        feedback.request_key_frame(second, KEY_FRAME_SPACING)
+    assert feedback.ignores_requests
+    feedback.key_frame_came()
+    assert feedback.ignores_requests, "that one came by itself"
+    feedback.request_key_frame(20.0, KEY_FRAME_SPACING)
+    feedback.key_frame_came()
+    assert not feedback.ignores_requests
