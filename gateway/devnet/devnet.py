@@ -1,10 +1,11 @@
-"""The whole devnet: signer, runner, orchestrators, chain, ComfyStream servers, each a process of its own."""
+"""The whole devnet: signer, runner, orchestrators, apps, chain, ComfyStream servers, each its own process."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +14,10 @@ import aiohttp
 import structlog
 
 from gateway.devnet.ai_models import write_ai_models
+from gateway.devnet.app.config import APP
 from gateway.devnet.child_process import Child, Ready
+from gateway.devnet.live_runners.dialect import DIALECTS
+from gateway.devnet.live_runners.price import price_of, usd_per_hour
 from gateway.devnet.settings import DevnetSettings
 from gateway.money import text
 from gateway.private_files import make_folder
@@ -42,6 +46,13 @@ class Devnet:
             self._child("orchestrator", self._orchestrator_flags(number), number)
             for number in range(settings.orchestrators)
         ]
+        self._live_orchestrators = [
+            self._child("live-orchestrator", self._live_orchestrator_flags(number), number)
+            for number in range(settings.runners)
+        ]
+        self._apps = [
+            self._child("app", self._app_flags(number), number) for number in range(settings.runners)
+        ]
         self._comfystreams = [
             self._child("comfystream", self._comfystream_flags, number)
             for number in range(settings.comfystreams)
@@ -57,13 +68,19 @@ class Devnet:
             first = [self._runner, self._signer, *self._comfystreams]
             await _start_all(*first, *([] if self._chain is None else [self._chain]))
             write_ai_models(self._settings.ai_models, self._ai_models, self._runner.ready["runner"])
-            await _start_all(*self._orchestrators)
+            await _start_all(*self._orchestrators, *self._live_orchestrators)
+            await _start_all(*self._apps)
             await self._tell_signer()
             await self._tell_chain()
         except BaseException:
             await self.stop()
             raise
-        log.info("devnet ready", orchestrators=len(self._orchestrators), signer=self._signer.ready["signer"])
+        log.info(
+            "devnet ready",
+            orchestrators=len(self._orchestrators),
+            runners=len(self._apps),
+            signer=self._signer.ready["signer"],
+        )
         return self.description()
 
     async def stop(self) -> None:
@@ -89,6 +106,21 @@ class Devnet:
                 | {"pid": child.pid, "hostile": hostile}
                 for child, hostile in zip(self._orchestrators, self._settings.hostile, strict=True)
             ],
+            "runners": [
+                {
+                    "url": orchestrator.ready["url"],
+                    "app": APP,
+                    "dialect": self._settings.dialect,
+                    "address": orchestrator.ready["address"],
+                    "price_wei_per_second": self._runner_price(number),
+                    "pid": orchestrator.pid,
+                    "app_pid": app.pid,
+                    "audit_url": orchestrator.ready["audit_url"],
+                }
+                for number, (orchestrator, app) in enumerate(
+                    zip(self._live_orchestrators, self._apps, strict=True)
+                )
+            ],
             "comfystreams": [{"url": child.ready["url"], "pid": child.pid} for child in self._comfystreams],
         }
 
@@ -98,7 +130,8 @@ class Devnet:
 
     def _children(self) -> list[Child]:
         chain = [] if self._chain is None else [self._chain]
-        return [*self._orchestrators, *self._comfystreams, self._runner, self._signer, *chain]
+        live = [*self._apps, *self._live_orchestrators]
+        return [*self._orchestrators, *live, *self._comfystreams, self._runner, self._signer, *chain]
 
     def _child(
         self,
@@ -134,9 +167,11 @@ class Devnet:
             "keyFile": self._folder / "signer.key",
             "preload": _seconds(self._settings.preload),
             "blockTime": _seconds(self._settings.block_time),
+            "dialect": self._settings.signer_dialect,
         }
         if before is not None:
             flags["orchAddr"] = ",".join(child.ready["addr"] for child in self._orchestrators)
+            flags["runnerUrls"] = ",".join(child.ready["url"] for child in self._live_orchestrators)
         return flags
 
     def _chain_flags(self, before: Ready | None) -> Mapping[str, object]:
@@ -173,6 +208,49 @@ class Devnet:
 
         return flags
 
+    def _live_orchestrator_flags(self, number: int) -> Callable[[Ready | None], Mapping[str, object]]:
+        settings = self._settings
+
+        def flags(before: Ready | None) -> Mapping[str, object]:
+            known = {} if before is None else {"orchSecret": before["secret"]}
+            return {
+                "addr": EPHEMERAL if before is None else urlsplit(before["url"]).netloc,
+                "keyFile": self._folder / f"live-orchestrator-{number}.key",
+                "dialect": settings.dialect,
+                "ticketSeconds": settings.ticket_seconds,
+                "debitRate": settings.debit_rate,
+                "blockTime": _seconds(settings.block_time),
+                "tokenLife": _seconds(settings.token_life),
+                "faceValueMultiple": settings.face_value_multiple,
+                **known,
+            }
+
+        return flags
+
+    def _app_flags(self, number: int) -> Callable[[Ready | None], Mapping[str, object]]:
+        settings = self._settings
+
+        def flags(before: Ready | None) -> Mapping[str, object]:
+            orchestrator = self._live_orchestrators[number].ready
+            return {
+                "addr": EPHEMERAL if before is None else urlsplit(before["url"]).netloc,
+                "orchAddr": orchestrator["url"],
+                "orchSecret": orchestrator["secret"],
+                "price": text(settings.runner_prices[number]),
+                "runnerUnit": settings.runner_unit,
+                "capacity": settings.capacity,
+                "appWarmUp": _seconds(settings.app_warm_up),
+                "appText": str(settings.app_text).lower(),
+            }
+
+        return flags
+
+    def _runner_price(self, number: int) -> str:
+        """The price as it is sold: whole wei for each unit."""
+        settings = self._settings
+        usd = Fraction(usd_per_hour(settings.runner_prices[number]))
+        return text(price_of(usd, settings.runner_unit, DIALECTS[settings.dialect]).per_second)
+
     def _on_chain(self) -> Mapping[str, object]:
         if self._chain is None:
             return {}
@@ -180,7 +258,10 @@ class Devnet:
 
     async def _tell_signer(self) -> None:
         """Give the signer's discovery the orchestrators, which start after it."""
-        listed = [{"address": child.ready["addr"]} for child in self._orchestrators]
+        listed = [
+            *({"address": child.ready["addr"]} for child in self._orchestrators),
+            *({"address": child.ready["url"], "runners": True} for child in self._live_orchestrators),
+        ]
         await _put("signer", f"{self._signer.ready['signer']}/devnet/orchestrators", listed)
 
     async def _tell_chain(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import string
 from fractions import Fraction
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ ALPHABET = frozenset(string.ascii_letters + string.digits + "+/")
 PADDING = "="
 QUANTUM = 4
 """Characters that encode three bytes."""
+NUMBER_MARK = re.compile(r'"\\u0000([-+0-9.eE]+)\\u0000"')
 BAD_PROTOBUF = "proto: cannot parse invalid wire-format data"
 
 
@@ -113,5 +115,15 @@ def go_decimal(number: Fraction, places: int) -> str:
 
 
 def json_line(value: object) -> bytes:
-    """What `json.NewEncoder` writes: compact, with a newline at the end."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    """What `json.NewEncoder` writes: compact, with a newline at the end; a GoNumber as it stands."""
+    marked = json.dumps(_marked(value), separators=(",", ":"), ensure_ascii=False)
+    return NUMBER_MARK.sub(r"\1", marked).encode() + b"\n"
+
+
+def _marked(value: object) -> object:
+    """The same value with its GoNumbers as texts that NUMBER_MARK finds: no text holds a raw U+0000."""
+    if isinstance(value, GoNumber):
+        return f"\0{value}\0"
+    if isinstance(value, dict):
+        return {name: _marked(one) for name, one in value.items()}
+    return [_marked(one) for one in value] if isinstance(value, list) else value

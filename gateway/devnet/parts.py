@@ -16,7 +16,7 @@ from typing import Any
 from gateway.devnet.ai_models import PIPELINE
 from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.settings import DEVNET_FLAGS, HOSTILE, PRICE, RELEASES, ai_model
-from gateway.flags import ADDRESS, INTEGER, LIST, PATH, TEXT, URL, Flag, FlagError, Parsed, choice
+from gateway.flags import ADDRESS, BOOLEAN, INTEGER, LIST, PATH, TEXT, URL, Flag, FlagError, Parsed, choice
 from gateway.money import text
 
 Ready = dict[str, Any]
@@ -30,6 +30,8 @@ COMMON_FLAGS: tuple[Flag, ...] = (
 KEY_FLAG = Flag(
     "keyFile", PATH, None, "Use the Ethereum key in this file (hex), made where there is none", "a new key"
 )
+
+SECRET_FLAG = Flag("orchSecret", TEXT, None, "Have apps register with this secret", "a new one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,11 @@ async def _start_signer(flags: Parsed) -> tuple[Ready, Stop]:
             port=port,
             preload=_exact(flags["preload"]),
             clock=ChainClock(block_time=flags["blockTime"]),
-            orchestrators=[ListedOrchestrator(address=addr) for addr in flags["orchAddr"] or ()],
+            dialect=flags["dialect"],
+            orchestrators=[
+                *(ListedOrchestrator(address=addr) for addr in flags["orchAddr"] or ()),
+                *(ListedOrchestrator(address=url, runners=True) for url in flags["runnerUrls"] or ()),
+            ],
         )
     )
     ready = {"signer": signer.url, "address": signer.address, "audit_url": signer.audit_url}
@@ -132,6 +138,55 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
     return ready, orchestrator.stop
 
 
+async def _start_live_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
+    from gateway.devnet.live_runners.config import LiveConfig
+    from gateway.devnet.live_runners.dialect import DIALECTS
+    from gateway.devnet.live_runners.server import serve
+
+    host, port = flags["addr"]
+    secret = flags["orchSecret"] or secrets.token_hex(16)
+    orchestrator = await serve(
+        LiveConfig(
+            key=read_key(flags["keyFile"]),
+            dialect=DIALECTS[flags["dialect"]],
+            secret=secret,
+            paid=not flags["offchain"],
+            host=host,
+            port=port,
+            ticket_seconds=flags["ticketSeconds"],
+            debit_rate=flags["debitRate"],
+            token_life=flags["tokenLife"],
+            face_value_multiple=flags["faceValueMultiple"],
+            clock=ChainClock(block_time=flags["blockTime"]),
+        )
+    )
+    where = orchestrator.where
+    ready = {"url": where.url, "address": where.address, "audit_url": where.audit_url, "secret": secret}
+    return ready, orchestrator.stop
+
+
+async def _start_app(flags: Parsed) -> tuple[Ready, Stop]:
+    from gateway.devnet.app.config import AppConfig
+    from gateway.devnet.app.server import serve
+    from gateway.devnet.live_runners.price import usd_per_hour
+
+    host, port = flags["addr"]
+    app = await serve(
+        AppConfig(
+            host=host,
+            port=port,
+            orchestrator=flags["orchAddr"],
+            secret=flags["orchSecret"] or "",
+            price=usd_per_hour(flags["price"]),
+            unit=flags["runnerUnit"],
+            capacity=flags["capacity"],
+            warm_up=flags["appWarmUp"],
+            text=flags["appText"],
+        )
+    )
+    return {"url": app.url}, app.stop
+
+
 async def _start_chain(flags: Parsed) -> tuple[Ready, Stop]:
     try:
         from gateway.devnet.chain.server import ChainConfig, serve
@@ -174,7 +229,8 @@ PARTS: dict[str, Part] = {
                 Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
                 KEY_FLAG,
                 Flag("orchAddr", LIST, None, "List these orchestrators in its discovery"),
-                *_shared("preload", "blockTime"),
+                Flag("runnerUrls", LIST, None, "List these orchestrators of live runners in its discovery"),
+                *_shared("preload", "blockTime", "dialect"),
                 *COMMON_FLAGS,
             ),
             _start_signer,
@@ -205,6 +261,39 @@ PARTS: dict[str, Part] = {
                 *COMMON_FLAGS,
             ),
             _start_orchestrator,
+        ),
+        Part(
+            "live-orchestrator",
+            "an orchestrator of live runners: sells sessions at apps for tickets",
+            (
+                Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
+                KEY_FLAG,
+                SECRET_FLAG,
+                Flag("offchain", BOOLEAN, "false", "Give sessions for nothing"),
+                *_shared(
+                    "dialect",
+                    "ticketSeconds",
+                    "debitRate",
+                    "blockTime",
+                    "tokenLife",
+                    "faceValueMultiple",
+                ),
+                *COMMON_FLAGS,
+            ),
+            _start_live_orchestrator,
+        ),
+        Part(
+            "app",
+            "an app of live runners, livepeer-example/echo: changes the picture",
+            (
+                Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
+                Flag("orchAddr", URL, None, "Register at the orchestrator of live runners with this URL"),
+                SECRET_FLAG,
+                Flag("price", PRICE, "1000000000000000", "Set the price in wei per second"),
+                *_shared("runnerUnit", "capacity", "appWarmUp", "appText"),
+                *COMMON_FLAGS,
+            ),
+            _start_app,
         ),
         Part(
             "runner",

@@ -32,7 +32,10 @@ RELEASES = {"0.9": "0.9.1", "0.8": "0.8.10"}
 HOSTILE = ("none", "no_room", "no_picture", "drip", "bait", "large_tickets", "moving_address")
 """What an orchestrator may do with those who pay it, as `orchestrator/conduct.py` has it."""
 
-EFFECTS = ("negative", "mirror", "grey", "none")
+DIALECTS = ("go", "node")
+"""Whose rules orchestrators of live runners, and with them alone the signer, follow."""
+
+EFFECTS = ("negative", "mirror", "grey", "none", "blur")
 
 SHORTEST_TOKEN_LIFE = 180.0
 """Seconds: a signer asks for a new auth token in the last three minutes of a token's life."""
@@ -79,12 +82,17 @@ TOKEN_LIFE = within(
     "more than 3m, because a signer wants a new token in the last 3 minutes of the old one",
     lambda seconds: seconds > SHORTEST_TOKEN_LIFE,
 )
-ORCHESTRATORS = within(INTEGER, f"1 to {MAX_ORCHESTRATORS}", lambda count: 1 <= count <= MAX_ORCHESTRATORS)
+ORCHESTRATORS = within(INTEGER, f"0 to {MAX_ORCHESTRATORS}", lambda count: 0 <= count <= MAX_ORCHESTRATORS)
 COMFYSTREAMS = within(INTEGER, f"0 to {MAX_COMFYSTREAMS}", lambda count: count <= MAX_COMFYSTREAMS)
 AMOUNT = Kind("amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH", parse_amount)
 
 DEVNET_FLAGS: tuple[Flag, ...] = (
     Flag("orchestrators", ORCHESTRATORS, "2", "Start this many orchestrators, each a process of its own"),
+    Flag("runners", ORCHESTRATORS, "0", "Start this many orchestrators of live runners, each with an app"),
+    Flag("dialect", choice(*DIALECTS), "go", "Have them speak as go-livepeer or livepeer/node does"),
+    Flag("runnerUnit", choice("hour", "720p"), "hour", "Have apps priced by the hour, or by 720p pixels"),
+    Flag("appWarmUp", DURATION, "0s", "Let an app's session warm up for this long before it starts"),
+    Flag("appText", BOOLEAN, "false", "Give an app's sessions a channel of texts"),
     Flag(
         "aiModels",
         PATH,
@@ -150,6 +158,13 @@ class DevnetSettings:
     model: AiModel
     prices: tuple[Fraction, ...]
     """One for each orchestrator."""
+    runners: int
+    dialect: str
+    runner_prices: tuple[Fraction, ...]
+    """One for each orchestrator of live runners."""
+    runner_unit: str
+    app_warm_up: float
+    app_text: bool
     ticket_seconds: Fraction
     debit_interval: float
     debit_rate: Fraction
@@ -177,16 +192,33 @@ class DevnetSettings:
         """The price in aiModels.json: a gateway's ceiling unless it has one of its own."""
         return self.model.price
 
+    @property
+    def signer_dialect(self) -> str:
+        """A node's signer refuses what orchestrators of jobs need."""
+        return "go" if self.orchestrators else self.dialect
+
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> DevnetSettings:
         """Check the flags against each other. Raises FlagError with a sentence for what does not fit."""
         count: int = parsed["orchestrators"]
+        runners: int = parsed["runners"]
+        if not count + runners:
+            raise FlagError("-orchestrators 0 is refused without -runners: nobody would do any work")
         model = ai_model(parsed["aiModels"])
+        given: tuple[Fraction, ...] | None = parsed["prices"]
+        default = (model.price, 2 * model.price)
         return cls(
             orchestrators=count,
             ai_models=find_ai_models(parsed["aiModels"]),
             model=model,
-            prices=_prices(parsed["prices"] or (model.price, 2 * model.price), count),
+            prices=_prices(given or default, count),
+            runners=runners,
+            dialect=parsed["dialect"],
+            # explicit prices go on from the orchestrators of jobs
+            runner_prices=_prices(given, count + runners)[count:] if given else _prices(default, runners),
+            runner_unit=_runner_unit(parsed),
+            app_warm_up=parsed["appWarmUp"],
+            app_text=parsed["appText"],
             ticket_seconds=parsed["ticketSeconds"],
             debit_interval=parsed["debitInterval"],
             debit_rate=parsed["debitRate"],
@@ -231,6 +263,15 @@ def find_ai_models(path: Path) -> Path:
 
 def _prices(given: tuple[Fraction, ...], count: int) -> tuple[Fraction, ...]:
     return (*given, *(given[-1:] * count))[:count]
+
+
+def _runner_unit(parsed: Parsed) -> str:
+    unit: str = parsed["runnerUnit"]
+    if unit == "720p" and parsed["dialect"] == "node":
+        raise FlagError(
+            "-runnerUnit 720p is refused with -dialect node: a node's apps are priced by the hour"
+        )
+    return unit
 
 
 def _hostile(given: tuple[str, ...], count: int) -> tuple[str, ...]:

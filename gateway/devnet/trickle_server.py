@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -85,6 +86,16 @@ class TrickleServer:
         self._sweeps.pop(name).cancel()
         channel.close()
         return True
+
+    def publish(self, name: str, message: Mapping[str, object]) -> None:
+        """Write one JSON object as the next segment of a channel; nothing where there is none."""
+        channel = self._channels.get(name)
+        if channel is None:
+            return
+        now = asyncio.get_running_loop().time()
+        segment = channel.open(channel.next_seq)
+        channel.write(segment, json.dumps(message, separators=(",", ":")).encode(), now)
+        channel.finish(segment, now)
 
     async def close(self, name: str) -> None:
         """End a channel, if there is one, and let its open requests finish."""

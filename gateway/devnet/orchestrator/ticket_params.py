@@ -39,7 +39,7 @@ def recipient_rand(
     price: Fraction,
     aux: bytes,
 ) -> int:
-    """The recipientRand of a recipientRandHash. `price` is wei per pixel; it changes the number."""
+    """The recipientRand of a recipientRandHash. `price` is wei per unit; it changes the number."""
     message = b"".join(
         (
             minimal(seed),
@@ -86,7 +86,11 @@ class ParamsIssuer:
 
         `factor` makes larger tickets.
         """
-        ev = expected_value(price, self.ticket_seconds * factor)
+        value = expected_value(price, self.ticket_seconds * factor)
+        return self.issue_for_unit(sender, wei_per_pixel(price), value)
+
+    def issue_for_unit(self, sender: bytes, price: Fraction, ev: int) -> TicketParams:
+        """Params for tickets worth `ev` wei at `price` as a `PriceInfo` has it: wei per unit."""
         face = face_value(ev, self.face_value_multiple)
         win_prob = win_prob_for(face, ev)
         # The seed holds the issue number, by which the audit tells older params from newer ones.
@@ -103,7 +107,7 @@ class ParamsIssuer:
             face_value=face,
             win_prob=win_prob,
             expiration_block=expiration_block,
-            price=wei_per_pixel(price),
+            price=price,
             aux=auxiliary_data(creation_round, block_hash),
         )
         return TicketParams(

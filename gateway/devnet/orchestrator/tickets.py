@@ -170,6 +170,21 @@ class NonceBook:
         if batch.expiration_block <= self._clock.block():
             raise ParamsExpired("TicketParams expired")
 
+    def check(self, batch: Batch) -> None:
+        """Raise what `receive` would for any ticket of the batch, noting nothing."""
+        received = self._received.get(batch.rand_hash)
+        seen = set() if received is None else set(received.nonces)
+        for ticket in batch.tickets:
+            if ticket.fault:
+                raise TicketRefused(ticket.fault)
+            if ticket.nonce in seen:
+                raise NonceSeen(f"invalid ticket senderNonce: already seen {_of(batch, ticket)}")
+            seen.add(ticket.nonce)
+        if len(seen) > MAX_NONCES:
+            raise TicketRefused("invalid ticket senderNonce: too many values")
+        if batch.expiration_block <= self._clock.block():
+            raise ParamsExpired("TicketParams expired")
+
     def _forget(self) -> None:
         """Drop the nonces of expired params, once a block, as go-livepeer does."""
         block = self._clock.block()

@@ -26,8 +26,11 @@ FILTERS = {
     "negative": ("negate", ""),
     "mirror": ("hflip", ""),
     "grey": ("lutyuv", "u=128:v=128"),
+    "blur": ("avgblur", ""),
 }
 """Effects as libavfilter's filters. Exact on yuv420p: negate is 255 - x in all planes."""
+BLUR_RADIUS = 9
+"""Pixels around each that it is the mean of."""
 
 
 class Decoder:
@@ -59,12 +62,13 @@ class Effect:
     """Applies an effect; rebuilds its filter graph when effect or format change."""
 
     def __init__(self) -> None:
-        self._made_for: tuple[str, int, int, str] | None = None
+        self.blur_radius = BLUR_RADIUS
+        self._made_for: tuple[str, int, int, int, str] | None = None
         self._graph: av.filter.Graph | None = None
 
     def apply(self, frame: av.VideoFrame, effect: str) -> av.VideoFrame:
         """The changed picture, as yuv420p with even sides and the same pts."""
-        wanted = (effect, frame.width, frame.height, frame.format.name)
+        wanted = (effect, self.blur_radius, frame.width, frame.height, frame.format.name)
         if wanted != self._made_for:
             self._graph = self._build(frame, effect)
             self._made_for = wanted
@@ -87,7 +91,10 @@ class Effect:
         if frame.width % 2 or frame.height % 2:
             nodes.append(graph.add("crop", f"{frame.width & ~1}:{frame.height & ~1}:0:0"))
         if effect in FILTERS:
-            nodes.append(graph.add(*FILTERS[effect]))
+            name, options = FILTERS[effect]
+            nodes.append(
+                graph.add(name, options or (f"sizeX={self.blur_radius}" if effect == "blur" else ""))
+            )
         nodes.append(graph.add("buffersink"))
         graph.link_nodes(*nodes).configure()
         return graph

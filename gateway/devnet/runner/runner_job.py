@@ -72,7 +72,7 @@ class RunnerJob:
         if isinstance(interval, int | float):
             self._transform.picture_interval = interval
         self._events: JsonPublisher | None = None
-        self._apply_params(request.params)
+        self.apply_params(request.params)
 
     async def run(self) -> None:
         """Do the job. Raises only CancelledError: the reason of the end is in `ended`."""
@@ -170,7 +170,7 @@ class RunnerJob:
         messages = JsonSubscriber(self._http, self.request.control_url, log=self._log)
         try:
             async for message in messages:
-                self._apply_params(message)
+                self.apply_params(message)
         except ChannelError as error:
             self._log.info("no more control messages", error=str(error))
         finally:
@@ -186,7 +186,7 @@ class RunnerJob:
                 self._send(self.status())
                 await asyncio.wait({sending}, timeout=self._status_interval)
 
-    def _apply_params(self, params: Json) -> None:
+    def apply_params(self, params: Json) -> None:
         """Take over parameters; an unknown effect is reported and changes nothing."""
         if not params:
             return
@@ -198,6 +198,9 @@ class RunnerJob:
             effect = None
         self._params |= params
         self._params_at = _now_ms()
+        radius = params.get("radius")
+        if type(radius) is int and radius > 0:
+            self._transform.set_blur_radius(radius)
         if effect is not None and effect != self._transform.effect:
             self._log.info("effect changed", effect=effect)
             self._transform.effect = effect

@@ -81,6 +81,10 @@ class Transform:
         self._given_pts = 0
         self._log = log or structlog.get_logger("devnet.runner")
 
+    def set_blur_radius(self, radius: int) -> None:
+        """Set the radius of the effect `blur` in pixels, from the next picture on."""
+        self._filter.blur_radius = radius
+
     @property
     def segments_out(self) -> int:
         return self._muxer.segments + self._passed_on

@@ -11,11 +11,15 @@ from gateway.devnet.chain_clock import ChainClock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedOrchestrator:
-    """An entry of `/discover-orchestrators`: gRPC address and capabilities (empty: not given)."""
+    """An entry of `/discover-orchestrators`: gRPC address and capabilities (empty: not given).
+
+    One with `runners` is the URL of an orchestrator of live runners, which is asked for them.
+    """
 
     address: str
     score: float = 1.0
     capabilities: tuple[str, ...] = ()
+    runners: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +27,8 @@ class SignerConfig:
     """Wei as integers or fractions, seconds as fractions.
 
     `key` is the 32-byte Ethereum key: after a restart with the same key, former states stay valid. A limit
-    of None is not set; `max_price` is in wei per second of 720p30.
+    of None is not set; `max_price` is in wei per second of 720p30. `dialect` is `go` for go-livepeer's,
+    `node` for livepeer/node's signer, which knows live runners alone.
     """
 
     key: bytes = field(repr=False)
@@ -35,4 +40,5 @@ class SignerConfig:
     max_total_ev: int | None = None
     max_face_value: int | None = None
     max_price: Fraction | None = None
+    dialect: str = "go"
     orchestrators: Sequence[ListedOrchestrator] = ()

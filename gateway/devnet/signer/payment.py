@@ -98,7 +98,7 @@ def check_state(request: Request, state: SessionState | None) -> Request:
     """Check that the state belongs to the call; gives the request its manifest id. Raises BadRequest."""
     call = request.call
     if state is not None:
-        if state.orchestrator != _fixed(request.info.address, ADDRESS_BYTES):
+        if state.orchestrator != fixed(request.info.address, ADDRESS_BYTES):
             raise BadRequest("orchestratorAddress mismatch")
         if state.app != call.app:
             raise BadRequest("app mismatch")
@@ -128,11 +128,11 @@ def draft(request: Request, state: SessionState | None, config: SignerConfig) ->
     elapsed = 0 if state is None or state.last_update is None else now - state.last_update
     units = _units(call, elapsed, config.preload)
     if state is None:
-        sequence, before = 0, _new_state(request)
+        sequence, before = 0, new_state(request)
     else:
         sequence, before = state.sequence + 1, state
     _check_price(request, state, config)
-    value = _ticket(request, config, bytes(ADDRESS_BYTES), 0).expected_value
+    value = make_ticket(request, config, bytes(ADDRESS_BYTES), 0).expected_value
     fee = units * before.initial_price
     tickets = math.ceil((max(fee, value) - before.balance) / value) if value else 0
     if tickets <= 0:
@@ -141,7 +141,7 @@ def draft(request: Request, state: SessionState | None, config: SignerConfig) ->
         raise BadRequest(f"numTickets {tickets} exceeds maximum of {MAX_TICKETS}")
     if config.max_total_ev is not None and tickets * value > config.max_total_ev:
         raise SigningFailed("the tickets' expected value is above this signer's limit")
-    rand_hash = _fixed(info.ticket_params.recipient_rand_hash, HASH_BYTES)
+    rand_hash = fixed(info.ticket_params.recipient_rand_hash, HASH_BYTES)
     used = before.sender_nonce if before.payment_session == rand_hash else 0
     return Draft(
         request=request,
@@ -162,7 +162,7 @@ def draft(request: Request, state: SessionState | None, config: SignerConfig) ->
 def sign(draft: Draft, config: SignerConfig, account: Account) -> SignedPayment:
     """Make the tickets and sign everything: some milliseconds for 100 tickets, so not for an event loop."""
     request = draft.request
-    first = _ticket(request, config, account.raw_address, draft.first_nonce)
+    first = make_ticket(request, config, account.raw_address, draft.first_nonce)
     params = request.info.ticket_params
     payment = livepeer_pb2.Payment(
         ticket_params=livepeer_pb2.TicketParams(
@@ -205,11 +205,11 @@ def _credentials(request: Request, account: Account) -> livepeer_pb2.SegData:
     )
 
 
-def _new_state(request: Request) -> SessionState:
+def new_state(request: Request) -> SessionState:
     price = request.info.price_info
     return SessionState(
         state_id=secrets.token_hex(4),
-        orchestrator=_fixed(request.info.address, ADDRESS_BYTES),
+        orchestrator=fixed(request.info.address, ADDRESS_BYTES),
         initial_price_per_unit=price.pricePerUnit,
         initial_pixels_per_unit=price.pixelsPerUnit,
         type=request.call.type,
@@ -223,12 +223,22 @@ def _check_session(info: livepeer_pb2.OrchestratorInfo, config: SignerConfig) ->
         raise _unacceptable("missing auth token")
     if config.clock.now_ns() > (info.auth_token.expiration - TOKEN_MARGIN) * 10**9:
         raise RefreshNeeded(REFRESH, info.transcoder)
-    params = info.ticket_params
-    expiration_block = int.from_bytes(params.expiration_block, "big")
-    if expiration_block == 0:
+    if int.from_bytes(info.ticket_params.expiration_block, "big") == 0:
         raise _unacceptable("ticketParams expiration block is 0")
-    if expiration_block - config.clock.block() <= BLOCK_MARGIN:
+    if params_expire(info, config):
         raise RefreshNeeded(REFRESH, info.transcoder)
+    check_limits(info, config)
+
+
+def params_expire(info: livepeer_pb2.OrchestratorInfo, config: SignerConfig) -> bool:
+    """Whether the ticket params have a block left at most."""
+    expiration_block = int.from_bytes(info.ticket_params.expiration_block, "big")
+    return expiration_block - config.clock.block() <= BLOCK_MARGIN
+
+
+def check_limits(info: livepeer_pb2.OrchestratorInfo, config: SignerConfig) -> None:
+    """Check the tickets against this signer's limits. Raises BadRequest."""
+    params = info.ticket_params
     face_value, win_prob = (int.from_bytes(number, "big") for number in (params.face_value, params.win_prob))
     if max(face_value, win_prob) > MAX_WIN_PROB:
         raise _unacceptable("a number has more than 256 bits")
@@ -289,25 +299,25 @@ def _units(call: PaymentCall, elapsed_ns: int, preload: Fraction) -> int:
     return units
 
 
-def _ticket(request: Request, config: SignerConfig, sender: bytes, nonce: int) -> Ticket:
+def make_ticket(request: Request, config: SignerConfig, sender: bytes, nonce: int) -> Ticket:
     params = request.info.ticket_params
     round_number = params.expiration_params.creation_round
-    block_hash = _fixed(params.expiration_params.creation_round_block_hash, HASH_BYTES)
+    block_hash = fixed(params.expiration_params.creation_round_block_hash, HASH_BYTES)
     if round_number <= 0 or not any(block_hash):
         round_number = config.clock.round()
         block_hash = config.clock.round_block_hash(round_number)
     return Ticket(
-        recipient=_fixed(params.recipient, ADDRESS_BYTES),
+        recipient=fixed(params.recipient, ADDRESS_BYTES),
         sender=sender,
         face_value=int.from_bytes(params.face_value, "big"),
         win_prob=int.from_bytes(params.win_prob, "big"),
         sender_nonce=nonce,
-        recipient_rand_hash=_fixed(params.recipient_rand_hash, HASH_BYTES),
+        recipient_rand_hash=fixed(params.recipient_rand_hash, HASH_BYTES),
         creation_round=round_number,
         creation_round_block_hash=block_hash,
     )
 
 
-def _fixed(data: bytes, size: int) -> bytes:
+def fixed(data: bytes, size: int) -> bytes:
     """The last `size` bytes, zeros before them where there are fewer, as Go reads addresses and hashes."""
     return data[-size:].rjust(size, b"\0")

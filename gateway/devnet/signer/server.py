@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
+import aiohttp
 import structlog
 from aiohttp import web
 from eth_hash.auto import keccak
 
 from gateway.devnet.account import Account
 from gateway.devnet.go_texts import json_line
+from gateway.devnet.signer import node_payment
 from gateway.devnet.signer.audit import Audit
 from gateway.devnet.signer.call import SignedState, read_call
 from gateway.devnet.signer.config import ListedOrchestrator, SignerConfig
+from gateway.devnet.signer.discovery import Discovery
 from gateway.devnet.signer.payment import check_state, draft, read_request, sign
 from gateway.devnet.signer.refusal import (
     BadRequest,
@@ -57,6 +60,8 @@ class Signer:
         self._audit = Audit()
         self._listed: Sequence[ListedOrchestrator] = tuple(config.orchestrators)
         self._runner: web.AppRunner | None = None
+        self._http: aiohttp.ClientSession | None = None
+        self._discovery: Discovery | None = None
         self.url = ""
 
     @property
@@ -80,6 +85,8 @@ class Signer:
         app.router.add_get("/discover-orchestrators", self._discover_orchestrators)
         app.router.add_get("/devnet/audit", self._show_audit)
         app.router.add_put("/devnet/orchestrators", self._set_orchestrators)
+        self._http = aiohttp.ClientSession()
+        self._discovery = Discovery(self._http, time.monotonic)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._config.host, self._config.port).start()
@@ -93,32 +100,55 @@ class Signer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._http is not None:
+            await self._http.close()
 
     async def _sign_orchestrator_info(self, _: web.Request) -> web.Response:
         signature = self._account.sign(keccak(self.address.encode()))
         return _json({"address": self.address, "signature": "0x" + signature.hex()})
 
     async def _generate_live_payment(self, request: web.Request) -> web.Response:
-        asked = read_request(read_call(await request.read()))
-        state = None if asked.call.state is None else self._open_state(asked.call.state)
-        asked = check_state(asked, state)
+        is_node = self._config.dialect == "node"
+        call = read_call(await self._body(request))
+        if is_node:
+            asked, state = node_payment.prepare(call, self._open_state, self._config)
+        else:
+            asked = read_request(call)
+            state = None if call.state is None else self._open_state(call.state)
+            asked = check_state(asked, state)
         with self._audit.call(state):
-            decided = draft(asked, state, self._config)
+            decided = (node_payment.draft if is_node else draft)(asked, state, self._config)
             signed = await asyncio.to_thread(sign, decided, self._config, self._account)
             self._audit.signed(state, decided.state)
         log.info(
             "payment signed",
             session=decided.state.state_id,
-            manifest_id=asked.manifest_id,
+            # a live runner's manifest id is the secret of its session
+            manifest_id=None if asked.call.app else asked.manifest_id,
             tickets=decided.tickets,
         )
         return _json(
             {
                 "payment": _base64(signed.payment),
                 "segCreds": _base64(signed.credentials),
-                "state": {"State": _base64(signed.state), "Sig": _base64(signed.state_signature)},
+                "state": dict(
+                    zip(
+                        ("state", "sig") if is_node else ("State", "Sig"),
+                        (_base64(signed.state), _base64(signed.state_signature)),
+                        strict=True,
+                    )
+                ),
             }
         )
+
+    async def _body(self, request: web.Request) -> bytes:
+        """Raises BadRequest where a node's signer finds it too long; go-livepeer's answers 413."""
+        try:
+            return await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            if self._config.dialect == "node":
+                raise BadRequest("the body is too long") from error
+            raise
 
     def _open_state(self, signed: SignedState) -> SessionState:
         try:
@@ -134,13 +164,13 @@ class Signer:
     async def _discover_orchestrators(self, request: web.Request) -> web.Response:
         if not self._listed:
             return _problem(503, MASKED[503])
-        wanted = set(request.query.getall("caps", []))
-        found = [
-            entry
-            for entry in self._listed
-            if not wanted or not entry.capabilities or wanted.intersection(entry.capabilities)
-        ]
-        return _json([_entry(orchestrator) for orchestrator in found])
+        assert self._discovery is not None
+        if self._config.dialect == "node":
+            apps, gpus = (request.query.getall(name, []) for name in ("app", "gpu"))
+            found = await self._discovery.node_entries(self._listed, apps, gpus)
+        else:
+            found = await self._discovery.go_entries(self._listed, request.query.getall("caps", []))
+        return _problem(503, MASKED[503]) if found is None else _json(found)
 
     async def _set_orchestrators(self, request: web.Request) -> web.Response:
         """For the devnet: replace the list that discovery gives."""
@@ -152,6 +182,7 @@ class Signer:
                         address=str(entry["address"]),
                         score=float(entry.get("score", 1)),
                         capabilities=tuple(map(str, entry.get("capabilities", ()))),
+                        runners=bool(entry.get("runners", False)),
                     )
                     for entry in entries
                 ]
@@ -192,13 +223,6 @@ def _problem(status: int, message: str) -> web.Response:
 
 def _json(value: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=json_line(value), content_type="application/json")
-
-
-def _entry(orchestrator: ListedOrchestrator) -> dict[str, Any]:
-    entry: dict[str, Any] = {"address": orchestrator.address, "score": orchestrator.score}
-    if orchestrator.capabilities:
-        entry["capabilities"] = list(orchestrator.capabilities)
-    return entry
 
 
 def _base64(data: bytes) -> str:

@@ -36,6 +36,8 @@ class SessionState:
     app: str = ""
     auth_id: str = ""
     auth_expiry: int = 0
+    manifest_id: str = ""
+    """What a node's signer binds the state to; empty in go-livepeer's."""
 
     @property
     def initial_price(self) -> Fraction:
@@ -59,6 +61,7 @@ class SessionState:
                 "Type": self.type,
                 "SequenceNumber": self.sequence,
                 "AuthID": self.auth_id,
+                **({"ManifestID": self.manifest_id} if self.manifest_id else {}),
             },
             separators=(",", ":"),
             ensure_ascii=False,
@@ -83,6 +86,7 @@ class SessionState:
                 app=str(fields["App"]),
                 auth_id=str(fields["AuthID"]),
                 auth_expiry=int(fields["AuthExpiry"]),
+                manifest_id=str(fields.get("ManifestID", "")),
             )
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise ValueError("not a signer's state") from error

@@ -1,0 +1,27 @@
+"""Configuration of the devnet's app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+APP = "livepeer-example/echo"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppConfig:
+    """`orchestrator` is the URL at which it registers with `secret`; None: it does not register.
+
+    `price` is USD for each `unit` (`hour`, or `720p` per hour), as a decimal. `warm_up` is seconds before a
+    session's start is answered. `text` gives each session a channel of texts.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    orchestrator: str | None = None
+    secret: str = field(default="", repr=False)
+    app: str = APP
+    price: str = "0"
+    unit: str = "hour"
+    capacity: int = 1
+    warm_up: float = 0.0
+    text: bool = False

@@ -1,0 +1,17 @@
+"""Refused requests, each with its status; `http.py` writes them as the dialect does."""
+
+from __future__ import annotations
+
+from gateway.devnet.orchestrator.refusal import Refusal
+
+
+class Refused(Refusal):
+    """A request that is answered with `status` and a text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def not_found(what: str) -> Refused:
+    return Refused(404, f"{what} not found")

@@ -1,0 +1,171 @@
+"""One orchestrator of live runners: its port, its parts, their order of start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import AsyncExitStack
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from gateway.aio.tasks import cancel, spawn
+from gateway.devnet.account import Account
+from gateway.devnet.live_runners.challenge import ChallengeMaker
+from gateway.devnet.live_runners.channels import Channels
+from gateway.devnet.live_runners.config import LiveAddress, LiveConfig
+from gateway.devnet.live_runners.dialect import GO
+from gateway.devnet.live_runners.go_payments import GoPayments
+from gateway.devnet.live_runners.http import LiveRoutes
+from gateway.devnet.live_runners.limits import Limits
+from gateway.devnet.live_runners.node_payments import NodePayments
+from gateway.devnet.live_runners.payments import Debits, Payments
+from gateway.devnet.live_runners.proxy import Proxy
+from gateway.devnet.live_runners.registry import TRICKLE, Registry
+from gateway.devnet.live_runners.session import LiveSession
+from gateway.devnet.orchestrator.server import GRACE, MAX_FIELD_SIZE
+from gateway.devnet.orchestrator.session import Sessions
+from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
+from gateway.devnet.orchestrator.ticket_receiver import TicketReceiver
+from gateway.devnet.orchestrator.tickets import NonceBook
+from gateway.devnet.orchestrator.tls import server_context
+from gateway.devnet.orchestrator.tokens import Tokens
+from gateway.devnet.trickle_server import TrickleServer
+
+CONNECT_TIMEOUT = 5.0
+CONTROL_BODY = 1_048_576
+
+log = structlog.get_logger("devnet.live_runners")
+
+
+class LiveOrchestrator:
+    """`start` listens, `stop` ends every session and frees everything.
+
+    Runners, sessions, challenges and keys are kept in memory: after a restart nothing of them is known.
+    """
+
+    where: LiveAddress
+
+    def __init__(self, config: LiveConfig) -> None:
+        self.registry: Registry
+        self._config = config
+        self._account = Account(config.key)
+        self._cleanup = AsyncExitStack()
+
+    async def start(self) -> LiveAddress:
+        """Listen; returns the addresses. A failed start leaves nothing behind."""
+        async with AsyncExitStack() as stack:
+            self.where = await self._start(stack)
+            self._cleanup = stack.pop_all()
+        log.info("orchestrator of live runners listens", url=self.where.url, address=self.where.address)
+        return self.where
+
+    async def stop(self) -> None:
+        """End every session and stop listening; requests under way get a second."""
+        await self._cleanup.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> LiveAddress:
+        config, dialect = self._config, self._config.dialect
+        secret, accounts = secrets.token_bytes(32), Sessions()
+        debits = Debits(config.debit_rate, config.debit_interval or dialect.debit_interval)
+        trickle = TrickleServer(prefix=TRICKLE, max_body=dialect.max_segment, sweep_after=dialect.sweep_after)
+        registry = self.registry = Registry(
+            dialect,
+            secret=config.secret,
+            paid=config.paid,
+            trickle=trickle,
+            clock=lambda: config.monotonic_ns() / 10**9,
+            on_release=self._released,
+        )
+        issuer = ParamsIssuer(
+            secret=secret,
+            recipient=self._account.raw_address,
+            clock=config.clock,
+            ticket_seconds=config.ticket_seconds,
+            face_value_multiple=config.face_value_multiple,
+        )
+        tokens = Tokens(secret, config.clock, config.token_life)
+        challenges = ChallengeMaker(
+            issuer=issuer,
+            tokens=tokens,
+            address=self._account.raw_address,
+            ticket_seconds=config.ticket_seconds,
+        )
+        receiver = TicketReceiver(
+            issuer=issuer,
+            tokens=tokens,
+            nonces=NonceBook(config.clock),
+            sessions=accounts,
+            all_or_nothing=dialect is not GO,
+        )
+        kind = GoPayments if dialect is GO else NodePayments
+        self._payments: Payments | None = None
+        if config.paid:
+            self._payments = kind(
+                dialect,
+                registry=registry,
+                challenges=challenges,
+                receiver=receiver,
+                accounts=accounts,
+                debits=debits,
+                monotonic_ns=config.monotonic_ns,
+            )
+        # The app decides on times; encodings are passed on as they are.
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=False),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+                auto_decompress=False,
+            )
+        )
+        routes = LiveRoutes(
+            dialect,
+            registry=registry,
+            payments=self._payments,
+            channels=Channels(dialect, registry, trickle),
+            proxy=Proxy(registry, http),
+            trickle=trickle,
+            accounts=accounts,
+            debits=debits,
+            monotonic_ns=config.monotonic_ns,
+        )
+        url = await self._listen(stack, routes, trickle, Limits(dialect))
+        registry.url = challenges.url = url
+        stack.push_async_callback(cancel, spawn(registry.watch(), name="runner watch"))
+        # First at the end: requests on channels must finish before the server waits for them.
+        stack.callback(registry.remove_all, "the orchestrator stops")
+        return LiveAddress(url=url, address=self._account.address, audit_url=f"{url}/devnet/audit")
+
+    def _released(self, session: LiveSession) -> None:
+        if self._payments is not None:
+            self._payments.forget(session)
+
+    async def _listen(
+        self, stack: AsyncExitStack, routes: LiveRoutes, trickle: TrickleServer, limits: Limits
+    ) -> str:
+        config = self._config
+        app = web.Application(middlewares=[routes.refusals, limits.count], client_max_size=CONTROL_BODY)
+        app.router.add_routes([*routes.routes(), *trickle.routes()])
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=GRACE,
+            max_field_size=MAX_FIELD_SIZE,
+            handler_cancellation=True,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        context = None
+        if config.dialect.tls:
+            context = await asyncio.to_thread(server_context, config.host, alpn=["http/1.1"])
+        await web.TCPSite(runner, config.host, config.port, ssl_context=context).start()
+        host, port = runner.addresses[0][:2]
+        return f"{'http' if context is None else 'https'}://{host}:{port}"
+
+
+async def serve(config: LiveConfig) -> LiveOrchestrator:
+    """Start an orchestrator of live runners; its addresses are in `where`."""
+    orchestrator = LiveOrchestrator(config)
+    await orchestrator.start()
+    return orchestrator

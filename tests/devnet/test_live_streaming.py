@@ -1,0 +1,62 @@
+"""A stream through the devnet's app behind live runners, with a plain client and the signer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.devnet.app.config import AppConfig
+from gateway.devnet.app.server import EchoApp
+from gateway.devnet.app.server import serve as serve_app
+from gateway.devnet.live_runners.price import usd_per_hour
+from harness.waiting import eventually, within
+from tests.devnet.live_kit import SECRET, WEI_PER_SECOND, Live, live, next_params
+from tests.devnet.runner_kit import NEGATIVE, look, make_segments, near
+
+pytestmark = pytest.mark.heavy
+
+
+async def app_at(at: Live, **settings: Any) -> EchoApp:
+    from fractions import Fraction
+
+    return await serve_app(
+        AppConfig(
+            orchestrator=at.url, secret=SECRET, price=usd_per_hour(Fraction(WEI_PER_SECOND)), **settings
+        )
+    )
+
+
+@pytest.mark.parametrize("dialect", ["go", "node"])
+@pytest.mark.asyncio
+async def test_pictures_come_back_changed_and_the_session_is_paid(dialect: str) -> None:
+    async with live(dialect, monotonic_ns=time.monotonic_ns, debit_interval=None) as at:
+        app = await app_at(at, text=True)
+        try:
+            session, challenge, signed = await at.reserve()
+            started = await at.post(session["app_url"] + "/echo", json={"mode": "invert"})
+            assert started.status == 200, started
+            urls = started.json
+            assert urls["session"] == session["session_id"]
+            assert set(urls) == {"session", "in", "out", "text"}
+            segments = make_segments(3)
+            for number, segment in enumerate(segments):
+                assert (await at.post(f"{urls['in']}/{number}", data=segment.data)).status == 200
+            assert (await at.post(session["app_url"] + "/update", json={"mode": "gray"})).status == 200
+            assert (await at.call("DELETE", urls["in"])).status == 200  # its end is the output's
+            first = await within(at.call("GET", f"{urls['out']}/0"))
+            assert near(look(first.body).pixels[0], NEGATIVE)
+            paid = await at.pay(challenge["payment_url"], await at.signed(challenge, signed["state"]))
+            assert paid.status == 200
+            stopped = await at.post(session["control_url"] + "/stop")
+            assert stopped.status == {"go": 204, "node": 200}[dialect]
+            audit = await at.audit()
+            assert (audit["payments"], audit["rejected"], audit["capacity_in_use"]) == (2, 0, 0)
+            assert int(audit["credited_wei"]) >= 11 * WEI_PER_SECOND
+            await eventually(lambda: not app._jobs)
+            assert (await at.audit())["channels"] == 0
+        finally:
+            await app.stop()
