@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.devnet.ai_models import PIPELINE
 from gateway.devnet.chain_clock import ChainClock
+from gateway.devnet.go_texts import decode_json
 from gateway.devnet.settings import DEVNET_FLAGS, HOSTILE, PRICE, RELEASES, ai_model
 from gateway.flags import ADDRESS, BOOLEAN, INTEGER, LIST, PATH, TEXT, URL, Flag, FlagError, Parsed, choice
 from gateway.money import text
@@ -158,6 +159,7 @@ async def _start_live_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
             token_life=flags["tokenLife"],
             face_value_multiple=flags["faceValueMultiple"],
             clock=ChainClock(block_time=flags["blockTime"]),
+            static_runners=read_static_runners(flags["liveRunnerConfig"]),
         )
     )
     where = orchestrator.where
@@ -269,6 +271,12 @@ PARTS: dict[str, Part] = {
                 Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
                 KEY_FLAG,
                 SECRET_FLAG,
+                Flag(
+                    "liveRunnerConfig",
+                    PATH,
+                    None,
+                    "Serve the runners in this file too, while they are healthy",
+                ),
                 Flag("offchain", BOOLEAN, "false", "Give sessions for nothing"),
                 *_shared(
                     "dialect",
@@ -336,6 +344,20 @@ def read_key(path: Path | None) -> bytes:
     if len(key) != 32:
         raise FlagError(f"-keyFile {path} is refused: give a file of 64 hex digits")
     return key
+
+
+def read_static_runners(path: Path | None) -> list[dict[str, Any]]:
+    """The `runners` of a file as go-livepeer's `-liveRunnerConfig` has it. Raises FlagError."""
+    if path is None:
+        return []
+    try:
+        document = decode_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FlagError(f"-liveRunnerConfig {path} is refused ({error}): it takes a JSON file") from error
+    runners = document.get("runners") if isinstance(document, dict) else None
+    if not isinstance(runners, list) or not all(isinstance(one, dict) for one in runners):
+        raise FlagError(f'-liveRunnerConfig {path} is refused: it takes {{"runners": [{{..}}]}}')
+    return runners
 
 
 def cold_key(key: bytes) -> bytes:

@@ -203,7 +203,9 @@ class DevnetSettings:
         count: int = parsed["orchestrators"]
         runners: int = parsed["runners"]
         if not count + runners:
-            raise FlagError("-orchestrators 0 is refused without -runners: nobody would do any work")
+            raise FlagError(
+                f"-orchestrators 0 is refused without -runners: it takes 1 to {MAX_ORCHESTRATORS}"
+            )
         model = ai_model(parsed["aiModels"])
         given: tuple[Fraction, ...] | None = parsed["prices"]
         default = (model.price, 2 * model.price)

@@ -19,7 +19,7 @@ from gateway.devnet.live_runners.price import usd_per_hour
 from gateway.devnet.live_runners.server import LiveOrchestrator, serve
 from gateway.devnet.signer import Signer, SignerConfig
 from gateway.devnet.signer import serve as serve_signer
-from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, PaymentResult
+from gateway.orchestrator.livepeer_pb2 import Capabilities, OrchestratorInfo, PaymentResult, SegData
 from tests.devnet.peer import HandClock, Sender, base64_of, unverified
 
 APP = "livepeer-example/echo"
@@ -217,17 +217,24 @@ def next_params(answer: Answer) -> Json:
     return {"payment_params": base64.b64encode(result.info).decode()}
 
 
+def segment_of(sender: Sender, challenge: Json, **changes: Any) -> SegData:
+    """Credentials without capabilities, as a signer makes them for live runners."""
+    return sender.segment(info_of(challenge), challenge["manifest_id"], asked=Capabilities(), **changes)
+
+
 def tickets_of(sender: Sender, challenge: Json, count: int = 10, **changes: Any) -> dict[str, str]:
     """Both headers, with tickets of the sender's own making."""
     info = info_of(challenge)
     return {
         "Livepeer-Payment": base64_of(sender.payment(info, count, **changes)),
-        "Livepeer-Segment": base64_of(sender.segment(info, challenge["manifest_id"])),
+        "Livepeer-Segment": base64_of(segment_of(sender, challenge)),
     }
 
 
 @asynccontextmanager
-async def live(dialect: str = "go", *, signer: dict[str, Any] | None = None, **config: Any) -> AsyncIterator[Live]:
+async def live(
+    dialect: str = "go", *, signer: dict[str, Any] | None = None, **config: Any
+) -> AsyncIterator[Live]:
     """An orchestrator and a signer of that dialect, with tickets worth a second."""
     clock, app = HandClock(0), SmallApp()
     settings: dict[str, Any] = {

@@ -90,6 +90,60 @@ async def test_every_part_is_where_the_line_says_and_sigterm_ends_them_all(tmp_p
         assert not [pid for pid in pids(line) if runs(pid)]
 
 
+@pytest.mark.parametrize("dialect", ["go", "node"])
+@pytest.mark.asyncio
+async def test_live_runners_stand_in_the_line_and_end_with_it(dialect: str) -> None:
+    argv = ("-orchestrators", "0", "-runners", "2", "-dialect", dialect)
+    async with devnet(*argv) as (process, line):
+        assert line["orchestrators"] == []
+        apps, prices = [], []
+        for runner in line["runners"]:
+            assert set(runner) == {
+                "url",
+                "app",
+                "dialect",
+                "address",
+                "price_wei_per_second",
+                "pid",
+                "app_pid",
+                "audit_url",
+            }
+            assert runner["dialect"] == dialect
+            assert (await get(runner["audit_url"]))["credited_wei"] == "0"
+            [listed] = (await get(runner["url"] + "/discovery"))[0]["runners"]
+            apps.append((listed["app"], runner["app"]))
+            prices.append((str(listed["price_info"]["price"]), runner["price_wei_per_second"]))
+        assert apps == [("livepeer-example/echo", "livepeer-example/echo")] * 2
+        assert prices == [(str(10**15),) * 2, (str(2 * 10**15),) * 2]
+        found = await get(line["signer"] + "/discover-orchestrators")
+        assert [entry["address"] for entry in found] == [runner["url"] for runner in line["runners"]]
+        assert ("capabilities" in found[0]) == (dialect == "go")
+        own = [pid for runner in line["runners"] for pid in (runner["pid"], runner["app_pid"])]
+        assert all(runs(pid) for pid in own)
+        process.kill()
+        await eventually(lambda: not [pid for pid in own if runs(pid)])
+
+
+@pytest.mark.asyncio
+async def test_an_app_that_died_comes_back_and_registers_anew(tmp_path: Path) -> None:
+    network = Devnet(settings("-orchestrators", "0", "-runners", "1", "-restart"), tmp_path)
+    [before] = (await network.start())["runners"]
+    try:
+        os.kill(before["app_pid"], signal.SIGKILL)
+
+        async def is_back() -> bool:
+            return (
+                len((await get(before["url"] + "/discovery"))[0]["runners"]) == 2
+            )  # the dead one's time is not up
+
+        await eventually(is_back)
+        [after] = network.description()["runners"]
+        assert after["app_pid"] != before["app_pid"]
+        assert {**after, "app_pid": 0} == {**before, "app_pid": 0}
+    finally:
+        await network.stop()
+
+
 @pytest.mark.asyncio
 async def test_no_part_outlives_a_devnet_that_is_killed() -> None:
     async with devnet("-orchestrators", "1") as (process, line):

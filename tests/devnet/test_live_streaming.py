@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
-import aiohttp
 import pytest
 
 from gateway.devnet.app.config import AppConfig
@@ -14,7 +12,7 @@ from gateway.devnet.app.server import EchoApp
 from gateway.devnet.app.server import serve as serve_app
 from gateway.devnet.live_runners.price import usd_per_hour
 from harness.waiting import eventually, within
-from tests.devnet.live_kit import SECRET, WEI_PER_SECOND, Live, live, next_params
+from tests.devnet.live_kit import SECRET, WEI_PER_SECOND, Live, live
 from tests.devnet.runner_kit import NEGATIVE, look, make_segments, near
 
 pytestmark = pytest.mark.heavy
@@ -56,7 +54,7 @@ async def test_pictures_come_back_changed_and_the_session_is_paid(dialect: str) 
             audit = await at.audit()
             assert (audit["payments"], audit["rejected"], audit["capacity_in_use"]) == (2, 0, 0)
             assert int(audit["credited_wei"]) >= 11 * WEI_PER_SECOND
-            await eventually(lambda: not app._jobs)
+            await eventually(lambda: app.sessions == 0)
             assert (await at.audit())["channels"] == 0
         finally:
             await app.stop()

@@ -280,3 +280,24 @@ def test_a_reader_too_slow_for_its_input_drops_to_the_next_segment() -> None:
 
 def test_nal_units_come_without_start_codes_of_either_length() -> None:
     assert nal_units(b"\0\0\0\1\x67ab\0\0\1\x65cd\0\0\0\1\x41e\0") == [b"\x67ab", b"\x65cd", b"\x41e"]
+
+
+def test_blur_mixes_what_is_within_its_radius() -> None:
+    from gateway.devnet.runner.picture import Effect
+
+    frame = av.VideoFrame(64, 16, "yuv420p")
+    for plane, value in zip(frame.planes, (50, 128, 128), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    luma = frame.planes[0]
+    row = (bytes([50]) * 32 + bytes([200]) * 32).ljust(luma.line_size, b"\0")
+    luma.update(row * luma.height)
+    frame.pts = 0
+    effect = Effect()
+    changed = {}
+    for radius in (1, 9):
+        effect.blur_radius = radius
+        blurred = effect.apply(frame, "blur")
+        line = bytes(blurred.planes[0])[8 * blurred.planes[0].line_size :][:64]
+        changed[radius] = [x for x, value in enumerate(line) if value not in (50, 200)]
+    assert changed[1] == [31, 32]
+    assert (min(changed[9]), max(changed[9])) == (23, 40)

@@ -57,6 +57,27 @@ def test_the_first_orchestrators_are_hostile_and_the_others_honest() -> None:
     assert "names 2" in refusal("-orchestrators", "1", "-hostile", "no_room,drip")
 
 
+def test_runners_may_stand_alone_and_prices_go_on_from_the_orchestrators_of_jobs() -> None:
+    alone = settings("-orchestrators", "0", "-runners", "3")
+    assert alone.runner_prices == (LIST_PRICE, 2 * LIST_PRICE, 2 * LIST_PRICE)
+    assert alone.prices == ()
+    both = settings("-orchestrators", "1", "-runners", "2", "-prices", "1,2")
+    assert (both.prices, both.runner_prices) == ((1,), (2, 2))
+    assert settings("-runners", "1").runner_prices == (LIST_PRICE,)
+    assert settings("-prices", "1").runner_prices == ()
+
+
+def test_the_signer_is_a_nodes_only_where_no_job_needs_another() -> None:
+    assert settings("-dialect", "node", "-runners", "1").signer_dialect == "go"
+    assert settings("-dialect", "node", "-runners", "1", "-orchestrators", "0").signer_dialect == "node"
+    assert settings("-runners", "1", "-orchestrators", "0").signer_dialect == "go"
+
+
+def test_a_node_has_no_price_by_720p_pixels() -> None:
+    assert settings("-runnerUnit", "720p").runner_unit == "720p"
+    assert "-runnerUnit" in refusal("-runnerUnit", "720p", "-dialect", "node")
+
+
 def test_numbers_are_exact() -> None:
     assert settings("-ticketSeconds", "0.6").ticket_seconds == Fraction(3, 5)
     assert settings("-debitRate", "1/3").debit_rate == Fraction(1, 3)
@@ -73,6 +94,8 @@ def test_numbers_are_exact() -> None:
         (("-prices", "1/0"), ("-prices", "1/0")),
         (("-prices", f"{10**40 + 1}"), ("-prices", "64 bits")),
         (("-orchestrators", "0"), ("-orchestrators", "0", "1 to")),
+        (("-runners", "33"), ("-runners", "33", "0 to 32")),
+        (("-dialect", "rust"), ("-dialect", "rust", "go, node")),
         (("-blockTime", "0"), ("-blockTime", "'0'", "above 0")),
         (("-ticketSeconds", "0"), ("-ticketSeconds", "'0'", "above 0")),
         (("-ticketSeconds", "1/0"), ("-ticketSeconds", "1/0")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -47,6 +48,7 @@ class Registration:
         self._runner_id = ""
         self._heartbeat_secret: str | None = None
         self._interval = HEARTBEAT_INTERVAL
+        self._due = asyncio.Event()
         self._beating: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
 
@@ -54,6 +56,10 @@ class Registration:
         """Register. Raises NotRegistered."""
         await self._beat()
         self._beating = spawn(self._beat_on(), name="heartbeat")
+
+    def beat_soon(self) -> None:
+        """Send the next heartbeat now."""
+        self._due.set()
 
     async def close(self) -> None:
         """Stop the heartbeats and unregister, where the orchestrator still answers."""
@@ -72,7 +78,10 @@ class Registration:
 
     async def _beat_on(self) -> None:
         while True:
-            await asyncio.sleep(self._interval)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._due.wait()
+            self._due.clear()
             try:
                 await self._beat()
                 self._interval = HEARTBEAT_INTERVAL

@@ -33,6 +33,16 @@ class EchoApp:
         self._server: web.AppRunner | None = None
         self._registration: Registration | None = None
 
+    @property
+    def sessions(self) -> int:
+        """Count of sessions that are starting or at work."""
+        return len(self._jobs)
+
+    def beat_soon(self) -> None:
+        """Send the next heartbeat now."""
+        if self._registration is not None:
+            self._registration.beat_soon()
+
     async def start(self) -> str:
         """Listen and register; returns the URL. Raises OSError."""
         app = web.Application(client_max_size=MAX_BODY)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.live_runners.dialect import GO, Dialect
@@ -33,6 +34,9 @@ class LiveConfig:
     token_life: float = 1800.0
     face_value_multiple: int = 100
     clock: ChainClock = field(default_factory=ChainClock)
+    static_runners: Sequence[Mapping[str, Any]] = ()
+    """Runners that do not register themselves: bodies of heartbeats with `health_url`."""
+    health_interval: float = 5.0
     monotonic_ns: Callable[[], int] = time.monotonic_ns
 
 

@@ -17,7 +17,7 @@ from gateway.devnet.live_runners.challenge import read_address
 from gateway.devnet.live_runners.channels import Channels
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.payments import Debits, Payments
-from gateway.devnet.live_runners.price import RunnerPrice
+from gateway.devnet.live_runners.price import UNITS_PER_SECOND, RunnerPrice
 from gateway.devnet.live_runners.proxy import Proxy
 from gateway.devnet.live_runners.refusal import Refused
 from gateway.devnet.live_runners.registry import Registry
@@ -85,6 +85,7 @@ class LiveRoutes:
             *(paid if self._payments is not None else []),
             web.get("/devnet/audit", self._audit),
             web.patch("/devnet/tariff", self._change_tariff),
+            web.post("/devnet/release", self._release_all),
         ]
 
     async def _heartbeat(self, request: web.Request) -> web.Response:
@@ -107,11 +108,12 @@ class LiveRoutes:
         if self._payments is None:
             return _json(self._registry.reserve(runner, self._free_session(runner)))
         payment, segment = request.headers.get(PAYMENT, ""), request.headers.get(SEGMENT, "")
-        one_header = bool(payment or segment) if self._dialect.tls else bool(payment and segment)
-        if one_header:
-            return _json(await _whole(self._payments.reserve(runner, payment, segment)))
-        if runner.price is None or runner.price.wei == 0 or runner.price_stale:
+        is_node = not self._dialect.tls
+        is_paid = bool(payment and segment) if is_node else bool(payment or segment)
+        if not runner.is_priced and not (is_node and is_paid):
             raise Refused(503, "runner price is unavailable")
+        if is_paid:
+            return _json(await _whole(self._payments.reserve(runner, payment, segment)))
         payer = read_address(request.headers.get(PAYER))
         if payer is None:
             return self._error(402, f"{PAYER} is required", as_json=True)
@@ -166,7 +168,7 @@ class LiveRoutes:
         runner, session = self._session(request)
         if not self._registry.is_ready(runner):
             raise Refused(404, "runner not found")
-        return await self._proxy.handle(request, runner, session, request.match_info.get("path", ""))
+        return await self._proxy.handle(request, runner, session)
 
     async def _audit(self, _: web.Request) -> web.Response:
         held = {
@@ -190,6 +192,13 @@ class LiveRoutes:
             raise Refused(
                 400, "expected price_wei_per_second, listed_wei, debit_rate, capacity or price_stale"
             ) from error
+        return web.Response(status=204)
+
+    async def _release_all(self, _: web.Request) -> web.Response:
+        """For tests: end every session, as an orchestrator may at any time."""
+        for runner in self._registry.runners.values():
+            for session in tuple(runner.sessions.values()):
+                self._registry.release(runner, session, "the orchestrator ended it")
         return web.Response(status=204)
 
     @web.middleware
@@ -241,8 +250,7 @@ def _change(runner: Runner, change: Json) -> None:
     price = runner.price
     if "price_wei_per_second" in change and price is not None:
         wei = Fraction(change["price_wei_per_second"])
-        per_unit = price.per_second / price.wei if price.wei else Fraction(1)
-        runner.price_set = RunnerPrice(int(wei / per_unit), price.unit, price.usd)
+        runner.price_set = RunnerPrice(int(wei / UNITS_PER_SECOND.get(price.unit, 1)), price.unit, price.usd)
     if "listed_wei" in change:
         runner.listed_wei = None if change["listed_wei"] is None else int(change["listed_wei"])
     if "capacity" in change:

@@ -1,4 +1,4 @@
-"""Payments for live runners as livepeer/node 1.0 takes them: it keeps challenges, and takes all tickets or none."""
+"""Payments for live runners as livepeer/node 1.0 takes them: challenges are kept, all or no tickets taken."""
 
 from __future__ import annotations
 

@@ -96,6 +96,9 @@ class Payments(ABC):
         runner.pending.add(session_id)
         try:
             yield
+        except BaseException:
+            self._accounts.end(session_id)
+            raise
         finally:
             runner.pending.discard(session_id)
 

@@ -43,11 +43,13 @@ class Proxy:
         self._registry = registry
         self._http = http
 
-    async def handle(
-        self, request: web.Request, runner: Runner, session: LiveSession, path: str
-    ) -> web.StreamResponse:
+    async def handle(self, request: web.Request, runner: Runner, session: LiveSession) -> web.StreamResponse:
         """Pass the request on. Raises Refused with 502 where the app cannot be reached."""
-        url = URL(f"{runner.registration.runner_url}/{path}", encoded=True).with_query(request.query)
+        # /apps/{route}/session/{session}/app/{path}, escaped as the client had it
+        path = request.rel_url.raw_path.split("/", 6)[6:]
+        url = URL("/".join([runner.registration.runner_url, *(path or [""])]), encoded=True)
+        if request.rel_url.raw_query_string:
+            url = URL(f"{url}?{request.rel_url.raw_query_string}", encoded=True)
         headers = CIMultiDict(
             (name, value) for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP
         )

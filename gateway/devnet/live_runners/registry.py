@@ -13,7 +13,7 @@ import structlog
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.price import price_json
 from gateway.devnet.live_runners.refusal import Refused, not_found
-from gateway.devnet.live_runners.runner import Registration, Runner, read_registration, read_route
+from gateway.devnet.live_runners.runner import Runner, read_registration, read_route, read_static
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.trickle_server import TrickleServer
 
@@ -77,9 +77,17 @@ class Registry:
         self._check_heartbeat_secret(runner, authorization)
         self.remove(runner, "the runner unregistered")
 
-    def configure(self, route: str, registration: Registration, health_url: str) -> Runner:
-        """Add a runner that does not register itself: it is ready while its health URL answers 200."""
-        return self._add(Runner(route, registration, self._clock(), health_url=health_url, healthy=False))
+    def configure(self, document: object) -> Runner:
+        """Add a runner that does not register itself: it is ready while it is healthy. Raises Refused."""
+        registration, health = read_static(document, self._dialect, paid=self._paid)
+        return self._add(Runner(read_route({}), registration, self._clock(), health=health))
+
+    def found_healthy(self, runner: Runner, healthy: bool) -> None:
+        """Note a health check of a configured runner; where it failed, its sessions end."""
+        runner.healthy = healthy
+        if not healthy:
+            for session in tuple(runner.sessions.values()):
+                self.release(runner, session, "the runner is not healthy")
 
     def find(self, route: str) -> Runner:
         """Raises Refused with 404."""
@@ -112,7 +120,7 @@ class Registry:
 
     def is_ready(self, runner: Runner) -> bool:
         """Whether it may be reserved, full or not."""
-        if runner.health_url:
+        if runner.health is not None:
             return runner.healthy
         return runner.registration.ready and self._clock() - runner.last_seen < self._dialect.heartbeat_ttl
 
@@ -125,7 +133,9 @@ class Registry:
             and not runner.price_stale
             and (self._dialect.lists_full or not runner.full)
         ]
-        return [{"address": self.url, "runners": listed} if listed else {"address": self.url}]
+        if not listed and self._dialect.lists_full:
+            return [{"address": self.url}]
+        return [{"address": self.url, "runners": listed}]
 
     def reserve(self, runner: Runner, session: LiveSession) -> Json:
         """Take a slot for the session, which the caller has checked; returns the answer."""
@@ -169,7 +179,7 @@ class Registry:
         while True:
             await asyncio.sleep(check)
             for runner in tuple(self.runners.values()):
-                if runner.health_url:
+                if runner.health is not None:
                     continue
                 if self._clock() - runner.last_seen >= self._dialect.heartbeat_ttl:
                     self.remove(runner, "no heartbeat came")

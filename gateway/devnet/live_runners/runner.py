@@ -35,6 +35,14 @@ class Registration:
     session_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """A runner is healthy while its URL answers with this status."""
+
+    url: str
+    status: int = 200
+
+
 @dataclass(slots=True, eq=False)
 class Runner:
     """`route` is its part of URLs. `last_seen` is in seconds of the registry's clock."""
@@ -45,9 +53,10 @@ class Runner:
     heartbeat_secret: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     o2r: str = field(default_factory=lambda: f"o2r_{secrets.token_hex(16)}", repr=False)
     """The channel by which the app learns of its sessions."""
-    health_url: str = ""
-    """Where a configured one is asked for its health; empty for one that registered itself."""
-    healthy: bool = True
+    health: HealthCheck | None = None
+    """How a configured one is asked for its health; None for one that registered itself."""
+    healthy: bool = False
+    """What the newest health check found."""
     sessions: dict[str, LiveSession] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
     """Ids of sessions whose tickets are being checked: each has its slot already."""
@@ -62,6 +71,10 @@ class Runner:
     @property
     def price(self) -> RunnerPrice | None:
         return self.price_set or self.registration.price
+
+    @property
+    def is_priced(self) -> bool:
+        return self.price is not None and self.price.wei > 0 and not self.price_stale
 
     @property
     def capacity(self) -> int:
@@ -111,6 +124,19 @@ def read_registration(document: object, dialect: Dialect, *, paid: bool) -> Regi
         price=price,
         session_ids=tuple(session_ids),
     )
+
+
+def read_static(document: object, dialect: Dialect, *, paid: bool) -> tuple[Registration, HealthCheck]:
+    """An entry of a list of configured runners: as a heartbeat's body, with `health_url`. Raises Refused."""
+    registration = read_registration(document, dialect, paid=paid)
+    assert isinstance(document, dict)
+    url, status = _text(document, "health_url"), document.get("healthy_status_code") or 200
+    if not url.startswith("/") and not url.startswith(("http://", "https://")):
+        raise Refused(400, "health_url must be a path or an http or https URL")
+    if type(status) is not int:
+        raise Refused(400, "healthy_status_code must be a whole number")
+    whole = f"{registration.runner_url}{url}" if url.startswith("/") else url
+    return registration, HealthCheck(whole, status)
 
 
 def read_route(document: dict[str, Any]) -> str:

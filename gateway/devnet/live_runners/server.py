@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from contextlib import AsyncExitStack
 
@@ -17,19 +16,22 @@ from gateway.devnet.live_runners.channels import Channels
 from gateway.devnet.live_runners.config import LiveAddress, LiveConfig
 from gateway.devnet.live_runners.dialect import GO
 from gateway.devnet.live_runners.go_payments import GoPayments
+from gateway.devnet.live_runners.health import watch_health
 from gateway.devnet.live_runners.http import LiveRoutes
 from gateway.devnet.live_runners.limits import Limits
 from gateway.devnet.live_runners.node_payments import NodePayments
 from gateway.devnet.live_runners.payments import Debits, Payments
+from gateway.devnet.live_runners.port import listen, transcoding_offer
 from gateway.devnet.live_runners.proxy import Proxy
+from gateway.devnet.live_runners.refusal import Refused
 from gateway.devnet.live_runners.registry import TRICKLE, Registry
 from gateway.devnet.live_runners.session import LiveSession
+from gateway.devnet.orchestrator.offer import Offer
 from gateway.devnet.orchestrator.server import GRACE, MAX_FIELD_SIZE
 from gateway.devnet.orchestrator.session import Sessions
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.ticket_receiver import TicketReceiver
 from gateway.devnet.orchestrator.tickets import NonceBook
-from gateway.devnet.orchestrator.tls import server_context
 from gateway.devnet.orchestrator.tokens import Tokens
 from gateway.devnet.trickle_server import TrickleServer
 
@@ -49,6 +51,7 @@ class LiveOrchestrator:
 
     def __init__(self, config: LiveConfig) -> None:
         self.registry: Registry
+        self.trickle: TrickleServer
         self._config = config
         self._account = Account(config.key)
         self._cleanup = AsyncExitStack()
@@ -69,7 +72,9 @@ class LiveOrchestrator:
         config, dialect = self._config, self._config.dialect
         secret, accounts = secrets.token_bytes(32), Sessions()
         debits = Debits(config.debit_rate, config.debit_interval or dialect.debit_interval)
-        trickle = TrickleServer(prefix=TRICKLE, max_body=dialect.max_segment, sweep_after=dialect.sweep_after)
+        trickle = self.trickle = TrickleServer(
+            prefix=TRICKLE, max_body=dialect.max_segment, sweep_after=dialect.sweep_after
+        )
         registry = self.registry = Registry(
             dialect,
             secret=config.secret,
@@ -130,8 +135,16 @@ class LiveOrchestrator:
             debits=debits,
             monotonic_ns=config.monotonic_ns,
         )
-        url = await self._listen(stack, routes, trickle, Limits(dialect))
+        offer = transcoding_offer(issuer, tokens, self._account.raw_address, paid=config.paid)
+        url = await self._listen(stack, routes, trickle, offer)
         registry.url = challenges.url = url
+        try:
+            for document in config.static_runners:
+                registry.configure(document)
+        except Refused as refusal:
+            raise OSError(f"a configured runner is refused: {refusal}") from refusal
+        health = spawn(watch_health(registry, http, config.health_interval), name="health")
+        stack.push_async_callback(cancel, health)
         stack.push_async_callback(cancel, spawn(registry.watch(), name="runner watch"))
         # First at the end: requests on channels must finish before the server waits for them.
         stack.callback(registry.remove_all, "the orchestrator stops")
@@ -142,10 +155,12 @@ class LiveOrchestrator:
             self._payments.forget(session)
 
     async def _listen(
-        self, stack: AsyncExitStack, routes: LiveRoutes, trickle: TrickleServer, limits: Limits
+        self, stack: AsyncExitStack, routes: LiveRoutes, trickle: TrickleServer, offer: Offer
     ) -> str:
         config = self._config
-        app = web.Application(middlewares=[routes.refusals, limits.count], client_max_size=CONTROL_BODY)
+        app = web.Application(
+            middlewares=[routes.refusals, Limits(config.dialect).count], client_max_size=CONTROL_BODY
+        )
         app.router.add_routes([*routes.routes(), *trickle.routes()])
         runner = web.AppRunner(
             app,
@@ -156,12 +171,7 @@ class LiveOrchestrator:
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        context = None
-        if config.dialect.tls:
-            context = await asyncio.to_thread(server_context, config.host, alpn=["http/1.1"])
-        await web.TCPSite(runner, config.host, config.port, ssl_context=context).start()
-        host, port = runner.addresses[0][:2]
-        return f"{'http' if context is None else 'https'}://{host}:{port}"
+        return await listen(stack, config, runner, self._account, offer)
 
 
 async def serve(config: LiveConfig) -> LiveOrchestrator:

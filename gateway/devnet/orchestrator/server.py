@@ -182,11 +182,12 @@ class Orchestrator:
         stack.push_async_callback(runner.cleanup)
         assert runner.server is not None
         port, addr = await SharedPort.listen([service], runner.server, self._config.host, self._config.port)
-        stack.push_async_callback(_close, port)
+        stack.push_async_callback(close_port, port)
         return addr
 
 
-async def _close(server: SharedPort) -> None:
+async def close_port(server: SharedPort) -> None:
+    """Stop listening; open connections get a second."""
     server.close()
     # From Python 3.12 on this waits until clients close their connections.
     with suppress(TimeoutError):
