@@ -14,6 +14,7 @@ import aiohttp
 from gateway.aio.client_tls import client_context
 from gateway.aio.http_client import client_session, only_inside
 from gateway.aio.tasks import cancel, spawn
+from gateway.candidates.trust import Trust
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
 from gateway.chain.settings import ChainSettings
@@ -29,6 +30,7 @@ from gateway.network.checks import funds_check, ticket_check
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.network.uplink import Uplink
+from gateway.orchestrator.address_change import AddressChange
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
@@ -178,13 +180,18 @@ async def open_network(build: Build) -> JobKind:
         verify_tls=settings.network.verify_tls,
     )
     build.stack.push_async_callback(orchestrators.close)
+    store = build.ledger.trust
+    trust = Trust(await store.records(), await store.paid_addresses())
+    address_change = AddressChange(trust.paid_as, settings.network.accepted_addresses)
     pool = OrchestratorPool(
         orchestrators,
         _discovery(build),
         model=settings.stream.model,
         ceiling=settings.payments.ceiling,
-        checks=_checks(build),
+        checks=[*_checks(build), address_change.check],
+        trust=trust,
     )
+    build.run(store.keep(trust), "trust")
     build.run(pool.run(), "pool")
     payments = None
     if build.signer is not None and identity is not None:

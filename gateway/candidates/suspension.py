@@ -8,7 +8,7 @@ CAPACITY_SKIP = 15.0
 """Seconds for which an orchestrator without capacity is passed over."""
 FIRST_BACKOFF = 30.0
 LONGEST_BACKOFF = 1800.0
-"""Seconds: the back-off of a first fault, doubled by each further one, and its limit."""
+"""Seconds: the back-off of a first fault, doubled by each further one, and its usual limit."""
 
 ONE_EVENT = 5.0
 """Seconds within which faults count as one: an orchestrator that ends fails all its streams."""
@@ -21,6 +21,9 @@ class Suspension:
     until: float
     reason: str
     faults: int
+    forgivable: bool = True
+    """Whether it is ignored where nobody else is left."""
+    since: float = float("-inf")
 
     @property
     def is_fault(self) -> bool:
@@ -33,45 +36,58 @@ class Suspension:
         return {"reason": self.reason, "seconds_left": round(self.seconds_left(now), 1)}
 
 
-def backoff(faults: int) -> float:
-    """Seconds to stay away after `faults` faults in a row: 30 s, 1 min, 2 min .. 30 min."""
-    return min(FIRST_BACKOFF * 2.0 ** min(faults - 1, 16), LONGEST_BACKOFF)
+def backoff(faults: int, longest: float = LONGEST_BACKOFF) -> float:
+    """Seconds to stay away after `faults` faults in a row: 30 s, 1 min, 2 min .. `longest`."""
+    return min(FIRST_BACKOFF * 2.0 ** min(faults - 1, 16), longest)
 
 
 class SuspensionState:
-    """One candidate's faults and the suspension that follows. Half an hour without a fault ends the row."""
+    """One candidate's faults and the suspension that follows.
 
-    def __init__(self) -> None:
-        self._last: Suspension | None = None
+    The row ends once it was used again for as long as the longest back-off without a fault. `fault` is what
+    an earlier run of the gateway knew.
+    """
 
-    def fault(self, reason: str, now: float) -> Suspension:
-        """Note a fault: each doubles the back-off. Faults of many streams at once count as one."""
-        last = self._last
-        if last is not None and last.is_fault and now - (last.until - backoff(last.faults)) < ONE_EVENT:
+    def __init__(self, fault: Suspension | None = None) -> None:
+        self.last_fault = fault
+        self._skip: Suspension | None = None
+
+    def fault(
+        self, reason: str, now: float, *, took_pay: bool = False, longest: float = LONGEST_BACKOFF
+    ) -> Suspension:
+        """Note a fault: each doubles the back-off, up to `longest` seconds.
+
+        Faults of many streams at once count as one. Where it `took_pay` and showed nothing each counts, and
+        is not forgiven where nobody else is left.
+        """
+        last = self.last_fault
+        if last is not None and now - last.since < ONE_EVENT and not took_pay:
             return last
-        in_a_row = last is not None and now < last.until + LONGEST_BACKOFF
+        in_a_row = last is not None and now < last.until + longest
         faults = (last.faults if last is not None and in_a_row else 0) + 1
-        self._last = Suspension(now + backoff(faults), reason, faults)
-        return self._last
+        still_held = last is not None and now < last.until and not last.forgivable
+        self.last_fault = Suspension(
+            now + backoff(faults, longest), reason, faults, forgivable=not (took_pay or still_held), since=now
+        )
+        return self.last_fault
 
     def forgive(self, reason: str) -> None:
         """Take a fault back that was none; it stays where another came before or after it."""
-        if self._last is not None and (self._last.faults, self._last.reason) == (1, reason):
-            self._last = None
+        if self.last_fault is not None and (self.last_fault.faults, self.last_fault.reason) == (1, reason):
+            self.last_fault = None
 
     def no_capacity(self, reason: str, now: float) -> Suspension:
         """Note that there was no room: a short suspension, which never shortens a back-off."""
-        active = self.active(now)
-        if active is not None and active.is_fault:
-            return active
-        self._last = Suspension(now + CAPACITY_SKIP, reason, 0)
-        return self._last
+        self._skip = Suspension(now + CAPACITY_SKIP, reason, 0, since=now)
+        return self.active(now) or self._skip
 
     def room_again(self) -> None:
         """End a suspension for want of room; one for a fault stays."""
-        if self._last is not None and not self._last.is_fault:
-            self._last = None
+        self._skip = None
 
     def active(self, now: float) -> Suspension | None:
-        """The suspension that holds at `now`."""
-        return self._last if self._last is not None and now < self._last.until else None
+        """The suspension that holds at `now`; one for a fault comes first."""
+        for one in (self.last_fault, self._skip):
+            if one is not None and now < one.until:
+                return one
+        return None

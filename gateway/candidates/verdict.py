@@ -28,6 +28,10 @@ class Verdict(StrEnum):
     """Its tickets are larger than the operator allows, or so small that no stream could be paid."""
     BLOCKED = "blocked"
     """The operator's block list names it."""
+    UNTRUSTED = "untrusted"
+    """It has delivered little, and has as many starts as that allows: a stream may wait for its turn."""
+    ADDRESS_CHANGED = "address_changed"
+    """It was paid under another address before."""
 
 
 USABLE = frozenset({Verdict.CHOSEN, Verdict.AVAILABLE})
@@ -44,6 +48,11 @@ class Judged:
     def usable(self) -> bool:
         """Whether a job may be opened there."""
         return self.verdict in USABLE
+
+    @property
+    def admissible(self) -> bool:
+        """Whether a job may be opened there, now or in its turn."""
+        return self.usable or self.verdict is Verdict.UNTRUSTED
 
     def set_verdict(self, verdict: Verdict, detail: str = "") -> None:
         """Replace the verdict; `detail` is the reason why a job does not run there."""

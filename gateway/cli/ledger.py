@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from gateway.payments.report import (
     total_row,
     verification_row,
 )
+from gateway.payments.trust_store import TrustStore
 from gateway.payments.verify import verify
 
 PROGRAM = "livepeer-gateway ledger"
@@ -34,13 +36,13 @@ COMMANDS = {
     "sessions": "one line per session: one job on one orchestrator",
     "payments": "one line per payment",
     "signings": "one line per call to the signer that may be billed, those without a payment too",
+    "orchestrators": "one line per paid address: what it was paid, and what it delivered",
     "totals": "sums by day, orchestrator, stream or publisher",
     "luck": "expected and redeemed wei by day and orchestrator, of a gateway with -ethUrl",
     "verify": "checks that all sessions are consistent; exit status 1 where one is not",
 }
-USAGE = (
-    "usage: livepeer-gateway ledger sessions|payments|signings|totals|luck|verify [flags]\n\n"
-    + "\n".join(f"  {name:9} {words}" for name, words in COMMANDS.items())
+USAGE = f"usage: livepeer-gateway ledger {'|'.join(COMMANDS)} [flags]\n\n" + "\n".join(
+    f"  {name:13} {words}" for name, words in COMMANDS.items()
 )
 
 FLAGS = (
@@ -69,6 +71,10 @@ PAYMENT_COLUMNS = (
 SIGNING_COLUMNS = (
     "at", "stream_id", "number", "call", "tickets", "fee_wei", "max_fee_wei", "orchestrator", "session",
     "detail",
+)  # fmt: skip
+ORCHESTRATOR_COLUMNS = (
+    "address", "paid_wei", "delivered_s", "starts", "empty_starts", "proven", "starts_at_once", "faults",
+    "suspended_s", "reason", "paid_at",
 )  # fmt: skip
 TOTAL_COLUMNS = (
     "key", "sessions", "payments", "tickets", "credited_wei", "handed_out_wei", "uncertain_wei",
@@ -131,6 +137,9 @@ async def _run(command: str, parsed: Parsed) -> int:
             case "signings":
                 rows = (signer_call_row(call) async for call in reader.signer_calls(stream=stream))
                 await _print(rows, SIGNING_COLUMNS, parsed)
+            case "orchestrators":
+                known = await _orchestrators(TrustStore(database))
+                await _print(_each(known), ORCHESTRATOR_COLUMNS, parsed)
             case "totals":
                 totals = await reader.totals(Grouping(parsed["by"]))
                 await _print(_each(total_row(total) for total in totals), TOTAL_COLUMNS, parsed)
@@ -143,6 +152,24 @@ async def _run(command: str, parsed: Parsed) -> int:
         return 0
     finally:
         await database.close()
+
+
+async def _orchestrators(store: TrustStore) -> list[dict[str, Any]]:
+    places, now = await store.paid_addresses(), time.monotonic()
+    rows = []
+    for record in await store.records():
+        fault = record.suspension.last_fault
+        rows.append(
+            {
+                "address": record.key,
+                **record.json(),
+                "faults": 0 if fault is None else fault.faults,
+                "suspended_s": 0 if fault is None else round(fault.seconds_left(now)),
+                "reason": "" if fault is None else fault.reason,
+                "paid_at": " ".join(place for place, address in places.items() if address == record.key),
+            }
+        )
+    return rows
 
 
 async def _verify(reader: LedgerReader, parsed: Parsed) -> int:

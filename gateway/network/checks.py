@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from gateway.candidates.verdict import Verdict
+from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.selection import Check, Refusal
 from gateway.payments.cadence import Cadence
@@ -18,7 +19,7 @@ def ticket_check(limits: TicketLimits, ceiling: Fraction, interval: int) -> Chec
     `ceiling` is wei per second, `interval` the nanoseconds between payments.
     """
 
-    def check(addr: str, info: OrchestratorInfo) -> Refusal | None:
+    def check(listing: Listing, info: OrchestratorInfo) -> Refusal | None:
         if not info.price or not info.ticket_ev:
             return None
         why = limits.refusal(info, ceiling) or Cadence(info.price, info.ticket_ev, interval).refusal
@@ -30,7 +31,7 @@ def ticket_check(limits: TicketLimits, ceiling: Fraction, interval: int) -> Chec
 def funds_check(refusal: Callable[[OrchestratorInfo], str | None]) -> Check:
     """Refuses tickets that the signer's funds on chain do not back, as `refusal` says."""
 
-    def check(addr: str, info: OrchestratorInfo) -> Refusal | None:
+    def check(listing: Listing, info: OrchestratorInfo) -> Refusal | None:
         why = refusal(info)
         return (Verdict.UNFUNDED, why) if why else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway import money
 from gateway.aio.tasks import TaskGroup, spawn
-from gateway.media.frames import Frame
+from gateway.media.frames import AccessUnit, Frame
 from gateway.network.resources import NetworkResources
 from gateway.network.worker_status import MAX_STATUS, WorkerStatus
 from gateway.orchestrator.credentials import unsigned_credentials
@@ -88,9 +89,10 @@ class OrchestratorJob:
         self._held = False
         self.paused = False
         self._network = network
+        self._candidate = candidate
+        self._trusted = network.pool.job_opened(candidate.addr, candidate.address, self)
         self._addr = candidate.addr
         self._url = candidate.url
-        self._price = candidate.price
         self._request = request
         self._host = host
         self._timing = timing
@@ -115,7 +117,7 @@ class OrchestratorJob:
     async def run(self) -> None:
         """Pay, start and relay. Raises Ended."""
         try:
-            self._info = info = await self._network.pool.take(self._addr, self._price)
+            self._info = info = await self._network.pool.take(self._addr, self._candidate.price)
         except OfferChanged as error:
             raised = isinstance(error, PriceRaised)
             reason = EndReason.PRICE_RAISED if raised else EndReason.ORCHESTRATOR_LOST
@@ -163,9 +165,11 @@ class OrchestratorJob:
             self._relay.end_input()
         if self._starting is not None and self._relay is None:
             await self._close_late_start(self._starting)
-        await asyncio.gather(self._close_channels(), self._close_payments(reason))
-        if self._relay is not None:
-            self._network.pool.job_over(self._addr)
+        try:
+            await asyncio.gather(self._close_channels(), self._close_payments(reason))
+        finally:
+            self._trusted.end(self._payer.status().credited if self._payer is not None else Fraction(0))
+            self._network.pool.job_over(self._addr, self, ran=self._relay is not None)
         self._open_channels = 0
         self._closed = True
 
@@ -201,6 +205,10 @@ class OrchestratorJob:
             first = await payer.first_payment()
             self.paid = turn.kept is None
             self._info = info = payer.info
+            network.pool.pays(self._addr, info)
+            if self.paid:
+                self._trusted.paid()
+            self._candidate.paid_in_vain = True
             payment, credentials = first.payment, first.seg_creds
         # a task of its own: if the stream ends meanwhile, the job is still written down, and closed
         self._starting = spawn(
@@ -274,7 +282,7 @@ class OrchestratorJob:
                 await self._payer.job_refused(error)
             raise
         self._manifest_id = urls.manifest_id
-        self._network.pool.job_began(self._addr)
+        self._network.pool.job_began(self._addr, self)
         if self._payer is not None:
             await self._payer.job_started(urls.manifest_id)
         if self._turn is not None:
@@ -299,7 +307,7 @@ class OrchestratorJob:
             name = f"job {self._request.request_id}"
             group.create_task(relay.send(), name=f"{name} uplink")
             group.create_task(self._watch_uplink(relay), name=f"{name} uplink watch")
-            group.create_task(relay.read(self._host.on_output), name=f"{name} downlink")
+            group.create_task(relay.read(self._show), name=f"{name} downlink")
             group.create_task(self._control.run(), name=f"{name} control")
             liveness = Liveness(
                 http,
@@ -348,6 +356,12 @@ class OrchestratorJob:
         if await self._network.uplink.somebody_answers(self._addr):
             return True
         return self._silence() > self._timing.max_uplink_fault
+
+    def _show(self, frame: Frame) -> None:
+        if isinstance(frame, AccessUnit):
+            self._candidate.paid_in_vain = False
+            self._trusted.picture()
+        self._host.on_output(frame)
 
     def _lost(self, error: ChannelError) -> Ended:
         url, left = self._url, self._payer.credit_left if self._payer is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.flags import BOOLEAN, LIST, POSITIVE_DURATION, URL, Flag, Kind, Parsed
-from gateway.orchestrator.blocklist import Blocklist
+from gateway.orchestrator.blocklist import Blocklist, parse_entries
 from gateway.orchestrator.discovery import Listing
 from signer_client.client import parse_headers
 
@@ -26,6 +26,7 @@ def _parse_orchestrators(text: str) -> tuple[str, ...]:
 ORCHESTRATORS = Kind(
     LIST.name, f"{LIST.accepts}, without users and passwords", _parse_orchestrators, secret=True
 )
+NAMES = Kind("list", "Ethereum addresses, URLs or host:port, comma-separated", parse_entries)
 HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
 
 NETWORK_FLAGS: tuple[Flag, ...] = (
@@ -62,6 +63,13 @@ NETWORK_FLAGS: tuple[Flag, ...] = (
         "Never use these orchestrators: addresses, URLs or host:port, or a file",
         "nobody",
     ),
+    Flag(
+        "orchAcceptAddressChange",
+        NAMES,
+        None,
+        "Pay these under an address other than before: host:port, URLs or addresses",
+        "nobody",
+    ),
     Flag("orchVerifyTLS", BOOLEAN, "false", "Refuse orchestrators whose TLS certificate does not verify"),
 )
 
@@ -80,6 +88,8 @@ class NetworkSettings:
     """Seconds between two reads of the webhook's or the signer's list."""
     verify_tls: bool
     blocklist: Blocklist | None = None
+    accepted_addresses: frozenset[str] = frozenset()
+    """`-orchAcceptAddressChange`: hosts with ports, and addresses in lower case."""
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> NetworkSettings:
@@ -91,4 +101,5 @@ class NetworkSettings:
             discovery_interval=parsed["discoveryInterval"],
             verify_tls=parsed["orchVerifyTLS"],
             blocklist=parsed["orchBlocklist"],
+            accepted_addresses=parsed["orchAcceptAddressChange"] or frozenset(),
         )

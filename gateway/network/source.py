@@ -34,6 +34,7 @@ class NetworkSource:
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
         first_payments = [candidate.first_payment for candidate in candidates]
         self._check_affordable(first_payments, request.limits.wei, request.budget)
+        self._network.pool.ask_again(candidates[0].addr)  # while the key frame is awaited
 
     def open(
         self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
@@ -41,11 +42,17 @@ class NetworkSource:
         return OrchestratorJob(self._network, candidate, request, host, log)
 
     def suspend(self, candidate: Candidate, failure: Ended) -> None:
-        capacity = isinstance(failure, NoRoom)
-        self._network.pool.suspend(candidate.addr, failure.detail, capacity=capacity)
+        pool = self._network.pool
+        if isinstance(failure, NoRoom):
+            pool.no_room(candidate.addr, failure.detail)
+        else:
+            took_pay = candidate.paid_in_vain
+            pool.suspend(candidate.addr, failure.detail, address=candidate.address, took_pay=took_pay)
 
     def forgive(self, candidate: Candidate, failure: Ended) -> None:
-        self._network.pool.forgive(candidate.addr, failure.detail)
+        took_pay = candidate.paid_in_vain
+        pool = self._network.pool
+        pool.forgive(candidate.addr, failure.detail, address=candidate.address, took_pay=took_pay)
 
     def reasons_not_ready(self) -> list[str]:
         try:
@@ -76,6 +83,8 @@ class NetworkSource:
             first_payment=Fraction(0) if self._network.payments is None else _first_payment(one),
             verdict=one.verdict,
             detail=one.detail,
+            address=one.recipient,
+            proven=one.proven or not one.price,
         )
 
 

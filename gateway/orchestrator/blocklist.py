@@ -12,6 +12,7 @@ import structlog
 from gateway.aio.stamp import Stamp, stamp
 from gateway.candidates.verdict import Verdict
 from gateway.flags import is_eth_address
+from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.selection import Refusal
 from gateway.orchestrator.urls import place
@@ -50,10 +51,10 @@ class Blocklist:
             raise ValueError(error.strerror) from error
         return cls(parse_entries(value))
 
-    def check(self, addr: str, info: OrchestratorInfo) -> Refusal | None:
-        """The verdict on an orchestrator that is asked at `addr`; None where no entry names it."""
+    def check(self, listing: Listing, info: OrchestratorInfo) -> Refusal | None:
+        """The verdict on an orchestrator; None where no entry names it."""
         self._reread()
-        for name in (info.recipient.lower(), info.address.lower(), place(addr), place(info.url)):
+        for name in (info.recipient.lower(), info.address.lower(), place(listing.addr), place(info.url)):
             if name in self._entries:
                 return Verdict.BLOCKED, f"-orchBlocklist names {name}"
         return None

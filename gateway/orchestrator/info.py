@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -82,7 +83,7 @@ class OrchestratorInfo:
     @property
     def address(self) -> str:
         """The address that the node signs with, with its checksum (EIP-55); empty off-chain."""
-        return to_checksum_address(self.message.address) if any(self.message.address) else ""
+        return _checksummed(self.message.address) if any(self.message.address) else ""
 
     @property
     def recipient(self) -> str:
@@ -91,7 +92,7 @@ class OrchestratorInfo:
         It is another where the node signs with a hot wallet and is paid on a cold one.
         """
         recipient = self.message.ticket_params.recipient
-        return to_checksum_address(recipient) if len(recipient) == ADDRESS_BYTES else self.address
+        return _checksummed(recipient) if len(recipient) == ADDRESS_BYTES else self.address
 
     @property
     def price(self) -> Fraction | None:
@@ -154,6 +155,10 @@ class OrchestratorInfo:
         """Whether it says that it has the model loaded."""
         return self._offer(model).warm
 
+    def room(self, model: str) -> int | None:
+        """For how many more jobs with this model it says that it has room; None where it does not say."""
+        return self._offer(model).room or None
+
     def _offer(self, model: str) -> ModelOffer:
         if model not in self._models:
             self._models[model] = ModelOffer.of(livepeer_pb2.OrchestratorInfo.FromString(self.raw), model)
@@ -165,17 +170,25 @@ class ModelOffer(NamedTuple):
 
     offered: bool
     warm: bool
+    room: int
 
     @classmethod
     def of(cls, info: livepeer_pb2.OrchestratorInfo, model: str) -> ModelOffer:
         if not info.HasField("capabilities"):
-            return cls(offered=True, warm=False)
+            return cls(offered=True, warm=False, room=0)
         stated = info.capabilities
         constraints = stated.constraints.PerCapability
         models = constraints[LIVE_VIDEO_TO_VIDEO].models if LIVE_VIDEO_TO_VIDEO in constraints else {}
         warm = model in models and models[model].warm
+        room = models[model].capacity if model in models else 0
         served = LIVE_VIDEO_TO_VIDEO in stated.capacities or _has_bit(stated.bitstring, LIVE_VIDEO_TO_VIDEO)
-        return cls(served and (not models or model in models), warm)
+        return cls(served and (not models or model in models), warm, room)
+
+
+@lru_cache(maxsize=1024)
+def _checksummed(address: bytes) -> str:
+    """With its checksum; cached, since all candidates are looked at for each stream."""
+    return to_checksum_address(address)
 
 
 def _check_ticket_params(params: livepeer_pb2.TicketParams) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from fractions import Fraction
 from typing import Any
 
-from gateway.candidates.suspension import SuspensionState
+from gateway.candidates.suspension import Suspension, SuspensionState
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
@@ -27,7 +27,8 @@ class Member:
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
-        self.suspension = SuspensionState()
+        self.skip = SuspensionState()
+        """For what is this node's alone, whomever it says is to be paid: want of room, floods."""
         self.ask_now = asyncio.Event()
         """Set to have it asked before its pause is over."""
         self.keeper: asyncio.Task[None] | None = None
@@ -40,12 +41,15 @@ class Member:
         self.rtt: float | None = None
         self._unused = False
         self._valid_for = 0.0
+        self._jobs: dict[object, float | None] = {}
+        """Our jobs that the newest answer may not count yet: when each began, None before."""
 
     def answered(self, info: OrchestratorInfo, *, asked_at: float, now: float, wall: float) -> None:
         """Take over an answer. The first round trip includes the handshakes."""
         self.info, self.error, self.failures = info, None, 0
         self.fetched_at, self.rtt = now, now - asked_at
         self._unused = True
+        self._jobs = {job: at for job, at in self._jobs.items() if at is None or at >= asked_at}
         expires_at = info.token_expires_at
         left = float("inf") if expires_at is None else expires_at - wall - TOKEN_RESERVE
         # A new token that looks expired means that clocks differ: then its age is ignored.
@@ -56,10 +60,35 @@ class Member:
         self.error, self._unused = error, False
         self.failures += 1
 
+    def flooded(self, why: str, now: float) -> None:
+        """It sent more than is taken: suspend this node, whomever it says is to be paid."""
+        self.skip.fault(why, now)
+        self.require_answer(why)
+        self.ask_now.set()
+
     def require_answer(self, why: str) -> None:
         """Make it unusable until it answers again, because of a fault outside of these calls."""
         if self.error is None:
             self.error, self._unused = Unreachable(f"asked again, after: {why}"), False
+
+    def job_opened(self, job: object) -> None:
+        """A job of ours is about to start there."""
+        self._jobs[job] = None
+
+    def job_began(self, job: object, now: float) -> None:
+        """It has started: an answer that is asked for from now on counts it."""
+        if job in self._jobs:
+            self._jobs[job] = now
+        self.ask_now.set()
+
+    def job_over(self, job: object) -> None:
+        """It has ended, or did not start."""
+        self._jobs.pop(job, None)
+
+    def room(self, model: str) -> int | None:
+        """For how many more jobs it has room, those of ours taken off; None where it does not say."""
+        room = None if self.info is None else self.info.room(model)
+        return None if room is None else max(0, room - len(self._jobs))
 
     @property
     def full(self) -> bool:
@@ -68,7 +97,7 @@ class Member:
 
     def room_again(self) -> None:
         """Forget that it had no capacity, as a job there is over; it is asked before the next job."""
-        self.suspension.room_again()
+        self.skip.room_again()
         if self.full:
             self.error, self.failures = None, 0
             self.ask_now.set()
@@ -81,6 +110,10 @@ class Member:
             return None
         self._unused = False
         return self.info
+
+    def age(self, now: float) -> float:
+        """Seconds since its last answer."""
+        return float("inf") if self.fetched_at is None else now - self.fetched_at
 
     def give_back(self, info: OrchestratorInfo) -> None:
         """No job has used it after all: the next one may, where no newer answer came meanwhile."""
@@ -100,7 +133,7 @@ class Member:
         addr, info = self.listing.addr, self.info
         candidate = OrchestratorCandidate(addr, addr if "://" in addr else f"https://{addr}", rtt=self.rtt)
         if info is not None:
-            candidate.url, candidate.address = info.url, info.address
+            candidate.url, candidate.address, candidate.recipient = info.url, info.address, info.recipient
             candidate.price, candidate.ticket_ev = info.price, info.ticket_ev
             candidate.warm = info.warm(model)
         if self.error is not None:
@@ -111,9 +144,15 @@ class Member:
             candidate.verdict, candidate.detail = judge(info, model, ceiling)
         return candidate
 
-    def json(self, candidate: OrchestratorCandidate, now: float) -> dict[str, Any]:
+    @property
+    def key(self) -> str:
+        """What its faults and deliveries are counted by: the address that is paid, else where it is asked."""
+        return (self.info.recipient if self.info is not None else "") or self.listing.addr
+
+    def json(
+        self, candidate: OrchestratorCandidate, suspension: Suspension | None, now: float
+    ) -> dict[str, Any]:
         """Its entry in `GET /orchestrators`."""
-        suspension = self.suspension.active(now)
         return {
             **candidate.json(),
             "addr": self.listing.addr,

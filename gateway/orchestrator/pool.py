@@ -12,14 +12,18 @@ from typing import Any, Protocol
 import structlog
 
 from gateway.aio.tasks import TaskGroup
+from gateway.candidates.suspension import Suspension
+from gateway.candidates.trust import Start, Trust
 from gateway.candidates.verdict import Verdict
 from gateway.money import text
+from gateway.orchestrator.client import INFO_TIMEOUT
 from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Listing, Source
-from gateway.orchestrator.errors import BadAnswer, OfferChanged, OrchestratorError, PriceRaised
+from gateway.orchestrator.errors import BadAnswer, OfferChanged, OrchestratorError, PriceRaised, Unreachable
 from gateway.orchestrator.grpc import FLOOD
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
 from gateway.orchestrator.selection import Check, OrchestratorCandidate, Refusal, judge, rank, verdict_of
+from gateway.orchestrator.urls import place
 
 log = structlog.get_logger("orchestrators")
 
@@ -28,12 +32,16 @@ SHORTEST_GAP = 1.0
 """Seconds between two calls to one orchestrator at least."""
 SOURCE_RETRY = 5.0
 JITTER = 0.1
+ROOM_AGE = 2.0
+"""Seconds after which an answer does not tell any more whether there is room for a job."""
+ROOM_TIMEOUT = 0.5
+"""Seconds to wait for a newer answer where another orchestrator could take the job."""
 
 
 class InfoClient(Protocol):
     """The part of the orchestrators' client that the pool uses."""
 
-    async def get_info(self, addr: str) -> OrchestratorInfo: ...
+    async def get_info(self, addr: str, *, timeout: float) -> OrchestratorInfo: ...
 
     def on_connection_lost(self, callback: Callable[[str], None]) -> None: ...
 
@@ -61,6 +69,7 @@ class OrchestratorPool:
         ceiling: Fraction | None,
         refresh_interval: float = REFRESH_INTERVAL,
         checks: Sequence[Check] = (),
+        trust: Trust | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -70,6 +79,7 @@ class OrchestratorPool:
         self._sources: list[Source] = [FixedSource(fixed)] if fixed else []
         self._sources += [source for source in sources if not isinstance(source, str)]
         self._checks = checks
+        self.trust = Trust(clock=clock) if trust is None else trust
         self._directory = Directory()
         self._client = client
         self._refresh_interval = refresh_interval
@@ -87,30 +97,48 @@ class OrchestratorPool:
     def candidates(self, model: str | None = None, *, only: str | None = None) -> list[OrchestratorCandidate]:
         """All orchestrators with their verdicts, the usable ones first and best first. Without I/O.
 
-        `only` leaves the one that it names (address, URL or Ethereum address). Where nobody else is left,
-        suspensions for a fault are ignored.
+        `only` leaves the one that it names (address, URL or Ethereum address). Where nobody else is known,
+        suspensions for a fault are ignored, except of who was paid and showed nothing.
         """
         known = [self._candidate(member) for member in self._members.values()]
+        forgivable = self._mark_suspended(known)
+        self._mark_untrusted(known)
+        if not any(candidate.usable for candidate in known):
+            for candidate, reason in forgivable:
+                why = f"suspension ignored, no other is usable: {reason}"
+                candidate.set_verdict(Verdict.AVAILABLE, why)
+            self._mark_untrusted(known)
         if only is not None:
             known = [candidate for candidate in known if candidate.named(only)]
         if model is not None and model != self.model:
             for candidate in known:
                 why = f"the gateway asks orchestrators for the model {self.model} only"
                 candidate.set_verdict(Verdict.MODEL_NOT_OFFERED, why)
-        return rank(self._without_suspended(known))
+        return rank(known)
 
     def _candidate(self, member: Member) -> OrchestratorCandidate:
         candidate = member.candidate(self.model, self.ceiling)
+        candidate.proven = self.trust.record(member.key).proven
         if candidate.usable and member.info is not None:
-            candidate.set_verdict(*self._judge(candidate.addr, member.info))
+            candidate.set_verdict(*self._judge(member.listing, member.info))
+        if candidate.usable and member.room(self.model) == 0:
+            candidate.set_verdict(Verdict.NO_CAPACITY, "our own streams are taking the room that it has left")
         return candidate
 
-    def _judge(self, addr: str, info: OrchestratorInfo) -> Refusal:
+    def _mark_untrusted(self, known: list[OrchestratorCandidate]) -> None:
+        if self.ceiling is None:
+            return
+        for candidate in known:
+            why = self.trust.why_wait(self._members[candidate.addr].key) if candidate.usable else ""
+            if why:
+                candidate.set_verdict(Verdict.UNTRUSTED, why)
+
+    def _judge(self, listing: Listing, info: OrchestratorInfo) -> Refusal:
         """The verdict on an answer: available, or why not."""
         verdict, detail = judge(info, self.model, self.ceiling)
         if verdict is Verdict.AVAILABLE:
             for check in self._checks:
-                refusal = check(addr, info)
+                refusal = check(listing, info)
                 if refusal is not None:
                     return refusal
         return verdict, detail
@@ -118,14 +146,14 @@ class OrchestratorPool:
     def reasons_not_ready(self) -> list[str]:
         """Why no stream could start now, a sentence each; empty where one could."""
         candidates = self.candidates()
-        if any(candidate.usable for candidate in candidates):
+        if any(candidate.admissible for candidate in candidates):
             return []
         reasons = [f"{candidate.url}: {candidate.verdict}: {candidate.detail}" for candidate in candidates]
         return reasons or ["no orchestrator is known", *self._directory.errors()]
 
     def ready(self) -> bool:
         """Whether a stream could start now."""
-        return any(candidate.usable for candidate in self.candidates())
+        return any(candidate.admissible for candidate in self.candidates())
 
     async def wait_changed(self) -> None:
         """Wait until an answer or a list has changed."""
@@ -147,34 +175,46 @@ class OrchestratorPool:
         return {
             "model": self.model,
             "max_price_wei_per_second": None if self.ceiling is None else text(self.ceiling),
-            "orchestrators": [self._members[candidate.addr].json(candidate, now) for candidate in candidates],
+            "orchestrators": [self._state(candidate, now) for candidate in candidates],
             "sources": self._directory.json(now),
         }
+
+    def _state(self, candidate: OrchestratorCandidate, now: float) -> dict[str, Any]:
+        member = self._members[candidate.addr]
+        trust = None if self.ceiling is None else self.trust.record(member.key).json()
+        return {**member.json(candidate, self._suspension(member, now), now), "trust": trust}
 
     # for streams
 
     async def take(self, addr: str, price: Fraction | None) -> OrchestratorInfo:
         """An info for one job; each is given out once, because a job needs an auth token of its own.
 
-        A fetched one is returned at once and the next fetched in the background. Where there is none, the
-        orchestrator is called now; raises OrchestratorError where that fails. `price` (wei per second) is
-        what the orchestrator was chosen for: raises OfferChanged where it is dearer now, or would not be
-        chosen at all. That info is kept for the next job.
+        A fetched one that is new is returned at once and the next fetched in the background. Else the
+        orchestrator is called now, only for a moment where there are others, and raises OrchestratorError
+        where that fails. `price` (wei per second) is what the orchestrator was chosen for: raises
+        OfferChanged where it is dearer now or would not be chosen at all; its info is kept for the next job.
         """
         member = self._members.get(addr)
         if member is None:
             raise OfferChanged("it is no longer listed")
+        if member.age(self._clock()) > ROOM_AGE:
+            others = any(one.usable and one.addr != addr for one in self.candidates())
+            await self._ask(member, ROOM_TIMEOUT if others else INFO_TIMEOUT)
+            if member.error is not None:
+                member.ask_now.set()
+            if others and isinstance(member.error, Unreachable):
+                raise OfferChanged(f"{member.error}: another orchestrator is tried")
         info = await self._use(member)
         _check_listing(member.listing, info)
         try:
-            self._check_offer(addr, info, price)
+            self._check_offer(member.listing, info, price)
         except OfferChanged:
             member.give_back(info)
             raise
         return info
 
-    def _check_offer(self, addr: str, info: OrchestratorInfo, price: Fraction | None) -> None:
-        verdict, detail = self._judge(addr, info)
+    def _check_offer(self, listing: Listing, info: OrchestratorInfo, price: Fraction | None) -> None:
+        verdict, detail = self._judge(listing, info)
         if verdict is Verdict.PRICE_ABOVE_MAX:
             raise PriceRaised(detail)
         if verdict is not Verdict.AVAILABLE:
@@ -194,39 +234,63 @@ class OrchestratorPool:
         member.ask_now.set()
         return info
 
-    def suspend(self, addr: str, why: str, *, capacity: bool = False) -> None:
-        """Pass an orchestrator over: for 15 s for want of `capacity`, else for a back-off that doubles.
+    def pays(self, addr: str, info: OrchestratorInfo) -> None:
+        """A first payment goes to this info's recipient: another one there will be noticed."""
+        self.trust.pays(place(addr), info.recipient)
 
-        After a fault it must answer again before it gets another job, even where nobody else is left.
+    def suspend(self, addr: str, why: str, *, address: str = "", took_pay: bool = False) -> None:
+        """Pass over who is paid at `address` for a fault of a job at `addr`, for a back-off that doubles.
+
+        `took_pay` says that it was paid and showed nothing. The orchestrator must answer again before it gets
+        another job, even where nobody else is left.
         """
+        suspension = self.trust.fault(address or addr, why, took_pay=took_pay)
+        seconds = round(suspension.seconds_left(self._clock()), 1)
+        log.warning("orchestrator suspended", addr=addr, address=address, reason=why, seconds=seconds)
         member = self._members.get(addr)
-        if member is None:
-            return  # no longer listed: nobody would choose it
-        now = self._clock()
-        note = member.suspension.no_capacity if capacity else member.suspension.fault
-        seconds = round(note(why, now).seconds_left(now), 1)
-        log.warning("orchestrator suspended", addr=addr, reason=why, seconds=seconds)
-        if not capacity:
+        if member is not None:
             member.require_answer(why)
             member.ask_now.set()
         self._note_change()
 
-    def forgive(self, addr: str, why: str) -> None:
-        """Take back a suspension for this fault, unless there was another."""
-        if addr in self._members:
-            self._members[addr].suspension.forgive(why)
+    def forgive(self, addr: str, why: str, *, address: str = "", took_pay: bool = False) -> None:
+        """Take back what `suspend` noted, unless there was another fault."""
+        self.trust.forgive(address or addr, why, took_pay=took_pay)
+        self._note_change()
+
+    def no_room(self, addr: str, why: str) -> None:
+        """Pass an orchestrator over for 15 s for want of room."""
+        member = self._members.get(addr)
+        if member is not None:
+            member.skip.no_capacity(why, self._clock())
+            log.info("orchestrator has no room", addr=addr, reason=why)
             self._note_change()
 
-    def job_began(self, addr: str) -> None:
-        """A job runs there: ask whether it has capacity for another."""
-        if addr in self._members:
-            self._members[addr].ask_now.set()
+    def ask_again(self, addr: str) -> None:
+        """Ask in the background whether it still has room, where its answer is not of this moment."""
+        member = self._members.get(addr)
+        if member is not None and member.age(self._clock()) > ROOM_AGE:
+            member.ask_now.set()
 
-    def job_over(self, addr: str) -> None:
-        """A job there has ended: it no longer counts as full, and is asked."""
+    def job_opened(self, addr: str, address: str, job: object) -> Start:
+        """A job is about to start there, and is paid at `address`; to be told what comes of it."""
         if addr in self._members:
-            self._members[addr].room_again()
-            self._note_change()
+            self._members[addr].job_opened(job)
+        return self.trust.begin(address or addr)
+
+    def job_began(self, addr: str, job: object) -> None:
+        """The job runs there: ask whether it has capacity for another."""
+        if addr in self._members:
+            self._members[addr].job_began(job, self._clock())
+
+    def job_over(self, addr: str, job: object, *, ran: bool) -> None:
+        """The job is over. Where it `ran`, the orchestrator no longer counts as full, and is asked."""
+        member = self._members.get(addr)
+        if member is not None:
+            member.job_over(job)
+            if ran:
+                member.room_again()
+                self._note_change()
 
     # calls in the background
 
@@ -289,10 +353,10 @@ class OrchestratorPool:
             except TimeoutError:
                 continue
 
-    async def _ask(self, member: Member) -> None:
+    async def _ask(self, member: Member, timeout: float = INFO_TIMEOUT) -> None:
         addr, asked_at = member.listing.addr, self._clock()
         try:
-            info = await self._client.get_info(addr)
+            info = await self._client.get_info(addr, timeout=timeout)
             _check_listing(member.listing, info)
         except OrchestratorError as error:
             if member.error is None or member.error.detail != error.detail:
@@ -301,16 +365,16 @@ class OrchestratorPool:
             member.failed(error)
         else:
             if member.error is not None or member.info is None:
-                self._log_answer(addr, info)
+                self._log_answer(member.listing, info)
             member.answered(info, asked_at=asked_at, now=self._clock(), wall=self._wall())
         self._note_change()
 
-    def _log_answer(self, addr: str, info: OrchestratorInfo) -> None:
-        verdict, detail = self._judge(addr, info)
+    def _log_answer(self, listing: Listing, info: OrchestratorInfo) -> None:
+        verdict, detail = self._judge(listing, info)
         price = None if info.price is None else text(info.price)
         log.info(
             "orchestrator answered",
-            addr=addr,
+            addr=listing.addr,
             url=info.url,
             price_wei_per_second=price,
             verdict=str(verdict),
@@ -318,7 +382,11 @@ class OrchestratorPool:
         )
 
     def _flooded(self, addr: str) -> None:
-        self.suspend(addr, f"it sent {FLOOD}")
+        member = self._members.get(addr)
+        if member is not None:
+            member.flooded(f"it sent {FLOOD}", self._clock())
+            log.warning("orchestrator suspended", addr=addr, reason=f"it sent {FLOOD}")
+            self._note_change()
 
     def _may_be_inside(self, addr: str) -> bool:
         member = self._members.get(addr)
@@ -338,23 +406,22 @@ class OrchestratorPool:
                 member.ask_now.set()
         self._was_ready = is_ready
 
-    def _without_suspended(self, known: list[OrchestratorCandidate]) -> list[OrchestratorCandidate]:
-        """Make suspended ones unusable, except for a fault where none other is usable."""
+    def _suspension(self, member: Member, now: float) -> Suspension | None:
+        return self.trust.suspension(member.key) or member.skip.active(now)
+
+    def _mark_suspended(self, known: list[OrchestratorCandidate]) -> list[tuple[OrchestratorCandidate, str]]:
+        """Make suspended ones unusable. Returns those whose faults are forgivable, and the faults."""
         now = self._clock()
-        suspended_for_fault: list[tuple[OrchestratorCandidate, str]] = []
+        forgivable: list[tuple[OrchestratorCandidate, str]] = []
         for candidate in known:
-            suspension = self._members[candidate.addr].suspension.active(now)
+            suspension = self._suspension(self._members[candidate.addr], now)
             if suspension is None or not candidate.usable:
                 continue
             why = f"{suspension.reason}; suspended for another {suspension.seconds_left(now):.0f} s"
             candidate.set_verdict(Verdict.SET_ASIDE if suspension.is_fault else Verdict.NO_CAPACITY, why)
-            if suspension.is_fault:
-                suspended_for_fault.append((candidate, suspension.reason))
-        if not any(candidate.usable for candidate in known):
-            for candidate, reason in suspended_for_fault:
-                why = f"suspension ignored, no other is usable: {reason}"
-                candidate.set_verdict(Verdict.AVAILABLE, why)
-        return known
+            if suspension.is_fault and suspension.forgivable:
+                forgivable.append((candidate, suspension.reason))
+        return forgivable
 
 
 def _check_listing(listing: Listing, info: OrchestratorInfo) -> None:

@@ -9,34 +9,39 @@ from typing import Any
 
 from gateway.candidates.verdict import Judged, Verdict
 from gateway.money import text
+from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
 
 Refusal = tuple[Verdict, str]
 """Why an orchestrator is not used: its verdict, and the reason in words."""
-Check = Callable[[str, OrchestratorInfo], Refusal | None]
-"""A further check of an orchestrator that is asked at an address; None where it passes."""
+Check = Callable[[Listing, OrchestratorInfo], Refusal | None]
+"""A further check of an orchestrator, as it is listed and as it answered; None where it passes."""
 
 
 @dataclass(slots=True)
 class OrchestratorCandidate(Judged):
     """An orchestrator and its verdict for one stream.
 
-    `addr` is its gRPC address, `url` the base of its HTTP calls; `price` in wei per second, None off-chain;
-    `ticket_ev` a ticket's expected value in wei; `rtt` in seconds, None before the first answer.
+    `addr` is its gRPC address, `url` the base of its HTTP calls; `address` is what the node signs with,
+    `recipient` who is paid; `price` in wei per second, None off-chain; `ticket_ev` a ticket's expected value
+    in wei; `rtt` in seconds, None before the first answer; `proven` says that it has delivered for its pay.
     """
 
     addr: str
     url: str
     address: str = ""
+    recipient: str = ""
     price: Fraction | None = None
     ticket_ev: Fraction | None = None
     warm: bool = False
     rtt: float | None = None
+    proven: bool = False
 
     def named(self, name: str) -> bool:
         """Whether `name` is its address, URL or Ethereum address."""
-        return name.rstrip("/").lower() in (self.addr.lower(), self.url.lower(), self.address.lower())
+        names = (self.addr, self.url, self.address, self.recipient)
+        return name.rstrip("/").lower() in (one.lower() for one in names)
 
     def json(self) -> dict[str, Any]:
         """Its part of its entry in `GET /orchestrators`."""
@@ -83,13 +88,13 @@ def verdict_of(error: OrchestratorError) -> Verdict:
 def rank(candidates: Iterable[OrchestratorCandidate]) -> list[OrchestratorCandidate]:
     """The usable ones first, best first; then the others by address.
 
-    A warm model is better, then a lower price, then a shorter round trip.
+    A warm model is better, then a lower price, then one that has delivered, then a shorter round trip.
     """
     judged = list(candidates)
     usable = sorted((c for c in judged if c.usable), key=_order)
     return usable + sorted((c for c in judged if not c.usable), key=lambda c: c.addr)
 
 
-def _order(candidate: OrchestratorCandidate) -> tuple[bool, Fraction, float, str]:
+def _order(candidate: OrchestratorCandidate) -> tuple[bool, Fraction, bool, float, str]:
     rtt = float("inf") if candidate.rtt is None else candidate.rtt
-    return (not candidate.warm, candidate.price or Fraction(0), rtt, candidate.addr)
+    return (not candidate.warm, candidate.price or Fraction(0), not candidate.proven, rtt, candidate.addr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from gateway.aio.inside import literal
 from gateway.flags import without_userinfo
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
@@ -41,6 +42,13 @@ def place(addr: str) -> str:
     """Host and port of an orchestrator's address or URL, to compare them by. Raises ValueError."""
     target = grpc_target(addr)
     return f"{target.host.lower()}:{target.port}"
+
+
+def is_loopback(addr: str) -> bool:
+    """Whether an orchestrator's address or URL is on this machine. Raises ValueError."""
+    name = grpc_target(addr).host
+    ip = literal(name)
+    return name == "localhost" if ip is None else ip.is_loopback
 
 
 def host(url: str) -> str:

@@ -28,6 +28,7 @@ from gateway.payments.retention import Retention
 from gateway.payments.schema import session_days, sessions
 from gateway.payments.steps import Step, clean
 from gateway.payments.timebase import now_ns
+from gateway.payments.trust_store import TrustStore
 from gateway.reason import EndReason
 
 MAX_TEXT = 2048
@@ -71,6 +72,8 @@ class Ledger:
         self.reader = LedgerReader(database)
         self.redemptions = RedemptionBook(database, self.execute)
         """The chain's redemptions of the tickets in it."""
+        self.trust = TrustStore(database, self.execute)
+        """What is known of those who are paid."""
         self.retention = Retention(queue, clocks.wall_ns)
         """Removes old payments."""
         self._database = database

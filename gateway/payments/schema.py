@@ -15,6 +15,7 @@ from fractions import Fraction
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Index,
@@ -218,6 +219,30 @@ redemptions = Table(
 )
 """A mirror of the chain: what a reorganisation takes back there is taken out here. `payment_id` (session id
 and number) and `signed_wall_ns` are none where the ticket is of no payment in this ledger."""
+
+orchestrators = Table(
+    "orchestrators",
+    metadata,
+    Column("address", String(42), primary_key=True),
+    Column("paid", Exact, nullable=False),
+    Column("delivered_ms", BigInteger, nullable=False),
+    Column("starts", BigInteger, nullable=False),
+    Column("empty_starts", BigInteger, nullable=False),
+    Column("lasted", Integer, nullable=False),
+    Column("faults", Integer, nullable=False),
+    Column("suspended_until_ns", BigInteger, nullable=False),
+    Column("forgivable", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+"""What each paid address has delivered, and its faults (`gateway/candidates/trust.py`)."""
+
+paid_addresses = Table(
+    "paid_addresses",
+    metadata,
+    Column("place", Text, primary_key=True),
+    Column("address", String(42), nullable=False),
+)
+"""Whom the orchestrator at a host and port was last paid as."""
 
 chain_checkpoints = Table(
     "chain_checkpoints",

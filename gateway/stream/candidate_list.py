@@ -24,7 +24,7 @@ class CandidateList:
         *,
         first_retry: float,
     ) -> None:
-        self.newest = candidates
+        self.newest = list(candidates)
         """As they were when the active job's candidate was looked for."""
         self._sources = sources
         self._request = request
@@ -33,6 +33,8 @@ class CandidateList:
         """Whose offer was found changed since a job was last live."""
         self._showed_nothing: dict[str, tuple[Candidate, Ended]] = {}
         self._was_shown = False
+        self._paid_in_vain = False
+        """Whether a first payment has brought nothing since: those who have delivered go first then."""
 
     def best(
         self, params: Mapping[str, Any], now: float, *, again: bool, free: bool = False
@@ -42,6 +44,8 @@ class CandidateList:
         `again` allows those that failed before.
         """
         self.newest = self._look(params)
+        if self._paid_in_vain:
+            self.newest.sort(key=lambda candidate: not (candidate.usable and candidate.proven))
         for candidate in self.newest:
             if candidate.usable and not (free and candidate.first_payment):
                 why_not = self._attempts.why_not(candidate.key, now, again=again)
@@ -58,6 +62,14 @@ class CandidateList:
                 return candidate
         return None
 
+    def has_turn(self, now: float, *, again: bool) -> bool:
+        """Whether one of the newest will be usable in its turn; `again` as in `best`."""
+        return any(
+            candidate.verdict is Verdict.UNTRUSTED
+            and not self._attempts.why_not(candidate.key, now, again=again)
+            for candidate in self.newest
+        )
+
     def choose(self, candidate: Candidate) -> None:
         """The active job runs there."""
         self._set_verdict(candidate, Verdict.CHOSEN, "")
@@ -68,6 +80,7 @@ class CandidateList:
 
     def retry_later(self, candidate: Candidate, failure: Ended, now: float) -> None:
         """A job there did not start: it is tried again after a while, after a changed offer once at once."""
+        self._paid_in_vain |= candidate.paid_in_vain
         if isinstance(failure, ChooseAgain) and candidate.key not in self._changed:
             self._changed.add(candidate.key)
         else:
@@ -92,6 +105,7 @@ class CandidateList:
         self._was_shown = True
         self._attempts.succeeded()
         self._changed.clear()
+        self._paid_in_vain = False
 
     def stream_ended(self, ended: Ended, *, showed_picture: bool) -> None:
         """Say of the candidate that had the stream how that went, and forgive those who could not show it."""

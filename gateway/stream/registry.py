@@ -107,10 +107,10 @@ class Registry:
         if await self._wait_for_room(candidates):
             former = self._check(request)
             candidates = self._candidates(request, former)
-        if not any(candidate.usable for candidate in candidates):
+        if not any(candidate.admissible for candidate in candidates):
             raise NoOrchestrator(candidates)
         self._sources.admit(request, candidates)
-        best = next(candidate for candidate in candidates if candidate.usable)
+        best = next(candidate for candidate in candidates if candidate.admissible)
         most_starts = request.limits.paid_starts if best.first_payment else None
         self._paid_starts.check(request.publisher, most_starts)
         reservation = self._quotas.take(claims, replacing=former.reservation if former else None)
@@ -216,7 +216,7 @@ class Registry:
         """Where only room is missing, wait until ending streams have given theirs back. True after a wait."""
         ending = [stream for stream in self._running if stream.ending]
         full = any(candidate.verdict is Verdict.NO_CAPACITY for candidate in candidates)
-        if not ending or not full or any(candidate.usable for candidate in candidates):
+        if not ending or not full or any(candidate.admissible for candidate in candidates):
             return False
         with suppress(TimeoutError):
             async with asyncio.timeout(MAX_WAIT_FOR_ROOM):

@@ -81,6 +81,12 @@ class Candidate(Judged):
     """The kind of job, as status shows it; None for a job on the network's orchestrators."""
     restart: float = 0.0
     """For how many seconds a stream whose job was live there waits for it to come back."""
+    address: str = ""
+    """Ethereum address that is paid; empty where nobody is."""
+    proven: bool = True
+    """Whether it has delivered for its pay before, or is not paid."""
+    paid_in_vain: bool = False
+    """Whether its job was paid for and has shown no picture so far; the job sets it."""
 
     @property
     def key(self) -> str:
@@ -245,7 +251,7 @@ class JobSource(Protocol):
         """
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
-        """Check that a job could be paid on one of these candidates, all usable and its own.
+        """Check that a job could be paid on one of these candidates, all admissible and its own.
 
         Raises SpendLimitReached or LedgerUnavailable.
         """

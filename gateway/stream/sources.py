@@ -49,14 +49,14 @@ class JobSources:
         return []
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
-        """Check that one of the usable candidates could take the stream: free, or with a first payment.
+        """Check that one of the candidates could take the stream, now or in its turn: free or paid.
 
         Raises SpendLimitReached or LedgerUnavailable.
         """
         refusals: list[SpendLimitReached | LedgerUnavailable] = []
-        usable = [candidate for candidate in candidates if candidate.usable]
+        admissible = [candidate for candidate in candidates if candidate.admissible]
         for source in self._by_name.values():
-            own = [candidate for candidate in usable if candidate.source is source]
+            own = [candidate for candidate in admissible if candidate.source is source]
             if not own:
                 continue
             try:

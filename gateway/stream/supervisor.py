@@ -76,7 +76,7 @@ class Supervisor:
         self._standby: JobSlot | None = None
         self._no_standby = "the first job is not up yet"
         self._budget = SwapBudget(policy.max_swaps)
-        self._paid_starts = StartsWithoutPicture(policy.max_paid_starts)
+        self._paid_starts = StartsWithoutPicture(policy.max_paid_starts, policy.timing.first_pause)
         self._standby_starts = StartsWithoutPicture(policy.max_paid_starts)
         self._was_live = False
         self._restart = 0.0
@@ -229,12 +229,15 @@ class Supervisor:
         patience = max(self._timing.patience, self._restart)
         patient_until = self._clock() + (patience if patient else 0)
         room_comes = False
+        turn_until = self._clock() + self._timing.turn
         while True:
             await self._publisher_sends()
             now = self._clock()
             again = (self._was_live or room_comes) and now < patient_until
             refusal = self._paid_starts.refusal
-            candidate = self._candidates.best(self._stream.params, now, again=again, free=bool(refusal))
+            waits = self._was_live and self._paid_starts.pauses(now)
+            free = bool(refusal) or waits
+            candidate = self._candidates.best(self._stream.params, now, again=again, free=free)
             if candidate is not None:
                 if self._was_live:
                     self._budget.spend(failures[-1], now)
@@ -244,7 +247,8 @@ class Supervisor:
             if self._make_room(self._candidates.newest):
                 room_comes = True
                 patient_until = max(patient_until, now + self._timing.patience)
-            if now >= patient_until:
+            has_turn = now < turn_until and self._candidates.has_turn(now, again=self._was_live)
+            if now >= patient_until and not has_turn:
                 raise self._no_candidate(failures)
             await asyncio.sleep(self._timing.poll)
 
@@ -271,7 +275,7 @@ class Supervisor:
         if was_live:
             self._restart = slot.candidate.restart
         self._active = None
-        self._paid_starts.count(live=was_live, paid=slot.job.paid, detail=failure.detail)
+        self._paid_starts.count(self._clock(), live=was_live, paid=slot.job.paid, detail=failure.detail)
         self._give_up(slot, failure)
         if not was_live:
             self._candidates.retry_later(slot.candidate, failure, self._clock())
@@ -298,7 +302,8 @@ class Supervisor:
             self._standby = None
             failure = slot.over.result()
             self._no_standby = failure.detail
-            self._standby_starts.count(live=slot.live, paid=slot.job.paid, detail=failure.detail)
+            live, paid = slot.live, slot.job.paid
+            self._standby_starts.count(self._clock(), live=live, paid=paid, detail=failure.detail)
             self._give_up(slot, failure)
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._timing.max_standby_pause)

@@ -15,6 +15,8 @@ MIN_GOT = 100
 """In so many seconds a job that gets MIN_GOT pictures has to give MIN_SHOWN."""
 DRIP_FROM = 60.0
 """Seconds after its first picture for which a job may give fewer: a model may be loading."""
+LONGEST_PAUSE = 4.0
+"""Seconds between two first payments in vain at most: shorter than a stream waits for a candidate."""
 # Another candidate would meet the same refusal: these end the stream, not the job.
 ENDS_THE_STREAM = frozenset(
     {
@@ -35,8 +37,12 @@ class Timing:
     """Between two checks for a candidate, or for a silent publisher's next frame."""
     patience: float = 5.0
     """Wait this long for a candidate: a process is restarted in less."""
+    turn: float = 30.0
+    """Wait this long for a candidate that may have only so many starts at once."""
     first_retry: float = 1.0
     """Before a candidate that did not start a job is tried again for that stream, doubled each time."""
+    first_pause: float = 0.5
+    """Between two first payments of a live stream that brought no picture, doubled each time."""
     standby_poll: float = 1.0
     """Between two checks for a candidate that could stand by."""
     max_standby_pause: float = 60.0
@@ -82,18 +88,30 @@ class SwapBudget:
 
 
 class StartsWithoutPicture:
-    """Limits the first payments in a row that brought no picture."""
+    """Limits the first payments in a row that brought no picture, and spaces them out.
 
-    def __init__(self, limit: int) -> None:
+    What fails within milliseconds, such as a worker that is started again, would use them all up at once.
+    `first_pause` is in seconds, doubled by each payment in vain.
+    """
+
+    def __init__(self, limit: int, first_pause: float = Timing.first_pause) -> None:
         self._limit = limit
+        self._first_pause = first_pause
         self._in_vain: list[str] = []
+        self._pause_until = float("-inf")
 
-    def count(self, *, live: bool, paid: bool, detail: str) -> None:
+    def count(self, now: float, *, live: bool, paid: bool, detail: str) -> None:
         """A job is over: `live` if it showed a picture, `paid` if a first payment was signed for it."""
         if live:
             self._in_vain.clear()
         elif paid:
+            pause = self._first_pause * 2.0 ** len(self._in_vain)
+            self._pause_until = now + min(pause, LONGEST_PAUSE)
             self._in_vain.append(detail)
+
+    def pauses(self, now: float) -> bool:
+        """Whether the next first payment is to wait."""
+        return bool(self._in_vain) and now < self._pause_until
 
     @property
     def refusal(self) -> str:

@@ -76,3 +76,17 @@ def test_a_fault_that_was_none_is_forgiven_unless_there_was_another() -> None:
     suspension.fault("no picture, again", 60)
     suspension.forgive("no picture, again")
     assert suspension.active(61) is not None
+
+
+def test_who_took_pay_is_not_forgiven_while_that_suspension_lasts() -> None:
+    suspension = SuspensionState()
+    assert not suspension.fault("no picture", 0.0, took_pay=True).forgivable
+    assert not suspension.fault("channels closed", 10.0).forgivable
+    assert suspension.fault("channels closed", 100.0).forgivable
+
+
+def test_want_of_room_does_not_end_a_row_of_faults() -> None:
+    suspension = SuspensionState()
+    suspension.fault("no picture", 0.0)
+    suspension.no_capacity("full", 31.0)
+    assert suspension.fault("no picture", 50.0).faults == 2

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.candidates.trust import Trust
 from gateway.cli.ledger import main
 from gateway.payments.ledger import Ledger
 from gateway.reason import EndReason
@@ -37,6 +38,43 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     status = main(argv, {})
     out, err = capsys.readouterr()
     return status, out, err
+
+
+def test_orchestrators_are_shown_with_what_they_delivered(
+    where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "0x" + "a" * 40
+
+    async def make() -> None:
+        ledger, trust = await Ledger.open(where), Trust()
+        start = trust.begin(address)
+        start.paid()
+        start.end(Fraction(60 * PRICE))
+        trust.pays("o.example:8935", address)
+        trust.fault(address, "no picture", took_pay=True)
+        keeping = asyncio.get_running_loop().create_task(ledger.trust.keep(trust))
+        await asyncio.sleep(0)
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await ledger.close()
+
+    asyncio.run(make())
+    status, out, _ = run(capsys, "orchestrators", "-ledger", where, "-format", "json")
+    (row,) = json.loads(out)
+    assert status == 0
+    assert 25 <= row.pop("suspended_s") <= 30
+    assert row == {
+        "address": address,
+        "paid_wei": str(60 * PRICE),
+        "delivered_s": 0.0,
+        "starts": 1,
+        "empty_starts": 1,
+        "proven": False,
+        "starts_at_once": 1,
+        "faults": 1,
+        "reason": "no picture",
+        "paid_at": "o.example:8935",
+    }
 
 
 def test_sessions_payments_and_totals_come_in_every_format(
@@ -114,7 +152,7 @@ def test_the_exit_status_is_2_for_bad_usage_and_1_for_a_missing_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for argv, words in [
-        ((), "sessions, payments, signings, totals, luck, verify"),
+        ((), "sessions, payments, signings, orchestrators, totals, luck, verify"),
         (("pay",), "'pay' is not a command"),
         (("totals", "-by", "year"), "day, orchestrator, stream"),
         (("sessions", "-live"), "not a flag"),

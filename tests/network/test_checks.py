@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from gateway.candidates.verdict import Verdict
 from gateway.network.checks import funds_check, ticket_check
+from gateway.orchestrator.discovery import Listing
 from gateway.payments.actions import Sign
 from gateway.payments.session import PaymentSession
 from gateway.payments.ticket_limits import TicketLimits
 from gateway.payments.timebase import NANOSECONDS
 from harness.payment_models import orchestrator_info
 
+LISTED = Listing("o:1")
 INTERVAL = 5 * NANOSECONDS
 
 
@@ -29,7 +31,7 @@ def test_whom_a_session_could_not_pay_is_not_chosen_and_whom_it_could_is(
 ) -> None:
     info = orchestrator_info(price=price, ticket_seconds=ticket_seconds)
     ceiling, limits = Fraction(10**15), TicketLimits(Fraction(most), face_value)
-    refusal = ticket_check(limits, ceiling, INTERVAL)("o:1", info)
+    refusal = ticket_check(limits, ceiling, INTERVAL)(LISTED, info)
     session = PaymentSession(info, interval=INTERVAL, ceiling=ceiling, ticket_limits=limits)
     assert (refusal is None) == isinstance(session.next(0), Sign)
     if refusal is not None:
@@ -38,18 +40,18 @@ def test_whom_a_session_could_not_pay_is_not_chosen_and_whom_it_could_is(
 
 def test_the_detail_has_the_figure() -> None:
     large = orchestrator_info(price=1, ticket_seconds=10**18)
-    refusal = ticket_check(TicketLimits(), Fraction(10**15), INTERVAL)("o:1", large)
+    refusal = ticket_check(TicketLimits(), Fraction(10**15), INTERVAL)(LISTED, large)
     assert refusal is not None
     assert "one ticket is worth 1000000000000000000 wei" in refusal[1]
     small = orchestrator_info(ticket_seconds=Fraction(1, 2))
-    refusal = ticket_check(TicketLimits(), Fraction(10**15), INTERVAL)("o:1", small)
+    refusal = ticket_check(TicketLimits(), Fraction(10**15), INTERVAL)(LISTED, small)
     assert refusal is not None
     assert "worth 0.5 s of stream, so the first 60 s need more than 100 tickets" in refusal[1]
 
 
 def test_funds_that_do_not_back_its_tickets_make_it_unfunded() -> None:
-    assert funds_check(lambda info: "no deposit")("o:1", orchestrator_info()) == (
+    assert funds_check(lambda info: "no deposit")(LISTED, orchestrator_info()) == (
         Verdict.UNFUNDED,
         "no deposit",
     )
-    assert funds_check(lambda info: None)("o:1", orchestrator_info()) is None
+    assert funds_check(lambda info: None)(LISTED, orchestrator_info()) is None

@@ -16,6 +16,7 @@ import pytest_asyncio
 import structlog
 from aiohttp import web
 
+from gateway.candidates.trust import Trust
 from gateway.devnet.trickle_server import TrickleServer
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
@@ -64,6 +65,7 @@ class Orchestrator:
     """What its pool heard of jobs."""
     others_answer: bool = True
     """Whether anybody else answers, where this one is silent."""
+    trust: Trust = field(default_factory=Trust)
     capabilities = b""
 
     async def take(self, addr: str, price: Fraction | None) -> OrchestratorInfo:
@@ -101,8 +103,9 @@ class Orchestrator:
     def job(self, timing: Timing = DEFAULT_TIMING, *, retry_every: float = 60.0) -> Held:
         pool = SimpleNamespace(
             take=self.take,
-            job_began=lambda addr: self.told.append(f"{addr} began"),
-            job_over=lambda addr: self.told.append(f"{addr} over"),
+            job_opened=lambda addr, address, job: self.trust.begin(addr),
+            job_began=lambda addr, job: self.told.append(f"{addr} began"),
+            job_over=lambda addr, job, ran: self.told.append(f"{addr} {'over' if ran else 'did not start'}"),
         )
         network = NetworkResources(
             orchestrators=cast(Any, self),

@@ -30,12 +30,15 @@ class Network:
         self.known = [self.candidate("o1", 3), self.candidate("o2", 2), self.candidate("free", 0)]
         self.asked: list[tuple[Any, ...]] = []
         self.suspended: list[tuple[Any, ...]] = []
+        self.asked_again: list[str] = []
         self.first_payments: list[tuple[Fraction, int | None, str]] = []
         self.refusal: Exception | None = None
         self.not_ready = ["nobody is known"]
         pool = SimpleNamespace(
             candidates=self._candidates,
-            suspend=lambda addr, why, *, capacity: self.suspended.append((addr, why, capacity)),
+            suspend=lambda addr, why, **known: self.suspended.append((addr, why, known)),
+            ask_again=self.asked_again.append,
+            no_room=lambda addr, why: self.suspended.append((addr, why, "no room")),
             reasons_not_ready=lambda: self.not_ready,
         )
         payments = SimpleNamespace(check_affordable=self._check_affordable)
@@ -45,7 +48,12 @@ class Network:
     def candidate(self, name: str, price: int) -> OrchestratorCandidate:
         ev = TICKET if price else None
         return OrchestratorCandidate(
-            f"{name}:1", f"https://{name}", price=Fraction(price), ticket_ev=ev, detail=f"of {name}"
+            f"{name}:1",
+            f"https://{name}",
+            price=Fraction(price),
+            ticket_ev=ev,
+            detail=f"of {name}",
+            recipient=f"0x{name}",
         )
 
     def _candidates(self, *wanted: str, only: str | None = None) -> list[OrchestratorCandidate]:
@@ -95,4 +103,10 @@ def test_a_failure_suspends_for_a_fault_or_for_want_of_room() -> None:
     candidate = network.source.candidates(REQUEST)[0]
     network.source.suspend(candidate, Ended(EndReason.ORCHESTRATOR_LOST, "lost"))
     network.source.suspend(candidate, NoRoom(EndReason.ORCHESTRATOR_LOST, "full"))
-    assert network.suspended == [("o1:1", "lost", False), ("o1:1", "full", True)]
+    candidate.paid_in_vain = True
+    network.source.suspend(candidate, Ended(EndReason.ORCHESTRATOR_LOST, "no picture"))
+    assert network.suspended == [
+        ("o1:1", "lost", {"address": "0xo1", "took_pay": False}),
+        ("o1:1", "full", "no room"),
+        ("o1:1", "no picture", {"address": "0xo1", "took_pay": True}),
+    ]

@@ -10,9 +10,11 @@ import pytest
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.blocklist import REREAD_INTERVAL, Blocklist, parse_entries
+from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.info import OrchestratorInfo
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
+LISTED = Listing("o.example:1")
 ADDRESS, RECIPIENT = "0x" + "01" * 20, "0x" + "0A" * 20
 
 
@@ -45,13 +47,13 @@ def info(orchestrator_info: InfoMaker) -> OrchestratorInfo:
 def test_an_orchestrator_is_blocked_by_either_address_and_by_either_url(
     info: OrchestratorInfo, value: str
 ) -> None:
-    refusal = Blocklist.parse(value).check("o.example:1", info)
+    refusal = Blocklist.parse(value).check(LISTED, info)
     assert refusal is not None
     assert refusal[0] is Verdict.BLOCKED
 
 
 def test_the_others_are_not(info: OrchestratorInfo) -> None:
-    assert Blocklist.parse("o.example:2,0x" + "2" * 40).check("o.example:1", info) is None
+    assert Blocklist.parse("o.example:2,0x" + "2" * 40).check(LISTED, info) is None
 
 
 @pytest.mark.parametrize("value", ["blocked.txt", "0x12", "a b", "ftp://a:1", "a:99999"])
@@ -70,16 +72,16 @@ def test_a_file_is_read_again_when_it_changes_and_a_bad_one_leaves_the_former_en
     path, clock = tmp_path / "blocked", Clock()
     path.write_text("o.example:1\n")
     blocklist = Blocklist(parse_entries(path.read_text()), path, clock)
-    assert blocklist.check("o.example:1", info)
+    assert blocklist.check(LISTED, info)
     path.write_text("o.example:22\n")
     clock.now += REREAD_INTERVAL
-    assert blocklist.check("o.example:1", info) is None
+    assert blocklist.check(LISTED, info) is None
     path.write_text("o.example:1\nnobody\n")
     clock.now += REREAD_INTERVAL
-    assert blocklist.check("o.example:22", info), "the former entries stay"
+    assert blocklist.check(Listing("o.example:22"), info), "the former entries stay"
     path.unlink()
     clock.now += REREAD_INTERVAL
-    assert blocklist.check("o.example:22", info)
+    assert blocklist.check(Listing("o.example:22"), info)
     path.write_text("o.example:1\n")
     clock.now += REREAD_INTERVAL
-    assert blocklist.check("o.example:1", info)
+    assert blocklist.check(LISTED, info)

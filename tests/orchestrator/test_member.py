@@ -112,7 +112,7 @@ def test_one_that_never_answered_is_not_reached_yet() -> None:
 
 def test_operators_see_age_round_trip_and_address(orchestrator_info: InfoMaker) -> None:
     member = answered(orchestrator_info)
-    told = member.json(member.candidate("comfystream", CEILING), now=12.34)
+    told = member.json(member.candidate("comfystream", CEILING), None, now=12.34)
     assert told == {
         "url": "https://o.example:2",
         "price_wei_per_second": "1000",

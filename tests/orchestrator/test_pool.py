@@ -12,13 +12,15 @@ from typing import Any
 
 import psutil
 import pytest
+from eth_utils.address import to_checksum_address
 from grpclib import GRPCError, Status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.candidates.trust import Record, Trust
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator import livepeer_pb2
-from gateway.orchestrator.client import OrchestratorClient
+from gateway.orchestrator.client import INFO_TIMEOUT, OrchestratorClient
 from gateway.orchestrator.discovery import DiscoveryFailed, Listing, Source
 from gateway.orchestrator.errors import (
     BadAnswer,
@@ -29,7 +31,7 @@ from gateway.orchestrator.errors import (
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.pool import OrchestratorPool
+from gateway.orchestrator.pool import ROOM_AGE, ROOM_TIMEOUT, OrchestratorPool
 from harness.waiting import DEADLINE, SLACK
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
@@ -40,18 +42,27 @@ class Orchestrators:
 
     def __init__(self, make: InfoMaker, **prices: int) -> None:
         self._make = make
+        self.room = 0
+        """For how many more jobs each says that it has room; 0: it does not say."""
+        self.are_strangers = False
+        """Whether each is paid as somebody else."""
         self.prices = {f"{name}:1": price for name, price in prices.items()}
         self.failing: dict[str, OrchestratorError] = {}
         self.asked: list[str] = []
+        self.timeouts: list[float] = []
         self.lost: Callable[[str], None] = lambda addr: None
 
-    async def get_info(self, addr: str) -> OrchestratorInfo:
+    async def get_info(self, addr: str, *, timeout: float) -> OrchestratorInfo:
         self.asked.append(addr)
+        self.timeouts.append(timeout)
         session = f"{addr} {len(self.asked)}"
         await asyncio.sleep(0)
         if addr in self.failing:
             raise self.failing[addr]
         message = self._make(f"https://{addr}", self.prices[addr], session=session)
+        message.capabilities.constraints.PerCapability[35].models["comfystream"].capacity = self.room
+        if self.are_strangers:
+            message.ticket_params.recipient = recipient(addr)
         return OrchestratorInfo.parse(message.SerializeToString())
 
     def on_connection_lost(self, callback: Callable[[str], None]) -> None:
@@ -62,6 +73,22 @@ class Orchestrators:
 
     def operator_named(self, named: Callable[[str], bool]) -> None:
         self.named = named
+
+
+def strangers(make: InfoMaker, **prices: int) -> Orchestrators:
+    """Orchestrators that are paid as one each."""
+    made = Orchestrators(make, **prices)
+    made.are_strangers = True
+    return made
+
+
+def recipient(addr: str) -> bytes:
+    """Whom an orchestrator is paid as."""
+    return addr.encode().ljust(20, b"\1")
+
+
+def paid_as(addr: str) -> str:
+    return to_checksum_address(recipient(addr))
 
 
 class Clock:
@@ -125,7 +152,7 @@ async def test_an_orchestrator_whose_tickets_the_funds_do_not_back_is_passed_ove
         model="comfystream",
         ceiling=Fraction(10_000),
         checks=[
-            lambda addr, info: (Verdict.UNFUNDED, "fund the deposit") if info.url in short else None,
+            lambda listing, info: (Verdict.UNFUNDED, "fund the deposit") if info.url in short else None,
         ],
     )
     async with running(pool):
@@ -159,10 +186,10 @@ async def test_it_is_ready_with_the_first_usable_answer_however_slow_the_others(
     orchestrator_info: InfoMaker,
 ) -> None:
     class OneSlow(Orchestrators):
-        async def get_info(self, addr: str) -> OrchestratorInfo:
+        async def get_info(self, addr: str, *, timeout: float) -> OrchestratorInfo:
             if addr == "slow:1":
                 await asyncio.Event().wait()
-            return await super().get_info(addr)
+            return await super().get_info(addr, timeout=timeout)
 
     async with running(pool_of(OneSlow(orchestrator_info, slow=1, dear=20_000, good=5))) as pool:
         assert not pool.ready()
@@ -269,7 +296,7 @@ async def test_the_checks_are_made_again_before_a_job_gets_its_offer(orchestrato
         tuple(client.prices),
         model="comfystream",
         ceiling=Fraction(10_000),
-        checks=[lambda addr, info: (Verdict.BLOCKED, "blocked") if addr in blocked else None],
+        checks=[lambda listing, info: (Verdict.BLOCKED, "blocked") if listing.addr in blocked else None],
     )
     async with running(pool):
         await pool.wait_ready()
@@ -308,23 +335,78 @@ async def test_one_that_comes_back_is_found_again(orchestrator_info: InfoMaker) 
 async def test_a_fault_is_suspends_for_a_while_and_is_ignored_when_nobody_else_is_left(
     orchestrator_info: InfoMaker,
 ) -> None:
-    client, clock = Orchestrators(orchestrator_info, a=1, b=2), Clock()
+    client, clock = strangers(orchestrator_info, a=1, b=2), Clock()
     async with running(pool_of(client, clock=clock)) as pool:
         await until(lambda: len([c for c in pool.candidates() if c.usable]) == 2, pool)
-        pool.suspend("a:1", "channels closed")
+        pool.suspend("a:1", "channels closed", address=paid_as("a:1"))
         assert verdicts(pool) == {"b:1": "chosen", "a:1": "unreachable"}, "it has to answer again first"
         await until(lambda: verdicts(pool) == {"b:1": "chosen", "a:1": "set_aside"}, pool)
         assert pool.candidates()[1].detail == "channels closed; suspended for another 30 s"
         told = pool.state()["orchestrators"][1]
         assert told["set_aside"] == {"reason": "channels closed", "seconds_left": 30.0}
-        pool.suspend("b:1", "events silent")
+        pool.suspend("b:1", "events silent", address=paid_as("b:1"))
         assert verdicts(pool) == {"a:1": "chosen", "b:1": "unreachable"}, "nobody else is left"
         await until(lambda: verdicts(pool) == {"a:1": "chosen", "b:1": "available"}, pool)
         assert "suspension ignored" in pool.candidates()[0].detail
         clock.now += 30
         assert pool.candidates()[0].detail == ""
-        pool.suspend("a:1", "again")
+        pool.suspend("a:1", "again", address=paid_as("a:1"))
         assert pool.state()["orchestrators"][1]["set_aside"]["seconds_left"] == 60.0
+
+
+@pytest.mark.asyncio
+async def test_a_fault_follows_the_paid_address_and_who_took_pay_is_not_forgiven(
+    orchestrator_info: InfoMaker,
+) -> None:
+    client, clock = strangers(orchestrator_info, a=1), Clock()
+    trust = Trust(clock=clock)
+    trust.fault(paid_as("a:1"), "no picture", took_pay=True)
+    pool = OrchestratorPool(
+        client, tuple(client.prices), model="comfystream", ceiling=Fraction(9), trust=trust, clock=clock
+    )
+    async with running(pool):
+        await until(lambda: verdicts(pool) == {"a:1": "set_aside"}, pool)
+        assert not pool.ready(), "nobody else is left, and yet it gets no further preload"
+        clock.now += 30
+        assert pool.ready()
+
+
+@pytest.mark.asyncio
+async def test_a_choice_of_one_does_not_forgive_it(orchestrator_info: InfoMaker) -> None:
+    client, clock = strangers(orchestrator_info, a=1, b=2), Clock()
+    async with running(pool_of(client, clock=clock)) as pool:
+        await until(lambda: len([c for c in pool.candidates() if c.usable]) == 2, pool)
+        pool.suspend("a:1", "channels closed", address=paid_as("a:1"))
+        await until(lambda: verdicts(pool) == {"b:1": "chosen", "a:1": "set_aside"}, pool)
+        (only,) = pool.candidates(only="a:1")
+        assert only.verdict is Verdict.SET_ASIDE
+
+
+@pytest.mark.asyncio
+async def test_a_stranger_that_has_its_start_is_untrusted_and_still_ready(
+    orchestrator_info: InfoMaker,
+) -> None:
+    client = strangers(orchestrator_info, a=1)
+    async with running(pool_of(client)) as pool:
+        await pool.wait_ready()
+        start = pool.trust.begin(paid_as("a:1"))
+        assert verdicts(pool) == {"a:1": "untrusted"}
+        assert pool.ready(), "a publisher waits for its turn"
+        assert pool.state()["orchestrators"][0]["trust"]["starts_at_once"] == 1
+        start.picture()
+        assert verdicts(pool) == {"a:1": "chosen"}
+
+
+@pytest.mark.asyncio
+async def test_at_equal_price_who_has_delivered_goes_first(orchestrator_info: InfoMaker) -> None:
+    client = strangers(orchestrator_info, a=5, b=5, c=4)
+    proven = Record(paid_as("b:1"), delivered=60.0)
+    pool = OrchestratorPool(
+        client, tuple(client.prices), model="comfystream", ceiling=Fraction(9), trust=Trust([proven])
+    )
+    async with running(pool):
+        await until(lambda: len([c for c in pool.candidates() if c.usable]) == 3, pool)
+        assert [c.addr for c in pool.candidates()] == ["c:1", "b:1", "a:1"]
 
 
 @pytest.mark.asyncio
@@ -332,7 +414,7 @@ async def test_no_capacity_is_a_short_suspension_that_is_not_ignored(orchestrato
     client, clock = Orchestrators(orchestrator_info, a=1), Clock()
     async with running(pool_of(client, clock=clock)) as pool:
         await pool.wait_ready()
-        pool.suspend("a:1", "HTTP 503", capacity=True)
+        pool.no_room("a:1", "HTTP 503")
         assert verdicts(pool) == {"a:1": "no_capacity"}
         assert not pool.ready()
         clock.now += 15
@@ -347,11 +429,62 @@ async def test_room_that_a_job_gives_back_is_found_at_once(orchestrator_info: In
         client.failing["a:1"] = NoCapacity("full")
         await pool.take("a:1", Fraction(1))
         await until(lambda: not pool.ready(), pool)
-        pool.suspend("a:1", "HTTP 503", capacity=True)
+        pool.no_room("a:1", "HTTP 503")
         del client.failing["a:1"]
-        pool.job_over("a:1")
+        pool.job_over("a:1", object(), ran=True)
         await until(pool.ready, pool)
-        pool.job_over("ignore-of:1")
+        pool.job_over("ignore-of:1", object(), ran=True)
+
+
+@pytest.mark.asyncio
+async def test_our_own_starts_are_taken_off_the_room_until_an_answer_counts_them(
+    orchestrator_info: InfoMaker,
+) -> None:
+    client, clock = Orchestrators(orchestrator_info, a=1), Clock()
+    client.room = 2
+    async with running(pool_of(client, clock=clock)) as pool:
+        await pool.wait_ready()
+        first, second = object(), object()
+        pool.job_opened("a:1", "", first).picture()
+        assert pool.ready()
+        pool.job_opened("a:1", "", second).picture()
+        assert verdicts(pool) == {"a:1": "no_capacity"}
+        pool.job_over("a:1", second, ran=False)
+        assert pool.ready(), "it did not start"
+        clock.now += 1
+        pool.job_began("a:1", first)
+        client.room = 1
+        clock.now += 1
+        await until(lambda: len(client.asked) == 2, pool)
+        assert pool.ready()
+        pool.job_opened("a:1", "", second).picture()
+        assert verdicts(pool) == {"a:1": "no_capacity"}
+
+
+@pytest.mark.asyncio
+async def test_room_is_asked_for_where_the_answer_is_not_of_this_moment(orchestrator_info: InfoMaker) -> None:
+    client, clock = Orchestrators(orchestrator_info, a=1, b=2), Clock()
+    async with running(pool_of(client, clock=clock)) as pool:
+        await until(lambda: len([c for c in pool.candidates() if c.usable]) == 2, pool)
+        asked = len(client.asked)
+        pool.ask_again("a:1")
+        await pool.take("a:1", Fraction(1))
+        assert len(client.asked) == asked, "it has answered just now"
+        clock.now += ROOM_AGE + 0.1
+        client.failing["b:1"] = NoCapacity("full")
+        with pytest.raises(NoCapacity):
+            await pool.take("b:1", Fraction(2))
+        client.failing["b:1"] = Unreachable("no answer within 0.5 s")
+        await pool.take("a:1", Fraction(1))
+        assert client.timeouts[-1] == INFO_TIMEOUT, "there is nobody else to turn to"
+        client.failing.clear()
+        await until(lambda: verdicts(pool)["b:1"] == "available", pool)
+        clock.now += ROOM_AGE + 0.1
+        client.failing["a:1"] = Unreachable("no answer within 0.5 s")
+        with pytest.raises(OfferChanged, match="another orchestrator"):
+            await pool.take("a:1", Fraction(1))
+        assert ROOM_TIMEOUT in client.timeouts
+        assert verdicts(pool) == {"b:1": "chosen", "a:1": "unreachable"}
 
 
 @pytest.mark.asyncio
@@ -363,7 +496,7 @@ async def test_one_that_a_job_fills_is_known_to_be_full(orchestrator_info: InfoM
         await until(lambda: len(client.asked) == 2, pool)
         assert pool.ready(), "the job has not begun"
         client.failing["a:1"] = NoCapacity("full")
-        pool.job_began("a:1")
+        pool.job_began("a:1", object())
         await until(lambda: verdicts(pool) == {"a:1": "no_capacity"}, pool)
 
 

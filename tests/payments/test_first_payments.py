@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 import structlog
 
+from gateway.candidates.trust import Trust
 from gateway.network.job import OrchestratorJob
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
@@ -104,8 +105,13 @@ class Setup:
             interval=5 * 10**9,
             signing_slots=asyncio.Semaphore(),
         )
+        self.trust = Trust()
         pool = SimpleNamespace(
-            take=self.orchestrator.take, job_began=lambda addr: None, job_over=lambda addr: None
+            take=self.orchestrator.take,
+            job_opened=lambda addr, address, job: self.trust.begin(addr),
+            pays=lambda addr, info: None,
+            job_began=lambda addr, job: None,
+            job_over=lambda addr, job, ran: None,
         )
         self.network = NetworkResources(
             cast(Any, self.orchestrator), cast(Any, pool), cast(Any, None), payments

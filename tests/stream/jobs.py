@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -36,7 +36,14 @@ from harness.waiting import DEADLINE, eventually
 KEY = AccessUnit([b"\x65"], 0, 0, True)
 LOST = Ended(EndReason.ORCHESTRATOR_LOST, "its channels closed")
 HASTY = Timing(
-    poll=0.001, patience=0.05, first_retry=0.01, standby_poll=0.01, max_standby_pause=60, output_check=0.002
+    poll=0.001,
+    patience=0.05,
+    turn=0.3,
+    first_retry=0.01,
+    first_pause=0.005,
+    standby_poll=0.01,
+    max_standby_pause=60,
+    output_check=0.002,
 )
 """The same waits, a hundred times shorter."""
 DELETED = Ended(EndReason.DELETED, "enough")
@@ -149,6 +156,9 @@ class FakeSource:
         self.full: set[str] = set()
         self.first_payment = Fraction(0)
         self.restart = 0.0
+        self.untrusted: set[str] = set()
+        self.proven: set[str] = set()
+        self.free: set[str] = set()
         self.refusal: Exception | None = None
         """What stands against a first payment."""
 
@@ -162,24 +172,29 @@ class FakeSource:
             url=url,
             addr=url,
             price=Fraction(1, 3),
-            first_payment=self.first_payment,
+            first_payment=Fraction(0) if url in self.free else self.first_payment,
             restart=self.restart,
         )
         if url in self.suspended:
             made.set_verdict(Verdict.SET_ASIDE, self.suspended[url].detail)
         elif url in self.full:
             made.set_verdict(Verdict.NO_CAPACITY, "it is full")
+        elif url in self.untrusted:
+            made.set_verdict(Verdict.UNTRUSTED, "it has its start")
+        made.proven = url in self.proven
         return made
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
-        assert all(candidate.usable and candidate.source is self for candidate in candidates)
+        assert all(candidate.admissible and candidate.source is self for candidate in candidates)
         if self.refusal is not None:
             raise self.refusal
 
     def open(
         self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
     ) -> FakeJob:
-        self.jobs.append(FakeJob(candidate.url, host, **self.script[len(self.jobs)]))
+        script = dict(self.script[len(self.jobs)])
+        candidate.paid_in_vain = script.pop("paid_in_vain", False)
+        self.jobs.append(FakeJob(candidate.url, host, **script))
         return self.jobs[-1]
 
     def suspend(self, candidate: Candidate, failure: Ended) -> None:
@@ -255,6 +270,7 @@ def supervised(
     max_swaps: int = 3,
     max_paid_starts: int = 3,
     output_timeout: float = 30,
+    pause: float = HASTY.first_pause,
     standby: bool = False,
     await_room: bool = False,
     make_room: Callable[[Sequence[Candidate]], bool] = lambda candidates: False,
@@ -266,7 +282,7 @@ def supervised(
         request,
         sources.candidates(request),
         publisher or Publisher(),
-        policy=SwapPolicy(max_swaps, max_paid_starts, output_timeout, HASTY),
+        policy=SwapPolicy(max_swaps, max_paid_starts, output_timeout, replace(HASTY, first_pause=pause)),
         log=structlog.get_logger(),
         await_room=await_room,
         make_room=make_room,

@@ -165,6 +165,19 @@ async def test_a_publisher_for_whom_nothing_was_paid_may_start_again() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_publisher_is_admitted_where_a_candidate_has_a_turn_for_it_later() -> None:
+    source = FakeSource(urls="a")
+    source.untrusted.add("a")
+    registry = registry_on(only(source))
+    stream = await registry.publish(REQUEST, await offer())
+    stream.end(EndReason.DELETED, "it never connected")
+    await eventually(lambda: not registry.running(), what="the stream's end")
+    source.refusal = SpendLimitReached("the last hour")
+    with pytest.raises(SpendLimitReached):
+        await registry.publish(REQUEST, await offer())
+
+
+@pytest.mark.asyncio
 async def test_a_silent_publisher_is_replaced_and_its_room_and_quota_are_the_next_ones() -> None:
     source = OneJob({}, {}, urls="a")
     registry = registry_on(only(source))

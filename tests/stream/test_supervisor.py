@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -237,6 +238,30 @@ async def test_an_offer_that_changed_is_no_fault_and_is_chosen_once_more_at_its_
 
 
 @pytest.mark.asyncio
+async def test_a_stream_waits_for_the_turn_of_a_candidate_that_may_have_only_so_many_starts() -> None:
+    network = FakeSource({}, urls="a")
+    network.untrusted.add("a")
+    asyncio.get_running_loop().call_later(0.1, network.untrusted.clear)
+    await works_on(supervised(network), network, 1)
+    network = FakeSource(urls="a")
+    network.untrusted.add("a")
+    ended = await end_of(supervised(network))
+    assert (ended.reason, network.asked) == (EndReason.NO_ORCHESTRATOR, "")
+
+
+@pytest.mark.asyncio
+async def test_after_a_first_payment_that_brought_nothing_who_has_delivered_goes_first() -> None:
+    network = FakeSource({"ends": LOST, "starts": False, "paid_in_vain": True}, {}, urls="abc")
+    network.proven.add("c")
+    await works_on(supervised(network), network, 2)
+    assert network.asked == "ac"
+    network = FakeSource({"ends": LOST, "starts": False}, {}, urls="abc")
+    network.proven.add("c")
+    await works_on(supervised(network), network, 2)
+    assert network.asked == "ab", "nothing was paid: the order is that of the prices"
+
+
+@pytest.mark.asyncio
 async def test_the_account_sums_all_jobs_and_rounds_once() -> None:
     network = FakeSource({"ends": LOST}, {"ends": LOST}, {})
     supervisor = supervised(network)
@@ -331,6 +356,26 @@ async def test_a_picture_sets_the_count_of_payments_in_vain_back() -> None:
     shows = {"paid": True, "ends": LOST}
     network = paid_network(VAIN, shows, VAIN, {"paid": True})
     await works_on(supervised(network, max_paid_starts=2), network, 4)
+
+
+@pytest.mark.asyncio
+async def test_a_live_stream_pauses_between_payments_in_vain() -> None:
+    dies = {"starts": False, "paid": True, "ends": LOST}
+    network = paid_network({"paid": True, "ends": LOST}, dies, dies, {"paid": True})
+    began = time.monotonic()
+    await works_on(supervised(network), network, 4)
+    assert network.asked == "abcd"
+    assert time.monotonic() - began >= 3 * HASTY.first_pause, "one pause, and then twice as long"
+    network = paid_network(dies, dies, {"paid": True})
+    supervisor = supervised(network, pause=60)
+    await works_on(supervisor, network, 3)
+
+
+@pytest.mark.asyncio
+async def test_who_needs_no_payment_is_tried_during_a_pause() -> None:
+    network = paid_network({"paid": True, "ends": LOST}, {"starts": False, "paid": True, "ends": LOST}, {})
+    network.free = {"c"}
+    await works_on(supervised(network, pause=60), network, 3)
 
 
 @pytest.mark.asyncio

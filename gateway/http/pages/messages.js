@@ -58,6 +58,8 @@ export const VERDICTS = {
   unfunded: "cannot be paid from the signer's funds",
   bad_ticket_params: "asks for tickets that this gateway does not pay",
   blocked: "is not used by this gateway",
+  untrusted: "has to show a picture before it gets another stream",
+  address_changed: "asks to be paid under another address than before",
 };
 const WAS_USED = "was in use until the end";
 
