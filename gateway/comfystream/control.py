@@ -16,7 +16,7 @@ from gateway.comfystream.errors import BadParams, NoAnswer, TooMany
 from gateway.comfystream.peer import ServerPeer
 from gateway.comfystream.prompts import Template, Wanted, Workflow
 from gateway.comfystream.timing import Timing
-from gateway.stream.seam import JobHost, Json, UpdateRefused, merge_params
+from gateway.stream.seam import JobHost, Json, UpdateRefused
 
 
 class ServerControl:
@@ -119,7 +119,7 @@ class ServerControl:
         lasting = prompts.lasting(params)
         try:
             todo = prompts.messages(params, self._template)
-            prompts.wanted(merge_params(self._host.params, lasting), self._template)
+            prompts.wanted(lasting, self._template)
         except BadParams as error:
             raise UpdateRefused("worker_refused", str(error)) from error
         if not started and lasting:

@@ -104,8 +104,6 @@ class OrchestratorJob:
         self._manifest_id = ""
         self._relay: Relay | None = None
         self._control: JsonPublisher | None = None
-        self._params: Json = {}
-        """Those that the job was started with."""
         self._worker = WorkerStatus(
             candidate.url, max_silence=timing.max_worker_silence, check_interval=timing.worker_check
         )
@@ -266,10 +264,9 @@ class OrchestratorJob:
         return turn.kept
 
     async def _start_job(self, info: OrchestratorInfo, payment: str, credentials: str) -> JobUrls:
-        self._params = dict(self._host.params)
         body = JobRequest(
             model_id=self._request.model,
-            params=self._params,
+            params=self._request.params,
             gateway_request_id=self._request.request_id,
             stream_id=self._request.stream_id,
         )
@@ -330,10 +327,9 @@ class OrchestratorJob:
             self._catch_up(self._control)
 
     def _catch_up(self, control: JsonPublisher) -> None:
-        """Send what was updated since the job's start was requested."""
-        newer = {key: value for key, value in self._host.params.items() if self._params.get(key) != value}
-        if newer:
-            control.publish(newer)
+        """Send the newest update as it was: the worker takes a message for the whole set of parameters."""
+        if self._host.last_update is not None:
+            control.publish(self._host.last_update)
 
     async def _watch_uplink(self, relay: Relay) -> None:
         while True:

@@ -38,6 +38,10 @@ class SupervisedStream(Protocol):
     def params(self) -> Mapping[str, Any]:
         """The parameters for the worker, updates among them, the newest last."""
 
+    @property
+    def last_update(self) -> Mapping[str, Any] | None:
+        """The newest update as it was; None before the first."""
+
     def keep_params(self, params: Mapping[str, Any]) -> None:
         """Make these the newest of the parameters."""
 
@@ -152,6 +156,10 @@ class JobSlot:
     @property
     def params(self) -> Mapping[str, Any]:
         return self._stream.params
+
+    @property
+    def last_update(self) -> Mapping[str, Any] | None:
+        return self._stream.last_update
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
         self._stream.keep_params(params)

@@ -15,18 +15,38 @@ MAX_PARAMS = 1024 * 1024 - 4096
 
 @dataclass(frozen=True)
 class Params:
-    """Those of the publish and of all updates, the newest last."""
+    """Those of the publish, and of updates.
+
+    Kinds of workers differ: a ComfyStream server changes what an update names and keeps the rest, so that a
+    later job needs `values`. For a worker on the network an update is the whole set, and it forgets all that
+    is not in it, so that a later job needs the publish's and `last_update`.
+    """
 
     values: Mapping[str, Any]
+    """Those of the publish and of all updates together, the newest last."""
     size: int
-    """Bytes as JSON."""
+    """Bytes of the values as JSON; `last_update` is among them."""
+    last_update: Mapping[str, Any] | None = None
+    """The newest update as it was; None before the first."""
+
+    @property
+    def newest(self) -> Mapping[str, Any]:
+        """What a worker has for which an update is the whole set."""
+        return self.values if self.last_update is None else self.last_update
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Params:
         return cls(values, json_size(values))
 
     def updated(self, newer: Mapping[str, Any]) -> Params:
-        """These and newer ones. Raises UpdateRefused (`too_large`) where all together are too large."""
+        """These and newer ones. Raises UpdateRefused (`too_large`) where all together are too large.
+
+        `type` is none of them: it names a message. What has nothing else in it changes nothing.
+        """
+        if newer.keys() == {"type"}:
+            return self
+        update = newer
+        newer = {key: value for key, value in update.items() if key != "type"}
         kept = {key: value for key, value in self.values.items() if key not in newer}
         replaced = {key: value for key, value in self.values.items() if key in newer}
         # the part with fewer keys is measured: mostly there is nothing in it
@@ -38,7 +58,7 @@ class Params:
                 f"with these the stream's parameters would have {size} bytes as JSON, and may have "
                 f"{MAX_PARAMS}: replace keys that it has, or send less",
             )
-        return Params({**kept, **newer}, size)
+        return Params({**kept, **newer}, size, update)
 
 
 def json_size(values: Mapping[str, Any]) -> int:

@@ -173,6 +173,10 @@ class JobHost(PublisherControl, Protocol):
     def params(self) -> Mapping[str, Any]:
         """The stream's parameters for its worker now, updates among them, the newest last."""
 
+    @property
+    def last_update(self) -> Mapping[str, Any] | None:
+        """The newest update as it was, for workers for which that is the whole set; None before the first."""
+
     def keep_params(self, params: Mapping[str, Any]) -> None:
         """Make these the newest of the stream's parameters, with which a later job starts too.
 
@@ -269,12 +273,3 @@ class JobSource(Protocol):
 
     def reasons_not_ready(self) -> list[str]:
         """Why no stream would be taken now, a sentence each; empty when one would be."""
-
-
-def merge_params(former: Mapping[str, Any], newer: Mapping[str, Any]) -> Json:
-    """All parameters, the newest last: where two say the same thing, the later one counts.
-
-    `type` is none: it names a message.
-    """
-    newer = {key: value for key, value in newer.items() if key != "type"}
-    return {**{key: value for key, value in former.items() if key not in newer}, **newer}

@@ -193,7 +193,7 @@ class Stream:
 
     async def adopt_params(self, params: Mapping[str, Any]) -> None:
         """Hand on what a publisher that came back asks for, where that is not what the worker has."""
-        if any(key not in self.params or self.params[key] != value for key, value in params.items()):
+        if params and params != self._params.newest:
             try:
                 await self.update(params)
             except UpdateRefused as refusal:
@@ -203,6 +203,11 @@ class Stream:
     def params(self) -> Mapping[str, Any]:
         """Parameters for the worker, updates among them, the newest last."""
         return self._params.values
+
+    @property
+    def last_update(self) -> Mapping[str, Any] | None:
+        """The newest update as it was; None before the first."""
+        return self._params.last_update
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
         """Make these the newest of the parameters. Raises UpdateRefused where they are too large together."""

@@ -24,7 +24,8 @@ from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.media.h264 import split_annex_b
 from gateway.reason import EndReason
-from gateway.stream.seam import Json, PublishRequest, UpdateRefused, merge_params
+from gateway.stream.params import Params
+from gateway.stream.seam import Json, PublishRequest, UpdateRefused
 from gateway.webrtc.config import WebRtcConfig
 from harness.waiting import eventually, within
 from harness.webrtc import FPS, encoded_pattern
@@ -50,6 +51,7 @@ class Host:
 
     audio_agreed = False
     size = (320, 240)
+    last_update = None
 
     def __init__(self) -> None:
         self.params: Mapping[str, Any] = {}
@@ -63,7 +65,7 @@ class Host:
         self.errors.append(detail)
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
-        self.params = merge_params(self.params, params)
+        self.params = Params.of(self.params).updated(params).values
 
     def on_started(self) -> GopBuffer:
         return self.held

@@ -12,7 +12,7 @@ from gateway.comfystream.channels import ANSWERS
 from gateway.comfystream.errors import BadParams
 from gateway.comfystream.prompts import Template, Wanted, lasting, messages, wanted
 from gateway.devnet.comfystream import control
-from gateway.stream.seam import merge_params
+from gateway.stream.params import Params
 
 FLOW = {"1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}}}
 TEXT_FLOW = {
@@ -109,7 +109,7 @@ def test_words_without_a_workflow_say_which_flag_is_missing() -> None:
 def test_a_start_has_the_newest_of_all_parameters(
     former: dict[str, Any], newer: dict[str, Any], expected: Wanted
 ) -> None:
-    assert wanted(merge_params(former, newer), TEMPLATE) == expected
+    assert wanted(Params.of(former).updated(newer).values, TEMPLATE) == expected
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,6 @@ def test_what_a_message_does_is_kept_for_a_later_start_and_its_type_is_not(
     update: dict[str, Any], kept: dict[str, Any]
 ) -> None:
     assert lasting(update) == kept
-    assert "type" not in merge_params({}, update)
 
 
 @pytest.mark.parametrize(

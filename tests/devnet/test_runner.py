@@ -212,6 +212,15 @@ async def test_a_control_message_changes_the_effect_and_keep_alives_do_not() -> 
 
 
 @pytest.mark.asyncio
+async def test_a_control_message_is_the_whole_set_of_parameters() -> None:
+    async with bench() as made, started(made, params={"effect": "grey", "seed": 7}) as job:
+        await eventually(job.statuses)
+        job.control.publish({"strength": 3})
+        await eventually(lambda: job.statuses()[-1]["inference_status"]["effect"] == "negative")
+        assert (await made.jobs())[0]["params"] == {"strength": 3}
+
+
+@pytest.mark.asyncio
 async def test_an_unknown_effect_is_told_as_an_error_and_changes_nothing() -> None:
     async with bench() as made, started(made) as job:
         await eventually(job.statuses)
@@ -220,7 +229,7 @@ async def test_an_unknown_effect_is_told_as_an_error_and_changes_nothing() -> No
         error = next(event for event in job.events if event["type"] == "error")
         assert "sepia" in error["message"]
         shown = (await made.jobs())[0]
-        assert (shown["effect"], shown["params"]) == ("negative", {"seed": 7})
+        assert (shown["effect"], shown["params"]) == ("negative", {})
 
 
 @pytest.mark.asyncio

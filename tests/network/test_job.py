@@ -39,10 +39,11 @@ from gateway.orchestrator.errors import (
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
 from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
-from gateway.stream.seam import Candidate, PublishRequest, merge_params
+from gateway.stream.seam import Candidate, PublishRequest
+from gateway.trickle.events import JsonSubscriber
 from gateway.trickle.left_channels import LeftChannels
 from gateway.trickle.liveness import LivenessTiming
-from harness.waiting import DEADLINE, SLACK, eventually
+from harness.waiting import DEADLINE, SLACK, eventually, within
 from harness.webrtc import encoded_pattern
 
 CHANNELS = ("in", "out", "control", "events")
@@ -129,14 +130,15 @@ class Host:
         self.output: list[Frame] = []
         self.held = GopBuffer()
         self.asked = 0
-        self.params: Mapping[str, Any] = {"effect": "grey"}
+        self.params: Mapping[str, Any] = {"another": "worker's"}
+        self.last_update: Mapping[str, Any] | None = None
         self.errors: list[str] = []
 
     def report_error(self, detail: str) -> None:
         self.errors.append(detail)
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
-        self.params = merge_params(self.params, params)
+        self.last_update = params
 
     def on_started(self) -> GopBuffer:
         return self.held
@@ -161,7 +163,7 @@ class Held:
         self.host = Host()
         self.left_channels = network.left_channels
         candidate = Candidate(source=NetworkSource(network), url=url, addr="addr", price=None)
-        request = PublishRequest("cam", "cam", "1", "m")
+        request = PublishRequest("cam", "cam", "1", "m", params={"effect": "grey", "size": 64})
         self.job = OrchestratorJob(network, candidate, request, self.host, structlog.get_logger(), timing)
 
     async def failure(self) -> Ended:
@@ -261,18 +263,35 @@ async def test_a_start_that_is_refused_says_why_and_only_want_of_room_is_nobodys
 
 
 @pytest.mark.asyncio
-async def test_a_job_begins_with_the_held_pictures_and_the_newest_parameters(
+async def test_a_job_begins_with_the_held_pictures(
     orchestrator: Orchestrator,
 ) -> None:
     held = orchestrator.job()
     for unit in pictures(64, 0)[:10]:
         held.host.held.push(unit)
     async with held.live() as running:
-        held.host.keep_params({"effect": "mirror"})
-        assert orchestrator.started[0].params == {"effect": "grey"}
         async with orchestrator.http.get(f"{orchestrator.url}/ai/trickle/in/0") as segment:
             first = await segment.content.readany()
         assert first[0] == 0x47, "an MPEG-TS packet is there before the publisher's next key frame"
+        orchestrator.trickle.terminate("out")
+        await running
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("update", [None, {"strength": 3}, {"type": "reset", "seed": 1}])
+async def test_a_worker_starts_with_the_publishs_parameters_and_gets_the_last_update_as_it_was(
+    orchestrator: Orchestrator, update: dict[str, Any] | None
+) -> None:
+    held = orchestrator.job()
+    held.host.last_update = update
+    async with held.live() as running:
+        assert orchestrator.started[0].params == {"effect": "grey", "size": 64}
+        assert await held.job.update({"newer": True}) == {}
+        sent = [{"newer": True}] if update is None else [update, {"newer": True}]
+        messages = JsonSubscriber(orchestrator.http, f"{orchestrator.url}/ai/trickle/control")
+        came = aiter(messages)
+        assert [await within(anext(came)) for _ in sent] == sent
+        await messages.close()
         orchestrator.trickle.terminate("out")
         await running
 

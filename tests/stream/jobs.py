@@ -18,6 +18,7 @@ from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.payments.status import PaymentStatus
 from gateway.reason import Ended, EndReason
+from gateway.stream.params import Params
 from gateway.stream.seam import (
     Candidate,
     JobHost,
@@ -26,7 +27,6 @@ from gateway.stream.seam import (
     OrchestratorRef,
     PublishRequest,
     UpdateRefused,
-    merge_params,
 )
 from gateway.stream.sources import JobSources, Preference
 from gateway.stream.supervisor import Supervisor
@@ -223,7 +223,8 @@ class Publisher:
         self.held.push(KEY)
         self.shown: list[Frame] = []
         self.limits: list[int | None] = []
-        self.params: Json = {}
+        self.params: Mapping[str, Any] = {}
+        self.last_update: Mapping[str, Any] | None = None
         self.errors: list[str] = []
 
     def on_output(self, frame: Frame) -> None:
@@ -242,7 +243,8 @@ class Publisher:
         self.errors.append(detail)
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
-        self.params = merge_params(self.params, params)
+        kept = Params.of(self.params).updated(params)
+        self.params, self.last_update = kept.values, kept.last_update
 
     @property
     def ingest(self) -> Publisher:

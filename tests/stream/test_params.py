@@ -25,6 +25,16 @@ def test_newer_ones_take_the_place_of_those_of_the_same_name() -> None:
     assert Params.of({}).size == json_size({}) == 0
 
 
+def test_the_last_update_is_kept_as_it_was_beside_all_together() -> None:
+    params = Params.of({"a": 1, "b": 1})
+    assert (params.last_update, params.newest) == (None, {"a": 1, "b": 1})
+    params = params.updated({"b": 2}).updated({"type": "set", "c": 3})
+    assert params.values == {"a": 1, "b": 2, "c": 3}
+    assert params.last_update == params.newest == {"type": "set", "c": 3}
+    assert params.updated({"type": "get_nodes"}) is params, "a question is no update"
+    assert params.updated({}).newest == {}, "a worker has nothing of all that then"
+
+
 def test_200_updates_of_a_megabyte_each_keep_one() -> None:
     params, refused = Params.of({}), 0
     for number in range(200):

@@ -13,6 +13,7 @@ import structlog
 
 from gateway.aio.tasks import TaskGroup
 from gateway.devnet.runner.feed import Feed
+from gateway.devnet.runner.picture import BLUR_RADIUS
 from gateway.devnet.runner.request import BadRunnerRequest, RunnerRequest, chosen_effect
 from gateway.devnet.runner.transform import Transform
 from gateway.trickle.control import JsonPublisher
@@ -53,6 +54,7 @@ class RunnerJob:
         self._http = http
         self._clock = clock
         self._status_interval = status_interval
+        self._default_effect = default_effect
         self._params: Json = {}
         self._params_at: int | None = None
         self._started_at = _now_ms()
@@ -187,21 +189,20 @@ class RunnerJob:
                 await asyncio.wait({sending}, timeout=self._status_interval)
 
     def apply_params(self, params: Json) -> None:
-        """Take over parameters; an unknown effect is reported and changes nothing."""
-        if not params:
-            return
+        """Take a whole set of parameters: what it does not name has its default, as in the ai-runner.
+
+        A set with an unknown effect is reported and changes nothing.
+        """
         try:
-            effect = chosen_effect(params)
+            effect = chosen_effect(params) or self._default_effect
         except BadRunnerRequest as error:
             self._report(str(error))
-            params = {name: value for name, value in params.items() if name != "effect"}
-            effect = None
-        self._params |= params
+            return
+        self._params = params
         self._params_at = _now_ms()
         radius = params.get("radius")
-        if type(radius) is int and radius > 0:
-            self._transform.set_blur_radius(radius)
-        if effect is not None and effect != self._transform.effect:
+        self._transform.set_blur_radius(radius if type(radius) is int and radius > 0 else BLUR_RADIUS)
+        if effect != self._transform.effect:
             self._log.info("effect changed", effect=effect)
             self._transform.effect = effect
             self._send(self.status())
