@@ -49,6 +49,10 @@ NAMES: list[tuple[Any, str]] = [
     (aioice.Connection, "get_component_candidates"),
     (aioice.Connection, "query_consent"),
     (aioice.Connection, "build_request"),
+    (aioice.Connection, "check_incoming"),
+    (aioice.Connection, "check_complete"),
+    (aioice.Connection, "_pair_remote_candidate"),
+    (aioice.ice, "CandidatePair"),
     (aioice.Connection, "close"),
     (aioice.ice, "relayed_candidate"),
     (aioice.ice, "server_reflexive_candidate"),
@@ -92,7 +96,7 @@ async def test_objects_have_the_attributes_that_are_read_or_set() -> None:
     channel = grpclib.client.Channel()
     session = SrtpSession()
     for owner, names in {
-        connection: ("_nominated", "_protocols", "_check_list", "_query_consent_task"),
+        connection: ("_nominated", "_protocols", "_check_list", "_remote_candidates", "_query_consent_task"),
         protocol: ("transactions",),
         group: ("_parent_task",),
         channel: ("_protocol", "_config", "_h2_config"),
@@ -124,7 +128,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         monkeypatch.setattr(owner, name, call)
 
-    for name in ("get_component_candidates", "query_consent", "close"):
+    for name in ("get_component_candidates", "query_consent", "close", "check_incoming", "check_complete"):
         watch(IceConnection, name)
     for name in ("send_stun", "datagram_received"):
         watch(MuxedProtocol, name)
@@ -163,6 +167,8 @@ async def test_aioice_calls_its_overrides(called: Counter[str]) -> None:
     mux.close()
     assert consent.done()
     assert set(called) == {
+        "check_complete",
+        "check_incoming",
         "get_component_candidates",
         "query_consent",
         "close",

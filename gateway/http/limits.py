@@ -11,6 +11,7 @@ from ipaddress import ip_address, ip_network
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from gateway.allowance import Allowance
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.tokens import Grant
 from gateway.stream.quotas import Claim
@@ -73,21 +74,18 @@ class RequestRate:
     def __init__(self, per_second: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """By address: requests left, and when they were counted."""
+        self._allowances: OrderedDict[str, Allowance] = OrderedDict()
 
     def allow(self, address: str) -> bool:
-        now = self._clock()
-        left, then = self._buckets.pop(address, (float(self._per_second), now))
-        left = min(float(self._per_second), left + (now - then) * self._per_second)
-        allowed = left >= 1
-        self._buckets[address] = (left - 1 if allowed else left, now)
-        if len(self._buckets) > MAX_ADDRESSES:
-            self._buckets.popitem(last=False)
-        return allowed
+        allowance = self._allowances.pop(address, None)
+        allowance = allowance or Allowance(self._per_second, self._per_second, self._clock)
+        self._allowances[address] = allowance
+        if len(self._allowances) > MAX_ADDRESSES:
+            self._allowances.popitem(last=False)
+        return allowance.take()
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self._allowances)
 
 
 def rate_limit(rate: RequestRate, client: Callable[[web.Request], str]) -> Middleware:

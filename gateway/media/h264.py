@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import IntEnum
 
+from gateway.allowance import Allowance
 from gateway.media.sps import BitReader, Sps
 
 START_CODE = b"\x00\x00\x00\x01"
 SHORT_START_CODE = b"\x00\x00\x01"
 SLICE_HEADER_BYTES = 16
 """Bytes of a slice that hold its header as far as it is read here."""
+PPS_IDS_BYTES = 8
+"""Bytes of a PPS that hold its id and that of its SPS: 26 bits at most, behind the header."""
+MAX_SEI_MESSAGES = 8
+"""Messages of one SEI NAL unit that are looked at."""
+MAX_SEI_NUMBER = 4096
+"""A type or a size above this is no live encoder's."""
 _RECOVERY_POINT = 6
 
 
@@ -48,14 +56,15 @@ def has_recovery_point(nals: Iterable[bytes]) -> bool:
 
 
 def _sei_types(nal: bytes) -> list[int]:
-    """The payloadType of each SEI message (7.3.2.3.1)."""
-    types, at = [], 1
+    """The payloadType of each SEI message (7.3.2.3.1), of the first few."""
+    types: list[int] = []
+    at = 1
     with suppress(IndexError):
-        while at < len(nal) - 1:  # the last byte is trailing bits
+        while at < len(nal) - 1 and len(types) < MAX_SEI_MESSAGES:  # the last byte is trailing bits
             numbers = []
             for _ in ("type", "size"):
                 number = 0
-                while nal[at] == 0xFF:
+                while nal[at] == 0xFF and number < MAX_SEI_NUMBER:
                     number, at = number + 0xFF, at + 1
                 numbers.append(number + nal[at])
                 at += 1
@@ -91,8 +100,19 @@ class ParameterSets:
 
     MAX_BYTES = 1024
     """A longer one is no parameter set that a live encoder makes; it is not remembered."""
+    MAX_TOTAL_BYTES = 16 * 1024
+    """Limit of all that are remembered: each key picture that lacks its own gets them."""
+    MAX_CONTENTS = 64
+    """SPS whose fields are kept, so that one which comes again is not read again."""
+    READS_AT_ONCE = 8
+    """SPS that are read at once; encoders have one or two, and a few more where they change their size."""
+    READS_PER_SECOND = 8.0
 
-    def __init__(self, sprop: str = "") -> None:
+    def __init__(self, sprop: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self._contents: dict[bytes, Sps | None] = {}
+        """What was read in each SPS; None where that failed."""
+        self._reads = Allowance(self.READS_AT_ONCE, self.READS_PER_SECOND, clock)
+        self._bytes = 0
         self._sps: dict[int, tuple[bytes, Sps]] = {}
         self._pps: dict[int, tuple[bytes, int]] = {}
         self._active: Sps | None = None
@@ -159,19 +179,38 @@ class ParameterSets:
         return self._pps[bits.ue(255)][1]
 
     def _remember_sps(self, nal: bytes) -> None:
-        if len(nal) > self.MAX_BYTES or any(nal == known for known, _ in self._sps.values()):
-            return
-        with suppress(ValueError):
-            sps = Sps.parse(nal)
+        sps = self._read_sps(nal)
+        if sps is not None and self._has_room(self._sps.get(sps.id), nal):
             self._sps[sps.id] = (nal, sps)
 
+    def _read_sps(self, nal: bytes) -> Sps | None:
+        if nal in self._contents:
+            return self._contents[nal]
+        if len(nal) > self.MAX_BYTES or not self._reads.take():
+            return None
+        if len(self._contents) == self.MAX_CONTENTS:
+            del self._contents[next(iter(self._contents))]
+        self._contents[nal] = None
+        with suppress(ValueError):
+            self._contents[nal] = Sps.parse(nal)
+        return self._contents[nal]
+
+    def _has_room(self, former: tuple[bytes, object] | None, nal: bytes) -> bool:
+        """Count a parameter set in place of the one with its id. False where all would be too much."""
+        total = self._bytes + len(nal) - (len(former[0]) if former is not None else 0)
+        if total > self.MAX_TOTAL_BYTES:
+            return False
+        self._bytes = total
+        return True
+
     def _remember_pps(self, nal: bytes) -> None:
-        if len(nal) > self.MAX_BYTES or any(nal == known for known, _ in self._pps.values()):
+        if len(nal) > self.MAX_BYTES:
             return
         with suppress(ValueError):
-            bits = BitReader(nal[1:])
+            bits = BitReader(nal[1:PPS_IDS_BYTES])
             pps_id, sps_id = bits.ue(255), bits.ue(31)
-            self._pps[pps_id] = (nal, sps_id)
+            if self._has_room(self._pps.get(pps_id), nal):
+                self._pps[pps_id] = (nal, sps_id)
 
     def _activate(self, idr: bytes) -> bool:
         """Take the SPS of an IDR slice; whether the picture's size changed with it."""

@@ -61,11 +61,11 @@ class BitReader:
 
     def ue(self, highest: int = 2**32 - 2) -> int:
         """An unsigned Exp-Golomb code (9.1), refused above `highest`."""
-        zeros = 0
-        while not self.u(1):
-            zeros += 1
-            if zeros > 31:
-                raise ValueError("parameter set holds a code out of range")
+        # counted in one step: a parameter set of many long codes would take thousands
+        zeros = self.left - (self._bits & ((1 << self.left) - 1)).bit_length()
+        if zeros > 31:
+            raise ValueError("parameter set holds a code out of range")
+        self.u(zeros + 1)
         value = (1 << zeros) - 1 + self.u(zeros)
         if value > highest:
             raise ValueError("parameter set holds a value out of range")

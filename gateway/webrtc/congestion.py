@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from struct import Struct
 
@@ -15,6 +16,9 @@ _STEPS_PER_REFERENCE = 256
 """Steps in one unit of the reference time, 64 ms."""
 MAX_STATUSES = 400
 """Limit of packets reported in one feedback packet, so that it fits a datagram."""
+MAX_PACKETS = 32
+"""Limit of feedback packets at once: a sender of 8 Mbit/s needs one or two."""
+MAX_ARRIVALS = MAX_PACKETS * MAX_STATUSES
 MAX_GAP = 2000
 """Limit of a gap that is reported as loss; after a longer one the sender has restarted."""
 
@@ -37,17 +41,23 @@ class TransportFeedback:
 
     def arrived(self, number: int, now: float) -> None:
         """Note that the packet with this transport-wide number (16 bits) arrived at `now` (monotonic)."""
-        self._arrivals[self._unwrapper.unwrap(number)] = int(now * DELTAS_PER_SECOND)
+        if len(self._arrivals) < MAX_ARRIVALS:
+            self._arrivals[self._unwrapper.unwrap(number)] = int(now * DELTAS_PER_SECOND)
 
     def packets(self, sender: int, media: int) -> list[bytes]:
-        """RTCP for all packets that arrived since the last call."""
+        """RTCP for all packets that arrived since the last call; no more than MAX_PACKETS of it."""
         packets: list[bytes] = []
-        while self._arrivals:
-            packets.append(self._packet(sender, media))
+        numbers = deque(sorted(self._arrivals))
+        while numbers and len(packets) < MAX_PACKETS:
+            packets.append(self._packet(numbers, sender, media))
+        if numbers:
+            self._next = numbers[-1] + 1
+        self._arrivals.clear()
         return packets
 
-    def _packet(self, sender: int, media: int) -> bytes:
-        oldest, newest = min(self._arrivals), max(self._arrivals)
+    def _packet(self, numbers: deque[int], sender: int, media: int) -> bytes:
+        """RTCP for the first of these numbers, which are taken off."""
+        oldest, newest = numbers[0], numbers[-1]
         base = oldest
         if self._next is not None and 0 < oldest - self._next < MAX_GAP:
             base = self._next
@@ -56,10 +66,10 @@ class TransportFeedback:
         symbols: list[int] = []
         deltas = bytearray()
         for number in range(base, min(newest, base + MAX_STATUSES - 1) + 1):
-            arrival = self._arrivals.get(number)
-            if arrival is None:
+            if not numbers or number != numbers[0]:
                 symbols.append(_LOST)
                 continue
+            arrival = self._arrivals[number]
             delta = arrival - at
             if not -0x8000 <= delta <= 0x7FFF:
                 break
@@ -67,7 +77,7 @@ class TransportFeedback:
             symbols.append(_NEAR if near else _FAR)
             deltas += delta.to_bytes(1 if near else 2, "big", signed=not near)
             at = arrival
-            del self._arrivals[number]
+            numbers.popleft()
         self._next = base + len(symbols)
         body = reference.to_bytes(8, "big")[5:] + bytes([self._count & 0xFF]) + _chunks(symbols) + deltas
         self._count += 1

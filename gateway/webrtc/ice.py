@@ -11,15 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from aioice import Candidate
-from aioice.stun import TransactionError
+from aioice.ice import CandidatePair, StunProtocol
+from aioice.stun import Message, TransactionError
 from typing_extensions import override
 
 from gateway.webrtc.burst import Burst, send_burst, split
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.gathering import gather
 from gateway.webrtc.ice_settings import CONSENT_LIFE
-from gateway.webrtc.sdp import IceCredentials
-from gateway.webrtc.udp import DatagramConnection, address, ignore, is_loopback
+from gateway.webrtc.paths import MAX_ADDRESSES, Paths, may_try
+from gateway.webrtc.sdp import MAX_CANDIDATES, IceCredentials
+from gateway.webrtc.udp import DatagramConnection, MediaProtocol, address, ignore, is_loopback
 
 DatagramHandler = Callable[[bytes], None]
 
@@ -61,7 +63,8 @@ class IceConnection(DatagramConnection):
         if remote is not None:
             self.set_remote(remote)
         self.on_datagram = on_datagram
-        self.last_received = time.monotonic()
+        self.paths = Paths()
+        self.heard()
         self._config = config
         self._consent = consent
         self._on_closed = on_closed
@@ -88,6 +91,57 @@ class IceConnection(DatagramConnection):
         protocols, candidates = await gather(self, self._config, username=self.local_username, near=near)
         self._protocols += protocols
         return candidates
+
+    def _is_tried(self, candidate: Candidate) -> bool:
+        """Whether a candidate is neither known nor one more than a peer may have."""
+        known = self.remote_candidates
+        given = [(one.host, one.port) for one in known if one.type != "prflx"]
+        return len(given) < MAX_CANDIDATES and (candidate.host, candidate.port) not in given
+
+    @override
+    async def add_remote_candidate(self, remote_candidate: Candidate | None) -> None:
+        """Try a candidate of the peer's; those above its limit are ignored."""
+        if remote_candidate is None or self._is_tried(remote_candidate):
+            await super().add_remote_candidate(remote_candidate)
+
+    @override
+    def _pair_remote_candidate(self, remote_candidate: Candidate) -> None:
+        former = len(self._check_list)
+        super()._pair_remote_candidate(remote_candidate)
+        made = self._check_list[former:]
+        self._check_list[former:] = [pair for pair in made if may_try(pair.local_candidate, remote_candidate)]
+
+    @override
+    def check_incoming(self, message: Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        """Take a check of the peer's."""
+        self._make_room()
+        for pair in self._check_list:
+            # connect() leaves pairs behind whose checks it has cancelled: this one is of use after all
+            if pair.protocol is protocol and pair.remote_addr == addr and pair.task and pair.task.done():
+                pair.task, pair.state = None, CandidatePair.State.WAITING
+        super().check_incoming(message, addr, protocol)
+
+    @override
+    def check_complete(self, pair: CandidatePair) -> None:
+        super().check_complete(pair)
+        if pair.state is CandidatePair.State.SUCCEEDED and isinstance(pair.protocol, MediaProtocol):
+            pair.protocol.validated(pair.remote_addr)
+
+    def _make_room(self) -> None:
+        """Forget the oldest address that was learned from a check, where there are too many."""
+        if len(self._remote_candidates) < MAX_ADDRESSES:
+            return
+        selected = [pair.remote_candidate for pair in self._nominated.values()]
+        for candidate in self._remote_candidates:
+            if candidate.type == "prflx" and candidate not in selected:
+                break
+        else:
+            return
+        self._remote_candidates.remove(candidate)
+        for pair in [one for one in self._check_list if one.remote_candidate is candidate]:
+            if pair.task is not None:
+                pair.task.cancel()
+            self._check_list.remove(pair)
 
     def send_datagram(self, data: bytes) -> bool:
         """Send on the selected pair. Returns False while there is none."""
@@ -147,6 +201,8 @@ class IceConnection(DatagramConnection):
                     request, pair.remote_addr, integrity_key=key, retransmissions=CONSENT_REPEATS
                 )
                 answered = time.monotonic()
+                self.paths.validate(pair.remote_addr)
+                self.heard()
         self._query_consent_task = None  # closing would wait for this very task
         await self.close()
 

@@ -291,8 +291,10 @@ def candidates(section: Section) -> list[Candidate]:
     """
     found: dict[tuple[str, int], Candidate] = {}
     for value in section.values("candidate"):
+        if len(found) == MAX_CANDIDATES:
+            break
         candidate = parse_candidate(value)
-        if candidate is not None and len(found) < MAX_CANDIDATES:
+        if candidate is not None:
             found.setdefault((candidate.host, candidate.port), candidate)
     return list(found.values())
 
@@ -307,7 +309,8 @@ def parse_candidate(value: str) -> Candidate | None:
     usable = (
         # a zone (RFC 4007, 11) means something on the peer's own machine only
         "%" not in candidate.host
-        and not (host.is_multicast or host.is_unspecified)
+        # nobody alone has one of these, broadcast among them
+        and not (host.is_multicast or host.is_unspecified or (host.version == 4 and host.is_reserved))
         and candidate.transport.lower() == "udp"
         and candidate.component == 1
         and 0 < candidate.port < 65536

@@ -137,7 +137,7 @@ class SecureTransport:
 
     @property
     def last_received(self) -> float:
-        """When the last datagram of any kind came, in seconds of the monotonic clock."""
+        """When the peer's last datagram of any kind came, in seconds of the monotonic clock."""
         return self._ice.last_received
 
     async def wait_closed(self) -> str:
@@ -171,6 +171,7 @@ class SecureTransport:
             except (pylibsrtp.Error, ValueError):
                 self.rejected += 1
                 return
+            self._ice.heard()
             if control:
                 self._on_rtcp(packet)
             else:

@@ -13,16 +13,20 @@ from typing import Any, TypeVar
 
 import ifaddr
 import structlog
+from aioice import stun
 from aioice.ice import Connection, StunProtocol
 from typing_extensions import override
 
 from gateway.webrtc.ice_settings import PortRange
+from gateway.webrtc.paths import Paths
 
 log = structlog.get_logger("webrtc")
 
 LOOPBACK = "127.0.0.1"
 SOCKET_BUFFER = 1 << 20
 """Bytes of each socket's kernel buffers: a key frame comes in one burst."""
+CHECK_REPEATS = 2
+"""Retransmissions of a check, after 0.5 and 1 s; a check of the peer's own has the path tried again."""
 CLOSE_TIMEOUT = 2.0
 """Time limit in seconds for a TURN server to release an allocation."""
 
@@ -45,12 +49,20 @@ class DatagramConnection(Connection):
     """An ICE connection that also takes the datagrams that are not STUN."""
 
     last_received: float
-    """When the last datagram of any kind came, in seconds of the monotonic clock."""
+    """When the peer's last datagram of any kind came, in seconds of the monotonic clock."""
     on_datagram: Callable[[bytes], None]
+    paths: Paths
+
+    def heard(self) -> None:
+        """A datagram came that nobody but the peer can have sent."""
+        self.last_received = time.monotonic()
 
 
 class MediaProtocol(StunProtocol, SocketProtocol):
-    """One local candidate's socket: STUN goes to aioice, everything else to `on_datagram` (RFC 7983)."""
+    """One local candidate's socket: STUN goes to aioice, everything else to `on_datagram` (RFC 7983).
+
+    What SRTP does not protect is taken from valid addresses only.
+    """
 
     def __init__(self, connection: DatagramConnection) -> None:
         super().__init__(connection)
@@ -60,14 +72,44 @@ class MediaProtocol(StunProtocol, SocketProtocol):
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         assert isinstance(data, bytes)
         connection = self._connection
-        connection.last_received = time.monotonic()
         if data and data[0] > 3:
-            connection.on_datagram(data)
+            if data[0] > 127:
+                connection.on_datagram(data)
+            elif addr[:2] in connection.paths:
+                connection.heard()
+                connection.on_datagram(data)
+            else:
+                connection.paths.hold(addr[:2], data)
             return
         try:
             super().datagram_received(data, addr)
         except Exception as error:  # aioice's parser raises any kind, and anybody may send anything
             log.debug("bad STUN packet", error=repr(error))
+
+    @override
+    def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
+        if message.message_class == stun.Class.RESPONSE:
+            # aioice sends a response only after it has verified the check's password
+            self._connection.paths.claim(addr)
+            self._connection.heard()
+        elif message.message_class == stun.Class.REQUEST and not self._connection.paths.may_check(addr):
+            return
+        super().send_stun(message, addr)
+
+    @override
+    async def request(
+        self,
+        request: stun.Message,
+        addr: tuple[str, int],
+        integrity_key: bytes | None = None,
+        retransmissions: int | None = CHECK_REPEATS,
+    ) -> tuple[stun.Message, tuple[str, int]]:
+        return await super().request(request, addr, integrity_key, retransmissions)
+
+    def validated(self, addr: tuple[str, int]) -> None:
+        """A check to this address was answered: what waited for that is taken."""
+        for datagram in self._connection.paths.validate(addr):
+            self._connection.on_datagram(datagram)
 
     @override
     async def close(self) -> None:

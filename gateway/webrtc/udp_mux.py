@@ -10,17 +10,16 @@ from typing import Any, cast
 from aioice import stun
 from typing_extensions import override
 
+from gateway.webrtc.paths import MAX_ADDRESSES, MAX_CLAIMS, Address
 from gateway.webrtc.udp import DatagramConnection, MediaProtocol, SocketProtocol, address, bind, log
-
-MAX_ROUTES = 64
-"""Limit of remembered addresses of one peer, which may use several and change them."""
 
 
 class UdpMux:
     """Sockets on one port that many ICE connections share.
 
-    Datagrams are assigned by their source address. An address is learned from its first connectivity check,
-    whose user name names the connection (RFC 8445, 7.2.2). Others are dropped and counted in `strays`.
+    Datagrams are assigned by their source address. An address belongs to a connection once it has answered a
+    check of that one's own; where the peer's check came from it, it is only claimed, for as long as it is
+    nobody's. Datagrams of other addresses are dropped and counted in `strays`.
     """
 
     def __init__(self) -> None:
@@ -70,7 +69,8 @@ class _SharedSocket(SocketProtocol):
         self.host = ""
         self._mux = mux
         self._by_username: dict[str, MuxedProtocol] = {}
-        self._by_address: dict[tuple[Any, ...], MuxedProtocol] = {}
+        self._by_address: dict[Address, MuxedProtocol] = {}
+        self._claims: dict[Address, MuxedProtocol] = {}
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,7 +78,7 @@ class _SharedSocket(SocketProtocol):
 
     @property
     def routes(self) -> int:
-        return len(self._by_username) + len(self._by_address)
+        return len(self._by_username) + len(self._by_address) + len(self._claims)
 
     def join(self, connection: DatagramConnection, username: str) -> MuxedProtocol:
         protocol = MuxedProtocol(connection, self, username)
@@ -86,33 +86,35 @@ class _SharedSocket(SocketProtocol):
         return protocol
 
     def leave(self, protocol: MuxedProtocol) -> None:
+        protocol.left = True
         self._by_username.pop(protocol.username, None)
-        for peer in protocol.routes:
-            if self._by_address.get(peer) is protocol:
-                del self._by_address[peer]
-        protocol.routes.clear()
+        for known, peers in ((self._by_address, protocol.routes), (self._claims, protocol.claims)):
+            while peers:
+                _drop(known, peers.popleft(), protocol)
 
-    def learn(self, peer: tuple[Any, ...], protocol: MuxedProtocol) -> None:
+    def learn(self, peer: Address, protocol: MuxedProtocol) -> None:
         """Assign datagrams from the address `peer` to `protocol`."""
-        if self._by_address.get(peer) is protocol or protocol.username not in self._by_username:
-            return
-        self._by_address[peer] = protocol
-        protocol.routes.append(peer)
-        if len(protocol.routes) > MAX_ROUTES:
-            oldest = protocol.routes.popleft()
-            if self._by_address.get(oldest) is protocol:
-                del self._by_address[oldest]
+        self._claims.pop(peer, None)
+        _remember(self._by_address, peer, protocol, protocol.routes, MAX_ADDRESSES)
+
+    def claim(self, peer: Address, protocol: MuxedProtocol) -> None:
+        """Assign them until it is known whose they are."""
+        if peer not in self._by_address:
+            _remember(self._claims, peer, protocol, protocol.claims, MAX_CLAIMS)
 
     @override
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         is_media = bool(data) and data[0] > 3
-        protocol = self._by_address.get(addr) if is_media else self._of_stun(data, addr)
+        protocol = self._of_address(addr[:2]) if is_media else self._of_stun(data)
         if protocol is None:
             self._mux.strays += 1
         else:
             protocol.datagram_received(data, addr)
 
-    def _of_stun(self, data: bytes, addr: tuple[Any, ...]) -> MuxedProtocol | None:
+    def _of_address(self, peer: Address) -> MuxedProtocol | None:
+        return self._by_address.get(peer) or self._claims.get(peer)
+
+    def _of_stun(self, data: bytes) -> MuxedProtocol | None:
         try:
             message = stun.parse_message(data)
         except Exception:  # aioice's parser raises any kind, and anybody may send anything
@@ -122,10 +124,28 @@ class _SharedSocket(SocketProtocol):
             return self._by_username.get(local)
         for protocol in self._by_username.values():
             if message.transaction_id in protocol.transactions:
-                # an answer to our own check; an ice-lite peer sends no checks
-                self.learn(addr, protocol)
                 return protocol
         return None
+
+
+def _remember(
+    known: dict[Address, MuxedProtocol],
+    peer: Address,
+    protocol: MuxedProtocol,
+    peers: deque[Address],
+    most: int,
+) -> None:
+    if known.get(peer) is protocol or protocol.left:
+        return
+    known[peer] = protocol
+    peers.append(peer)
+    if len(peers) > most:
+        _drop(known, peers.popleft(), protocol)
+
+
+def _drop(known: dict[Address, MuxedProtocol], peer: Address, protocol: MuxedProtocol) -> None:
+    if known.get(peer) is protocol:
+        del known[peer]
 
 
 class MuxedProtocol(MediaProtocol):
@@ -134,20 +154,24 @@ class MuxedProtocol(MediaProtocol):
     def __init__(self, connection: DatagramConnection, shared: _SharedSocket, username: str) -> None:
         super().__init__(connection)
         self.username = username
-        self.routes: deque[tuple[Any, ...]] = deque()
+        self.routes: deque[Address] = deque()
+        self.claims: deque[Address] = deque()
+        self.left = False
+        """Whether it is closed, and gets no datagrams any more."""
         self._shared = shared
         self.socket = shared.socket
         self.connection_made(_SharedTransport(shared, self))
 
     @override
     def send_stun(self, message: stun.Message, addr: tuple[str, int]) -> None:
-        if message.message_class == stun.Class.RESPONSE:
-            # aioice sends a response only after it has verified the check's password
-            self._shared.learn(self._full(addr), self)
         super().send_stun(message, addr)
+        if message.message_class == stun.Class.RESPONSE:
+            self._shared.claim(addr, self)
 
-    def _full(self, addr: tuple[str, int]) -> tuple[Any, ...]:
-        return (*addr, 0, 0) if ":" in addr[0] else addr
+    @override
+    def validated(self, addr: tuple[str, int]) -> None:
+        self._shared.learn(addr, self)
+        super().validated(addr)
 
 
 class _SharedTransport(asyncio.DatagramTransport):

@@ -11,10 +11,19 @@ from gateway.media.h264 import (
     ParameterSets,
     decode_sprop,
     has_idr,
+    has_recovery_point,
     join_annex_b,
     nal_type,
     split_annex_b,
 )
+from gateway.media.rtp_h264 import MAX_NALS
+from gateway.media.sps import Sps
+from harness.cost import TURN, cpu_seconds
+from harness.waiting import SLACK
+
+LONG_CODE = "0" * 15 + "1" + "0" * 15
+SLOW_SPS = int(("10010001101" + ("1" + LONG_CODE * 64) * 12)[:8000], 2).to_bytes(1000, "big")
+"""Behind the profile: scaling lists of the longest codes, as many as one that is read can hold."""
 
 NALS = st.lists(
     st.binary(min_size=1, max_size=60)
@@ -98,3 +107,43 @@ def test_noise_is_no_parameter_set_and_no_error(nals: list[bytes]) -> None:
     sets = ParameterSets()
     sets.observe(nals)
     sets.ahead_of(nals)
+
+
+def slow_sps(number: int) -> bytes:
+    return b"\x67\x64\x00\x1e" + SLOW_SPS + number.to_bytes(4, "big")
+
+
+def test_parameter_sets_that_are_slow_to_read_do_not_hold_up_the_loop() -> None:
+    picture = [slow_sps(number) for number in range(MAX_NALS)]
+    sprop = ",".join(base64.b64encode(nal).decode() for nal in picture)[:65_000]
+    assert cpu_seconds(lambda: ParameterSets().observe(picture)) < SLACK * TURN
+    assert cpu_seconds(lambda: ParameterSets(sprop)) < SLACK * TURN
+    assert cpu_seconds(lambda: has_recovery_point([b"\x06" + bytes(2_000_000)] * 4)) < SLACK * TURN
+
+
+def test_an_sps_is_read_once_and_few_others_a_second(make_sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, reads, parse = 0.0, list[bytes](), Sps.parse
+    monkeypatch.setattr(Sps, "parse", lambda nal: reads.append(nal) or parse(nal))
+    sets = ParameterSets(clock=lambda: now)
+    key, other = make_sample().video[0].nals, [slow_sps(0)]
+    for _ in range(100):
+        sets.observe(key)
+        sets.observe(other)
+    assert len(reads) == 2
+    for number in range(100):
+        sets.observe([slow_sps(number)])
+    assert len(reads) == ParameterSets.READS_AT_ONCE
+    now = 1.0
+    large = make_sample(size=(320, 176)).video[0].nals
+    assert sets.observe(large), "a new one is read again a little later"
+
+
+def test_what_is_put_before_a_key_picture_has_a_limit() -> None:
+    sets = ParameterSets()
+    codes = [f"{number + 1:b}" for number in range(256)]
+    ids = [int(("0" * (len(code) - 1) + code + "1").ljust(32, "0"), 2) for code in codes]
+    sets.observe([b"\x68" + pps.to_bytes(4, "big") + b"\xff" * 1000 for pps in ids])
+    sets.observe([b"\x68" + pps.to_bytes(4, "big") + b"\xfe" * 900 for pps in ids])
+    ahead = sets.ahead_of([b"\x65x"])
+    assert len(ahead) > 10
+    assert sum(map(len, ahead)) <= ParameterSets.MAX_TOTAL_BYTES + 2

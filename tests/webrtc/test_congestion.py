@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.webrtc.congestion import LossBasedEstimate, TransportFeedback
+from gateway.webrtc.congestion import MAX_PACKETS, LossBasedEstimate, TransportFeedback
+from harness.cost import TURN, cpu_seconds
+from harness.waiting import SLACK
 
 
 def read(packet: bytes) -> list[tuple[int, float | None]]:
@@ -77,6 +80,18 @@ def test_feedback_packets_fit_a_datagram() -> None:
     for number in range(3000):
         feedback.arrived(number, 1.0 + number * 0.1)
     assert max(map(len, feedback.packets(1, 2))) < 1200
+
+
+@pytest.mark.parametrize("gap", [1, 400, 1999, 30_000])
+def test_a_sender_that_skips_numbers_gets_little_feedback_and_costs_little(gap: int) -> None:
+    def told() -> list[bytes]:
+        feedback = TransportFeedback()
+        for number in range(0, 20_000 * gap, gap):
+            feedback.arrived(number & 0xFFFF, 1.0)
+        return feedback.packets(1, 2)
+
+    assert cpu_seconds(told) < SLACK * TURN
+    assert len(told()) <= MAX_PACKETS
 
 
 def test_the_estimate_rises_without_loss_and_falls_with_it() -> None:
