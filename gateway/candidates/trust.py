@@ -28,6 +28,8 @@ NOTED_EVERY = 60.0
 """Seconds of pictures of one job between two writes of what it delivered."""
 MAX_REASON = 300
 """Characters of a fault's reason that are stored."""
+MAX_PUBLISHERS = 100
+"""Publishers whose starts in vain are told apart at one address, until a picture comes."""
 LONGEST_UNPROVEN_BACKOFF = 86400.0
 """Seconds: the longest back-off of who never delivered a picture."""
 
@@ -56,6 +58,8 @@ class Record:
     """Whether no picture has come since its last fault."""
     standing: Standing | None = None
     """How it stood before its last faults."""
+    in_vain: dict[str, Standing] = field(default_factory=dict)
+    """By publisher: how it stood before that one's first start in vain since a picture came."""
 
     @property
     def proven(self) -> bool:
@@ -156,6 +160,8 @@ class Trust:
     ) -> None:
         self._records = {record.key: record for record in records}
         self._paid_as = dict(paid_as)
+        self._first_paid_as: dict[str, str] = {}
+        """By host and port, where the address that is paid there has changed since the start."""
         self._clock = clock
         self._outage = Outage()
         self._changed: dict[str, Record] = {}
@@ -186,9 +192,22 @@ class Trust:
         """The address that was last paid at this host and port; None where nobody was."""
         return self._paid_as.get(place)
 
+    def payee(self, place: str, address: str) -> str:
+        """What the one at this host and port is known by, who asks to be paid at this address.
+
+        Who changes the address stays who it was: no stranger again after each start.
+        """
+        former = self._paid_as.get(place)
+        if former is None or not address:
+            return address
+        return self._first_paid_as.get(place, former)
+
     def pays(self, place: str, address: str) -> None:
         """This address is about to be paid at this host and port."""
-        if self._paid_as.get(place) != address:
+        former = self._paid_as.get(place)
+        if former != address:
+            if former is not None:
+                self._first_paid_as.setdefault(place, former)
             self._paid_as[place] = self._changed_places[place] = address
             self._has_changed.set()
 
@@ -201,8 +220,8 @@ class Trust:
         excused = record.standing is not None and record.standing.forgivable(now)
         return replace(held, forgivable=excused)
 
-    def fault(self, key: str, reason: str, *, took_pay: bool) -> Suspension:
-        """Suspend it for a fault; `took_pay` says that it was paid and showed nothing.
+    def fault(self, key: str, reason: str, *, took_pay: bool, publisher: str = "") -> Suspension:
+        """Suspend it for a fault; `took_pay` says that it was paid and showed nothing of this publisher's.
 
         In an outage a start in vain adds nothing to the suspension of who has just stopped, and to that of
         others who have shown pictures no more than once.
@@ -219,6 +238,8 @@ class Trust:
         last = record.suspension.last_fault
         record.doubted = True
         if took_pay:
+            if len(record.in_vain) < MAX_PUBLISHERS:
+                record.in_vain.setdefault(publisher, Standing.of(record, now))
             record.empty_starts += 1
             record.lasted = 0
             if known and last is not None and now < last.until and self._outage.covers(key, last.since, now):
@@ -238,6 +259,7 @@ class Trust:
                 innocent.standing, innocent.doubted = None, False
                 self.note(innocent)
         record.doubted = False
+        record.in_vain.clear()
 
     def over(self, record: Record) -> None:
         """A job there is over."""
@@ -245,12 +267,19 @@ class Trust:
         if not record.jobs:
             self._outage.left(record.key)
 
-    def forgive(self, key: str, reason: str, *, took_pay: bool) -> None:
-        """Take back a fault that was none, with what it said of the start."""
+    def forgive(self, key: str, publisher: str) -> None:
+        """Take back its starts in vain for this publisher, whom others could not show either.
+
+        Not where another publisher's start failed there too.
+        """
         record = self.record(key)
-        record.suspension.forgive(reason)
-        record.empty_starts -= took_pay
-        self.note(record)
+        if set(record.in_vain) == {publisher}:
+            record.in_vain[publisher].restore(record)
+            self.note(record)
+
+    def failed_for(self, key: str, publisher: str) -> bool:
+        """Whether the last start there for this publisher was in vain, and no picture has come since."""
+        return publisher in self.record(key).in_vain
 
     def note(self, record: Record) -> None:
         """The record has changed: it is to be written down."""

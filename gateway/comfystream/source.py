@@ -42,11 +42,11 @@ class ComfySource:
     ) -> ComfyJob:
         return ComfyJob(self._resources, candidate, request, host, log)
 
-    def suspend(self, candidate: Candidate, failure: Ended) -> None:
+    def suspend(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
         if not isinstance(failure, NoRoom):
             self._resources.servers.suspend(candidate.addr, failure.detail)
 
-    def forgive(self, candidate: Candidate, failure: Ended) -> None:
+    def forgive(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
         self._resources.servers.forgive(candidate.addr, failure.detail)
 
     def reasons_not_ready(self) -> list[str]:

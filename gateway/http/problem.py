@@ -39,6 +39,7 @@ class ProblemCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NAME_TAKEN = "name_taken"
     NOT_FOUND = "not_found"
+    NOBODY_SHOWS = "nobody_shows"
     NO_COMMON_CODEC = "no_common_codec"
     NO_ORCHESTRATOR = "no_orchestrator"
     NO_UDP_PORT = "no_udp_port"

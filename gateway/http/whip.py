@@ -37,7 +37,7 @@ from gateway.payments.spending import NO_LIMITS, SpendLimitReached
 from gateway.payments.steps import clean
 from gateway.reason import EndReason
 from gateway.stream.admission import NotAdmitted
-from gateway.stream.paid_starts import TooManyStarts
+from gateway.stream.paid_starts import MayNotStart, TooManyStarts
 from gateway.stream.quotas import LimitReached
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
 from gateway.stream.seam import PublishRequest
@@ -144,10 +144,8 @@ class WhipRoutes:
             raise Problem(409, ProblemCode.NAME_TAKEN, str(error)) from error
         except LimitReached as error:
             raise limit_reached(error) from error
-        except TooManyStarts as error:
-            headers = {"Retry-After": str(error.retry_after)}
-            limit = "maxPaidStartsPerMinute"
-            raise Problem(429, ProblemCode.LIMIT_REACHED, str(error), headers=headers, limit=limit) from error
+        except MayNotStart as error:
+            raise _may_not_start(error) from error
         except NotAdmitted as error:
             raise not_admitted(error) from error
         except NoOrchestrator as error:
@@ -243,6 +241,14 @@ class WhipRoutes:
         """The stream of a WHIP Location; its name and its secret must both fit."""
         stream = self._registry.by_session(request.match_info["session"])
         return stream if stream and stream.request.name == request.match_info["stream"] else None
+
+
+def _may_not_start(error: MayNotStart) -> Problem:
+    headers = {"Retry-After": str(error.retry_after)}
+    if isinstance(error, TooManyStarts):
+        limit = "maxPaidStartsPerMinute"
+        return Problem(429, ProblemCode.LIMIT_REACHED, str(error), headers=headers, limit=limit)
+    return Problem(429, ProblemCode.NOBODY_SHOWS, str(error), headers=headers)
 
 
 def _publisher(grant: Grant | None, customer: str | None, address: str) -> str:

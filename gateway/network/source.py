@@ -28,8 +28,13 @@ class NetworkSource:
         self._network = network
 
     def candidates(self, request: PublishRequest) -> list[Candidate]:
-        known = self._network.pool.candidates(request.model, only=request.orchestrator)
-        return [self._candidate(one) for one in known]
+        pool, publisher = self._network.pool, request.publisher
+        known = [self._candidate(one) for one in pool.candidates(request.model, only=request.orchestrator)]
+        # who could not show this publisher's last stream comes after those who have not tried
+        return sorted(
+            known,
+            key=lambda one: (not one.usable, pool.trust.failed_for(one.address, publisher)),
+        )
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
         first_payments = [candidate.first_payment for candidate in candidates]
@@ -41,18 +46,21 @@ class NetworkSource:
     ) -> OrchestratorJob:
         return OrchestratorJob(self._network, candidate, request, host, log)
 
-    def suspend(self, candidate: Candidate, failure: Ended) -> None:
+    def suspend(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
         pool = self._network.pool
         if isinstance(failure, NoRoom):
             pool.no_room(candidate.addr, failure.detail)
         else:
-            took_pay = candidate.paid_in_vain
-            pool.suspend(candidate.addr, failure.detail, address=candidate.address, took_pay=took_pay)
+            pool.suspend(
+                candidate.addr,
+                failure.detail,
+                address=candidate.address,
+                took_pay=candidate.paid_in_vain,
+                publisher=request.publisher,
+            )
 
-    def forgive(self, candidate: Candidate, failure: Ended) -> None:
-        took_pay = candidate.paid_in_vain
-        pool = self._network.pool
-        pool.forgive(candidate.addr, failure.detail, address=candidate.address, took_pay=took_pay)
+    def forgive(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
+        self._network.pool.forgive(candidate.addr, request.publisher, address=candidate.address)
 
     def reasons_not_ready(self) -> list[str]:
         try:
@@ -83,7 +91,7 @@ class NetworkSource:
             first_payment=Fraction(0) if self._network.payments is None else _first_payment(one),
             verdict=one.verdict,
             detail=one.detail,
-            address=one.recipient,
+            address=self._network.pool.payee(one.addr, one.recipient),
             proven=one.proven or not one.price,
         )
 

@@ -144,11 +144,6 @@ class Member:
             candidate.verdict, candidate.detail = judge(info, model, ceiling)
         return candidate
 
-    @property
-    def key(self) -> str:
-        """What its faults and deliveries are counted by: the address that is paid, else where it is asked."""
-        return (self.info.recipient if self.info is not None else "") or self.listing.addr
-
     def json(
         self, candidate: OrchestratorCandidate, suspension: Suspension | None, now: float
     ) -> dict[str, Any]:

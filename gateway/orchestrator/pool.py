@@ -118,7 +118,7 @@ class OrchestratorPool:
 
     def _candidate(self, member: Member) -> OrchestratorCandidate:
         candidate = member.candidate(self.model, self.ceiling)
-        candidate.proven = self.trust.record(member.key).proven
+        candidate.proven = self.trust.record(self._key(member)).proven
         if candidate.usable and member.info is not None:
             candidate.set_verdict(*self._judge(member.listing, member.info))
         if candidate.usable and member.room(self.model) == 0:
@@ -129,7 +129,7 @@ class OrchestratorPool:
         if self.ceiling is None:
             return
         for candidate in known:
-            why = self.trust.why_wait(self._members[candidate.addr].key) if candidate.usable else ""
+            why = self.trust.why_wait(self._key(self._members[candidate.addr])) if candidate.usable else ""
             if why:
                 candidate.set_verdict(Verdict.UNTRUSTED, why)
 
@@ -181,8 +181,11 @@ class OrchestratorPool:
 
     def _state(self, candidate: OrchestratorCandidate, now: float) -> dict[str, Any]:
         member = self._members[candidate.addr]
-        trust = None if self.ceiling is None else self.trust.record(member.key).json()
+        trust = None if self.ceiling is None else self.trust.record(self._key(member)).json()
         return {**member.json(candidate, self._suspension(member, now), now), "trust": trust}
+
+    def _key(self, member: Member) -> str:
+        return self.payee(member.listing.addr, "" if member.info is None else member.info.recipient)
 
     # for streams
 
@@ -234,17 +237,23 @@ class OrchestratorPool:
         member.ask_now.set()
         return info
 
+    def payee(self, addr: str, recipient: str) -> str:
+        """What an orchestrator's faults and deliveries are counted by: who is paid there, else `addr`."""
+        return self.trust.payee(place(addr), recipient) or addr
+
     def pays(self, addr: str, info: OrchestratorInfo) -> None:
         """A first payment goes to this info's recipient: another one there will be noticed."""
         self.trust.pays(place(addr), info.recipient)
 
-    def suspend(self, addr: str, why: str, *, address: str = "", took_pay: bool = False) -> None:
+    def suspend(
+        self, addr: str, why: str, *, address: str = "", took_pay: bool = False, publisher: str = ""
+    ) -> None:
         """Pass over who is paid at `address` for a fault of a job at `addr`, for a back-off that doubles.
 
-        `took_pay` says that it was paid and showed nothing. The orchestrator must answer again before it gets
-        another job, even where nobody else is left.
+        `took_pay` says that it was paid and showed nothing of this publisher's. The orchestrator must answer
+        again before it gets another job, even where nobody else is left.
         """
-        suspension = self.trust.fault(address or addr, why, took_pay=took_pay)
+        suspension = self.trust.fault(address or addr, why, took_pay=took_pay, publisher=publisher)
         seconds = round(suspension.seconds_left(self._clock()), 1)
         log.warning("orchestrator suspended", addr=addr, address=address, reason=why, seconds=seconds)
         member = self._members.get(addr)
@@ -253,9 +262,9 @@ class OrchestratorPool:
             member.ask_now.set()
         self._note_change()
 
-    def forgive(self, addr: str, why: str, *, address: str = "", took_pay: bool = False) -> None:
-        """Take back what `suspend` noted, unless there was another fault."""
-        self.trust.forgive(address or addr, why, took_pay=took_pay)
+    def forgive(self, addr: str, publisher: str, *, address: str = "") -> None:
+        """Take back the starts in vain for this publisher, unless another's failed there too."""
+        self.trust.forgive(address or addr, publisher)
         self._note_change()
 
     def no_room(self, addr: str, why: str) -> None:
@@ -407,7 +416,7 @@ class OrchestratorPool:
         self._was_ready = is_ready
 
     def _suspension(self, member: Member, now: float) -> Suspension | None:
-        return self.trust.suspension(member.key) or member.skip.active(now)
+        return self.trust.suspension(self._key(member)) or member.skip.active(now)
 
     def _mark_suspended(self, known: list[OrchestratorCandidate]) -> list[tuple[OrchestratorCandidate, str]]:
         """Make suspended ones unusable. Returns those whose faults are forgivable, and the faults."""

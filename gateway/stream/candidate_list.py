@@ -111,7 +111,7 @@ class CandidateList:
         """Say of the candidate that had the stream how that went, and forgive those who could not show it."""
         if self.unshown:
             for candidate, failure in self._showed_nothing.values():
-                candidate.source.forgive(candidate, failure)
+                candidate.source.forgive(candidate, self._request, failure)
         outcome = (
             "it had the stream until the end" if showed_picture else "no picture came from it until the end"
         )

@@ -1,4 +1,4 @@
-"""How many paid streams each publisher started within the last minute."""
+"""What holds a publisher's next paid stream back: many starts in a minute, streams that nobody can show."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from gateway.candidates.suspension import SuspensionState
+
 WINDOW = 60.0
 """Seconds in which starts are counted."""
 MAX_PUBLISHERS = 10_000
 """Publishers whose starts are kept: those that started last."""
 
 
-class TooManyStarts(Exception):
-    """A publisher started too many paid streams; it may start another after `retry_after` seconds."""
+class MayNotStart(Exception):
+    """A publisher may start its next paid stream after `retry_after` seconds; the text says why."""
 
-    def __init__(self, most: int, retry_after: int) -> None:
-        super().__init__(f"{most} paid streams were started within a minute, which is the limit")
+    def __init__(self, why: str, retry_after: int) -> None:
+        super().__init__(why)
         self.retry_after = retry_after
+
+
+class TooManyStarts(MayNotStart):
+    """It started too many within a minute."""
+
+
+class NobodyShows(MayNotStart):
+    """No worker could show its last one: each costs a first payment at several orchestrators."""
 
 
 class PaidStarts:
@@ -28,6 +38,7 @@ class PaidStarts:
         self._clock = clock
         self._starts: OrderedDict[str, dict[str, float]] = OrderedDict()
         """By publisher: when each publish started, by its request id, the oldest first."""
+        self._unshown: OrderedDict[str, SuspensionState] = OrderedDict()
 
     def check(self, publisher: str, most: int | None) -> None:
         """Raise TooManyStarts where the publisher has started `most` within a minute."""
@@ -37,7 +48,8 @@ class PaidStarts:
         recent = {one: at for one, at in self._starts[publisher].items() if at > now - WINDOW}
         self._starts[publisher] = recent
         if len(recent) >= most:
-            raise TooManyStarts(most, math.ceil(list(recent.values())[-most] + WINDOW - now))
+            why = f"{most} paid streams were started within a minute, which is the limit"
+            raise TooManyStarts(why, math.ceil(list(recent.values())[-most] + WINDOW - now))
 
     def count(self, publisher: str, request_id: str, most: int | None) -> None:
         """Count one more start. Raises TooManyStarts instead, where `check` does."""
@@ -48,6 +60,26 @@ class PaidStarts:
         recent[request_id] = self._clock()
         if len(self._starts) > MAX_PUBLISHERS:
             self._starts.popitem(last=False)
+
+    def check_shown(self, publisher: str) -> None:
+        """Raise NobodyShows for a while after a stream that no worker could show, longer each time."""
+        state, now = self._unshown.get(publisher), self._clock()
+        held = None if state is None else state.active(now)
+        if held is not None:
+            why = f"no worker could show this publisher's last stream: {held.reason}"
+            raise NobodyShows(why, math.ceil(held.seconds_left(now)))
+
+    def unshown(self, publisher: str, why: str) -> None:
+        """No worker could show a stream of this publisher's."""
+        state = self._unshown.setdefault(publisher, SuspensionState())
+        self._unshown.move_to_end(publisher)
+        state.fault(why, self._clock())
+        if len(self._unshown) > MAX_PUBLISHERS:
+            self._unshown.popitem(last=False)
+
+    def shown(self, publisher: str) -> None:
+        """A worker showed one."""
+        self._unshown.pop(publisher, None)
 
     def give_back(self, publisher: str, request_id: str) -> None:
         """Forget a start for which nothing was paid; none where it was not counted."""

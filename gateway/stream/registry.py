@@ -93,7 +93,7 @@ class Registry:
 
         It may go on with a paid job that it had, and replace a publisher of the same name that has fallen
         silent, which ends only when all is checked. Raises NotAdmitted, NameTaken, NoOrchestrator,
-        SpendLimitReached, LedgerUnavailable, LimitReached, TooManyStarts or OfferRefused, each with nothing
+        SpendLimitReached, LedgerUnavailable, LimitReached, MayNotStart or OfferRefused, each with nothing
         changed.
         """
         request = replace(request, limits=self._limits.lowered_by(request.limits))
@@ -112,6 +112,8 @@ class Registry:
         self._sources.admit(request, candidates)
         best = next(candidate for candidate in candidates if candidate.admissible)
         most_starts = request.limits.paid_starts if best.first_payment else None
+        if best.first_payment:
+            self._paid_starts.check_shown(request.publisher)
         self._paid_starts.check(request.publisher, most_starts)
         reservation = self._quotas.take(claims, replacing=former.reservation if former else None)
         stream = Stream(
@@ -232,6 +234,10 @@ class Registry:
             self._running.remove(stream)
             self._ended.add(stream)
             self._totals_of_ended += _totals(stream)
+            if stream.supervisor.was_live:
+                self._paid_starts.shown(stream.request.publisher)
+            elif stream.supervisor.no_worker_showed_it and stream.ended is not None:
+                self._paid_starts.unshown(stream.request.publisher, stream.ended[0].detail)
             if stream.job_status().payments is None:
                 self._paid_starts.give_back(stream.request.publisher, stream.request.request_id)
             if stream.ended is not None:

@@ -82,7 +82,7 @@ class Candidate(Judged):
     restart: float = 0.0
     """For how many seconds a stream whose job was live there waits for it to come back."""
     address: str = ""
-    """Ethereum address that is paid; empty where nobody is."""
+    """What its source counts faults and deliveries by: the address that is paid, else its own."""
     proven: bool = True
     """Whether it has delivered for its pay before, or is not paid."""
     paid_in_vain: bool = False
@@ -265,11 +265,11 @@ class JobSource(Protocol):
     ) -> Job:
         """A job on the candidate, not yet run."""
 
-    def suspend(self, candidate: Candidate, failure: Ended) -> None:
+    def suspend(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
         """Have all streams pass the candidate over for a while, longer after a fault than after NoRoom."""
 
-    def forgive(self, candidate: Candidate, failure: Ended) -> None:
-        """Take back what `suspend` noted for this failure, unless jobs of others failed there too."""
+    def forgive(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
+        """Take back what `suspend` noted for this request's failure, unless others' jobs failed there too."""
 
     def reasons_not_ready(self) -> list[str]:
         """Why no stream would be taken now, a sentence each; empty when one would be."""

@@ -92,6 +92,16 @@ class Supervisor:
         return self._candidates.newest
 
     @property
+    def no_worker_showed_it(self) -> bool:
+        """Whether several workers had its pictures and none gave one back."""
+        return bool(self._candidates.unshown)
+
+    @property
+    def was_live(self) -> bool:
+        """Whether a picture has come back for it."""
+        return self._was_live
+
+    @property
     def live(self) -> bool:
         """Whether a job takes frames for the viewers now."""
         return self._active is not None and self._active.live
@@ -367,7 +377,7 @@ class Supervisor:
         elif _ends_the_stream(failure):
             return
         elif not slot.job.started or self._stream.input_age() < INPUT_RECENT:
-            candidate.source.suspend(candidate, failure)
+            candidate.source.suspend(candidate, self._request, failure)
             if slot.job.started and not slot.live:
                 self._candidates.showed_nothing(candidate, failure)
         self._candidates.reject(candidate, failure)

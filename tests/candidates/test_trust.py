@@ -68,12 +68,65 @@ def test_a_start_that_took_pay_and_showed_nothing_sets_it_back_to_one(clock: Clo
     assert (trust.record("a").allowed, trust.record("a").empty_starts) == (1, 1)
 
 
-def test_a_start_that_nobody_could_show_is_taken_back(clock: Clock) -> None:
+def in_vain(trust: Trust, key: str, publisher: str) -> None:
+    trust.fault(key, "no picture", took_pay=True, publisher=publisher)
+
+
+def test_a_start_that_nobody_could_show_is_taken_back_and_so_is_the_publishers_next(clock: Clock) -> None:
     trust = Trust(clock=clock)
-    trust.fault("a", "no picture", took_pay=True)
-    trust.forgive("a", "no picture", took_pay=True)
-    assert trust.record("a").empty_starts == 0
-    assert trust.record("a").suspension.active(clock.now) is None
+    for _ in range(3):
+        in_vain(trust, "a", "ann")
+        trust.forgive("a", "ann")
+        assert trust.record("a").empty_starts == 0
+        assert trust.suspension("a") is None
+        assert trust.failed_for("a", "ann"), "she is given others first"
+        assert not trust.failed_for("a", "bob")
+        clock.now += 60
+
+
+def test_blame_stays_where_another_publishers_start_failed_there_too(clock: Clock) -> None:
+    trust = Trust(clock=clock)
+    in_vain(trust, "a", "ann")
+    trust.forgive("a", "ann")
+    in_vain(trust, "a", "bob")
+    trust.forgive("a", "bob")
+    trust.forgive("a", "ann")
+    assert trust.suspension("a") is not None
+    assert trust.record("a").empty_starts == 1
+
+
+def test_a_picture_ends_what_is_known_of_publishers_starts_in_vain(clock: Clock) -> None:
+    trust = Trust(clock=clock)
+    in_vain(trust, "a", "ann")
+    trust.begin("a").picture()
+    assert not trust.failed_for("a", "ann")
+    in_vain(trust, "a", "bob")
+    faults = trust.record("a").suspension.last_fault
+    trust.forgive("a", "bob")
+    assert faults is not None
+    assert faults.faults == 2
+    left = trust.record("a").suspension.last_fault
+    assert left is not None
+    assert (left.faults, left.forgivable) == (1, False), "the fault before the picture stays"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["ann", "bob"]), st.booleans()), max_size=40)
+)
+def test_forgiving_never_leaves_more_faults_than_there_were(
+    events: list[tuple[str, str, bool]],
+) -> None:
+    clock = Clock()
+    trust = Trust(clock=clock)
+    for key, publisher, picture in events:
+        clock.now += 7
+        before = trust.record(key).empty_starts
+        in_vain(trust, key, publisher)
+        others = set(trust.record(key).in_vain) - {publisher}
+        trust.forgive(key, publisher)
+        assert trust.record(key).empty_starts == before + bool(others)
+        if picture:
+            trust.begin(key).picture()
 
 
 def test_a_gap_between_pictures_is_no_delivery(clock: Clock) -> None:
@@ -157,6 +210,18 @@ def test_changes_are_given_to_the_writer_once(clock: Clock) -> None:
     assert trust.take_changed() == ([], {})
     trust.not_written(records, places)
     assert trust.take_changed() == (records, places)
+
+
+def test_who_changes_the_address_that_is_paid_stays_who_it_was(clock: Clock) -> None:
+    trust = Trust(paid_as={"old:1": "o"}, clock=clock)
+    for number in range(5):
+        assert trust.payee("t:1", f"t{number}") == "t0"
+        trust.fault("t0", "no picture", took_pay=True)
+        trust.pays("t:1", f"t{number}")
+    assert trust.suspension(trust.payee("t:1", "t5")) is not None
+    assert trust.payee("h:1", "t5") == "t5", "it is another one's as well"
+    assert trust.payee("old:1", "n") == "o"
+    assert trust.payee("old:1", "") == ""
 
 
 def test_looking_at_strangers_leaves_nothing_behind(clock: Clock) -> None:

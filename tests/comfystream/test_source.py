@@ -38,9 +38,9 @@ async def test_candidates_are_free_and_tell_bad_parameters_from_bad_servers() ->
         source.admit(request(), found)
         refused = source.candidates(request(prompt="words without a template"))
         assert {one.verdict for one in refused} == {Verdict.BAD_PARAMS}
-        source.suspend(found[0], FULL)
+        source.suspend(found[0], request(), FULL)
         assert all(one.usable for one in source.candidates(request()))
-        source.suspend(found[0], FAULT)
+        source.suspend(found[0], request(), FAULT)
         assert [one.url for one in source.candidates(request()) if one.usable] == [GPUS[1]]
         assert source.reasons_not_ready() == []
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from gateway.candidates.trust import Trust
 from gateway.candidates.verdict import Verdict
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
@@ -34,7 +36,10 @@ class Network:
         self.first_payments: list[tuple[Fraction, int | None, str]] = []
         self.refusal: Exception | None = None
         self.not_ready = ["nobody is known"]
+        self.trust = Trust()
         pool = SimpleNamespace(
+            trust=self.trust,
+            payee=lambda addr, recipient: recipient or addr,
             candidates=self._candidates,
             suspend=lambda addr, why, **known: self.suspended.append((addr, why, known)),
             ask_again=self.asked_again.append,
@@ -73,11 +78,18 @@ def test_a_candidate_has_what_the_pool_knows_and_what_its_start_costs() -> None:
     assert network.asked == [("m", "o1")]
     assert [(one.key, one.addr, one.price, one.usable, one.detail) for one in found] == [
         ("https://o1", "o1:1", 3, True, "of o1"),
-        ("https://o2", "o2:1", 2, False, "full"),
         ("https://free", "free:1", 0, True, "of free"),
+        ("https://o2", "o2:1", 2, False, "full"),
     ]
-    assert [one.first_payment for one in found] == [PRELOAD * 3, PRELOAD * 2, 0]
+    assert [one.first_payment for one in found] == [PRELOAD * 3, 0, PRELOAD * 2]
     assert all(one.source is network.source for one in found)
+
+
+def test_who_could_not_show_the_publishers_last_stream_comes_after_the_others() -> None:
+    network = Network()
+    network.trust.fault("0xo1", "no picture", took_pay=True, publisher="ann")
+    assert [one.addr for one in network.source.candidates(REQUEST)] == ["o2:1", "free:1", "o1:1"]
+    assert network.source.candidates(replace(REQUEST, publisher="bob"))[0].addr == "o1:1"
 
 
 def test_a_stream_is_admitted_where_the_cheapest_first_payment_is_allowed() -> None:
@@ -101,12 +113,12 @@ def test_it_is_not_ready_where_no_first_payment_is_allowed_or_nobody_is_usable()
 def test_a_failure_suspends_for_a_fault_or_for_want_of_room() -> None:
     network = Network()
     candidate = network.source.candidates(REQUEST)[0]
-    network.source.suspend(candidate, Ended(EndReason.ORCHESTRATOR_LOST, "lost"))
-    network.source.suspend(candidate, NoRoom(EndReason.ORCHESTRATOR_LOST, "full"))
+    network.source.suspend(candidate, REQUEST, Ended(EndReason.ORCHESTRATOR_LOST, "lost"))
+    network.source.suspend(candidate, REQUEST, NoRoom(EndReason.ORCHESTRATOR_LOST, "full"))
     candidate.paid_in_vain = True
-    network.source.suspend(candidate, Ended(EndReason.ORCHESTRATOR_LOST, "no picture"))
+    network.source.suspend(candidate, REQUEST, Ended(EndReason.ORCHESTRATOR_LOST, "no picture"))
     assert network.suspended == [
-        ("o1:1", "lost", {"address": "0xo1", "took_pay": False}),
+        ("o1:1", "lost", {"address": "0xo1", "took_pay": False, "publisher": "ann"}),
         ("o1:1", "full", "no room"),
-        ("o1:1", "no picture", {"address": "0xo1", "took_pay": True}),
+        ("o1:1", "no picture", {"address": "0xo1", "took_pay": True, "publisher": "ann"}),
     ]

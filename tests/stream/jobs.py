@@ -197,10 +197,10 @@ class FakeSource:
         self.jobs.append(FakeJob(candidate.url, host, **script))
         return self.jobs[-1]
 
-    def suspend(self, candidate: Candidate, failure: Ended) -> None:
+    def suspend(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
         self.suspended[candidate.url] = failure
 
-    def forgive(self, candidate: Candidate, failure: Ended) -> None:
+    def forgive(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
         assert self.suspended.pop(candidate.url) is failure
 
     def reasons_not_ready(self) -> list[str]:

@@ -46,15 +46,17 @@ async def live_stream(registry: Registry, request: PublishRequest = REQUEST) -> 
 
 @asynccontextmanager
 async def live_publisher(
-    registry: Registry, request: PublishRequest = REQUEST, *, claims: Sequence[Claim] = ()
+    registry: Registry, request: PublishRequest = REQUEST, *, claims: Sequence[Claim] = (), live: bool = True
 ) -> AsyncIterator[tuple[Stream, RTCPeerConnection]]:
+    """A publisher that sends and its stream, once that is live unless it is not to be."""
     client = aiortc_client()
     client.addTrack(CodedTrack(coded_pictures(15)))
     try:
         stream = await registry.publish(request, await offer_of(client), claims)
         assert stream.publisher is not None
         await take_answer(client, stream.publisher.answer)
-        await eventually(lambda: stream.state is State.LIVE, what="the stream")
+        if live:
+            await eventually(lambda: stream.state is State.LIVE, what="the stream")
         yield stream, client
     finally:
         await client.close()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.stream.paid_starts import MAX_PUBLISHERS, WINDOW, PaidStarts, TooManyStarts
+from gateway.stream.paid_starts import MAX_PUBLISHERS, WINDOW, NobodyShows, PaidStarts, TooManyStarts
 
 
 class Clock:
@@ -56,3 +56,29 @@ def test_of_many_publishers_those_that_started_last_are_kept() -> None:
     starts.count("0", "2", 1)
     with pytest.raises(TooManyStarts):
         starts.check(str(MAX_PUBLISHERS), 1)
+
+
+def test_a_publisher_whose_stream_nobody_can_show_waits_longer_each_time() -> None:
+    clock = Clock()
+    starts, waits = PaidStarts(clock), []
+    for _ in range(3):
+        starts.unshown("ann", "no picture from a, b")
+        with pytest.raises(NobodyShows, match="no picture from a, b") as refused:
+            starts.check_shown("ann")
+        waits.append(refused.value.retry_after)
+        starts.check_shown("bob")
+        clock.now += refused.value.retry_after
+        starts.check_shown("ann")
+    assert waits == [30, 60, 120]
+    starts.unshown("ann", "again")
+    starts.shown("ann")
+    starts.check_shown("ann")
+
+
+def test_of_many_publishers_that_nobody_can_show_the_last_are_kept() -> None:
+    starts = PaidStarts(Clock())
+    for number in range(MAX_PUBLISHERS + 1):
+        starts.unshown(str(number), "why")
+    starts.check_shown("0")
+    with pytest.raises(NobodyShows):
+        starts.check_shown(str(MAX_PUBLISHERS))

@@ -18,7 +18,7 @@ from gateway.payments.spending import SpendLimitReached, StreamLimits
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.ended import KEEP_ENDED, MAX_ENDED, EndedStream, EndedStreams
-from gateway.stream.paid_starts import TooManyStarts
+from gateway.stream.paid_starts import NobodyShows, TooManyStarts
 from gateway.stream.quotas import Claim, LimitReached, Quotas
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
 from gateway.stream.seam import Candidate, PublishRequest
@@ -27,7 +27,7 @@ from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy
 from gateway.webrtc.errors import OfferRefused
 from harness.waiting import eventually
-from tests.stream.jobs import FakeSource, only
+from tests.stream.jobs import LOST, FakeSource, only
 from tests.stream.live import REQUEST, live_publisher, live_stream, offer, registry_on
 
 OTHER = replace(REQUEST, name="other", stream_id="other")
@@ -162,6 +162,23 @@ async def test_a_publisher_for_whom_nothing_was_paid_may_start_again() -> None:
         stream.end(EndReason.DELETED, "it never connected")
         await stream.finished.wait()
         await eventually(lambda: not registry.running(), what="the stream's end")
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_no_worker_can_show_counts_against_its_publisher() -> None:
+    source = FakeSource(*[{"shows": False, "paid": True, "ends": LOST}] * 2, {}, urls="ab")
+    source.first_payment = Fraction(1)
+    registry = registry_on(only(source))
+    request = replace(REQUEST, publisher="ann")
+    async with live_publisher(registry, request, live=False) as (stream, _):
+        await stream.finished.wait()
+    await eventually(lambda: not registry.running(), what="the stream's end")
+    assert source.suspended == {}
+    with pytest.raises(NobodyShows) as refused:
+        await registry.publish(request, await offer())
+    assert refused.value.retry_after == 30
+    await registry.publish(replace(request, publisher="bob"), await offer())
+    await registry.close(EndReason.DELETED, "enough")
 
 
 @pytest.mark.asyncio

@@ -77,6 +77,7 @@ export const PROBLEMS = {
   ledger_unavailable: "The gateway's ledger cannot be used, so nothing can be paid. The operator must repair it.",
   limit_reached: "A limit of this gateway is reached. Wait a little and try again.",
   may_not_choose: "You may not choose the orchestrator here. Leave that to the gateway, or use another token.",
+  nobody_shows: "No worker could show your last stream. Wait half a minute, then try another picture size or encoder.",
   name_taken: "Someone is already publishing under this name. Choose another stream name.",
   no_common_codec: "The gateway takes H.264 video only, and this browser did not offer it.",
   no_orchestrator: "This gateway knows no orchestrator for this stream.",
