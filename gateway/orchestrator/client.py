@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -31,7 +32,9 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
 
 INFO_TIMEOUT = 1.5
-START_TIMEOUT = 5.0
+START_TIMEOUT = 12.0
+"""Seconds. An orchestrator asks a worker that refuses ten times in 9 s before it says so, and a worker that
+ends its former job first may take 10 s. A start that is left is paid, and so is the next one."""
 PAYMENT_TIMEOUT = 5.0
 MAX_BODY = 1024 * 1024
 """The largest HTTP answer read, in bytes."""
@@ -130,6 +133,12 @@ class OrchestratorClient:
         )
         if answer.status == 503:
             raise NoCapacity(answer.detail, said=answer.said)
+        refusal = _WORKER_REFUSED.match(answer.said) if answer.status == 500 else None
+        if refusal is not None:
+            raise UnknownOutcome(
+                f"its worker refused the start ({refusal[1]}): mostly it cannot use the parameters",
+                said=answer.said,
+            )
         try:
             job = JobUrls.parse(answer.accepted(), info.url)
         except ValueError as error:
@@ -216,6 +225,10 @@ class OrchestratorClient:
             raise UnknownOutcome(f"no answer within {timeout:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise UnknownOutcome(f"the connection was lost: {type(error).__name__}") from error
+
+
+_WORKER_REFUSED = re.compile(r"live-video-to-video container returned (4\d\d)\b")
+"""How go-livepeer begins its 500 for a worker that refused. What the worker said is for logs only."""
 
 
 class _Answer:

@@ -163,10 +163,11 @@ async def test_credentials_without_capabilities_are_taken() -> None:
 @pytest.mark.asyncio
 async def test_then_a_runner_that_refuses_500_and_everything_is_given_back() -> None:
     async with peer(capacity=1) as at:
-        at.runner.status = 500
+        at.runner.status = 400
         info = await at.info()
         answer = await at.start_with(at.sender.payment(info, 2), at.sender.segment(info))
         assert answer.status == 500
+        assert answer.text.startswith("live-video-to-video container returned 400")
         audit = await at.audit()
         assert audit["payments"] == 1
         (session,) = audit["sessions"].values()

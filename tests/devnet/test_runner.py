@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -131,7 +132,7 @@ async def bench(effect: str = "negative") -> AsyncIterator[Bench]:
     await server.setup()
     await web.TCPSite(server, "127.0.0.1", 0).start()
     host, port = server.addresses[0][:2]
-    runner = Runner(RunnerConfig(effect=effect))
+    runner = Runner(RunnerConfig(effect=effect, start_pause=0.01))
     await runner.start()
     connector = aiohttp.TCPConnector(limit=0)
     try:
@@ -292,7 +293,6 @@ async def test_a_broken_stream_does_not_touch_the_one_beside_it() -> None:
         {"subscribe_url": ""},
         {"publish_url": "ftp://somewhere/job-out"},
         {"params": ["negative"]},
-        {"params": {"effect": "sepia"}},
         {"stream_id": 7},
     ],
 )
@@ -300,6 +300,18 @@ async def test_a_job_that_cannot_be_done_is_refused(change: dict[str, Any]) -> N
     async with bench() as made:
         assert await made.post(made.body("job") | change) == 400
         assert await made.post(["not", "an", "object"]) == 400
+        assert await made.jobs() == []
+
+
+@pytest.mark.asyncio
+async def test_parameters_that_cannot_be_used_are_tried_ten_times_and_refused_without_the_reason() -> None:
+    async with bench() as made:
+        body = made.body("job") | {"params": {"effect": "sepia"}}
+        began = time.monotonic()
+        async with made.http.post(f"{made.runner.url}/live-video-to-video", json=body) as answer:
+            assert answer.status == 400
+            assert await answer.json() == {"detail": {"msg": "Error during model execution."}}
+        assert time.monotonic() - began > 9 * 0.01
         assert await made.jobs() == []
 
 

@@ -230,6 +230,18 @@ async def test_a_server_error_may_have_been_processed(
 
 
 @pytest.mark.asyncio
+async def test_a_worker_that_refused_the_start_is_named_and_what_it_said_is_not_for_everybody(
+    client: OrchestratorClient, http_orchestrator: Any, info: OrchestratorInfo
+) -> None:
+    words = "live-video-to-video container returned 400: Error during model execution."
+    http_orchestrator.answer = web.Response(status=500, text=words)
+    with pytest.raises(UnknownOutcome) as caught:
+        await CALLS["start"](client, info)
+    assert caught.value.detail == "its worker refused the start (400): mostly it cannot use the parameters"
+    assert caught.value.said == words
+
+
+@pytest.mark.asyncio
 async def test_nonces_that_were_seen_are_told_from_other_refusals(
     client: OrchestratorClient, http_orchestrator: Any, info: OrchestratorInfo
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -235,7 +236,8 @@ class RunningJobs:
         try:
             async with self._http.post(f"{self._runner_url}/{self._pipeline}", json=body) as answer:
                 if answer.status != 200:
-                    raise WorkerFailed(f"the runner answered {answer.status}")
+                    words = _refusal(await answer.read())
+                    raise WorkerFailed(f"{self._pipeline} container returned {answer.status}: {words}")
                 return _worker(await answer.json(content_type=None))
         except ValueError:
             return None
@@ -246,6 +248,14 @@ class RunningJobs:
         self._jobs.discard(job)
         self._capacity.free()
         self._sessions.end(job.manifest_id)
+
+
+def _refusal(body: bytes) -> str:
+    """What a runner says of its refusal."""
+    try:
+        return str(json.loads(body)["detail"]["msg"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
 
 
 def _worker(answer: object) -> str | None:

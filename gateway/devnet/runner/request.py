@@ -36,7 +36,6 @@ class RunnerRequest:
         params = document.get("params") or {}
         if not isinstance(params, dict):
             raise BadRunnerRequest("params is not an object")
-        chosen_effect(params)
         return cls(
             model_id=_text(document, "model_id"),
             subscribe_url=_url(document, "subscribe_url", required=True),

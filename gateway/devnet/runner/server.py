@@ -13,13 +13,14 @@ import structlog
 from aiohttp import web
 
 from gateway.aio import tasks
-from gateway.devnet.runner.request import BadRunnerRequest, RunnerRequest
+from gateway.devnet.runner.request import BadRunnerRequest, RunnerRequest, chosen_effect
 from gateway.devnet.runner.runner_job import RunnerJob
 
 log = structlog.get_logger("devnet.runner")
 
 MAX_BODY = 1_048_576
 MAX_JOBS = 256
+START_TRIES = 10
 REMEMBERED_JOBS = 16
 """Limit of ended jobs that are still listed."""
 
@@ -31,6 +32,8 @@ class RunnerConfig:
     host: str = "127.0.0.1"
     port: int = 0
     effect: str = "negative"
+    start_pause: float = 1.0
+    """Seconds between two tries to start a job with parameters that were refused."""
 
 
 class Runner:
@@ -79,12 +82,31 @@ class Runner:
             return _problem(400, str(error))
         except (ValueError, RecursionError):
             return _problem(400, "the body is not JSON")
+        if not await self._takes_params(wanted):
+            return _problem(400, "Error during model execution.")
         if len(self._jobs) >= MAX_JOBS:
             return _problem(503, f"{MAX_JOBS} jobs are running")
         assert self._http is not None
         job = RunnerJob(wanted, http=self._http, default_effect=self._config.effect)
         self._jobs[job] = tasks.spawn(self._run(job), name=f"job {wanted.manifest_id}")
         return web.json_response({"instance": self._instance})
+
+    async def _takes_params(self, wanted: RunnerRequest) -> bool:
+        """Whether the worker takes the parameters.
+
+        As in the ai-runner it is asked several times before they are refused, and its reason stands in the
+        log only.
+        """
+        for attempt in range(START_TRIES):
+            if attempt:
+                await asyncio.sleep(self._config.start_pause)
+            try:
+                chosen_effect(wanted.params)
+            except BadRunnerRequest as error:
+                log.warning("start refused", attempt=attempt + 1, error=str(error))
+            else:
+                return True
+        return False
 
     async def _run(self, job: RunnerJob) -> None:
         try:
