@@ -38,6 +38,7 @@ from gateway.stream.admission import Admission
 from gateway.stream.registry import Registry
 from gateway.stream.sources import JobSources, Preference
 from gateway.stream.swap import SwapPolicy
+from gateway.telemetry import descriptors
 from gateway.telemetry.lag import LoopWatch
 from gateway.telemetry.metrics import Metrics
 
@@ -103,7 +104,7 @@ class Daemon:
         sources = JobSources([kind.source for kind in kinds], preference)
 
         loop_watch = await stack.enter_async_context(LoopWatch())
-        admission = Admission(loop_watch.overloaded)
+        admission = Admission(loop_watch.overloaded, descriptors.few_left)
         readiness = Readiness(build.ledger, build.signer, admission, sources.reasons_not_ready)
         build.run(readiness.run(), "readiness")
         metrics = Metrics()

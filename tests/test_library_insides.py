@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp.web_protocol
 import aioice
 import aioice.ice
 import aioice.stun
@@ -46,6 +47,8 @@ from harness.waiting import eventually, within
 ROOT = Path(__file__).parents[1]
 
 NAMES: list[tuple[Any, str]] = [
+    (aiohttp.web_protocol.RequestHandler, "_waiter"),
+    (aiohttp.web_protocol.RequestHandler, "_request_count"),
     (aioice.Connection, "get_component_candidates"),
     (aioice.Connection, "query_consent"),
     (aioice.Connection, "build_request"),

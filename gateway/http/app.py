@@ -12,6 +12,7 @@ from aiohttp import web
 from gateway.chain.service import ChainService
 from gateway.http.access import Access
 from gateway.http.chain import ChainRoutes
+from gateway.http.connections import Connections
 from gateway.http.forwarding import Forwarding
 from gateway.http.health import HealthRoutes
 from gateway.http.limits import RequestRate, rate_limit
@@ -81,7 +82,8 @@ class HttpServers:
         else:
             groups = [operator, OpenApiRoutes([operator], (), self._forwarding).routes()]
             origins = Origins((), self._forwarding, hosts=self._hosts(settings.cli_addr))
-            self.operator = Server(application(groups, origins=origins), settings.cli_addr, "cliAddr")
+            app = application(groups, origins=origins)
+            self.operator = Server(app, settings.cli_addr, "cliAddr", connections=self._connections())
         self.public = self._public_server(public, {route.path for route in operator})
 
     def _hosts(self, address: tuple[str, int]) -> Collection[str] | None:
@@ -100,7 +102,11 @@ class HttpServers:
             rate = RequestRate(settings.limits.requests_per_address)
             middlewares.append(rate_limit(rate, self._forwarding.client))
         app = application(described, guards=[access.guard], middlewares=middlewares, origins=origins)
-        return Server(app, settings.http_addr, "httpAddr", _tls(settings))
+        connections = self._connections()
+        return Server(app, settings.http_addr, "httpAddr", _tls(settings), connections=connections)
+
+    def _connections(self) -> Connections:
+        return Connections(self._settings.connections, shared=self._forwarding.is_trusted)
 
     def _public_routes(self) -> list[list[Route]]:
         settings, parts = self._settings, self._parts

@@ -27,7 +27,7 @@ class Forwarding:
     def client(self, request: web.Request) -> str:
         """The client's address: the last hop that is not a trusted proxy."""
         address = request.remote or ""
-        if not self._is_trusted(address):
+        if not self.is_trusted(address):
             return address
         # several lines of a header are one list (RFC 9110, 5.3): some proxies add a line of their own
         hops = [hop.strip() for hop in ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")]
@@ -35,13 +35,13 @@ class Forwarding:
             if not _is_address(hop):
                 break
             address = hop
-            if not self._is_trusted(hop):
+            if not self.is_trusted(hop):
                 break
         return address
 
     def by_proxy(self, request: web.Request) -> bool:
         """Whether a trusted proxy sent the request."""
-        return self._is_trusted(request.remote or "")
+        return self.is_trusted(request.remote or "")
 
     def link(self, request: web.Request, path: str) -> str:
         """`path` for the client: an absolute path below the proxy's prefix; a URL with -externalUrl."""
@@ -54,7 +54,7 @@ class Forwarding:
         if self._external_url is not None:
             return self._external_url + path
         scheme, host = request.scheme, request.host
-        if self._is_trusted(request.remote or ""):
+        if self.is_trusted(request.remote or ""):
             forwarded = _newest(request, "X-Forwarded-Proto")
             scheme = forwarded if forwarded in ("http", "https") else scheme
             forwarded = _newest(request, "X-Forwarded-Host")
@@ -62,12 +62,13 @@ class Forwarding:
         return f"{scheme}://{host}{self._prefix(request)}{path}"
 
     def _prefix(self, request: web.Request) -> str:
-        if not self._is_trusted(request.remote or ""):
+        if not self.is_trusted(request.remote or ""):
             return ""
         prefix = _newest(request, "X-Forwarded-Prefix")
         return prefix.rstrip("/") if _PREFIX.fullmatch(prefix) else ""
 
-    def _is_trusted(self, address: str) -> bool:
+    def is_trusted(self, address: str) -> bool:
+        """Whether this is the address of a trusted proxy."""
         if not self._trusted or not _is_address(address):
             return False
         return any(ipaddress.ip_address(address) in network for network in self._trusted)

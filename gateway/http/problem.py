@@ -20,6 +20,7 @@ PROBLEM_JSON = "application/problem+json"
 class ProblemCode(StrEnum):
     """What a refusal is, for programs. The pages have words for each that they can get (messages.js)."""
 
+    BAD_HTTP = "bad_http"
     BAD_JSON = "bad_json"
     BAD_NAME = "bad_name"
     BAD_PARAMETER = "bad_parameter"

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 from typing_extensions import override
 
 from gateway.http.bodies import refuse_compressed
+from gateway.http.connections import HEADERS, ConnectionLimits, Connections, Site, bounded_head
 from gateway.http.cors import options
 from gateway.http.forwarding import Forwarding
 from gateway.http.origins import ANY, Origins
@@ -41,7 +42,7 @@ def application(
 
     `guards` run for each route; `middlewares` also see requests that match no route.
     """
-    always = [refuse_compressed, origins.headers, problems, origins.check]
+    always = [bounded_head, refuse_compressed, origins.headers, problems, origins.check]
     app = web.Application(middlewares=[*always, *middlewares])
     app.on_response_prepare.append(_add_headers)
     by_path: dict[str, list[Route]] = {}
@@ -59,8 +60,7 @@ def application(
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "livepeer-gateway"  # without versions
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.update(HEADERS)
 
 
 def _guarded(route: Route, guards: Sequence[Guard]) -> Handler:
@@ -89,26 +89,36 @@ class Server:
     """Serves an app on one address. `flag` is the flag that gave it, for errors."""
 
     def __init__(
-        self, app: web.Application, address: tuple[str, int], flag: str, tls: ssl.SSLContext | None = None
+        self,
+        app: web.Application,
+        address: tuple[str, int],
+        flag: str,
+        tls: ssl.SSLContext | None = None,
+        *,
+        connections: Connections | None = None,
     ) -> None:
         self._address = address
         self._flag = flag
         self._tls = tls
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            logger=_server_log,
-            handle_signals=False,
-            shutdown_timeout=SHUTDOWN_TIMEOUT,
-            auto_decompress=False,  # also what no handler reads would be: a megabyte may hold a gigabyte
-        )
+        if connections is None:
+            connections = Connections(ConnectionLimits(0, 0, idle_timeout=60.0))
+        self._connections = connections
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT)
 
     async def start(self) -> str:
         """Listen; gives the server's URL. Raises ListenError where the address is not available."""
         host, port = self._address
         await self._runner.setup()
         try:
-            site = web.TCPSite(self._runner, host, port, ssl_context=self._tls)
+            site = Site(
+                self._runner,
+                self._address,
+                self._connections,
+                self._tls,
+                access_log=None,
+                logger=_server_log,
+                auto_decompress=False,  # also what no handler reads would be: a megabyte may hold a gigabyte
+            )
             await site.start()
         except OSError as error:
             await self._runner.cleanup()

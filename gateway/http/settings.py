@@ -14,6 +14,7 @@ from gateway.flags import (
     INTEGER,
     LIST,
     PATH,
+    POSITIVE_DURATION,
     TEXT,
     URL,
     Flag,
@@ -22,6 +23,7 @@ from gateway.flags import (
     Parsed,
     within,
 )
+from gateway.http.connections import ConnectionLimits
 from gateway.http.forwarding import IpNetwork, parse_networks
 from gateway.http.limits import Limits
 from gateway.http.origins import ANY
@@ -115,6 +117,24 @@ HTTP_FLAGS: tuple[Flag, ...] = (
         None,
         "Send these headers with heartbeats: name:value,name2:value2",
     ),
+    Flag(
+        "httpIdleTimeout",
+        POSITIVE_DURATION,
+        "60s",
+        "Close HTTP connections on which no whole request comes for this long",
+    ),
+    Flag(
+        "maxConnections",
+        INTEGER,
+        "4096",
+        "Keep at most this many HTTP connections, and half of the open files; 0: only that",
+    ),
+    Flag(
+        "maxConnectionsPerAddress",
+        INTEGER,
+        "256",
+        "Keep at most this many HTTP connections of one address; 0: no limit",
+    ),
     Flag("maxStreams", INTEGER, "256", "Take at most this many streams at once; 0: no limit"),
     Flag(
         "maxStreamsPerAddress",
@@ -174,6 +194,7 @@ class HttpSettings:
     auth_api_key: str | None
     heartbeat: Heartbeats | None
     limits: Limits
+    connections: ConnectionLimits
 
     @property
     def reached_from_outside(self) -> bool:
@@ -209,6 +230,11 @@ class HttpSettings:
                 viewers_per_stream=parsed["maxViewersPerStream"],
                 viewers_per_address=parsed["maxViewersPerAddress"],
                 requests_per_address=parsed["maxRequestsPerAddress"],
+            ),
+            connections=ConnectionLimits(
+                total=parsed["maxConnections"],
+                per_address=parsed["maxConnectionsPerAddress"],
+                idle_timeout=parsed["httpIdleTimeout"],
             ),
         )
 

@@ -19,12 +19,16 @@ class NotAdmitted(Exception):
 class Admission:
     """Whether new publishers and viewers are taken. Live streams and their viewers are not affected.
 
-    `overloaded` says whether the event loop has been late for long.
+    `overloaded` says whether the event loop has been late for long, `few_files` whether hardly any more
+    descriptors may be opened.
     """
 
-    def __init__(self, overloaded: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, overloaded: Callable[[], bool] = lambda: False, few_files: Callable[[], bool] = lambda: False
+    ) -> None:
         self.draining = False
         self._overloaded = overloaded
+        self._few_files = few_files
 
     def check(self) -> None:
         """Check that a publisher may come in. Raises NotAdmitted."""
@@ -41,3 +45,6 @@ class Admission:
     def _check_load(self, do: str) -> None:
         if self._overloaded():
             raise NotAdmitted("overloaded", f"the gateway is overloaded: {do} another one, or in a minute")
+        if self._few_files():
+            detail = f"the gateway may open hardly any more files: {do} another one, or raise its ulimit -n"
+            raise NotAdmitted("overloaded", detail)

@@ -25,3 +25,10 @@ def test_viewers_are_admitted_while_it_drains() -> None:
     admission = Admission()
     admission.draining = True
     admission.check_viewer()
+
+
+def test_nobody_is_admitted_where_hardly_any_more_files_may_be_opened() -> None:
+    admission = Admission(few_files=lambda: True)
+    for check in (admission.check, admission.check_viewer):
+        with pytest.raises(NotAdmitted, match="ulimit -n"):
+            check()
