@@ -24,7 +24,7 @@ from gateway.devnet.live_runners.registry import Registry
 from gateway.devnet.live_runners.runner import PERSISTENT, Runner
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.http import NO_SNIFFING, NOT_FOUND, PAYMENT, SEGMENT, STATUS
-from gateway.devnet.orchestrator.refusal import Refusal, TicketRefused
+from gateway.devnet.orchestrator.refusal import OrchestratorRefusal, TicketRefused
 from gateway.devnet.orchestrator.session import Sessions
 from gateway.devnet.trickle_server import TrickleServer
 
@@ -208,12 +208,12 @@ class LiveRoutes:
             if request.match_info.http_exception is not None:
                 return self._error(request.match_info.http_exception.status, NOT_FOUND)
             return await handler(request)
-        except Refusal as refusal:
+        except OrchestratorRefusal as refusal:
             status = self._status(refusal)
             log.info("request refused", status=status, why=str(refusal))
             return self._error(status, str(refusal))
 
-    def _status(self, refusal: Refusal) -> int:
+    def _status(self, refusal: OrchestratorRefusal) -> int:
         if isinstance(refusal, Refused):
             return refusal.status
         if not self._dialect.tls and isinstance(refusal, TicketRefused):
@@ -260,7 +260,7 @@ def _change(runner: Runner, change: Json) -> None:
 
 async def _whole(taking: Coroutine[Any, Any, T]) -> T:
     """Wait for it; it goes on to its end where the client hangs up."""
-    return await asyncio.shield(spawn(taking, name="payment", expected=(Refusal,)))
+    return await asyncio.shield(spawn(taking, name="payment", expected=(OrchestratorRefusal,)))
 
 
 async def _document(request: web.Request, error: str) -> object:

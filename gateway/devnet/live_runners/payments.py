@@ -63,15 +63,15 @@ class Payments(ABC):
 
     @abstractmethod
     async def reserve(self, runner: Runner, payment: str, segment: str) -> Json:
-        """Reserve a session for the two headers; returns the answer. Raises a Refusal."""
+        """Reserve a session for the two headers; returns the answer. Raises an OrchestratorRefusal."""
 
     @abstractmethod
     async def pay(self, runner: Runner, session: LiveSession, payment: str, segment: str) -> bytes | Json:
-        """Credit a payment to a session; returns the answer's body. Raises a Refusal."""
+        """Credit a payment to a session; returns the answer's body. Raises an OrchestratorRefusal."""
 
     @abstractmethod
     def refresh(self, payer: bytes, manifest_id: str) -> Json:
-        """New ticket params at the session's price. Raises a Refusal."""
+        """New ticket params at the session's price. Raises an OrchestratorRefusal."""
 
     def payment_url(self, runner: Runner, session_id: str) -> str:
         return f"{self._registry.session_url(runner)}/{session_id}/payment"

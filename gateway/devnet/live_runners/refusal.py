@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.devnet.orchestrator.refusal import Refusal
+from gateway.devnet.orchestrator.refusal import OrchestratorRefusal
 
 
-class Refused(Refusal):
+class Refused(OrchestratorRefusal):
     """A request that is answered with `status` and a text."""
 
     def __init__(self, status: int, text: str) -> None:

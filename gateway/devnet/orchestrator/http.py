@@ -18,13 +18,13 @@ from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 from gateway.devnet.orchestrator.offer import Capacity, Offer, Tariff, price_info
 from gateway.devnet.orchestrator.payment_receiver import PaymentReceiver
 from gateway.devnet.orchestrator.refusal import (
+    AtCapacity,
     BadCredentials,
     BadJob,
     InsufficientBalance,
-    NoCapacity,
     NonceSeen,
+    OrchestratorRefusal,
     ParamsExpired,
-    Refusal,
     TicketRefused,
     UnknownSession,
     UnreadablePayment,
@@ -35,9 +35,9 @@ from gateway.devnet.orchestrator.session import Sessions
 
 log = structlog.get_logger("devnet.orchestrator")
 
-STATUS: dict[type[Refusal], int] = {
+STATUS: dict[type[OrchestratorRefusal], int] = {
     BadJob: 400,
-    NoCapacity: 503,
+    AtCapacity: 503,
     UnreadablePayment: 402,
     BadCredentials: 403,
     TicketRefused: 400,
@@ -95,7 +95,7 @@ class OrchestratorRoutes:
     async def _start_job(self, request: web.Request) -> web.Response:
         job = read_job(await request.read())
         if job.model_id != self._offer.model:
-            raise NoCapacity("insufficient capacity")
+            raise AtCapacity("insufficient capacity")
         manifest_id = secrets.token_hex(4)
         with ExitStack() as undo:
             self._capacity.take()
@@ -106,7 +106,7 @@ class OrchestratorRoutes:
             )
             self._payments.start_debiting(receipt)
             if self._conduct.refuses_paid:
-                raise NoCapacity("insufficient capacity")
+                raise AtCapacity("insufficient capacity")
             if self._conduct.moves:
                 self._offer.move()
             undo.pop_all()
@@ -177,7 +177,7 @@ async def refusals(
         if request.match_info.http_exception is not None:
             return _plain(request.match_info.http_exception.status, NOT_FOUND)
         return await handler(request)
-    except Refusal as refusal:
+    except OrchestratorRefusal as refusal:
         status = STATUS[type(refusal)]
         log.info("request refused", path=request.path, status=status, why=str(refusal))
         return _plain(status, str(refusal))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gateway.devnet.account import Account
-from gateway.devnet.orchestrator.refusal import NoCapacity
+from gateway.devnet.orchestrator.refusal import AtCapacity
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.tokens import Tokens
 from gateway.money import PIXELS_PER_SECOND, wei_per_pixel
@@ -59,9 +59,9 @@ class Capacity:
         return self.taken >= self._tariff.capacity
 
     def take(self) -> None:
-        """Count one more stream. Raises NoCapacity."""
+        """Count one more stream. Raises AtCapacity."""
         if self.full:
-            raise NoCapacity("insufficient capacity")
+            raise AtCapacity("insufficient capacity")
         self.taken += 1
 
     def free(self) -> None:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 
-class Refusal(Exception):
+class OrchestratorRefusal(Exception):
     """A refused request; the text is sent to the caller."""
 
 
-class BadJob(Refusal):
+class BadJob(OrchestratorRefusal):
     """The request's body is malformed."""
 
 
-class NoCapacity(Refusal):
+class AtCapacity(OrchestratorRefusal):
     """No capacity for the model."""
 
 
-class UnreadablePayment(Refusal):
+class UnreadablePayment(OrchestratorRefusal):
     """The payment header does not decode."""
 
 
-class BadCredentials(Refusal):
+class BadCredentials(OrchestratorRefusal):
     """The segment credentials' signature, token or capabilities are invalid."""
 
 
-class TicketRefused(Refusal):
+class TicketRefused(OrchestratorRefusal):
     """A ticket is invalid; those before it in the payment are credited, those after it are only noted."""
 
 
@@ -35,13 +35,13 @@ class ParamsExpired(TicketRefused):
     """The ticket params have expired: the ticket is not credited, and redeemed all the same if it wins."""
 
 
-class InsufficientBalance(Refusal):
+class InsufficientBalance(OrchestratorRefusal):
     """The first payment is below one ticket's expected value."""
 
 
-class WorkerFailed(Refusal):
+class WorkerFailed(OrchestratorRefusal):
     """The runner did not accept the job."""
 
 
-class UnknownSession(Refusal):
+class UnknownSession(OrchestratorRefusal):
     """No payment was ever received for that sender and manifest id."""

@@ -11,7 +11,7 @@ ZERO = Fraction(0)
 
 
 @dataclass(slots=True)
-class Counts:
+class PaymentCounts:
     """Counts of payments: `rejected` and `redelivered` never count the same delivery."""
 
     payments: int = 0
@@ -40,7 +40,7 @@ class Session:
     min_balance: Fraction | None = None
     newest_answer: int = 0
     ended: bool = False
-    counts: Counts = field(default_factory=Counts)
+    counts: PaymentCounts = field(default_factory=PaymentCounts)
 
     @property
     def balance(self) -> Fraction:
@@ -66,7 +66,7 @@ class Sessions:
         self._sessions: dict[tuple[str, str], Session] = {}
         self._known: set[str] = set()
         """Senders that have had a balance."""
-        self.unattributed = Counts()
+        self.unattributed = PaymentCounts()
         """Payments refused before their session was known."""
 
     def open(self, sender: str, manifest_id: str) -> Session:
@@ -109,8 +109,8 @@ class Sessions:
         }
 
 
-def _counts(all_counts: Iterable[Counts]) -> dict[str, int]:
-    total = Counts()
+def _counts(all_counts: Iterable[PaymentCounts]) -> dict[str, int]:
+    total = PaymentCounts()
     for counts in all_counts:
         for name, value in asdict(counts).items():
             setattr(total, name, getattr(total, name) + value)

@@ -13,8 +13,8 @@ from eth_utils.address import to_checksum_address
 
 from gateway.devnet.orchestrator.compatibility import compatible
 from gateway.devnet.orchestrator.credentials import check_signature, read_credentials
-from gateway.devnet.orchestrator.refusal import BadCredentials, NonceSeen, Refusal, TicketRefused
-from gateway.devnet.orchestrator.session import Counts, Session, Sessions
+from gateway.devnet.orchestrator.refusal import BadCredentials, NonceSeen, OrchestratorRefusal, TicketRefused
+from gateway.devnet.orchestrator.session import PaymentCounts, Session, Sessions
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.tickets import (
     Batch,
@@ -69,7 +69,7 @@ class TicketReceiver:
         self._offered = offered
         self._won = won
         self._all_or_nothing = all_or_nothing
-        self._delivered: OrderedDict[bytes, Counts] = OrderedDict()
+        self._delivered: OrderedDict[bytes, PaymentCounts] = OrderedDict()
 
     async def accept(
         self,
@@ -81,12 +81,12 @@ class TicketReceiver:
     ) -> Receipt:
         """Credit a payment to `manifest_id`, by default the one in the credentials.
 
-        `check` is called once the credentials are good, before any ticket is looked at; it may raise a
-        Refusal. A payment without ticket params fixes the session's price at 0. Raises UnreadablePayment,
-        BadCredentials or TicketRefused; the tickets before a refused one are credited.
+        `check` is called once the credentials are good, before any ticket is looked at; it may raise an
+        OrchestratorRefusal. A payment without ticket params fixes the session's price at 0. Raises
+        UnreadablePayment, BadCredentials or TicketRefused; the tickets before a refused one are credited.
         """
         digest = hashlib.sha256(payment_header.encode()).digest()
-        repeated: Counts | None = None
+        repeated: PaymentCounts | None = None
         counts = self._sessions.unattributed
         try:
             payment = read_payment(payment_header)
@@ -117,7 +117,7 @@ class TicketReceiver:
             if self._all_or_nothing:
                 self._nonces.check(batch)
             self._take(batch, session)
-        except Refusal as refusal:
+        except OrchestratorRefusal as refusal:
             if repeated is None:
                 counts.rejected += 1
                 counts.duplicate_nonces += isinstance(refusal, NonceSeen)
@@ -125,7 +125,7 @@ class TicketReceiver:
         session.counts.payments += 1
         return Receipt(session, payment, credentials)
 
-    def _remember(self, digest: bytes, counts: Counts) -> None:
+    def _remember(self, digest: bytes, counts: PaymentCounts) -> None:
         self._delivered[digest] = counts
         if len(self._delivered) > MAX_DELIVERIES:
             self._delivered.popitem(last=False)

@@ -26,7 +26,7 @@ from gateway.devnet.signer.refusal import (
     NoTicketsNeeded,
     PriceExceeded,
     RefreshNeeded,
-    Refusal,
+    SignerRefusal,
     SigningFailed,
 )
 from gateway.devnet.signer.state import SessionState
@@ -34,7 +34,7 @@ from gateway.payments.ticket import recover
 
 log = structlog.get_logger("devnet.signer")
 
-STATUS: dict[type[Refusal], int] = {
+STATUS: dict[type[SignerRefusal], int] = {
     BadRequest: 400,
     RefreshNeeded: 480,
     PriceExceeded: 481,
@@ -208,7 +208,7 @@ async def _refusals(
 ) -> web.StreamResponse:
     try:
         return await handler(request)
-    except Refusal as refusal:
+    except SignerRefusal as refusal:
         status = STATUS[type(refusal)]
         log.info("call refused", path=request.path, status=status, why=str(refusal))
         response = _problem(status, MASKED.get(status, str(refusal)))
