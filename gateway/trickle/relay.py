@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import aiohttp
 from structlog.typing import FilteringBoundLogger
@@ -27,6 +27,8 @@ ASK_SELDOM = 2.0
 ASK_SELDOM_AFTER = 4.0
 INPUT_RECENT = 1.0
 """Seconds since the publisher's last frame within which output is expected."""
+FRAMES_AT_ONCE = 16
+"""Frames that are handed on before other tasks get their turn."""
 
 
 class Relay:
@@ -105,12 +107,10 @@ class Relay:
             async for segment in self.downlink.segments():
                 async for chunk in segment.chunks():
                     self._last_sign = self._clock()
-                    for frame in demuxer.feed(chunk):
-                        on_output(frame)
+                    await _hand_on(demuxer.feed(chunk), on_output)
                 if segment.truncated:
                     demuxer.discard()
-                for frame in demuxer.flush():
-                    on_output(frame)
+                await _hand_on(demuxer.flush(), on_output)
         finally:
             await self.downlink.close()
 
@@ -140,3 +140,11 @@ class Relay:
 
 def _ask_nobody() -> None:
     pass
+
+
+async def _hand_on(frames: Sequence[Frame], on_output: Callable[[Frame], None]) -> None:
+    """Give way to other tasks now and then: one chunk may hold hundreds of frames."""
+    for number, frame in enumerate(frames, start=1):
+        on_output(frame)
+        if number % FRAMES_AT_ONCE == 0:
+            await asyncio.sleep(0)

@@ -1,0 +1,129 @@
+"""A free orchestrator: it gives pictures back as they are, or what a hostile one has to say.
+
+Which of the two is told by the stream's name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+from aiohttp import web
+from grpclib.const import Cardinality, Handler
+from grpclib.server import Server
+
+from gateway.devnet.trickle_server import TrickleServer
+from gateway.orchestrator import livepeer_pb2
+from gateway.orchestrator.grpc import GET_ORCHESTRATOR, _Bytes
+
+SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+PIECE = 65_536
+
+
+class FreeOrchestrator:
+    """`outputs` are what jobs of the streams with these names get back, as one segment."""
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, bytes] = {}
+        self.events: dict[str, bytes] = {}
+        self.answers: dict[str, bytes] = {}
+        self.url = self.addr = ""
+        self.trickle = TrickleServer()
+        self._jobs = 0
+
+    async def info(self, stream: Any) -> None:
+        await stream.recv_message()
+        info = livepeer_pb2.OrchestratorInfo(transcoder=self.url, address=b"\1" * 20)
+        info.auth_token.session_id = f"s{self._jobs}"
+        info.capabilities.capacities[35] = 100
+        await stream.send_message(info.SerializeToString())
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {GET_ORCHESTRATOR: Handler(self.info, Cardinality.UNARY_UNARY, bytes, bytes)}
+
+    async def start(self, request: web.Request) -> web.Response:
+        stream = (await request.json())["stream_id"]
+        if stream in self.answers:
+            return web.Response(body=self.answers[stream], content_type="application/json")
+        self._jobs += 1
+        name = f"{stream}-{self._jobs}"
+        for suffix in ("", "-control"):
+            self.trickle.create(name + suffix)
+        hostile = stream in self.outputs or stream in self.events
+        out = f"/hostile/{stream}/out" if hostile else f"/ai/trickle/{name}"
+        urls = {"publish_url": f"/ai/trickle/{name}", "control_url": f"/ai/trickle/{name}-control"}
+        if stream in self.events:
+            urls["events_url"] = f"/hostile/{stream}/events"
+        return web.json_response({"manifest_id": name, "subscribe_url": out, **urls})
+
+    async def say(self, request: web.Request) -> web.StreamResponse:
+        """Segment 0 of a hostile channel, and then silence; or the same event in every segment."""
+        stream, number = request.match_info["stream"], request.match_info["number"]
+        if request.match_info["channel"] == "events":
+            return web.Response(body=self.events[stream], headers={"Lp-Trickle-Seq": number})
+        if int(number):
+            await asyncio.Event().wait()
+        response = web.StreamResponse(headers={"Lp-Trickle-Seq": "0"})
+        await response.prepare(request)
+        data = self.outputs.get(stream, b"")
+        for at in range(0, len(data), PIECE):
+            await response.write(data[at : at + PIECE])
+        return response
+
+
+@asynccontextmanager
+async def free_orchestrator() -> AsyncIterator[FreeOrchestrator]:
+    orchestrator = FreeOrchestrator()
+    app = web.Application()
+    app.router.add_post("/live-video-to-video", orchestrator.start)
+    app.router.add_get("/hostile/{stream}/{channel}/{number}", orchestrator.say)
+    app.add_routes(orchestrator.trickle.routes())
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    async with AsyncExitStack() as stack:
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        orchestrator.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        server = Server([orchestrator], codec=_Bytes())
+        await server.start("127.0.0.1", 0)
+        stack.callback(server.close)
+        assert server._server is not None
+        orchestrator.addr = f"http://127.0.0.1:{server._server.sockets[0].getsockname()[1]}"
+        yield orchestrator
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+FLOODS = {
+    "SETTINGS": frame(4, 0, 0),
+    "PING": frame(6, 0, 0, bytes(8)),
+    "WINDOW_UPDATE": frame(8, 0, 0, struct.pack(">I", 1)),
+    "RST_STREAM": frame(3, 0, 1, struct.pack(">I", 8)),
+    "PRIORITY": frame(2, 0, 1, struct.pack(">IB", 0, 1)),
+    "DATA after the end": frame(0, 0, 1),
+}
+
+
+@asynccontextmanager
+async def flooding(unit: bytes, size: int) -> AsyncIterator[str]:
+    """A gRPC server that answers with these frames, `size` bytes of them."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10_000)
+        with suppress(OSError):
+            writer.write(SETTINGS)
+            for _ in range(0, size, PIECE):
+                writer.write(unit * (PIECE // len(unit)))
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
