@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,13 @@ def test_dependencies_are_locked_with_hashes_and_no_address(library: str) -> Non
     assert "http" not in re.sub(r"^(ai)?(o?http\w*|httptools)==", "", lock, flags=re.MULTILINE).replace(
         "aiohttp", ""
     )
+
+
+def test_lint_audits_what_is_pinned_and_fails_nothing_where_the_database_is_out_of_reach() -> None:
+    assert "scripts/audit" in (ROOT / "scripts" / "lint").read_text().splitlines()
+    environment = {**os.environ, "AUDIT_DATABASE": "http://127.0.0.1:9"}
+    audit = subprocess.run(
+        [ROOT / "scripts" / "audit"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert audit.returncode == 0
+    assert audit.stderr.startswith("Not audited: ")
