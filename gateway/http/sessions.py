@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ class Links:
         headers["ETag"] = etag
         headers["Accept-Patch"] = SDP_FRAGMENT
         for server in self.ice_servers:
-            headers.add("Link", server.link)
+            headers.add("Link", server.link(time.time()))
         return headers
 
     def playback(self, request: web.Request, name: str) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,6 +24,8 @@ _COMMENT = re.compile(r"(^|\s)#.*")
 _COUNTS = ("maxStreams", "maxViewers", *COUNTS)
 _CHOOSE = "chooseOrchestrator"
 _KEYS = ("streams", *_COUNTS, *AMOUNTS)
+STILL = 0.2
+"""Seconds without a change after which a file that changed is read; until then the former one counts."""
 _STARTS_OF_ONE_STREAM = 6
 """Paid starts a minute of a token for one stream at once, where it does not say."""
 
@@ -98,13 +102,25 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
 
 
 class TokenFile:
-    """The tokens of one file, read again when it changes.
+    """The tokens of one file, read again when it has changed and stands still.
 
-    An invalid line is logged and skipped. While the file cannot be read, no token is valid.
+    An invalid line is logged and skipped. While the file cannot be read, no token is valid. `clock` gives
+    monotonic seconds, `wall` those of the file system.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
+        self._clock = clock
+        self._wall = wall
+        self._was_read = False
+        self._changing: tuple[Stamp | None, float] | None = None
+        """What the file looked like when it was found changed, and when that was."""
         self._seen: Stamp | None = None
         self._grants: Sequence[tuple[bytes, Grant]] = ()
 
@@ -127,10 +143,11 @@ class TokenFile:
         return found
 
     def _reread(self) -> None:
+        now = _stamp(self._path)
+        if self._was_read and (now == self._seen or not self._stands_still(now)):
+            return
+        self._was_read = True
         try:
-            seen = stamp(self._path)
-            if seen == self._seen:
-                return
             lines = self._path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             if self._grants:
@@ -139,9 +156,19 @@ class TokenFile:
                 )
             self._seen, self._grants = None, ()
             return
+        if _stamp(self._path) != now and self._seen is not None:
+            return  # it was written to meanwhile
         self._grants = list(self._parsed(lines))
-        self._seen = seen
+        self._seen, self._changing = now, None
         log.info("token file read", file=str(self._path), tokens=len(self._grants))
+
+    def _stands_still(self, now: Stamp | None) -> bool:
+        """Whether a file that has changed is whole: an editor or a script may write it in parts."""
+        if self._wall() - _changed_at(self._path) >= STILL:
+            return True
+        if self._changing is None or self._changing[0] != now:
+            self._changing = now, self._clock()
+        return self._clock() - self._changing[1] >= STILL
 
     def _parsed(self, lines: Sequence[str]) -> list[tuple[bytes, Grant]]:
         found = []
@@ -154,6 +181,21 @@ class TokenFile:
             if entry is not None:
                 found.append(entry)
         return found
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        return stamp(path)
+    except OSError:
+        return None
+
+
+def _changed_at(path: Path) -> float:
+    """When the file was written, or taken out of its folder, by the wall clock."""
+    for place in (path, path.parent):
+        with suppress(OSError):
+            return place.stat().st_mtime
+    return 0.0
 
 
 def _digest(token: str) -> bytes:

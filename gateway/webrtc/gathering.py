@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from aioice import Candidate
@@ -149,14 +150,15 @@ async def _relayed(
     connection: DatagramConnection, server: IceServer
 ) -> tuple[Candidate, StunProtocol | None] | None:
     over_tls = server.scheme == "turns"
+    username, credential = server.credentials(time.time()) or (None, None)
     try:
         return await relayed_candidate(
             component=COMPONENT,
             hide_related_address=False,
             protocol_factory=lambda: MediaProtocol(connection),
             turn_server=(server.host, server.port),
-            turn_username=server.username,
-            turn_password=server.credential,
+            turn_username=username,
+            turn_password=credential,
             turn_ssl=over_tls,
             turn_transport=server.transport or ("tcp" if over_tls else "udp"),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.flags import DURATION, LIST, POSITIVE_DURATION, Flag, FlagError, Kind, Parsed, within
 from gateway.webrtc.ice_servers import IceServer, parse_ice_servers
@@ -41,6 +41,7 @@ ICE_SERVERS = Kind(
     parse_ice_servers,
     secret=True,
 )
+SECRET = Kind("text", "any text", str, secret=True)
 ADDRESSES = Kind("list", "IP addresses, comma-separated", _parse_addresses)
 PORT = Kind("port", "a port from 1 to 65535", _parse_port)
 PORT_RANGE = Kind("ports", "first-last, ports from 1 to 65535", _parse_port_range)
@@ -52,6 +53,13 @@ ICE_FLAGS: tuple[Flag, ...] = (
         ICE_SERVERS,
         None,
         "Tell clients these STUN and TURN servers; use them too without -icePublicIP",
+    ),
+    Flag(
+        "turnSecret",
+        SECRET,
+        None,
+        "Make credentials for TURN servers of -iceServers with this shared secret",
+        "those before their hosts",
     ),
     Flag(
         "icePublicIP",
@@ -100,7 +108,7 @@ class IceSettings:
         if parsed["iceUdpMuxPort"] is not None and parsed["iceUdpPortRange"] is not None:
             raise FlagError("-iceUdpMuxPort is one port for all peers: leave out -iceUdpPortRange, or it")
         return cls(
-            servers=parsed["iceServers"] or (),
+            servers=_servers(parsed),
             public_ips=parsed["icePublicIP"] or (),
             interfaces=parsed["iceInterfaces"] or (),
             udp_ports=parsed["iceUdpPortRange"],
@@ -108,3 +116,16 @@ class IceSettings:
             connect_timeout=parsed["connectTimeout"],
             grace=parsed["iceGrace"],
         )
+
+
+def _servers(parsed: Parsed) -> tuple[IceServer, ...]:
+    servers: tuple[IceServer, ...] = parsed["iceServers"] or ()
+    secret: str | None = parsed["turnSecret"] or None
+    bare = [server for server in servers if server.is_turn and server.username is None]
+    if bare and secret is None:
+        raise FlagError(
+            f"-iceServers {bare[0].url} is refused: it takes user:password@ before its host, or -turnSecret"
+        )
+    if secret is not None and not bare:
+        raise FlagError("-turnSecret is for turn: servers of -iceServers without user:password@: name one")
+    return tuple(replace(server, secret=secret) if server in bare else server for server in servers)

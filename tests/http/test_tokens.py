@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -105,26 +106,74 @@ def test_only_the_whole_token_opens(stranger: str, path: Path) -> None:
     assert TokenFile(path).find(stranger) is None
 
 
+class Clock:
+    """Seconds that pass when the test says so, for the wall too."""
+
+    def __init__(self) -> None:
+        self.now = time.time() + 1  # later than what was written before
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opens(tokens: TokenFile, *names: str) -> list[bool]:
+    return [tokens.find(name) is not None for name in names]
+
+
 def test_a_changed_file_is_read_anew(path: Path) -> None:
     path.write_text("first\n")
-    tokens = TokenFile(path)
+    clock = Clock()
+    tokens = TokenFile(path, clock=clock, wall=clock)
     assert tokens.find("first")
     path.write_text("second\nthird\n")
-    assert [bool(tokens.find(token)) for token in ("first", "second", "third")] == [False, True, True]
+    assert opens(tokens, "first", "second", "third") == [False, True, True]
     replacement = path.with_suffix(".new")
     replacement.write_text("fourth\nsixth\n")
     replacement.replace(path)
-    assert [bool(tokens.find(token)) for token in ("second", "fourth")] == [False, True]
+    assert opens(tokens, "second", "fourth") == [False, True]
 
 
-def test_a_file_that_is_gone_opens_nothing_until_it_is_back(path: Path) -> None:
+def test_a_file_that_is_being_written_counts_once_it_stands_still(path: Path) -> None:
+    path.write_text("first\nsecond\n")
+    clock = Clock()
+    tokens = TokenFile(path, clock=clock, wall=lambda: 0.0)
+    assert opens(tokens, "first", "second") == [True, True]
+    path.write_text("")
+    assert opens(tokens, "first", "second") == [True, True]
+    clock.now += 0.15
+    path.write_text("first\n")
+    assert opens(tokens, "first", "second") == [True, True]
+    clock.now += 0.15
+    assert opens(tokens, "first", "second") == [True, True], "it changed 0.15 s ago"
+    clock.now += 0.1
+    assert opens(tokens, "first", "second") == [True, False]
+
+
+def test_a_file_that_is_gone_for_a_moment_or_was_long_ago(path: Path) -> None:
     path.write_text("secret\n")
-    tokens = TokenFile(path)
+    clock = Clock()
+    tokens = TokenFile(path, clock=clock, wall=lambda: 0.0)
+    assert tokens.find("secret")
+    path.unlink()
+    assert tokens.find("secret"), "an editor may be about to put another in its place"
+    clock.now += 0.2
+    assert tokens.find("secret") is None
+    path.write_text("secret\n")
+    clock.now += 0.2
+    assert tokens.find("secret") is None, "this is the first look at it"
+    clock.now += 0.2
+    assert tokens.find("secret")
+    path.unlink()
+    assert TokenFile(path, clock=clock, wall=clock).find("secret") is None
+
+
+def test_a_token_that_was_taken_out_a_while_ago_is_not_good_once_more(path: Path) -> None:
+    path.write_text("secret\n")
+    clock = Clock()
+    tokens = TokenFile(path, clock=clock, wall=clock)
     assert tokens.find("secret")
     path.unlink()
     assert tokens.find("secret") is None
-    path.write_text("secret\n")
-    assert tokens.find("secret")
 
 
 def test_a_bad_line_opens_nothing_and_leaves_the_others(path: Path) -> None:
