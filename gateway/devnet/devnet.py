@@ -222,6 +222,7 @@ class Devnet:
                 "blockTime": _seconds(settings.block_time),
                 "tokenLife": _seconds(settings.token_life),
                 "faceValueMultiple": settings.face_value_multiple,
+                "hostile": settings.hostile_runners[number],
                 **known,
             }
 
@@ -241,6 +242,7 @@ class Devnet:
                 "capacity": settings.capacity,
                 "appWarmUp": _seconds(settings.app_warm_up),
                 "appText": str(settings.app_text).lower(),
+                "hostile": settings.hostile_runners[number],
             }
 
         return flags

@@ -32,6 +32,7 @@ KEY_FLAG = Flag(
     "keyFile", PATH, None, "Use the Ethereum key in this file (hex), made where there is none", "a new key"
 )
 
+HOSTILE_FLAG = Flag("hostile", choice(*HOSTILE), "none", "Cheat those who pay in this way")
 SECRET_FLAG = Flag("orchSecret", TEXT, None, "Have apps register with this secret", "a new one")
 
 
@@ -143,6 +144,7 @@ async def _start_live_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
     from gateway.devnet.live_runners.config import LiveConfig
     from gateway.devnet.live_runners.dialect import DIALECTS
     from gateway.devnet.live_runners.server import serve
+    from gateway.devnet.orchestrator.conduct import CONDUCTS
 
     host, port = flags["addr"]
     secret = flags["orchSecret"] or secrets.token_hex(16)
@@ -158,6 +160,7 @@ async def _start_live_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
             debit_rate=flags["debitRate"],
             token_life=flags["tokenLife"],
             face_value_multiple=flags["faceValueMultiple"],
+            conduct=CONDUCTS[flags["hostile"]],
             clock=ChainClock(block_time=flags["blockTime"]),
             static_runners=read_static_runners(flags["liveRunnerConfig"]),
         )
@@ -171,6 +174,7 @@ async def _start_app(flags: Parsed) -> tuple[Ready, Stop]:
     from gateway.devnet.app.config import AppConfig
     from gateway.devnet.app.server import serve
     from gateway.devnet.live_runners.price import usd_per_hour
+    from gateway.devnet.orchestrator.conduct import CONDUCTS
 
     host, port = flags["addr"]
     app = await serve(
@@ -184,6 +188,7 @@ async def _start_app(flags: Parsed) -> tuple[Ready, Stop]:
             capacity=flags["capacity"],
             warm_up=flags["appWarmUp"],
             text=flags["appText"],
+            conduct=CONDUCTS[flags["hostile"]],
         )
     )
     return {"url": app.url}, app.stop
@@ -243,7 +248,7 @@ PARTS: dict[str, Part] = {
             (
                 Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
                 KEY_FLAG,
-                Flag("hostile", choice(*HOSTILE), "none", "Cheat those who pay in this way"),
+                HOSTILE_FLAG,
                 Flag("price", PRICE, None, "Set the price in wei per second", "the price in -aiModels"),
                 *_shared(
                     "aiModels",
@@ -277,6 +282,7 @@ PARTS: dict[str, Part] = {
                     None,
                     "Serve the runners in this file too, while they are healthy",
                 ),
+                HOSTILE_FLAG,
                 Flag("offchain", BOOLEAN, "false", "Give sessions for nothing"),
                 *_shared(
                     "dialect",
@@ -298,6 +304,7 @@ PARTS: dict[str, Part] = {
                 Flag("orchAddr", URL, None, "Register at the orchestrator of live runners with this URL"),
                 SECRET_FLAG,
                 Flag("price", PRICE, "1000000000000000", "Set the price in wei per second"),
+                HOSTILE_FLAG,
                 *_shared("runnerUnit", "capacity", "appWarmUp", "appText"),
                 *COMMON_FLAGS,
             ),

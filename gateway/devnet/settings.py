@@ -178,6 +178,8 @@ class DevnetSettings:
     hot_cold: bool
     hostile: tuple[str, ...]
     """One for each orchestrator, `none` for an honest one."""
+    hostile_runners: tuple[str, ...]
+    """The same for each orchestrator of live runners."""
     comfystreams: int
     comfystream_warm_up: float
     chain: bool
@@ -209,6 +211,8 @@ class DevnetSettings:
         model = ai_model(parsed["aiModels"])
         given: tuple[Fraction, ...] | None = parsed["prices"]
         default = (model.price, 2 * model.price)
+        # what is named goes on from the orchestrators of jobs to those of live runners, as prices do
+        hostile = _hostile(parsed["hostile"] or (), count + runners)
         return cls(
             orchestrators=count,
             ai_models=find_ai_models(parsed["aiModels"]),
@@ -216,7 +220,6 @@ class DevnetSettings:
             prices=_prices(given or default, count),
             runners=runners,
             dialect=parsed["dialect"],
-            # explicit prices go on from the orchestrators of jobs
             runner_prices=_prices(given, count + runners)[count:] if given else _prices(default, runners),
             runner_unit=_runner_unit(parsed),
             app_warm_up=parsed["appWarmUp"],
@@ -232,7 +235,8 @@ class DevnetSettings:
             release=parsed["release"],
             auto_adjust_price=parsed["autoAdjustPrice"],
             hot_cold=parsed["hotCold"],
-            hostile=_hostile(parsed["hostile"] or (), count),
+            hostile=hostile[:count],
+            hostile_runners=hostile[count:],
             comfystreams=parsed["comfyStream"],
             comfystream_warm_up=parsed["comfyStreamWarmUp"],
             chain=parsed["chain"],

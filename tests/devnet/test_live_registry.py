@@ -6,11 +6,18 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from eth_hash.auto import keccak
+from grpclib.client import Channel, UnaryUnaryMethod
 
-from gateway.devnet.live_runners.dialect import GO, NODE
+from gateway.devnet.live_runners.config import LiveConfig
+from gateway.devnet.live_runners.dialect import DIALECTS, GO, NODE
 from gateway.devnet.live_runners.price import BadPrice, RunnerPrice, price_of, read_price, usd_per_hour
+from gateway.devnet.live_runners.server import serve
+from gateway.devnet.orchestrator.compatibility import compatible
+from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, OrchestratorRequest
 from harness.waiting import eventually, within
-from tests.devnet.live_kit import APP, WEI_PER_SECOND, live
+from tests.devnet.live_kit import APP, SECRET, WEI_PER_SECOND, live
+from tests.devnet.peer import ASKED, unverified
 
 BOTH = pytest.mark.parametrize("dialect", ["go", "node"])
 
@@ -204,6 +211,54 @@ async def test_a_configured_runner_is_ready_while_it_is_healthy() -> None:
         await at.app.stop()
         await eventually(lambda: "runners" not in found.discovery()[0])
         assert (await at.post(session["control_url"] + "/payment")).status == 404
+
+
+@pytest.mark.asyncio
+async def test_go_livepeer_has_grpc_on_the_same_port_where_it_offers_no_model() -> None:
+    async with live("go") as at:
+        host, port = at.url.removeprefix("https://").rsplit(":", 1)
+        channel = Channel(host, int(port), ssl=unverified(["h2"]))
+        account = at.sender.account
+        request = OrchestratorRequest(
+            address=account.raw_address,
+            sig=account.sign(keccak(account.address.encode())),
+            capabilities=ASKED,
+        )
+        ask = UnaryUnaryMethod[OrchestratorRequest, OrchestratorInfo](
+            channel, "/net.Orchestrator/GetOrchestrator", OrchestratorRequest, OrchestratorInfo
+        )
+        try:
+            info = await within(ask(request))
+        finally:
+            channel.close()
+        assert info.transcoder == at.url
+        assert not info.capabilities.constraints.PerCapability
+        assert not compatible(ASKED, info.capabilities)
+        # and HTTP beside it
+        await at.register()
+        await at.reserve()
+
+
+@BOTH
+@pytest.mark.asyncio
+async def test_after_a_restart_nothing_is_known_and_old_headers_are_403(dialect: str) -> None:
+    async with live(dialect) as at:
+        await at.register(runner_id="echo")
+        session, challenge, _ = await at.reserve()
+        signed = await at.signed(challenge)
+        port = int(at.url.rsplit(":", 1)[1])
+        await at.orchestrator.stop()
+        at.orchestrator = await serve(
+            LiveConfig(key=bytes([1]) * 32, dialect=DIALECTS[dialect], secret=SECRET, port=port)
+        )
+        try:
+            assert (await at.post(session["control_url"] + "/payment")).status == 404
+            await at.register(runner_id="echo")
+            again = await at.pay((await at.runner())["url"], signed)
+            assert again.status == 403
+            await at.reserve()
+        finally:
+            await at.orchestrator.stop()
 
 
 @BOTH

@@ -54,6 +54,8 @@ def test_the_last_price_is_repeated_and_surplus_ones_are_left_out() -> None:
 def test_the_first_orchestrators_are_hostile_and_the_others_honest() -> None:
     argv = ("-orchestrators", "3", "-hostile", "no_room,drip")
     assert settings(*argv).hostile == ("no_room", "drip", "none")
+    both = settings("-orchestrators", "1", "-runners", "2", "-hostile", "none,bait")
+    assert (both.hostile, both.hostile_runners) == (("none",), ("bait", "none"))
     assert "names 2" in refusal("-orchestrators", "1", "-hostile", "no_room,drip")
 
 

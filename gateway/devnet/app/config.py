@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gateway.devnet.orchestrator.conduct import HONEST, Conduct
+
 APP = "livepeer-example/echo"
 
 
@@ -25,3 +27,5 @@ class AppConfig:
     capacity: int = 1
     warm_up: float = 0.0
     text: bool = False
+    conduct: Conduct = HONEST
+    """Whether, and how often, it gives pictures."""

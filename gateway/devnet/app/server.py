@@ -114,7 +114,11 @@ class EchoApp:
             return _error(409, "another session is active" if job is None else "the session is starting")
         assert self._http is not None
         job = self._jobs[session_id] = SessionJob(
-            self._http, request.headers, {"effect": "none", **params}, text=self._config.text
+            self._http,
+            request.headers,
+            {"effect": "none", "picture_interval": self._config.conduct.picture_interval, **params},
+            text=self._config.text,
+            works=self._config.conduct.works,
         )
         try:
             await asyncio.sleep(self._config.warm_up)

@@ -31,11 +31,18 @@ class NoChannels(Exception):
 class SessionJob:
     """`start` makes the channels, `run` does the work until they end or it is cancelled.
 
-    `headers` are those that the orchestrator's proxy adds to each request of the session.
+    `headers` are those that the orchestrator's proxy adds to each request of the session. Without `works` the
+    channels are made and nothing else is done.
     """
 
     def __init__(
-        self, http: aiohttp.ClientSession, headers: Mapping[str, str], params: Json, *, text: bool
+        self,
+        http: aiohttp.ClientSession,
+        headers: Mapping[str, str],
+        params: Json,
+        *,
+        text: bool,
+        works: bool = True,
     ) -> None:
         self.session_id = headers.get("Livepeer-Session-Id", "")
         self.answer: Json = {}
@@ -44,6 +51,8 @@ class SessionJob:
         self._token = headers.get("Livepeer-Session-Token", "")
         self._params = params
         self._text = text
+        self._text_url: str | None = None
+        self._works = works
         self._job: RunnerJob | None = None
 
     async def start(self) -> None:
@@ -91,6 +100,8 @@ class SessionJob:
     async def run(self) -> None:
         """Do the work. Raises only CancelledError."""
         assert self._job is not None
+        if not self._works:
+            await asyncio.Event().wait()
         async with TaskGroup() as group:
             texts = group.create_task(self._send_texts(), name="app-texts")
             await self._job.run()

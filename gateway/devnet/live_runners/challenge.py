@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
+import secrets
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
+from gateway.devnet.account import Account
+from gateway.devnet.orchestrator.ticket_params import ParamsIssuer, expected_value
 from gateway.devnet.orchestrator.tokens import Tokens
 from gateway.orchestrator.livepeer_pb2 import AuthToken, OrchestratorInfo, PriceInfo
 
@@ -33,9 +35,15 @@ class ChallengeMaker:
     ticket_seconds: Fraction
     url: str = ""
 
-    def info(self, payer: bytes, wei: int, per_second: Fraction, token: AuthToken) -> OrchestratorInfo:
+    def move(self) -> None:
+        """Take a new address, which is paid too."""
+        self.address = self.issuer.recipient = Account(secrets.token_bytes(32)).raw_address
+
+    def info(
+        self, payer: bytes, wei: int, per_second: Fraction, token: AuthToken, ticket_factor: int = 1
+    ) -> OrchestratorInfo:
         """Ticket params for `payer` at `wei` for each unit; tickets are worth seconds at `per_second`."""
-        value = max(1, int(per_second * self.ticket_seconds)) if per_second else 0
+        value = expected_value(per_second, self.ticket_seconds * ticket_factor)
         return OrchestratorInfo(
             transcoder=self.url,
             ticket_params=self.issuer.issue_for_unit(payer, Fraction(wei), value),

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.live_runners.dialect import GO, Dialect
+from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class LiveConfig:
     debit_rate: Fraction = Fraction(1)
     token_life: float = 1800.0
     face_value_multiple: int = 100
+    conduct: Conduct = HONEST
     clock: ChainClock = field(default_factory=ChainClock)
     static_runners: Sequence[Mapping[str, Any]] = ()
     """Runners that do not register themselves: bodies of heartbeats with `health_url`."""

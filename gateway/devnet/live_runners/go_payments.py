@@ -49,6 +49,7 @@ class GoPayments(Payments):
             account = receipt.session
             if price.unit == "fixed" and account.balance < price.wei:
                 raise Refused(400, "insufficient payment")
+            self._cheat(503)
         named = receipt.payment.expected_price
         agreed = RunnerPrice(named.pricePerUnit // named.pixelsPerUnit, price.unit, price.usd)
         return self._begin(runner, account.manifest_id, agreed, account)
@@ -70,7 +71,7 @@ class GoPayments(Payments):
         receipt = await self._receiver.accept(payment, segment, check=check)
         payer, token = receipt.payment.sender, receipt.credentials.auth_token
         if fixed_before:
-            info = self._session_info(payer, account, token)
+            info = self._session_info(payer, account, token, self._conduct.ticket_factor)
             account.newest_answer = issue_number(info.ticket_params)
         else:
             info = self._challenges.info(payer, 0, Fraction(0), token)
@@ -84,13 +85,15 @@ class GoPayments(Payments):
         info = self._session_info(payer, account, self._challenges.tokens.issue(manifest_id))
         return self._challenges.to_json(info, manifest_id, f"{self._challenges.url}/payment")
 
-    def _session_info(self, payer: bytes, account: Session, token: AuthToken) -> OrchestratorInfo:
+    def _session_info(
+        self, payer: bytes, account: Session, token: AuthToken, ticket_factor: int = 1
+    ) -> OrchestratorInfo:
         """Ticket params at the price that was fixed for the session."""
         assert account.fixed_price is not None
         assert account.price is not None
         # prices of payments are kept per second of 720p pixels, whatever their unit is
         wei = int(account.fixed_price / PIXELS_PER_SECOND)
-        return self._challenges.info(payer, wei, account.price, token)
+        return self._challenges.info(payer, wei, account.price, token, ticket_factor)
 
 
 def _session_id(credentials: SegData) -> str:

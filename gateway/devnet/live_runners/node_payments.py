@@ -78,8 +78,7 @@ class NodePayments(Payments):
             receipt = await self._receiver.accept(payment, segment, check=challenge.check)
             if challenge.price.unit == "fixed" and receipt.session.balance < challenge.price.wei:
                 raise Refused(402, "insufficient payment balance")
-        if self._registry.runners.get(runner.route) is not runner:
-            raise Refused(404, "session ended during payment")
+            self._cheat(409)
         return self._begin(runner, session_id, challenge.price, receipt.session)
 
     @override
@@ -90,6 +89,10 @@ class NodePayments(Payments):
             raise Refused(403, "invalid payment")
         challenge = self._challenged[session.id]
         receipt = await self._receiver.accept(payment, segment, check=challenge.check)
+        if self._conduct.ticket_factor > 1:
+            challenge.info = self._new_info(
+                challenge.payer, challenge.price, session.id, self._conduct.ticket_factor
+            )
         receipt.session.newest_answer = issue_number(challenge.info.ticket_params)
         return self._answer(session.id, challenge)
 
@@ -101,9 +104,12 @@ class NodePayments(Payments):
         challenge.info = self._new_info(payer, challenge.price, manifest_id)
         return self._answer(manifest_id, challenge)
 
-    def _new_info(self, payer: bytes, price: RunnerPrice, session_id: str) -> OrchestratorInfo:
+    def _new_info(
+        self, payer: bytes, price: RunnerPrice, session_id: str, ticket_factor: int = 1
+    ) -> OrchestratorInfo:
         token = self._challenges.tokens.issue(session_id)
-        return self._challenges.info(payer, price.wei, price.per_second or Fraction(price.wei), token)
+        worth = price.per_second or Fraction(price.wei)
+        return self._challenges.info(payer, price.wei, worth, token, ticket_factor)
 
     def _answer(self, session_id: str, challenge: _Challenge) -> Json:
         url = self.payment_url(challenge.runner, session_id)

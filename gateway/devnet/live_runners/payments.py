@@ -17,6 +17,7 @@ from gateway.devnet.live_runners.refusal import Refused
 from gateway.devnet.live_runners.registry import MAX_SESSIONS, Registry
 from gateway.devnet.live_runners.runner import Runner
 from gateway.devnet.live_runners.session import LiveSession
+from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 from gateway.devnet.orchestrator.session import Session, Sessions
 from gateway.devnet.orchestrator.ticket_receiver import TicketReceiver
 
@@ -47,8 +48,10 @@ class Payments(ABC):
         accounts: Sessions,
         debits: Debits,
         monotonic_ns: Callable[[], int],
+        conduct: Conduct = HONEST,
     ) -> None:
         self.dialect = dialect
+        self._conduct = conduct
         self._registry = registry
         self._challenges = challenges
         self._receiver = receiver
@@ -102,8 +105,19 @@ class Payments(ABC):
         finally:
             runner.pending.discard(session_id)
 
+    def _cheat(self, full_status: int) -> None:
+        """Raise Refused where this orchestrator is one that takes tickets for nothing."""
+        if self._conduct.refuses_paid:
+            raise Refused(full_status, "runner is at capacity")
+
     def _begin(self, runner: Runner, session_id: str, price: RunnerPrice, account: Session) -> Json:
-        """Reserve a paid session and start its clock."""
+        """Reserve a paid session and start its clock. Raises Refused where the runner has gone meanwhile."""
+        if self._registry.runners.get(runner.route) is not runner:
+            self._accounts.end(session_id)
+            raise Refused(404, "session ended during payment")
+        if self._conduct.moves:
+            self._challenges.move()
+        account.ended = False
         session = LiveSession(session_id, price, account, self._now_ns())
         account.price = price.per_second
         answer = self._registry.reserve(runner, session)

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any
 
 import structlog
@@ -39,8 +40,13 @@ class Registry:
         trickle: TrickleServer,
         clock: Callable[[], float],
         on_release: Callable[[LiveSession], None],
+        listed_price: Fraction = Fraction(1),
     ) -> None:
-        """`on_release` is called once for each session that ends."""
+        """`on_release` is called once for each session that ends.
+
+        `listed_price` is what discovery says, as a multiple of the price.
+        """
+        self._listed_price = listed_price
         self.url = ""
         self.runners: dict[str, Runner] = {}
         self.ended: dict[str, str] = {}
@@ -239,7 +245,8 @@ class Registry:
         }
         entry |= {name: value for name in ("version", "metadata", "gpu") if (value := getattr(known, name))}
         if runner.price is not None:
-            wei = runner.price.wei if runner.listed_wei is None else runner.listed_wei
+            listed = int(runner.price.wei * self._listed_price)
+            wei = listed if runner.listed_wei is None else runner.listed_wei
             entry["price_info"] = price_json(runner.price, wei, self._dialect)
         elif self._dialect.rounds_up:
             entry["price_info"] = {"price": 0, "currency": "", "unit": ""}

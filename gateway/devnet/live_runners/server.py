@@ -82,6 +82,7 @@ class LiveOrchestrator:
             trickle=trickle,
             clock=lambda: config.monotonic_ns() / 10**9,
             on_release=self._released,
+            listed_price=config.conduct.listed_price,
         )
         issuer = ParamsIssuer(
             secret=secret,
@@ -115,6 +116,7 @@ class LiveOrchestrator:
                 accounts=accounts,
                 debits=debits,
                 monotonic_ns=config.monotonic_ns,
+                conduct=config.conduct,
             )
         # The app decides on times; encodings are passed on as they are.
         http = await stack.enter_async_context(
