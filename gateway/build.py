@@ -258,7 +258,7 @@ async def open_webrtc(build: Build) -> WebRtcConfig:
     if ice.mux_port is None:
         return config
     try:
-        mux = await UdpMux.open(local_addresses(ice.interfaces), ice.mux_port)
+        mux = await UdpMux.open(partial(local_addresses, ice.interfaces), ice.mux_port)
     except OSError as error:
         raise CannotStart(f"-iceUdpMuxPort {ice.mux_port} cannot be used: {error}") from error
     build.stack.callback(mux.close)

@@ -144,7 +144,7 @@ async def test_aioice_calls_its_overrides(called: Counter[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mux = await UdpMux.open(["127.0.0.1"], port)
+    mux = await UdpMux.open(lambda: ["127.0.0.1"], port)
     peer, came = aioice.Connection(ice_controlling=True), list[bytes]()
     own = IceConnection(
         replace(WebRtcConfig(), ice=IceSettings(mux_port=port), mux=mux),

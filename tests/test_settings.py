@@ -78,6 +78,13 @@ def test_the_limit_of_a_ticket_follows_the_devnets_tickets_unless_given(
     assert (limits.seconds, limits.face_value) == (seconds, 2 * 10**18)
 
 
+@pytest.mark.parametrize(
+    ("given", "host"), [(":9935", "::"), ("[::]:9935", "::"), ("0.0.0.0:9935", "0.0.0.0"), ("[::1]:1", "::1")]
+)
+def test_an_address_without_a_host_is_all_addresses(given: str, host: str, tmp_path: Path) -> None:
+    assert settings("-orchAddr", "127.0.0.1:2", "-httpAddr", given, folder=tmp_path).http.http_addr[0] == host
+
+
 PRICED = (*PAID, "-maxPricePerUnit", "1ETH")
 OPEN = ("-httpAddr", ":9935")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,8 @@ from gateway.http.problem import problems
 from gateway.http.route import Route
 
 SHUTDOWN_TIMEOUT = 2.0
+ALL = "::"
+"""All addresses of IPv6, and of IPv4 with them."""
 EVERY_ORIGIN = Origins([ANY], Forwarding())
 
 
@@ -85,8 +88,13 @@ _server_log = logging.getLogger("aiohttp.server")
 _server_log.addFilter(_WithoutBadHttp())
 
 
+def _is_without_ipv6(error: OSError) -> bool:
+    """Whether this machine has no IPv6."""
+    return error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
+
+
 class Server:
-    """Serves an app on one address. `flag` is the flag that gave it, for errors."""
+    """Serves an app on one address; `::` is all of IPv4 and IPv6. `flag` gave it, for errors."""
 
     def __init__(
         self,
@@ -110,16 +118,11 @@ class Server:
         host, port = self._address
         await self._runner.setup()
         try:
-            site = Site(
-                self._runner,
-                self._address,
-                self._connections,
-                self._tls,
-                access_log=None,
-                logger=_server_log,
-                auto_decompress=False,  # also what no handler reads would be: a megabyte may hold a gigabyte
-            )
-            await site.start()
+            if host == ALL:
+                await self._listen("0.0.0.0", port)
+                await self._listen_on_ipv6(self._runner.addresses[0][1])
+            else:
+                await self._listen(host, port)
         except OSError as error:
             await self._runner.cleanup()
             reason = error.strerror or str(error)
@@ -127,8 +130,28 @@ class Server:
                 f"-{self._flag} {host}:{port} cannot be used ({reason}): free it, or choose another"
             ) from error
         bound = self._runner.addresses[0]
-        shown = f"[{host}]" if ":" in host else host
+        shown = "0.0.0.0" if host == ALL else f"[{host}]" if ":" in host else host
         return f"{'https' if self._tls else 'http'}://{shown}:{bound[1]}/"
+
+    async def _listen(self, host: str, port: int) -> None:
+        site = Site(
+            self._runner,
+            (host, port),
+            self._connections,
+            self._tls,
+            access_log=None,
+            logger=_server_log,
+            auto_decompress=False,  # also what no handler reads would be: a megabyte may hold a gigabyte
+        )
+        await site.start()
+
+    async def _listen_on_ipv6(self, port: int) -> None:
+        # asyncio makes IPv6 sockets that take no IPv4
+        try:
+            await self._listen(ALL, port)
+        except OSError as error:
+            if not _is_without_ipv6(error):
+                raise
 
     async def stop(self) -> None:
         await self._runner.cleanup()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,12 +42,21 @@ def _parse_origins(value: str) -> tuple[str, ...]:
     return origins
 
 
+def _parse_listen_address(value: str) -> tuple[str, int]:
+    """As ADDRESS; without a host it is all addresses, of IPv4 and IPv6."""
+    host, port = ADDRESS.parse(value)
+    return ("::" if value.startswith(":") and value.count(":") == 1 else host), port
+
+
+LISTEN_ADDRESS = replace(ADDRESS, parse=_parse_listen_address)
 NETWORKS = Kind("networks", "addresses or networks such as 10.0.0.0/8, comma-separated", parse_networks)
 ORIGINS = Kind("origin,..", "origins such as https://video.example, comma-separated, or *", _parse_origins)
 HEARTBEAT_INTERVAL = within(DURATION, "100ms or more", lambda seconds: seconds >= 0.1)
 
 HTTP_FLAGS: tuple[Flag, ...] = (
-    Flag("httpAddr", ADDRESS, "127.0.0.1:9935", "Serve WHIP, WHEP, the stream API and the web page here"),
+    Flag(
+        "httpAddr", LISTEN_ADDRESS, "127.0.0.1:9935", "Serve WHIP, WHEP, the stream API and the web page here"
+    ),
     Flag(
         "externalUrl",
         BASE_URL,
@@ -84,7 +93,7 @@ HTTP_FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "cliAddr",
-        ADDRESS,
+        LISTEN_ADDRESS,
         None,
         "Serve the operator's routes here: metrics, orchestrators, debug state",
         "-httpAddr where that is loopback, else 127.0.0.1:5935",

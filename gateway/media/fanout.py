@@ -121,6 +121,12 @@ class Fanout:
         sps = self._parameter_sets.sps
         return sps.size if sps is not None else None
 
+    @property
+    def profile(self) -> str:
+        """The profile of the pictures: the first two bytes of a profile-level-id in hex; empty if unknown."""
+        sps = self._parameter_sets.sps
+        return sps.profile_level_id[:4] if sps is not None else ""
+
     def new_source(self, made: Sequence[Frame] = ()) -> None:
         """The next frames are from another job: other times, other parameter sets.
 

@@ -55,7 +55,8 @@ class Audience:
         log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id[:8])
         reservation = self._quotas.take(claims)
         try:
-            viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=log)
+            profile = self._outputs[name].profile if name in self._outputs else ""
+            viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=log, profile=profile)
         except BaseException:
             reservation.release()
             raise

@@ -42,7 +42,7 @@ async def gather(
     nothing could be bound.
     """
     if config.mux is not None:
-        bound = config.mux.join(connection, username)
+        bound = await config.mux.join(connection, username)
     else:
         bound = await _bind(connection, config)
     bound.sort(key=lambda one: is_loopback(one[1][0]) != near)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from string import hexdigits
 
 from aioice import Candidate
 
@@ -12,6 +13,9 @@ from gateway.webrtc import sdp, tracks
 from gateway.webrtc.errors import OfferRefused
 from gateway.webrtc.sdp import Codec, Description, IceCredentials, Section
 from gateway.webrtc.tracks import Rejected, Track
+
+HIGHEST_LEVEL = 0x34
+"""level_idc of level 5.2: 4096 x 2304 pixels at 56 a second."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,14 @@ class Negotiation:
     """What the offer asked for and did not get."""
 
     @classmethod
-    def of(cls, offer: str, *, publishing: bool) -> Negotiation:
-        """Choose codecs and tracks of an offer. Raises OfferRefused with what to change in it."""
+    def of(cls, offer: str, *, publishing: bool, profile: str = "") -> Negotiation:
+        """Choose codecs and tracks of an offer. Raises OfferRefused with what to change in it.
+
+        `profile` is that of the stream to watch, where it is known: the first two bytes of a profile-level-id
+        in hex.
+        """
         description = Description.parse(offer)
-        choice = tracks.choose(description, publishing=publishing)
+        choice = tracks.choose(description, publishing=publishing, profile=profile)
         section = _transport_section(description, choice.video, choice.audio)
         setup = description.setup(section)
         if setup not in ("actpass", "active", "passive"):
@@ -123,7 +131,7 @@ class Negotiation:
         codec, number = track.codec, track.codec.payload_type
         if codec.name == "h264":
             lines.append(f"a=rtpmap:{number} H264/90000")
-            fmtp = _h264_fmtp(codec, start_bitrate_kbps if self.publishing else 0)
+            fmtp = _h264_fmtp(codec, start_bitrate_kbps if self.publishing else 0, receives=self.publishing)
         else:
             lines.append(f"a=rtpmap:{number} opus/48000/2")
             fmtp = codec.fmtp
@@ -165,14 +173,24 @@ def _rejected(section: Section) -> list[str]:
     ]
 
 
-def _h264_fmtp(codec: Codec, start_bitrate_kbps: int) -> str:
+def _h264_fmtp(codec: Codec, start_bitrate_kbps: int, *, receives: bool) -> str:
     """fmtp with the offer's own profile and mode, as any is taken (RFC 6184, 8.2.2), and bit rate hints."""
     echoed: dict[str, str] = {
         key: codec.parameters[key]
         for key in ("profile-level-id", "packetization-mode")
         if key in codec.parameters
     }
+    if receives and codec.parameters.get("level-asymmetry-allowed") == "1" and "profile-level-id" in echoed:
+        echoed["profile-level-id"] = _with_highest_level(echoed["profile-level-id"])
     echoed["level-asymmetry-allowed"] = "1"
     if start_bitrate_kbps:
         echoed["x-google-start-bitrate"] = str(start_bitrate_kbps)
     return ";".join(f"{key}={value}" for key, value in echoed.items())
+
+
+def _with_highest_level(profile_level_id: str) -> str:
+    """The same profile at a level that limits no encoder: some send no larger pictures than it allows."""
+    profile, level = profile_level_id[:4], profile_level_id[4:]
+    if len(level) != 2 or not all(digit in hexdigits for digit in level):
+        return profile_level_id
+    return f"{profile}{max(int(level, 16), HIGHEST_LEVEL):02x}"

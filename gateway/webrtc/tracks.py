@@ -72,8 +72,10 @@ class _Refusal:
     reason: str
 
 
-def choose(offer: Description, *, publishing: bool) -> Choice:
+def choose(offer: Description, *, publishing: bool, profile: str = "") -> Choice:
     """Take the first video that fits and the first audio beside it.
+
+    Of a viewer's payload types for H.264 the one is taken that names the stream's profile, where one does.
 
     Raises OfferRefused where no video fits: `no_common_codec`, `bad_sdp` or `no_video`.
     """
@@ -86,7 +88,7 @@ def choose(offer: Description, *, publishing: bool) -> Choice:
             found = (
                 _Refusal("no_video", f"one {kind} is taken, the first that fits")
                 if kind in tracks
-                else _try(offer, index, tracks.get("video"), publishing)
+                else _try(offer, index, tracks.get("video"), publishing, profile)
             )
             if isinstance(found, Track):
                 tracks[kind] = found
@@ -108,12 +110,14 @@ def choose(offer: Description, *, publishing: bool) -> Choice:
     return Choice(video, tracks.get("audio"), tuple(rejected))
 
 
-def _try(offer: Description, index: int, video: Track | None, publishing: bool) -> Track | _Refusal:
+def _try(
+    offer: Description, index: int, video: Track | None, publishing: bool, profile: str
+) -> Track | _Refusal:
     section = offer.media[index]
     if offer.direction(section) not in ("sendrecv", "sendonly" if publishing else "recvonly"):
         return _Refusal("no_video", _wrong_direction(section.kind, publishing))
     offered = sdp.codecs(section)
-    codec = _codec(offered, section.kind, publishing)
+    codec = _codec(offered, section.kind, publishing, profile)
     if codec is None:
         return _other_codecs(section, offered)
     if not offer.has_rtcp_mux(section):
@@ -128,14 +132,28 @@ def _try(offer: Description, index: int, video: Track | None, publishing: bool) 
     return _track(offer, index, codec, offered, publishing)
 
 
-def _codec(offered: list[Codec], kind: str, publishing: bool) -> Codec | None:
+def _codec(offered: list[Codec], kind: str, publishing: bool, profile: str) -> Codec | None:
     if kind == "audio":
         return next((codec for codec in offered if codec.name == "opus" and codec.clock_rate == 48000), None)
     h264 = [codec for codec in offered if codec.name == "h264" and codec.clock_rate == 90000]
     fragmenting = [codec for codec in h264 if codec.parameters.get("packetization-mode") == "1"]
     # A viewer that takes single NAL units only cannot be sent a key frame.
     choices = fragmenting or (h264 if publishing else [])
-    return choices[0] if choices else None
+    named = [codec for codec in choices if _is_profile(codec, profile)] if profile else []
+    return next(iter(named or choices), None)
+
+
+def _is_profile(codec: Codec, profile: str) -> bool:
+    """Whether a payload type is of this profile_idc, and with baseline as constrained as it."""
+    offered = codec.parameters.get("profile-level-id", "42000a").lower()
+    if offered[:2] != profile[:2]:
+        return False
+    return offered[:2] != "42" or _is_constrained(offered) == _is_constrained(profile)
+
+
+def _is_constrained(profile: str) -> bool:
+    """Whether constraint_set1_flag is set, with which baseline is constrained baseline (RFC 6184, 8.1)."""
+    return profile[2:3] in "4567cdef" and profile[2:3] != ""
 
 
 def _other_codecs(section: Section, offered: list[Codec]) -> _Refusal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from aioice import stun
@@ -22,43 +22,61 @@ class UdpMux:
     nobody's. Datagrams of other addresses are dropped and counted in `strays`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int, hosts: Callable[[], Iterable[str]]) -> None:
         self.strays = 0
-        self.port = 0
-        self._sockets: list[_SharedSocket] = []
+        self.port = port
+        self._hosts = hosts
+        self._sockets: dict[str, _SharedSocket] = {}
+        self._binding = asyncio.Lock()
 
     @classmethod
-    async def open(cls, hosts: Iterable[str], port: int) -> UdpMux:
-        """Bind `port` at every address of `hosts` that can be used. Raises OSError where none can."""
-        mux = cls()
-        mux.port = port
-        failure: OSError | None = None
-        for host in hosts:
-            try:
-                shared, bound = await bind(lambda: _SharedSocket(mux), host, (port, port))
-            except OSError as error:
-                log.info("address not usable", address=address(host, port), error=str(error))
-                failure = error
-                continue
-            shared.host = bound[0]
-            mux._sockets.append(shared)
+    async def open(cls, hosts: Callable[[], Iterable[str]], port: int) -> UdpMux:
+        """Bind `port` at every address of `hosts()` that can be used. Raises OSError where none can."""
+        mux = cls(port, hosts)
+        failure = await mux.follow()
         if not mux._sockets:
             raise failure or OSError("this machine has no address")
         return mux
 
-    def join(
+    async def follow(self) -> OSError | None:
+        """Take the machine's addresses as they are now. Returns why one that is new cannot be used."""
+        failure: OSError | None = None
+        async with self._binding:
+            hosts = list(self._hosts())
+            for gone in [host for host in self._sockets if host not in hosts]:
+                log.info("address gone", address=address(gone, self.port))
+                self._sockets.pop(gone).retire()
+            for host in hosts:
+                if host in self._sockets:
+                    continue
+                try:
+                    shared, bound = await bind(lambda: _SharedSocket(self), host, (self.port, self.port))
+                except OSError as error:
+                    log.info("address not usable", address=address(host, self.port), error=str(error))
+                    failure = error
+                    continue
+                shared.host = bound[0]
+                self._sockets[host] = shared
+        return failure
+
+    async def join(
         self, connection: DatagramConnection, username: str
     ) -> list[tuple[MediaProtocol, tuple[str, int]]]:
-        """One protocol per socket for the connection whose local user name fragment is `username`."""
-        return [(shared.join(connection, username), (shared.host, self.port)) for shared in self._sockets]
+        """One protocol per socket for the connection whose local user name fragment is `username`.
+
+        The sockets are those of the machine's present addresses.
+        """
+        await self.follow()
+        sockets = self._sockets.values()
+        return [(shared.join(connection, username), (shared.host, self.port)) for shared in sockets]
 
     @property
     def routes(self) -> int:
         """User names and addresses that are assigned to connections now."""
-        return sum(shared.routes for shared in self._sockets)
+        return sum(shared.routes for shared in self._sockets.values())
 
     def close(self) -> None:
-        for shared in self._sockets:
+        for shared in self._sockets.values():
             shared.transport.close()
 
 
@@ -67,6 +85,7 @@ class _SharedSocket(SocketProtocol):
 
     def __init__(self, mux: UdpMux) -> None:
         self.host = ""
+        self._retired = False
         self._mux = mux
         self._by_username: dict[str, MuxedProtocol] = {}
         self._by_address: dict[Address, MuxedProtocol] = {}
@@ -91,6 +110,16 @@ class _SharedSocket(SocketProtocol):
         for known, peers in ((self._by_address, protocol.routes), (self._claims, protocol.claims)):
             while peers:
                 _drop(known, peers.popleft(), protocol)
+        self._close_unused()
+
+    def retire(self) -> None:
+        """Close the socket once its last connection has left: the machine's address is gone."""
+        self._retired = True
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._retired and not self._by_username:
+            self.transport.close()
 
     def learn(self, peer: Address, protocol: MuxedProtocol) -> None:
         """Assign datagrams from the address `peer` to `protocol`."""

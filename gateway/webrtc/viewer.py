@@ -113,9 +113,14 @@ class Viewer(Peer):
         self._fraction_lost = 0.0
 
     @classmethod
-    async def answer_offer(cls, offer: str, *, config: WebRtcConfig, log: FilteringBoundLogger) -> Viewer:
-        """Take a viewer's SDP offer. Raises OfferRefused, with nothing left behind."""
-        viewer = cls(Negotiation.of(offer, publishing=False), config, log)
+    async def answer_offer(
+        cls, offer: str, *, config: WebRtcConfig, log: FilteringBoundLogger, profile: str = ""
+    ) -> Viewer:
+        """Take a viewer's SDP offer. Raises OfferRefused, with nothing left behind.
+
+        `profile` is the stream's, as in `Negotiation.of`.
+        """
+        viewer = cls(Negotiation.of(offer, publishing=False, profile=profile), config, log)
         await viewer.open()
         return viewer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -125,3 +126,23 @@ async def test_a_taken_address_is_one_sentence(url: str) -> None:
     port = int(url.rstrip("/").rpartition(":")[2])
     with pytest.raises(ListenError, match=rf"^-httpAddr 127\.0\.0\.1:{port} cannot be used"):
         await Server(application([]), ("127.0.0.1", port), "httpAddr").start()
+
+
+@pytest.mark.asyncio
+async def test_all_addresses_are_those_of_ipv4_and_ipv6(http: aiohttp.ClientSession) -> None:
+    server = Server(application([[]]), ("::", 0), "httpAddr")
+    url = await server.start()
+    hosts = ["127.0.0.1", "[::1]"] if has_ipv6() else ["127.0.0.1"]
+    for host in hosts:
+        async with http.get(url.replace("0.0.0.0", host)) as response:
+            assert response.status == 404
+    await server.stop()
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -116,6 +116,43 @@ def test_fragmentation_is_preferred_whatever_its_place() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("offered", "answered"),
+    [
+        ("42e01f;level-asymmetry-allowed=1", "42e034"),
+        ("640c1f;level-asymmetry-allowed=1", "640c34"),
+        ("42e03c;level-asymmetry-allowed=1", "42e03c"),
+        ("42e01f", "42e01f"),
+        ("42e01f;level-asymmetry-allowed=0", "42e01f"),
+        ("42e0;level-asymmetry-allowed=1", "42e0"),
+        ("42e0xy;level-asymmetry-allowed=1", "42e0xy"),
+    ],
+)
+def test_a_publishers_level_limits_no_encoder_where_levels_may_differ(offered: str, answered: str) -> None:
+    lines = ["a=rtpmap:96 H264/90000", f"a=fmtp:96 packetization-mode=1;profile-level-id={offered}"]
+    answer = Negotiation.of(offer(video(lines=lines)), publishing=True).answer(LOCAL)
+    assert f"profile-level-id={answered};" in answer
+    watching = Negotiation.of(offer(video(lines=lines, direction="recvonly")), publishing=False)
+    assert f"profile-level-id={offered[:6].partition(';')[0]};" in watching.answer(LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("profile", "taken"), [("", 96), ("4200", 96), ("42e0", 97), ("42c0", 97), ("640c", 98), ("4d00", 96)]
+)
+def test_a_viewers_answer_names_the_profile_of_the_stream(profile: str, taken: int) -> None:
+    lines = [
+        line
+        for number, name in ((96, "42001f"), (97, "42e01f"), (98, "64001f"))
+        for line in (
+            f"a=rtpmap:{number} H264/90000",
+            f"a=fmtp:{number} packetization-mode=1;profile-level-id={name}",
+        )
+    ]
+    text = offer(section("video", 0, "96 97 98", "a=recvonly", *lines))
+    chosen = Negotiation.of(text, publishing=False, profile=profile)
+    assert chosen.video.codec.payload_type == taken
+
+
 def test_the_second_video_is_rejected_with_port_0() -> None:
     text = offer(video(0), video(1))
     answer = Negotiation.of(text, publishing=True).answer(LOCAL)
@@ -285,7 +322,7 @@ def test_an_offer_in_the_shape_of_obs_studios_is_answered() -> None:
     answer = negotiation.answer(LOCAL)
     assert answer.index("m=audio 9 UDP/TLS/RTP/SAVPF 111") < answer.index("m=video 9 UDP/TLS/RTP/SAVPF 96")
     assert "a=setup:passive" in answer
-    assert "profile-level-id=42e01f" in answer
+    assert "profile-level-id=42e034" in answer
     assert "a=rtcp-fb:96 nack pli" in answer
 
 

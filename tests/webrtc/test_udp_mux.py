@@ -12,6 +12,7 @@ from gateway.media.frames import AccessUnit, Frame
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.ice_settings import IceSettings
 from gateway.webrtc.publisher import Publisher
+from gateway.webrtc.udp import DatagramConnection
 from gateway.webrtc.udp_mux import UdpMux
 from harness.waiting import eventually
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
@@ -40,7 +41,7 @@ async def publish(
 @pytest.mark.asyncio
 async def test_publishers_share_one_port_and_are_told_apart() -> None:
     port = free_port()
-    mux = await UdpMux.open(["127.0.0.1"], port)
+    mux = await UdpMux.open(lambda: ["127.0.0.1"], port)
     config = replace(WebRtcConfig(handshake_timeout=8.0), ice=IceSettings(mux_port=port), mux=mux)
     heights = [176, 192, 208]
     frames: list[list[Frame]] = [[] for _ in heights]
@@ -69,7 +70,7 @@ async def test_publishers_share_one_port_and_are_told_apart() -> None:
 @pytest.mark.asyncio
 async def test_strangers_are_counted_and_cost_nothing() -> None:
     port = free_port()
-    mux = await UdpMux.open(["127.0.0.1"], port)
+    mux = await UdpMux.open(lambda: ["127.0.0.1"], port)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         for datagram in (b"", b"\x80" + bytes(20), b"\x00\x01" + bytes(30), b"\x16" * 40):
             stranger.sendto(datagram, ("127.0.0.1", port))
@@ -83,4 +84,35 @@ async def test_a_port_that_is_taken_is_an_error() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", 0))
         with pytest.raises(OSError, match="UDP port"):
-            await UdpMux.open(["127.0.0.1"], other.getsockname()[1])
+            await UdpMux.open(lambda: ["127.0.0.1"], other.getsockname()[1])
+
+
+@pytest.mark.asyncio
+async def test_the_machines_addresses_are_followed_and_peers_keep_theirs() -> None:
+    port, hosts = free_port(), ["127.0.0.1"]
+    mux = await UdpMux.open(lambda: hosts, port)
+    config = replace(WebRtcConfig(handshake_timeout=8.0), ice=IceSettings(mux_port=port), mux=mux)
+    frames: list[Frame] = []
+    client, publisher = await publish(config, frames, 176)
+    hosts[:] = ["127.0.0.2"]
+    joined = await mux.join(DatagramConnection(ice_controlling=False), "later")
+    assert [where for _, where in joined] == [("127.0.0.2", port)]
+    before = len(frames)
+    await eventually(lambda: len(frames) > before + 10, what="pictures on the former address")
+    await publisher.close()
+    await client.close()
+    await eventually(lambda: is_free("127.0.0.1", port), what="the former address to be given up")
+    hosts[:] = ["127.0.0.1", "127.0.0.2"]
+    assert await mux.follow() is None
+    assert not is_free("127.0.0.1", port)
+    await joined[0][0].close()
+    mux.close()
+
+
+def is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
