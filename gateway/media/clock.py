@@ -72,7 +72,8 @@ class VideoClock:
         self._frames = 0
         self._megahertz: bool | None = None
         self._newest: tuple[int, float] | None = None
-        self._moved = 0
+        self._carried = 0
+        """Ticks by which another sender's pictures are moved (a subclass moves pictures by itself)."""
 
     @property
     def corrected(self) -> bool:
@@ -86,8 +87,8 @@ class VideoClock:
             self._first = (value, now)
             if self._newest is not None:
                 ticks, then = self._newest
-                self._moved = ticks + max(1, int((now - then) * TICKS_PER_SECOND)) - value
-        ticks = self._judged(value, now) + self._moved
+                self._carried = ticks + max(1, int((now - then) * TICKS_PER_SECOND)) - value
+        ticks = self._judged(value, now) + self._carried
         self._newest = (ticks, now)
         return ticks
 
@@ -114,7 +115,7 @@ class VideoClock:
         """Where a 32-bit RTP timestamp lies that no frame brought (a sender report's): it tells nothing."""
         value = self._unwrapper.near(timestamp)
         value = self._corrected(value, self._first[0]) if self._megahertz and self._first else value
-        return value + self._moved
+        return value + self._carried
 
     def _corrected(self, value: int, first: int) -> int:
         return first + (value - first) * TICKS_PER_SECOND // self.WRONG_RATE
