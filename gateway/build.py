@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -27,6 +27,7 @@ from gateway.flags import without_userinfo
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
 from gateway.network.checks import funds_check, ticket_check
+from gateway.network.former_jobs import FormerJobs
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.network.uplink import Uplink
@@ -41,7 +42,7 @@ from gateway.payments.resources import PaymentResources
 from gateway.reason import EndReason
 from gateway.settings import Settings
 from gateway.stream.registry import Registry
-from gateway.stream.seam import JobSource, Json
+from gateway.stream.seam import FormerStream, JobSource, Json
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.udp import local_addresses
 from gateway.webrtc.udp_mux import UdpMux
@@ -162,12 +163,18 @@ async def _identity(signer: SignerClient, url: str | None) -> SignerIdentity:
         ) from error
 
 
+async def _no_streams() -> list[FormerStream]:
+    return []
+
+
 @dataclass(frozen=True)
 class JobKind:
     """One kind of job: the source of its jobs, and its part of the JSON of `/orchestrators`."""
 
     source: JobSource
     state: Callable[[], Json]
+    former_streams: Callable[[], Awaitable[list[FormerStream]]] = _no_streams
+    """The streams of a former run that may be gone on with; to be called once, before anybody publishes."""
 
 
 async def open_network(build: Build) -> JobKind:
@@ -201,7 +208,9 @@ async def open_network(build: Build) -> JobKind:
     build.stack.push_async_callback(resources.first_payments.close)
     build.stack.push_async_callback(resources.left_channels.close)
     source = NetworkSource(resources)
-    return JobKind(source, pool.state)
+    resumes = settings.stream.resume_timeout > 0
+    former = FormerJobs(build.ledger, resources, source, resumes=resumes)
+    return JobKind(source, pool.state, former.take)
 
 
 def _checks(build: Build) -> list[Check]:

@@ -95,17 +95,19 @@ class Daemon:
             settings = settings_on_devnet(settings, devnet.description())
         build = await begin(settings, stack)
 
-        kinds = [
-            await open_network(build),
-            open_comfystream(build),
-        ]
+        network = await open_network(build)
+        kinds = [network, open_comfystream(build)]
         comfy = settings.comfystream
         preference = Preference(COMFYSTREAM if comfy.first else NETWORK, comfy.fallback)
         sources = JobSources([kind.source for kind in kinds], preference)
 
         loop_watch = await stack.enter_async_context(LoopWatch())
         admission = Admission(loop_watch.overloaded, descriptors.few_left)
-        readiness = Readiness(build.ledger, build.signer, admission, sources.reasons_not_ready)
+
+        def reasons_not_ready() -> list[str]:
+            return [] if registry.holds_jobs else sources.reasons_not_ready()
+
+        readiness = Readiness(build.ledger, build.signer, admission, reasons_not_ready)
         build.run(readiness.run(), "readiness")
         metrics = Metrics()
         metrics.watch(loop_watch)
@@ -121,7 +123,9 @@ class Daemon:
             ),
             admission=admission,
         )
-        stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops")
+        stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops", leave=True)
+        for former in await network.former_streams():
+            registry.restore(former)
         if build.chain is not None:
             build.chain.watch.burn = registry.burn
             metrics.attach_chain(build.chain.watch.json)
@@ -147,7 +151,7 @@ class Daemon:
         build.run(_announce_ready(url, readiness), "ready")
         await self._stop.wait()
         admission.draining = True
-        registry.end_held("the gateway stops")
+        registry.leave_held("the gateway stops")
         await self._drain(registry)
         log.info("gateway stops", streams=len(registry), viewers=len(registry.audience))
 

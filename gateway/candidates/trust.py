@@ -318,6 +318,10 @@ class Start:
         record.under_way += 1
         record.jobs += 1
 
+    def goes_on(self) -> None:
+        """It is no start: the job has run since a former run of the gateway."""
+        self._began()
+
     def paid(self) -> None:
         """A first payment goes out for it."""
         self._record.starts += 1

@@ -107,8 +107,8 @@ class ComfyJob:
     async def update(self, params: Mapping[str, Any]) -> Json:
         return await self._control.update(params, started=self.started)
 
-    async def close(self, reason: EndReason) -> None:
-        """Close the connection and free the server."""
+    async def close(self, reason: EndReason, *, leave: bool = False) -> None:
+        """Close the connection and free the server: nothing of it can be left."""
         try:
             await self._close_peer()
         finally:

@@ -33,6 +33,8 @@ class Segmenter:
     `audio` declares sound for the first segment; a later one declares it where some came since the
     segment before began. A reader waits for a stream that is declared and silent.
 
+    `after` is a time that another segmenter has come to now, whose output this one goes on with.
+
     `sprop` holds parameter sets from the SDP, for encoders that do not repeat them in band.
     """
 
@@ -42,6 +44,7 @@ class Segmenter:
         *,
         min_duration: float = 1.0,
         audio: bool = False,
+        after: int | None = None,
         sprop: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,7 +59,7 @@ class Segmenter:
         self._clock = clock
         self._parameter_sets = ParameterSets(sprop)
         self._order = DecodeOrder()
-        self._timeline = Timeline(clock=clock)
+        self._timeline = Timeline(after=after, clock=clock)
         self._muxer = TsMuxer()
         self._segment: Segment | None = None
         self._began_at = 0.0
@@ -64,6 +67,11 @@ class Segmenter:
         self._audio_declared = False
         self._audio_came = audio
         self._closed = False
+
+    @property
+    def newest(self) -> int | None:
+        """The output time of the newest picture, in ticks; None before the first."""
+        return self._timeline.newest
 
     @property
     def reordered(self) -> bool:

@@ -27,20 +27,26 @@ class Timeline:
     The first source's times are kept as they are. When a source starts over or another takes its
     place, the output goes on from where it was by the wall-clock time since the last picture,
     so that a viewer's playout clock sees no jump. Pictures lead: one offset, found by them, is used
-    for the sound too, which keeps both together.
+    for the sound too, which keeps both together. `after` is a time that another output has come to now: this
+    one goes on from there.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, after: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.jumps = 0
         """How often the source's clock was mapped anew."""
         self.audio_dropped = 0
         self._clock = clock
         self._offset = 0
         self._source_dts: int | None = None
-        self._video_out: int | None = None
+        self._video_out = after
         self._audio_out: int | None = None
-        self._picture_at = 0.0
+        self._picture_at = clock()
         self._behind = 0
+
+    @property
+    def newest(self) -> int | None:
+        """The decoding time of the newest picture; None before the first."""
+        return self._video_out
 
     def new_source(self, behind: int = 0) -> None:
         """What comes from now on has nothing to do with the times before.

@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway import money
 from gateway.aio.tasks import TaskGroup, spawn
 from gateway.media.frames import AccessUnit, Frame
+from gateway.network.job_details import job_details
 from gateway.network.resources import NetworkResources
 from gateway.network.worker_status import MAX_STATUS, WorkerStatus
 from gateway.orchestrator.credentials import unsigned_credentials
@@ -31,6 +32,7 @@ from gateway.payments.first_payments import Turn
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
+from gateway.payments.saved_jobs import JobDetails
 from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.seam import (
     Candidate,
@@ -47,6 +49,7 @@ from gateway.trickle.events import JsonSubscriber
 from gateway.trickle.liveness import Liveness, LivenessTiming
 from gateway.trickle.publisher import MAX_IN_FLIGHT
 from gateway.trickle.relay import Relay
+from gateway.trickle.wire import NEXT
 
 RESUME_RESERVE = 2.0
 """Seconds of credit that a job keeps over a pause, which is debited when pictures come again."""
@@ -72,8 +75,23 @@ class Timing:
 DEFAULT_TIMING = Timing()
 
 
+@dataclass(frozen=True)
+class FormerRun:
+    """A job that runs already."""
+
+    urls: JobUrls
+    payer: Payer
+    after: int | None
+    """The time that its pictures came to by now, in ticks."""
+    last_update: Json | None
+    """The newest parameters that its worker got; None where that was at its start."""
+
+
 class OrchestratorJob:
-    """One job: a first payment, the start, then frames, payments and events until the end."""
+    """One job: a first payment, the start, then frames, payments and events until the end.
+
+    With `former` it goes on with a job that another run of the gateway started, and is held at first.
+    """
 
     def __init__(
         self,
@@ -83,10 +101,12 @@ class OrchestratorJob:
         host: JobHost,
         log: FilteringBoundLogger,
         timing: Timing = DEFAULT_TIMING,
+        former: FormerRun | None = None,
     ) -> None:
         self.started = False
         self.paid = False
         self._held = False
+        self._former = former
         self.paused = False
         self._network = network
         self._candidate = candidate
@@ -109,11 +129,23 @@ class OrchestratorJob:
         )
         self._open_channels = 0
         self._closed = False
+        self._kept = JobDetails(job_details(request, None, host.last_update))
+        """What another run of the gateway needs to go on, beside the payments."""
+        if former is not None:
+            self._info, self._payer = former.payer.info, former.payer
+            self._manifest_id = former.urls.manifest_id
+            self._kept.details = job_details(request, former.urls, former.last_update)
+            self._trusted.goes_on()
+            former.payer.keep(self._kept)
+            self._log = self._log.bind(manifest_id=self._manifest_id)
 
     # the stream's side
 
     async def run(self) -> None:
         """Pay, start and relay. Raises Ended."""
+        if self._former is not None:
+            await self._go_on(self._former)
+            return
         try:
             self._info = info = await self._network.pool.take(self._addr, self._candidate.price)
         except OfferChanged as error:
@@ -128,6 +160,17 @@ class OrchestratorJob:
             await self._run(urls, self._http)
         except ChannelError as error:
             raise self._lost(error) from error
+
+    async def _go_on(self, former: FormerRun) -> None:
+        """Relay as the run before did. Raises Ended."""
+        self._log.info("job of a former run goes on")
+        try:
+            await self._run(former.urls, self._http, former)
+        except ChannelError as error:
+            lost = self._lost(error)
+            shown = self._relay is not None and self._relay.downlink.segments_read
+            # where nothing has come since, the session may be over for having been left alone: nobody's fault
+            raise (lost if shown else ChooseAgain(lost.reason, lost.detail)) from error
 
     @property
     def longest_hold(self) -> float:
@@ -155,12 +198,25 @@ class OrchestratorJob:
             return {}  # the stream keeps them for the start
         if self._control is None or not self._control.publish(params):
             raise UpdateRefused("worker_busy", "too many updates wait for the worker: send fewer")
+        if params.keys() != {"type"}:
+            self._kept.details = {**self._kept.details, "last_update": dict(params)}
         return {}
 
-    async def close(self, reason: EndReason) -> None:
-        """End the payments, and free the orchestrator's capacity by closing the channels."""
+    async def close(self, reason: EndReason, *, leave: bool = False) -> None:
+        """End the payments, and free the orchestrator's capacity by closing the channels.
+
+        With `leave`, another run of the gateway is to go on with the job: session and channels stay.
+        """
         if self._relay is not None:
             self._relay.end_input()
+        works = self.started or self._former is not None
+        if leave and works and self._payer is not None and self._payer.resumable:
+            await asyncio.gather(self._close_channels(leave=True), self._payer.leave())
+            self._open_channels = 0
+            self._closed = True
+            return
+        if self._former is not None and self._relay is None:
+            self._relay = self._relay_of(self._former.urls, self._http, self._log, self._former)
         if self._starting is not None and self._relay is None:
             await self._close_late_start(self._starting)
         try:
@@ -257,10 +313,11 @@ class OrchestratorJob:
                 limit=limit,
                 budget=request.budget,
                 log=self._log,
+                details=self._kept,
             )
         self._payer = turn.kept  # which is kept again if it cannot serve this job
         self._log.info("first payment of a former start is handed out again")
-        await turn.kept.adopt(job, limit=limit, budget=request.budget, log=self._log)
+        await turn.kept.adopt(job, limit=limit, budget=request.budget, log=self._log, details=self._kept)
         return turn.kept
 
     async def _start_job(self, info: OrchestratorInfo, payment: str, credentials: str) -> JobUrls:
@@ -279,6 +336,7 @@ class OrchestratorJob:
                 await self._payer.job_refused(error)
             raise
         self._manifest_id = urls.manifest_id
+        self._kept.details = job_details(self._request, urls, self._host.last_update)
         self._network.pool.job_began(self._addr, self)
         if self._payer is not None:
             await self._payer.job_started(urls.manifest_id)
@@ -295,10 +353,11 @@ class OrchestratorJob:
         assert self._info is not None, "a job starts with an info"
         return self._network.orchestrators.http_for(self._info)
 
-    async def _run(self, urls: JobUrls, http: aiohttp.ClientSession) -> None:
-        log = self._log
-        relay = self._relay = self._relay_of(urls, http, log)
-        self._control = JsonPublisher(http, urls.control_url, log=log)
+    async def _run(self, urls: JobUrls, http: aiohttp.ClientSession, former: FormerRun | None = None) -> None:
+        log, resume = self._log, former is not None
+        relay = self._relay = self._relay_of(urls, http, log, former)
+        self._kept.position = relay.newest
+        self._control = JsonPublisher(http, urls.control_url, resume=resume, log=log)
         self._open_channels = len(urls.channels)
         async with TaskGroup() as group:
             name = f"job {self._request.request_id}"
@@ -315,7 +374,8 @@ class OrchestratorJob:
             )
             group.create_task(liveness.run(), name=f"{name} liveness")
             if urls.events_url:
-                events = JsonSubscriber(http, urls.events_url, max_message=MAX_STATUS, log=log)
+                start = NEXT if resume else 0
+                events = JsonSubscriber(http, urls.events_url, start=start, max_message=MAX_STATUS, log=log)
                 group.create_task(self._worker.read(events), name=f"{name} events")
                 group.create_task(self._worker.watch(), name=f"{name} watchdog")
             if self._payer is not None:
@@ -328,7 +388,8 @@ class OrchestratorJob:
 
     def _catch_up(self, control: JsonPublisher) -> None:
         """Send the newest update as it was: the worker takes a message for the whole set of parameters."""
-        if self._host.last_update is not None:
+        known = None if self._former is None else self._former.last_update
+        if self._host.last_update not in (None, known):
             control.publish(self._host.last_update)
 
     async def _watch_uplink(self, relay: Relay) -> None:
@@ -371,12 +432,12 @@ class OrchestratorJob:
 
     # the end
 
-    async def _close_channels(self) -> None:
+    async def _close_channels(self, *, leave: bool = False) -> None:
         """Close those to the worker; a server that does not answer now is told once it does."""
         left = []
-        if self._relay is not None and not await self._relay.close():
+        if self._relay is not None and not await self._relay.close(leave=leave):
             left.append(self._relay.uplink.url)
-        if self._control is not None and not await self._control.close():
+        if self._control is not None and not await self._control.close(leave=leave):
             left.append(self._control.url)
         for url in left:
             self._network.left_channels.add(self._http, url)
@@ -388,9 +449,25 @@ class OrchestratorJob:
             return  # it did not start, so there is nothing to close
         self._relay = self._relay_of(urls, self._http, self._log)
 
-    def _relay_of(self, urls: JobUrls, http: aiohttp.ClientSession, log: FilteringBoundLogger) -> Relay:
-        return Relay(http, urls.publish_url, urls.subscribe_url, self._host.request_key_frame, log)
+    def _relay_of(
+        self,
+        urls: JobUrls,
+        http: aiohttp.ClientSession,
+        log: FilteringBoundLogger,
+        former: FormerRun | None = None,
+    ) -> Relay:
+        return Relay(
+            http,
+            urls.publish_url,
+            urls.subscribe_url,
+            self._host.request_key_frame,
+            log,
+            resume=former is not None,
+            after=None if former is None else former.after,
+        )
 
     async def _close_payments(self, reason: EndReason) -> None:
         if self._turn is not None:
             await self._turn.close(self._payer, reason)
+        elif self._payer is not None:
+            await self._payer.close(reason)

@@ -120,7 +120,7 @@ class OrchestratorPool:
         candidate = member.candidate(self.model, self.ceiling)
         candidate.proven = self.trust.record(self._key(member)).proven
         if candidate.usable and member.info is not None:
-            candidate.set_verdict(*self._judge(member.listing, member.info))
+            candidate.set_verdict(*self.judge(member.listing, member.info))
         if candidate.usable and member.room(self.model) == 0:
             candidate.set_verdict(Verdict.NO_CAPACITY, "our own streams are taking the room that it has left")
         return candidate
@@ -133,7 +133,7 @@ class OrchestratorPool:
             if why:
                 candidate.set_verdict(Verdict.UNTRUSTED, why)
 
-    def _judge(self, listing: Listing, info: OrchestratorInfo) -> Refusal:
+    def judge(self, listing: Listing, info: OrchestratorInfo) -> Refusal:
         """The verdict on an answer: available, or why not."""
         verdict, detail = judge(info, self.model, self.ceiling)
         if verdict is Verdict.AVAILABLE:
@@ -217,7 +217,7 @@ class OrchestratorPool:
         return info
 
     def _check_offer(self, listing: Listing, info: OrchestratorInfo, price: Fraction | None) -> None:
-        verdict, detail = self._judge(listing, info)
+        verdict, detail = self.judge(listing, info)
         if verdict is Verdict.PRICE_ABOVE_MAX:
             raise PriceRaised(detail)
         if verdict is not Verdict.AVAILABLE:
@@ -379,7 +379,7 @@ class OrchestratorPool:
         self._note_change()
 
     def _log_answer(self, listing: Listing, info: OrchestratorInfo) -> None:
-        verdict, detail = self._judge(listing, info)
+        verdict, detail = self.judge(listing, info)
         price = None if info.price is None else text(info.price)
         log.info(
             "orchestrator answered",

@@ -60,18 +60,22 @@ class Billing:
         """Wei per second, fixed by the first payment."""
         self.asked_at = 0
         """When the signer was last called: its next payment covers the time up to then."""
-        self._opened_at: int | None = None
-        self._billed_until = 0
-        self._first = Fraction(0)
-        self._total = Fraction(0)
-        self._largest_ev = Fraction(0)
-        self._last_nonce = 0
-        self._last_hash = b""
+        self.opened_at: int | None = None
+        """When the signer was called for the first time."""
+        self.billed_until = 0
+        self.first = Fraction(0)
+        """Wei of the first payment."""
+        self.total = Fraction(0)
+        """Wei of all payments."""
+        self.largest_ev = Fraction(0)
+        self.last_nonce = 0
+        self.last_hash = b""
+        """Of the newest payment: its recipientRandHash."""
 
     def ask(self, now: int) -> None:
         """The signer is called now."""
-        if self._opened_at is None:
-            self._opened_at = now
+        if self.opened_at is None:
+            self.opened_at = now
         self.asked_at = now
 
     def max_due(self, info: OrchestratorInfo, now: int) -> Fraction:
@@ -80,21 +84,21 @@ class Billing:
         assert price and ev
         if not self.payments:
             return first_payment(price, ev)
-        total = max_total(self._first, self._seconds(now), self.price, max(self._largest_ev, ev))
-        return max(ev, min(total - self._total, MAX_TICKETS * ev))
+        total = max_total(self.first, self._seconds(now), self.price, max(self.largest_ev, ev))
+        return max(ev, min(total - self.total, MAX_TICKETS * ev))
 
     def check(self, payment: Payment, info: OrchestratorInfo, now: int) -> None:
         """Raise PaymentMismatch unless it is what was asked for and bills no more than is tolerated."""
-        last_nonce = self._last_nonce if payment.recipient_rand_hash == self._last_hash else 0
+        last_nonce = self.last_nonce if payment.recipient_rand_hash == self.last_hash else 0
         payment.check(info, last_nonce)
         if not self.payments:
             most = first_payment(info.price or Fraction(0), payment.ticket_ev)
         else:
-            ev = max(self._largest_ev, payment.ticket_ev)
-            most = max_tolerated(self._first, self._seconds(now), self.price, ev)
-        if self._total + payment.value > most:
+            ev = max(self.largest_ev, payment.ticket_ev)
+            most = max_tolerated(self.first, self._seconds(now), self.price, ev)
+        if self.total + payment.value > most:
             raise PaymentMismatch(
-                f"the signer billed {money.whole_wei(self._total + payment.value)} wei in total, "
+                f"the signer billed {money.whole_wei(self.total + payment.value)} wei in total, "
                 f"where at most {money.whole_wei(most)} can be due"
             )
 
@@ -102,21 +106,21 @@ class Billing:
         """The signer made this payment on `info`; it was checked."""
         if not self.payments:
             self.price = info.price or Fraction(0)
-            self._first = payment.value
+            self.first = payment.value
         self.payments += 1
-        self._total += payment.value
-        self._largest_ev = max(self._largest_ev, payment.ticket_ev)
-        self._last_nonce, self._last_hash = payment.last_nonce, payment.recipient_rand_hash
-        self._billed_until = self.asked_at
+        self.total += payment.value
+        self.largest_ev = max(self.largest_ev, payment.ticket_ev)
+        self.last_nonce, self.last_hash = payment.last_nonce, payment.recipient_rand_hash
+        self.billed_until = self.asked_at
 
     def overbilled(self, now: int) -> Fraction:
         """What the signer billed beyond the time that passed, in wei; 0 or less where nothing."""
         seconds = signer_seconds(self._seconds(now))
-        return self._total - max_total(self._first, seconds, self.price, self._largest_ev)
+        return self.total - max_total(self.first, seconds, self.price, self.largest_ev)
 
     def unbilled(self, now: int) -> Fraction:
         """Seconds that no payment covers yet."""
-        return Fraction(now - self._billed_until, NANOSECONDS)
+        return Fraction(now - self.billed_until, NANOSECONDS)
 
     def unbilled_tickets(self, info: OrchestratorInfo, now: int) -> Fraction:
         """How many tickets on `info` the unbilled time needs; 0 before the first payment."""
@@ -124,9 +128,9 @@ class Billing:
 
     def nonces_left(self, info: OrchestratorInfo) -> int:
         """How many tickets can still be made on `info`'s params."""
-        same = info.message.ticket_params.recipient_rand_hash == self._last_hash
-        return MAX_NONCES - (self._last_nonce if same else 0)
+        same = info.message.ticket_params.recipient_rand_hash == self.last_hash
+        return MAX_NONCES - (self.last_nonce if same else 0)
 
     def _seconds(self, now: int) -> Fraction:
-        opened_at = now if self._opened_at is None else self._opened_at
+        opened_at = now if self.opened_at is None else self.opened_at
         return Fraction(now - opened_at, NANOSECONDS)

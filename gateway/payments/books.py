@@ -7,7 +7,6 @@ else has to be written in the transaction of a line goes through `execute`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -15,21 +14,23 @@ from typing import Any
 from sqlalchemy import Connection, Executable, delete, insert, select
 
 from gateway.payments.errors import LedgerError
-from gateway.payments.schema import draws, minutes, payments, session_days, sessions, signings
+from gateway.payments.schema import (
+    draws,
+    minutes,
+    payments,
+    saved_details,
+    saved_jobs,
+    session_days,
+    sessions,
+    signings,
+)
 from gateway.payments.steps import FOLLOWING, OUTCOMES, SETTLED, CourseStep, Step, append, clean
 from gateway.payments.table_cache import Row, TableCache
 from gateway.payments.ticket import MAX_WIN_PROB
+from gateway.payments.timebase import Moment
 from gateway.reason import EndReason
 
 MINUTE = 60 * 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """One time by both clocks, in nanoseconds."""
-
-    wall_ns: int
-    monotonic_ns: int
 
 
 class Books:
@@ -41,7 +42,17 @@ class Books:
         self._days = TableCache(session_days, "session", "day")
         self._draws = TableCache(draws, "day", "recipient", "chance")
         self._minutes = TableCache(minutes, "minute", "publisher")
-        self._tables = (self._sessions, self._payments, self._days, self._draws, self._minutes)
+        self._jobs = TableCache(saved_jobs, "session")
+        self._details = TableCache(saved_details, "session")
+        self._tables = (
+            self._sessions,
+            self._payments,
+            self._days,
+            self._draws,
+            self._minutes,
+            self._jobs,
+            self._details,
+        )
 
     def begin(self, connection: Connection) -> None:
         self._connection = connection
@@ -164,15 +175,44 @@ class Books:
         row = {"number": number, "wall_ns": at.wall_ns, "most": most, "detail": clean(detail)}
         self.execute(insert(signings).values(session=self._session(session_id)["number"], **row))
 
+    def unasked(self, session_id: str) -> None:
+        """What the signer was asked for last counts as lost: it is written down, and asked for again."""
+        self._session(session_id)
+        self._sessions.change(session_id, asked_number=None)
+
+    def save_job(self, session_id: str, details: str, progress: str, at: Moment) -> None:
+        """Keep what a session's job needs to go on."""
+        session = self._session(session_id)["number"]
+        row = {"progress": progress, "wall_ns": at.wall_ns, "monotonic_ns": at.monotonic_ns}
+        if self._jobs.find(session) is None:
+            self._jobs.add({"session": session, **row})
+            self._details.add({"session": session, "details": details})
+        else:
+            self._jobs.change(session, **row)
+            self.save_details(session_id, details)
+
+    def save_details(self, session_id: str, details: str) -> None:
+        """Replace the details of a job that is kept, where they have changed."""
+        session = self._session(session_id)["number"]
+        former = self._details.find(session)
+        if former is not None and former["details"] != details:
+            self._details.change(session, details=details)
+
     def close(
         self, session_id: str, reason: EndReason, detail: str, owed: Fraction | None, at: Moment
     ) -> None:
         """A session is over."""
-        if self._session(session_id)["closed_wall_ns"] is not None:
+        session = self._session(session_id)
+        if session["closed_wall_ns"] is not None:
             raise LedgerError(f"session {session_id} was closed before")
         self._sessions.change(
             session_id, closed_wall_ns=at.wall_ns, reason=reason.value, detail=clean(detail), owed=owed
         )
+        for cache, table in ((self._jobs, saved_jobs), (self._details, saved_details)):
+            if cache.find(session["number"]) is not None:
+                cache.flush()
+                self.execute(delete(table).where(table.c.session == session["number"]))
+                cache.drop(session["number"])
 
     def remove(self, before_ns: int, after_id: int, limit: int) -> tuple[int, int | None]:
         """Remove old payments of the first `limit` with an id above `after_id`; the sums stay.

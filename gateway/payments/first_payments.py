@@ -60,9 +60,15 @@ class FirstPayments:
             one.waiting -= 1
         return Turn(one)
 
+    def keep(self, address: str, payer: Payer) -> None:
+        """The next start there hands out the first payment that a former run of the gateway signed."""
+        self._addresses.setdefault(address, _Address()).kept.append(payer)
+
     async def close(self) -> None:
-        """Close the sessions of all that are kept."""
-        await self._close([payer for one in self._addresses.values() for payer in one.kept])
+        """Leave those that are kept to the next run of the gateway; close the sessions of the others."""
+        await self._close_unusable()
+        kept = [payer for one in self._addresses.values() for payer in one.kept]
+        await self._close([payer for payer in kept if not payer.resumable])
 
     async def _close_unusable(self) -> None:
         kept = [payer for one in self._addresses.values() for payer in one.kept]

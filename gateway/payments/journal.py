@@ -10,20 +10,37 @@ from gateway.payments.errors import LedgerError
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
+from gateway.payments.saved_jobs import JobDetails, SavedJob
+from gateway.payments.saved_session import save
+from gateway.payments.session import PaymentSession
 from gateway.reason import Ended, EndReason
+from signer_client import LivePayment
 
 
 class Journal:
     """Writes the steps of the session's current payment.
 
+    With `details`, what the job needs to go on in another run of the gateway is kept with each payment. A
+    session that is in the ledger already has its id there and the number of its newest payment.
     Every method raises Ended where its step cannot be written: then nothing more is paid.
     """
 
-    def __init__(self, ledger: Ledger, record: SessionRecord) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        record: SessionRecord,
+        payments: PaymentSession,
+        details: JobDetails | None = None,
+        *,
+        session: str = "",
+        number: int = 0,
+    ) -> None:
+        self.details = details
         self._ledger = ledger
         self._record = record
-        self._session = ""
-        self._number = 0
+        self._payments = payments
+        self._session = session
+        self._number = number
 
     @property
     def opened(self) -> bool:
@@ -40,7 +57,9 @@ class Journal:
 
     async def move(self, job: JobIdentity, publisher: str) -> None:
         """The session serves another job from now on, and counts for who publishes that one."""
-        await _written(self._ledger.move_session(self._session, job, publisher))
+        saved = self._saved()
+        details = saved.details if saved else ""
+        await _written(self._ledger.move_session(self._session, job, publisher, details))
 
     async def intended(self, number: int) -> None:
         """The signer is about to be called; written once for each payment, however many calls it takes."""
@@ -49,8 +68,11 @@ class Journal:
             self._number = number
 
     async def signed(self, payment: Payment, *, manifest_id: str, price: Fraction) -> None:
+        saved = self._saved(payment.live)
         await _written(
-            self._ledger.signed(self._session, self._number, payment, manifest_id=manifest_id, price=price)
+            self._ledger.signed(
+                self._session, self._number, payment, manifest_id=manifest_id, price=price, saved=saved
+            )
         )
 
     async def lost(self, most: Fraction, detail: str) -> None:
@@ -65,7 +87,7 @@ class Journal:
         await _written(self._ledger.delivered(self._session, self._number, detail))
 
     async def credited(self, detail: str = "") -> None:
-        await _written(self._ledger.credited(self._session, self._number, detail))
+        await _written(self._ledger.credited(self._session, self._number, detail, self._saved()))
 
     async def handed_out(self, detail: str) -> None:
         """The job that the payment was sent with did not start."""
@@ -79,6 +101,10 @@ class Journal:
 
     async def close(self, reason: EndReason, detail: str, owed: Fraction) -> None:
         await _written(self._ledger.close_session(self._session, reason, detail, owed=owed))
+
+    def _saved(self, payment: LivePayment | None = None) -> SavedJob | None:
+        """What another run needs, with a payment that is signed and not taken by the session yet."""
+        return None if self.details is None else SavedJob.of(self.details, save(self._payments, payment))
 
 
 async def _written(write: Coroutine[Any, Any, Any]) -> Any:

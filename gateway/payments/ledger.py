@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, func, select
 
-from gateway.payments.books import Books, Moment
+from gateway.payments.books import Books
 from gateway.payments.database import Database, rows_of
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger_reader import LedgerReader
@@ -25,9 +25,10 @@ from gateway.payments.ledger_writer import DEFAULT_TIMING, LedgerWriter, Timing
 from gateway.payments.payment import Payment
 from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.retention import Retention
-from gateway.payments.schema import session_days, sessions
+from gateway.payments.saved_jobs import FormerJob, SavedJob, read_former_jobs
+from gateway.payments.schema import saved_jobs, session_days, sessions
 from gateway.payments.steps import Step, clean
-from gateway.payments.timebase import now_ns
+from gateway.payments.timebase import Moment, now_ns
 from gateway.payments.trust_store import TrustStore
 from gateway.reason import EndReason
 
@@ -87,8 +88,9 @@ class Ledger:
     ) -> Ledger:
         """Open or create the ledger at a path, `sqlite:///path` or `postgresql://..`.
 
-        Migrates its schema, and closes the sessions that a crash left open. Raises LedgerBusy while another
-        gateway uses it, LedgerError for everything else.
+        Migrates its schema, and closes the sessions that a former run left open and whose jobs are not kept:
+        the others are `former_jobs`. Raises LedgerBusy while another gateway uses it, LedgerError for
+        everything else.
         """
         return await cls.start(await Database.open(where), timing, clocks=clocks)
 
@@ -150,12 +152,22 @@ class Ledger:
         await self._queue.write(lambda books: books.open_session(row))
         return session_id
 
-    async def move_session(self, session_id: str, job: JobIdentity, publisher: str) -> None:
-        """The session serves another job from now on, and counts for who publishes that one."""
+    async def move_session(
+        self, session_id: str, job: JobIdentity, publisher: str, details: str = ""
+    ) -> None:
+        """The session serves another job from now on, and counts for who publishes that one.
+
+        `details` are those of the job that are kept.
+        """
         texts = {"stream": job.stream, "stream_id": job.stream_id, "request_id": job.request_id}
         values = {name: clean(value, MAX_TEXT) for name, value in texts.items()}
         values["publisher"] = clean(publisher, MAX_PUBLISHER)
-        await self._queue.write(lambda books: books.move(session_id, values))
+
+        def move(books: Books) -> None:
+            books.move(session_id, values)
+            books.save_details(session_id, details)
+
+        await self._queue.write(move)
 
     async def intended(self, session_id: str, number: int) -> None:
         """The signer is about to be called for payment `number` of the session."""
@@ -168,9 +180,19 @@ class Ledger:
         await self._queue.write(lambda books: books.lose(session_id, number, most, detail, at))
 
     async def signed(
-        self, session_id: str, number: int, payment: Payment, *, manifest_id: str, price: Fraction
+        self,
+        session_id: str,
+        number: int,
+        payment: Payment,
+        *,
+        manifest_id: str,
+        price: Fraction,
+        saved: SavedJob | None = None,
     ) -> None:
-        """The signer made this payment, at `price` wei per second."""
+        """The signer made this payment, at `price` wei per second.
+
+        `saved` is what its job needs to go on in another run, with this payment.
+        """
         at = self._now()
         row: dict[str, Any] = {
             "tickets": payment.tickets,
@@ -181,9 +203,12 @@ class Ledger:
             "recipient_rand_hash": payment.recipient_rand_hash,
             "price": price,
         }
-        await self._queue.write(
-            lambda books: books.sign(session_id, number, row, manifest_id=manifest_id, at=at)
-        )
+
+        def sign(books: Books) -> None:
+            books.sign(session_id, number, row, manifest_id=manifest_id, at=at)
+            _save(books, session_id, saved, at)
+
+        await self._queue.write(sign)
 
     async def withheld(self, session_id: str, number: int, detail: str) -> None:
         """The payment failed our own checks, and is not sent."""
@@ -193,9 +218,11 @@ class Ledger:
         """The payment is about to be sent to the orchestrator."""
         await self._step(session_id, number, Step.DELIVERED, detail)
 
-    async def credited(self, session_id: str, number: int, detail: str = "") -> None:
-        """The orchestrator credited the payment."""
-        await self._step(session_id, number, Step.CREDITED, detail)
+    async def credited(
+        self, session_id: str, number: int, detail: str = "", saved: SavedJob | None = None
+    ) -> None:
+        """The orchestrator credited the payment. `saved` is what its job needs to go on in another run."""
+        await self._step(session_id, number, Step.CREDITED, detail, saved)
 
     async def handed_out(self, session_id: str, number: int, detail: str) -> None:
         """The job that the payment was sent with did not start: the orchestrator holds its tickets."""
@@ -220,39 +247,86 @@ class Ledger:
         """Run statements on other tables than those of payments, in one transaction."""
         await self._queue.write(lambda books: books.execute(*statements))
 
+    # jobs of former runs
+
+    async def former_jobs(self) -> list[FormerJob]:
+        """The jobs whose sessions a former run left open: each is to be gone on with or closed."""
+        return await self._database.read(read_former_jobs)
+
+    async def go_on(self, former: FormerJob) -> None:
+        """This run goes on with a job: a call to the signer that was under way counts as lost."""
+        if former.unanswered is not None:
+            unanswered, at = former.unanswered, self._now()
+
+            def lose(books: Books) -> None:
+                books.lose(former.session_id, unanswered, None, UNANSWERED, at)
+                books.unasked(former.session_id)
+
+            await self._queue.write(lose)
+
+    async def abandon(self, former: FormerJob, why: str) -> None:
+        """Nobody goes on with a job: close its session."""
+        at = self._now()
+        detail = f"{ABANDONED}: {why}"
+        await self._queue.write(
+            lambda books: _abandon(books, former.session_id, former.unanswered, detail, at)
+        )
+
     # how it is done
 
-    async def _step(self, session_id: str, number: int, step: Step, detail: str) -> None:
+    async def _step(
+        self, session_id: str, number: int, step: Step, detail: str, saved: SavedJob | None = None
+    ) -> None:
         at = self._now()
-        await self._queue.write(lambda books: books.step(session_id, number, step, detail, at))
+
+        def take(books: Books) -> None:
+            books.step(session_id, number, step, detail, at)
+            _save(books, session_id, saved, at)
+
+        await self._queue.write(take)
 
     def _now(self) -> Moment:
         return Moment(self._clocks.wall_ns(), self._clocks.monotonic_ns())
 
     async def _close_abandoned(self) -> None:
-        """Close what a crash left open. A call to the signer that was under way then may have been billed."""
+        """Close what a crash left open and nobody can go on with."""
         at = self._now()
 
         def close(books: Books) -> None:
             for session_id, unanswered in found:
-                if unanswered is not None:
-                    books.lose(session_id, unanswered, None, UNANSWERED, at)
-                books.close(session_id, EndReason.INTERNAL_ERROR, ABANDONED, None, at)
+                _abandon(books, session_id, unanswered, ABANDONED, at)
 
         found = await self._database.read(_abandoned)
         if found:
             await self._queue.write_once(close)
 
 
+def _save(books: Books, session_id: str, saved: SavedJob | None, at: Moment) -> None:
+    if saved is not None:
+        books.save_job(session_id, saved.details, saved.progress, at)
+
+
+def _abandon(books: Books, session_id: str, unanswered: int | None, detail: str, at: Moment) -> None:
+    """Close a session. A call to the signer that was under way may have been billed."""
+    if unanswered is not None:
+        books.lose(session_id, unanswered, None, UNANSWERED, at)
+    books.close(session_id, EndReason.INTERNAL_ERROR, detail, None, at)
+
+
 def _abandoned(connection: Connection) -> list[tuple[str, int | None]]:
-    """The ids of open sessions, each with the number of a payment that was asked for and not signed."""
+    """The ids of open sessions without a job that is kept.
+
+    Each comes with the number of a payment that was asked for and not signed.
+    """
     signed = (
         select(func.coalesce(func.sum(session_days.c.payments), 0))
         .where(session_days.c.session == sessions.c.number)
         .scalar_subquery()
     )
     query = select(sessions.c.id, sessions.c.asked_number, signed.label("signed"))
-    query = query.where(sessions.c.closed_wall_ns.is_(None)).order_by(sessions.c.number)
+    kept = select(saved_jobs.c.session)
+    query = query.where(sessions.c.closed_wall_ns.is_(None), sessions.c.number.not_in(kept))
+    query = query.order_by(sessions.c.number)
     return [
         (row["id"], row["asked_number"] if (row["asked_number"] or 0) > row["signed"] else None)
         for row in rows_of(connection, query)

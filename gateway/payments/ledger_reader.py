@@ -171,6 +171,18 @@ class LedgerReader:
             for row in await self._database.rows(query)
         ]
 
+    async def signed_for(self, stream: str, request_id: str) -> Fraction:
+        """Wei that were signed for one publish of a stream."""
+        query = (
+            select(session_days)
+            .join(sessions, sessions.c.number == session_days.c.session)
+            .where(sessions.c.stream == stream, sessions.c.request_id == request_id)
+        )
+        total = Total(request_id)
+        for day in await self._database.rows(query):
+            total.add(day)
+        return sum(total.wei.values(), Fraction(0))
+
     async def _sessions(self, query: Select[Any], with_payments: bool) -> list[LedgerSession]:
         def work(connection: Connection) -> list[LedgerSession]:
             found = _sessions(connection, query)

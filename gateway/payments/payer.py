@@ -25,6 +25,7 @@ from gateway.payments.job_identity import JobIdentity
 from gateway.payments.journal import Journal
 from gateway.payments.ledger import SessionRecord
 from gateway.payments.resources import PaymentResources
+from gateway.payments.saved_jobs import FormerJob, JobDetails
 from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.session import PaymentSession
 from gateway.payments.signing import Signing
@@ -42,7 +43,8 @@ class Payer:
     cancelled or raises Ended; call `close` in every case. A first payment that nobody credited may serve
     another job: `adopt` comes before its `first_payment` then. `limit` is the most that the stream may cost
     in wei, `budget` what all of its publisher may, `clock` monotonic nanoseconds that go on while the machine
-    sleeps.
+    sleeps. `details` are what the job itself needs to go on in another run of the gateway: they are kept with
+    each payment; None keeps nothing. `former` is a job of a former run with its session.
     """
 
     def __init__(
@@ -57,16 +59,22 @@ class Payer:
         clock: Callable[[], int] = now_ns,
         first_backoff: int = FIRST_BACKOFF,
         log: FilteringBoundLogger | None = None,
+        details: JobDetails | None = None,
+        former: tuple[FormerJob, PaymentSession] | None = None,
     ) -> None:
         self._resources = resources
         self._orchestrator = orchestrator
         self._clock = clock
-        self._session = PaymentSession(
-            info,
-            interval=resources.interval,
-            ceiling=resources.ceiling,
-            ticket_limits=resources.ticket_limits,
-            first_backoff=first_backoff,
+        self._session = (
+            former[1]
+            if former is not None
+            else PaymentSession(
+                info,
+                interval=resources.interval,
+                ceiling=resources.ceiling,
+                ticket_limits=resources.ticket_limits,
+                first_backoff=first_backoff,
+            )
         )
         self._journal = Journal(
             resources.ledger,
@@ -80,6 +88,10 @@ class Payer:
                 interval_ns=resources.interval,
                 publisher=budget.publisher,
             ),
+            self._session,
+            details,
+            session="" if former is None else former[0].session_id,
+            number=0 if former is None else former[0].signed,
         )
         self._serve(job, limit, budget, log if log is not None else structlog.get_logger("payments"))
         self._may_sign = asyncio.Event()
@@ -87,6 +99,38 @@ class Payer:
         self._paused_at: int | None = None
         self._under_way: asyncio.Task[Any] | None = None
         self._closing: asyncio.Task[None] | None = None
+
+    @classmethod
+    def restored(
+        cls,
+        resources: PaymentResources,
+        orchestrator: OrchestratorClient,
+        former: FormerJob,
+        session: PaymentSession,
+        *,
+        limit: int | None,
+        budget: PublisherBudget,
+        log: FilteringBoundLogger,
+        clock: Callable[[], int] = now_ns,
+    ) -> Payer:
+        """Who goes on with a session of a former run, by `session` as it was then. It signs nothing yet."""
+        payer = cls(
+            resources,
+            orchestrator,
+            session.info,
+            job=former.job,
+            limit=limit,
+            budget=budget,
+            clock=clock,
+            log=log,
+            former=(former, session),
+        )
+        if session.pending is not None:
+            payer._signing.hold = resources.spending.restored_hold(
+                former.job.request_id, budget, session.pending.value, former.signed_wall_ns
+            )
+        payer.pause()
+        return payer
 
     def _serve(
         self, job: JobIdentity, limit: int | None, budget: PublisherBudget, log: FilteringBoundLogger
@@ -110,8 +154,18 @@ class Payer:
 
     # the job's side
 
+    def keep(self, details: JobDetails) -> None:
+        """Keep these with each payment from now on."""
+        self._journal.details = details
+
     async def adopt(
-        self, job: JobIdentity, *, limit: int | None, budget: PublisherBudget, log: FilteringBoundLogger
+        self,
+        job: JobIdentity,
+        *,
+        limit: int | None,
+        budget: PublisherBudget,
+        log: FilteringBoundLogger,
+        details: JobDetails | None = None,
     ) -> None:
         """Serve another job from now on, with the first payment that nobody credited. Raises Ended."""
         hold = self._signing.hold
@@ -122,7 +176,9 @@ class Payer:
             raise Ended(EndReason.SPEND_LIMIT, str(error)) from error
         job = replace(job, addr=self._job.addr)
         self._serve(job, limit, budget, log)
+        self._journal.details = details
         self._signing.hold = hold
+        self.resume()
         self._session.start_again()
         await self._finish(self._journal.move(job, budget.publisher))
 
@@ -158,6 +214,8 @@ class Payer:
 
     async def run(self) -> None:
         """Pay until cancelled. Raises Ended with the reason to leave the orchestrator."""
+        if self._session.pending is not None and not self._session.handed_out:
+            await self._may_sign.wait()  # nobody has it yet, and nobody may come back
         while True:
             await self._do(self._session.next(self._clock()))
 
@@ -169,6 +227,17 @@ class Payer:
     def resume(self) -> None:
         self._may_sign.set()
         self._paused_at = None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another run of the gateway could go on with it."""
+        return self._journal.details is not None and not self._session.leaving and self._closing is None
+
+    async def leave(self) -> None:
+        """Leave the session open for another run: finish what is under way and write it down."""
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way])
+        self._log.info("payments are left for the next start")
 
     async def close(self, reason: EndReason) -> None:
         """End the session: sign nothing more, finish what is under way and write it down.

@@ -183,6 +183,24 @@ minutes = Table(
 """What was signed in each minute since 1970 and not withheld, in 1/(2^256 - 1) wei: of the last days, for
 the spend limits."""
 
+saved_jobs = Table(
+    "saved_jobs",
+    metadata,
+    Column("session", Integer, ForeignKey("sessions.number"), primary_key=True, autoincrement=False),
+    Column("progress", Text, nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+    Column("monotonic_ns", BigInteger, nullable=False),
+)
+"""What jobs with an open session need to go on in another run of the gateway (`saved_jobs.py`): secret."""
+
+saved_details = Table(
+    "saved_details",
+    metadata,
+    Column("session", Integer, ForeignKey("sessions.number"), primary_key=True, autoincrement=False),
+    Column("details", Text, nullable=False),
+)
+"""The part of it that seldom changes: it may be large, and a row is written as a whole."""
+
 incidents = Table(
     "incidents",
     metadata,

@@ -54,7 +54,8 @@ class PaymentSession(SessionState):
     """The payments of one job on one orchestrator, from its null state to its end.
 
     `interval` is nanoseconds between payments, `ceiling` the most to pay in wei per second. Nothing is
-    signed at a price above the ceiling or above that of the first `info`.
+    signed at a price above the ceiling or above that of the first `info`. A session that a former run of the
+    gateway began has the `billing` and `balance` that it had then (`saved_session.py`).
     """
 
     # what to do
@@ -87,8 +88,7 @@ class PaymentSession(SessionState):
         return self._sign(now)
 
     def _settle(self) -> Action:
-        may_have_arrived = self._attempts > 0
-        if self.pending is not None and may_have_arrived and self._settling_tries < MAX_SETTLING_TRIES:
+        if self.pending is not None and self.handed_out and self._settling_tries < MAX_SETTLING_TRIES:
             self._settling_tries += 1
             return self._deliver(self.pending)
         return self._leave or Leave(EndReason.PAYMENT_REFUSED, "the payment session is over")
@@ -115,11 +115,16 @@ class PaymentSession(SessionState):
 
     def signed(self, payment: Payment) -> None:
         """200, and the payment was checked. It is money spent: delivered until its outcome is known."""
-        self.billing.signed(payment, self._answered(Sign).info)
+        self._answered(Sign)
+        self.take(payment)
+
+    def take(self, payment: Payment, *, handed_out: bool = False) -> None:
+        """Go on with a payment on the present info. `handed_out`: an earlier delivery had no answer."""
+        self.billing.signed(payment, self.info)
         self._info.signed(self.billing.price)
         self.state = payment.state
         self.pending = payment
-        self._attempts = 0
+        self._attempts = int(handed_out)
         self._succeeded()
 
     def withheld(self, reason: EndReason, detail: str) -> None:

@@ -33,11 +33,13 @@ class SessionState:
         ceiling: Fraction,
         ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS,
         first_backoff: int = FIRST_BACKOFF,
+        billing: Billing | None = None,
+        balance: Balance | None = None,
     ) -> None:
         self.schedule = Schedule(interval, first_backoff)
-        self.billing = Billing()
+        self.billing = billing or Billing()
         """The signer's side."""
-        self.balance = Balance()
+        self.balance = balance or Balance()
         """The orchestrator's side."""
         self.state: SignerState | None = None
         """The signer's newest."""
@@ -48,6 +50,8 @@ class SessionState:
         """Whether the signer's last answer was that nothing is due."""
         self._credit = Credit(self.billing, self.balance, self.schedule)
         self._info = PaidInfo(info, ceiling=ceiling, ticket_limits=ticket_limits, interval=interval)
+        if self.billing.payments:
+            self._info.signed(self.billing.price)
         self._asked: Action | None = None
         self._leave: Leave | None = None
         self._attempts = 0
@@ -65,6 +69,16 @@ class SessionState:
     def info(self) -> OrchestratorInfo:
         """What is paid on: price and ticket params of one message."""
         return self._info.current
+
+    @property
+    def handed_out(self) -> bool:
+        """Whether the pending payment may have arrived."""
+        return self.pending is not None and self._attempts > 0
+
+    @property
+    def leaving(self) -> str:
+        """Why nothing more is to be signed; empty where the session goes on."""
+        return "" if self._leave is None else self._leave.detail
 
     @property
     def running(self) -> bool:

@@ -107,6 +107,18 @@ class Spending:
             age = max(0, wall - at)
             self._add((now - age) // MINUTE, wei, publisher)
 
+    def restore_stream(self, stream: str, wei: Fraction) -> None:
+        """Count what a stream spent before this start."""
+        self._streams[stream] = wei
+
+    def restored_hold(
+        self, stream: str, budget: PublisherBudget, wei: Fraction, at: int, *, wall_ns: int | None = None
+    ) -> Hold:
+        """The hold of a payment that was counted by `restore`; it was signed `at` by the wall clock."""
+        end_of_minute = (at // MINUTE + 1) * MINUTE - 1  # what `restore` was told
+        age = max(0, (time.time_ns() if wall_ns is None else wall_ns) - end_of_minute)
+        return Hold(self, stream, budget, (self._clock() - age) // MINUTE, wei)
+
     def hold(
         self, stream: str, most: Fraction, limit: int | None = None, budget: PublisherBudget = NOBODY
     ) -> Hold:

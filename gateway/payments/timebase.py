@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from fractions import Fraction
 
 NANOSECONDS = 10**9
 """Nanoseconds in a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One time by both clocks, in nanoseconds: since 1970, and as payments are timed."""
+
+    wall_ns: int
+    monotonic_ns: int
 
 
 def now_ns() -> int:

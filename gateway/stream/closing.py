@@ -18,9 +18,9 @@ class ClosingJobs:
         self._closing: dict[JobSlot, asyncio.Task[None]] = {}
         self._closed = JobStatus()
 
-    def add(self, slot: JobSlot, reason: EndReason) -> None:
-        """Have a job give back what it took."""
-        self._closing[slot] = spawn(self._close(slot, reason), name=f"job-close {self._request_id}")
+    def add(self, slot: JobSlot, reason: EndReason, *, leave: bool = False) -> None:
+        """Have a job give back what it took, or `leave` it to another run of the gateway."""
+        self._closing[slot] = spawn(self._close(slot, reason, leave), name=f"job-close {self._request_id}")
 
     def status(self) -> JobStatus:
         """The last job's status, with the sums of all jobs so far."""
@@ -37,10 +37,10 @@ class ClosingJobs:
         """Wait until all of them are closed."""
         await asyncio.gather(*self._closing.values(), return_exceptions=True)
 
-    async def _close(self, slot: JobSlot, reason: EndReason) -> None:
+    async def _close(self, slot: JobSlot, reason: EndReason, leave: bool) -> None:
         job = slot.job
         try:
-            await job.close(reason)
+            await job.close(reason, leave=leave)
         finally:
             del self._closing[slot]
             self._closed = job.status().after(self._closed)

@@ -19,7 +19,7 @@ from gateway.stream.ended import EndedStream, EndedStreams
 from gateway.stream.names import output_name
 from gateway.stream.paid_starts import PaidStarts
 from gateway.stream.quotas import Claim, Quotas
-from gateway.stream.seam import Candidate, PublishRequest
+from gateway.stream.seam import Candidate, FormerStream, PublishRequest
 from gateway.stream.sources import JobSources
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy
@@ -143,6 +143,26 @@ class Registry:
             former.end(EndReason.PUBLISHER_LEFT, "another publisher took the name over")
             self._forget(former)
         spawn(self._run(stream), name=f"stream {request.request_id}")
+        return stream
+
+    def restore(self, former: FormerStream) -> Stream:
+        """Have the paid jobs of a former run wait for their publisher. To be called before anybody comes."""
+        stream = Stream(
+            former.request,
+            self._sources,
+            [job.candidate for job in former.jobs],
+            self.audience.output(former.request.name),
+            ingest_timeout=self._ingest_timeout,
+            resume_timeout=self._longest_hold,
+            swaps=self._swaps,
+            make_room=self._make_room,
+            reservation=self._quotas.take(()),
+            await_room=True,
+            former=former,
+        )
+        self._live[former.request.name] = stream
+        self._running.append(stream)
+        spawn(self._run(stream), name=f"stream {former.request.request_id}")
         return stream
 
     async def _resume(
@@ -308,20 +328,29 @@ class Registry:
 
     # the end
 
-    def end_held(self, why: str) -> None:
-        """End the streams that nobody publishes, whose jobs wait for their publishers."""
+    @property
+    def holds_jobs(self) -> bool:
+        """Whether paid jobs wait for publishers, who may come back however full all orchestrators are."""
+        return any(stream.held_job is not None for stream in self)
+
+    def leave_held(self, why: str) -> None:
+        """End the streams that nobody publishes; their jobs wait for their publishers in the next run."""
         for stream in self:
-            stream.end_held(why)
+            if stream.held_job is not None:
+                stream.end(EndReason.DRAINED, why, leave=True)
 
     async def wait_idle(self) -> None:
         """Wait until every stream of now has ended."""
         for stream in self.running():
             await stream.finished.wait()
 
-    async def close(self, reason: EndReason, detail: str) -> None:
-        """End every stream and send every viewer away, and wait until that is done."""
+    async def close(self, reason: EndReason, detail: str, *, leave: bool = False) -> None:
+        """End every stream and send every viewer away, and wait until that is done.
+
+        With `leave`, paid jobs that may wait for their publishers do so in the next run of the gateway.
+        """
         for stream in self:
-            stream.end(reason, detail)
+            stream.end(reason, detail, leave=leave and self._resume_timeout > 0)
         await self.wait_idle()
         await self.audience.close()
 

@@ -6,8 +6,9 @@ them opened as a `Job`, and is a `JobHost` to that job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -41,6 +42,8 @@ class PublishRequest:
     """What this stream may cost and how long it may last: the operator's limits or lower ones."""
     publisher: str = ""
     """Whom limits over time count: a token, a customer or an address; empty where nobody is told apart."""
+    wall_ns: int = field(default_factory=time.time_ns, compare=False)
+    """When it came, in nanoseconds since 1970."""
 
     @property
     def budget(self) -> PublisherBudget:
@@ -50,6 +53,28 @@ class PublishRequest:
         """Whether it asks for the former one's job. Its parameters may be others: they go as an update."""
         alike = replace(self, request_id=former.request_id, params=former.params, standby=former.standby)
         return alike == former
+
+    def json(self) -> Json:
+        """All of it, for `parse` in another run of the gateway."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, value: object) -> PublishRequest:
+        """Raises ValueError for what `json` cannot have given."""
+        if not isinstance(value, dict) or set(value) != {one.name for one in fields(cls)}:
+            raise ValueError("it has other fields than a publish")
+        limits = value["limits"]
+        if not isinstance(limits, dict) or set(limits) != {one.name for one in fields(StreamLimits)}:
+            raise ValueError("it has other fields than a stream's limits")
+        texts = (value[name] for name in ("name", "stream_id", "request_id", "model", "publisher"))
+        numbers = (value["wall_ns"], *(limit for limit in limits.values() if limit is not None))
+        if not all(isinstance(text, str) for text in texts) or not isinstance(value["params"], dict):
+            raise ValueError("a publish has texts, and parameters")
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise ValueError("the limits and the time of a publish are numbers")
+        if not isinstance(value["orchestrator"], str | None) or not isinstance(value["standby"], bool):
+            raise ValueError("a publish names an orchestrator or none")
+        return cls(**{**value, "limits": StreamLimits(**limits)})
 
 
 class UpdateRefused(Exception):
@@ -236,9 +261,32 @@ class Job(Protocol):
         A job that has not started takes them at its start. Raises UpdateRefused.
         """
 
-    async def close(self, reason: EndReason) -> None: ...
+    async def close(self, reason: EndReason, *, leave: bool = False) -> None:
+        """Give back what it took. With `leave`, what another run of the gateway can go on with stays."""
 
     def status(self) -> JobStatus: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumableJob:
+    """A paid job of a former run of the gateway. `open` gives it as it is held for its publisher."""
+
+    candidate: Candidate
+    open: Callable[[JobHost, FilteringBoundLogger], Job]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerStream:
+    """A stream of a former run of the gateway, whose jobs wait for its publisher for so many seconds.
+
+    The first job is the active one, the next one stands by.
+    """
+
+    request: PublishRequest
+    last_update: Mapping[str, Any] | None
+    """The newest update of its parameters as it was."""
+    jobs: Sequence[ResumableJob]
+    seconds: float
 
 
 class JobSource(Protocol):

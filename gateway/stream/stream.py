@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn
 
@@ -21,7 +21,14 @@ from gateway.stream.held_job import RESUMABLE, HeldJob
 from gateway.stream.params import Params
 from gateway.stream.publisher_session import PublisherSession
 from gateway.stream.quotas import Reservation
-from gateway.stream.seam import Candidate, JobStatus, Json, PublishRequest, UpdateRefused
+from gateway.stream.seam import (
+    Candidate,
+    FormerStream,
+    JobStatus,
+    Json,
+    PublishRequest,
+    UpdateRefused,
+)
 from gateway.stream.sources import JobSources
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
@@ -50,7 +57,8 @@ class Stream:
     """Connects a publisher, the jobs that transform its pictures, and the output for viewers.
 
     Frames go from the publisher through `on_frame` to the job, and from the job to `output`. `run` is the
-    whole life; `end` asks for its end from outside. The supervisor decides which job it is.
+    whole life; `end` asks for its end from outside. The supervisor decides which job it is. A `former` stream
+    is one of another run of the gateway: its paid jobs wait for their publisher.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class Stream:
         resume_timeout: Callable[[], float] = lambda: 0.0,
         make_room: Callable[[Sequence[Candidate]], bool] = lambda candidates: False,
         await_room: bool = False,
+        former: FormerStream | None = None,
     ) -> None:
         self.request = request
         self.output = output
@@ -92,6 +101,7 @@ class Stream:
             log=self.log,
             await_room=await_room,
             make_room=make_room,
+            former=() if former is None else former.jobs,
         )
         self._params = Params.of(request.params)
         self._ingest_timeout = ingest_timeout
@@ -106,7 +116,26 @@ class Stream:
         self.held = GopBuffer()
         """The publisher's frames since its last key frame."""
         self._told_to_end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._leaves_jobs = False
         self.finished = asyncio.Event()
+        self._is_former = former is not None
+        if former is not None:
+            self._hold_former(former)
+
+    def _hold_former(self, former: FormerStream) -> None:
+        """Go on where the run before ended: nobody publishes yet."""
+        age = max(0.0, (time.time_ns() - self.request.wall_ns) / 1e9)
+        self._started -= age
+        self.started_at -= timedelta(seconds=age)
+        self._last_input = float("-inf")
+        if former.last_update is not None:
+            self._params = self._params.updated(former.last_update)
+        left = Ended(EndReason.PUBLISHER_LEFT, "the gateway was started again")
+        self._session.leave(left)
+        self.held_job = HeldJob(left, timeout=former.seconds, credit=former.seconds)
+        self._holds.set()
+        self.state = State.WAITING_FOR_PUBLISHER
+        self.log.info("job of a former run waits for its publisher", seconds=round(former.seconds, 1))
 
     # for the registry and the HTTP routes
 
@@ -173,9 +202,13 @@ class Stream:
             ended = self.held_job.end(why)
             self.end(ended.reason, ended.detail)
 
-    def end(self, reason: EndReason, detail: str) -> None:
-        """Ask for the end. The first reason counts; further calls change nothing."""
+    def end(self, reason: EndReason, detail: str, *, leave: bool = False) -> None:
+        """Ask for the end. The first reason counts; further calls change nothing.
+
+        With `leave`, its paid jobs are left for another run of the gateway to go on with.
+        """
         if not self._told_to_end.done():
+            self._leaves_jobs = leave
             self._told_to_end.set_result(Ended(reason, detail))
 
     @property
@@ -247,7 +280,7 @@ class Stream:
         """Take one frame of a job, for the viewers."""
         if isinstance(frame, AccessUnit):
             self._last_output = time.monotonic()
-            if self.first_frame_after is None:
+            if self.first_frame_after is None and not self._is_former:
                 self.first_frame_after = self.elapsed
                 self.log.info("first frame back", seconds=round(self.first_frame_after, 3))
         if self._stopped is None:
@@ -273,7 +306,8 @@ class Stream:
         """Another job is the active one; `made` are its frames from the time that it stood by."""
         self.output.new_source(made)
         self._last_output = time.monotonic()
-        self.state = State.LIVE
+        if self.held_job is None:
+            self.state = State.LIVE
         self.log.info("stream live", seconds=round(self.elapsed, 3), swaps=self.supervisor.swaps)
 
     def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
@@ -307,7 +341,8 @@ class Stream:
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
             self._note_error(ended.detail)
         await self._session.close()
-        await self.supervisor.close(ended)
+        leave = self._leaves_jobs and ended is self._told_to_end.result()
+        await self.supervisor.close(ended, leave=leave)
         self.held.clear()
         self.state = State.ENDED
         self.ended = (ended, datetime.now(UTC))
@@ -355,6 +390,10 @@ class Stream:
         """Serve one publisher after the other. Raises Ended where none comes back to the paid job."""
         while True:
             session = self._session
+            if session.peer is None:  # of a former run: the next one is the first
+                await self._session_came.wait()
+                self._session_came.clear()
+                continue
             # a TaskGroup that fails as it is cancelled hides that: this task waits for it without being it
             running = group.create_task(session.run(), name=f"publisher {self.request.request_id}")
             await asyncio.wait([running])
@@ -407,6 +446,8 @@ class Stream:
         self.log.info("publisher is back", resumed=self.resumed)
 
     async def _jobs(self) -> None:
+        if self._is_former:
+            await self.supervisor.run()
         session = self._session
         await session.connected.wait()
         self.state = State.WAITING_FOR_KEY_FRAME

@@ -21,7 +21,17 @@ from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.candidate_list import CandidateList
 from gateway.stream.closing import ClosingJobs
 from gateway.stream.job_slot import JobSlot, SupervisedStream, UnexpectedFailure
-from gateway.stream.seam import Candidate, JobStatus, Json, OrchestratorRef, PublishRequest, UpdateRefused
+from gateway.stream.seam import (
+    Candidate,
+    Job,
+    JobHost,
+    JobStatus,
+    Json,
+    OrchestratorRef,
+    PublishRequest,
+    ResumableJob,
+    UpdateRefused,
+)
 from gateway.stream.sources import JobSources
 from gateway.stream.swap import ENDS_THE_STREAM, StartsWithoutPicture, SwapBudget, SwapPolicy
 
@@ -46,6 +56,7 @@ class Supervisor:
     go on; a job that fails is replaced while there are candidates and `policy` allows it. However `run`
     ended, `close` follows. With `await_room` the first job may wait for room that another stream gives back;
     `make_room` is called where no candidate can be used, and says whether a job that is held gives its up.
+    Jobs of a former run of the gateway (`former`) are gone on with at once, before any is chosen.
     """
 
     def __init__(
@@ -59,6 +70,7 @@ class Supervisor:
         log: FilteringBoundLogger,
         await_room: bool = False,
         make_room: Callable[[Sequence[Candidate]], bool] = lambda candidates: False,
+        former: Sequence[ResumableJob] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.swaps = 0
@@ -71,6 +83,7 @@ class Supervisor:
         self._log = log
         self._await_room = await_room
         self._make_room = make_room
+        self._former = list(former)
         self._clock = clock
         self._active: JobSlot | None = None
         self._standby: JobSlot | None = None
@@ -177,12 +190,16 @@ class Supervisor:
         """The candidates on which this stream has a job, or one that is being closed."""
         return self._closing.keys() | {slot.candidate.key for slot in self._slots()}
 
-    async def close(self, ended: Ended) -> None:
-        """Give back all that any job took. `ended` says why the stream is over."""
+    async def close(self, ended: Ended, *, leave: bool = False) -> None:
+        """Give back all that any job took. `ended` says why the stream is over.
+
+        With `leave`, jobs that work are left to another run of the gateway.
+        """
         showed_picture = self._active is not None and self._active.live
         self._candidates.stream_ended(ended, showed_picture=showed_picture)
         for slot in self._slots():
-            self._closing.add(slot, ended.reason)
+            failed = slot.over.done() and not slot.over.cancelled()
+            self._closing.add(slot, ended.reason, leave=leave and not failed)
         self._active = self._standby = None
         self._no_standby = "the stream ended"
         self._closed = True
@@ -207,8 +224,10 @@ class Supervisor:
     async def _keep_active(self, group: TaskGroup) -> NoReturn:
         failures: list[Ended] = []
         while True:
-            await self._publisher_sends()
-            slot = self._promote_standby(failures)
+            slot = self._go_on(group, active=True)
+            if slot is None:
+                await self._publisher_sends()
+                slot = self._promote_standby(failures)
             if slot is None:
                 candidate = await self._choose(failures)
                 self._candidates.choose(candidate)
@@ -299,12 +318,14 @@ class Supervisor:
     async def _keep_standby(self, group: TaskGroup) -> NoReturn:
         pause = self._timing.first_retry
         while True:
-            await self._publisher_sends()
-            candidate = self._other_candidate()
-            if candidate is None:
-                await asyncio.sleep(self._timing.standby_poll)
-                continue
-            slot = self._standby = self._open(candidate, group, active=False)
+            slot = self._go_on(group, active=False)
+            if slot is None:
+                await self._publisher_sends()
+                candidate = self._other_candidate()
+                if candidate is None:
+                    await asyncio.sleep(self._timing.standby_poll)
+                    continue
+                slot = self._standby = self._open(candidate, group, active=False)
             await slot.stand_by()
             if slot is not self._standby:
                 pause = self._timing.first_retry  # it was promoted
@@ -336,7 +357,28 @@ class Supervisor:
     def _another(self, than: Candidate) -> Candidate | None:
         return self._candidates.other_than(than, self._stream.params, self._clock())
 
-    def _open(self, candidate: Candidate, group: TaskGroup, *, active: bool) -> JobSlot:
+    def _go_on(self, group: TaskGroup, *, active: bool) -> JobSlot | None:
+        """Go on with the next job of a former run; None where there is none."""
+        if not self._former:
+            return None
+        former = self._former.pop(0)
+        slot = self._open(former.candidate, group, active=active, opened=former.open)
+        if active:
+            self._active = slot
+            self._candidates.choose(former.candidate)
+        else:
+            self._standby = slot
+        slot.job.hold()
+        return slot
+
+    def _open(
+        self,
+        candidate: Candidate,
+        group: TaskGroup,
+        *,
+        active: bool,
+        opened: Callable[[JobHost, FilteringBoundLogger], Job] | None = None,
+    ) -> JobSlot:
         slot = JobSlot(
             candidate,
             self._request,
@@ -348,7 +390,10 @@ class Supervisor:
             clock=self._clock,
             log=self._log,
         )
-        slot.job = candidate.source.open(candidate, self._request, slot, self._log)
+        if opened is None:
+            slot.job = candidate.source.open(candidate, self._request, slot, self._log)
+        else:
+            slot.job = opened(slot, self._log)
         slot.over = group.create_task(slot.run(), name=f"job {self._request.request_id}")
         return slot
 

@@ -28,7 +28,8 @@ class JsonPublisher:
     """Sends each message after the previous one was taken. Drops none: `publish` refuses when too many wait.
 
     `keep_alive` is the interval of keep-alive messages in seconds, None for a channel without them. A
-    message whose delivery broke off is sent again as the next segment, so a reader may see it twice.
+    message whose delivery broke off is sent again as the next segment, so a reader may see it twice. With
+    `resume` it goes on with a channel that another process has published to.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class JsonPublisher:
         *,
         keep_alive: float | None = KEEP_ALIVE_INTERVAL,
         retry_delay: float = RETRY_DELAY,
+        resume: bool = False,
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.url = url
@@ -51,6 +53,7 @@ class JsonPublisher:
             content_type="application/json",
             max_buffer=MAX_MESSAGE,
             retry_delay=retry_delay,
+            resume=resume,
             log=log,
         )
         self._keep_alive = keep_alive
@@ -78,12 +81,12 @@ class JsonPublisher:
             await self._publisher.run()
             sending.cancel()
 
-    async def close(self) -> bool:
-        """Close the channel on the server; messages that still wait are not sent.
+    async def close(self, *, leave: bool = False) -> bool:
+        """Close the channel on the server, or `leave` it open; messages that still wait are not sent.
 
-        Returns whether the server answered.
+        Returns whether the server answered, True where it is left.
         """
-        return await self._publisher.close()
+        return await self._publisher.close(leave=leave)
 
     async def _send_all(self) -> None:
         while True:

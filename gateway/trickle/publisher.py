@@ -26,6 +26,8 @@ MAX_IN_FLIGHT = 3
 DRAIN_TIMEOUT = 1.0
 """Seconds that `close` waits for segments in flight."""
 DELETE_TIMEOUT = 2.0
+NEXT_TIMEOUT = 5.0
+"""Seconds for the answer to the question for the next segment's number."""
 
 
 async def delete_channel(http: aiohttp.ClientSession, url: str) -> bool:
@@ -43,7 +45,8 @@ class TricklePublisher:
 
     The POST of the next segment is always open before its first byte is there (preconnect), so a server
     that dies is noticed at once and a segment's first bytes need no round trip. Nothing waits for a slow
-    server: what exceeds the limits is dropped by whole segments, oldest first, and counted.
+    server: what exceeds the limits is dropped by whole segments, oldest first, and counted. With `resume` it
+    goes on with a channel that another process has published to: it asks for the next segment's number first.
 
     `http` must have a connector without a limit on connections (`limit=0`): each channel always holds at
     least one, and with aiohttp's default of 100 channels would wait for each other without an error.
@@ -58,6 +61,7 @@ class TricklePublisher:
         max_buffer: int = MAX_BUFFER,
         max_in_flight: int = MAX_IN_FLIGHT,
         retry_delay: float = RETRY_DELAY,
+        resume: bool = False,
         clock: Callable[[], float] = time.monotonic,
         log: FilteringBoundLogger | None = None,
     ) -> None:
@@ -74,6 +78,9 @@ class TricklePublisher:
         self._buffer = SendBuffer(max_buffer)
         self._retries = Retries(self.url, retry_delay)
         self._next_seq = 0
+        self._resume = resume
+        self._restarts_at: int | None = None
+        """The segment whose POST tells the server that the publisher is another one now."""
         self._idle = self._new_segment()
         self._in_flight: deque[SegmentWriter] = deque()
         self._unposted: deque[SegmentWriter] = deque([self._idle])
@@ -125,6 +132,8 @@ class TricklePublisher:
         Raises ChannelClosed when the server ends the channel, ChannelLost when it cannot be reached.
         """
         try:
+            if self._resume:
+                self._next_seq = self._restarts_at = await self._ask_next()
             async with TaskGroup() as group:
                 await self._start_requests(group)
                 for post in self._posts.values():
@@ -135,10 +144,11 @@ class TricklePublisher:
         finally:
             self._end()
 
-    async def close(self) -> bool:
+    async def close(self, *, leave: bool = False) -> bool:
         """Finish the segments in flight, close the channel on the server, end `run`. Takes 3 s at most.
 
-        Returns whether the server answered.
+        With `leave` the channel stays open for another process to go on with. Returns whether the server
+        answered, True where it was not asked.
         """
         if self._closing:
             return True
@@ -151,7 +161,7 @@ class TricklePublisher:
                     async with asyncio.timeout(DRAIN_TIMEOUT):
                         for segment in tuple(self._in_flight):
                             await segment.wait_delivered()
-            return await delete_channel(self._http, self.url)
+            return leave or await delete_channel(self._http, self.url)
         finally:
             self._over = True
             self._wake.set()
@@ -206,7 +216,7 @@ class TricklePublisher:
         request = self._http.post(
             f"{self.url}/{segment.seq}",
             data=segment.body(),
-            headers={"Content-Type": self._content_type},
+            headers=self._headers(segment),
             timeout=wire.NO_TOTAL_TIMEOUT,
             allow_redirects=False,
         )
@@ -222,6 +232,32 @@ class TricklePublisher:
                 self._number(segment)
         if status != 200 or not segment.exhausted:
             raise UnexpectedAnswer(f"status {status} to segment {segment.seq}")
+
+    async def _ask_next(self) -> int:
+        """The number of the next segment. Raises ChannelClosed or ChannelLost."""
+        while not self._over:
+            try:
+                async with (
+                    asyncio.timeout(NEXT_TIMEOUT),
+                    self._http.get(f"{self.url}/next", allow_redirects=False) as response,
+                ):
+                    status, headers = response.status, response.headers
+            except (aiohttp.ClientError, OSError) as error:  # a TimeoutError too
+                await asyncio.sleep(self._retries.failed(error))
+                continue
+            if status == 404 or headers.get(wire.CLOSED) == wire.TERMINATED:
+                raise ChannelClosed(f"{self.url}: the server closed the channel")
+            latest = wire.header_number(headers, wire.LATEST)
+            if status == 200 and latest is not None:
+                self._retries.succeeded()
+                return latest
+            why = UnexpectedAnswer(f"status {status} to the question for the next segment")
+            await asyncio.sleep(self._retries.failed(why))
+        return 0
+
+    def _headers(self, segment: SegmentWriter) -> dict[str, str]:
+        resets = {wire.RESET: "1"} if segment.seq == self._restarts_at else {}
+        return {"Content-Type": self._content_type, **resets}
 
     def _number(self, segment: SegmentWriter) -> None:
         segment.seq = self._next_seq

@@ -17,6 +17,7 @@ from gateway.media.ts_demuxer import TsDemuxer
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
+from gateway.trickle.wire import NEXT
 
 KEY_FRAME_AFTER = 2.0
 """Seconds of a segment after which a key frame is asked for."""
@@ -34,6 +35,8 @@ FRAMES_AT_ONCE = 16
 class Relay:
     """Sends frames as MPEG-TS segments and reads those that come back, from segment 0 on.
 
+    With `resume` both go on from the next segments of channels that another process has used; `after` is the
+    time that its pictures had come to by now, in ticks.
     `begin` comes before the first `push`; `send`, `read` and `wait_too_slow` are tasks of the job.
     `request_key_frame` asks the publisher for one: a segment begins with it.
     """
@@ -46,22 +49,31 @@ class Relay:
         request_key_frame: Callable[[], None],
         log: FilteringBoundLogger,
         *,
+        resume: bool = False,
+        after: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.uplink = TricklePublisher(http, publish_url, log=log)
-        self.downlink = TrickleSubscriber(http, subscribe_url, start=0, log=log)
+        self.uplink = TricklePublisher(http, publish_url, resume=resume, log=log)
+        self.downlink = TrickleSubscriber(http, subscribe_url, start=NEXT if resume else 0, log=log)
         self._request_key_frame = request_key_frame
         self._ask_at = KEY_FRAME_AFTER
         self._sending: asyncio.Task[None] | None = None
+        self._after = after
         self._segmenter: Segmenter | None = None
         self._clock = clock
         self._last_sign = self._last_input = clock()
 
     def begin(self, held: GopBuffer) -> None:
         """Send what the stream held; what is pushed follows. Sound is declared where some is held."""
-        self._segmenter = Segmenter(self.uplink.open_segment, audio=held.holds_audio, clock=self._clock)
+        self._segmenter = Segmenter(
+            self.uplink.open_segment, audio=held.holds_audio, after=self._after, clock=self._clock
+        )
         for frame in held.frames():
             self._segmenter.push(frame)
+
+    def newest(self) -> int | None:
+        """The time of the newest picture that was sent, in ticks; None before the first."""
+        return self._after if self._segmenter is None else self._segmenter.newest
 
     def push(self, frame: Frame) -> None:
         if self._segmenter is not None:
@@ -127,11 +139,14 @@ class Relay:
         if self._segmenter is not None:
             self._segmenter.close()
 
-    async def close(self) -> bool:
-        """Finish the last segment, and close the channel to the worker. Returns whether that was answered."""
+    async def close(self, *, leave: bool = False) -> bool:
+        """Finish the last segment, and close the channel to the worker, or `leave` it open.
+
+        Returns whether that was answered.
+        """
         self.end_input()
         try:
-            return await self.uplink.close()
+            return await self.uplink.close(leave=leave)
         finally:
             await cancel(self._sending)
             self._sending = None

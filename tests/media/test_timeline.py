@@ -158,3 +158,13 @@ def test_pictures_that_another_source_showed_already_go_by_at_once() -> None:
     assert after[0] - burst[-1] == STEP, "and the pace goes on from there"
     timeline.new_source()
     assert play(timeline, clock, 0, 2)[0] - after[-1] >= STEP
+
+
+def test_what_goes_on_with_another_output_begins_after_it_by_the_time_that_passed() -> None:
+    clock = Clock()
+    timeline = Timeline(after=5_000_000, clock=clock)
+    assert timeline.newest == 5_000_000
+    clock.now += 2
+    times = play(timeline, clock, 77, 3)
+    assert times == [5_180_000 + index * STEP for index in range(3)]
+    assert timeline.newest == times[-1]

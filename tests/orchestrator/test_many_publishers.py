@@ -59,7 +59,7 @@ class PaidJob(FakeJob):
             self.host.on_output(KEY)
             await asyncio.sleep(PICTURES)
 
-    async def close(self, reason: EndReason) -> None:
+    async def close(self, reason: EndReason, *, leave: bool = False) -> None:
         self._trusted.end(Fraction(60))
         self._network.pool.job_over(self._candidate.addr, self, ran=self.started)
 

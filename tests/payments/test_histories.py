@@ -21,6 +21,14 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, Start, Wait
 from gateway.payments.billing import PRELOAD
 from gateway.payments.payment import Payment, PaymentMismatch
+from gateway.payments.saved_session import (
+    RESERVE,
+    NotResumable,
+    SavedSession,
+    restore,
+    save,
+    seconds_to_resume,
+)
 from gateway.payments.session import PaymentSession
 from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, SpendLimits
 from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS
@@ -30,6 +38,7 @@ from harness.payment_models import (
     MANIFEST,
     ORCHESTRATOR,
     PRICE,
+    SENDER,
     OrchestratorModel,
     SignerModel,
     Status,
@@ -63,6 +72,8 @@ class Histories(RuleBasedStateMachine):
         self.kept = Fraction(0)
         """Wei that the orchestrator credited and said that it refused."""
         self.newest: SignerState | None = None
+        self.written: SavedSession | None = None
+        """What the ledger's database has of the session."""
         self.over: Leave | None = None
         self.ended = False
         self.dishonest = False
@@ -165,6 +176,7 @@ class Histories(RuleBasedStateMachine):
             hold.settle(Fraction(0))
             self.session.withheld(EndReason.SPEND_LIMIT, str(limit))
             return
+        self.written = save(self.session, live)
         self.session.signed(payment)
         self.signed.append(live)
         self.undelivered, self.newest, self.handed_out = live, live.state, False
@@ -188,6 +200,7 @@ class Histories(RuleBasedStateMachine):
                     self.session.start_failed("400")
                 else:
                     self.session.started(MANIFEST, self.now)
+                    self.written = save(self.session)
             case Deliver(payment):
                 self.deliver(payment)
             case Refresh():
@@ -206,6 +219,7 @@ class Histories(RuleBasedStateMachine):
             self.session.already_seen(self.now)
         else:
             self.session.delivered(info or accepted, self.now)
+        self.written = save(self.session)
 
     def keep(self, payment: Payment, keeps: bool) -> None:
         if keeps and not self.handed_out:
@@ -387,6 +401,53 @@ class Histories(RuleBasedStateMachine):
             action = None
         self.the_job_ends()
         self.well(action)
+
+    @precondition(lambda self: not self.ended and self.over is None)
+    @rule(
+        moment=st.sampled_from(["idle", "the signer has answered", "the orchestrator has credited"]),
+        seconds=st.sampled_from([0, 5, 30, 44, 60]),
+    )
+    def the_gateway_crashes_and_another_run_goes_on(self, moment: str, seconds: int) -> None:
+        match self.act() if moment != "idle" else None:
+            case Sign() as action:
+                with suppress(Status):
+                    self.signer.sign(action.info, action.state, Fraction(self.now, S) + self.clock_offset)
+                    self.lost_null_states += action.state is None
+            case Deliver(payment):
+                with suppress(Status):
+                    self.orchestrator.accept(payment.live)
+                self.handed_out = True
+            case other:
+                self.well(other)
+        self.now += seconds * S
+        if self.ended or self.over is not None or not self.session.running or not self.goes_on():
+            self.over = Leave(EndReason.INTERNAL_ERROR, "the gateway crashed")
+
+    def goes_on(self) -> bool:
+        """Whether another run goes on with what is written."""
+        assert self.written is not None
+        try:
+            session = restore(
+                SavedSession.parse(json.loads(json.dumps(self.written.json()))),
+                sender=SENDER,
+                interval=self.session.schedule.interval,
+                ceiling=Fraction(CEILING),
+                handed_out=self.handed_out and self.undelivered is not None,
+            )
+        except NotResumable:
+            return False
+        if seconds_to_resume(self.written, self.now) <= 0 or self.session.leaving:
+            return False
+        left = session.balance.seconds_left(self.now)
+        assert left is not None
+        assert left >= RESERVE, "gone on with too little credit"
+        assert session.state == self.newest
+        assert (session.pending is None) == (self.undelivered is None)
+        if session.pending is not None:
+            assert session.pending.live == self.undelivered, "other bytes are to be delivered"
+            self.undelivered = session.pending.live
+        self.session = session
+        return True
 
     @rule()
     def the_orchestrator_restarts(self) -> None:

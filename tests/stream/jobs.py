@@ -75,6 +75,8 @@ class FakeJob:
     paid: bool = False
     paused: bool = False
     closed: EndReason | None = None
+    left: bool = False
+    """Whether it was closed for another run of the gateway to go on with."""
     frames: list[Frame] = field(default_factory=list)
     updates: list[Mapping[str, Any]] = field(default_factory=list)
     started_with: Mapping[str, Any] = field(default_factory=dict)
@@ -119,7 +121,8 @@ class FakeJob:
         self.updates.append(params)
         return {}
 
-    async def close(self, reason: EndReason) -> None:
+    async def close(self, reason: EndReason, *, leave: bool = False) -> None:
+        self.left = leave
         await asyncio.sleep(0)
         if self.closes is not None:
             await self.closes.wait()

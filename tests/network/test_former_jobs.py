@@ -1,0 +1,356 @@
+"""Jobs that a former run of the gateway left in the ledger: which go on, and what becomes of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from gateway.candidates.verdict import Verdict
+from gateway.devnet.trickle_server import TrickleServer
+from gateway.network import former_jobs
+from gateway.network.former_jobs import FormerJobs
+from gateway.network.job_details import job_details
+from gateway.network.resources import NetworkResources
+from gateway.network.source import NetworkSource
+from gateway.orchestrator.errors import NoCapacity
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.job_start import JobUrls
+from gateway.payments.job_identity import JobIdentity
+from gateway.payments.ledger import Ledger
+from gateway.payments.payer import Payer
+from gateway.payments.resources import PaymentResources
+from gateway.payments.saved_jobs import JobDetails
+from gateway.payments.spending import HOUR, PublisherBudget, Spending, SpendLimits, StreamLimits
+from gateway.payments.timebase import now_ns
+from gateway.reason import EndReason
+from gateway.stream.seam import FormerStream, PublishRequest
+from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info
+from harness.waiting import eventually
+from signer_client import SignerClient, SignerUnreachable
+from tests.payments.ledgers import history
+from tests.payments.payers import ScriptedOrchestrator, ScriptedSigner
+
+pytestmark = pytest.mark.asyncio
+
+REQUEST = PublishRequest(
+    "cam", "cam", "r1", "m", params={"effect": "grey"}, limits=StreamLimits(wei=1000 * PRICE), publisher="ann"
+)
+PRELOAD = 60 * PRICE
+S = 10**9
+
+
+class Orchestrators(ScriptedOrchestrator):
+    """Those of the network, with a client that reaches a test's channels."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        super().__init__()
+        self.http = http
+
+    def http_for(self, info: OrchestratorInfo) -> aiohttp.ClientSession:
+        return self.http
+
+
+@dataclass
+class Run:
+    """One run of the gateway on a ledger."""
+
+    ledger: Ledger
+    http: aiohttp.ClientSession
+    url: str
+    sender: str = SENDER_TEXT
+    ceiling: int = PRICE
+    model: str = "m"
+    resumes: bool = True
+    verdict: tuple[Verdict, str] = (Verdict.AVAILABLE, "")
+    signer: ScriptedSigner = field(default_factory=lambda: ScriptedSigner(*[60] * 5))
+
+    def __post_init__(self) -> None:
+        self.orchestrators = Orchestrators(self.http)
+        self.spending = Spending(SpendLimits())
+        self.payments = PaymentResources(
+            signer=cast(SignerClient, self.signer),
+            sender=self.sender,
+            ledger=self.ledger,
+            spending=self.spending,
+            ceiling=Fraction(self.ceiling),
+            interval=5 * S,
+            signing_slots=asyncio.Semaphore(),
+        )
+        pool = SimpleNamespace(model=self.model, judge=lambda listing, info: self.verdict)
+        self.network = NetworkResources(
+            orchestrators=cast(Any, self.orchestrators),
+            pool=cast(Any, pool),
+            uplink=cast(Any, None),
+            payments=self.payments,
+        )
+
+    def payer(self, request: PublishRequest = REQUEST, urls: JobUrls | None = None) -> Payer:
+        return Payer(
+            self.payments,
+            cast(Any, self.orchestrators),
+            orchestrator_info(),
+            job=JobIdentity(request.name, request.stream_id, request.request_id, "addr"),
+            limit=request.limits.wei,
+            budget=PublisherBudget(request.publisher, None, None),
+            details=JobDetails(job_details(request, urls, {"effect": "edges"}), lambda: 90_000),
+        )
+
+    async def job(self, request: PublishRequest = REQUEST, name: str = "in") -> Payer:
+        """A job that runs and was paid for."""
+        urls = JobUrls(*[f"{self.url}/ai/trickle/{name}"] * 4, manifest_id="m1")
+        payer = self.payer(request, urls)
+        await payer.first_payment()
+        await payer.job_started("m1")
+        return payer
+
+    async def take(self) -> list[FormerStream]:
+        self.spending.restore(await self.ledger.reader.signed_since(0))
+        former = FormerJobs(self.ledger, self.network, NetworkSource(self.network), resumes=self.resumes)
+        return await former.take()
+
+
+class Gateway:
+    """Starts one run after the other, each of which ends as in a crash."""
+
+    def __init__(self, folder: Path, http: aiohttp.ClientSession, url: str, trickle: TrickleServer) -> None:
+        self.path = folder / "ledger.sqlite3"
+        self.trickle = trickle
+        self._http = http
+        self._url = url
+
+    @asynccontextmanager
+    async def run(self, **settings: Any) -> AsyncIterator[Run]:
+        ledger = await Ledger.open(self.path)
+        try:
+            yield Run(ledger, self._http, self._url, **settings)
+        finally:
+            await ledger.close()
+
+    def execute(self, statement: str, *values: Any) -> list[Any]:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    def reasons(self) -> list[tuple[str | None, str | None]]:
+        return self.execute("SELECT reason, detail FROM sessions ORDER BY number")
+
+
+@asynccontextmanager
+async def gateway_at(folder: Path) -> AsyncIterator[Gateway]:
+    trickle = TrickleServer()
+    app = web.Application()
+    app.add_routes(trickle.routes())
+    app.on_shutdown.append(trickle.shutdown)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    async with aiohttp.ClientSession() as http:
+        try:
+            yield Gateway(folder, http, f"http://127.0.0.1:{port}", trickle)
+        finally:
+            await runner.cleanup()
+
+
+async def test_a_job_waits_for_its_publisher_with_what_it_spent_and_the_newest_parameters(
+    tmp_path: Path,
+) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            await run.job()
+        async with gateway.run() as run:
+            (stream,) = await run.take()
+            assert (stream.request, stream.request.wall_ns) == (REQUEST, REQUEST.wall_ns)
+            assert stream.request.params == {"effect": "grey"}
+            assert stream.last_update == {"effect": "edges"}
+            assert 30 < stream.seconds <= 45
+            assert [job.candidate.price for job in stream.jobs] == [PRICE]
+            assert run.spending.spent_by("r1") == PRELOAD
+            assert run.spending.spent(HOUR) == PRELOAD
+            assert run.signer.calls == []
+        assert gateway.reasons() == [(None, None)]
+        assert len(gateway.execute("SELECT * FROM saved_jobs")) == 1
+
+
+async def test_what_was_paid_goes_on_and_counts_on(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            payer = await run.job()
+        async with gateway.run(signer=ScriptedSigner()) as run:
+            await run.take()
+            (former,) = await run.ledger.former_jobs()
+            assert former.signed == 1
+            _, position, saved = former.read()
+            assert (position, saved.manifest_id, saved.credited) == (90_000, "m1", PRELOAD)
+        assert payer.status().credited == PRELOAD
+
+
+async def test_a_first_payment_that_nobody_credited_is_handed_out_again(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            payer = run.payer()
+            first = await payer.first_payment()
+            await payer.job_refused(NoCapacity("HTTP 503"))
+        for _ in range(2):
+            async with gateway.run() as run:
+                assert await run.take() == []
+                turn = await run.network.first_payments.turn(orchestrator_info().recipient)
+                assert turn.kept is not None
+                other = replace(REQUEST, name="other", request_id="r2", publisher="bob")
+                details = JobDetails(job_details(other, None, None))
+                await turn.kept.adopt(
+                    JobIdentity("other", "other", "r2", ""),
+                    limit=None,
+                    budget=PublisherBudget("bob", None, None),
+                    log=cast(Any, SimpleNamespace(info=lambda *_, **__: None)),
+                    details=details,
+                )
+                again = await turn.kept.first_payment()
+                assert (again.payment, again.seg_creds) == (first.payment, first.seg_creds)
+                assert run.signer.calls == []
+                spent = {who: run.spending.spent_by(who) for who in ("r1", "r2")}
+                assert spent == {"r1": 0, "r2": PRELOAD}
+                assert run.spending.spent(HOUR) == PRELOAD
+
+
+async def test_a_job_that_may_not_go_on_is_closed_with_the_reason_and_its_channels_are_deleted(
+    tmp_path: Path,
+) -> None:
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"sender": "0x" + "11" * 20}, "another signer"),
+        ({"ceiling": PRICE - 1}, "ceiling"),
+        ({"model": "another"}, "another model"),
+        ({"resumes": False}, "passed"),
+        ({"verdict": (Verdict.BLOCKED, "the block list names it")}, "block list"),
+    ]
+    async with gateway_at(tmp_path) as gateway:
+        for number, (change, why) in enumerate(changes):
+            gateway.trickle.create(f"in{number}")
+            async with gateway.run() as run:
+                await run.job(name=f"in{number}")
+            async with gateway.run(**change) as run:
+                assert await run.take() == []
+                await eventually(lambda: gateway.trickle.names() == [], what="the end of its channel")
+            reason, detail = gateway.reasons()[-1]
+            assert reason == "internal_error"
+            assert detail is not None
+            assert why in detail
+        assert gateway.execute("SELECT * FROM saved_jobs") == []
+
+
+@pytest.mark.parametrize("clock", ["wall", "monotonic"])
+async def test_too_late_by_either_clock_is_too_late(
+    clock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            await run.job()
+        if clock == "wall":
+            gateway.execute("UPDATE saved_jobs SET wall_ns = wall_ns - ?", 50 * S)
+        else:
+            monkeypatch.setattr(former_jobs, "now_ns", lambda: now_ns() + 50 * S)
+        async with gateway.run() as run:
+            assert await run.take() == []
+
+
+async def test_a_wall_clock_that_was_set_back_alone_is_not_trusted(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            await run.job()
+        gateway.execute("UPDATE saved_jobs SET wall_ns = wall_ns + ?", 3600 * S)
+        async with gateway.run() as run:
+            (stream,) = await run.take()
+            assert stream.seconds <= 45
+        gateway.execute("UPDATE saved_jobs SET monotonic_ns = monotonic_ns + ?", 3600 * S)
+        async with gateway.run() as run:
+            assert await run.take() == []
+        assert "clock" in str(gateway.reasons())
+
+
+@pytest.mark.parametrize("column", ["details", "progress"])
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[]", "{}", "[" * 100_000, '{"version": 1, "session": {}}', "7"],
+    ids=["empty", "cut", "list", "object", "deep", "nothing", "number"],
+)
+async def test_a_damaged_row_is_closed_and_the_others_go_on(column: str, damage: str, tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            await run.job()
+            await run.job(replace(REQUEST, name="other", request_id="r2"))
+        table = {"details": "saved_details", "progress": "saved_jobs"}[column]
+        gateway.execute(f"UPDATE {table} SET {column} = ? WHERE session = 1", damage)
+        async with gateway.run() as run:
+            (stream,) = await run.take()
+            assert stream.request.name == "other"
+        assert [reason for reason, _ in gateway.reasons()] == ["internal_error", None]
+
+
+async def test_the_newest_job_of_a_stream_goes_on_and_one_that_stands_by(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            for request_id in ("r1", "r2", "r2"):
+                await run.job(replace(REQUEST, request_id=request_id, standby=request_id == "r2"))
+            other = replace(REQUEST, name="other", request_id="r3")
+            await run.job(other)
+            await run.job(other)
+        async with gateway.run() as run:
+            streams = {stream.request.name: stream for stream in await run.take()}
+            assert streams["cam"].request.request_id == "r2"
+            assert [len(streams[name].jobs) for name in ("cam", "other")] == [2, 1]
+        kept = [reason is None for reason, _ in gateway.reasons()]
+        assert kept == [False, True, True, False, True]
+
+
+async def test_a_signing_under_way_counts_as_lost_once_and_the_payment_is_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            await run.job()
+        session = gateway.execute("SELECT id FROM sessions")[0][0]
+        async with gateway.run() as run:
+            await run.ledger.intended(session, 2)
+        for _ in range(2):
+            async with gateway.run() as run:
+                assert len(await run.take()) == 1
+        assert gateway.execute("SELECT number FROM signings") == [(2,)]
+        async with gateway.run() as run:
+            await run.take()
+            await run.ledger.intended(session, 2)
+            assert await history(run.ledger) == [
+                *("intended", "signed", "delivered", "credited"),
+                "intended",
+            ]
+
+
+async def test_a_session_without_a_job_is_closed_when_the_ledger_is_opened(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run(signer=ScriptedSigner(SignerUnreachable("away"))) as run:
+            payer = run.payer()
+            running = asyncio.get_running_loop().create_task(payer.first_payment())
+            await eventually(lambda: run.signer.calls, every=0.002)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        async with gateway.run():
+            assert gateway.reasons()[0][0] == "internal_error"
+
+
+async def test_the_row_goes_with_its_session(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway, gateway.run() as run:
+        payer = await run.job()
+        assert len(gateway.execute("SELECT * FROM saved_jobs")) == 1
+        await payer.close(EndReason.DELETED)
+        assert gateway.execute("SELECT * FROM saved_jobs") == []
+        assert gateway.execute("SELECT * FROM saved_details") == []
