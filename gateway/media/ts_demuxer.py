@@ -75,6 +75,11 @@ class TsDemuxer:
         self._audio: PesAssembler | None = None
 
     @property
+    def program(self) -> ProgramMap | None:
+        """The newest PMT."""
+        return self._program
+
+    @property
     def declares_audio(self) -> bool:
         """Whether the newest PMT declares an Opus stream."""
         return self._audio is not None

@@ -244,6 +244,7 @@ class OrchestratorJob:
             held_bytes=(relay.uplink.buffered if relay else 0) + (control.waiting_bytes if control else 0),
             channels=self._open_channels,
             sessions=int(self._payer is not None and not self._closed),
+            problem=relay.problem if relay else None,
         )
 
     # the start

@@ -214,9 +214,11 @@ class JobSlot:
                 self._drip.pause()
             silence = self._watch.overdue(self._clock(), self._stream.input_age())
             if silence:
+                problem = self.job.status().problem
+                why = "" if problem is None else f": {problem[0]}"
                 raise Ended(
                     EndReason.ORCHESTRATOR_LOST,
-                    f"no picture came back for {silence:.0f} s while the publisher was sending",
+                    f"no picture came back for {silence:.0f} s while the publisher was sending{why}",
                 )
             drip = self._drip.too_few(self._clock())
             if drip:

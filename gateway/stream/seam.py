@@ -153,6 +153,8 @@ class JobStatus:
     """Trickle channels that are open."""
     sessions: int = 0
     """Payment sessions that are open."""
+    problem: tuple[str, float] | None = None
+    """Why nothing that comes back can be shown, and since when (monotonic seconds)."""
 
     def after(self, former: JobStatus) -> JobStatus:
         """This job's status with the sums of the jobs before it."""

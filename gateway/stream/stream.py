@@ -260,6 +260,10 @@ class Stream:
         expected = self.state is State.LIVE and not self.supervisor.paused
         if expected and silence > OUTPUT_SILENCE and self.silent_for < OUTPUT_SILENCE:
             return f"no picture has come back for {int(silence)} s", _wall_ms() - int(silence * 1000)
+        problem = None if self.ended else self.job_status().problem
+        if problem is not None:
+            why, since = problem
+            return why, _wall_ms() - int((time.monotonic() - since) * 1000)
         return self.error
 
     def held_bytes(self) -> int:

@@ -10,10 +10,11 @@ import aiohttp
 from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.tasks import cancel, spawn
-from gateway.media.frames import Frame
+from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.media.segmenter import Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
+from gateway.media.unshowable import why_unshowable
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
@@ -56,12 +57,15 @@ class Relay:
         self.uplink = TricklePublisher(http, publish_url, resume=resume, log=log)
         self.downlink = TrickleSubscriber(http, subscribe_url, start=NEXT if resume else 0, log=log)
         self._request_key_frame = request_key_frame
+        self._log = log
         self._ask_at = KEY_FRAME_AFTER
         self._sending: asyncio.Task[None] | None = None
         self._after = after
         self._segmenter: Segmenter | None = None
         self._clock = clock
         self._last_sign = self._last_input = clock()
+        self.problem: tuple[str, float] | None = None
+        """Why nothing that comes back can be shown, and since when (monotonic seconds)."""
 
     def begin(self, held: GopBuffer) -> None:
         """Send what the stream held; what is pushed follows. Sound is declared where some is held."""
@@ -115,16 +119,28 @@ class Relay:
     async def read(self, on_output: Callable[[Frame], None]) -> None:
         """Hand on what comes back, until the channel ends. Raises ChannelError."""
         demuxer = TsDemuxer()
+        size = pictures = 0
         try:
             async for segment in self.downlink.segments():
                 async for chunk in segment.chunks():
                     self._last_sign = self._clock()
-                    await _hand_on(demuxer.feed(chunk), on_output)
+                    frames = demuxer.feed(chunk)
+                    size += len(chunk)
+                    pictures += sum(isinstance(frame, AccessUnit) for frame in frames)
+                    self._note_problem(why_unshowable(demuxer.program, size, pictures))
+                    await _hand_on(frames, on_output)
                 if segment.truncated:
                     demuxer.discard()
                 await _hand_on(demuxer.flush(), on_output)
         finally:
             await self.downlink.close()
+
+    def _note_problem(self, why: str) -> None:
+        if not why:
+            self.problem = None
+        elif self.problem is None or self.problem[0] != why:
+            self.problem = (why, self._clock())
+            self._log.warning("nothing that comes back can be shown", detail=why)
 
     async def wait_too_slow(self, seconds: float) -> None:
         """Return once too many segments have been in flight for so long."""

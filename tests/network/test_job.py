@@ -21,7 +21,9 @@ from gateway.devnet.trickle_server import TrickleServer
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.media.h264 import split_annex_b
+from gateway.media.mpegts import PACKET_SIZE, ElementaryStream, ProgramMap
 from gateway.media.ts_demuxer import TsDemuxer
+from gateway.media.ts_muxer import PMT_PID, VIDEO_PID, TsMuxer
 from gateway.network.job import DEFAULT_TIMING, OrchestratorJob, Timing
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
@@ -394,6 +396,31 @@ async def test_one_that_answers_is_kept_however_long_its_worker_is_silent(orches
         assert not running.done()
         orchestrator.trickle.terminate("out")
         await running
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_answers_another_codec_is_named(orchestrator: Orchestrator) -> None:
+    held = orchestrator.job()
+    muxer = TsMuxer()
+    tables = muxer.tables(audio=False)
+    hevc = ProgramMap(1, VIDEO_PID, (ElementaryStream(0x24, VIDEO_PID),))
+    answered = tables[:PACKET_SIZE] + table_packet(PMT_PID, hevc.section(0))
+    async with held.live() as running:
+        assert held.job.status().problem is None
+        channel = f"{orchestrator.url}/ai/trickle/out/0"
+        async with orchestrator.http.post(channel, data=answered) as response:
+            assert response.status == 200
+        await eventually(lambda: held.job.status().problem is not None, what="the codec to be noticed")
+        problem = held.job.status().problem
+        assert problem is not None
+        assert "HEVC" in problem[0]
+        orchestrator.trickle.terminate("out")
+        await running
+
+
+def table_packet(pid: int, section: bytes) -> bytes:
+    head = bytes([0x47, 0x40 | pid >> 8, pid & 0xFF, 0x10, 0])
+    return (head + section).ljust(PACKET_SIZE, b"\xff")
 
 
 # the end
