@@ -21,7 +21,8 @@ import psutil
 from benchmarks.chaos import books
 from benchmarks.chaos.faults import Discovery, Scene, drawn
 from benchmarks.chaos.streams import ChaosStream
-from harness.devnet import EQUAL_PRICES, devnet_process
+from gateway.devnet.settings import HOSTILE
+from harness.devnet import devnet_process
 from harness.gateway import BIN, GatewayProcess, gateway_process
 from harness.ledger import verify
 from harness.waiting import eventually
@@ -33,12 +34,24 @@ RECOVERY = 40.0
 """Seconds after a fault is made good within which every stream shows the effect again."""
 MEMORY_GROWTH = 32 * 1024 * 1024
 """Bytes that the gateway's memory may grow by: allocators keep some of a burst's."""
-DEVNET = ("-orchestrators", "3", *EQUAL_PRICES, "-restart")
+CHEATS = tuple(kind for kind in HOSTILE if kind != "none")
+ORCHESTRATORS = 2 * len(CHEATS)
+"""Half of them cheat, each in another way. The devnet's first ones do."""
+PRICE = 10**15
+"""Wei a second, of all orchestrators."""
+SILENCE = 5
+"""Seconds without a picture after which a job is left."""
+START_IN_VAIN = 60 + SILENCE + 3
+"""Seconds of stream that a start in vain costs at most: a preload, and what follows until it is left."""
+DEVNET = (
+    *("-orchestrators", str(ORCHESTRATORS), "-prices", str(PRICE), "-restart"),
+    *("-hostile", ",".join(CHEATS)),
+)
 FLAGS = (
     *("-maxPricePerUnit", "0.001ETH", "-maxSwaps", "1000000"),
     # the devnet's orchestrators share one worker: when it dies, each takes a payment and shows nothing
     *("-maxPaidStarts", "1000000"),
-    *("-livePaymentInterval", "1s", "-liveOutSegmentTimeout", "5s", "-ingestTimeout", "30s"),
+    *("-livePaymentInterval", "1s", "-liveOutSegmentTimeout", f"{SILENCE}s", "-ingestTimeout", "30s"),
     *("-discoveryInterval", "500ms"),
 )
 # the log goes through a pipe: where the disk is full for the gateway, its log is not
@@ -127,7 +140,6 @@ class Run:
 
 async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
     ledger = folder / "ledger.sqlite3"
-    until = time.monotonic() + 60 * minutes
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http,
         devnet_process(folder, *DEVNET) as devnet,
@@ -140,7 +152,8 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
             program=PIPED,
         ) as gateway,
     ):
-        before = await gateway.get("debug/state")
+        before, began = await gateway.get("debug/state"), time.monotonic()
+        until = began + 60 * minutes
         async with AsyncExitStack() as stack:
             streams = [
                 await stack.enter_async_context(
@@ -160,11 +173,20 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
         run.broken += await left_behind(gateway, before)
         for orchestrator in devnet["orchestrators"]:
             await scene.read_audit(orchestrator)
-        payments = books.read(ledger)
+        payments, lasted = books.read(ledger), time.monotonic() - began
     run.broken += await doubts_of(ledger)
-    wrong = {life.address: found for life in scene.lives if (found := books.faults_in(life.audit))}
+    cheats = {orchestrator["address"] for orchestrator in devnet["orchestrators"][: len(CHEATS)]}
+    lives = [life for life in scene.lives if life.address not in cheats]
+    wrong = {life.address: found for life in lives if (found := books.faults_in(life.audit))}
     run.broken += [f"the audit of {address}: {found}" for address, found in wrong.items()]
-    wei = books.unexplained(payments, scene.lives)
+    showed = books.who_showed_pictures(ledger)
+    honest = {one["address"].lower() for one in devnet["orchestrators"][len(CHEATS) :]}
+    stolen = float(books.stolen(payments, showed | honest) / PRICE)
+    thieves = sum(address.lower() not in showed for address in cheats)
+    most = books.most_stolen(thieves, lasted, start=START_IN_VAIN)
+    if stolen > most:
+        run.broken.append(f"{stolen:.0f} s of stream were stolen in {lasted:.0f} s, more than {most:.0f} s")
+    wei = books.unexplained(payments, lives)
     if wei:
         run.broken.append(f"{wei} wei are unexplained")
     if grown > MEMORY_GROWTH:
@@ -184,7 +206,9 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
         "gap_max_after_kill_with_standby_s": round(max(run.gaps_with_standby, default=0), 2),
         "payments": len(payments),
         "wei_unexplained": wei,
-        "audits_checked": len(scene.lives),
+        "stolen_s": round(stolen, 1),
+        "stolen_s_per_hour": round(stolen / lasted * 3600, 1),
+        "audits_checked": len(lives),
         "memory_start_mib": round(memory / 2**20, 1),
         "memory_end_mib": round((memory + grown) / 2**20, 1),
         "broken": run.broken,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +14,8 @@ from typing import Any
 from gateway.payments.steps import Step, read_course
 from gateway.payments.ticket import MAX_WIN_PROB
 
+BACKOFF = 30.0
+"""Seconds for which an orchestrator is left after its first fault, twice as long after each further one."""
 CLEAN = ("rejected", "duplicate_nonces", "stale_params")
 
 
@@ -111,6 +114,27 @@ def _unexplained_in(life: Life, entries: list[Entry]) -> int:
 
     at_least, at_most = int(_sum(entries, certain)), int(_sum(entries, possible))
     return max(0, at_least - has) + max(0, has - at_most)
+
+
+def who_showed_pictures(ledger: Path) -> set[str]:
+    """The addresses from which a picture came, in lower case."""
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT lower(address) FROM orchestrators WHERE delivered_ms > 0")
+        return {address for (address,) in rows}
+
+
+def stolen(entries: Iterable[Entry], honest: Container[str]) -> Fraction:
+    """Wei that were handed to all others than these addresses."""
+    return _sum(entries, lambda entry: entry.address not in honest and entry.delivered is not None)
+
+
+def most_stolen(thieves: int, seconds: float, *, start: float) -> float:
+    """Seconds of stream that so many cheats from which no picture comes get at most in a run.
+
+    Each has one start at a time, of `start` seconds of stream, then as many more as back-offs fit into the
+    run: 30 s, 60 s, 120 s ..
+    """
+    return thieves * (1 + math.floor(math.log2(1 + seconds / BACKOFF))) * start
 
 
 def _sum(entries: Iterable[Entry], of: Callable[[Entry], bool]) -> Fraction:

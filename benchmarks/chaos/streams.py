@@ -16,6 +16,8 @@ from harness.waiting import eventually
 from harness.webrtc import WhepViewer, WhipPublisher, encoded_pattern, longest_gap
 
 WIDTH, HEIGHT = 160, 120
+START_DEADLINE = 60
+"""Seconds until its first picture: those who take pay and show nothing are found out one after the other."""
 STEADY = 1.0
 """Seconds in which a stream that works has shown at least this many pictures:"""
 STEADY_FRAMES = 10
@@ -49,7 +51,7 @@ class ChaosStream:
     async def __aenter__(self) -> ChaosStream:
         await self._stack.enter_async_context(self._viewer)
         await self._stack.enter_async_context(self._publisher)
-        await eventually(self.steady, deadline=30, what=f"the picture of {self.name}")
+        await eventually(self.steady, deadline=START_DEADLINE, what=f"the picture of {self.name}")
         return self
 
     async def __aexit__(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.chaos.__main__ import chaos
-from benchmarks.chaos.books import Entry, Life, faults_in, unexplained
+from benchmarks.chaos.books import Entry, Life, faults_in, most_stolen, stolen, unexplained
 from benchmarks.chaos.faults import FAULTS
 
 AUDIT = {"rejected": 0, "duplicate_nonces": 0, "stale_params": 0, "min_balance_wei": "5"}
@@ -52,6 +52,22 @@ def test_a_payment_that_was_never_delivered_is_unexplained_until_its_session_is_
     assert unexplained([replace(CREDITED, **lost)], []) == 0
 
 
+def test_what_was_handed_to_others_than_the_honest_is_stolen() -> None:
+    handed_out = replace(REFUSED, address="0xthief")
+    withheld = replace(handed_out, delivered=None)
+    assert stolen([CREDITED, PERHAPS, handed_out, withheld], {"0xa"}) == 5
+    assert stolen([CREDITED, PERHAPS], set()) == 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "starts"), [(0, 1), (29, 1), (30, 2), (89, 2), (90, 3), (210, 4), (3600, 7), (86_400, 12)]
+)
+def test_a_thief_may_take_a_start_and_one_more_for_each_back_off_in_the_run(
+    seconds: float, starts: int
+) -> None:
+    assert most_stolen(3, seconds, start=60) == 3 * 60 * starts
+
+
 def test_a_clean_audit_has_no_faults() -> None:
     assert faults_in(AUDIT) == {}
     assert faults_in({**AUDIT, "rejected": 2, "min_balance_wei": "-1"}) == {
@@ -75,4 +91,5 @@ async def test_faults_break_no_promise(minutes: int, seed: int, kinds: int, tmp_
     assert summary["broken"] == []
     assert summary["faults"] >= 6 * minutes
     assert len(summary["faults_by_name"]) >= kinds
-    assert summary["audits_checked"] > 3, "those of processes before they were killed among them"
+    assert summary["stolen_s_per_hour"] > 0, "half of the orchestrators cheat"
+    assert summary["audits_checked"] > 6, "those of processes before they were killed among them"

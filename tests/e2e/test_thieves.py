@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from harness.gateway import GatewayProcess, gateway_process
 from harness.waiting import eventually
 from harness.webrtc import WhepViewer, WhipPublisher
 
+STREAMS = 4
 CHEAPER_FIRST = ("-orchestrators", "2", "-prices", "900000000000000,1000000000000000")
 
 
@@ -23,21 +26,23 @@ async def trust_in(gateway: GatewayProcess, orchestrator: dict[str, Any]) -> dic
 
 
 @pytest.mark.asyncio
-async def test_a_thief_is_left_after_one_preload_and_known_after_a_restart(
+async def test_a_thief_gets_one_preload_of_several_streams_and_is_known_after_a_restart(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     async with devnet_process(tmp_path, *CHEAPER_FIRST, "-hostile", "no_picture") as devnet:
         thief, honest = devnet["orchestrators"]
         flags = ("-liveOutSegmentTimeout", "2s", "-ledger", str(tmp_path / "ledger"), *network_flags(devnet))
         async with gateway_process(tmp_path, *flags, devnet=False) as gateway:
-            async with (
-                WhepViewer(http, gateway.live("cam/whep")) as viewer,
-                WhipPublisher(http, gateway.live("cam/whip")),
-            ):
-                await eventually(lambda: viewer.shows_negative, deadline=60, what="the changed picture")
+            async with AsyncExitStack() as stack:
+                viewers = [WhepViewer(http, gateway.live(f"cam{n}/whep")) for n in range(STREAMS)]
+                publishers = [WhipPublisher(http, gateway.live(f"cam{n}/whip")) for n in range(STREAMS)]
+                await asyncio.gather(*[stack.enter_async_context(viewer) for viewer in viewers])
+                await asyncio.gather(*[stack.enter_async_context(publisher) for publisher in publishers])
+                for viewer in viewers:
+                    await eventually(lambda one=viewer: one.shows_negative, deadline=60, what="its effect")
             robbed = await trust_in(gateway, thief)
             assert (robbed["starts"], robbed["empty_starts"], robbed["delivered_s"]) == (1, 1, 0)
-            assert (await trust_in(gateway, honest))["starts"] == 1
+            assert (await trust_in(gateway, honest))["starts"] == STREAMS
         async with gateway_process(tmp_path, *flags, devnet=False) as gateway:
             again = await trust_in(gateway, thief)
             assert (again["starts"], again["empty_starts"]) == (1, 1)

@@ -372,6 +372,50 @@ async def test_a_fault_follows_the_paid_address_and_who_took_pay_is_not_forgiven
 
 
 @pytest.mark.asyncio
+async def test_where_all_stop_at_once_one_start_at_a_time_tries_them_and_others_go_first(
+    orchestrator_info: InfoMaker,
+) -> None:
+    client, clock = strangers(orchestrator_info, a=1, b=2, c=3), Clock()
+    pool = OrchestratorPool(
+        client,
+        tuple(client.prices),
+        model="comfystream",
+        ceiling=Fraction(9),
+        trust=Trust(clock=clock),
+        clock=clock,
+    )
+
+    def in_vain(addr: str) -> None:
+        pool.job_opened(addr, paid_as(addr), object()).end(Fraction(60))
+        pool.suspend(addr, "no picture", address=paid_as(addr), took_pay=True)
+
+    async def answered() -> dict[str, str]:
+        await until(lambda: len(verdicts(pool)) == 3 and "unreachable" not in verdicts(pool).values(), pool)
+        return verdicts(pool)
+
+    async with running(pool):
+        await answered()
+        for addr in ("a:1", "b:1"):
+            start = pool.job_opened(addr, paid_as(addr), object())
+            for _ in range(5):
+                clock.now += 0.5
+                start.picture()
+        for addr in ("a:1", "b:1"):
+            pool.suspend(addr, "channels closed", address=paid_as(addr))
+        assert await answered() == {"a:1": "set_aside", "b:1": "set_aside", "c:1": "chosen"}
+        in_vain("c:1")
+        assert await answered() == {"a:1": "chosen", "b:1": "available", "c:1": "set_aside"}
+        in_vain("a:1")
+        assert await answered() == {"a:1": "untrusted", "b:1": "untrusted", "c:1": "set_aside"}
+        assert pool.ready(), "a publisher waits for its turn"
+        clock.now += 0.5
+        assert await answered() == {"a:1": "chosen", "b:1": "available", "c:1": "set_aside"}
+        pool.job_opened("b:1", paid_as("b:1"), object()).picture()
+        assert await answered() == {"a:1": "chosen", "b:1": "available", "c:1": "set_aside"}
+        assert pool.state()["orchestrators"][0]["set_aside"] is None
+
+
+@pytest.mark.asyncio
 async def test_a_choice_of_one_does_not_forgive_it(orchestrator_info: InfoMaker) -> None:
     client, clock = strangers(orchestrator_info, a=1, b=2), Clock()
     async with running(pool_of(client, clock=clock)) as pool:
