@@ -304,7 +304,7 @@ class Supervisor:
         if was_live:
             self._restart = slot.candidate.restart
         self._active = None
-        self._paid_starts.count(self._clock(), live=was_live, paid=slot.job.paid, detail=failure.detail)
+        self._paid_starts.count(self._clock(), failure, live=was_live, paid=slot.job.paid)
         self._give_up(slot, failure)
         if not was_live:
             self._candidates.retry_later(slot.candidate, failure, self._clock())
@@ -333,8 +333,7 @@ class Supervisor:
             self._standby = None
             failure = slot.over.result()
             self._no_standby = failure.detail
-            live, paid = slot.live, slot.job.paid
-            self._standby_starts.count(self._clock(), live=live, paid=paid, detail=failure.detail)
+            self._standby_starts.count(self._clock(), failure, live=slot.live, paid=slot.job.paid)
             self._give_up(slot, failure)
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._timing.max_standby_pause)

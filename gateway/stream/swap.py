@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from gateway.reason import Ended, EndReason
+from gateway.reason import Ended, EndReason, NoRoom
 
 WINDOW = 180.0
 """Seconds within which swaps are counted against the limit."""
@@ -41,8 +41,9 @@ class Timing:
     """Wait this long for a candidate that may have only so many starts at once."""
     first_retry: float = 1.0
     """Before a candidate that did not start a job is tried again for that stream, doubled each time."""
-    first_pause: float = 0.5
-    """Between two first payments of a live stream that brought no picture, doubled each time."""
+    first_pause: float = 1.0
+    """Between two first payments of a live stream that brought no picture, doubled each time: a worker is
+    started again while the few that are allowed last."""
     standby_poll: float = 1.0
     """Between two checks for a candidate that could stand by."""
     max_standby_pause: float = 60.0
@@ -100,14 +101,18 @@ class StartsWithoutPicture:
         self._in_vain: list[str] = []
         self._pause_until = float("-inf")
 
-    def count(self, now: float, *, live: bool, paid: bool, detail: str) -> None:
-        """A job is over: `live` if it showed a picture, `paid` if a first payment was signed for it."""
+    def count(self, now: float, failure: Ended, *, live: bool, paid: bool) -> None:
+        """A job is over: `live` if it showed a picture, `paid` if a first payment was signed for it.
+
+        A payment that found no room is kept for the next start there: nothing waits for it.
+        """
         if live:
             self._in_vain.clear()
         elif paid:
             pause = self._first_pause * 2.0 ** len(self._in_vain)
-            self._pause_until = now + min(pause, LONGEST_PAUSE)
-            self._in_vain.append(detail)
+            if not isinstance(failure, NoRoom):
+                self._pause_until = now + min(pause, LONGEST_PAUSE)
+            self._in_vain.append(failure.detail)
 
     def pauses(self, now: float) -> bool:
         """Whether the next first payment is to wait."""

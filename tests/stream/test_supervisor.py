@@ -372,6 +372,13 @@ async def test_a_live_stream_pauses_between_payments_in_vain() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_payment_that_found_no_room_is_kept_and_makes_no_pause() -> None:
+    full = {"starts": False, "paid": True, "ends": NoRoom(EndReason.ORCHESTRATOR_LOST, "HTTP 503")}
+    network = paid_network({"paid": True, "ends": LOST}, full, {"paid": True})
+    await works_on(supervised(network, pause=60), network, 3)
+
+
+@pytest.mark.asyncio
 async def test_who_needs_no_payment_is_tried_during_a_pause() -> None:
     network = paid_network({"paid": True, "ends": LOST}, {"starts": False, "paid": True, "ends": LOST}, {})
     network.free = {"c"}
