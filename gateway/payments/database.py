@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +15,15 @@ from gateway.payments.errors import LedgerError, translated
 from gateway.payments.migrations import check_schema, migrate
 from gateway.payments.postgresql_store import PostgresqlStore
 from gateway.payments.sqlite_store import BUSY_TIMEOUT_MS, SqliteStore
+from gateway.payments.timebase import NANOSECONDS
 
 _ACCEPTED = "it takes a path, sqlite:///path or postgresql://user@host/database"
+
+PIECE = 50
+"""Rows that are read without a rest: about a millisecond."""
+RESTING = 2
+"""Who reads beside a writer rests so much longer than it computes."""
+LONGEST_REST = NANOSECONDS // 50
 
 T = TypeVar("T")
 
@@ -27,8 +35,9 @@ class Database:
     of its own, one at a time: it should be short, a page rather than a table.
     """
 
-    def __init__(self, store: SqliteStore | PostgresqlStore) -> None:
+    def __init__(self, store: SqliteStore | PostgresqlStore, *, beside_writer: bool = False) -> None:
         self._store = store
+        self._rest = Rest() if beside_writer else None
         self._closed = False
 
     @classmethod
@@ -49,7 +58,7 @@ class Database:
         except BaseException:
             await store.close()
             raise
-        return cls(store)
+        return cls(store, beside_writer=True)
 
     @classmethod
     async def open_to_read(cls, where: str | Path) -> Database:
@@ -78,7 +87,9 @@ class Database:
         """What `work` gives, in a transaction for reading that waits for no writer. Raises LedgerError."""
         self._check_open()
         with translated():
-            return await self._store.read(work)
+            return await self._store.read(
+                lambda connection: work(connection.execution_options(rest=self._rest))
+            )
 
     async def rows(self, query: Select[Any]) -> list[dict[str, Any]]:
         """What a query gives, a mapping of its columns for each row. Raises LedgerError."""
@@ -98,9 +109,29 @@ class Database:
             raise LedgerError("the ledger is closed")
 
 
+class Rest:
+    """Has the one thread that calls it sleep in proportion to what it computed since the last call."""
+
+    def __init__(self) -> None:
+        self._computed = 0
+
+    def __call__(self) -> None:
+        computed = time.thread_time_ns() - self._computed
+        time.sleep(min(LONGEST_REST, RESTING * computed) / NANOSECONDS)
+        self._computed = time.thread_time_ns()
+
+
 def rows_of(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
-    """What a query gives, a mapping of its columns for each row."""
-    return [dict(row) for row in connection.execute(query).mappings()]
+    """What a query gives, a mapping of its columns for each row.
+
+    Beside a writer it rests now and then: a thread that computes keeps that one and the event loop waiting.
+    """
+    rest, rows = connection.get_execution_options().get("rest"), list[dict[str, Any]]()
+    for piece in connection.execute(query).mappings().partitions(PIECE):
+        if rest is not None:
+            rest()
+        rows += [dict(row) for row in piece]
+    return rows
 
 
 def ledger_url(where: str | Path) -> URL:

@@ -155,10 +155,14 @@ class LedgerReader:
         query = select(session_days, key.label("key")).join(
             sessions, sessions.c.number == session_days.c.session
         )
-        totals: dict[str, Total] = {}
-        for row in await self._database.rows(query):
-            totals.setdefault(row["key"], Total(row["key"])).add(row)
-        return [totals[name] for name in sorted(totals)]
+
+        def work(connection: Connection) -> list[Total]:
+            totals: dict[str, Total] = {}
+            for row in rows_of(connection, query):
+                totals.setdefault(row["key"], Total(row["key"])).add(row)
+            return [totals[name] for name in sorted(totals)]
+
+        return await self._database.read(work)
 
     async def signed_since(self, wall_ns: int) -> list[tuple[int, Fraction, str]]:
         """What was signed since then: ends of minutes (nanoseconds since 1970), wei, publishers.
@@ -166,10 +170,12 @@ class LedgerReader:
         Without payments that were withheld: no orchestrator has their tickets. Refused ones do count.
         """
         query = select(minutes).where(minutes.c.minute >= wall_ns // MINUTE).order_by(minutes.c.minute)
-        return [
-            ((row["minute"] + 1) * MINUTE - 1, Fraction(row["value"], MAX_WIN_PROB), row["publisher"])
-            for row in await self._database.rows(query)
-        ]
+        return await self._database.read(
+            lambda connection: [
+                ((row["minute"] + 1) * MINUTE - 1, Fraction(row["value"], MAX_WIN_PROB), row["publisher"])
+                for row in rows_of(connection, query)
+            ]
+        )
 
     async def signed_for(self, stream: str, request_id: str) -> Fraction:
         """Wei that were signed for one publish of a stream."""
