@@ -276,10 +276,11 @@ class OrchestratorJob:
         except OrchestratorError as error:
             again = self._turn is not None and self._turn.kept is not None
             if again and isinstance(error, AlreadySeen | Refused):
-                # The former start may have been credited, whatever was answered: this one needs its own.
+                may_have_started = self._payer is not None and self._payer.start_unanswered
                 await self._close_payments(EndReason.ORCHESTRATOR_LOST)
                 self._turn = self._payer = None
-                return await self._start(offer)
+                if may_have_started:  # and was credited then: this start needs a payment of its own
+                    return await self._start(offer)
             kind = NoRoom if isinstance(error, NoCapacity) and not again else Ended
             once_more = ", with a payment that it had before" if again else ""
             detail = f"{info.url} did not start the job{once_more}: {error}"

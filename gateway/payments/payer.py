@@ -14,7 +14,13 @@ from structlog.typing import FilteringBoundLogger
 from gateway import money
 from gateway.aio.tasks import spawn
 from gateway.orchestrator.client import OrchestratorClient
-from gateway.orchestrator.errors import AlreadySeen, BadAnswer, OrchestratorError, Refused
+from gateway.orchestrator.errors import (
+    AlreadySeen,
+    BadAnswer,
+    NoCapacity,
+    OrchestratorError,
+    Refused,
+)
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
 from gateway.payments.alarms import Alarms
@@ -94,6 +100,8 @@ class Payer:
             number=0 if former is None else former[0].signed,
         )
         self._serve(job, limit, budget, log if log is not None else structlog.get_logger("payments"))
+        self.start_unanswered = False
+        """Whether the last start that may be repeated got no answer: its payment may have been credited."""
         self._may_sign = asyncio.Event()
         self._may_sign.set()
         self._paused_at: int | None = None
@@ -209,6 +217,8 @@ class Payer:
     async def job_refused(self, error: OrchestratorError) -> None:
         """The job did not start; the error tells whether its payment may have been credited."""
         settled = isinstance(error, Refused | AlreadySeen | BadAnswer)
+        if not settled:
+            self.start_unanswered = not isinstance(error, NoCapacity)
         self._session.start_failed(str(error), settled=settled)
         await self._finish(self._delivery.start_failed(error))
 

@@ -189,6 +189,30 @@ async def test_who_has_no_room_twice_for_the_same_payment_is_to_blame(setup: Set
 
 
 @pytest.mark.asyncio
+async def test_who_says_no_room_and_then_that_it_was_paid_gets_no_second_payment(setup: Setup) -> None:
+    setup.orchestrator.script = [NoCapacity("HTTP 503"), AlreadySeen("HTTP 400")]
+    assert isinstance(await setup.fails(setup.job("a")), NoRoom)
+    failure = await setup.fails(setup.job("b"))
+    assert not isinstance(failure, NoRoom)
+    assert failure.reason is EndReason.ORCHESTRATOR_LOST
+    assert len(setup.signer.calls) == 1
+    assert await setup.sessions() == [("b", "unknown")]
+    await setup.starts(setup.job("c"))
+    assert len(setup.signer.calls) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_was_credited_unheard_is_followed_by_one_with_its_own_payment(
+    setup: Setup,
+) -> None:
+    setup.orchestrator.script = [UnknownOutcome("nothing came back"), AlreadySeen("HTTP 400")]
+    await setup.fails(setup.job("a"))
+    await setup.starts(setup.job("b"))
+    assert len(setup.signer.calls) == 2
+    assert await setup.sessions() == [("b", "unknown"), ("b", "credited")]
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "failure",
     [Refused(403, "HTTP 403"), AlreadySeen("HTTP 400"), BadAnswer("no manifest_id")],
