@@ -35,7 +35,7 @@ def parse_capability_prices(value: str) -> Mapping[str, Fraction]:
             raise ValueError(f"the file cannot be read: {error}") from error
     try:
         document = json.loads(text, parse_float=str)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError("it is not JSON") from error
     entries = document.get("capabilities_prices") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

@@ -40,6 +40,7 @@ def test_it_may_be_in_a_file(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("{", "not JSON"),
+        ('{"capabilities_prices": ' + "[" * 5_000, "not JSON"),
         ("{}", "capabilities_prices"),
         ("nowhere.json", "cannot be read"),
         (document(entry(1.5)), "cannot be read"),
