@@ -12,6 +12,8 @@ from gateway.media.ts_demuxer import TsDemuxer
 from harness.hostile_streams import PMT_PID, ended_picture, ended_sound, program, table, tables
 
 PIECE = 65_536
+MOST_PACKETS = 2 * PIECE
+"""Bytes of packets in one input: one large read. What one packet of a stream has may come in many."""
 PACKETS, PICTURE, SOUND, TABLES = b"0", b"1", b"2", b"3"
 
 
@@ -30,9 +32,9 @@ def whole(kind: bytes, data: bytes) -> bytes:
     if kind == SOUND:
         return tables() + ended_sound(data)
     if kind == TABLES:
-        sections = (data[at : at + 183] for at in range(0, len(data), 183))
+        sections = (data[at : at + 183] for at in range(0, min(len(data), MOST_PACKETS), 183))
         return tables() + b"".join(table(PMT_PID, section, n) for n, section in enumerate(sections))
-    return data
+    return data[:MOST_PACKETS]
 
 
 PARAMETERS = b"\0\0\1\x67\x42\xe0\x1f\xda\x01\x40\x16\xe8\0\0\1\x68\xce\x3c\x80"
