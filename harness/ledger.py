@@ -31,6 +31,17 @@ def session_reasons(path: Path) -> list[str | None]:
     return [row[0] for row in rows]
 
 
+def left_open(path: Path) -> int:
+    """Sessions that are open, beside those whose first payment waits for the gateway's next start."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        query = """
+            SELECT count(*) FROM sessions WHERE closed_wall_ns IS NULL AND number NOT IN (
+                SELECT session FROM saved_jobs JOIN payments USING (session)
+                WHERE payments.number = 1 AND payments.state <> 'credited')
+        """
+        return int(connection.execute(query).fetchone()[0])
+
+
 async def verify(ledger: Path) -> dict[str, Any]:
     """What `ledger verify` says; fails where something does not add up."""
     process = await asyncio.create_subprocess_exec(

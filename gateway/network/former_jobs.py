@@ -74,6 +74,8 @@ class FormerJobs:
                 details, position, saved = former.read()
                 info = saved.orchestrator_info
                 request, urls, last_update = read_details(details)
+                if (urls is None) != (saved.started_at is None):
+                    raise ValueError("it has started, or it has not")
                 since = passed(former.saved_at, now)
                 saved = saved.moved(now.monotonic_ns - since - former.saved_at.monotonic_ns)
                 payer = await self._payer(former, saved, request, now)
@@ -114,7 +116,7 @@ class FormerJobs:
             raise NotResumable("another signer pays now")
         if request.model != self._network.pool.model:
             raise NotResumable("the gateway asks orchestrators for another model now")
-        if saved.payment and former.payment in (Step.WITHHELD, Step.REFUSED):
+        if saved.payment and former.payment in (Step.WITHHELD, Step.REFUSED, Step.CREDITED):
             raise NotResumable(f"its last payment was {former.payment}")
         if saved.started_at is not None:
             left = seconds_to_resume(saved, now.monotonic_ns) if self._resumes else Fraction(0)

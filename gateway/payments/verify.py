@@ -25,7 +25,7 @@ class Verification:
     payments: int = 0
     """Those that are kept: of older ones there are sums only."""
     open_sessions: int = 0
-    """Sessions that were not closed: live, or left by a crash of a gateway that has not started again."""
+    """Sessions that were not closed: live, or left to the gateway's next start."""
     wei: dict[Outcome, Fraction] = field(default_factory=lambda: dict.fromkeys(Outcome, Fraction(0)))
     findings: list[tuple[str, str]] = field(default_factory=list)
     """Session id and a sentence for each inconsistency."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -14,8 +15,10 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
+import structlog
 from aiohttp import web
 
+from gateway.aio import tasks
 from gateway.candidates.verdict import Verdict
 from gateway.devnet.trickle_server import TrickleServer
 from gateway.network import former_jobs
@@ -23,7 +26,7 @@ from gateway.network.former_jobs import FormerJobs
 from gateway.network.job_details import job_details
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
-from gateway.orchestrator.errors import NoCapacity
+from gateway.orchestrator.errors import NoCapacity, UnknownOutcome
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobUrls
 from gateway.payments.job_identity import JobIdentity
@@ -33,11 +36,13 @@ from gateway.payments.resources import PaymentResources
 from gateway.payments.saved_jobs import JobDetails
 from gateway.payments.spending import HOUR, PublisherBudget, Spending, SpendLimits, StreamLimits
 from gateway.payments.timebase import now_ns
-from gateway.reason import EndReason
+from gateway.payments.verify import verify
+from gateway.reason import ChooseAgain, EndReason
 from gateway.stream.seam import FormerStream, PublishRequest
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info
 from harness.waiting import eventually
 from signer_client import SignerClient, SignerUnreachable
+from tests.network.test_job import Host
 from tests.payments.ledgers import history
 from tests.payments.payers import ScriptedOrchestrator, ScriptedSigner
 
@@ -47,6 +52,7 @@ REQUEST = PublishRequest(
     "cam", "cam", "r1", "m", params={"effect": "grey"}, limits=StreamLimits(wei=1000 * PRICE), publisher="ann"
 )
 PRELOAD = 60 * PRICE
+CHANNELS = ("in", "out", "control", "events")
 S = 10**9
 
 
@@ -72,6 +78,7 @@ class Run:
     ceiling: int = PRICE
     model: str = "m"
     resumes: bool = True
+    interval: int = 5 * S
     verdict: tuple[Verdict, str] = (Verdict.AVAILABLE, "")
     signer: ScriptedSigner = field(default_factory=lambda: ScriptedSigner(*[60] * 5))
 
@@ -84,10 +91,16 @@ class Run:
             ledger=self.ledger,
             spending=self.spending,
             ceiling=Fraction(self.ceiling),
-            interval=5 * S,
+            interval=self.interval,
             signing_slots=asyncio.Semaphore(),
         )
-        pool = SimpleNamespace(model=self.model, judge=lambda listing, info: self.verdict)
+        trusted = SimpleNamespace(goes_on=lambda: None, picture=lambda: None, end=lambda wei: None)
+        pool = SimpleNamespace(
+            model=self.model,
+            judge=lambda listing, info: self.verdict,
+            job_opened=lambda addr, address, job: trusted,
+            job_over=lambda addr, job, *, ran: None,
+        )
         self.network = NetworkResources(
             orchestrators=cast(Any, self.orchestrators),
             pool=cast(Any, pool),
@@ -108,7 +121,8 @@ class Run:
 
     async def job(self, request: PublishRequest = REQUEST, name: str = "in") -> Payer:
         """A job that runs and was paid for."""
-        urls = JobUrls(*[f"{self.url}/ai/trickle/{name}"] * 4, manifest_id="m1")
+        names = (name, *CHANNELS[1:])
+        urls = JobUrls(*(f"{self.url}/ai/trickle/{one}" for one in names), manifest_id="m1")
         payer = self.payer(request, urls)
         await payer.first_payment()
         await payer.job_started("m1")
@@ -354,3 +368,68 @@ async def test_the_row_goes_with_its_session(tmp_path: Path) -> None:
         await payer.close(EndReason.DELETED)
         assert gateway.execute("SELECT * FROM saved_jobs") == []
         assert gateway.execute("SELECT * FROM saved_details") == []
+
+
+async def test_a_payment_of_unknown_fate_is_delivered_again_before_anything_is_signed(tmp_path: Path) -> None:
+    quick: dict[str, Any] = {"interval": S // 50}
+    async with gateway_at(tmp_path) as gateway:
+        for name in CHANNELS:
+            gateway.trickle.create(name)
+        async with gateway.run(**quick, signer=ScriptedSigner(60)) as run:
+            payer = await run.job()
+            run.orchestrators.script = [UnknownOutcome("no answer within 5 s")] * 100
+            paying = asyncio.get_running_loop().create_task(payer.run())
+            await eventually(lambda: run.orchestrators.delivered, every=0.002)
+            await tasks.cancel(paying)
+            unknown, state = run.orchestrators.delivered[0], len(run.signer.calls)
+        async with gateway.run(**quick, signer=ScriptedSigner()) as run:
+            (stream,) = await run.take()
+            job = stream.jobs[0].open(cast(Any, Host()), structlog.get_logger())
+            job.hold()
+            running = asyncio.get_running_loop().create_task(job.run())
+            await eventually(lambda: run.orchestrators.delivered, every=0.002)
+            assert run.orchestrators.delivered == [unknown]
+            assert (job.started, job.paid, run.signer.calls) == (True, False, [])
+            status = job.status()
+            assert status.payments is not None
+            await eventually(lambda: job.status().payments.accepted == 2, every=0.002)  # type: ignore[union-attr]
+            job.resume()
+            await eventually(lambda: run.signer.calls, every=0.002)
+            assert run.signer.calls[0]["state"].state == base64.b64encode(b'{"seq": 2}').decode()
+            assert state == 2
+            await tasks.cancel(running)
+            await job.close(EndReason.DELETED)
+            assert gateway.trickle.names() == [name for name in CHANNELS if name not in ("in", "control")]
+            assert (await verify(run.ledger.reader)).findings == []
+        assert gateway.execute("SELECT count(*) FROM sessions") == [(1,)]
+
+
+async def test_a_job_that_the_orchestrator_forgot_fails_without_blame(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            await run.job()
+        async with gateway.run() as run:
+            (stream,) = await run.take()
+            job = stream.jobs[0].open(cast(Any, Host()), structlog.get_logger())
+            with pytest.raises(ChooseAgain, match="closed the channel"):
+                await job.run()
+            await job.close(EndReason.ORCHESTRATOR_LOST)
+        assert gateway.reasons()[0][0] == "orchestrator_lost"
+
+
+async def test_a_job_that_is_left_is_there_for_the_next_run(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        for name in CHANNELS:
+            gateway.trickle.create(name)
+        async with gateway.run() as run:
+            await run.job()
+        for _ in range(2):
+            async with gateway.run() as run:
+                (stream,) = await run.take()
+                job = stream.jobs[0].open(cast(Any, Host()), structlog.get_logger())
+                running = asyncio.get_running_loop().create_task(job.run())
+                await eventually(lambda job=job: job.started, every=0.002)
+                await tasks.cancel(running)
+                await job.close(EndReason.DRAINED, leave=True)
+        assert gateway.trickle.names() == list(CHANNELS)
+        assert gateway.reasons() == [(None, None)]
