@@ -18,6 +18,10 @@ Refusal = tuple[Verdict, str]
 Check = Callable[[Listing, OrchestratorInfo], Refusal | None]
 """A further check of an orchestrator, as it is listed and as it answered; None where it passes."""
 
+NEAR = Fraction(103, 100)
+"""Of the ceiling: prices up to it are likely the configured one with the cost of redeeming tickets."""
+NEARLY = ": it may have the cost of redeeming tickets in it (autoAdjustPrice), so allow 1 to 2 % more"
+
 
 @dataclass(slots=True)
 class OrchestratorCandidate(Judged):
@@ -67,10 +71,8 @@ def judge(info: OrchestratorInfo, model: str, ceiling: Fraction | None) -> tuple
     if info.price is None or not info.has_ticket_params:
         return Verdict.BAD_ANSWER, "it gives no price or no ticket params: it is off-chain"
     if info.price > ceiling:
-        return (
-            Verdict.PRICE_ABOVE_MAX,
-            f"{text(info.price)} wei per second, above the ceiling of {text(ceiling)}",
-        )
+        detail = f"{text(info.price)} wei per second, above the ceiling of {text(ceiling)}"
+        return Verdict.PRICE_ABOVE_MAX, detail + (NEARLY if info.price <= ceiling * NEAR else "")
     if not info.price or not info.ticket_ev:
         return Verdict.BAD_ANSWER, "its price or its tickets' value is zero: no signer pays that"
     if not info.session_id:

@@ -32,6 +32,7 @@ from gateway.orchestrator.errors import (
 )
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.pool import ROOM_AGE, ROOM_TIMEOUT, OrchestratorPool
+from gateway.orchestrator.selection import NEARLY
 from harness.waiting import DEADLINE, SLACK
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
@@ -210,7 +211,7 @@ async def test_why_nobody_can_be_served_is_said_for_each(orchestrator_info: Info
         await until(lambda: len(pool.candidates()) == 2, pool)
         await all_asked(pool)
         assert pool.reasons_not_ready() == [
-            "https://a:1: price_above_max: 10001 wei per second, above the ceiling of 10000",
+            f"https://a:1: price_above_max: 10001 wei per second, above the ceiling of 10000{NEARLY}",
             "https://b:1: unreachable: connection refused",
         ]
 

@@ -15,7 +15,7 @@ from gateway.candidates.verdict import Verdict
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.errors import BadAnswer, NoCapacity, Refused, UnknownOutcome, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.selection import OrchestratorCandidate, judge, rank, verdict_of
+from gateway.orchestrator.selection import NEARLY, OrchestratorCandidate, judge, rank, verdict_of
 
 InfoMaker = Callable[..., livepeer_pb2.OrchestratorInfo]
 
@@ -78,7 +78,7 @@ def test_a_wei_per_second_above_the_ceiling_is_excluded_and_says_by_how_much(
 ) -> None:
     verdict, detail = judge(parsed(orchestrator_info(price=10**15 + 1)), "comfystream", Fraction(10**15))
     assert verdict is Verdict.PRICE_ABOVE_MAX
-    assert detail == "1000000000000001 wei per second, above the ceiling of 1000000000000000"
+    assert detail == f"1000000000000001 wei per second, above the ceiling of 1000000000000000{NEARLY}"
     assert (
         judge(parsed(orchestrator_info(price=10**15)), "comfystream", Fraction(10**15))[0].value
         == "available"
@@ -156,3 +156,11 @@ def test_a_candidate_that_failed_a_start_says_so_and_the_next_can_be_chosen() ->
 def test_a_candidate_is_named_by_address_url_or_ethereum_address(name: str) -> None:
     assert OrchestratorCandidate("o.example:1", "https://o.example:1", address="0xabcd").named(name)
     assert not OrchestratorCandidate("o.example:2", "https://o.example:2", address="0xabce").named(name)
+
+
+def test_only_a_price_that_is_near_the_ceiling_is_said_to_hold_the_cost_of_redeeming(
+    orchestrator_info: InfoMaker,
+) -> None:
+    info = parsed(orchestrator_info(price=10_000))
+    assert NEARLY in judge(info, "comfystream", Fraction(9_901))[1]
+    assert NEARLY not in judge(info, "comfystream", Fraction(9_000))[1]
