@@ -44,6 +44,7 @@ from gateway.settings import Settings
 from gateway.stream.registry import Registry
 from gateway.stream.seam import FormerStream, JobSource, Json
 from gateway.webrtc.config import WebRtcConfig
+from gateway.webrtc.public_addresses import PublicAddresses
 from gateway.webrtc.udp import local_addresses
 from gateway.webrtc.udp_mux import UdpMux
 from signer_client import SignerClient, SignerError, SignerIdentity
@@ -264,6 +265,11 @@ async def open_webrtc(build: Build) -> WebRtcConfig:
     config = WebRtcConfig(ice=ice, handshake_timeout=ice.connect_timeout)
     if ice.grace is not None:
         config = replace(config, silence_timeout=max(config.silence_timeout, ice.grace))
+    public = PublicAddresses(ice.public_ips)
+    if public.names:
+        await public.refresh()
+        build.run(public.run(), "ice-public-addresses")
+        config = replace(config, public=public)
     if ice.mux_port is None:
         return config
     try:

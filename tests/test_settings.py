@@ -177,7 +177,7 @@ def test_a_devnet_brings_its_network_and_a_folder_of_its_own() -> None:
         (("-devnet", "-pixelsPerUnit", "1"), "needs -maxPricePerUnit"),
         (("-devnet", "-maxPricePerUnit", "0.5"), "-maxPricePerUnit '0.5' is refused"),
         (("-devnet", "-iceGrace", "31s"), "-iceGrace '31s' is refused"),
-        (("-devnet", "-icePublicIP", "example.org"), "-icePublicIP 'example.org' is refused"),
+        (("-devnet", "-icePublicIP", "300.1.1.1"), "-icePublicIP '300.1.1.1' is refused"),
         (("-devnet", "-iceUdpPortRange", "500-400"), "-iceUdpPortRange '500-400' is refused"),
         (("-devnet", "-iceUdpMuxPort", "0"), "-iceUdpMuxPort '0' is refused"),
         (("-devnet", "-iceUdpMuxPort", "5", "-iceUdpPortRange", "5-9"), "leave out -iceUdpPortRange"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.webrtc.ice_settings import IceSettings
+from gateway.webrtc.public_addresses import PublicAddresses
 from gateway.webrtc.udp_mux import UdpMux
 
 
@@ -13,6 +14,8 @@ class WebRtcConfig:
     loopback: bool = True
     """Offer 127.0.0.1 too, for browsers and tools on the same machine."""
     ice: IceSettings = field(default_factory=IceSettings)
+    public: PublicAddresses | None = None
+    """Where `ice.public_ips` has names: the addresses that they have now."""
     mux: UdpMux | None = None
     """The shared sockets of `-iceUdpMuxPort`; None: each peer has its own."""
     gather_timeout: float = 1.0
@@ -25,3 +28,8 @@ class WebRtcConfig:
     """The bit rate that a publishing browser is asked to start with."""
     max_bitrate_kbps: int = 8000
     """Upper limit of the rate in REMB."""
+
+    @property
+    def public_ips(self) -> tuple[str, ...]:
+        """The public addresses that peers are offered now."""
+        return self.ice.public_ips if self.public is None else self.public.now

@@ -52,7 +52,7 @@ async def gather(
         hosts.append(protocol.local_candidate)
     protocols: list[StunProtocol] = [protocol for protocol, _ in bound]
     if config.ice.public_ips:
-        return protocols, advertised(hosts, config.ice.public_ips)
+        return protocols, advertised(hosts, config.public_ips)
     relays, found = await _ask_servers(connection, config, [protocol for protocol, _ in bound])
     return protocols + relays, hosts + found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, replace
 
 from gateway.flags import DURATION, LIST, POSITIVE_DURATION, Flag, FlagError, Kind, Parsed, within
@@ -30,9 +31,15 @@ def _parse_port_range(value: str) -> PortRange:
 
 
 def _parse_addresses(value: str) -> tuple[str, ...]:
-    """IP addresses in their usual form, each once."""
+    """IP addresses in their usual form, and DNS names, each once."""
     texts = (text.strip() for text in value.split(","))
-    return tuple(dict.fromkeys(str(ipaddress.ip_address(text)) for text in texts if text))
+    return tuple(dict.fromkeys(_parse_address(text) for text in texts if text))
+
+
+def _parse_address(text: str) -> str:
+    if len(text) < 254 and _DNS_NAME.fullmatch(text):
+        return text.lower()
+    return str(ipaddress.ip_address(text))
 
 
 ICE_SERVERS = Kind(
@@ -42,7 +49,9 @@ ICE_SERVERS = Kind(
     secret=True,
 )
 SECRET = Kind("text", "any text", str, secret=True)
-ADDRESSES = Kind("list", "IP addresses, comma-separated", _parse_addresses)
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DNS_NAME = re.compile(rf"({_LABEL}\.)+(?![0-9]+\.?$){_LABEL}\.?")
+ADDRESSES = Kind("list", "IP addresses or DNS names, comma-separated", _parse_addresses)
 PORT = Kind("port", "a port from 1 to 65535", _parse_port)
 PORT_RANGE = Kind("ports", "first-last, ports from 1 to 65535", _parse_port_range)
 GRACE = within(DURATION, "a duration above 0, at most 30s", lambda seconds: 0 < seconds <= CONSENT_LIFE)
@@ -65,7 +74,7 @@ ICE_FLAGS: tuple[Flag, ...] = (
         "icePublicIP",
         ADDRESSES,
         None,
-        "Offer these public addresses to peers: for a gateway behind NAT",
+        "Offer these public addresses, or DNS names' of each minute: for use behind NAT",
     ),
     Flag("iceInterfaces", LIST, None, "Use these network interfaces for media, by name or address", "all"),
     Flag("iceUdpPortRange", PORT_RANGE, None, "Use UDP ports of this range for media, first-last", "any"),
@@ -91,7 +100,7 @@ class IceSettings:
     servers: tuple[IceServer, ...] = ()
     """Announced to clients, and used for the gateway's public address (STUN) and relays (TURN)."""
     public_ips: tuple[str, ...] = ()
-    """Public addresses of this machine; with them STUN and TURN are not used."""
+    """Public addresses of this machine, and DNS names of some; with them STUN and TURN are not used."""
     interfaces: tuple[str, ...] = ()
     """Names or addresses of the network interfaces to use; empty: all."""
     udp_ports: PortRange | None = None
