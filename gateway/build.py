@@ -34,12 +34,18 @@ from gateway.network.uplink import Uplink
 from gateway.orchestrator.address_change import AddressChange
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
-from gateway.orchestrator.discovery import SignerSource, Source, WebhookSource
+from gateway.orchestrator.discovery import Listing, SignerSource, Source, WebhookSource
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Check
 from gateway.payments.ledger import Ledger
 from gateway.payments.resources import PaymentResources
 from gateway.reason import EndReason
+from gateway.runner.client import RunnerClient
+from gateway.runner.lists import DiscoveryService, OrchestratorRunners, SignerRunners
+from gateway.runner.pool import RunnerList, RunnerPool
+from gateway.runner.resources import RunnerResources
+from gateway.runner.settings import RunnerSettings
+from gateway.runner.source import RunnerSource
 from gateway.settings import Settings
 from gateway.stream.registry import Registry
 from gateway.stream.seam import FormerStream, JobSource, Json
@@ -69,6 +75,9 @@ class Build:
     identity: SignerIdentity | None
     """The signer's address, and its signature that orchestrators ask for."""
     chain: ChainService | None
+    payments: PaymentResources | None
+    """None: nothing is paid."""
+    trust: Trust
 
     def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run `coroutine` as a task until the daemon stops."""
@@ -108,7 +117,17 @@ def settings_on_devnet(settings: Settings, description: dict[str, Any]) -> Setti
         ),
         comfystream=replace(settings.comfystream, urls=(*settings.comfystream.urls, *servers)),
         payments=payments,
+        runner=_runners_on_devnet(settings, description["runners"]),
     )
+
+
+def _runners_on_devnet(settings: Settings, runners: list[dict[str, Any]]) -> RunnerSettings:
+    """The devnet's live runners. Without `-app` their app serves the default model."""
+    runner = settings.runner
+    if runners and not runner.apps:
+        app = runners[0]["app"]
+        runner = RunnerSettings.for_apps({settings.stream.model: app, app: app})
+    return replace(runner, orchestrators=tuple(one["url"] for one in runners))
 
 
 async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
@@ -132,7 +151,13 @@ async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
             book=ledger.redemptions,
             reached_inside=partial(only_inside, chain_http),
         )
-    build = Build(settings, stack, ledger, http, signer_http, signer, identity, chain)
+    payments = None
+    if signer is not None and identity is not None:
+        payments = await PaymentResources.open(settings.payments, ledger, signer, identity)
+    store = ledger.trust
+    trust = Trust(await store.records(), await store.paid_addresses())
+    build = Build(settings, stack, ledger, http, signer_http, signer, identity, chain, payments, trust)
+    build.run(store.keep(trust), "trust")
     build.run(ledger.retention.run(settings.ledger_keep), "ledger-retention")
     if chain is not None:
         if isinstance(signer, ChainSigner):
@@ -188,24 +213,18 @@ async def open_network(build: Build) -> JobKind:
         verify_tls=settings.network.verify_tls,
     )
     build.stack.push_async_callback(orchestrators.close)
-    store = build.ledger.trust
-    trust = Trust(await store.records(), await store.paid_addresses())
-    address_change = AddressChange(trust.paid_as, settings.network.accepted_addresses)
+    address_change = AddressChange(build.trust.paid_as, settings.network.accepted_addresses)
     pool = OrchestratorPool(
         orchestrators,
         _discovery(build),
         model=settings.stream.model,
         ceiling=settings.payments.ceiling,
         checks=[*_checks(build), address_change.check],
-        trust=trust,
+        trust=build.trust,
     )
-    build.run(store.keep(trust), "trust")
     build.run(pool.run(), "pool")
-    payments = None
-    if build.signer is not None and identity is not None:
-        payments = await PaymentResources.open(settings.payments, build.ledger, build.signer, identity)
     uplink = Uplink(pool, orchestrators, build.signer)
-    resources = NetworkResources(orchestrators, pool, uplink, payments)
+    resources = NetworkResources(orchestrators, pool, uplink, build.payments)
     build.stack.push_async_callback(resources.first_payments.close)
     build.stack.push_async_callback(resources.left_channels.close)
     source = NetworkSource(resources)
@@ -245,6 +264,43 @@ def _discovery(build: Build) -> list[Source | str]:
         inside = partial(only_inside, build.signer_http)
         sources.append(SignerSource(ask, reached_inside=inside, interval=network.discovery_interval))
     return sources
+
+
+def open_runners(build: Build) -> JobKind | None:
+    """Jobs on live runners; None where no app was named."""
+    settings = build.settings.runner
+    if not settings.apps:
+        return None
+    sender = "" if build.identity is None else build.identity.address
+    address_change = AddressChange(build.trust.paid_as, build.settings.network.accepted_addresses)
+    client = RunnerClient(sender=sender, verify_tls=build.settings.network.verify_tls)
+    build.stack.push_async_callback(client.close)
+    pool = RunnerPool(
+        _runner_lists(build, client),
+        frozenset(settings.apps.values()),
+        challenge=client.challenge,
+        ceiling=build.settings.payments.ceiling,
+        checks=[*_checks(build), address_change.check],
+        trust=build.trust,
+    )
+    build.run(pool.run(), "runners")
+    resources = RunnerResources(client, pool, settings.apps, settings.profiles, build.payments)
+    build.stack.push_async_callback(resources.first_payments.close)
+    return JobKind(RunnerSource(resources), pool.state)
+
+
+def _runner_lists(build: Build, client: RunnerClient) -> list[RunnerList]:
+    """Where live runners are found: orchestrators and discovery services, else the signer."""
+    settings, signer = build.settings, build.signer
+    named = [Listing.parse(one).addr for one in settings.network.orchestrators]
+    lists: list[RunnerList] = [
+        OrchestratorRunners(client, addr) for addr in (*named, *settings.runner.orchestrators)
+    ]
+    lists += [DiscoveryService(client, url) for url in settings.runner.discovery_urls]
+    if not lists and signer is not None:
+        apps = sorted(set(settings.runner.apps.values()))
+        lists.append(SignerRunners(signer, apps, reached_inside=partial(only_inside, build.signer_http)))
+    return lists
 
 
 def open_comfystream(build: Build) -> JobKind:

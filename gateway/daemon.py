@@ -19,6 +19,7 @@ from gateway.build import (
     begin,
     open_comfystream,
     open_network,
+    open_runners,
     open_webrtc,
     settings_on_devnet,
     start_devnet,
@@ -33,6 +34,7 @@ from gateway.payments.errors import LedgerError
 from gateway.payments.timebase import NANOSECONDS
 from gateway.readiness import Readiness
 from gateway.reason import EndReason
+from gateway.runner.job import RUNNER
 from gateway.settings import Settings
 from gateway.stream.admission import Admission
 from gateway.stream.registry import Registry
@@ -95,10 +97,12 @@ class Daemon:
             settings = settings_on_devnet(settings, devnet.description())
         build = await begin(settings, stack)
 
-        network = await open_network(build)
-        kinds = [network, open_comfystream(build)]
+        network, runners = await open_network(build), open_runners(build)
+        kinds = [network, *([] if runners is None else [runners]), open_comfystream(build)]
         comfy = settings.comfystream
-        preference = Preference(COMFYSTREAM if comfy.first else NETWORK, comfy.fallback)
+        preference = Preference(
+            COMFYSTREAM if comfy.first else NETWORK, comfy.fallback, alike=frozenset({NETWORK, RUNNER})
+        )
         sources = JobSources([kind.source for kind in kinds], preference)
 
         loop_watch = await stack.enter_async_context(LoopWatch())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -35,6 +35,7 @@ from gateway.network.settings import NETWORK_FLAGS, NetworkSettings
 from gateway.payments.figures import nanoseconds
 from gateway.payments.settings import PAYMENT_FLAGS, PaymentSettings
 from gateway.private_files import make_folder
+from gateway.runner.settings import RUNNER_FLAGS, RunnerSettings
 from gateway.stream.settings import STREAM_FLAGS, StreamSettings
 from gateway.webrtc.ice_settings import ICE_FLAGS, IceSettings
 
@@ -71,6 +72,7 @@ FLAG_GROUPS: dict[str, tuple[Flag, ...]] = {
     "Program": PROGRAM_FLAGS,
     "HTTP": HTTP_FLAGS,
     "Network": NETWORK_FLAGS,
+    "Live runners": RUNNER_FLAGS,
     "Payments": PAYMENT_FLAGS,
     "Chain": CHAIN_FLAGS,
     "ComfyStream": COMFY_FLAGS,
@@ -88,6 +90,7 @@ class Settings:
 
     http: HttpSettings
     network: NetworkSettings
+    runner: RunnerSettings
     payments: PaymentSettings
     chain: ChainSettings | None
     chain_watch: WatchSettings
@@ -137,6 +140,9 @@ def settings_from(parsed: Parsed) -> Settings:
         warnings += _check_guards(parsed, http, payments)
     devnet = DevnetSettings.from_parsed(parsed) if parsed["devnet"] else None
     ice = IceSettings.from_parsed(parsed)
+    runner, stream = RunnerSettings.from_parsed(parsed), StreamSettings.from_parsed(parsed)
+    if runner.default_name is not None and "model" not in parsed.given:
+        stream = replace(stream, model=runner.default_name)
     # made last: a refused flag leaves no folder behind
     temporary = bool(parsed["devnet"]) and parsed["dataDir"] is None
     data_dir = _data_dir(parsed["dataDir"], temporary)
@@ -147,7 +153,8 @@ def settings_from(parsed: Parsed) -> Settings:
         chain=chain,
         chain_watch=WatchSettings.from_parsed(parsed),
         comfystream=comfystream,
-        stream=StreamSettings.from_parsed(parsed),
+        stream=stream,
+        runner=runner,
         ice=ice,
         devnet=devnet,
         ledger=parsed["ledger"] or str(data_dir / "ledger.sqlite3"),
@@ -177,7 +184,9 @@ def _check_guards(parsed: Parsed, http: HttpSettings, payments: PaymentSettings)
 
 def _check_sources(parsed: Parsed, chain: ChainSettings | None) -> None:
     """Raises FlagError where no flag says who is to transform streams, or who to fall back to."""
-    named = any(parsed[name] for name in ("orchAddr", "orchWebhookUrl", "remoteSignerUrl", "devnet"))
+    named = any(
+        parsed[name] for name in ("orchAddr", "orchWebhookUrl", "discoveryUrl", "remoteSignerUrl", "devnet")
+    )
     network = named or chain is not None
     own = bool(parsed["comfyStreamUrl"] or (parsed["devnet"] and parsed["comfyStream"]))
     if not network and not own:

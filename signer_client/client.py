@@ -164,7 +164,7 @@ class SignerClient:
             "capabilities": base64.b64encode(capabilities).decode(),
         }
         if state is not None:
-            request["state"] = {"State": state.state, "Sig": state.signature}
+            request["state"] = dict(zip(state.names, (state.state, state.signature), strict=True))
         if manifest_id:
             request["ManifestID"] = manifest_id
         if app:
@@ -180,7 +180,7 @@ class SignerClient:
         return LivePayment(
             payment=_base64(answer, "payment"),
             seg_creds=_base64(answer, "segCreds"),
-            state=SignerState(_base64(new_state, "State"), _base64(new_state, "Sig")),
+            state=_state(new_state),
         )
 
     async def discover_orchestrators(self, caps: Sequence[str]) -> list[DiscoveredOrchestrator]:
@@ -189,6 +189,13 @@ class SignerClient:
         if not isinstance(answer, list):
             raise SignerBadAnswer("the signer's orchestrators are not a list")
         return [_discovered(_object(entry)) for entry in answer]
+
+    async def discover_runners(self, apps: Sequence[str]) -> list[Any]:
+        """The entries of its list that have live runners with any of `apps`, as they came."""
+        answer = await self._call("GET", "/discover-orchestrators", query=[("app", app) for app in apps])
+        if not isinstance(answer, list):
+            raise SignerBadAnswer("the signer's orchestrators are not a list")
+        return answer
 
     async def _call(
         self,
@@ -301,6 +308,11 @@ def _field(answer: Mapping[str, Any], name: str) -> Any:
         if key.lower() == name.lower():
             return value
     raise SignerBadAnswer(f"the signer's answer has no {name}")
+
+
+def _state(answer: Mapping[str, Any]) -> SignerState:
+    names = ("state", "sig") if "state" in answer and "sig" in answer else ("State", "Sig")
+    return SignerState(_base64(answer, names[0]), _base64(answer, names[1]), names)
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str:

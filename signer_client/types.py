@@ -38,6 +38,8 @@ class SignerState:
 
     state: str = field(repr=False)
     signature: str = field(repr=False)
+    names: tuple[str, str] = ("State", "Sig")
+    """How the signer calls them: go-livepeer and livepeer/node differ."""
 
 
 @dataclass(frozen=True, slots=True)

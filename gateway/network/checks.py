@@ -7,9 +7,10 @@ from fractions import Fraction
 
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.discovery import Listing
-from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.orchestrator.selection import Check, Refusal
 from gateway.payments.cadence import Cadence
+from gateway.payments.signing_rules import PIXEL_RULES, SECOND_RULES
 from gateway.payments.ticket_limits import TicketLimits
 
 
@@ -22,7 +23,9 @@ def ticket_check(limits: TicketLimits, ceiling: Fraction, interval: int) -> Chec
     def check(listing: Listing, info: OrchestratorInfo) -> Refusal | None:
         if not info.price or not info.ticket_ev:
             return None
-        why = limits.refusal(info, ceiling) or Cadence(info.price, info.ticket_ev, interval).refusal
+        rules = PIXEL_RULES if info.unit is PriceUnit.PIXELS else SECOND_RULES
+        cadence = Cadence(info.price, info.ticket_ev, interval, rules.opening)
+        why = limits.refusal(info, ceiling) or cadence.refusal
         return (Verdict.BAD_TICKET_PARAMS, why) if why else None
 
     return check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from eth_utils.address import to_checksum_address
 from google.protobuf.message import DecodeError
 
 from gateway.aio.inside import PUBLIC, Reach
-from gateway.money import wei_per_second
+from gateway.money import wei_per_pixel, wei_per_second
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import LIVE_VIDEO_TO_VIDEO
 from gateway.orchestrator.urls import DEFAULT_PORTS, MAX_URL, is_plain
@@ -25,6 +26,13 @@ NUMBER_BYTES = 32
 MAX_SESSION_ID = 1024
 MAX_WIN_PROB = 2**256 - 1
 """A ticket with this win probability always wins."""
+
+
+class PriceUnit(Enum):
+    """What an info's price is for; the message does not say."""
+
+    PIXELS = "720p pixels"
+    SECONDS = "seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +49,12 @@ class OrchestratorInfo:
     message: livepeer_pb2.OrchestratorInfo
     reach: Reach = PUBLIC
     """Where the URLs that this orchestrator names may lead."""
+    unit: PriceUnit = PriceUnit.PIXELS
     _models: dict[str, ModelOffer] = field(default_factory=dict, repr=False, compare=False)
     """What was asked about models so far."""
 
     @classmethod
-    def parse(cls, raw: bytes, reach: Reach = PUBLIC) -> OrchestratorInfo:
+    def parse(cls, raw: bytes, reach: Reach = PUBLIC, unit: PriceUnit = PriceUnit.PIXELS) -> OrchestratorInfo:
         """Parse and check the message. Raises ValueError with a sentence."""
         message = livepeer_pb2.OrchestratorInfo()
         try:
@@ -56,7 +65,7 @@ class OrchestratorInfo:
         message.DiscardUnknownFields()
         small = livepeer_pb2.OrchestratorInfo()
         small.CopyFrom(message)
-        info = cls(bytes(raw), small, reach)
+        info = cls(bytes(raw), small, reach, unit)
         info._check()
         return info
 
@@ -100,7 +109,8 @@ class OrchestratorInfo:
         if not self.message.HasField("price_info"):
             return None
         price = self.message.price_info
-        return wei_per_second(price.pricePerUnit, price.pixelsPerUnit)
+        per_unit = wei_per_second(price.pricePerUnit, price.pixelsPerUnit)
+        return per_unit if self.unit is PriceUnit.PIXELS else wei_per_pixel(per_unit)
 
     @property
     def has_ticket_params(self) -> bool:

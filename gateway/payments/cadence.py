@@ -20,6 +20,8 @@ class Cadence:
     price: Fraction
     ticket_ev: Fraction
     interval: int
+    opening: int = PRELOAD
+    """Seconds that the first payment is for."""
 
     @property
     def ticket_seconds(self) -> Fraction:
@@ -28,8 +30,8 @@ class Cadence:
 
     @property
     def first_tickets(self) -> int:
-        """How many tickets the preload needs."""
-        return int(first_payment(self.price, self.ticket_ev) / self.ticket_ev)
+        """How many tickets the first payment needs."""
+        return int(first_payment(self.price, self.ticket_ev, self.opening) / self.ticket_ev)
 
     @property
     def refusal(self) -> str:
@@ -38,14 +40,14 @@ class Cadence:
             return ""
         return (
             f"one of its tickets is worth {money.decimal(self.ticket_seconds)} s of stream, so the first "
-            f"{PRELOAD} s need more than {MAX_TICKETS} tickets: the orchestrator's operator must raise the "
+            f"{self.opening} s need more than {MAX_TICKETS} tickets: its operator must raise the "
             "expected value of a ticket"
         )
 
     @property
     def warning(self) -> str:
         """What an operator should know about these tickets; empty where nothing."""
-        if self.ticket_seconds <= PRELOAD:
+        if self.ticket_seconds <= self.opening:
             return ""
         return "one ticket is worth more than the preload: payments are rare and large"
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from gateway import money
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.balance import Balance
-from gateway.payments.billing import BALANCE_IN_TICKETS, PRELOAD, Billing
+from gateway.payments.billing import BALANCE_IN_TICKETS, Billing
 from gateway.payments.payment import MAX_TICKETS
 from gateway.payments.schedule import Schedule
 from gateway.payments.timebase import NANOSECONDS
@@ -29,11 +29,11 @@ class Credit:
     schedule: Schedule
 
     def enough_until(self, now: int) -> int:
-        """When the credit falls to the preload and one interval.
+        """When the credit falls to the opening and one interval.
 
         More is not signed for: it is lost where the job ends, and the signer bills the time later.
         """
-        enough = PRELOAD + Fraction(self.schedule.interval, NANOSECONDS)
+        enough = self.billing.rules.opening + Fraction(self.schedule.interval, NANOSECONDS)
         left = self.balance.seconds_left(now) or Fraction(0)
         return now + int((left - enough) * NANOSECONDS)
 

@@ -8,7 +8,6 @@ from fractions import Fraction
 from structlog.typing import FilteringBoundLogger
 
 from gateway import money
-from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.errors import (
     AlreadySeen,
     BadAnswer,
@@ -22,6 +21,7 @@ from gateway.payments.actions import Deliver
 from gateway.payments.alarms import Alarms
 from gateway.payments.figures import json_seconds
 from gateway.payments.journal import Journal
+from gateway.payments.payee import Payee
 from gateway.payments.payment import Payment
 from gateway.payments.session import PaymentSession
 
@@ -35,7 +35,7 @@ class Delivery:
 
     def __init__(
         self,
-        orchestrator: OrchestratorClient,
+        orchestrator: Payee,
         session: PaymentSession,
         journal: Journal,
         alarms: Alarms,
@@ -57,11 +57,11 @@ class Delivery:
         await self._journal.delivered("job start")
         self._with_start = payment
 
-    async def started(self, manifest_id: str) -> None:
+    async def started(self, detail: str) -> None:
         """The job started: its payment is credited. The session was told so before."""
         payment, self._with_start = self._with_start, None
         assert payment is not None
-        await self._credited(payment, f"job started, manifest id {manifest_id or 'missing'}")
+        await self._credited(payment, detail)
 
     async def start_failed(self, error: OrchestratorError) -> None:
         """The job did not start; the error tells whether its payment may have been credited."""

@@ -27,6 +27,7 @@ from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.retention import Retention
 from gateway.payments.saved_jobs import FormerJob, SavedJob, read_former_jobs
 from gateway.payments.schema import saved_jobs, session_days, sessions
+from gateway.payments.signing_rules import JOB_FLOW, PaymentFlow
 from gateway.payments.steps import Step, clean
 from gateway.payments.timebase import Moment, now_ns
 from gateway.payments.trust_store import TrustStore
@@ -61,6 +62,8 @@ class SessionRecord:
     interval_ns: int
     publisher: str = ""
     """Who published the stream; empty where nobody is told apart."""
+    flow: PaymentFlow = JOB_FLOW
+    """How it is paid. Its manifest id is not written here: it is a secret where it is known."""
 
 
 class Ledger:
@@ -143,6 +146,8 @@ class Ledger:
             "sender": clean(record.sender, 42),
             "orchestrator_address": clean(record.orchestrator_address, 42),
             "manifest_id": "",
+            "payment_type": record.flow.rules.type,
+            "app": clean(record.flow.app, MAX_TEXT),
             "price": record.price,
             "ceiling": record.ceiling,
             "interval_ns": record.interval_ns,

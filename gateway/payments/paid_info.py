@@ -19,12 +19,19 @@ MAX_REFRESHES = 3
 class PaidInfo:
     """The info in use, and what it is replaced by. Where there is no way to go on a method gives a Leave.
 
-    `ceiling` is wei per second, `interval` nanoseconds between payments. The first price of a job can be
-    asked for again once it runs, which the caller says by `running`.
+    `ceiling` is wei per second, `interval` nanoseconds between payments, `opening` the seconds that the first
+    one is for. The first price of a job can be asked for again once it runs, which the caller says by
+    `running`.
     """
 
     def __init__(
-        self, chosen: OrchestratorInfo, *, ceiling: Fraction, ticket_limits: TicketLimits, interval: int
+        self,
+        chosen: OrchestratorInfo,
+        *,
+        ceiling: Fraction,
+        ticket_limits: TicketLimits,
+        interval: int,
+        opening: int,
     ) -> None:
         self.current = chosen
         """What is paid on: price and ticket params of one message."""
@@ -38,6 +45,7 @@ class PaidInfo:
             ticket_limits,
         )
         self._interval = interval
+        self._opening = opening
         self._paid = False
         self._asked = 0
         """Refreshes in a row that the signer asked for: until it signs, the current info is of no use."""
@@ -106,5 +114,5 @@ class PaidInfo:
     def _preload_refusal(self, info: OrchestratorInfo) -> Leave | None:
         if self._paid or not info.price or not info.ticket_ev:
             return None
-        refusal = Cadence(info.price, info.ticket_ev, self._interval).refusal
+        refusal = Cadence(info.price, info.ticket_ev, self._interval, self._opening).refusal
         return Leave(EndReason.PAYMENT_REFUSED, refusal) if refusal else None

@@ -13,7 +13,6 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway import money
 from gateway.aio.tasks import spawn
-from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.errors import (
     AlreadySeen,
     BadAnswer,
@@ -30,11 +29,13 @@ from gateway.payments.figures import json_seconds
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.journal import Journal
 from gateway.payments.ledger import SessionRecord
+from gateway.payments.payee import Payee
 from gateway.payments.resources import PaymentResources
 from gateway.payments.saved_jobs import FormerJob, JobDetails
 from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.session import PaymentSession
 from gateway.payments.signing import Signing
+from gateway.payments.signing_rules import JOB_FLOW, PaymentFlow
 from gateway.payments.spending import NOBODY, PublisherBudget, SpendLimitReached
 from gateway.payments.status import PaymentState, PaymentStatus
 from gateway.payments.timebase import NANOSECONDS, now_ns, seconds_between
@@ -56,10 +57,11 @@ class Payer:
     def __init__(
         self,
         resources: PaymentResources,
-        orchestrator: OrchestratorClient,
+        orchestrator: Payee,
         info: OrchestratorInfo,
         *,
         job: JobIdentity,
+        flow: PaymentFlow = JOB_FLOW,
         limit: int | None = None,
         budget: PublisherBudget = NOBODY,
         clock: Callable[[], int] = now_ns,
@@ -70,6 +72,7 @@ class Payer:
     ) -> None:
         self._resources = resources
         self._orchestrator = orchestrator
+        self._flow = flow
         self._clock = clock
         self._session = (
             former[1]
@@ -80,6 +83,7 @@ class Payer:
                 ceiling=resources.ceiling,
                 ticket_limits=resources.ticket_limits,
                 first_backoff=first_backoff,
+                flow=flow,
             )
         )
         self._journal = Journal(
@@ -93,6 +97,7 @@ class Payer:
                 ceiling=resources.ceiling,
                 interval_ns=resources.interval,
                 publisher=budget.publisher,
+                flow=flow,
             ),
             self._session,
             details,
@@ -112,7 +117,7 @@ class Payer:
     def restored(
         cls,
         resources: PaymentResources,
-        orchestrator: OrchestratorClient,
+        orchestrator: Payee,
         former: FormerJob,
         session: PaymentSession,
         *,
@@ -150,6 +155,7 @@ class Payer:
             self._journal,
             self._alarms,
             capabilities=self._orchestrator.capabilities,
+            flow=self._flow,
             stream=job.request_id,
             limit=limit,
             budget=budget,
@@ -212,7 +218,9 @@ class Payer:
     async def job_started(self, manifest_id: str) -> None:
         """The job runs under this id: its first payment is credited, and its time costs from now on."""
         self._session.started(manifest_id, self._clock())
-        await self._finish(self._delivery.started(manifest_id))
+        secret = bool(self._flow.app)  # who knows a live runner's session may use and stop it
+        detail = "session reserved" if secret else f"job started, manifest id {manifest_id or 'missing'}"
+        await self._finish(self._delivery.started(detail))
 
     async def job_refused(self, error: OrchestratorError) -> None:
         """The job did not start; the error tells whether its payment may have been credited."""
@@ -262,6 +270,11 @@ class Payer:
     # what others may look at
 
     @property
+    def payee(self) -> Payee:
+        """Who is paid."""
+        return self._orchestrator
+
+    @property
     def info(self) -> OrchestratorInfo:
         """The newest OrchestratorInfo that is paid on."""
         return self._session.info
@@ -279,6 +292,7 @@ class Payer:
             tickets=balance.tickets,
             credited=balance.credited,
             owed=balance.owed(now),
+            overpaid=max(Fraction(0), balance.left(now)) if session.ended else session.billing.overpaid,
             last_accepted_age=seconds_between(balance.last_accepted_at, now),
             next_due_in=seconds_between(now, session.due_at),
             credit_left=balance.seconds_left(now),

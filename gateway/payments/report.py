@@ -26,6 +26,8 @@ def session_row(session: LedgerSession) -> Row:
         "request_id": row["request_id"],
         "orchestrator": row["orchestrator_address"],
         "url": row["orchestrator_url"],
+        "flow": "runner" if row["app"] else "job",
+        "app": row["app"],
         "opened_at": utc(row["wall_ns"]),
         "closed_at": utc(closed["wall_ns"]) if closed else None,
         "reason": closed["reason"] if closed else None,

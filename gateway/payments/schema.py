@@ -79,6 +79,8 @@ sessions = Table(
     Column("stream_id", Text, nullable=False),
     Column("request_id", Text, nullable=False),
     Column("publisher", Text, nullable=False),
+    Column("payment_type", String(8), nullable=False, server_default="lv2v"),
+    Column("app", Text, nullable=False, server_default=""),
     Column("sender", String(42), nullable=False),
     Column("orchestrator_address", String(42), nullable=False),
     Column("orchestrator_url", Text, nullable=False),

@@ -13,10 +13,16 @@ from gateway.payments.credit import Credit
 from gateway.payments.paid_info import PaidInfo
 from gateway.payments.payment import MAX_TICKETS, Payment
 from gateway.payments.schedule import FIRST_BACKOFF, Schedule
+from gateway.payments.signing_rules import JOB_FLOW, PaymentFlow
 from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
+from gateway.payments.timebase import NANOSECONDS
 from gateway.reason import EndReason
 from signer_client import SignerState
 
+WHOLE_SECONDS_INTERVAL = 4 * NANOSECONDS
+"""Nanoseconds between payments at most where whole seconds are billed: the opening is small."""
+LEAD = NANOSECONDS // 20
+"""Nanoseconds that are needed before a call of the signer, for its turn and the ledger."""
 MAX_TRIES = 4
 """Tries in a row of what no credit covers yet, or what the session can do without."""
 _A = TypeVar("_A", Sign, Start, Deliver, Refresh)
@@ -35,21 +41,30 @@ class SessionState:
         first_backoff: int = FIRST_BACKOFF,
         billing: Billing | None = None,
         balance: Balance | None = None,
+        flow: PaymentFlow = JOB_FLOW,
     ) -> None:
+        if flow.rules.whole_seconds:
+            interval = min(interval, WHOLE_SECONDS_INTERVAL)
         self.schedule = Schedule(interval, first_backoff)
-        self.billing = billing or Billing()
+        self.billing = billing or Billing(flow.rules)
         """The signer's side."""
         self.balance = balance or Balance()
         """The orchestrator's side."""
         self.state: SignerState | None = None
         """The signer's newest."""
-        self.manifest_id = ""
+        self.manifest_id = flow.manifest_id
         self.pending: Payment | None = None
         """Signed, and not known to be credited or refused."""
         self.idle = False
         """Whether the signer's last answer was that nothing is due."""
         self._credit = Credit(self.billing, self.balance, self.schedule)
-        self._info = PaidInfo(info, ceiling=ceiling, ticket_limits=ticket_limits, interval=interval)
+        self._info = PaidInfo(
+            info,
+            ceiling=ceiling,
+            ticket_limits=ticket_limits,
+            interval=interval,
+            opening=flow.rules.opening,
+        )
         if self.billing.payments:
             self._info.signed(self.billing.price)
         self._asked: Action | None = None
@@ -124,8 +139,16 @@ class SessionState:
         self.balance.credit(self.pending, now)
         self.pending = None
         self._succeeded()
-        self.schedule.advance(max(self.billing.asked_at, self._credit.enough_until(now)))
+        self._schedule_after(max(self.billing.asked_at, self._credit.enough_until(now)))
         self._check_credit("all payments are credited", self.billing.asked_at)
+
+    def _schedule_after(self, billed_until: int) -> None:
+        """The next payment is due an interval after that time, or at a tick of the interval."""
+        if self.billing.rules.whole_seconds:
+            earliest = billed_until + self.schedule.interval - NANOSECONDS // 2
+            self.schedule.due = self.billing.next_call(earliest) - LEAD
+        else:
+            self.schedule.advance(billed_until)
 
     def _check_credit(self, finding: str, paid_until: int) -> None:
         if not self._credit.lasts(paid_until):

@@ -15,7 +15,9 @@ from gateway.payments.journal import Journal
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.resources import PaymentResources
 from gateway.payments.session import PaymentSession
+from gateway.payments.signing_rules import PaymentFlow, SigningRules
 from gateway.payments.spending import Hold, PublisherBudget, SpendLimitReached
+from gateway.payments.timebase import NANOSECONDS
 from gateway.reason import EndReason
 from signer_client import (
     BadRequest,
@@ -52,6 +54,7 @@ class Signing:
         alarms: Alarms,
         *,
         capabilities: bytes,
+        flow: PaymentFlow,
         stream: str,
         limit: int | None,
         budget: PublisherBudget,
@@ -65,13 +68,14 @@ class Signing:
         self._journal = journal
         self._alarms = alarms
         self._capabilities = capabilities
+        self._flow = flow
         self._stream = stream
         self._limit = limit
         self._budget = budget
         self._clock = clock
         self._log = log
         self._sender = bytes.fromhex(resources.sender.removeprefix("0x"))
-        self._max_price = MaxPrice.of(money.wei_per_pixel(resources.ceiling))
+        self._max_price = MaxPrice.of(_per_unit(resources.ceiling, flow.rules), flow.rules.type)
 
     async def sign(self, sign: Sign) -> None:
         """Ask for a payment if the most that it can cost is within every limit.
@@ -84,6 +88,9 @@ class Signing:
             session.withheld(EndReason.PAYMENT_REFUSED, "the job ended before the signer was asked")
             return
         now = self._clock()
+        if (wait := session.billing.next_call(now) - now) > 0 and session.running:
+            await asyncio.sleep(wait / NANOSECONDS)
+            now = self._clock()
         session.calling(now)
         try:
             most = session.billing.max_due(sign.info, now)
@@ -108,6 +115,8 @@ class Signing:
                 state=sign.state,
                 manifest_id=sign.manifest_id,
                 capabilities=self._capabilities,
+                payment_type=self._flow.rules.type,
+                app=self._flow.app,
                 max_price=self._max_price,
                 retries=0,  # the session decides when to try again
             )
@@ -136,6 +145,7 @@ class Signing:
     async def _take(self, hold: Hold, sign: Sign, live: LivePayment) -> None:
         """Write the signer's payment down before it can be spent, and check it."""
         session, price = self._session, sign.info.price or Fraction(0)
+        session.billing.answered(self._clock())
         try:
             payment = Payment.read(live)
         except PaymentMismatch as mismatch:
@@ -164,6 +174,11 @@ class Signing:
         """Deliver nothing of what the signer made."""
         self._session.withheld(reason, detail)
         await self._journal.withheld(detail)
+
+
+def _per_unit(ceiling: Fraction, rules: SigningRules) -> Fraction:
+    """The price ceiling in wei for what the type of payment is priced by."""
+    return ceiling if rules.type == "live" else money.wei_per_pixel(ceiling)
 
 
 def _may_be_billed(error: SignerError) -> bool:

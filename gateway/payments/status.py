@@ -22,6 +22,8 @@ class PaymentStatus:
     """Wei that were credited."""
     owed: Fraction
     """Wei that the time since the job's start costs."""
+    overpaid: Fraction = Fraction(0)
+    """Wei that rounding to whole seconds cost; after the end, all that was credited and not owed."""
     last_accepted_age: Fraction | None
     """None before the first payment was credited."""
     next_due_in: Fraction | None
@@ -40,5 +42,6 @@ class PaymentStatus:
             tickets=former.tickets + self.tickets,
             credited=former.credited + self.credited,
             owed=former.owed + self.owed,
+            overpaid=former.overpaid + self.overpaid,
             alarms=former.alarms + self.alarms,
         )

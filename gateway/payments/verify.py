@@ -10,6 +10,7 @@ from gateway import money
 from gateway.payments.billing import first_payment, max_total, signer_seconds
 from gateway.payments.ledger_reader import LedgerReader
 from gateway.payments.ledger_rows import LedgerPayment, LedgerSession, Row
+from gateway.payments.signing_rules import rules_for
 from gateway.payments.steps import FOLLOWING, Outcome, Step
 from gateway.payments.timebase import NANOSECONDS
 
@@ -119,11 +120,14 @@ class SessionCheck:
         if self._first is None or self._moments is None:
             return
         price, first = self._session.row["price"], self._first
-        preload = first_payment(first.row["price"], first.row["ticket_ev"])
+        rules = rules_for(self._session.row["payment_type"])
+        preload = first_payment(first.row["price"], first.row["ticket_ev"], rules.opening)
         if first.row["number"] == 1 and first.value > preload:
             yield f"its first payment is above the {money.whole_wei(preload)} wei of a preload"
         began, ended = self._moments
         seconds = signer_seconds(Fraction(ended - began, NANOSECONDS))
+        if rules.whole_seconds:
+            seconds += self.payments  # each may be rounded up
         most = max_total(first.value, seconds, price, self._largest_ticket)
         if self._paid > most:
             yield (

@@ -129,8 +129,13 @@ class OrchestratorRef:
     price: Fraction | None
     """Wei per second, 0 where nothing is paid; None on a network without prices."""
     manifest_id: str = ""
+    """Empty before the start, and where it is a secret."""
     kind: str | None = None
     """As `Candidate.kind`."""
+    app: str = ""
+    """The app of a live runner, its version and the name of its GPU."""
+    version: str = ""
+    gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

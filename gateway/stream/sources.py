@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
@@ -12,15 +13,26 @@ from gateway.stream.seam import Candidate, JobSource, PublishRequest
 
 @dataclass(frozen=True)
 class Preference:
-    """The sources for a stream that names none: `first`, and with `fallback` the others after it."""
+    """The sources for a stream that names none: `first`, and with `fallback` the others after it.
+
+    Those in `alike` count as one: their candidates are used by price.
+    """
 
     first: str
     fallback: bool
+    alike: frozenset[str] = frozenset()
 
-    def order(self, names: Sequence[str]) -> list[str]:
-        """The sources to try, of all these."""
-        others = [name for name in names if name != self.first]
-        return [self.first, *others] if self.fallback else [self.first]
+    def order(self, names: Sequence[str]) -> list[list[str]]:
+        """The sources to try, of all these, as groups that are alike."""
+        first = [name for name in names if self._group(name) == self._group(self.first)]
+        others = [name for name in names if name not in first]
+        if not self.fallback:
+            return [first]
+        alike = [name for name in others if name in self.alike]
+        return [first, *([alike] if alike else []), *([name] for name in others if name not in alike)]
+
+    def _group(self, name: str) -> str:
+        return min(self.alike) if name in self.alike else name
 
 
 class JobSources:
@@ -28,16 +40,18 @@ class JobSources:
 
     def __init__(self, sources: Sequence[JobSource], preference: Preference) -> None:
         self._by_name = {source.name: source for source in sources}
-        self._preferred = [self._by_name[name] for name in preference.order(list(self._by_name))]
+        self._groups = [
+            [self._by_name[name] for name in names] for names in preference.order(list(self._by_name))
+        ]
 
     def candidates(self, request: PublishRequest) -> list[Candidate]:
         """All candidates for this request with a verdict, the usable ones first."""
         asked = request.orchestrator
         if asked is not None and asked not in self._by_name:
             return self._named(request)
-        sources = self._preferred if asked is None else [self._by_name[asked]]
+        groups = self._groups if asked is None else [[self._by_name[asked]]]
         anybody = replace(request, orchestrator=None)
-        found = [candidate for source in sources for candidate in source.candidates(anybody)]
+        found = [candidate for group in groups for candidate in _by_price(group, anybody)]
         return sorted(found, key=lambda candidate: not candidate.usable)
 
     def _named(self, request: PublishRequest) -> list[Candidate]:
@@ -70,9 +84,18 @@ class JobSources:
     def reasons_not_ready(self) -> list[str]:
         """Why nobody would take a stream that names no source, a sentence each; empty when one would."""
         reasons: list[str] = []
-        for source in self._preferred:
+        for source in (source for group in self._groups for source in group):
             why_not = source.reasons_not_ready()
             if not why_not:
                 return []
             reasons += why_not
         return reasons
+
+
+def _by_price(group: Sequence[JobSource], request: PublishRequest) -> list[Candidate]:
+    """The candidates of sources that are alike, the cheapest first where several have usable ones."""
+    found = [list(source.candidates(request)) for source in group]
+    together = [candidate for candidates in found for candidate in candidates]
+    if sum(any(one.usable for one in candidates) for candidates in found) < 2:
+        return together
+    return sorted(together, key=lambda one: one.price or Fraction(0))

@@ -68,13 +68,15 @@ def candidate_json(candidate: Candidate) -> Json:
 def orchestrator_json(one: OrchestratorRef | None) -> Json | None:
     if one is None:
         return None
-    return {
+    shown = {
         "url": one.url,
-        **_kind(one.kind),
+        "kind": one.kind or "job",
         "address": one.address,
         "price_wei_per_second": _price(one.price),
-        "manifest_id": one.manifest_id,
     }
+    if one.app:  # whose manifest id is a secret
+        return {**shown, "app": one.app, "version": one.version, "gpu": one.gpu}
+    return {**shown, "manifest_id": one.manifest_id}
 
 
 def _kind(kind: str | None) -> Json:
@@ -93,6 +95,7 @@ def payments_json(payments: PaymentStatus | None) -> Json | None:
         "tickets": payments.tickets,
         "credited_wei": money.whole_wei(payments.credited),
         "owed_wei": money.whole_wei(payments.owed),
+        "overpaid_wei": money.whole_wei(payments.overpaid),
         "last_accepted_age_s": json_seconds(payments.last_accepted_age),
         "next_due_in_s": json_seconds(payments.next_due_in),
         "credit_left_s": json_seconds(payments.credit_left),

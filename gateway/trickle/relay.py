@@ -67,13 +67,20 @@ class Relay:
         self.problem: tuple[str, float] | None = None
         """Why nothing that comes back can be shown, and since when (monotonic seconds)."""
 
-    def begin(self, held: GopBuffer) -> None:
-        """Send what the stream held; what is pushed follows. Sound is declared where some is held."""
+    def begin(self, held: GopBuffer, *, audio: bool = True) -> None:
+        """Send what the stream held; what is pushed follows. Sound is declared where some is held.
+
+        Without `audio` there is none: the worker takes no sound.
+        """
         self._segmenter = Segmenter(
-            self.uplink.open_segment, audio=held.holds_audio, after=self._after, clock=self._clock
+            self.uplink.open_segment,
+            audio=audio and held.holds_audio,
+            after=self._after,
+            clock=self._clock,
         )
         for frame in held.frames():
-            self._segmenter.push(frame)
+            if audio or isinstance(frame, AccessUnit):
+                self._segmenter.push(frame)
 
     def newest(self) -> int | None:
         """The time of the newest picture that was sent, in ticks; None before the first."""

@@ -24,7 +24,7 @@ def test_blocks_of_commands_are_found() -> None:
 
 def test_every_block_has_a_language_that_is_known() -> None:
     others = {block.language for block in BLOCKS} - set(COMMANDS)
-    assert others <= {"text", "html", "python"}, "a block of commands is sh or console"
+    assert others <= {"text", "html", "python", "toml"}, "a block of commands is sh or console"
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.not_run], ids=str)

@@ -106,6 +106,7 @@ async def test_a_stream_runs_on_a_kind_that_it_knows_nothing_of_and_goes_on_on_a
         "address": "",
         "price_wei_per_second": "1/3",
         "manifest_id": "",
+        "kind": "job",
     }
     assert {one["url"]: one["verdict"] for one in status["candidates"]} == {
         "third-1": "set_aside",

@@ -35,6 +35,7 @@ def test_sums_of_several_jobs_are_exact_and_rounded_once() -> None:
         "tickets": 6,
         "credited_wei": "1",
         "owed_wei": "2",
+        "overpaid_wei": "0",
         "last_accepted_age_s": None,
         "next_due_in_s": 0.333,
         "credit_left_s": -0.333,
@@ -45,10 +46,11 @@ def test_sums_of_several_jobs_are_exact_and_rounded_once() -> None:
     assert payments_json(None) is None
 
 
-def test_the_kind_of_a_job_is_told_where_it_is_not_the_networks() -> None:
+def test_the_kind_of_a_job_is_told_and_the_id_of_a_live_runners_session_is_not() -> None:
     one = OrchestratorRef(url="https://o", address="0xA", price=Fraction(1, 3), manifest_id="m")
     assert orchestrator_json(one) == {
         "url": "https://o",
+        "kind": "job",
         "address": "0xA",
         "price_wei_per_second": "1/3",
         "manifest_id": "m",
@@ -60,6 +62,16 @@ def test_the_kind_of_a_job_is_told_where_it_is_not_the_networks() -> None:
         "address": "",
         "price_wei_per_second": "0",
         "manifest_id": "",
+    }
+    runner = OrchestratorRef(url="https://r", price=Fraction(1), manifest_id="m", kind="runner", app="a/b")
+    assert orchestrator_json(runner) == {
+        "url": "https://r",
+        "kind": "runner",
+        "address": "",
+        "price_wei_per_second": "1",
+        "app": "a/b",
+        "version": "",
+        "gpu": "",
     }
     assert orchestrator_json(None) is None
 

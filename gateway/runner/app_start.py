@@ -1,0 +1,82 @@
+"""Starts an app in its session, and finds its channels in the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.aio.inside import Reach
+from gateway.orchestrator.errors import BadAnswer, OrchestratorError, UnknownOutcome, Unreachable
+from gateway.orchestrator.urls import complete
+from gateway.runner.client import TIMEOUT, RunnerClient
+from gateway.runner.profile import AppProfile
+
+RETRY = 0.5
+"""Seconds between two tries while the app is not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppChannels:
+    """The trickle channels of an app's session. Their URLs are all that they ask for: they are secrets."""
+
+    input: str = field(repr=False)
+    output: str = field(repr=False)
+    text: str = field(repr=False, default="")
+    """Empty: the app sends no text."""
+
+    @classmethod
+    def parse(cls, answer: Mapping[str, Any], profile: AppProfile, base: str) -> AppChannels:
+        """The channels in a start's answer; `base`, the app's URL, completes relative ones.
+
+        Raises ValueError.
+        """
+        names = profile.channels
+        text = _find(answer, names.text)
+        return cls(
+            input=_channel(answer, names.input, base),
+            output=_channel(answer, names.output, base),
+            text=complete(text, base) if text else "",
+        )
+
+
+async def start_app(
+    client: RunnerClient, app_url: str, reach: Reach, profile: AppProfile, params: Mapping[str, Any]
+) -> AppChannels:
+    """Start the app with a stream's parameters; tried again while it is not ready, up to its time limit.
+
+    Raises AppRefused where it does not take the parameters, or another OrchestratorError.
+    """
+    deadline = time.monotonic() + profile.start.timeout
+    body = profile.start_body(params)
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            answer = await client.call_app(
+                f"{app_url}{profile.start.path}", reach, body, timeout=max(left, TIMEOUT)
+            )
+        except (UnknownOutcome, Unreachable) as error:
+            if deadline - time.monotonic() < RETRY:
+                raise OrchestratorError(f"the app was not ready in time: {error.detail}") from error
+            await asyncio.sleep(RETRY)
+            continue
+        try:
+            return AppChannels.parse(answer, profile, app_url)
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
+
+
+def _channel(answer: Mapping[str, Any], name: str, base: str) -> str:
+    url = _find(answer, name)
+    if not url:
+        raise ValueError(f"the app's answer has no channel {name}")
+    return complete(url, base)
+
+
+def _find(answer: Mapping[str, Any], name: str) -> str:
+    value: Any = answer
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,267 @@
+"""Client for live runners over HTTP; every failure becomes an OrchestratorError."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from google.protobuf.message import DecodeError
+
+from gateway.aio.bodies import BodyTooLarge, read_bounded
+from gateway.aio.client_tls import client_context
+from gateway.aio.http_client import ClientSessions, UnwantedEncoding
+from gateway.aio.inside import LeadsInside, Reach, literal
+from gateway.aio.json_text import parse_json
+from gateway.orchestrator import livepeer_pb2
+from gateway.orchestrator.errors import (
+    AlreadySeen,
+    BadAnswer,
+    NoCapacity,
+    OrchestratorError,
+    Refused,
+    UnknownOutcome,
+    Unreachable,
+)
+from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
+from gateway.runner.errors import AppRefused, NoSuchSession, SessionTaken
+from gateway.runner.offer import RunnerOffer, parse_discovery
+from gateway.runner.reserve import Challenge, RunnerSession, read_params
+from gateway.runner.selection import price_unit
+
+TIMEOUT = 5.0
+"""Seconds for one call, from connecting to the last byte of the answer."""
+DISCOVERY_TIMEOUT = 3.0
+STOP_TIMEOUT = 3.0
+CONNECT_SHARE = 0.6
+"""Part of a call's time limit for connecting: a later time-out means "unknown", not "not sent"."""
+MAX_BODY = 1024 * 1024
+MAX_SAID = 200
+"""Limit of characters of an answer that are kept for logs."""
+TRY_AGAIN = (408, 425, 429)
+
+
+class RunnerClient:
+    """Calls to orchestrators' live runners in the name of one sender (0x..; empty where nothing is paid).
+
+    What an app is sent never carries a credential.
+    """
+
+    def __init__(self, *, sender: str, verify_tls: bool = False) -> None:
+        self._sender = sender
+        self._sessions = ClientSessions(client_context(verify=verify_tls))
+
+    def http_for(self, reach: Reach) -> aiohttp.ClientSession:
+        """For requests to URLs that may lead so far. Not to be closed."""
+        return self._sessions.get(reach)
+
+    async def close(self) -> None:
+        await self._sessions.close()
+
+    async def discover(self, url: str, base: str) -> list[RunnerOffer]:
+        """The live runners that `url`, which the operator named, lists; none where it answers 404.
+
+        `base` completes relative URLs.
+        """
+        reach = await reach_of(base)
+        answer = await self._call("GET", url, reach, DISCOVERY_TIMEOUT)
+        if answer.status == 404:
+            return []
+        try:
+            return parse_discovery(answer.accepted(), base, reach)
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
+
+    async def ask(self, offer: RunnerOffer, unit: PriceUnit) -> Challenge | RunnerSession:
+        """What a session there would cost; the session itself where nothing is to be paid."""
+        headers = {"Livepeer-Payer-Address": self._sender} if self._sender else None
+        answer = await self._call("POST", offer.url, offer.reach, headers=headers)
+        try:
+            if answer.status == 402:
+                return Challenge.parse(answer.body, offer.url, offer.reach, unit)
+            return RunnerSession.parse(answer.reserved(), offer.url)
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
+
+    async def challenge(self, offer: RunnerOffer) -> OrchestratorInfo | None:
+        """What a session there is paid on. None where nothing is: nobody is asked then, as it would begin."""
+        if not offer.paid or not self._sender:
+            return None
+        asked = await self.ask(offer, price_unit(offer))
+        if isinstance(asked, Challenge):
+            return asked.info
+        await self.stop(asked.control_url, offer.reach)
+        return None
+
+    async def reserve(
+        self, offer: RunnerOffer, challenge: Challenge, *, payment: str, seg_creds: str
+    ) -> RunnerSession:
+        """Reserve the session with its first payment.
+
+        Raises NoCapacity (503), and SessionTaken (409): after a try without answer the session is ours.
+        """
+        answer = await self._call(
+            "POST", offer.url, offer.reach, headers=_payment_headers(payment, seg_creds)
+        )
+        try:
+            return RunnerSession.parse(answer.reserved(), offer.url, challenge.manifest_id)
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
+
+    async def pay(
+        self, url: str, info: OrchestratorInfo, *, payment: str, seg_creds: str
+    ) -> OrchestratorInfo | None:
+        """Deliver a payment made on `info`; gives the one for the next, None where the answer has none.
+
+        The answer is protobuf from go-livepeer, JSON from livepeer/node. Raises NoSuchSession (404).
+        """
+        answer = await self._call("POST", url, info.reach, headers=_payment_headers(payment, seg_creds))
+        if answer.status == 404:
+            raise NoSuchSession(answer.detail, said=answer.said)
+        body = answer.accepted()
+        try:
+            if body[:1] == b"{":
+                return read_params(parse_json(body), info.reach, info.unit)
+            result = livepeer_pb2.PaymentResult.FromString(body)
+            return OrchestratorInfo.parse(result.info, info.reach, info.unit) if result.info else None
+        except (ValueError, DecodeError) as error:
+            raise BadAnswer(f"its answer to a payment: {error}") from error
+
+    async def refresh(self, info: OrchestratorInfo, manifest_id: str) -> OrchestratorInfo:
+        """Newer ticket params than `info`, at the session's price."""
+        body = {"sender": self._sender, "manifest_id": manifest_id}
+        answer = await self._call("POST", f"{info.url}/refresh-payment", info.reach, body=body)
+        try:
+            return read_params(parse_json(answer.accepted()), info.reach, info.unit)
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
+
+    async def call_app(
+        self, url: str, reach: Reach, body: Mapping[str, Any], *, timeout: float = TIMEOUT
+    ) -> Mapping[str, Any]:
+        """POST to the app. Raises AppRefused for what it does not take, NoSuchSession for a 404."""
+        answer = await self._call("POST", url, reach, timeout, body=body)
+        if answer.status == 404:
+            raise NoSuchSession(answer.detail, said=answer.said)
+        if 400 <= answer.status < 500 and answer.status not in TRY_AGAIN:
+            raise AppRefused(answer.status, answer.detail, said=answer.said)
+        if answer.status not in (200, 201, 202, 204):
+            raise UnknownOutcome(answer.detail, said=answer.said)
+        if not answer.body:
+            return {}
+        try:
+            content = parse_json(answer.body)
+        except ValueError as error:
+            raise BadAnswer("the app's answer is not JSON") from error
+        if not isinstance(content, dict):
+            raise BadAnswer("the app's answer is not a JSON object")
+        return content
+
+    async def stop(self, control_url: str, reach: Reach) -> bool:
+        """End a session, whatever becomes of the call. Whether it is over for sure."""
+        try:
+            answer = await self._call("POST", f"{control_url}/stop", reach, STOP_TIMEOUT)
+        except OrchestratorError:
+            return False
+        return answer.status in (200, 204, 404)
+
+    async def _call(
+        self,
+        method: str,
+        url: str,
+        reach: Reach,
+        timeout: float = TIMEOUT,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> _Answer:
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout * CONNECT_SHARE, TIMEOUT))
+        try:
+            async with self._sessions.get(reach).request(
+                method,
+                url,
+                headers=headers,
+                json=body,
+                data=b"" if body is None and method == "POST" else None,
+                timeout=limits,
+                allow_redirects=False,
+            ) as response:
+                return _Answer(response.status, await read_bounded(response, MAX_BODY))
+        except BodyTooLarge:
+            raise BadAnswer(f"its answer is over the limit of {MAX_BODY} bytes") from None
+        except UnwantedEncoding as error:
+            raise BadAnswer(str(error)) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+            inside = isinstance(error.__cause__, LeadsInside)
+            why = str(error.__cause__) if inside else type(error).__name__  # whose text has the URL
+            raise Unreachable(f"no connection: {why}") from None
+        except TimeoutError:
+            raise UnknownOutcome(f"no answer within {timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnknownOutcome(f"the connection was lost: {type(error).__name__}") from None
+
+
+class _Answer:
+    """An HTTP answer; maps statuses to errors."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self.body = body
+
+    def accepted(self) -> bytes:
+        """The body of a 200; otherwise raises the error for the status."""
+        if self.status == 200:
+            return self.body
+        if self.status >= 500:
+            raise UnknownOutcome(self.detail, said=self.said)
+        if self.status in TRY_AGAIN or (self.status == 400 and self._is_json):
+            # livepeer/node: trouble of its own, and nothing was taken
+            raise Unreachable(self.detail, said=self.said)
+        if self.status == 400 and b"already seen" in self.body:
+            raise AlreadySeen(self.detail, said=self.said)
+        raise Refused(self.status, self.detail, said=self.said)
+
+    def reserved(self) -> bytes:
+        """The same for a reserve. Where it is full, no ticket was taken."""
+        match self.status:
+            case 503:
+                raise NoCapacity(self.detail, said=self.said)
+            case 409:
+                raise SessionTaken(self.detail, said=self.said)
+            case 400 if self._is_json:
+                raise Refused(self.status, self.detail, said=self.said)
+            case _:
+                return self.accepted()
+
+    @property
+    def detail(self) -> str:
+        return f"HTTP {self.status}"
+
+    @property
+    def said(self) -> str:
+        words = self.body[: 4 * MAX_SAID].decode("utf-8", "replace")
+        return "".join(c if c.isprintable() else " " for c in words).strip()[:MAX_SAID]
+
+    @property
+    def _is_json(self) -> bool:
+        return self.body[:1] == b"{"
+
+
+def _payment_headers(payment: str, seg_creds: str) -> dict[str, str]:
+    return {"Livepeer-Payment": payment, "Livepeer-Segment": seg_creds}
+
+
+async def reach_of(url: str) -> Reach:
+    """Where the party at a URL of the operator's may lead: inside where it is there itself."""
+    host = urlsplit(url).hostname or ""
+    address = literal(host)
+    if address is None:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise Unreachable(f"{host} cannot be resolved") from error
+        address = literal(str(found[0][4][0]).partition("%")[0]) if found else None
+    return Reach.of(host, address)

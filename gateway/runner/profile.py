@@ -1,0 +1,191 @@
+"""App profiles: how an app on a live runner is started, updated and read, in a TOML file each.
+
+docs/apps-on-runners.md describes the form.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+MAX_FILE = 64 * 1024
+MAX_PROFILES = 200
+LONGEST = 3600
+"""Limit of a time in seconds."""
+ACCEPTED = {
+    "str": "text, and a path must begin with /",
+    "bool": "true or false",
+    "float": f"seconds above 0, at most {LONGEST}",
+    "tuple[str, ...]": "a list of names",
+    "Mapping[str, str]": "a table of names",
+    "Mapping[str, Any]": "a table",
+}
+
+
+class BadProfile(ValueError):
+    """A profile cannot be used; the text names the file, what is wrong and what is accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The call that starts the app in a session."""
+
+    path: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """What is sent where the stream's parameters do not say otherwise."""
+    timeout: float = 30.0
+    """Seconds until the app has answered, with all tries while it is not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Where the start's answer has the URLs of the app's channels: names of fields, `a.b` for nested ones."""
+
+    input: str = "in"
+    output: str = "out"
+    text: str = "text"
+    """May be missing in an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The call that changes parameters while the app runs; no path: the app takes none."""
+
+    path: str = ""
+    whole: bool = False
+    """Whether all parameters are sent, not only those that change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Which of a stream's parameters the app takes."""
+
+    names: tuple[str, ...] = ()
+    """Empty: all of them."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """The app's name for a parameter of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What the app takes and gives."""
+
+    audio: bool = False
+    """Whether it takes sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds."""
+
+    first_picture: float = 120.0
+    """From the reserve to the first picture, where the orchestrator has delivered before; else 60 at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppProfile:
+    """One app."""
+
+    app: str
+    start: Start
+    channels: Channels = field(default_factory=Channels)
+    update: Update = field(default_factory=Update)
+    params: Params = field(default_factory=Params)
+    media: Media = field(default_factory=Media)
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> AppProfile:
+        """A profile from the text of `source`, a file's name. Raises BadProfile."""
+        try:
+            given = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise BadProfile(f"{source}: not TOML: {error}") from error
+        app = given.pop("app", None)
+        if not isinstance(app, str) or not app or not app.isprintable() or len(app) > 200:
+            raise BadProfile(f"{source}: app must be the app's name, such as livepeer-example/echo")
+        sections = {
+            "start": Start,
+            "channels": Channels,
+            "update": Update,
+            "params": Params,
+            "media": Media,
+            "limits": Limits,
+        }
+        made: dict[str, Any] = {}
+        for name, value in given.items():
+            if name not in sections:
+                accepted = ", ".join(sections)
+                raise BadProfile(f"{source}: [{name}] is no section of a profile; accepted are {accepted}")
+            made[name] = _section(sections[name], value, name, source)
+        if "start" not in made:
+            raise BadProfile(f"{source}: a [start] section with a path is required")
+        return cls(app=app, **made)
+
+    def start_body(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What the app is started with for a stream's parameters."""
+        return {**self.start.body, **self.translate(params)}
+
+    def translate(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The app's parameters for a stream's."""
+        named = {self.params.rename.get(name, name): value for name, value in params.items()}
+        names = self.params.names or tuple(named)
+        return {name: value for name, value in named.items() if name in names}
+
+
+def _section(kind: type[Any], given: Any, name: str, source: str) -> Any:
+    if not isinstance(given, dict):
+        raise BadProfile(f"{source}: [{name}] must be a section")
+    known = {one.name: one for one in fields(kind)}
+    made: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known:
+            raise BadProfile(f"{source}: [{name}] has no {key}; accepted are {', '.join(known)}")
+        made[key] = _value(str(known[key].type), value, f"{source}: [{name}] {key}")
+    if kind is Start and "path" not in made:
+        raise BadProfile(f"{source}: [{name}] needs a path")
+    return kind(**made)
+
+
+def _value(kind: str, value: Any, where: str) -> Any:
+    match kind, value:
+        case "str", str() if not where.endswith(" path") or re.fullmatch(r"/[!-~]*", value):
+            return value
+        case "bool", bool():
+            return value
+        case "float", int() | float() if not isinstance(value, bool) and 0 < value <= LONGEST:
+            return float(value)
+        case "tuple[str, ...]", list() if all(isinstance(one, str) for one in value):
+            return tuple(value)
+        case "Mapping[str, str]", dict() if all(isinstance(one, str) for one in value.values()):
+            return value
+        case "Mapping[str, Any]", dict():
+            return value
+    raise BadProfile(f"{where} must be {ACCEPTED[kind]}")
+
+
+def load_profiles(folders: Iterable[Path]) -> dict[str, AppProfile]:
+    """All profiles in these folders, by app; a later folder's comes before an earlier one's.
+
+    Raises BadProfile.
+    """
+    found: dict[str, AppProfile] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadProfile(f"{folder} is not a folder")
+        for path in sorted(folder.glob("*.toml"))[:MAX_PROFILES]:
+            try:
+                with path.open("rb") as file:
+                    content = file.read(MAX_FILE + 1)
+                text = content.decode()
+            except (OSError, UnicodeDecodeError) as error:
+                raise BadProfile(f"{path}: cannot be read: {error}") from error
+            if len(content) > MAX_FILE:
+                raise BadProfile(f"{path}: it is over the limit of {MAX_FILE} bytes")
+            profile = AppProfile.parse(text, str(path))
+            found[profile.app] = profile
+    return found

@@ -1,0 +1,115 @@
+"""Streams on live runners: reserved, paid to the second, and stopped, in both dialects."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from harness.devnet import EQUAL_PRICES
+from harness.gateway import GatewayProcess, gateway_process
+from harness.ledger import credited, verify
+from harness.waiting import SLACK, eventually
+from harness.webrtc import WhepViewer, WhipPublisher
+from tests.e2e.test_loop import ended
+
+MAX_ROUNDING = 0.02
+"""Seconds billed after the opening beyond those that passed, as a share."""
+SWAP = 1.0
+"""Seconds without the effect, at most, where another one takes over."""
+
+
+async def paid(gateway: GatewayProcess, payments: int) -> dict[str, Any]:
+    async def enough() -> dict[str, Any] | None:
+        status = await gateway.status("cam")
+        return status if status["payments"]["accepted"] >= payments else None
+
+    return dict(await eventually(enough, every=0.1, what=f"{payments} payments"))
+
+
+async def audits(gateway: GatewayProcess) -> list[dict[str, Any]]:
+    described = await gateway.devnet()
+    return [
+        await gateway.fetch(one["audit_url"]) for one in (*described["orchestrators"], *described["runners"])
+    ]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("dialect", ["go", "node"])
+async def test_a_stream_is_changed_updated_resumed_and_paid_to_the_second(
+    tmp_path: Path, http: aiohttp.ClientSession, dialect: str
+) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    network = ("-orchestrators", "0", "-runners", "1", "-dialect", dialect, "-resumeTimeout", "10s")
+    async with gateway_process(tmp_path, *network, "-ledger", str(ledger)) as gateway:
+        runner = (await gateway.devnet())["runners"][0]
+        async with WhepViewer(http, gateway.live("cam/whep")) as viewer:
+            async with WhipPublisher(http, gateway.live("cam/whip")) as publisher:
+                await eventually(lambda: viewer.shows_negative, what="the changed picture")
+                async with http.post(gateway.live("cam/update"), json={"mode": "echo"}) as response:
+                    assert response.status == 200
+                await eventually(lambda: viewer.shows_original, what="the other effect")
+                status = await paid(gateway, 3)
+                where = status["orchestrator"]
+                assert (where["kind"], where["app"]) == ("runner", runner["app"])
+                assert where["address"] == runner["address"] and "manifest_id" not in where
+                await publisher.stop()
+            async with WhipPublisher(http, gateway.live("cam/whip")) as publisher:  # a reload of the page
+                back = time.monotonic()
+                frames = viewer.frames
+                await eventually(
+                    lambda: viewer.frames > frames + 5 and viewer.shows_original, what="it again"
+                )
+                assert time.monotonic() - back < SLACK * 1.0
+                status = await paid(gateway, 5)
+                assert status["resumed"] == 1
+                payments = status["payments"]
+                assert payments["credit_left_s"] > 5
+                assert int(payments["overpaid_wei"]) <= MAX_ROUNDING * int(payments["owed_wei"]) * SLACK
+                await publisher.stop(resume=False)
+            last = await ended(gateway, "cam")
+            assert last["ended"]["reason"] == "deleted"
+        audit = (await audits(gateway))[0]
+        assert (audit["rejected"], audit["duplicate_nonces"], audit["stale_params"]) == (0, 0, 0)
+        assert [one["ended"] for one in audit["sessions"].values()] == [True]
+        assert audit["credited_wei"] == last["payments"]["credited_wei"] == str(credited(ledger))
+        signer = await gateway.signer_audit()
+        assert (signer["null_states"], signer["stale_states"], signer["overlapping"]) == (1, 0, 0)
+    await verify(ledger)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "others",
+    [("-runners", "2", "-orchestrators", "0", *EQUAL_PRICES), ("-runners", "1", "-orchestrators", "1")],
+)
+async def test_a_killed_runner_is_replaced_by_another_one_or_by_an_orchestrator(
+    tmp_path: Path, http: aiohttp.ClientSession, others: tuple[str, ...]
+) -> None:
+    async with (
+        gateway_process(tmp_path, *others) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")),
+    ):
+        await eventually(lambda: viewer.shows_negative and viewer.frames > 30, what="the changed picture")
+        url = (await gateway.status("cam"))["orchestrator"]["url"]
+        described = await gateway.devnet()
+        victim = next(
+            one for one in (*described["runners"], *described["orchestrators"]) if url.startswith(one["url"])
+        )
+        before, shown = time.monotonic(), viewer.frames
+        os.kill(victim["pid"], signal.SIGKILL)
+
+        async def swapped() -> bool:
+            status = await gateway.status("cam")
+            return bool(status["swaps"] == 1 and status["state"] == "live")
+
+        await eventually(swapped, every=0.02, what="the swap")
+        await eventually(lambda: viewer.frames > shown + 10 and viewer.shows_negative, what="pictures again")
+        assert time.monotonic() - before < SLACK * SWAP
+        assert (await gateway.status("cam"))["orchestrator"]["url"] != url

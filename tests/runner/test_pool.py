@@ -1,0 +1,147 @@
+"""The pool: which runners are usable, and what makes one pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from gateway.candidates.verdict import Verdict
+from gateway.orchestrator.errors import OfferChanged, OrchestratorError
+from gateway.orchestrator.info import OrchestratorInfo
+from gateway.runner.offer import RunnerOffer, Unit
+from gateway.runner.pool import FRESH, RunnerPool
+from gateway.runner.selection import price_refusal
+
+APP = "acme/app"
+CHEAP = RunnerOffer("https://a.example/apps/1/session", APP, room=1, price=Fraction(2), unit=Unit.SECONDS)
+DEAR = replace(CHEAP, url="https://b.example/apps/1/session", price=Fraction(3))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ScriptedList:
+    name = "list"
+
+    def __init__(self, *offers: RunnerOffer, lists_itself: bool = True) -> None:
+        self.listed = list(offers)
+        self.lists_itself = lists_itself
+        self.down = False
+
+    async def offers(self) -> list[RunnerOffer]:
+        if self.down:
+            raise OrchestratorError("no connection")
+        return self.listed
+
+
+async def nothing_asked(_: RunnerOffer) -> OrchestratorInfo | None:
+    return None
+
+
+async def pool_of(*lists: ScriptedList, ceiling: int = 10) -> tuple[RunnerPool, Clock]:
+    clock = Clock()
+    pool = RunnerPool(
+        lists, frozenset({APP}), challenge=nothing_asked, ceiling=Fraction(ceiling), clock=clock
+    )
+    for one in pool._lists:
+        await pool._read(one)
+    return pool, clock
+
+
+def verdicts(pool: RunnerPool) -> list[tuple[str, Verdict]]:
+    return [(one.offer.url[8], one.verdict) for one in pool.candidates()]
+
+
+@pytest.mark.asyncio
+async def test_the_cheapest_usable_one_comes_first_and_other_apps_are_not_looked_at() -> None:
+    pool, _ = await pool_of(ScriptedList(DEAR, CHEAP, replace(CHEAP, url="https://c.example/x", app="other")))
+    assert verdicts(pool) == [("a", Verdict.AVAILABLE), ("b", Verdict.AVAILABLE)]
+    assert pool.candidates("other") == []
+
+
+@pytest.mark.parametrize(
+    ("offer", "verdict"),
+    [
+        (replace(CHEAP, price=Fraction(21, 2)), Verdict.PRICE_ABOVE_MAX),
+        (replace(CHEAP, price=None, unit=Unit.FIXED), Verdict.BAD_ANSWER),
+        (replace(CHEAP, mode="single-shot"), Verdict.BAD_ANSWER),
+        (replace(CHEAP, room=0), Verdict.NO_CAPACITY),
+    ],
+)
+@pytest.mark.asyncio
+async def test_an_offer_that_cannot_be_used_has_a_verdict(offer: RunnerOffer, verdict: Verdict) -> None:
+    pool, _ = await pool_of(ScriptedList(offer))
+    assert verdicts(pool) == [("a", verdict)]
+    assert len(pool.reasons_not_ready()) == 1
+    with pytest.raises(OfferChanged):
+        await pool.take(offer.url)
+
+
+@pytest.mark.asyncio
+async def test_a_list_that_fails_is_kept_and_an_orchestrator_that_does_not_answer_is_not_used() -> None:
+    its_own, service = ScriptedList(CHEAP), ScriptedList(DEAR, lists_itself=False)
+    pool, clock = await pool_of(its_own, service)
+    its_own.down = service.down = True
+    clock.now += FRESH + 1
+    with pytest.raises(OfferChanged):
+        await pool.take(CHEAP.url)
+    assert (await pool.take(DEAR.url)).url == DEAR.url
+    assert verdicts(pool) == [("b", Verdict.AVAILABLE), ("a", Verdict.UNREACHABLE)]
+
+
+@pytest.mark.asyncio
+async def test_who_took_pay_and_showed_nothing_is_not_used_even_where_nobody_else_is_left() -> None:
+    pool, _ = await pool_of(ScriptedList(CHEAP))
+    key = pool.payee(CHEAP)
+    pool.suspend(CHEAP.url, "it went away", address=key, took_pay=False, publisher="ann")
+    assert verdicts(pool) == [("a", Verdict.AVAILABLE)]  # forgiven, as nobody else is left
+    pool.suspend(CHEAP.url, "it showed nothing", address=key, took_pay=True, publisher="ann")
+    assert verdicts(pool) == [("a", Verdict.SET_ASIDE)]
+
+
+@pytest.mark.asyncio
+async def test_who_had_no_room_is_passed_over_until_a_session_there_is_over() -> None:
+    pool, _ = await pool_of(ScriptedList(CHEAP))
+    pool.no_room(CHEAP.url, "full")
+    assert verdicts(pool) == [("a", Verdict.NO_CAPACITY)]
+    pool.room_changed(CHEAP.url, freed=True)
+    assert verdicts(pool) == [("a", Verdict.AVAILABLE)]
+
+
+class Info:
+    """As much of an OrchestratorInfo as its price."""
+
+    def __init__(self, price: Fraction) -> None:
+        self.price = price
+        self.ticket_ev = Fraction(1)
+
+
+@pytest.mark.parametrize(
+    ("unit", "price", "refused"),
+    [
+        (Unit.SECONDS, Fraction(2), False),
+        (Unit.SECONDS, Fraction(5, 2), False),  # discovery rounds down to whole wei
+        (Unit.SECONDS, Fraction(3), True),
+        (Unit.PIXELS, Fraction(2 + 27_647_999), False),
+        (Unit.PIXELS, Fraction(2 + 27_648_000), True),
+    ],
+)
+def test_a_challenge_may_be_dearer_than_the_offer_by_rounding_only(
+    unit: Unit, price: Fraction, refused: bool
+) -> None:
+    offer = replace(CHEAP, unit=unit)
+    why = price_refusal(offer, Info(price), Fraction(10**9), Fraction(2))  # type: ignore[arg-type]
+    assert (why is not None) is refused
+
+
+def test_a_challenge_one_wei_above_the_ceiling_is_refused() -> None:
+    ceiling = Fraction(2)
+    assert price_refusal(CHEAP, Info(ceiling), ceiling, ceiling) is None  # type: ignore[arg-type]
+    assert price_refusal(CHEAP, Info(ceiling + Fraction(1, 10**9)), ceiling, ceiling)  # type: ignore[arg-type]

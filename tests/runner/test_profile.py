@@ -1,0 +1,63 @@
+"""App profiles: those that are shipped, and what is wrong with a bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.runner.profile import AppProfile, BadProfile, load_profiles
+from gateway.runner.settings import SHIPPED_PROFILES
+
+ECHO = """
+app = "acme/echo"
+[start]
+path = "/echo"
+body = { mode = "invert" }
+[params]
+names = ["mode", "radius"]
+rename = { effect = "mode" }
+"""
+
+
+def test_the_shipped_profiles_are_good_and_the_example_apps_are_among_them() -> None:
+    shipped = load_profiles([SHIPPED_PROFILES])
+    assert {"livepeer-example/echo", "livepeer-example/comfystream"} <= shipped.keys()
+
+
+def test_a_streams_parameters_are_renamed_and_put_over_the_body_that_the_profile_has() -> None:
+    profile = AppProfile.parse(ECHO, "echo.toml")
+    assert profile.start_body({}) == {"mode": "invert"}
+    params = {"effect": "gray", "radius": 3, "prompts": "x"}
+    assert profile.start_body(params) == {"mode": "gray", "radius": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "app must be"),
+        ("app = 'x'", "[start] section"),
+        ("app = 'x'\n[start]\npath = 'echo'", "must begin with /"),
+        ("app = 'x'\n[start]\ntimeout = 3", "needs a path"),
+        ("app = 'x'\n[start]\npath = '/e'\ntimeout = true", "seconds above 0"),
+        ("app = 'x'\n[start]\npath = '/e'\nretries = 3", "accepted are path, body, timeout"),
+        ("app = 'x'\n[begin]\npath = '/e'", "accepted are start, channels"),
+        ("app = 'x'\n[start]\npath = '/e'\n[params]\nnames = [1]", "a list of names"),
+        ("app = 'x'\n[start", "not TOML"),
+    ],
+)
+def test_a_bad_profile_says_file_place_and_what_is_accepted(text: str, says: str) -> None:
+    with pytest.raises(BadProfile) as error:
+        AppProfile.parse(text, "bad.toml")
+    assert str(error.value).startswith("bad.toml: ") and says in str(error.value)
+
+
+def test_an_operators_own_profile_comes_before_a_shipped_one(tmp_path: Path) -> None:
+    own = ECHO.replace("acme/echo", "livepeer-example/echo").replace('path = "/echo"', 'path = "/mine"')
+    (tmp_path / "echo.toml").write_text(own)
+    assert load_profiles([SHIPPED_PROFILES, tmp_path])["livepeer-example/echo"].start.path == "/mine"
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadProfile):
+        load_profiles([tmp_path / "none"])
