@@ -38,6 +38,8 @@ class Paths:
         self._clock = clock
         self._valid: OrderedDict[Address, None] = OrderedDict()
         self._claims: OrderedDict[Address, list[bytes]] = OrderedDict()
+        self._owed: set[Address] = set()
+        """Claims for which a check may be sent whatever was sent before."""
         self._checks: OrderedDict[Address, Allowance] = OrderedDict()
 
     def __contains__(self, address: object) -> bool:
@@ -45,11 +47,12 @@ class Paths:
         return address in self._valid
 
     def claim(self, address: Address) -> None:
-        """A check with the right password came from here."""
+        """A check with the right password came from here: one of ours may answer it."""
         if address not in self._valid:
             self._claims.setdefault(address, [])
+            self._owed.add(address)
             if len(self._claims) > MAX_CLAIMS:
-                self._claims.popitem(last=False)
+                self._owed.discard(self._claims.popitem(last=False)[0])
 
     def validate(self, address: Address) -> list[bytes]:
         """The address has answered a check. Returns the datagrams that waited for that."""
@@ -58,6 +61,7 @@ class Paths:
         if len(self._valid) > MAX_ADDRESSES:
             self._valid.popitem(last=False)
         self._checks.pop(address, None)
+        self._owed.discard(address)
         return self._claims.pop(address, [])
 
     def hold(self, address: Address, datagram: bytes) -> None:
@@ -72,6 +76,9 @@ class Paths:
         An offer may name addresses of others, which shall not get much for it.
         """
         if address in self._valid:
+            return True
+        if address in self._owed:
+            self._owed.remove(address)
             return True
         allowance = self._checks.pop(address, None)
         allowance = allowance or Allowance(CHECKS_AT_ONCE, CHECKS_PER_SECOND, self._clock)

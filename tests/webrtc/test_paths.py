@@ -47,6 +47,8 @@ def test_an_address_that_has_not_answered_gets_few_checks() -> None:
     assert sum(paths.may_check(HERE) for _ in range(100)) == CHECKS_AT_ONCE
     now = 3.0
     assert sum(paths.may_check(HERE) for _ in range(100)) == 3 * CHECKS_PER_SECOND
+    paths.claim(HERE)
+    assert sum(paths.may_check(HERE) for _ in range(100)) == 1, "one for each of the peer's own"
     assert paths.may_check(THERE)
     paths.validate(HERE)
     assert all(paths.may_check(HERE) for _ in range(100))
