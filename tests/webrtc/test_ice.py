@@ -209,7 +209,7 @@ async def test_hundreds_of_addresses_of_one_peer_take_the_room_of_a_few() -> Non
 async def shared_port() -> AsyncIterator[tuple[UdpMux, WebRtcConfig]]:
     with Stranger() as probe:
         port = probe.port
-    mux = await UdpMux.open(["127.0.0.1"], port)
+    mux = await UdpMux.open(lambda: ["127.0.0.1"], port)
     yield mux, replace(PORT_EACH, ice=IceSettings(mux_port=port), mux=mux)
     assert mux.routes == 0
     mux.close()
@@ -224,7 +224,7 @@ async def test_copies_of_a_check_move_no_address_on_a_shared_port() -> None:
     ):
         came: dict[str, list[bytes]] = {"one": [], "two": []}
         own_of_one.on_datagram, own_of_two.on_datagram = came["one"].append, came["two"].append
-        copy, shared = check(own_of_one, one), mux._sockets[0]
+        copy, shared = check(own_of_one, one), next(iter(mux._sockets.values()))
         # from hundreds of addresses, and in the name of the other peer
         for port in range(1, 301):
             shared.datagram_received(copy, ("127.0.0.1", port))
