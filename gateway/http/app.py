@@ -130,7 +130,7 @@ class HttpServers:
             StreamRoutes(parts.registry, links, funds=funds).routes(),
             PaymentRoutes(parts.registry, parts.ledger_reader).routes(),
             HealthRoutes(parts.readiness.reasons).routes(),
-            PageRoutes(settings.frame_ancestors).routes(),
+            PageRoutes(settings.frame_ancestors, settings.external_url).routes(),
         ]
         if parts.devnet is not None:
             groups.append([_devnet_route(parts.devnet)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -12,16 +13,31 @@ from gateway.http.route import Route
 PAGES = Path(__file__).parent / "pages"
 
 _HEADERS = {"Cache-Control": "no-cache"}
+_POLICY = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "media-src 'self' blob:",
+    "base-uri 'none'",
+    "form-action 'self'",
+)
+"""What the pages may load (Content Security Policy 3): their own files, nothing written into the document."""
 
 
 class PageRoutes:
     """Pages at `/` and `/watch`, their scripts and styles under `/pages/`. There is no build step.
 
     Pages of the origins `watch_in_frame` may show `/watch` in a frame; `/` is for the gateway's own only.
+    Both may talk to the gateway by the address that they were loaded from and by `external_url`.
     """
 
-    def __init__(self, watch_in_frame: Sequence[str] = ()) -> None:
+    def __init__(self, watch_in_frame: Sequence[str] = (), external_url: str | None = None) -> None:
         self._watch_in_frame = watch_in_frame
+        self._reached = "connect-src 'self'"
+        if external_url is not None:
+            parts = urlsplit(external_url)
+            self._reached += f" {parts.scheme}://{parts.netloc}"
 
     def routes(self) -> list[Route]:
         html = "text/html"
@@ -39,10 +55,10 @@ class PageRoutes:
         ]
 
     async def index(self, _: web.Request) -> web.FileResponse:
-        return _page("index.html", ())
+        return self._page("index.html", ())
 
     async def watch(self, _: web.Request) -> web.FileResponse:
-        return _page("watch.html", self._watch_in_frame)
+        return self._page("watch.html", self._watch_in_frame)
 
     async def file(self, request: web.Request) -> web.FileResponse:
         name = request.match_info["file"]
@@ -50,7 +66,6 @@ class PageRoutes:
             raise web.HTTPNotFound
         return web.FileResponse(PAGES / name, headers=_HEADERS)
 
-
-def _page(name: str, framed_by: Sequence[str]) -> web.FileResponse:
-    policy = " ".join(["frame-ancestors 'self'", *framed_by])
-    return web.FileResponse(PAGES / name, headers={**_HEADERS, "Content-Security-Policy": policy})
+    def _page(self, name: str, framed_by: Sequence[str]) -> web.FileResponse:
+        policy = "; ".join([*_POLICY, self._reached, " ".join(["frame-ancestors 'self'", *framed_by])])
+        return web.FileResponse(PAGES / name, headers={**_HEADERS, "Content-Security-Policy": policy})
