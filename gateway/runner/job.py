@@ -409,7 +409,9 @@ class RunnerJob:
     def _begin(self, group: TaskGroup, name: str, channels: AppChannels) -> None:
         """Relay frames from now on."""
         http, host = self._resources.client.http_for(self._reach), self._host
-        relay = self._relay = Relay(http, channels.input, channels.output, host.request_key_frame, self._log)
+        relay = self._relay = Relay(
+            http, channels.input, channels.output, host.request_key_frame, self._log, name=self._url
+        )
         group.create_task(relay.send(), name=f"{name} uplink")
         group.create_task(self._watch_uplink(relay), name=f"{name} uplink watch")
         group.create_task(self._read(relay), name=f"{name} downlink")

@@ -47,6 +47,7 @@ class TricklePublisher:
     that dies is noticed at once and a segment's first bytes need no round trip. Nothing waits for a slow
     server: what exceeds the limits is dropped by whole segments, oldest first, and counted. With `resume` it
     goes on with a channel that another process has published to: it asks for the next segment's number first.
+    `name` stands for the URL in logs and errors where that is a secret.
 
     `http` must have a connector without a limit on connections (`limit=0`): each channel always holds at
     least one, and with aiohttp's default of 100 channels would wait for each other without an error.
@@ -57,6 +58,7 @@ class TricklePublisher:
         http: aiohttp.ClientSession,
         url: str,
         *,
+        name: str = "",
         content_type: str = "video/MP2T",
         max_buffer: int = MAX_BUFFER,
         max_in_flight: int = MAX_IN_FLIGHT,
@@ -66,6 +68,7 @@ class TricklePublisher:
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        self.name = name or self.url
         self.segments = 0
         """Segments begun."""
         self.dropped = 0
@@ -74,9 +77,9 @@ class TricklePublisher:
         self._content_type = content_type
         self._max_in_flight = max_in_flight
         self._clock = clock
-        self._log = (log or structlog.get_logger("trickle")).bind(channel=self.url)
+        self._log = (log or structlog.get_logger("trickle")).bind(channel=self.name)
         self._buffer = SendBuffer(max_buffer)
-        self._retries = Retries(self.url, retry_delay)
+        self._retries = Retries(self.name, retry_delay)
         self._next_seq = 0
         self._resume = resume
         self._restarts_at: int | None = None
@@ -172,12 +175,12 @@ class TricklePublisher:
                 segment = self._unposted.popleft()
                 if not segment.dropped:
                     self._number(segment)
-                    post = group.create_task(self._post(segment), name=f"trickle-post {self.url}")
+                    post = group.create_task(self._post(segment), name=f"trickle-post {self.name}")
                     post.add_done_callback(partial(self._post_ended, segment))
                     self._posts[segment] = post
             while self._to_delete:
                 url = f"{self.url}/{self._to_delete.popleft()}"
-                group.create_task(delete_channel(self._http, url), name=f"trickle-delete {self.url}")
+                group.create_task(delete_channel(self._http, url), name=f"trickle-delete {self.name}")
             self._wake.clear()
             await self._wake.wait()
 
@@ -225,7 +228,7 @@ class TricklePublisher:
             if not segment.exhausted:
                 response.close()
         if status == 404 or headers.get(wire.CLOSED) == wire.TERMINATED:
-            raise ChannelClosed(f"{self.url}: the server closed the channel")
+            raise ChannelClosed(f"{self.name}: the server closed the channel")
         if status == wire.NO_SUCH_SEGMENT:
             self._next_seq = max(self._next_seq, wire.header_number(headers, wire.LATEST) or 0)
             if self._may_repeat(segment):
@@ -246,7 +249,7 @@ class TricklePublisher:
                 await asyncio.sleep(self._retries.failed(error))
                 continue
             if status == 404 or headers.get(wire.CLOSED) == wire.TERMINATED:
-                raise ChannelClosed(f"{self.url}: the server closed the channel")
+                raise ChannelClosed(f"{self.name}: the server closed the channel")
             latest = wire.header_number(headers, wire.LATEST)
             if status == 200 and latest is not None:
                 self._retries.succeeded()

@@ -37,7 +37,8 @@ class Relay:
     """Sends frames as MPEG-TS segments and reads those that come back, from segment 0 on.
 
     With `resume` both go on from the next segments of channels that another process has used; `after` is the
-    time that its pictures had come to by now, in ticks.
+    time that its pictures had come to by now, in ticks. `name` stands for the URLs in logs where those are
+    secrets.
     `begin` comes before the first `push`; `send`, `read` and `wait_too_slow` are tasks of the job.
     `request_key_frame` asks the publisher for one: a segment begins with it.
     """
@@ -50,12 +51,15 @@ class Relay:
         request_key_frame: Callable[[], None],
         log: FilteringBoundLogger,
         *,
+        name: str = "",
         resume: bool = False,
         after: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.uplink = TricklePublisher(http, publish_url, resume=resume, log=log)
-        self.downlink = TrickleSubscriber(http, subscribe_url, start=NEXT if resume else 0, log=log)
+        self.uplink = TricklePublisher(http, publish_url, name=name, resume=resume, log=log)
+        self.downlink = TrickleSubscriber(
+            http, subscribe_url, name=name, start=NEXT if resume else 0, log=log
+        )
         self._request_key_frame = request_key_frame
         self._log = log
         self._ask_at = KEY_FRAME_AFTER
@@ -120,7 +124,7 @@ class Relay:
 
         Cancelled, the sending goes on until `close`: the last segment arrives whole.
         """
-        self._sending = spawn(self.uplink.run(), name=f"uplink {self.uplink.url}", expected=(ChannelError,))
+        self._sending = spawn(self.uplink.run(), name=f"uplink {self.uplink.name}", expected=(ChannelError,))
         await asyncio.shield(self._sending)
 
     async def read(self, on_output: Callable[[Frame], None]) -> None:

@@ -74,6 +74,7 @@ class TrickleSubscriber:
         http: aiohttp.ClientSession,
         url: str,
         *,
+        name: str = "",
         start: int = wire.NEXT,
         ask_anew: float = wire.ASK_ANEW,
         retry_delay: float = RETRY_DELAY,
@@ -81,6 +82,7 @@ class TrickleSubscriber:
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        self._name = name or self.url
         self.segments_read = 0
         """Segments given to the reader, including empty ones."""
         self.gaps = 0
@@ -91,8 +93,8 @@ class TrickleSubscriber:
         self._start = start
         self._ask_anew = ask_anew
         self._clock = clock
-        self._log = (log or structlog.get_logger("trickle")).bind(channel=self.url)
-        self._retries = Retries(self.url, retry_delay)
+        self._log = (log or structlog.get_logger("trickle")).bind(channel=self._name)
+        self._retries = Retries(self._name, retry_delay)
         self._empty = Pace(MAX_EMPTY, clock=clock)
         self._ahead: asyncio.Task[_Answer | ChannelError] | None = None
         self._reading: aiohttp.ClientResponse | None = None
@@ -123,7 +125,7 @@ class TrickleSubscriber:
                 self.truncated += reader.truncated
                 answer.response.close()
                 if reader.empty and not self._empty.count():
-                    raise ChannelLost(f"{self.url}: empty segments without end")
+                    raise ChannelLost(f"{self._name}: empty segments without end")
         finally:
             await self.close()
 
@@ -139,7 +141,7 @@ class TrickleSubscriber:
                 answer.response.close()
 
     def _request(self, seq: int) -> asyncio.Task[_Answer | ChannelError]:
-        return tasks.spawn(self._outcome(seq), name=f"trickle-get {self.url}")
+        return tasks.spawn(self._outcome(seq), name=f"trickle-get {self._name}")
 
     async def _outcome(self, seq: int) -> _Answer | ChannelError:
         """The answer, or the channel's end as a value: nobody may be waiting for a request made ahead."""
@@ -172,7 +174,7 @@ class TrickleSubscriber:
             headers = response.headers
             if response.status == 404 or headers.get(wire.CLOSED) == wire.TERMINATED:
                 response.close()
-                raise ChannelClosed(f"{self.url}: the server closed the channel")
+                raise ChannelClosed(f"{self._name}: the server closed the channel")
             if response.status == 200:
                 self._retries.succeeded()
                 real = wire.header_number(headers, wire.SEQ)

@@ -80,6 +80,9 @@ async def test_a_stream_is_changed_updated_resumed_and_paid_to_the_second(
         assert audit["credited_wei"] == last["payments"]["credited_wei"] == str(credited(ledger))
         signer = await gateway.signer_audit()
         assert (signer["null_states"], signer["stale_states"], signer["overlapping"]) == (1, 0, 0)
+        (session,) = audit["sessions"]
+        own = [line for line in gateway.log.read_text().splitlines() if "area=devnet" not in line]
+        assert own and not any(session in line for line in own)
     await verify(ledger)
 
 
