@@ -70,6 +70,9 @@ class Parsed:
         return self.values[name]
 
 
+MAX_DURATION_CHARS = 100
+MAX_DURATION = 2**63 // 10**9
+"""The longest duration that Go has, in seconds: 292 years."""
 _DURATION_UNITS = {
     "ns": Decimal("1e-9"),
     "us": Decimal("1e-6"),
@@ -86,10 +89,13 @@ def parse_duration(value: str) -> float:
     """Seconds of a Go duration that is not negative: `5s`, `1m30s`, `500ms`, `1.5h`, `0`. Or ValueError."""
     if value == "0":
         return 0.0
-    parts = list(_DURATION_PART.finditer(value))
+    parts = list(_DURATION_PART.finditer(value[: MAX_DURATION_CHARS + 1]))
     if not parts or "".join(part.group() for part in parts) != value:
         raise ValueError(value)
-    return float(sum(Decimal(part[1]) * _DURATION_UNITS[part[2]] for part in parts))
+    seconds = sum(Decimal(part[1]) * _DURATION_UNITS[part[2]] for part in parts)
+    if seconds > MAX_DURATION:
+        raise ValueError(value)
+    return float(seconds)
 
 
 def _parse_boolean(value: str) -> bool:

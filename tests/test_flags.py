@@ -84,6 +84,12 @@ def test_durations_are_gos(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
+@pytest.mark.parametrize("text", ["1" * 5_000 + "h", "9223372037s"])
+def test_a_duration_is_no_longer_than_gos(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_duration(text)
+
+
 @pytest.mark.parametrize("text", ["", "5", "s", "-5s", "5 s", "5sec", "1m 30s", "five"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(FlagError, match=r"^-wait .* it takes a duration such as 5s, 1m30s or 500ms$"):
