@@ -30,8 +30,15 @@ from gateway.payments.saved_session import (
     seconds_to_resume,
 )
 from gateway.payments.session import PaymentSession
-from gateway.payments.spending import HOUR, Hold, Spending, SpendLimitReached, SpendLimits
-from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS
+from gateway.payments.spending import (
+    HOUR,
+    Hold,
+    PublisherBudget,
+    Spending,
+    SpendLimitReached,
+    SpendLimits,
+)
+from gateway.payments.ticket_limits import TicketLimits
 from gateway.payments.timebase import NANOSECONDS as S
 from gateway.reason import EndReason
 from harness.payment_models import (
@@ -52,6 +59,11 @@ CEILING = 2 * PRICE
 HOUR_LIMIT = 280 * PRICE
 STREAM_LIMIT = 170 * PRICE
 LATENCY = S // 50
+PUBLISHERS = [PublisherBudget(name, STREAM_LIMIT, None) for name in ("ann", "bob")]
+"""Each with a stream of the same name."""
+
+# a run of many takes as long as it needs
+pytestmark = pytest.mark.timeout(max(180, HISTORIES))
 
 
 class Histories(RuleBasedStateMachine):
@@ -64,6 +76,9 @@ class Histories(RuleBasedStateMachine):
         self.signer = SignerModel()
         self.spending = Spending(SpendLimits(hour=HOUR_LIMIT), clock=lambda: self.now)
         self.spending.restore([(0, Fraction(100 * PRICE), "")], wall_ns=0)
+        self.publisher = PUBLISHERS[0]
+        self.hold: Hold | None = None
+        """What the newest payment counts as in the limits."""
         self.under_way = 0
         self.lost_null_states = 0
         self.signed: list[LivePayment] = []
@@ -83,17 +98,24 @@ class Histories(RuleBasedStateMachine):
         self.opened_at = self.now
 
     @initialize(
-        seconds=st.sampled_from(
-            [Fraction(3, 5), Fraction(1), Fraction(5, 2), Fraction(10), Fraction(61), Fraction(120)]
-        ),
+        seconds=st.sampled_from([Fraction(tenths, 10) for tenths in (5, 6, 10, 25, 100, 610, 1200)]),
         interval=st.sampled_from([S // 10, S, 5 * S, 30 * S]),
         preload=st.sampled_from([10, 60]),
         recipient=st.sampled_from([ORCHESTRATOR, COLD_WALLET]),
+        face=st.sampled_from([None, 100 * PRICE]),
     )
-    def open(self, seconds: Fraction, interval: int, preload: int, recipient: bytes) -> None:
+    def open(
+        self, seconds: Fraction, interval: int, preload: int, recipient: bytes, face: int | None
+    ) -> None:
         self.signer.preload = preload
+        self.limits = TicketLimits(face_value=face)
         self.orchestrator = OrchestratorModel(ticket_seconds=seconds, recipient=recipient)
-        self.session = PaymentSession(self.orchestrator.info(), interval=interval, ceiling=Fraction(CEILING))
+        self.session = PaymentSession(
+            self.orchestrator.info(),
+            interval=interval,
+            ceiling=Fraction(CEILING),
+            ticket_limits=self.limits,
+        )
 
     # one step, in the way that its rule chooses
 
@@ -135,9 +157,8 @@ class Histories(RuleBasedStateMachine):
     ) -> None:
         """The signer's answer to a call within the limits, or `instead` tickets."""
         try:
-            hold = self.spending.hold(
-                "one", self.session.billing.max_due(action.info, self.now), STREAM_LIMIT
-            )
+            most, who = self.session.billing.max_due(action.info, self.now), self.publisher
+            hold = self.spending.hold(who.publisher, most, STREAM_LIMIT, who)
         except SpendLimitReached as limit:
             self.session.withheld(EndReason.SPEND_LIMIT, str(limit))
             return
@@ -178,6 +199,7 @@ class Histories(RuleBasedStateMachine):
             return
         self.written = save(self.session, live)
         self.session.signed(payment)
+        self.hold = hold
         self.signed.append(live)
         self.undelivered, self.newest, self.handed_out = live, live.state, False
 
@@ -195,9 +217,13 @@ class Histories(RuleBasedStateMachine):
                 assert payment.live is self.undelivered
                 self.undelivered = None
                 try:
-                    self.orchestrator.accept(payment.live)
+                    accepted = self.orchestrator.accept(payment.live)
                 except Status:
                     self.session.start_failed("400")
+                    return
+                if accepted is None:
+                    assert self.handed_out, "a nonce was used twice in two payments"
+                    self.session.start_failed("already seen")
                 else:
                     self.session.started(MANIFEST, self.now)
                     self.written = save(self.session)
@@ -328,6 +354,31 @@ class Histories(RuleBasedStateMachine):
             case other:
                 self.well(other)
 
+    @rule(arrives=st.booleans())
+    def no_answer_to_the_start_comes_and_another_job_starts(self, arrives: bool) -> None:
+        match self.act():
+            case Start(payment):
+                if arrives:
+                    with suppress(Status):
+                        self.orchestrator.accept(payment.live)
+                    self.handed_out = True
+                self.session.start_failed("reset", settled=False)
+            case other:
+                self.well(other)
+
+    @rule(index=st.integers(0, 1))
+    def another_publishers_job_starts_while_this_one_does(self, index: int) -> None:
+        match self.act():
+            case Start():
+                assert self.hold is not None
+                with suppress(SpendLimitReached):
+                    who = PUBLISHERS[index]
+                    self.hold = self.spending.move(self.hold, who.publisher, STREAM_LIMIT, who)
+                    self.publisher = who
+                self.session.start_again()
+            case other:
+                self.well(other)
+
     @rule(keeps=st.booleans())
     def the_orchestrator_refuses(self, keeps: bool) -> None:
         """`keeps`: and credits the tickets all the same."""
@@ -387,10 +438,14 @@ class Histories(RuleBasedStateMachine):
         self.clock_was_set = True
 
     @precondition(lambda self: not self.ended)
-    @rule()
-    def the_job_ends(self) -> None:
+    @rule(held=st.sampled_from([0, 3, 10, 50]))
+    def the_job_ends(self, held: int = 0) -> None:
+        """After it was `held` for its publisher, in seconds: nothing is signed then, and nothing owed."""
+        paused_at, owed = self.now, self.session.balance.owed(self.now)
+        self.now += held * S
         self.ended = True
-        self.session.end(self.now)
+        self.session.end(paused_at)
+        assert self.session.balance.owed(self.now) == owed
 
     @precondition(lambda self: not self.ended)
     @rule()
@@ -486,7 +541,8 @@ class Histories(RuleBasedStateMachine):
     def no_ticket_is_larger_than_its_limit_or_pays_another(self) -> None:
         for live in self.signed:
             payment = Payment.read(live)
-            assert payment.ticket_ev <= DEFAULT_TICKET_LIMITS.seconds * CEILING
+            assert payment.ticket_ev <= self.limits.seconds * CEILING
+            assert payment.face_value <= (self.limits.face_value or payment.face_value)
             assert payment.message.ticket_params.recipient == self.orchestrator.recipient
 
     @invariant()
@@ -494,6 +550,8 @@ class Histories(RuleBasedStateMachine):
         assert self.spending.spent(HOUR) <= HOUR_LIMIT
         made = sum((Payment.read(live).value for live in self.signed), Fraction(0))
         assert made <= STREAM_LIMIT
+        for one in PUBLISHERS:  # who had the first payment before does not pay for it
+            assert self.spending.spent_by_publisher(one, HOUR) <= (made if one == self.publisher else 0)
 
 
 class LongHistories(Histories):

@@ -35,6 +35,7 @@ from tests.payments.ledger_model import PATHS, LedgerModel, ModelPayment, ModelS
 from tests.payments.ledgers import record
 
 HISTORIES = int(os.environ.get("HISTORIES", "2000")) // 50
+pytestmark = pytest.mark.timeout(max(180, HISTORIES))
 DAY = 86_400 * 10**9
 START = 1_780_000_000 * 10**9
 KEEP = 2 * DAY
