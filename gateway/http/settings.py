@@ -136,7 +136,7 @@ HTTP_FLAGS: tuple[Flag, ...] = (
         "maxConnections",
         INTEGER,
         "4096",
-        "Keep at most this many HTTP connections, and half of the open files; 0: only that",
+        "Limit HTTP connections to this many, and to half of the open files; 0: only that",
     ),
     Flag(
         "maxConnectionsPerAddress",
