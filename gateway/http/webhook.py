@@ -30,7 +30,7 @@ class WebhookAnswer:
     params: Json | None = None
     stream_id: str | None = None
     orchestrator: str | None = None
-    """Who is to transform the stream: an orchestrator's URL or address, `comfystream` or `network`."""
+    """Who is to transform the stream: an orchestrator's URL or address, or a kind such as `network`."""
     standby: bool | None = None
     """Whether to run a second job. Not in go-livepeer's webhook, as the limits are not."""
     limits: StreamLimits = NO_LIMITS

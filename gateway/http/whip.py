@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.candidates.verdict import Verdict
-from gateway.comfystream.servers import COMFYSTREAM
 from gateway.flags import BOOLEAN
 from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import parse_json_object, read_sdp
@@ -30,7 +29,6 @@ from gateway.http.sessions import (
 )
 from gateway.http.tokens import Grant
 from gateway.http.webhook import AuthWebhook, WebhookAnswer
-from gateway.network.source import NETWORK
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.ledger import MAX_PUBLISHER
 from gateway.payments.spending import NO_LIMITS, SpendLimitReached
@@ -81,6 +79,7 @@ class WhipRoutes:
         self._everybody_chooses = everybody_chooses
 
     def routes(self) -> list[Route]:
+        kinds = " or ".join(self._registry.kinds)
         return [
             Route(
                 "POST",
@@ -102,7 +101,7 @@ class WhipRoutes:
                     "pipeline": "the pipeline; -model by default",
                     "params": "parameters for the worker, a JSON object",
                     "streamId": "the stream's id; its name by default",
-                    "orchestrator": "use this one: an orchestrator's URL or address, network or comfystream",
+                    "orchestrator": f"use this one: an orchestrator's URL or address, or {kinds}",
                     "standby": "true or false: whether to run a second job; -standby by default",
                 },
             ),
@@ -193,9 +192,9 @@ class WhipRoutes:
         )
 
     def _check_choice(self, wanted: PublishRequest, grant: Grant | None) -> None:
-        """Raises Problem 403 for a publisher that names an orchestrator and may not."""
+        """Raises Problem 403 for a publisher that names an orchestrator and may not; all may name a kind."""
         free = self._everybody_chooses or (grant is not None and grant.may_choose)
-        if not free and wanted.orchestrator not in {None, COMFYSTREAM, NETWORK}:
+        if not free and wanted.orchestrator not in {None, *self._registry.kinds}:
             detail = "only a token with chooseOrchestrator, or the auth webhook, may name an orchestrator"
             raise Problem(403, ProblemCode.MAY_NOT_CHOOSE, f"{detail}: leave orchestrator out")
 

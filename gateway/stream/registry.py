@@ -86,6 +86,11 @@ class Registry:
         self._totals_of_ended = Totals()
         metrics.attach(self._snapshot)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the kinds of jobs, each of which a publisher may ask for."""
+        return self._sources.kinds
+
     # publishing
 
     async def publish(self, request: PublishRequest, offer: str, claims: Sequence[Claim] = ()) -> Stream:

@@ -44,6 +44,11 @@ class JobSources:
             [self._by_name[name] for name in names] for names in preference.order(list(self._by_name))
         ]
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of all kinds; any other name that a publisher asks for is one candidate's."""
+        return tuple(self._by_name)
+
     def candidates(self, request: PublishRequest) -> list[Candidate]:
         """All candidates for this request with a verdict, the usable ones first."""
         asked = request.orchestrator

@@ -25,6 +25,7 @@ from gateway.http.whip import WhipRoutes
 from gateway.payments.spending import PublisherBudget
 from gateway.reason import EndReason
 from gateway.stream.seam import Candidate, PublishRequest
+from gateway.stream.sources import JobSources, Preference
 from gateway.telemetry.metrics import Metrics
 from tests.e2e.sessions import PUBLISH, SDP
 from tests.stream.jobs import FakeSource, only
@@ -58,8 +59,9 @@ async def publishing(
     webhook: str | None = None,
     everybody_chooses: bool = False,
     source: FakeSource | None = None,
+    sources: JobSources | None = None,
 ) -> AsyncIterator[Publishing]:
-    registry = registry_on(only(source or FakeSource(urls="ab", name="network")))
+    registry = registry_on(sources or only(source or FakeSource(urls="ab", name="network")))
     async with aiohttp.ClientSession() as http:
         routes = WhipRoutes(
             registry,
@@ -112,6 +114,20 @@ async def test_only_a_token_that_allows_it_names_an_orchestrator(tokens: Path) -
         assert (await client.publish("b", "?orchestrator=network", "plain"))[0] == 201
         assert (await client.publish("c", "", "plain"))[0] == 201
         assert (await client.publish("d", "?orchestrator=a", "chooser"))[0] == 201
+
+
+@pytest.mark.asyncio
+async def test_everybody_may_ask_for_any_kind_of_job(tokens: Path) -> None:
+    kinds = ("network", "runner", "third")
+    sources = JobSources(
+        [FakeSource(urls=(f"{kind}-1",), name=kind) for kind in kinds], Preference("network", False)
+    )
+    async with publishing(tokens=tokens, sources=sources) as client:
+        for kind in kinds:
+            assert (await client.publish(kind, f"?orchestrator={kind}", "plain"))[0] == 201
+            refused = await client.publish("one", f"?orchestrator={kind}-1", "plain")
+            assert refused[:2] == (403, "may_not_choose")
+        assert (await client.publish("one", "?orchestrator=fourth", "plain"))[:2] == (403, "may_not_choose")
 
 
 @pytest.mark.asyncio
