@@ -177,7 +177,11 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
     run.broken += await doubts_of(ledger)
     cheats = {orchestrator["address"] for orchestrator in devnet["orchestrators"][: len(CHEATS)]}
     lives = [life for life in scene.lives if life.address not in cheats]
-    wrong = {life.address: found for life in lives if (found := books.faults_in(life.audit))}
+    wrong = {
+        life.address: found
+        for life in lives
+        if (found := books.faults_in(life.audit, books.handed_out_again(payments, life.address)))
+    }
     run.broken += [f"the audit of {address}: {found}" for address, found in wrong.items()]
     showed = books.who_showed_pictures(ledger)
     honest = {one["address"].lower() for one in devnet["orchestrators"][len(CHEATS) :]}

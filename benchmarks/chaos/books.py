@@ -32,7 +32,7 @@ class Entry:
     credited: int | None
     refused: bool
     unknown: bool
-    """Whether the ledger says that it may have been credited."""
+    """Whether the ledger says that it may have been credited, whatever another process said to it later."""
     closed: bool
     """Whether its session was closed."""
 
@@ -110,7 +110,7 @@ def _unexplained_in(life: Life, entries: list[Entry]) -> int:
 
     def possible(entry: Entry) -> bool:
         there = entry.delivered is not None and life.began <= entry.delivered <= life.answered
-        return there and (entry.credited is not None or not entry.refused)
+        return there and (entry.credited is not None or entry.unknown or not entry.refused)
 
     at_least, at_most = int(_sum(entries, certain)), int(_sum(entries, possible))
     return max(0, at_least - has) + max(0, has - at_most)
@@ -141,9 +141,16 @@ def _sum(entries: Iterable[Entry], of: Callable[[Entry], bool]) -> Fraction:
     return sum((entry.value for entry in entries if of(entry)), Fraction(0))
 
 
-def faults_in(audit: dict[str, Any]) -> dict[str, int]:
-    """What is wrong in an orchestrator's audit."""
+def handed_out_again(entries: Iterable[Entry], address: str) -> int:
+    """First payments without an answer that the next process there was handed again, and refused."""
+    return sum(entry.refused and entry.unknown and entry.address == address.lower() for entry in entries)
+
+
+def faults_in(audit: dict[str, Any], handed_out_again: int = 0) -> dict[str, int]:
+    """What is wrong in an orchestrator's audit, but that it refused what a former process was handed."""
     wrong = {name: audit[name] for name in CLEAN if audit[name]}
+    if wrong.get("rejected", 0) <= handed_out_again:
+        wrong.pop("rejected", None)
     if int(audit["min_balance_wei"]) < 0:
         wrong["min_balance_wei"] = int(audit["min_balance_wei"])
     return wrong

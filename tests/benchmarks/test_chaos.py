@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.chaos.__main__ import chaos
-from benchmarks.chaos.books import Entry, Life, faults_in, most_stolen, stolen, unexplained
+from benchmarks.chaos.books import Entry, Life, faults_in, handed_out_again, most_stolen, stolen, unexplained
 from benchmarks.chaos.faults import FAULTS
 
 AUDIT = {"rejected": 0, "duplicate_nonces": 0, "stale_params": 0, "min_balance_wei": "5"}
@@ -30,6 +30,16 @@ def test_what_the_audit_and_the_ledger_agree_on_is_explained() -> None:
 def test_a_payment_without_an_outcome_may_have_been_credited_or_not() -> None:
     for credited in (7, 10):
         assert unexplained([CREDITED, PERHAPS], [life(credited)]) == 0
+
+
+def test_what_a_killed_process_may_have_credited_the_next_one_may_refuse() -> None:
+    again = replace(REFUSED, unknown=True)
+    for credited in (0, 5):
+        assert unexplained([again], [life(credited)]) == 0
+    assert unexplained([again], [life(6)]) == 1
+    assert handed_out_again([again, CREDITED, REFUSED], "0xA") == 1
+    assert faults_in({**AUDIT, "rejected": 1}, 1) == {}
+    assert faults_in({**AUDIT, "rejected": 2}, 1) == {"rejected": 2}
 
 
 def test_what_only_the_ledger_or_only_the_audit_has_is_unexplained() -> None:
