@@ -95,7 +95,9 @@ class Histories(RuleBasedStateMachine):
         self.late = False
         self.clock_offset = 0
         self.clock_was_set = False
+        self.asked = False
         self.opened_at = self.now
+        """When the signer was first asked."""
 
     @initialize(
         seconds=st.sampled_from([Fraction(tenths, 10) for tenths in (5, 6, 10, 25, 100, 610, 1200)]),
@@ -133,6 +135,8 @@ class Histories(RuleBasedStateMachine):
             self.over = action
             return None
         if isinstance(action, Sign):
+            if not self.asked:
+                self.asked, self.opened_at = True, self.now
             assert self.undelivered is None, "signed again before the last payment's fate was known"
             assert action.state == self.newest, "an older state, or a null one, was used"
             most = PRELOAD * PRICE + Fraction(self.session.schedule.interval * PRICE, S)
