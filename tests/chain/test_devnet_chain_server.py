@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from types import SimpleNamespace
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -61,6 +63,40 @@ def test_logs_of_blocks_that_were_undone_are_forgotten(evm: Evm) -> None:
     evm.fund(SENDER, deposit=7, reserve=8)
     evm.fund(SENDER, deposit=9, reserve=9)
     assert [int(log["data"], 16) for log in index.find(0, None)][-6:] == [1, 1, 7, 8, 9, 9]
+
+
+class LongChain:
+    """A chain of blocks with one log each; `visits` counts the blocks that were read."""
+
+    def __init__(self, blocks: int) -> None:
+        self.chaindb, self.backend = None, SimpleNamespace(chain=self)
+        self.blocks, self.visits = blocks, 0
+
+    def get_block(self) -> SimpleNamespace:
+        return SimpleNamespace(number=self.blocks)
+
+    def get_canonical_block_by_number(self, number: int) -> SimpleNamespace:
+        self.visits += 1
+        log = SimpleNamespace(address=b"\x12" * 20, topics=[number], data=b"")
+        return SimpleNamespace(
+            hash=number.to_bytes(32, "big"),
+            number=number,
+            transactions=[SimpleNamespace(hash=b"\1" * 32)],
+            get_receipts=lambda _: [SimpleNamespace(logs=[log])],
+        )
+
+
+def test_logs_are_found_in_time_linear_in_their_number() -> None:
+    def seconds(blocks: int) -> float:
+        chain = LongChain(blocks)
+        index = LogIndex(cast(Any, chain))
+        began = time.process_time()
+        for _ in range(3):
+            assert len(index.find(0, None, addresses=[SENDER])) == blocks
+        assert chain.visits <= blocks + 3, "each block is read once"
+        return time.process_time() - began
+
+    assert min(seconds(10_000) for _ in range(3)) < 40 * min(seconds(1_000) for _ in range(3))
 
 
 @pytest.mark.asyncio

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.network.uplink import RECOVERY, SHARED_FOR, Uplink
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
@@ -84,3 +85,19 @@ async def test_when_somebody_answers_again_the_silent_one_has_time_to_come_back_
     assert not await others.uplink.somebody_answers("silent")
     others.now = RECOVERY + 0.1
     assert await others.uplink.somebody_answers("silent")
+
+
+@pytest.mark.asyncio
+async def test_an_uplink_that_is_down_is_logged_once_for_all_streams_until_somebody_answers_again() -> None:
+    streams = ("silent", "a", "b")
+    others = Others(dict.fromkeys(streams, GONE))
+    with capture_logs() as logs:
+        for moment in range(10):
+            others.now = moment * (SHARED_FOR + 0.1)
+            await asyncio.gather(*[others.uplink.somebody_answers(silent) for silent in streams])
+        assert len(logs) == 1
+        assert (logs[0]["log_level"], "uplink seems to be down" in logs[0]["event"]) == ("warning", True)
+        for error in (None, GONE):
+            others.now, others.orchestrators = others.now + SHARED_FOR + 0.1, dict.fromkeys(streams, error)
+            await others.uplink.somebody_answers("silent")
+    assert len(logs) == 2, "a fault after an answer is another one"

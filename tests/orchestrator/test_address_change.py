@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator import livepeer_pb2
@@ -49,3 +50,16 @@ def test_another_address_is_refused_until_the_operator_accepts_it(
 
 def test_the_same_address_is_no_change(info: OrchestratorInfo) -> None:
     assert AddressChange({"o.example:1": info.recipient}.get).check(Listing("o.example:1"), info) is None
+
+
+def test_a_change_is_warned_of_once_with_both_addresses_and_how_to_accept_it(info: OrchestratorInfo) -> None:
+    check = AddressChange({"o.example:1": FORMER, "o.example:2": FORMER}.get).check
+    with capture_logs() as logs:
+        for addr in ("o.example:1", "https://o.example:1/", "o.example:1"):
+            assert check(Listing.parse(addr), info) is not None
+        (warning,) = logs
+        assert warning["log_level"] == "warning"
+        assert (warning["paid_as"], warning["asks_as"]) == (FORMER, info.recipient)
+        assert warning["accept"] == "-orchAcceptAddressChange o.example:1"
+        check(Listing.parse("o.example:2"), info)
+    assert [entry["addr"] for entry in logs] == ["o.example:1", "o.example:2"]

@@ -182,8 +182,9 @@ async def test_a_first_call_that_is_refused_ends_with_its_reason(
 
 
 @pytest.mark.asyncio
-async def test_a_signer_that_failed_is_called_again_with_the_same_state(tmp_path: Path) -> None:
-    signer = ScriptedSigner(20, SignerUnavailable(503, "busy"))
+@pytest.mark.parametrize("status", [408, 429, 503, 520])
+async def test_a_signer_that_failed_is_called_again_with_the_same_state(tmp_path: Path, status: int) -> None:
+    signer = ScriptedSigner(20, SignerUnavailable(status, "from a proxy before it"))
     async with bench(tmp_path, signer) as b:
         await b.start()
         await b.run_until(lambda: len(signer.calls) == 2)
