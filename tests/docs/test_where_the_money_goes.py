@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
+
 from gateway.cli.ledger import PAYMENT_COLUMNS, SESSION_COLUMNS
-from tests.docs.documents import Document
+from tests.docs.documents import ROOT, Document
 
 PAGE = Document("docs/where-the-money-goes.md")
 
@@ -30,3 +33,17 @@ def test_its_session_adds_up_to_the_wei() -> None:
     assert int(session["credited_wei"]) == sum(int(row["wei"]) for row in rows)
     unused = (int(session["credited_wei"]) - int(session["owed_wei"])) / 10**15
     assert f"{unused:.1f} s of stream" in PAGE.text
+
+
+def test_each_attack_names_tests_that_are_there() -> None:
+    for attack, *_, tests in PAGE.table("attack or fault"):
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
+        assert named, f"{attack}: no test"
+        assert ", ".join(f"`{path}::{name}`" for path, name in named) == tests, attack
+        for path, name in named:
+            module = ast.parse((ROOT / path).read_text())
+            functions = [
+                one.name for one in module.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
+            assert name.startswith("test_"), f"{attack}: {name}"
+            assert name in functions, f"{attack}: {name} is not in {path}"
