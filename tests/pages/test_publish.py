@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -353,15 +354,65 @@ async def test_a_source_that_ends_stops_the_stream(page: Page, gateway: Any) -> 
         }"""
     )
     await expect(page.locator("#error")).to_contain_text("The source ended")
-    await gateway.until(lambda: any("/whip/" in path for path in gateway.deleted))
+    assert await publishers_end(gateway) == ""
 
 
-async def test_leaving_the_page_ends_the_stream(page: Page, gateway: Any) -> None:
+async def publishers_end(gateway: Any) -> str:
+    """The query of the publisher's DELETE."""
+
+    def deleted() -> list[str]:
+        return [path for path in gateway.deleted if "/whip/" in path]
+
+    await gateway.until(deleted)
+    (path,) = deleted()
+    return urlsplit(path).query
+
+
+async def test_leaving_the_page_sends_delete_and_leaves_the_job_to_be_held(page: Page, gateway: Any) -> None:
     go_live(gateway)
     await start(page)
     await expect(page.locator("#state")).to_have_text("Live.")
     await page.goto("about:blank")
-    await gateway.until(lambda: any("/whip/" in path for path in gateway.deleted))
+    assert await publishers_end(gateway) == ""
+
+
+async def test_a_reload_keeps_what_the_paid_job_depends_on_and_no_token(page: Page, gateway: Any) -> None:
+    await page.click("summary")
+    await page.fill("#pipeline", "comfystream")
+    await page.select_option("#through", "network")
+    await page.fill("#params", "a red fox")
+    await page.fill("#publish-token", "s3cret")
+    name = await page.input_value("#stream-name")
+    for _ in range(2):
+        await page.reload()
+        assert await page.input_value("#stream-name") == name
+    assert "s3cret" not in await page.evaluate("JSON.stringify(sessionStorage)")
+    await start(page)
+    await gateway.until(lambda: gateway.queries)
+    params = '{"prompt":"a red fox"}'
+    assert gateway.queries == [{"pipeline": "comfystream", "orchestrator": "network", "params": params}]
+    assert gateway.authorizations == [None]
+
+
+async def test_each_tab_draws_a_name_of_its_own(page: Page, gateway: Any) -> None:
+    name = await page.input_value("#stream-name")
+    await page.reload()
+    # A tab that is duplicated, or opened by this one, starts with a copy of its session storage.
+    async with page.expect_popup() as opening:
+        await page.evaluate("window.open(location.href) && null")
+    other = await opening.value
+    await other.wait_for_function("document.getElementById('stream-name')?.value")
+    assert await other.input_value("#stream-name") != name
+
+
+async def test_the_address_names_the_stream_until_the_user_does(page: Page, gateway: Any) -> None:
+    await page.goto(gateway.url + "?stream=show")
+    assert await page.input_value("#stream-name") == "show"
+    await page.fill("#stream-name", "other")
+    await page.reload()
+    assert await page.input_value("#stream-name") == "other"
+    await page.goto(gateway.url + "?stream=third")
+    assert await page.input_value("#stream-name") == "third"
 
 
 async def test_stop_before_the_camera_is_allowed_leaves_nothing_behind(page: Page, gateway: Any) -> None:

@@ -2,6 +2,7 @@
 
 import { MotionTrace, delayBetween, whenCaptured, whenShown } from "./delay.js";
 import { devnetUrl, orchestratorsUrl, watchUrl } from "./endpoints.js";
+import { forget, keep, kept } from "./kept.js";
 import { effectParams, parseParams } from "./params.js";
 import { request } from "./request.js";
 import { Session } from "./session.js";
@@ -10,6 +11,8 @@ import { View } from "./view.js";
 import { explain } from "./messages.js";
 
 const MEASURE_MS = 1000;
+/** What a publisher must ask for again to go on with its paid job, and the parameters. Tokens are kept nowhere. */
+const KEPT = ["stream-name", "pipeline", "through", "params", "effect"];
 
 const byId = (id) => document.getElementById(id);
 const view = new View();
@@ -227,6 +230,8 @@ async function selectSourceAtHand() {
 function prepare() {
   const asked = new URLSearchParams(location.search).get("stream");
   byId("stream-name").value = asked || `stream-${crypto.getRandomValues(new BigUint64Array(1))[0].toString(36)}`;
+  const before = kept();
+  for (const id of KEPT) if (before[id]) byId(id).value = before[id];
   view.reset();
   view.state("idle");
   showWatchLink();
@@ -241,7 +246,9 @@ function prepare() {
   byId("sound").addEventListener("click", toggleSound);
   byId("stream-name").addEventListener("input", showWatchLink);
   byId("play-token").addEventListener("input", showWatchLink);
+  window.addEventListener("pageshow", forget);
   window.addEventListener("pagehide", () => {
+    keep(Object.fromEntries(KEPT.map((id) => [id, byId(id).value])));
     if (!session) return;
     session.abandon();
     ended(null, "ended");

@@ -76,10 +76,13 @@ export class Session {
 
   /** Stop, because the user asked for it. */
   stop() {
-    return this.#finish(null);
+    return this.#finish(null, { resume: "false" });
   }
 
-  /** Release everything at once, without waiting for an answer: the page is being left, or reloaded. */
+  /**
+   * Release everything at once, without waiting for an answer: the page is being left, or reloaded. The gateway holds
+   * the paid job for a while, unless `query` says otherwise.
+   */
   abandon(query = {}) {
     this.#over = true;
     this.#poller?.stop();
@@ -100,11 +103,10 @@ export class Session {
     else this.on.warning(gateway.error ? gateway.error.error_message : null);
   }
 
-  async #finish(sentence) {
+  async #finish(sentence, query = {}) {
     if (this.#over) return;
     this.on.state("stopping");
-    // A connection that broke off may be one that another tab of this publisher has taken over from.
-    await this.abandon(sentence === MEDIA_LOST ? {} : { resume: "false" });
+    await this.abandon(query);
     const ended = this.#poller && (await this.#finalStatus());
     // A gateway that ends a stream closes the media path, too: show its reason.
     const told = sentence === MEDIA_LOST && ended && ended.reason !== "deleted";
