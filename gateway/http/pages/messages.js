@@ -65,6 +65,7 @@ const WAS_USED = "was in use until the end";
 
 /** Refusals of the gateway, by the problem's code. */
 export const PROBLEMS = {
+  bad_http: "The gateway could not read the request. Shorten the parameters and try again.",
   bad_json: "The parameters are not a valid JSON object.",
   bad_name: "This stream name is not allowed. Use letters, digits, _ . and - only.",
   bad_parameter: "The gateway does not understand this request.",
