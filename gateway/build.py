@@ -28,6 +28,7 @@ from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
 from gateway.network.checks import funds_check, ticket_check
 from gateway.network.former_jobs import FormerJobs
+from gateway.network.models import ModelNetworks
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.network.uplink import Uplink
@@ -48,7 +49,8 @@ from gateway.runner.settings import RunnerSettings
 from gateway.runner.source import RunnerSource
 from gateway.settings import Settings
 from gateway.stream.registry import Registry
-from gateway.stream.seam import FormerStream, JobSource, Json
+from gateway.stream.seam import FormerStream, JobSource, Json, UnknownModel
+from gateway.trickle.left_channels import LeftChannels
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.public_addresses import PublicAddresses
 from gateway.webrtc.udp import local_addresses
@@ -102,7 +104,8 @@ def settings_on_devnet(settings: Settings, description: dict[str, Any]) -> Setti
     """`settings` with the devnet that is described as the network."""
     payments, chain = settings.payments, settings.chain
     if payments.ceiling is None and settings.devnet is not None:
-        payments = replace(payments, ceiling=Fraction(settings.devnet.list_price))
+        price = Fraction(settings.devnet.list_price)
+        payments = replace(payments, ceiling=price, general_ceiling=price)
     if "chain" in description:
         url, controller = description["chain"]["url"], description["chain"]["controller"]
         chain = ChainSettings((url,), ChainNetwork(controller), settings.chain_watch)
@@ -206,47 +209,56 @@ class JobKind:
 async def open_network(build: Build) -> JobKind:
     """Jobs on the network's orchestrators."""
     settings, identity = build.settings, build.identity
-    orchestrators = OrchestratorClient(
-        address=identity.address if identity else "",
-        signature=identity.signature if identity else b"",
-        capabilities=capabilities(settings.stream.model),
-        verify_tls=settings.network.verify_tls,
-    )
-    build.stack.push_async_callback(orchestrators.close)
     address_change = AddressChange(build.trust.paid_as, settings.network.accepted_addresses)
-    pool = OrchestratorPool(
-        orchestrators,
-        _discovery(build),
-        model=settings.stream.model,
-        ceiling=settings.payments.ceiling,
-        checks=[*_checks(build), address_change.check],
-        trust=build.trust,
-    )
-    build.run(pool.run(), "pool")
-    uplink = Uplink(pool, orchestrators, build.signer)
-    resources = NetworkResources(orchestrators, pool, uplink, build.payments)
-    build.stack.push_async_callback(resources.first_payments.close)
-    build.stack.push_async_callback(resources.left_channels.close)
-    source = NetworkSource(resources)
+    payments, left_channels = build.payments, LeftChannels()
+
+    def open_model(model: str) -> NetworkResources:
+        default = model == settings.stream.model
+        ceiling = settings.payments.ceiling if default else settings.payments.ceiling_of(model)
+        if payments is not None and ceiling is None:
+            raise UnknownModel(f"the operator allows no price for the model {model!r}")
+        orchestrators = OrchestratorClient(
+            address=identity.address if identity else "",
+            signature=identity.signature if identity else b"",
+            capabilities=capabilities(model),
+            verify_tls=settings.network.verify_tls,
+        )
+        pool = OrchestratorPool(
+            orchestrators,
+            _discovery(build, model),
+            model=model,
+            ceiling=ceiling,
+            checks=[*_checks(build, ceiling), address_change.check],
+            trust=build.trust,
+        )
+        paid = None if payments is None or ceiling is None else replace(payments, ceiling=ceiling)
+        uplink = Uplink(pool, orchestrators, build.signer)
+        return NetworkResources(orchestrators, pool, uplink, paid, left_channels=left_channels)
+
+    networks = ModelNetworks(settings.stream.models, open_model)
+    build.stack.push_async_callback(networks.close)
+    build.run(networks.run(), "models")
+    build.stack.push_async_callback(left_channels.close)
+    source = NetworkSource(networks)
     resumes = settings.stream.resume_timeout > 0
-    former = FormerJobs(build.ledger, resources, source, resumes=resumes)
-    return JobKind(source, pool.state, former.take)
+    former = FormerJobs(build.ledger, networks, source, resumes=resumes)
+    return JobKind(source, networks.state, former.take)
 
 
-def _checks(build: Build) -> list[Check]:
+def _checks(build: Build, ceiling: Fraction | None) -> list[Check]:
     """What an orchestrator has to pass beside model and price."""
     payments, blocklist = build.settings.payments, build.settings.network.blocklist
     checks: list[Check] = [] if blocklist is None else [blocklist.check]
-    if payments.ceiling is not None:
-        checks.append(ticket_check(payments.ticket_limits, payments.ceiling, payments.interval))
+    if ceiling is not None:
+        checks.append(ticket_check(payments.ticket_limits, ceiling, payments.interval))
     if build.chain is not None:
         checks.append(funds_check(build.chain.watch.refusal))
     return checks
 
 
-def _discovery(build: Build) -> list[Source | str]:
+def _discovery(build: Build, model: str) -> list[Source | str]:
     """Where orchestrators are found: the operator's list and webhook, else the chain, else the signer."""
-    network, model = build.settings.network, build.settings.stream.model
+    network = build.settings.network
     sources: list[Source | str] = list(network.orchestrators)
     if network.orchestrator_webhook is not None:
         webhook = WebhookSource(build.http, network.orchestrator_webhook, interval=network.discovery_interval)
@@ -280,7 +292,7 @@ def open_runners(build: Build) -> JobKind | None:
         frozenset(settings.apps.values()),
         challenge=client.challenge,
         ceiling=build.settings.payments.ceiling,
-        checks=[*_checks(build), address_change.check],
+        checks=[*_checks(build, build.settings.payments.ceiling), address_change.check],
         trust=build.trust,
     )
     build.run(pool.run(), "runners")

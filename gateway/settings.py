@@ -142,7 +142,7 @@ def settings_from(parsed: Parsed) -> Settings:
     ice = IceSettings.from_parsed(parsed)
     runner, stream = RunnerSettings.from_parsed(parsed), StreamSettings.from_parsed(parsed)
     if runner.default_name is not None and "model" not in parsed.given:
-        stream = replace(stream, model=runner.default_name)
+        stream = replace(stream, models=(runner.default_name,))
     # made last: a refused flag leaves no folder behind
     temporary = bool(parsed["devnet"]) and parsed["dataDir"] is None
     data_dir = _data_dir(parsed["dataDir"], temporary)

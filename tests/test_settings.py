@@ -85,6 +85,21 @@ def test_an_address_without_a_host_is_all_addresses(given: str, host: str, tmp_p
     assert settings("-orchAddr", "127.0.0.1:2", "-httpAddr", given, folder=tmp_path).http.http_addr[0] == host
 
 
+def test_each_model_has_its_own_ceiling_or_the_general_one(tmp_path: Path) -> None:
+    prices = (
+        '{"capabilities_prices": [{"pipeline": "live-video-to-video", "model_id": "b", "price_per_unit": 7}]}'
+    )
+    flags = (*PAID, "-model", "a,b,a", "-maxPricePerCapability", prices)
+    chosen = settings(*flags, "-maxPricePerUnit", "1ETH", folder=tmp_path)
+    assert (chosen.stream.models, chosen.stream.model) == (("a", "b"), "a")
+    assert [chosen.payments.ceiling_of(model) for model in "abc"] == [10**18, 7, 10**18]
+    assert chosen.payments.ceiling == 10**18
+    only_b = settings(*PAID, "-model", "b", "-maxPricePerCapability", prices, folder=tmp_path)
+    assert (only_b.payments.ceiling, only_b.payments.ceiling_of("a")) == (7, None)
+    with pytest.raises(FlagError, match="-model a has no price ceiling"):
+        settings(*PAID, "-model", "b,a", "-maxPricePerCapability", prices, folder=tmp_path)
+
+
 PRICED = (*PAID, "-maxPricePerUnit", "1ETH")
 OPEN = ("-httpAddr", ":9935")
 

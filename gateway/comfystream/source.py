@@ -25,6 +25,9 @@ class ComfySource:
     def __init__(self, resources: ComfyResources) -> None:
         self._resources = resources
 
+    async def prepare(self, request: PublishRequest) -> None:
+        """Every model: the prompts say what is to be done."""
+
     def candidates(self, request: PublishRequest) -> list[Candidate]:
         found = self._resources.servers.candidates(request.orchestrator)
         try:

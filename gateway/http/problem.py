@@ -52,6 +52,8 @@ class ProblemCode(StrEnum):
     TOO_MANY_REQUESTS = "too_many_requests"
     UNAUTHORIZED = "unauthorized"
     UNFUNDED = "unfunded"
+    TOO_MANY_MODELS = "too_many_models"
+    UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_SESSION = "unknown_session"
     UNKNOWN_STREAM = "unknown_stream"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"

@@ -23,7 +23,7 @@ log = structlog.get_logger("access")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _COUNTS = ("maxStreams", "maxViewers", *COUNTS)
 _CHOOSE = "chooseOrchestrator"
-_KEYS = ("streams", *_COUNTS, *AMOUNTS)
+_KEYS = ("streams", "pipeline", *_COUNTS, *AMOUNTS)
 STILL = 0.2
 """Seconds without a change after which a file that changed is read; until then the former one counts."""
 _STARTS_OF_ONE_STREAM = 6
@@ -49,6 +49,8 @@ class Grant:
     """Limits of its streams, where these are below the operator's."""
     may_choose: bool = False
     """Whether its publisher may name an orchestrator."""
+    models: tuple[str, ...] = ()
+    """Models that its publisher may ask for in any case; the first where it asks for none."""
 
     def allows(self, stream: str) -> bool:
         return any(fnmatchcase(stream, pattern) for pattern in self.streams)
@@ -57,8 +59,9 @@ class Grant:
 def parse_line(line: str) -> tuple[bytes, Grant] | None:
     """A token's digest and what it allows; None for an empty line.
 
-    A line is `TOKEN [streams=GLOB,..] [maxStreams=N] [maxViewers=N] [chooseOrchestrator]` and limits, each as
-    `maxSessionSpend=0.1ETH` (limit_words.py); `#` starts a comment. Raises BadTokenLine.
+    A line is `TOKEN [streams=GLOB,..] [pipeline=MODEL,..] [maxStreams=N] [maxViewers=N]
+    [chooseOrchestrator]` and limits, each as `maxSessionSpend=0.1ETH` (limit_words.py); `#` starts a
+    comment. Raises BadTokenLine.
     """
     words = _COMMENT.sub("", line).split()
     if not words:
@@ -98,6 +101,7 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
         max_viewers=counts.get("maxViewers"),
         limits=limits,
         may_choose=_CHOOSE in words[1:],
+        models=tuple(part for part in given.get("pipeline", "").split(",") if part),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -38,7 +39,7 @@ from gateway.stream.admission import NotAdmitted
 from gateway.stream.paid_starts import MayNotStart, TooManyStarts
 from gateway.stream.quotas import LimitReached
 from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
-from gateway.stream.seam import PublishRequest
+from gateway.stream.seam import PublishRequest, TooManyModels, UnknownModel
 from gateway.stream.status import candidate_json
 from gateway.stream.stream import Stream
 from gateway.telemetry.metrics import Metrics
@@ -90,6 +91,7 @@ class WhipRoutes:
                     201: "the answer, with Location, ETag, Link and Livepeer-Playback-URL",
                     402: "a spend limit of the operator's or of the publisher's is reached",
                     403: "the auth webhook refuses the stream, or the token does not allow it",
+                    404: "no orchestrator offers the model",
                     409: "the name or id is taken",
                     503: "no orchestrator can take it (the candidates say why), or the gateway drains",
                     **POST_REFUSED,
@@ -145,6 +147,13 @@ class WhipRoutes:
             raise limit_reached(error) from error
         except MayNotStart as error:
             raise _may_not_start(error) from error
+        except UnknownModel as error:
+            offered = ", ".join(error.offered)
+            detail = f"{error}; ask for one of: {offered}" if offered else str(error)
+            raise Problem(404, ProblemCode.UNKNOWN_MODEL, detail, models=list(error.offered)) from error
+        except TooManyModels as error:
+            headers = {"Retry-After": str(RETRY_AFTER_NO_ORCHESTRATOR)}
+            raise Problem(503, ProblemCode.TOO_MANY_MODELS, str(error), headers=headers) from error
         except NotAdmitted as error:
             raise not_admitted(error) from error
         except NoOrchestrator as error:
@@ -177,14 +186,15 @@ class WhipRoutes:
         params = parse_json_object(query["params"], "the query's params") if query.get("params") else {}
         stream_id = checked(query["streamId"], "stream id") if query.get("streamId") else name
         limits = NO_LIMITS
-        if (grant := request.get(GRANT)) is not None:
+        grant = request.get(GRANT)
+        if grant is not None:
             refuse_unless_allowed(grant, stream_id)
             limits = grant.limits
         return PublishRequest(
             name=name,
             stream_id=stream_id,
             request_id=secrets.token_hex(8),
-            model=self._model(query.get("pipeline", "")),
+            **self._model_of(query.get("pipeline", ""), grant),
             params=params,
             orchestrator=query.get("orchestrator") or None,
             standby=_flag(query["standby"], "standby") if query.get("standby") else self._standby,
@@ -197,6 +207,14 @@ class WhipRoutes:
         if not free and wanted.orchestrator not in {None, *self._registry.kinds}:
             detail = "only a token with chooseOrchestrator, or the auth webhook, may name an orchestrator"
             raise Problem(403, ProblemCode.MAY_NOT_CHOOSE, f"{detail}: leave orchestrator out")
+
+    def _model_of(self, pipeline: str, grant: Grant | None) -> dict[str, Any]:
+        """The model of a publish, and whether its token says that it may be used."""
+        granted = () if grant is None else grant.models
+        if pipeline in DEFAULT_PIPELINES and granted:
+            return {"model": granted[0], "model_granted": True}
+        model = self._model(pipeline)
+        return {"model": model, "model_granted": model in granted}
 
     def _model(self, pipeline: str) -> str:
         return self._default_model if pipeline in DEFAULT_PIPELINES else pipeline
@@ -218,6 +236,7 @@ class WhipRoutes:
         return replace(
             wanted,
             model=wanted.model if answer.pipeline is None else self._model(answer.pipeline),
+            model_granted=wanted.model_granted or answer.pipeline is not None,
             limits=wanted.limits.lowered_by(answer.limits),
             params=wanted.params if answer.params is None else answer.params,
             orchestrator=wanted.orchestrator if answer.orchestrator is None else answer.orchestrator,

@@ -12,6 +12,7 @@ from gateway.aio.tasks import spawn
 from gateway.candidates.verdict import Verdict
 from gateway.network.job import FormerRun, OrchestratorJob
 from gateway.network.job_details import read_details
+from gateway.network.models import ModelNetworks
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.orchestrator.discovery import Listing
@@ -25,7 +26,17 @@ from gateway.payments.saved_jobs import FormerJob
 from gateway.payments.saved_session import NotResumable, SavedSession, passed, restore, seconds_to_resume
 from gateway.payments.steps import Step
 from gateway.payments.timebase import NANOSECONDS, Moment, now_ns
-from gateway.stream.seam import Candidate, FormerStream, Job, JobHost, Json, PublishRequest, ResumableJob
+from gateway.stream.seam import (
+    Candidate,
+    FormerStream,
+    Job,
+    JobHost,
+    Json,
+    PublishRequest,
+    ResumableJob,
+    TooManyModels,
+    UnknownModel,
+)
 from gateway.trickle.publisher import delete_channel
 
 TICKS = 90_000
@@ -56,10 +67,10 @@ class FormerJobs:
     """
 
     def __init__(
-        self, ledger: Ledger, network: NetworkResources, source: NetworkSource, *, resumes: bool
+        self, ledger: Ledger, networks: ModelNetworks, source: NetworkSource, *, resumes: bool
     ) -> None:
         self._ledger = ledger
-        self._network = network
+        self._networks = networks
         self._source = source
         self._resumes = resumes
 
@@ -78,22 +89,23 @@ class FormerJobs:
                     raise ValueError("it has started, or it has not")
                 since = passed(former.saved_at, now)
                 saved = saved.moved(now.monotonic_ns - since - former.saved_at.monotonic_ns)
-                payer = await self._payer(former, saved, request, now)
+                network = await self._networks.reopen(request.model)
+                payer = await self._payer(network, former, saved, request, now)
                 if urls is None:
                     await self._ledger.go_on(former)
-                    self._network.first_payments.keep(former.recipient, payer)
+                    network.first_payments.keep(former.recipient, payer)
                     log.info("first payment of a former run is kept", stream=former.job.stream)
                     continue
                 others = resumed.setdefault(request.name, [])
                 run = FormerRun(urls, payer, _after(position, since), last_update)
-                one = self._resumed(former, saved, request, run)
+                one = self._resumed(network, former, saved, request, run)
                 _check_others(one, others)
                 await self._ledger.go_on(former)
                 others.append(one)
             except LedgerError:
                 raise
             except Exception as why:
-                expected = isinstance(why, ValueError | NotResumable)
+                expected = isinstance(why, ValueError | NotResumable | UnknownModel | TooManyModels)
                 log.warning(
                     "job of a former run does not go on",
                     stream=former.job.stream,
@@ -108,14 +120,17 @@ class FormerJobs:
         return [_stream(jobs) for jobs in resumed.values() if jobs]
 
     async def _payer(
-        self, former: FormerJob, saved: SavedSession, request: PublishRequest, now: Moment
+        self,
+        network: NetworkResources,
+        former: FormerJob,
+        saved: SavedSession,
+        request: PublishRequest,
+        now: Moment,
     ) -> Payer:
         """Who pays on. Raises NotResumable."""
-        payments = self._network.payments
+        payments = network.payments
         if payments is None or payments.sender != former.sender:
             raise NotResumable("another signer pays now")
-        if request.model != self._network.pool.model:
-            raise NotResumable("the gateway asks orchestrators for another model now")
         if saved.payment and former.payment in (Step.WITHHELD, Step.REFUSED, Step.CREDITED):
             raise NotResumable(f"its last payment was {former.payment}")
         if saved.started_at is not None:
@@ -130,7 +145,7 @@ class FormerJobs:
             ticket_limits=payments.ticket_limits,
             handed_out=former.handed_out and saved.started_at is not None,
         )
-        verdict, detail = self._network.pool.judge(Listing(former.job.addr), session.info)
+        verdict, detail = network.pool.judge(Listing(former.job.addr), session.info)
         if verdict is not Verdict.AVAILABLE:
             raise NotResumable(f"{verdict}: {detail}")
         if not session.running and not session.first_payment_usable(now.monotonic_ns):
@@ -138,7 +153,7 @@ class FormerJobs:
         await self._count(payments, former)
         return Payer.restored(
             payments,
-            self._network.orchestrators,
+            network.orchestrators,
             former,
             session,
             limit=request.limits.wei,
@@ -152,7 +167,12 @@ class FormerJobs:
         payments.spending.restore_stream(former.job.request_id, spent)
 
     def _resumed(
-        self, former: FormerJob, saved: SavedSession, request: PublishRequest, run: FormerRun
+        self,
+        network: NetworkResources,
+        former: FormerJob,
+        saved: SavedSession,
+        request: PublishRequest,
+        run: FormerRun,
     ) -> _Resumed:
         candidate = Candidate(
             source=self._source,
@@ -163,7 +183,9 @@ class FormerJobs:
         )
 
         def open_job(host: JobHost, stream_log: structlog.typing.FilteringBoundLogger) -> Job:
-            return OrchestratorJob(self._network, candidate, request, host, stream_log, former=run)
+            job = OrchestratorJob(network, candidate, request, host, stream_log, former=run)
+            self._networks.job_opened(request.model, job)
+            return job
 
         seconds = seconds_to_resume(saved, now_ns())
         job = ResumableJob(candidate=candidate, open=open_job)
@@ -171,9 +193,10 @@ class FormerJobs:
 
     async def _close_channels(self, info: OrchestratorInfo, urls: JobUrls) -> None:
         """Free the orchestrator's room: what is not gone on with would keep it for minutes."""
-        http = self._network.orchestrators.http_for(info)
+        network = self._networks.default
+        http = network.orchestrators.http_for(info)
         if not await delete_channel(http, urls.publish_url):
-            self._network.left_channels.add(http, urls.publish_url)
+            network.left_channels.add(http, urls.publish_url)
 
 
 def _check_others(one: _Resumed, newer: list[_Resumed]) -> None:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from structlog.typing import FilteringBoundLogger
 
 from gateway.network.job import OrchestratorJob
+from gateway.network.models import ModelNetworks
 from gateway.network.resources import NetworkResources
 from gateway.orchestrator.selection import OrchestratorCandidate
 from gateway.payments.billing import first_payment
@@ -24,12 +25,18 @@ class NetworkSource:
 
     name = NETWORK
 
-    def __init__(self, network: NetworkResources) -> None:
-        self._network = network
+    def __init__(self, networks: ModelNetworks) -> None:
+        self._networks = networks
+
+    async def prepare(self, request: PublishRequest) -> None:
+        await self._networks.prepare(request)
 
     def candidates(self, request: PublishRequest) -> list[Candidate]:
-        pool, publisher = self._network.pool, request.publisher
-        known = [self._candidate(one) for one in pool.candidates(request.model, only=request.orchestrator)]
+        network, publisher = self._network(request), request.publisher
+        pool = network.pool
+        known = [
+            self._candidate(network, one) for one in pool.candidates(request.model, only=request.orchestrator)
+        ]
         # who could not show this publisher's last stream comes after those who have not tried
         return sorted(
             known,
@@ -39,15 +46,17 @@ class NetworkSource:
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
         first_payments = [candidate.first_payment for candidate in candidates]
         self._check_affordable(first_payments, request.limits.wei, request.budget)
-        self._network.pool.ask_again(candidates[0].addr)  # while the key frame is awaited
+        self._network(request).pool.ask_again(candidates[0].addr)  # while the key frame is awaited
 
     def open(
         self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
     ) -> OrchestratorJob:
-        return OrchestratorJob(self._network, candidate, request, host, log)
+        job = OrchestratorJob(self._network(request), candidate, request, host, log)
+        self._networks.job_opened(request.model, job)
+        return job
 
     def suspend(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
-        pool = self._network.pool
+        pool = self._network(request).pool
         if isinstance(failure, NoRoom):
             pool.no_room(candidate.addr, failure.detail)
         else:
@@ -60,16 +69,15 @@ class NetworkSource:
             )
 
     def forgive(self, candidate: Candidate, request: PublishRequest, failure: Ended) -> None:
-        self._network.pool.forgive(candidate.addr, request.publisher, address=candidate.address)
+        self._network(request).pool.forgive(candidate.addr, request.publisher, address=candidate.address)
 
     def reasons_not_ready(self) -> list[str]:
+        pool = self._networks.default.pool
         try:
-            self._check_affordable(
-                [_first_payment(one) for one in self._network.pool.candidates() if one.usable]
-            )
+            self._check_affordable([_first_payment(one) for one in pool.candidates() if one.usable])
         except (SpendLimitReached, LedgerUnavailable) as error:
             return [str(error)]
-        return self._network.pool.reasons_not_ready()
+        return pool.reasons_not_ready()
 
     def _check_affordable(
         self,
@@ -79,19 +87,24 @@ class NetworkSource:
     ) -> None:
         """Check the cheapest of these first payments; `limit` is the stream's own, in wei."""
         costs = [cost for cost in first_payments if cost]
-        if self._network.payments is not None and costs:
-            self._network.payments.check_affordable(min(costs), limit, budget)
+        payments = self._networks.default.payments
+        if payments is not None and costs:
+            payments.check_affordable(min(costs), limit, budget)
 
-    def _candidate(self, one: OrchestratorCandidate) -> Candidate:
+    def _network(self, request: PublishRequest) -> NetworkResources:
+        """The request's model's; the default's, whose candidates do not offer it, where there is none."""
+        return self._networks.find(request.model) or self._networks.default
+
+    def _candidate(self, network: NetworkResources, one: OrchestratorCandidate) -> Candidate:
         return Candidate(
             source=self,
             url=one.url,
             addr=one.addr,
             price=one.price,
-            first_payment=Fraction(0) if self._network.payments is None else _first_payment(one),
+            first_payment=Fraction(0) if network.payments is None else _first_payment(one),
             verdict=one.verdict,
             detail=one.detail,
-            address=self._network.pool.payee(one.addr, one.recipient),
+            address=network.pool.payee(one.addr, one.recipient),
             proven=one.proven or not one.price,
         )
 

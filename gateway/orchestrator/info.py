@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from eth_utils.address import to_checksum_address
@@ -24,6 +25,10 @@ HASH_BYTES = 32
 NUMBER_BYTES = 32
 """Bytes of the largest number in a contract."""
 MAX_SESSION_ID = 1024
+MAX_MODEL = 127
+"""Bytes of a model's name that a publisher may ask for by it."""
+MAX_LISTED = 32
+"""Models of one answer that are told to publishers."""
 MAX_WIN_PROB = 2**256 - 1
 """A ticket with this win probability always wins."""
 
@@ -52,6 +57,8 @@ class OrchestratorInfo:
     unit: PriceUnit = PriceUnit.PIXELS
     _models: dict[str, ModelOffer] = field(default_factory=dict, repr=False, compare=False)
     """What was asked about models so far."""
+    _listed: list[tuple[str, ...]] = field(default_factory=list, repr=False, compare=False)
+    """The first models that it lists, once they were asked for."""
 
     @classmethod
     def parse(cls, raw: bytes, reach: Reach = PUBLIC, unit: PriceUnit = PriceUnit.PIXELS) -> OrchestratorInfo:
@@ -169,6 +176,24 @@ class OrchestratorInfo:
         """For how many more jobs with this model it says that it has room; None where it does not say."""
         return self._offer(model).room or None
 
+    def names(self, model: str) -> bool:
+        """Whether it lists this model.
+
+        Anybody may ask for any, so it is parsed only where its bytes have such a key of a map.
+        """
+        key = model.encode(errors="replace")
+        if not 0 < len(key) <= MAX_MODEL or b"\n%c%s" % (len(key), key) not in self.raw:
+            return False
+        return self._offer(model).named
+
+    def some_models(self) -> tuple[str, ...]:
+        """The first models that it lists, at most MAX_LISTED."""
+        if not self._listed:
+            listed = _models(livepeer_pb2.OrchestratorInfo.FromString(self.raw))
+            short = (model for model in listed if len(model) <= MAX_MODEL and model.isprintable())
+            self._listed.append(tuple(islice(short, MAX_LISTED)))
+        return self._listed[0]
+
     def _offer(self, model: str) -> ModelOffer:
         if model not in self._models:
             self._models[model] = ModelOffer.of(livepeer_pb2.OrchestratorInfo.FromString(self.raw), model)
@@ -181,18 +206,24 @@ class ModelOffer(NamedTuple):
     offered: bool
     warm: bool
     room: int
+    named: bool = False
 
     @classmethod
     def of(cls, info: livepeer_pb2.OrchestratorInfo, model: str) -> ModelOffer:
         if not info.HasField("capabilities"):
             return cls(offered=True, warm=False, room=0)
         stated = info.capabilities
-        constraints = stated.constraints.PerCapability
-        models = constraints[LIVE_VIDEO_TO_VIDEO].models if LIVE_VIDEO_TO_VIDEO in constraints else {}
+        models = _models(info)
         warm = model in models and models[model].warm
         room = models[model].capacity if model in models else 0
         served = LIVE_VIDEO_TO_VIDEO in stated.capacities or _has_bit(stated.bitstring, LIVE_VIDEO_TO_VIDEO)
-        return cls(served and (not models or model in models), warm, room)
+        return cls(served and (not models or model in models), warm, room, named=model in models)
+
+
+def _models(info: livepeer_pb2.OrchestratorInfo) -> Mapping[str, Any]:
+    """What it says of each model for live video to video."""
+    constraints = info.capabilities.constraints.PerCapability
+    return constraints[LIVE_VIDEO_TO_VIDEO].models if LIVE_VIDEO_TO_VIDEO in constraints else {}
 
 
 @lru_cache(maxsize=1024)

@@ -116,6 +116,15 @@ class OrchestratorPool:
                 candidate.set_verdict(Verdict.MODEL_NOT_OFFERED, why)
         return rank(known)
 
+    def names(self, model: str) -> bool:
+        """Whether any orchestrator's answer names this model."""
+        return any(member.info is not None and member.info.names(model) for member in self._members.values())
+
+    def models(self) -> set[str]:
+        """Some of the models that orchestrators' answers name."""
+        infos = [member.info for member in self._members.values() if member.info is not None]
+        return {model for info in infos for model in info.some_models()}
+
     def _candidate(self, member: Member) -> OrchestratorCandidate:
         candidate = member.candidate(self.model, self.ceiling)
         candidate.proven = self.trust.record(self._key(member)).proven

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway.flags import (
@@ -116,6 +117,15 @@ class PaymentSettings:
     """Nanoseconds between payments."""
     signing_calls: int
     ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS
+    capability_prices: Mapping[str, Fraction] = field(default_factory=dict)
+    """Ceilings of single models."""
+    general_ceiling: Fraction | None = None
+    """For all models without one of their own; None where they may not be paid."""
+
+    def ceiling_of(self, model: str) -> Fraction | None:
+        """The ceiling for this model; None where it may not be paid."""
+        own = ceiling_for(model, self.capability_prices)
+        return self.general_ceiling if own is None else own
 
     @property
     def limits_spending(self) -> bool:
@@ -127,9 +137,18 @@ class PaymentSettings:
     @classmethod
     def from_parsed(cls, parsed: Parsed, *, paid: bool) -> tuple[PaymentSettings, tuple[str, ...]]:
         """The settings, and what to warn the operator of. Raises FlagError for what does not fit."""
-        ceiling, warnings = _ceiling(parsed, paid)
+        prices: Mapping[str, Fraction] = parsed["maxPricePerCapability"] or {}
+        default, *others = parsed["model"]
+        own = ceiling_for(default, prices)
+        general, warnings = _general_ceiling(parsed, paid and own is None)
+        if paid and not parsed["devnet"] and general is None:
+            for model in others:
+                if ceiling_for(model, prices) is None:
+                    raise FlagError(f"-model {model} has no price ceiling: set -maxPricePerUnit")
         chosen = cls(
-            ceiling=ceiling,
+            ceiling=general if own is None else own,
+            capability_prices=prices,
+            general_ceiling=general,
             spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),
             stream_limits=StreamLimits(
                 wei=parsed["maxSessionSpend"],
@@ -152,21 +171,14 @@ def _ticket_seconds(parsed: Parsed) -> Fraction:
     return max(usual, parsed["ticketSeconds"]) if parsed["devnet"] else usual
 
 
-def _ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:
-    """The ceiling for the model that orchestrators are asked for, and what to warn the operator of."""
-    own = ceiling_for(parsed["model"], parsed["maxPricePerCapability"] or {})
-    if own is not None:
-        return own, ()
-    return _general_ceiling(parsed, paid)
-
-
-def _general_ceiling(parsed: Parsed, paid: bool) -> tuple[Fraction | None, tuple[str, ...]]:
+def _general_ceiling(parsed: Parsed, required: bool) -> tuple[Fraction | None, tuple[str, ...]]:
+    """The ceiling for models without one of their own, and what to warn the operator of."""
     price: PriceCeiling | None = parsed["maxPricePerUnit"]
     pixels: int | None = parsed["pixelsPerUnit"]
     if price is None:
-        if pixels is not None:
+        if pixels is not None and not parsed["maxPricePerCapability"]:
             raise FlagError(f"-pixelsPerUnit {pixels} needs -maxPricePerUnit")
-        if paid and not parsed["devnet"]:
+        if required and not parsed["devnet"]:
             raise FlagError(f"-maxPricePerUnit is required on a paid network: it takes {PRICE.accepts}")
         return None, ()
     try:

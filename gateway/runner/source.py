@@ -14,7 +14,7 @@ from gateway.reason import Ended, NoRoom
 from gateway.runner.job import RUNNER, RunnerJob
 from gateway.runner.resources import RunnerResources
 from gateway.runner.selection import RunnerCandidate, rules
-from gateway.stream.seam import Candidate, JobHost, PublishRequest
+from gateway.stream.seam import Candidate, JobHost, PublishRequest, UnknownModel
 
 
 class RunnerSource:
@@ -24,6 +24,11 @@ class RunnerSource:
 
     def __init__(self, resources: RunnerResources) -> None:
         self._resources = resources
+
+    async def prepare(self, request: PublishRequest) -> None:
+        apps = self._resources.apps
+        if request.model not in apps:
+            raise UnknownModel(f"no app serves the model {request.model[:140]!r}", list(apps))
 
     def candidates(self, request: PublishRequest) -> list[Candidate]:
         app = self._resources.apps.get(request.model)

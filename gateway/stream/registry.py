@@ -98,10 +98,12 @@ class Registry:
 
         It may go on with a paid job that it had, and replace a publisher of the same name that has fallen
         silent, which ends only when all is checked. Raises NotAdmitted, NameTaken, NoOrchestrator,
-        SpendLimitReached, LedgerUnavailable, LimitReached, MayNotStart or OfferRefused, each with nothing
-        changed.
+        SpendLimitReached, LedgerUnavailable, LimitReached, MayNotStart, UnknownModel, TooManyModels or
+        OfferRefused, each with nothing changed.
         """
         request = replace(request, limits=self._limits.lowered_by(request.limits))
+        self._check(request)
+        await self._sources.prepare(request)
         former = self._check(request)
         if former is not None and former.may_be_resumed_by(request):
             if await self._resume(former, request, offer, claims):

@@ -32,6 +32,8 @@ class PublishRequest:
     stream_id: str
     request_id: str
     model: str
+    model_granted: bool = False
+    """Whether the operator, by the auth webhook or a token, says that this model may be used."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Parameters for the worker. Updates are not in it: `JobHost.params` has them."""
     orchestrator: str | None = None
@@ -51,7 +53,13 @@ class PublishRequest:
 
     def continues(self, former: PublishRequest) -> bool:
         """Whether it asks for the former one's job. Its parameters may be others: they go as an update."""
-        alike = replace(self, request_id=former.request_id, params=former.params, standby=former.standby)
+        alike = replace(
+            self,
+            request_id=former.request_id,
+            model_granted=former.model_granted,
+            params=former.params,
+            standby=former.standby,
+        )
         return alike == former
 
     def json(self) -> Json:
@@ -72,9 +80,24 @@ class PublishRequest:
             raise ValueError("a publish has texts, and parameters")
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise ValueError("the limits and the time of a publish are numbers")
-        if not isinstance(value["orchestrator"], str | None) or not isinstance(value["standby"], bool):
+        flags = (value["standby"], value["model_granted"])
+        if not isinstance(value["orchestrator"], str | None) or not all(
+            isinstance(one, bool) for one in flags
+        ):
             raise ValueError("a publish names an orchestrator or none")
         return cls(**{**value, "limits": StreamLimits(**limits)})
+
+
+class UnknownModel(Exception):
+    """No job with this model can be had; `offered` are some that can be asked for."""
+
+    def __init__(self, detail: str, offered: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.offered = offered
+
+
+class TooManyModels(Exception):
+    """As many other models are in use as may be at once."""
 
 
 class UpdateRefused(Exception):
@@ -302,6 +325,12 @@ class JobSource(Protocol):
     @property
     def name(self) -> str:
         """What a publisher names it by, in `orchestrator=`."""
+
+    async def prepare(self, request: PublishRequest) -> None:
+        """Look for candidates with the request's model, if that was not done yet.
+
+        Raises UnknownModel or TooManyModels.
+        """
 
     def candidates(self, request: PublishRequest) -> Sequence[Candidate]:
         """All that are known, each with a verdict, the usable ones first and best first. Asks nobody.

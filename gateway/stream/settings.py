@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.flags import BOOLEAN, DURATION, INTEGER, POSITIVE_DURATION, POSITIVE_INTEGER, TEXT, Flag, Parsed
+from gateway.flags import (
+    BOOLEAN,
+    DURATION,
+    INTEGER,
+    LIST,
+    POSITIVE_DURATION,
+    POSITIVE_INTEGER,
+    Flag,
+    Parsed,
+    within,
+)
 
 DEFAULT_OUTPUT_TIMEOUT = 30.0
 
+MODELS = within(LIST, "the names of one or more models, comma-separated", bool)
+
 STREAM_FLAGS: tuple[Flag, ...] = (
-    Flag("model", TEXT, "comfystream", "Use this model where a publisher names no pipeline"),
+    Flag("model", MODELS, "comfystream", "Ask orchestrators for these models, the first by default"),
     Flag(
         "ingestTimeout",
         POSITIVE_DURATION,
@@ -49,7 +61,8 @@ STREAM_FLAGS: tuple[Flag, ...] = (
 class StreamSettings:
     """Durations are seconds."""
 
-    model: str
+    models: tuple[str, ...]
+    """The operator's, the first for publishers who name none."""
     """For streams that name no pipeline."""
     ingest_timeout: float
     resume_timeout: float
@@ -62,10 +75,15 @@ class StreamSettings:
     """Whether a stream that does not say gets a second job."""
     drain_timeout: float
 
+    @property
+    def model(self) -> str:
+        """The default."""
+        return self.models[0]
+
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> StreamSettings:
         return cls(
-            model=parsed["model"],
+            models=tuple(dict.fromkeys(parsed["model"])),
             ingest_timeout=parsed["ingestTimeout"],
             resume_timeout=parsed["resumeTimeout"],
             max_swaps=parsed["maxSwaps"],

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
-from gateway.stream.seam import Candidate, JobSource, PublishRequest
+from gateway.stream.seam import Candidate, JobSource, PublishRequest, TooManyModels, UnknownModel
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,27 @@ class JobSources:
         anybody = replace(request, orchestrator=None)
         found = [candidate for group in groups for candidate in _by_price(group, anybody)]
         return sorted(found, key=lambda candidate: not candidate.usable)
+
+    async def prepare(self, request: PublishRequest) -> None:
+        """Have the sources look for candidates with the request's model.
+
+        Raises UnknownModel or TooManyModels where none of them can.
+        """
+        sources, refusals = self._asked(request), []
+        for source in sources:
+            try:
+                await source.prepare(request)
+            except (UnknownModel, TooManyModels) as refusal:
+                refusals.append(refusal)
+        if len(refusals) == len(sources):
+            raise refusals[0]
+
+    def _asked(self, request: PublishRequest) -> list[JobSource]:
+        """The sources that could have candidates for this request."""
+        asked = request.orchestrator
+        if asked is None:
+            return [source for group in self._groups for source in group]
+        return [self._by_name[asked]] if asked in self._by_name else list(self._by_name.values())
 
     def _named(self, request: PublishRequest) -> list[Candidate]:
         """What the first source has that knows one of the name."""

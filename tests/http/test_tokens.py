@@ -39,6 +39,16 @@ def test_a_word_behind_a_token_lets_its_publisher_name_an_orchestrator(path: Pat
     assert (chooser.may_choose, bare.may_choose) == (True, False)
 
 
+def test_a_token_may_name_models(path: Path) -> None:
+    path.write_text("one pipeline=noop,streamdiffusion\ntwo\n")
+    tokens = TokenFile(path)
+    one, two = tokens.find("one"), tokens.find("two")
+    assert one is not None
+    assert one.models == ("noop", "streamdiffusion")
+    assert two is not None
+    assert two.models == ()
+
+
 def test_a_token_may_carry_limits_for_each_stream(path: Path) -> None:
     path.write_text("secret maxSessionSpend=0.1ETH maxStreamSeconds=600\nbare\n")
     tokens = TokenFile(path)

@@ -24,14 +24,14 @@ from gateway.http.webhook import AuthWebhook
 from gateway.http.whip import WhipRoutes
 from gateway.payments.spending import PublisherBudget
 from gateway.reason import EndReason
-from gateway.stream.seam import Candidate, PublishRequest
+from gateway.stream.seam import Candidate, PublishRequest, TooManyModels, UnknownModel
 from gateway.stream.sources import JobSources, Preference
 from gateway.telemetry.metrics import Metrics
 from tests.e2e.sessions import PUBLISH, SDP
 from tests.stream.jobs import FakeSource, only
 from tests.stream.live import registry_on
 
-TOKENS = "plain\nchooser chooseOrchestrator\nsingle maxPaidStartsPerMinute=2\n"
+TOKENS = "modeller pipeline=noop,other\nplain\nchooser chooseOrchestrator\nsingle maxPaidStartsPerMinute=2\n"
 
 
 @dataclass
@@ -158,6 +158,49 @@ class Paid(FakeSource):
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
         super().admit(request, candidates)
         self.admitted.append(request)
+
+
+@pytest.mark.asyncio
+async def test_the_pipeline_of_a_publish_a_token_or_the_webhook_chooses_the_model(tokens: Path) -> None:
+    source = Paid()
+    async with publishing(tokens=tokens, source=source) as client:
+        for query, token in [
+            ("", "plain"),
+            ("?pipeline=comfyui", "plain"),
+            ("?pipeline=other", "plain"),
+            ("", "modeller"),
+            ("?pipeline=other", "modeller"),
+            ("?pipeline=third", "modeller"),
+        ]:
+            assert (await client.publish(f"cam{len(source.admitted)}", query, token))[0] == 201
+    async with deciding({"pipeline": "hooked"}) as url, publishing(webhook=url, source=source) as client:
+        assert (await client.publish("hooked", "?pipeline=other"))[0] == 201
+    assert [(one.model, one.model_granted) for one in source.admitted] == [
+        ("m", False),
+        ("m", False),
+        ("other", False),
+        ("noop", True),
+        ("other", True),
+        ("third", False),
+        ("hooked", True),
+    ]
+
+
+@pytest.mark.asyncio
+async def test_an_unknown_model_is_refused_with_those_offered() -> None:
+    source = FakeSource(urls="ab", name="network")
+    async with publishing(source=source) as client:
+        source.unknown = UnknownModel("no orchestrator names the model 'x'", ["m", "n"])
+        async with client.http.post(
+            f"{client.url}live/video-to-video/a/whip?pipeline=x", data=PUBLISH, headers=SDP
+        ) as response:
+            problem = await response.json(content_type=None)
+        assert (response.status, problem["code"], problem["models"]) == (404, "unknown_model", ["m", "n"])
+        assert problem["detail"] == "no orchestrator names the model 'x'; ask for one of: m, n"
+        source.unknown = TooManyModels("32 other models are in use")
+        assert (await client.publish("a"))[:2] == (503, "too_many_models")
+        source.unknown = None
+        assert (await client.publish("a"))[0] == 201
 
 
 @pytest.mark.asyncio

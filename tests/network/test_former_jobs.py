@@ -24,6 +24,7 @@ from gateway.devnet.trickle_server import TrickleServer
 from gateway.network import former_jobs
 from gateway.network.former_jobs import FormerJobs
 from gateway.network.job_details import job_details
+from gateway.network.models import ModelNetworks
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.orchestrator.errors import NoCapacity, UnknownOutcome
@@ -38,7 +39,7 @@ from gateway.payments.spending import HOUR, PublisherBudget, Spending, SpendLimi
 from gateway.payments.timebase import now_ns
 from gateway.payments.verify import verify
 from gateway.reason import ChooseAgain, EndReason
-from gateway.stream.seam import FormerStream, PublishRequest
+from gateway.stream.seam import FormerStream, PublishRequest, UnknownModel
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info
 from harness.waiting import eventually
 from signer_client import SignerClient, SignerUnreachable
@@ -108,6 +109,11 @@ class Run:
             payments=self.payments,
         )
 
+    def open_model(self, model: str) -> NetworkResources:
+        if model != self.model:
+            raise UnknownModel("no price for another model")
+        return self.network
+
     def payer(self, request: PublishRequest = REQUEST, urls: JobUrls | None = None) -> Payer:
         return Payer(
             self.payments,
@@ -130,7 +136,8 @@ class Run:
 
     async def take(self) -> list[FormerStream]:
         self.spending.restore(await self.ledger.reader.signed_since(0))
-        former = FormerJobs(self.ledger, self.network, NetworkSource(self.network), resumes=self.resumes)
+        networks = ModelNetworks([self.model], self.open_model)
+        former = FormerJobs(self.ledger, networks, NetworkSource(networks), resumes=self.resumes)
         return await former.take()
 
 

@@ -25,6 +25,7 @@ from gateway.media.mpegts import PACKET_SIZE, ElementaryStream, ProgramMap
 from gateway.media.ts_demuxer import TsDemuxer
 from gateway.media.ts_muxer import PMT_PID, VIDEO_PID, TsMuxer
 from gateway.network.job import DEFAULT_TIMING, OrchestratorJob, Timing
+from gateway.network.models import ModelNetworks
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.orchestrator import livepeer_pb2
@@ -164,7 +165,9 @@ class Held:
     def __init__(self, network: NetworkResources, url: str, timing: Timing) -> None:
         self.host = Host()
         self.left_channels = network.left_channels
-        candidate = Candidate(source=NetworkSource(network), url=url, addr="addr", price=None)
+        candidate = Candidate(
+            source=NetworkSource(ModelNetworks(["m"], lambda _: network)), url=url, addr="addr", price=None
+        )
         request = PublishRequest("cam", "cam", "1", "m", params={"effect": "grey", "size": 64})
         self.job = OrchestratorJob(network, candidate, request, self.host, structlog.get_logger(), timing)
 

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.candidates.trust import Trust
 from gateway.candidates.verdict import Verdict
+from gateway.network.models import ModelNetworks
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.orchestrator.selection import OrchestratorCandidate
@@ -48,7 +49,7 @@ class Network:
         )
         payments = SimpleNamespace(check_affordable=self._check_affordable)
         resources = NetworkResources(cast(Any, None), cast(Any, pool), cast(Any, None), cast(Any, payments))
-        self.source = NetworkSource(resources)
+        self.source = NetworkSource(ModelNetworks(["m"], lambda _: resources))
 
     def candidate(self, name: str, price: int) -> OrchestratorCandidate:
         ev = TICKET if price else None

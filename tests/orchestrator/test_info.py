@@ -48,6 +48,23 @@ def test_the_known_message_reads_as_its_fields_say() -> None:
     assert not info.warm("another")
 
 
+def test_it_names_the_models_that_it_lists_and_a_stranger_may_ask_for_any() -> None:
+    info = OrchestratorInfo.parse(KNOWN)
+    assert info.names("comfystream")
+    assert info.some_models() == ("comfystream",)
+    for model in ("", "another", "comfy", "comfystrea", "x" * 200, "\udc80"):
+        assert not info.names(model)
+    assert not parsed().names("comfystream"), "one that lists none names none"
+    many = message()
+    models = many.capabilities.constraints.PerCapability[35].models
+    for number in range(100):
+        models[f"model-{number}"].SetInParent()
+    models["a\nb"].SetInParent()
+    info = OrchestratorInfo.parse(many.SerializeToString())
+    assert info.names("model-99")
+    assert len(info.some_models()) == 32
+
+
 def test_the_address_carries_its_checksum() -> None:
     lower = "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"
     assert parsed(address=bytes.fromhex(lower[2:])).address == "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"

@@ -16,6 +16,7 @@ from typing import Any, cast
 import structlog
 
 from gateway.candidates.trust import Trust
+from gateway.network.models import ModelNetworks
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.orchestrator.pool import OrchestratorPool
@@ -82,14 +83,10 @@ class Network(NetworkSource):
         )
         payments = SimpleNamespace(check_affordable=lambda *limits: None)
         none = cast(Any, None)
-        super().__init__(
-            NetworkResources(
-                orchestrators=none,
-                pool=self.pool,
-                uplink=none,
-                payments=cast(Any, payments),
-            )
+        resources = NetworkResources(
+            orchestrators=none, pool=self.pool, uplink=none, payments=cast(Any, payments)
         )
+        super().__init__(ModelNetworks(["comfystream"], lambda _: resources))
 
     def open(self, candidate: Candidate, request: PublishRequest, host: JobHost, log: Any) -> Any:
         return PaidJob(self, candidate, host)

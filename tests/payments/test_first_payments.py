@@ -16,6 +16,7 @@ import structlog
 
 from gateway.candidates.trust import Trust
 from gateway.network.job import OrchestratorJob
+from gateway.network.models import ModelNetworks
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.orchestrator.errors import (
@@ -118,7 +119,12 @@ class Setup:
         )
 
     def job(self, stream: str, limits: StreamLimits = NO_LIMITS, publisher: str = "") -> OrchestratorJob:
-        candidate = Candidate(source=NetworkSource(self.network), url="https://o", addr="o", price=None)
+        candidate = Candidate(
+            source=NetworkSource(ModelNetworks(["m"], lambda _: self.network)),
+            url="https://o",
+            addr="o",
+            price=None,
+        )
         request = PublishRequest(stream, stream, f"{stream}-1", "m", limits=limits, publisher=publisher)
         return OrchestratorJob(self.network, candidate, request, Host(), structlog.get_logger())
 

@@ -26,6 +26,8 @@ from gateway.stream.seam import (
     Json,
     OrchestratorRef,
     PublishRequest,
+    TooManyModels,
+    UnknownModel,
     UpdateRefused,
 )
 from gateway.stream.sources import JobSources, Preference
@@ -159,11 +161,17 @@ class FakeSource:
         self.full: set[str] = set()
         self.first_payment = Fraction(0)
         self.restart = 0.0
+        self.unknown: UnknownModel | TooManyModels | None = None
+        """Why it has no candidates with any model."""
         self.untrusted: set[str] = set()
         self.proven: set[str] = set()
         self.free: set[str] = set()
         self.refusal: Exception | None = None
         """What stands against a first payment."""
+
+    async def prepare(self, request: PublishRequest) -> None:
+        if self.unknown is not None:
+            raise self.unknown
 
     def candidates(self, request: PublishRequest) -> list[Candidate]:
         asked = request.orchestrator

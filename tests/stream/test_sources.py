@@ -7,7 +7,7 @@ import pytest
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
 from gateway.reason import EndReason
-from gateway.stream.seam import PublishRequest
+from gateway.stream.seam import PublishRequest, UnknownModel
 from gateway.stream.sources import JobSources, Preference
 from gateway.stream.status import stream_status
 from harness.waiting import eventually
@@ -28,6 +28,19 @@ def request(orchestrator: str | None = None) -> PublishRequest:
 
 def found(sources: JobSources, orchestrator: str | None = None) -> list[str]:
     return [candidate.url for candidate in sources.candidates(request(orchestrator))]
+
+
+@pytest.mark.asyncio
+async def test_a_model_is_unknown_where_no_kind_that_would_be_tried_has_it() -> None:
+    network, comfy = kinds("network", "comfystream")
+    network.unknown = UnknownModel("nobody names it")
+    both = JobSources([network, comfy], Preference("network", fallback=True))
+    await both.prepare(request())
+    with pytest.raises(UnknownModel):
+        await both.prepare(request("network"))
+    await both.prepare(request("comfystream"))
+    with pytest.raises(UnknownModel):
+        await JobSources([network, comfy], Preference("network", fallback=False)).prepare(request())
 
 
 @pytest.mark.parametrize(

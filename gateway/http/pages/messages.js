@@ -92,6 +92,8 @@ export const PROBLEMS = {
   too_many_requests: "Too many requests came from this address. Wait a little and try again.",
   unauthorized: "This gateway asks for a token. Fill it in under access tokens and try again.",
   unfunded: "The signer cannot pay. Fund its deposit and reserve, or cancel their unlock, then start again.",
+  too_many_models: "As many pipelines as this gateway takes at once are in use. Try again in a little while.",
+  unknown_model: "No orchestrator offers this pipeline. Check its name under Pipeline.",
   unknown_stream: "The gateway does not know this stream. Start it first.",
   unsupported_media_type: "The gateway does not understand this request.",
   webhook_unreachable: "The server that decides who may publish does not answer. Try again in a little while.",

@@ -81,7 +81,7 @@ async def test_an_unusable_offer_is_refused(
         ("POST", "cam/whip?streamId=a%20b", PUBLISH, 400, "bad_name"),
         ("POST", "cam/whip?streamId=x-out", PUBLISH, 400, "bad_name"),
         ("POST", "cam/whip?orchestrator=nobody", PUBLISH, 503, "no_orchestrator"),
-        ("POST", "cam/whip?pipeline=ignore-of", PUBLISH, 503, "no_orchestrator"),
+        ("POST", "cam/whip?pipeline=ignore-of", PUBLISH, 404, "unknown_model"),
         ("POST", "x-out/whip", PUBLISH, 400, "bad_name"),
         ("POST", "a%2Fb/whip", PUBLISH, 400, "bad_name"),
         ("POST", "%F0%9F%98%80/whip", PUBLISH, 400, "bad_name"),
