@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import hostile, ledger, loop, media, payments, relays
+from benchmarks import browser, hostile, ledger, loop, media, payments, relays
 
 BENCHMARKS: dict[str, Callable[[Path], AsyncIterator[dict[str, Any]]]] = {
+    "browser": browser.measure,
     "hostile": hostile.measure,
     "ledger": ledger.measure,
     "loop": loop.measure,

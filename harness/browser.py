@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from playwright.async_api import Browser, async_playwright, expect
 
@@ -90,3 +91,19 @@ SENT = """async () => {
         target: report.targetBitrate, limited: report.qualityLimitationReason};
 }"""
 """The encoder's figures now."""
+
+
+def noisy_camera(path: Path, *, width: int = 1280, height: int = 720, frames: int = 30) -> Path:
+    """A camera's film of noise over a gradient: nothing in it is easy to code."""
+    import numpy as np
+
+    chance = np.random.default_rng(5)
+    gradient = np.linspace(40, 200, width, dtype=np.float32)[None, :]
+    with path.open("wb") as film:
+        film.write(f"YUV4MPEG2 W{width} H{height} F30:1 Ip A1:1 C420\n".encode())
+        for number in range(frames):
+            noise = chance.normal(0, 12, (height, width))
+            luma = np.roll(gradient, number * 8, axis=1) + noise
+            film.write(b"FRAME\n" + np.clip(luma, 16, 235).astype(np.uint8).tobytes())
+            film.write(bytes([128]) * (width * height // 2))
+    return path

@@ -23,8 +23,8 @@ REPORT_EVERY = 0.75
 """Seconds between two reports at least: one for every other tick of a publisher."""
 UNANSWERED = 3
 """Requests between two key frames with which an encoder counts as one that does not listen."""
-ARRIVALS_EVERY = 0.1
-"""Seconds between two packets of transport-wide feedback."""
+ARRIVALS_EVERY = 0.05
+"""Seconds between two packets of transport-wide feedback: as often as browsers send it to each other."""
 
 
 class Feedback:
@@ -69,7 +69,7 @@ class Feedback:
             return
         number = packet.extension(self._transport_cc_id)
         if number is not None and len(number) == 2:
-            self._arrivals.arrived(int.from_bytes(number, "big"), now)
+            self._arrivals.arrived(int.from_bytes(number, "big"), self._transport.arrived_at(now))
         # With the packets it tells of, and not by a timer: a process that sleeps is expensive to wake.
         if now >= self._arrivals_due:
             self.send_arrivals(now)

@@ -72,6 +72,7 @@ class IceConnection(DatagramConnection):
         self._pair: object = None
         self._transport: asyncio.DatagramTransport | None = None
         self._socket: socket.socket | None = None
+        self.receiving: socket.socket | None = None
         self._buffered: Callable[[], int] = _nothing
         self._peer: tuple[str, int] = ("", 0)
 
@@ -212,7 +213,7 @@ class IceConnection(DatagramConnection):
         asked, self._ending = self._ending, True
         await super().close()
         self._check_list.clear()
-        self._pair = self._transport = self._socket = None
+        self._pair = self._transport = self._socket = self.receiving = None
         self._buffered = _nothing
         if not asked:
             self._on_closed("the peer stopped answering (ICE consent expired)")

@@ -9,6 +9,7 @@ import pylibsrtp
 from aioice import Candidate
 from structlog.typing import FilteringBoundLogger
 
+from gateway.webrtc.arrival import arrival_of_last
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.dtls import DtlsRefused, DtlsSession
 from gateway.webrtc.errors import ConnectFailed
@@ -139,6 +140,11 @@ class SecureTransport:
     def last_received(self) -> float:
         """When the peer's last datagram of any kind came, in seconds of the monotonic clock."""
         return self._ice.last_received
+
+    def arrived_at(self, now: float) -> float:
+        """When the datagram that is being handled reached this machine, in seconds of the monotonic clock."""
+        sock = self._ice.receiving
+        return now if sock is None else arrival_of_last(sock, now)
 
     async def wait_closed(self) -> str:
         """Wait until the connection ends. Returns why."""

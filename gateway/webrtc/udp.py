@@ -52,6 +52,8 @@ class DatagramConnection(Connection):
     """When the peer's last datagram of any kind came, in seconds of the monotonic clock."""
     on_datagram: Callable[[bytes], None]
     paths: Paths
+    receiving: socket.socket | None
+    """The socket that the last datagram came by; None for a relay's."""
 
     def heard(self) -> None:
         """A datagram came that nobody but the peer can have sent."""
@@ -72,6 +74,7 @@ class MediaProtocol(StunProtocol, SocketProtocol):
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         assert isinstance(data, bytes)
         connection = self._connection
+        connection.receiving = self.socket
         if data and data[0] > 3:
             if data[0] > 127:
                 connection.on_datagram(data)

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page
 
-from harness.browser import PUBLISH, RECEIVED, SENT, WATCH, chromium
+from harness.browser import PUBLISH, RECEIVED, SENT, WATCH, chromium, noisy_camera
 from harness.gateway import GatewayProcess, gateway_process
 from harness.waiting import SLACK, eventually
 from tests.e2e.test_loop import ended
@@ -157,19 +157,3 @@ async def test_a_busy_camera_is_sent_at_its_full_size_and_rate(
             ingest.append((await gateway.status("busy"))["ingest"])
         assert {one["width"] for one in ingest} == {1280}
         assert sorted(one["fps"] for one in ingest)[len(ingest) // 2] >= 25
-
-
-def noisy_camera(path: Path, *, width: int = 1280, height: int = 720, frames: int = 30) -> Path:
-    """A camera's film of noise over a gradient: nothing in it is easy to code."""
-    import numpy as np
-
-    chance = np.random.default_rng(5)
-    gradient = np.linspace(40, 200, width, dtype=np.float32)[None, :]
-    with path.open("wb") as film:
-        film.write(f"YUV4MPEG2 W{width} H{height} F30:1 Ip A1:1 C420\n".encode())
-        for number in range(frames):
-            noise = chance.normal(0, 12, (height, width))
-            luma = np.roll(gradient, number * 8, axis=1) + noise
-            film.write(b"FRAME\n" + np.clip(luma, 16, 235).astype(np.uint8).tobytes())
-            film.write(bytes([128]) * (width * height // 2))
-    return path

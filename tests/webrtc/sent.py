@@ -22,6 +22,9 @@ class Sent:
     def send_rtcp(self, packet: bytes) -> None:
         self.rtcp.append(packet)
 
+    def arrived_at(self, now: float) -> float:
+        return now
+
     async def close(self) -> None:
         pass
 

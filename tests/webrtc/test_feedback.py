@@ -100,7 +100,7 @@ def test_arrivals_are_told_with_the_packets_and_the_rest_by_the_clock() -> None:
     feedback, sent = told.feedback, told.sent
     feedback.begin_video(told.video, 10.0)
     for number in range(1, 5):
-        feedback.arrived(told.packet(number), 10.0 + number * ARRIVALS_EVERY / 2)
+        feedback.arrived(told.packet(number), 10.0 + number * ARRIVALS_EVERY * 0.51)
     feedback.send_arrivals(11.0)
     told_of = [int.from_bytes(packet[14:16], "big") for packet in sent.rtcp]
     assert {packet[0] & 0x1F for packet in sent.rtcp} == {TRANSPORT_FEEDBACK}

@@ -1,0 +1,30 @@
+"""When a datagram reached this machine, by the kernel's clock: free of the event loop's lateness."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import time
+from struct import Struct
+
+SIOCGSTAMPNS = 0x8907
+"""Gives the time at which the datagram last read from a socket came (Linux, socket(7)); the first call turns
+that on. Unlike SO_TIMESTAMPNS it needs no recvmsg of our own: event loops read sockets themselves."""
+MAX_LATENESS = 2.0
+"""Seconds; what seems later is a clock that was set."""
+
+_TIMESPEC = Struct("qq")
+_ROOM = bytes(_TIMESPEC.size)
+
+
+def arrival_of_last(sock: socket.socket, now: float) -> float:
+    """When the datagram that was last read from `sock` came; `now` and the result are monotonic seconds.
+
+    To be called in the callback that got it. Gives `now` where the kernel does not say.
+    """
+    try:
+        seconds, nanoseconds = _TIMESPEC.unpack(fcntl.ioctl(sock.fileno(), SIOCGSTAMPNS, _ROOM))
+    except (OSError, ValueError):
+        return now
+    late = time.time() - seconds - nanoseconds / 1e9
+    return now - late if 0 < late < MAX_LATENESS else now
