@@ -35,16 +35,21 @@ class PoolReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KnownPool:
-    """The active pool as it was read, with the time (Unix seconds) and the round; address and URI of each."""
+    """The active pool as it was read, with the time (Unix seconds) and the round; address and URI of each.
+
+    `inside` says whether it was read from RPC endpoints in a private network.
+    """
 
     orchestrators: list[tuple[str, str]]
     round_number: int
     read_at: float
+    inside: bool = False
 
     def json(self) -> dict[str, Any]:
         return {
             "round": self.round_number,
             "read_at": self.read_at,
+            "inside": self.inside,
             "orchestrators": [{"address": address, "uri": uri} for address, uri in self.orchestrators],
         }
 
@@ -57,6 +62,7 @@ class KnownPool:
                 [(str(one["address"]), str(one["uri"])) for one in body["orchestrators"]],
                 int(body["round"]),
                 float(body["read_at"]),
+                body.get("inside") is True,
             )
         except (KeyError, TypeError, RecursionError) as error:
             raise ValueError("not a list of orchestrators") from error
@@ -99,13 +105,13 @@ class ChainSource:
             self._known = self._read_cache()
             if self._known is not None:
                 self._from_disk = True
-                return _listings(self._known, may_be_inside=self._reached_inside())
+                return _listings(self._known)
         try:
             await self._read_chain()
         except ChainError as error:
             raise DiscoveryFailed(str(error)) from error
         assert self._known is not None
-        return _listings(self._known, may_be_inside=self._reached_inside())
+        return _listings(self._known)
 
     def json(self) -> dict[str, Any] | None:
         """Number, age and origin of the list, for operators."""
@@ -130,7 +136,7 @@ class ChainSource:
         found = await self._reader.active_orchestrators()
         if not found:
             raise DiscoveryFailed("the active pool is empty")
-        self._known, self._from_disk = KnownPool(found, number, now), False
+        self._known, self._from_disk = KnownPool(found, number, now, self._reached_inside()), False
         self._write_cache(self._known)
 
     def _read_cache(self) -> KnownPool | None:
@@ -152,8 +158,8 @@ class ChainSource:
             log.warning("cannot cache the orchestrators", path=str(self._cache), error=str(error))
 
 
-def _listings(known: KnownPool, *, may_be_inside: bool) -> list[Listing]:
+def _listings(known: KnownPool) -> list[Listing]:
     by_uri: dict[str, tuple[str, ...]] = {}
     for address, uri in known.orchestrators:
         by_uri[uri] = (*by_uri.get(uri, ()), address)
-    return usable(Listing(uri, addresses, may_be_inside=may_be_inside) for uri, addresses in by_uri.items())
+    return usable(Listing(uri, addresses, may_be_inside=known.inside) for uri, addresses in by_uri.items())
