@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urljoin
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, Page
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
 
 from harness.browser import chromium
 from harness.gateway import GatewayProcess, gateway_process
@@ -16,7 +18,8 @@ from harness.waiting import eventually
 from harness.webrtc import WhepViewer
 from tests.e2e.test_loop import clean_audits, ended
 
-FLAGS = ("-orchestrators", "2", "-livePaymentInterval", "1s")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+FLAGS = ("-orchestrators", "2", "-livePaymentInterval", "1s", "-resumeTimeout", "10s")
 # Both pictures, small, as luma: the negative of a picture is its opposite, pixel by pixel.
 CORRELATION = """() => {
   const luma = id => {
@@ -36,6 +39,12 @@ CORRELATION = """() => {
   }
   return {correlation: ab / Math.sqrt(aa * bb || 1), sum: ma + mb};
 }"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
+    async with gateway_process(tmp_path_factory.mktemp("browser"), *FLAGS) as gateway:
+        yield gateway
 
 
 async def shows_the_negative(page: Page) -> bool:
@@ -63,11 +72,10 @@ async def number_in(page: Page, selector: str) -> int:
     return int("".join(c for c in text if c.isdigit()) or 0)
 
 
-@pytest.mark.asyncio
 async def test_a_camera_is_published_as_h264_changed_paid_for_and_stopped(
-    tmp_path: Path, http: aiohttp.ClientSession
+    gateway: GatewayProcess, tmp_path: Path
 ) -> None:
-    async with gateway_process(tmp_path, *FLAGS) as gateway, chromium() as browser:
+    async with chromium() as browser:
         page = await browser.new_page(viewport={"width": 1280, "height": 1400})
         await page.goto(gateway.url)
         await page.select_option("#source", "camera")
@@ -137,9 +145,33 @@ async def _signed_more(gateway: GatewayProcess, before: int) -> bool:
     return bool((await gateway.signer_audit())["signings"] > before)
 
 
-@pytest.mark.asyncio
-async def test_others_watch_what_the_page_publishes(tmp_path: Path, http: aiohttp.ClientSession) -> None:
-    async with gateway_process(tmp_path) as gateway, chromium() as browser:
+async def test_a_page_that_is_reloaded_goes_on_with_its_paid_job(gateway: GatewayProcess) -> None:
+    before = (await gateway.signer_audit())["null_states"]
+    async with chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(gateway.url)
+        name = await page.input_value("#stream-name")
+        for reloads in range(4):
+            await page.select_option("#source", "test")
+            await page.click("#start")
+
+            await expect(page.locator("#state")).to_have_text("Live.")
+            assert (await gateway.status(name))["resumed"] == reloads
+            if reloads < 3:
+                await page.reload()
+
+                async def held() -> bool:
+                    return bool((await gateway.status(name))["state"] == "waiting_for_publisher")
+
+                await eventually(held, what="the job to be held")
+        assert (await gateway.signer_audit())["null_states"] == before + 1
+        await page.click("#stop")
+        assert (await ended(gateway, name))["ended"]["reason"] == "deleted"
+        await clean_audits(gateway)
+
+
+async def test_others_watch_what_the_page_publishes(gateway: GatewayProcess) -> None:
+    async with aiohttp.ClientSession() as http, chromium() as browser:
         page = await browser.new_page()
         await page.goto(gateway.url)
         await page.select_option("#source", "test")
