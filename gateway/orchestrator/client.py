@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
-import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import aiohttp
 from google.protobuf.message import DecodeError
 
-from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.aio.client_tls import client_context
-from gateway.aio.http_client import ClientSessions, UnwantedEncoding
-from gateway.aio.inside import Ip, LeadsInside, Reach, literal
+from gateway.aio.http_client import ClientSessions
+from gateway.aio.inside import LeadsInside, Reach, literal
 from gateway.aio.json_text import parse_json
 from gateway.orchestrator import livepeer_pb2, urls
+from gateway.orchestrator.calls import Answer, addresses, call, payment_headers
 from gateway.orchestrator.errors import (
-    AlreadySeen,
     BadAnswer,
     NoCapacity,
-    OrchestratorError,
-    Refused,
     UnknownOutcome,
     Unreachable,
 )
@@ -36,13 +31,6 @@ START_TIMEOUT = 12.0
 """Seconds. An orchestrator asks a worker that refuses ten times in 9 s before it says so, and a worker that
 ends its former job first may take 10 s. A start that is left is paid, and so is the next one."""
 PAYMENT_TIMEOUT = 5.0
-MAX_BODY = 1024 * 1024
-"""The largest HTTP answer read, in bytes."""
-MAX_SAID = 200
-"""Limit of characters of an orchestrator's error text that are kept."""
-CONNECT_SHARE = 0.6
-"""Part of a call's time-out for connecting: a later time-out means "unknown", not "not sent"."""
-SEEN = "already seen"
 PLAIN = "it is reached without TLS, which -orchVerifyTLS does not allow"
 
 
@@ -128,7 +116,7 @@ class OrchestratorClient:
             info,
             "/live-video-to-video",
             timeout,
-            headers=_payment_headers(payment, seg_creds),
+            headers=payment_headers(payment, seg_creds),
             body=body.json(),
         )
         if answer.status == 503:
@@ -154,7 +142,7 @@ class OrchestratorClient:
         Safe to repeat with the same two values after UnknownOutcome or Unreachable: AlreadySeen then means
         that it was credited before.
         """
-        answer = await self._post(info, "/payment", timeout, headers=_payment_headers(payment, seg_creds))
+        answer = await self._post(info, "/payment", timeout, headers=payment_headers(payment, seg_creds))
         try:
             result = livepeer_pb2.PaymentResult.FromString(answer.accepted())
         except DecodeError as error:
@@ -203,66 +191,13 @@ class OrchestratorClient:
         *,
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
-    ) -> _Answer:
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=timeout * CONNECT_SHARE)
-        try:
-            async with self.http_for(info).post(
-                info.url + path,
-                headers=headers,
-                json=body,
-                data=b"" if body is None else None,
-                timeout=limits,
-                allow_redirects=False,
-            ) as response:
-                return _Answer(response.status, await read_bounded(response, MAX_BODY))
-        except BodyTooLarge:
-            raise BadAnswer(f"its answer is over the limit of {MAX_BODY} bytes") from None
-        except UnwantedEncoding as error:
-            raise BadAnswer(str(error)) from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-            raise Unreachable(f"no connection: {error}") from error
-        except TimeoutError as error:
-            raise UnknownOutcome(f"no answer within {timeout:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise UnknownOutcome(f"the connection was lost: {type(error).__name__}") from error
+    ) -> Answer:
+        http, url = self.http_for(info), info.url + path
+        return Answer(*await call(http, "POST", url, timeout, headers=headers, body=body))
 
 
 _WORKER_REFUSED = re.compile(r"live-video-to-video container returned (4\d\d)\b")
 """How go-livepeer begins its 500 for a worker that refused. What the worker said is for logs only."""
-
-
-class _Answer:
-    """An HTTP answer; maps statuses to errors."""
-
-    def __init__(self, status: int, body: bytes) -> None:
-        self.status = status
-        self._body = body
-
-    def accepted(self) -> bytes:
-        """The body of a 200; otherwise raises the error for the status."""
-        if self.status == 200:
-            return self._body
-        raise self._failure()
-
-    @property
-    def detail(self) -> str:
-        return f"HTTP {self.status}"
-
-    @property
-    def said(self) -> str:
-        words = self._body[: 4 * MAX_SAID].decode("utf-8", "replace")
-        return "".join(c if c.isprintable() else " " for c in words).strip()[:MAX_SAID]
-
-    def _failure(self) -> OrchestratorError:
-        if self.status == 400 and SEEN.encode() in self._body:
-            return AlreadySeen(self.detail, said=self.said)
-        if self.status >= 500:
-            return UnknownOutcome(self.detail, said=self.said)
-        return Refused(self.status, self.detail, said=self.said)
-
-
-def _payment_headers(payment: str, seg_creds: str) -> dict[str, str]:
-    return {"Livepeer-Payment": payment, "Livepeer-Segment": seg_creds}
 
 
 async def _check_reach(given: Iterable[str], reach: Reach, own: str) -> None:
@@ -275,18 +210,6 @@ async def _check_reach(given: Iterable[str], reach: Reach, own: str) -> None:
         if name == own and literal(name) is None:
             continue
         try:
-            reach.check(name, await _addresses(name))
+            reach.check(name, await addresses(name))
         except LeadsInside as error:
             raise BadAnswer(str(error)) from error
-
-
-async def _addresses(name: str) -> list[Ip]:
-    """The IP addresses of a host. Raises BadAnswer where it cannot be resolved."""
-    given_ip = literal(name)
-    if given_ip is not None:
-        return [given_ip]
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise BadAnswer(f"{name} cannot be resolved") from error
-    return [ip for *_, where in found if (ip := literal(str(where[0]).partition("%")[0])) is not None]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 from google.protobuf.message import DecodeError
+from typing_extensions import override
 
-from gateway.aio.bodies import BodyTooLarge, read_bounded
 from gateway.aio.client_tls import client_context
-from gateway.aio.http_client import ClientSessions, UnwantedEncoding
-from gateway.aio.inside import LeadsInside, Reach, literal
+from gateway.aio.http_client import ClientSessions
+from gateway.aio.inside import Reach
 from gateway.aio.json_text import parse_json
 from gateway.orchestrator import livepeer_pb2
+from gateway.orchestrator.calls import CONNECT_SHARE, Answer, addresses, call, payment_headers
 from gateway.orchestrator.errors import (
-    AlreadySeen,
     BadAnswer,
     NoCapacity,
     OrchestratorError,
@@ -36,11 +34,6 @@ TIMEOUT = 5.0
 """Seconds for one call, from connecting to the last byte of the answer."""
 DISCOVERY_TIMEOUT = 3.0
 STOP_TIMEOUT = 3.0
-CONNECT_SHARE = 0.6
-"""Part of a call's time limit for connecting: a later time-out means "unknown", not "not sent"."""
-MAX_BODY = 1024 * 1024
-MAX_SAID = 200
-"""Limit of characters of an answer that are kept for logs."""
 TRY_AGAIN = (408, 425, 429)
 
 
@@ -103,9 +96,7 @@ class RunnerClient:
 
         Raises NoCapacity (503), and SessionTaken (409): after a try without answer the session is ours.
         """
-        answer = await self._call(
-            "POST", offer.url, offer.reach, headers=_payment_headers(payment, seg_creds)
-        )
+        answer = await self._call("POST", offer.url, offer.reach, headers=payment_headers(payment, seg_creds))
         try:
             return RunnerSession.parse(answer.reserved(), offer.url, challenge.manifest_id)
         except ValueError as error:
@@ -118,7 +109,7 @@ class RunnerClient:
 
         The answer is protobuf from go-livepeer, JSON from livepeer/node. Raises NoSuchSession (404).
         """
-        answer = await self._call("POST", url, info.reach, headers=_payment_headers(payment, seg_creds))
+        answer = await self._call("POST", url, info.reach, headers=payment_headers(payment, seg_creds))
         if answer.status == 404:
             raise NoSuchSession(answer.detail, said=answer.said)
         body = answer.accepted()
@@ -178,51 +169,21 @@ class RunnerClient:
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> _Answer:
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout * CONNECT_SHARE, TIMEOUT))
-        try:
-            async with self._sessions.get(reach).request(
-                method,
-                url,
-                headers=headers,
-                json=body,
-                data=b"" if body is None and method == "POST" else None,
-                timeout=limits,
-                allow_redirects=False,
-            ) as response:
-                return _Answer(response.status, await read_bounded(response, MAX_BODY))
-        except BodyTooLarge:
-            raise BadAnswer(f"its answer is over the limit of {MAX_BODY} bytes") from None
-        except UnwantedEncoding as error:
-            raise BadAnswer(str(error)) from None
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-            inside = isinstance(error.__cause__, LeadsInside)
-            why = str(error.__cause__) if inside else type(error).__name__  # whose text has the URL
-            raise Unreachable(f"no connection: {why}") from None
-        except TimeoutError:
-            raise UnknownOutcome(f"no answer within {timeout:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise UnknownOutcome(f"the connection was lost: {type(error).__name__}") from None
+        http, connect = self._sessions.get(reach), min(timeout * CONNECT_SHARE, TIMEOUT)
+        return _Answer(
+            *await call(http, method, url, timeout, connect=connect, headers=headers, body=body, secret=True)
+        )
 
 
-class _Answer:
-    """An HTTP answer; maps statuses to errors."""
+class _Answer(Answer):
+    """An HTTP answer of an orchestrator of live runners."""
 
-    def __init__(self, status: int, body: bytes) -> None:
-        self.status = status
-        self.body = body
-
-    def accepted(self) -> bytes:
-        """The body of a 200; otherwise raises the error for the status."""
-        if self.status == 200:
-            return self.body
-        if self.status >= 500:
-            raise UnknownOutcome(self.detail, said=self.said)
+    @override
+    def failure(self) -> OrchestratorError:
         if self.status in TRY_AGAIN or (self.status == 400 and self._is_json):
             # livepeer/node: trouble of its own, and nothing was taken
-            raise Unreachable(self.detail, said=self.said)
-        if self.status == 400 and b"already seen" in self.body:
-            raise AlreadySeen(self.detail, said=self.said)
-        raise Refused(self.status, self.detail, said=self.said)
+            return Unreachable(self.detail, said=self.said)
+        return super().failure()
 
     def reserved(self) -> bytes:
         """The same for a reserve. Where it is full, no ticket was taken."""
@@ -237,31 +198,15 @@ class _Answer:
                 return self.accepted()
 
     @property
-    def detail(self) -> str:
-        return f"HTTP {self.status}"
-
-    @property
-    def said(self) -> str:
-        words = self.body[: 4 * MAX_SAID].decode("utf-8", "replace")
-        return "".join(c if c.isprintable() else " " for c in words).strip()[:MAX_SAID]
-
-    @property
     def _is_json(self) -> bool:
         return self.body[:1] == b"{"
-
-
-def _payment_headers(payment: str, seg_creds: str) -> dict[str, str]:
-    return {"Livepeer-Payment": payment, "Livepeer-Segment": seg_creds}
 
 
 async def reach_of(url: str) -> Reach:
     """Where the party at a URL of the operator's may lead: inside where it is there itself."""
     host = urlsplit(url).hostname or ""
-    address = literal(host)
-    if address is None:
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise Unreachable(f"{host} cannot be resolved") from error
-        address = literal(str(found[0][4][0]).partition("%")[0]) if found else None
-    return Reach.of(host, address)
+    try:
+        found = await addresses(host)
+    except BadAnswer as error:
+        raise Unreachable(error.detail) from error
+    return Reach.of(host, found[0] if found else None)

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from gateway.aio.inside import LOOPBACK, PUBLIC, Reach
 from gateway.orchestrator import livepeer_pb2
-from gateway.orchestrator.client import MAX_BODY, OrchestratorClient
+from gateway.orchestrator.calls import MAX_BODY
+from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.credentials import unsigned_credentials
 from gateway.orchestrator.errors import (
     AlreadySeen,
