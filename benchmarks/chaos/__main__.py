@@ -212,6 +212,7 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
         "wei_unexplained": wei,
         "stolen_s": round(stolen, 1),
         "stolen_s_per_hour": round(stolen / lasted * 3600, 1),
+        "audits_read": len(scene.lives),
         "audits_checked": len(lives),
         "memory_start_mib": round(memory / 2**20, 1),
         "memory_end_mib": round((memory + grown) / 2**20, 1),

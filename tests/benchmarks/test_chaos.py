@@ -103,3 +103,4 @@ async def test_faults_break_no_promise(minutes: int, seed: int, kinds: int, tmp_
     assert len(summary["faults_by_name"]) >= kinds
     assert summary["stolen_s_per_hour"] > 0, "half of the orchestrators cheat"
     assert summary["audits_checked"] >= 6, "each honest orchestrator's"
+    assert summary["audits_read"] > 12, "those of processes before they were killed among them"

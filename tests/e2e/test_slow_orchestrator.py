@@ -110,7 +110,7 @@ async def test_stalled_segments_are_dropped_and_counted_while_publisher_and_view
 
         assert "too slow" in after["error"]["error_message"]
         assert after["orchestrator"]["price_wei_per_second"] == DEARER
-        # the one that was too many, and the whole ones that were still on their way
+        # the one that was too many, and those on their way, of which the last is finished at the end
         dropped = after["ingest"]["segments_dropped"]
         assert 1 <= dropped <= 1 + MAX_IN_FLIGHT
         assert await segments_dropped(gateway) == dropped
