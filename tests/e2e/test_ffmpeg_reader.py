@@ -108,8 +108,12 @@ async def test_ffmpeg_reads_live_segments_as_they_come_and_each_by_itself(
             for segment in segments:
                 # a second each by both clocks, or two where the key frame came a moment too early
                 assert (len(segment.pictures), segment.sizes) == (GOP * segment.keys, {(320, 240)})
-                assert 40 * segment.keys <= len(segment.sound) <= 60 * segment.keys
+                assert segment.sound
             one_by_one = [at for segment in segments for at in segment.pictures]
+            # A publisher may be late with its sound: it stands in the segment that is written then.
+            sound = [at for segment in segments for at in segment.sound]
+            assert {round((b - a) * 1000) for a, b in pairwise(sound)} <= {19, 20, 21}
+            assert abs((sound[-1] - sound[0]) - (one_by_one[-1] - one_by_one[0])) < 1.0
             assert live.pictures == one_by_one, "what is read as it comes is all there is"
             assert {round((b - a) * 90_000) for a, b in pairwise(one_by_one)} == {90_000 // FPS}
             # Pictures come out while their segment is written: well before its end.
