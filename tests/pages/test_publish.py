@@ -456,3 +456,21 @@ async def test_it_all_works_behind_a_path_prefix(page: Page, gateway: Any, prefi
     await page.click("#stop")
     await gateway.until(lambda: len(gateway.deleted) == 2)
     assert all(path.startswith(prefix) for path in gateway.deleted)
+
+
+async def test_what_is_wrong_with_the_sending_is_told_in_plain_words(page: Page, gateway: Any) -> None:
+    go_live(gateway)
+    await start(page)
+    await expect(page.locator("#state")).to_have_text("Live.")
+    notes = page.locator("#source-notes")
+    await expect(notes).to_be_hidden()
+    rejected = [{"kind": "audio", "reason": "the offer has PCMU; accepted is opus/48000/2"}]
+    ingest = {"packets_lost": 0, "gop_note": "technical", "gop_s": 8.02, "key_frame_age_s": 3.1}
+    gateway.script(ingest={**ingest, "rejected": rejected})
+    await expect(notes.locator("li")).to_have_count(2)
+    await expect(notes).to_contain_text("Key frames come 8 s apart, and none when the gateway asks.")
+    await expect(notes).to_contain_text(
+        "The gateway does not use the sound: the offer has PCMU; accepted is opus/48000/2."
+    )
+    gateway.script(ingest={**ingest, "gop_note": None, "rejected": []})
+    await expect(notes).to_be_hidden()

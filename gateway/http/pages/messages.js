@@ -61,6 +61,14 @@ export const VERDICTS = {
   untrusted: "has to show a picture before it gets another stream",
   address_changed: "asks to be paid under another address than before",
 };
+const OFFERED = {
+  audio: "the sound",
+  video: "one of the videos",
+  simulcast: "all of the picture sizes",
+  application: "the data channel",
+};
+const KEY_FRAMES_MATTER =
+  "A loss shows until the next one, and new viewers may wait for it. Set the encoder's key frame interval to 1 or 2 s.";
 const WAS_USED = "was in use until the end";
 
 /** Refusals of the gateway, by the problem's code. */
@@ -178,6 +186,14 @@ function explainPrices(prices) {
     `The cheapest asks ${ethPerHour(lowest)} ETH an hour (${ethFromWei(lowest)} ETH a second). ` +
     "The operator can raise -maxPricePerUnit."
   );
+}
+
+/** What a publisher should know of its own sending (the status's `ingest`): a sentence each. */
+export function ingestNotes({ gop_note: slow, gop_s: gop, key_frame_age_s: age, rejected = [] }) {
+  const notes = rejected.map(({ kind, reason }) => `The gateway does not use ${OFFERED[kind] ?? kind}: ${reason}.`);
+  if (!slow) return notes;
+  const seconds = Math.round(Math.max(gop ?? 0, age ?? 0));
+  return [`Key frames come ${seconds} s apart, and none when the gateway asks. ${KEY_FRAMES_MATTER}`, ...notes];
 }
 
 /** A candidate's verdict in words. `ended`: the stream is over, so that nobody is in use. */

@@ -3,7 +3,7 @@
 import { CostChart } from "./chart.js";
 import { compareWei, ethFromWei, ethPerHour, groupDigits, shortEth } from "./money.js";
 import { bitrateText } from "./stats.js";
-import { PAYMENTS_ENDED, PAYMENT_STATES, STATES, verdictText } from "./messages.js";
+import { PAYMENTS_ENDED, PAYMENT_STATES, STATES, ingestNotes, verdictText } from "./messages.js";
 
 const PAYMENTS_SHOWN = 50;
 const UNKNOWN = "–";
@@ -32,6 +32,7 @@ export class View {
     this.candidates([]);
     this.rates({ sent: null, received: null });
     this.delay(null);
+    this.notes([]);
     this.worker({});
   }
 
@@ -61,6 +62,7 @@ export class View {
     byId("swaps").textContent = gateway.swaps ?? 0;
     byId("gaps").textContent = gateway.output?.gaps ?? 0;
     byId("packets-lost").textContent = gateway.ingest?.packets_lost ?? UNKNOWN;
+    this.notes(ingestNotes(gateway.ingest ?? {}));
     this.worker(worker);
   }
 
@@ -92,6 +94,13 @@ export class View {
     byId("payment-state").textContent = PAYMENTS_ENDED;
     byId("payment-state").dataset.state = "";
     byId("next-payment").textContent = byId("credit-left").textContent = UNKNOWN;
+  }
+
+  /** Sentences about what is sent. */
+  notes(sentences) {
+    const items = sentences.map((textContent) => Object.assign(document.createElement("li"), { textContent }));
+    byId("source-notes").replaceChildren(...items);
+    byId("source-notes").hidden = items.length === 0;
   }
 
   rates({ sent, received }) {
