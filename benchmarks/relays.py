@@ -128,12 +128,14 @@ async def one_stream(
             seen = await changes(viewer, SECONDS)
             took = time.monotonic() - began
             after = await cpu(gateway, relay)
+            output = (await gateway.status(relay))["output"]
             delays = [min(at - flash for flash in track.flashed if flash < at) for at in seen]
             return {
                 "relay": relay,
                 "first_picture_s": round(first, 2),
                 "delay_ms_median": round(1000 * statistics.median(delays)),
                 "delay_ms_max": round(1000 * max(delays)),
+                "relay_fps": round(output["fps"], 1),
                 "viewer_fps": round((viewer.frames - frames) / took, 1),
                 "cpu_percent": {name: round(100 * (after[name] - before[name]) / took, 1) for name in after},
             }

@@ -21,6 +21,7 @@ import aiohttp.web_protocol
 import aioice
 import aioice.ice
 import aioice.stun
+import aiortc.codecs.h264
 import aiortc.rtcdtlstransport
 import aiortc.rtcsctptransport
 import grpclib.client
@@ -69,6 +70,8 @@ NAMES: list[tuple[Any, str]] = [
     (aiortc.rtcdtlstransport, "X509_DIGEST_ALGORITHMS"),
     (aiortc.rtcdtlstransport, "certificate_digest"),
     (aiortc.rtcsctptransport.RTCSctpTransport, "_handle_data"),
+    (aiortc.codecs.h264.H264Encoder, "_encode_frame"),
+    (aiortc.codecs, "H264Encoder"),
     (pylibsrtp._binding.lib, "srtp_protect"),
     (pylibsrtp._binding.lib, "srtp_unprotect"),
     (aiohttp.TCPConnector, "connect"),

@@ -19,24 +19,21 @@ from aiortc import (
     RTCRtpSender,
     RTCSessionDescription,
 )
-from aiortc.codecs import h264
 from aiortc.mediastreams import MediaStreamError
 from typing_extensions import override
 
 from gateway.aio import tasks
-from gateway.devnet.comfystream import control
+from gateway.devnet.comfystream import control, encoder
 from gateway.devnet.comfystream.pipeline import Pipeline
 from gateway.devnet.runner.picture import Effect
 
 log = structlog.get_logger("devnet.comfystream")
 
-BIT_RATE = 2_000_000
-"""Bits a second that ComfyStream sets its encoder to after the first estimate."""
 TEXT_EVERY = 0.25
 
 # The devnet runs on this machine only, and aioice leaves loopback out.
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
-h264.MAX_BITRATE = h264.MIN_BITRATE = BIT_RATE
+encoder.use_in_aiortc()
 
 
 class ChangedTrack(MediaStreamTrack):
