@@ -38,10 +38,10 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
             if not sent:
                 continue
             rate = (sent["bytes"] - former) * 8 / (now - before)
-            former, before = sent["bytes"], now
-            row = {"second": round(now - began), "width": sent["width"], "fps": sent["fps"], "bps": int(rate)}
+            former, before = sent.pop("bytes"), now
+            row = {"second": round(now - began), "bps": int(rate), **sent}
             series.append(row)
-            yield {"figure": "series", **row, "target": sent["target"], "limited": sent["limited"]}
+            yield {"figure": "series", **row}
     later = [row for row in series if row["second"] >= 2]
     yield {
         "figure": "share of seconds at full width from the second on",

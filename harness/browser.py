@@ -85,12 +85,15 @@ RECEIVED = """async () => {
 """What was received so far, by kind."""
 
 SENT = """async () => {
-  for (const report of (await window.publishing.getStats()).values())
-    if (report.type === 'outbound-rtp' && report.kind === 'video')
-      return {width: report.frameWidth, fps: report.framesPerSecond, bytes: report.bytesSent,
-        target: report.targetBitrate, limited: report.qualityLimitationReason};
+  const reports = [...(await window.publishing.getStats()).values()];
+  const sent = reports.find(one => one.type === 'outbound-rtp' && one.kind === 'video');
+  const told = reports.find(one => one.type === 'remote-inbound-rtp' && one.kind === 'video');
+  const path = reports.find(one => one.type === 'candidate-pair' && one.nominated);
+  return sent && {width: sent.frameWidth, fps: sent.framesPerSecond, bytes: sent.bytesSent,
+    target: sent.targetBitrate, limited: sent.qualityLimitationReason,
+    estimate: path?.availableOutgoingBitrate, round_trip: told?.roundTripTime, lost: told?.packetsLost};
 }"""
-"""The encoder's figures now."""
+"""The encoder's figures now, and what its congestion control takes the path for."""
 
 
 def noisy_camera(path: Path, *, width: int = 1280, height: int = 720, frames: int = 30) -> Path:
