@@ -39,8 +39,8 @@ DEFAULT_TIMEOUT = 5.0
 """Seconds for one request, from connecting to the last byte of the answer."""
 DEFAULT_RETRIES = 2
 MAX_ANSWER_BYTES = 1 << 20
-MAX_CONTAINERS = 10_000
-MAX_VALUES = 40_000
+MAX_CONTAINERS = 8_000
+MAX_VALUES = 16_000
 """Limits of arrays and objects, and of values of an answer: a megabyte of them takes long to read."""
 MAX_MESSAGE_CHARS = 500
 """Longer error messages of a signer are cut."""
@@ -242,12 +242,7 @@ class SignerClient:
             raise SignerUnreachable(_reason(error), sent=sent) from error
         if response.status != 200:
             raise _status_error(response.status, _message(content), response.headers)
-        if content.count(b"[") + content.count(b"{") > MAX_CONTAINERS or content.count(b",") > MAX_VALUES:
-            raise SignerBadAnswer("the signer's answer is not JSON, or has too many values")
-        try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise SignerBadAnswer("the signer's answer is not JSON") from error
+        return _json(content)
 
 
 def _reason(error: Exception) -> str:
@@ -285,11 +280,20 @@ def _status_error(status: int, message: str, headers: Mapping[str, str]) -> Sign
             return Rejected(status, message)
 
 
+def _json(content: bytes) -> Any:
+    if content.count(b"[") + content.count(b"{") > MAX_CONTAINERS or content.count(b",") > MAX_VALUES:
+        raise SignerBadAnswer("the signer's answer is not JSON, or has too many values")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise SignerBadAnswer("the signer's answer is not JSON") from error
+
+
 def _message(content: bytes) -> str:
     """The message in `{"error": {"message": ..}}`, or the start of any other text."""
     try:
-        message = _text(_object(_field(_object(json.loads(content)), "error")), "message")
-    except (ValueError, RecursionError, SignerBadAnswer):
+        message = _text(_object(_field(_object(_json(content)), "error")), "message")
+    except SignerBadAnswer:
         message = content.decode(errors="replace").strip()
     return message[:MAX_MESSAGE_CHARS]
 

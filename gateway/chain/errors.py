@@ -12,4 +12,4 @@ class ChainUnreachable(ChainError):
 
 
 class RpcRefused(ChainError):
-    """An endpoint answered with an error, such as a reverted call or a range of too many blocks."""
+    """An endpoint answered with an error, as to a call that reverts or too many blocks, or with too much."""

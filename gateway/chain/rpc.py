@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import aiohttp
 import structlog
 
 from gateway.aio.bodies import BodyTooLarge, read_bounded
+from gateway.aio.json_text import TooManyValues, parse_json
 from gateway.chain.errors import ChainUnreachable, RpcRefused
 
 log = structlog.get_logger("chain")
@@ -25,7 +25,7 @@ DEMOTED_FOR = 30.0
 """Seconds for which an endpoint that failed comes after all others."""
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each retry while endpoints limit the rate of requests."""
-MAX_ANSWER = 16 * 1024 * 1024
+MAX_ANSWER = 2 * 1024 * 1024
 """The largest answer read, in bytes."""
 MAX_MESSAGE_CHARS = 200
 REVERTED = 3
@@ -72,6 +72,10 @@ class _RequestRefused(_Failed):
     """The endpoint answers 4xx, as some do to several calls in one request."""
 
 
+class _TooLarge(_Failed):
+    """The answer is larger than what is read: a smaller question may have a smaller one."""
+
+
 class _Reverted(RpcRefused):
     """The contract reverts: every endpoint would give this answer."""
 
@@ -105,7 +109,8 @@ class Endpoints:
     async def ask(self, method: str, params: Any) -> Any:
         """The `result` of a JSON-RPC call.
 
-        Raises RpcRefused where the chain's answer is an error, ChainUnreachable where there is no answer.
+        Raises RpcRefused where the chain's answer is an error or too large, ChainUnreachable where there is
+        no answer.
         """
         (result,) = await self.ask_all([(method, params)])
         return result
@@ -161,6 +166,7 @@ class Endpoints:
                 self._failed(endpoint, str(error))
                 errors.append(f"{endpoint.name}: {error}")
                 kind = _RateLimited if isinstance(error, _RateLimited) else kind
+                refused = RpcRefused(str(error)) if isinstance(error, _TooLarge) else refused
             else:
                 endpoint.error = ""
                 self._last_answered = endpoint
@@ -210,7 +216,7 @@ class Endpoints:
                 body = await read_bounded(response, MAX_ANSWER)
                 status = response.status
         except BodyTooLarge:
-            raise _Failed(f"its answer is over {MAX_ANSWER} bytes") from None
+            raise _TooLarge(f"its answer is over {MAX_ANSWER} bytes") from None
         except TimeoutError as error:
             raise _Failed(f"no answer within {self._timeout.total:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -218,8 +224,10 @@ class Endpoints:
         if status == TOO_MANY_REQUESTS:
             raise _RateLimited("it limits the rate of requests (HTTP 429)")
         try:
-            answer: Any = json.loads(body)
-        except (ValueError, RecursionError):
+            answer: Any = parse_json(body)
+        except TooManyValues as error:
+            raise _TooLarge(f"its answer is too large: {error}") from None
+        except ValueError:
             answer = None
         # a JSON-RPC error may come with any status, a result only with 200
         if status != 200 and not (isinstance(answer, dict) and isinstance(answer.get("error"), dict)):

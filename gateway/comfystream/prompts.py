@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway.aio.json_text import MAX_VALUES, parse_json
 from gateway.comfystream.errors import BadParams
 
 Workflow = dict[str, Any]
@@ -153,9 +154,10 @@ def read_prompts(value: object, template: Template | None) -> list[Workflow]:
     """
     if value is None or value == "":
         return []
-    if isinstance(value, list):
-        return [_workflow(one, template) for one in value]
-    return [_workflow(value, template)]
+    given = value if isinstance(value, list) else [value]
+    if sum(one.count(",") + 1 for one in given if isinstance(one, str)) > MAX_VALUES:
+        raise BadParams(f"the prompts have more than {MAX_VALUES} values in their texts")
+    return [_workflow(one, template) for one in given]
 
 
 def _workflow(value: object, template: Template | None) -> Workflow:
@@ -163,9 +165,10 @@ def _workflow(value: object, template: Template | None) -> Workflow:
         return check_workflow(value)
     if value.lstrip().startswith("{") and not value.lstrip().startswith(PLACEHOLDER):
         try:
-            return check_workflow(json.loads(value))
-        except (json.JSONDecodeError, RecursionError) as error:
+            workflow = parse_json(value)
+        except ValueError as error:
             raise BadParams(f"the prompt begins like a workflow but is not JSON: {error}") from error
+        return check_workflow(workflow)
     if template is None:
         raise BadParams("a prompt in words needs a workflow to put it into: start with -comfyWorkflow FILE")
     return template.fill(value)

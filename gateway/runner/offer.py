@@ -5,7 +5,6 @@ Two dialects answer it, go-livepeer's and that of livepeer/node; unknown fields 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from gateway.aio.inside import PUBLIC, Reach
+from gateway.aio.json_text import parse_json_exactly
 from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator.urls import complete
 
@@ -65,9 +65,9 @@ def parse_discovery(body: bytes, base: str, reach: Reach = PUBLIC) -> list[Runne
     Raises ValueError for what is no such list.
     """
     try:
-        entries = json.loads(body, parse_float=Decimal, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("the list of runners is not JSON") from error
+        entries = parse_json_exactly(body)
+    except ValueError as error:
+        raise ValueError(f"the list of runners is not JSON that is taken: {error}") from error
     if not isinstance(entries, list):
         raise ValueError("the list of runners is not a JSON list")
     return offers_in(entries, base, reach)
@@ -155,7 +155,3 @@ def _text(fields: Mapping[str, Any], name: str, limit: int = MAX_NAME) -> str:
     """A text that may be shown; empty where there is none, or where it is too long or unprintable."""
     value = fields.get(name)
     return value if isinstance(value, str) and len(value) <= limit and value.isprintable() else ""
-
-
-def _no_number(_: str) -> None:
-    raise ValueError("not a number that JSON has")

@@ -18,7 +18,8 @@ from gateway.trickle.errors import ChannelLost
 from gateway.trickle.subscriber import MAX_EMPTY, TrickleSubscriber
 
 MAX_MESSAGES = 50
-"""Limit of messages that are read in a second."""
+MAX_BYTES = 1024 * 1024
+"""Limits of messages, and of their bytes, that are read in a second: more come later."""
 
 
 class JsonSubscriber:
@@ -42,6 +43,7 @@ class JsonSubscriber:
         self._max_message = max_message
         self._empty = Pace(MAX_EMPTY, clock=clock)
         self._messages = Pace(MAX_MESSAGES, clock=clock)
+        self._bytes = Pace(MAX_BYTES, clock=clock)
         self._log = (log or structlog.get_logger("trickle")).bind(channel=url)
         self._subscriber = TrickleSubscriber(http, url, start=start, clock=clock, log=log)
 
@@ -62,8 +64,9 @@ class JsonSubscriber:
                         raise ChannelLost(f"{self._subscriber.url}: empty messages without end")
                     continue
                 yield message
-                if not self._messages.count():
-                    await asyncio.sleep(self._messages.rest)
+                for pace, units in ((self._messages, 1), (self._bytes, len(data or b""))):
+                    if not pace.count(units):
+                        await asyncio.sleep(pace.rest)
         finally:
             await self.close()
 

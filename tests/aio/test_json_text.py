@@ -4,13 +4,23 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.aio.json_text import MAX_CONTAINERS, MAX_DEPTH, MAX_VALUES, parse_json, parse_json_leniently
+from gateway.aio.json_text import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_VALUES,
+    TooManyValues,
+    parse_json,
+    parse_json_exactly,
+    parse_json_leniently,
+)
 from harness.waiting import SLACK
 
 
@@ -32,10 +42,27 @@ def depth(value: Any) -> int:
 
 @pytest.mark.parametrize(
     "text",
-    ["NaN", "[Infinity]", '{"x": -Infinity}', "1e999", "[-1e999]", nested(MAX_DEPTH + 1), nested(200_000)],
+    [
+        *("NaN", "[Infinity]", '{"x": -Infinity}', "1e999", "[-1e999]", "1" * (MAX_DIGITS + 1)),
+        *(nested(MAX_DEPTH + 1), nested(200_000)),
+    ],
 )
 def test_what_json_does_not_have_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a number that JSON has|nested deeper|more than"):
+    for parse in (parse_json, parse_json_exactly):
+        with pytest.raises(ValueError, match=r"is not a number that JSON has|nested deeper|more than"):
+            parse(text)
+
+
+def test_fractions_can_be_read_exactly() -> None:
+    exact = {"price": Decimal("0.1234567890123456789"), "number": 7}
+    assert parse_json_exactly('{"price": 0.1234567890123456789, "number": 7}') == exact
+    with pytest.raises(ValueError, match="is not a number"):
+        parse_json_exactly("1e99999999999999999999")
+
+
+@pytest.mark.parametrize("text", ["[" + "0," * (MAX_VALUES + 1) + "0]", "[" * (MAX_CONTAINERS + 1)])
+def test_too_many_values_are_told_from_what_is_no_json(text: str) -> None:
+    with pytest.raises(TooManyValues):
         parse_json(text)
 
 
@@ -70,6 +97,7 @@ def test_the_depth_is_that_of_the_value(value: Any) -> None:
 
 def test_numbers_that_are_none_can_be_read_as_null() -> None:
     assert parse_json_leniently('{"fps": NaN, "max": [1e999, 1]}') == {"fps": None, "max": [None, 1]}
+    assert parse_json_leniently("[" + "1" * 5000 + "]") == [None]
     with pytest.raises(ValueError, match="deeper"):
         parse_json_leniently(nested(MAX_DEPTH + 1))
 
@@ -89,13 +117,13 @@ COSTLY = {
     "backslashes": json.dumps("\\" * 500_000),
     "an open string": '"' + r"\"" * 500_000,
     "digits": "1" * 1_000_000,
-    "long numbers": "[" + ("1" * 4000 + ",") * 250 + "0]",
+    "long numbers": "[" + ("1" * MAX_DIGITS + ",") * 2500 + "0]",
     "white space": " " * 1_000_000,
 }
 
 
 @pytest.mark.parametrize("text", COSTLY.values(), ids=COSTLY.keys())
-@pytest.mark.parametrize("parse", [parse_json, parse_json_leniently])
+@pytest.mark.parametrize("parse", [parse_json, parse_json_exactly, parse_json_leniently])
 def test_no_megabyte_takes_long(parse: Callable[[bytes], Any], text: str) -> None:
     body = text.encode()
     before = time.process_time()

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from itertools import pairwise
+from typing import Any
+
 import aiohttp
 import pytest
+from aiohttp import web
 
 from gateway.chain.errors import ChainError
 from gateway.chain.facts import SenderFunds
@@ -13,6 +19,8 @@ from gateway.chain.rpc import Endpoints
 from gateway.devnet.account import Account
 from gateway.devnet.chain.evm import ETHER, Evm
 from gateway.devnet.chain.server import ChainServer
+from harness.waiting import SLACK
+from tests.chain.endpoints import endpoint
 from tests.chain.tickets import BLOCK_HASH, ORCHESTRATOR, SENDER, redeem, winning_ticket
 
 pytestmark = pytest.mark.asyncio
@@ -62,6 +70,37 @@ async def test_redemptions_are_found_by_sender_in_their_order(reader: ChainReade
     assert second.block_hash == await reader.block_hash(second.block)
     assert await reader.redemptions(SENDER.address, 0, first.block - 1) == []
     assert await reader.block_hash(10**6) is None
+
+
+async def test_a_thousand_logs_leave_others_their_turn(
+    http: aiohttp.ClientSession, server: ChainServer, network: ChainNetwork, evm: Evm
+) -> None:
+    evm.advance(10**11, 10**9, BLOCK_HASH)
+    evm.fund(SENDER.address, deposit=3 * ETHER, reserve=ETHER)
+    redeem(evm, winning_ticket(creation_round=10**9))
+
+    async def multiplied(call: dict[str, Any]) -> web.Response:
+        async with http.post(server.url, json=call) as response:
+            answer = await response.json()
+        if call["method"] == "eth_getLogs":
+            answer["result"] *= 500
+        return web.json_response(answer)
+
+    turns: list[float] = []
+
+    async def others() -> None:
+        while True:
+            turns.append(time.process_time())
+            await asyncio.sleep(0)
+
+    async with endpoint(multiplied) as many:
+        reader = ChainReader(Endpoints(http, [many.url]), network)
+        await reader.redemptions(SENDER.address, 0, await reader.head())
+        other = asyncio.get_running_loop().create_task(others())
+        found = await reader.redemptions(SENDER.address, 0, await reader.head())
+        other.cancel()
+    assert len(found) == 1000
+    assert max(after - before for before, after in pairwise(turns)) < 0.05 * SLACK
 
 
 async def test_a_wrong_controller_is_named_in_the_error(

@@ -38,7 +38,9 @@ GOOD = result("0x2a")
         (silence, "no answer within 0.3 s"),
         (body(b"<html>"), "not JSON-RPC"),
         (body(b"[1, 2]"), "not JSON-RPC"),
-        (body(b"[" * 100_000), "not JSON-RPC"),
+        (body(b"[" * 7_000), "not JSON-RPC"),
+        (body(b"[" * 100_000), "too large"),
+        (body(b'{"result": [' + b"0," * 20_000 + b"0]}"), "too large"),
         (body(b"{}", 502), "HTTP 502"),
         (body(b"x" * 17_000_000), "over"),
         (result_always("moon"), "chain id"),
@@ -56,6 +58,16 @@ async def test_the_next_endpoint_answers(http: aiohttp.ClientSession, broken: An
         assert await endpoints.ask("eth_blockNumber", []) == "0x2a"
         assert why in (endpoints.json()[0]["error"] or "")
         assert endpoints.json()[1] == {"url": good.url, "error": None}
+
+
+@pytest.mark.parametrize("large", [["0x0"] * 20_000, "0x" + "0" * 3_000_000], ids=["values", "bytes"])
+async def test_where_no_other_endpoint_answers_what_is_too_large_may_be_asked_for_in_parts(
+    http: aiohttp.ClientSession, large: object
+) -> None:
+    async with endpoint(result(large)) as one, endpoint(body(b"", 502)) as other:
+        endpoints = Endpoints(http, [one.url, other.url], chain_id=1)
+        with pytest.raises(RpcRefused, match=r"too large|over"):
+            await endpoints.ask("eth_getLogs", [{}])
 
 
 async def test_an_answer_that_comes_in_pieces_is_read_to_its_end(http: aiohttp.ClientSession) -> None:

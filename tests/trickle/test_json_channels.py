@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import aiohttp
@@ -188,3 +189,18 @@ async def test_a_message_above_the_readers_limit_is_passed_over(
     assert subscriber.unreadable == 1
     await publisher.close()
     await run
+
+
+@pytest.mark.asyncio
+async def test_no_more_than_a_megabyte_of_messages_is_read_in_a_second(
+    http: aiohttp.ClientSession, rogue: Any
+) -> None:
+    async def script(request: Any) -> None:
+        number = request.path.rpartition("/")[2]
+        request.answer(200, f"Lp-Trickle-Seq: {number}\r\n", json.dumps({"long": "x" * 400_000}).encode())
+
+    async with rogue(script) as server:
+        subscriber = JsonSubscriber(http, server.url)
+        began = time.monotonic()
+        await read(subscriber, 4)
+        assert time.monotonic() - began >= 0.8
