@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from coincurve import PrivateKey
-from eth_utils.address import to_checksum_address
 
+from gateway.eth_address import checksummed
 from gateway.payments.ticket import address_of, sign
 
 
@@ -14,7 +14,7 @@ class Account:
     def __init__(self, key: bytes) -> None:
         self._key = PrivateKey(key)
         self.raw_address = address_of(self._key.public_key)
-        self.address: str = to_checksum_address(self.raw_address)
+        self.address: str = checksummed(self.raw_address)
 
     def sign(self, message: bytes) -> bytes:
         """The 65-byte personal-message signature (EIP-191) of `message`."""

@@ -93,8 +93,9 @@ async def _start_signer(flags: Parsed) -> tuple[Ready, Stop]:
 
 async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
     from gateway.devnet.account import Account
-    from gateway.devnet.orchestrator import OnChain, OrchestratorConfig, serve
     from gateway.devnet.orchestrator.conduct import CONDUCTS
+    from gateway.devnet.orchestrator.config import OnChain, OrchestratorConfig
+    from gateway.devnet.orchestrator.server import serve
 
     if (flags["ethUrl"] is None) != (flags["ethController"] is None):
         raise FlagError("-ethUrl and -ethController must be given together")

@@ -11,16 +11,15 @@ from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from eth_utils.address import to_checksum_address
 from google.protobuf.message import DecodeError
 
 from gateway.aio.inside import PUBLIC, Reach
+from gateway.eth_address import ADDRESS_BYTES, checksummed
 from gateway.money import wei_per_pixel, wei_per_second
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import LIVE_VIDEO_TO_VIDEO
 from gateway.orchestrator.urls import DEFAULT_PORTS, MAX_URL, is_plain
 
-ADDRESS_BYTES = 20
 HASH_BYTES = 32
 NUMBER_BYTES = 32
 """Bytes of the largest number in a contract."""
@@ -229,7 +228,7 @@ def _models(info: livepeer_pb2.OrchestratorInfo) -> Mapping[str, Any]:
 @lru_cache(maxsize=1024)
 def _checksummed(address: bytes) -> str:
     """With its checksum; cached, since all candidates are looked at for each stream."""
-    return to_checksum_address(address)
+    return checksummed(address)
 
 
 def _check_ticket_params(params: livepeer_pb2.TicketParams) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import URL, Connection, Select
 from sqlalchemy.engine import make_url
@@ -13,9 +13,11 @@ from sqlalchemy.exc import ArgumentError
 
 from gateway.payments.errors import LedgerError, translated
 from gateway.payments.migrations import check_schema, migrate
-from gateway.payments.postgresql_store import PostgresqlStore
 from gateway.payments.sqlite_store import BUSY_TIMEOUT_MS, SqliteStore
 from gateway.payments.timebase import NANOSECONDS
+
+if TYPE_CHECKING:
+    from gateway.payments.postgresql_store import PostgresqlStore
 
 _ACCEPTED = "it takes a path, sqlite:///path or postgresql://user@host/database"
 
@@ -51,7 +53,7 @@ class Database:
         if url.get_backend_name() == "sqlite":
             store = await SqliteStore.open(Path(str(url.database)), busy_timeout_ms=busy_timeout_ms)
         else:
-            store = await PostgresqlStore.open(url)
+            store = await _postgresql_store().open(url)
         try:
             with translated():
                 await store.migrate(migrate)
@@ -68,7 +70,7 @@ class Database:
         if url.get_backend_name() == "sqlite":
             store = SqliteStore.open_to_read(Path(str(url.database)))
         else:
-            store = PostgresqlStore(url)
+            store = _postgresql_store()(url)
         database = cls(store)
         try:
             await database.read(check_schema)
@@ -119,6 +121,13 @@ class Rest:
         computed = time.thread_time_ns() - self._computed
         time.sleep(min(LONGEST_REST, RESTING * computed) / NANOSECONDS)
         self._computed = time.thread_time_ns()
+
+
+def _postgresql_store() -> type[PostgresqlStore]:
+    """Imported where it is used: what it needs of SQLAlchemy takes a tenth of a second."""
+    from gateway.payments.postgresql_store import PostgresqlStore
+
+    return PostgresqlStore
 
 
 def rows_of(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:

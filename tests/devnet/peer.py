@@ -18,7 +18,8 @@ from google.protobuf.message import Message
 from grpclib.client import Channel, UnaryUnaryMethod
 
 from gateway.devnet.account import Account
-from gateway.devnet.orchestrator import Orchestrator, OrchestratorConfig, serve
+from gateway.devnet.orchestrator.config import OrchestratorConfig
+from gateway.devnet.orchestrator.server import Orchestrator, serve
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import capabilities
 from gateway.payments.ticket import Ticket

@@ -14,9 +14,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.devnet import orchestrator as devnet_orchestrator
 from gateway.devnet import signer as devnet_signer
 from gateway.devnet.orchestrator.conduct import CONDUCTS
+from gateway.devnet.orchestrator.config import OrchestratorConfig
+from gateway.devnet.orchestrator.server import serve
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.info import OrchestratorInfo
@@ -63,8 +64,8 @@ class Robbed(Setup):
 @pytest_asyncio.fixture
 async def robbed(tmp_path: Path) -> AsyncIterator[Robbed]:
     async with AsyncExitStack() as stack:
-        thief = await devnet_orchestrator.serve(
-            devnet_orchestrator.OrchestratorConfig(
+        thief = await serve(
+            OrchestratorConfig(
                 key=bytes([1]) * 32,
                 runner_url="http://127.0.0.1:9",
                 price_wei_per_second=Fraction(PRICE),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from fractions import Fraction
 
-from eth_utils.address import to_checksum_address
 from typing_extensions import override
 
 from gateway.devnet.live_runners.payments import Json, Payments
@@ -16,6 +15,7 @@ from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.refusal import BadCredentials, TicketRefused
 from gateway.devnet.orchestrator.session import Session
 from gateway.devnet.orchestrator.ticket_params import issue_number
+from gateway.eth_address import checksummed
 from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator.livepeer_pb2 import AuthToken, OrchestratorInfo, Payment, PaymentResult, SegData
 
@@ -79,7 +79,7 @@ class GoPayments(Payments):
 
     @override
     def refresh(self, payer: bytes, manifest_id: str) -> Json:
-        account = self._accounts.find(to_checksum_address(payer), manifest_id)
+        account = self._accounts.find(checksummed(payer), manifest_id)
         if account is None or account.fixed_price is None or account.price is None:
             raise Refused(409, "fixed price not found for session")
         info = self._session_info(payer, account, self._challenges.tokens.issue(manifest_id))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from eth_utils.address import to_checksum_address
-
 from gateway.devnet.orchestrator.offer import Offer, Tariff
 from gateway.devnet.orchestrator.refusal import InsufficientBalance, UnknownSession
 from gateway.devnet.orchestrator.session import Sessions
@@ -13,6 +11,7 @@ from gateway.devnet.orchestrator.ticket_params import ParamsIssuer, expected_val
 from gateway.devnet.orchestrator.ticket_receiver import Receipt, TicketReceiver
 from gateway.devnet.orchestrator.tickets import NonceBook, WinningTicket
 from gateway.devnet.orchestrator.tokens import Tokens
+from gateway.eth_address import checksummed
 from gateway.money import wei_per_second
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, PaymentResult
 
@@ -84,7 +83,7 @@ class PaymentReceiver(TicketReceiver):
 
         Raises UnknownSession, also for a sender's first session until its second payment.
         """
-        session = self._sessions.find(to_checksum_address(sender), manifest_id)
+        session = self._sessions.find(checksummed(sender), manifest_id)
         if session is None or session.fixed_price is None:
             raise UnknownSession("fixed price not found for session")
         return self._offer.params(sender, token=self._tokens.issue(manifest_id), price=session.fixed_price)

@@ -7,13 +7,13 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from eth_hash.auto import keccak
-from eth_utils.address import to_checksum_address
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 
 from gateway.devnet.account import Account
 from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 from gateway.devnet.orchestrator.offer import Capacity, Offer, Tariff
+from gateway.eth_address import checksummed
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, OrchestratorRequest, PingPong
 from gateway.payments.ticket import recover
 
@@ -72,7 +72,7 @@ def _invalid(why: str) -> GRPCError:
 def _signed(request: OrchestratorRequest) -> bool:
     if len(request.address) != 20:
         return False
-    message = keccak(to_checksum_address(request.address).encode())
+    message = keccak(checksummed(request.address).encode())
     try:
         return recover(message, request.sig) == request.address
     except ValueError:

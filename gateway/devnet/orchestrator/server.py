@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import aiohttp
 import structlog
 from aiohttp import web
-from eth_utils.address import to_checksum_address
 
 from gateway.aio.tasks import cancel, spawn
 from gateway.chain.networks import ChainNetwork
@@ -30,6 +29,7 @@ from gateway.devnet.orchestrator.tickets import NonceBook
 from gateway.devnet.orchestrator.tokens import Tokens
 from gateway.devnet.settings import RELEASES
 from gateway.devnet.trickle_server import TrickleServer
+from gateway.eth_address import checksummed
 
 if TYPE_CHECKING:
     from gateway.devnet.orchestrator.redeemer import Redeemer
@@ -154,7 +154,7 @@ class Orchestrator:
             addr=addr,
             url=offer.url,
             address=account.address,
-            recipient=to_checksum_address(recipient),
+            recipient=checksummed(recipient),
             audit_url=f"{offer.url}/devnet/audit",
         )
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from eth_utils.address import to_checksum_address
-
 from gateway.devnet.orchestrator.compatibility import compatible
 from gateway.devnet.orchestrator.credentials import check_signature, read_credentials
 from gateway.devnet.orchestrator.refusal import BadCredentials, NonceSeen, OrchestratorRefusal, TicketRefused
@@ -25,6 +23,7 @@ from gateway.devnet.orchestrator.tickets import (
     read_payment,
 )
 from gateway.devnet.orchestrator.tokens import Tokens
+from gateway.eth_address import checksummed
 from gateway.orchestrator.livepeer_pb2 import Capabilities, Payment, SegData
 
 MAX_DELIVERIES = 100_000
@@ -133,7 +132,7 @@ class TicketReceiver:
     def _sender(self, payment: Payment) -> str:
         if self._is_free():
             return ""
-        return to_checksum_address(payment.sender[-20:].rjust(20, b"\0"))
+        return checksummed(payment.sender[-20:].rjust(20, b"\0"))
 
     def _check_credentials(self, header: str, payment: Payment) -> SegData:
         credentials = read_credentials(header)

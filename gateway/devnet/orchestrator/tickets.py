@@ -6,13 +6,13 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from eth_utils.address import to_checksum_address
 from google.protobuf.message import DecodeError
 
 from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.go_texts import BAD_PROTOBUF, decode_base64
 from gateway.devnet.orchestrator.refusal import NonceSeen, ParamsExpired, TicketRefused, UnreadablePayment
 from gateway.devnet.orchestrator.ticket_params import issue_number, rand_hash, recipient_rand
+from gateway.eth_address import checksummed
 from gateway.money import wei_per_pixel, wei_per_second
 from gateway.orchestrator.livepeer_pb2 import Payment
 from gateway.payments.ticket import Ticket, recover, wins
@@ -199,4 +199,4 @@ class NonceBook:
 
 
 def _of(batch: Batch, ticket: CheckedTicket) -> str:
-    return f"sender={to_checksum_address(batch.sender)} nonce={ticket.nonce}"
+    return f"sender={checksummed(batch.sender)} nonce={ticket.nonce}"
