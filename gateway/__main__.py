@@ -36,6 +36,7 @@ def _main(argv: list[str]) -> int:
             print(f"{PROGRAM}: {sentence}", file=sys.stderr)  # noqa: T201
         return 2
     # imported here: they take a second, and a wrong flag is answered before
+    gc.disable()  # looking for garbage meanwhile would take a tenth more
     from gateway.aio import event_loop
     from gateway.daemon import Daemon
     from gateway.telemetry import log
@@ -43,6 +44,7 @@ def _main(argv: list[str]) -> int:
     # keep the imports' objects out of later collections, which would block the loop for 0.1 s
     gc.collect()
     gc.freeze()
+    gc.enable()
     log.configure(settings.log_level, settings.log_format)
 
     async def run() -> int:

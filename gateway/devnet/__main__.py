@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -91,7 +92,11 @@ async def _until_signal(starting: Coroutine[Any, Any, Running]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop_wanted.set)
-    ready, stop = await starting
+    gc.disable()  # while a part imports its modules; looking for garbage would take a tenth more
+    try:
+        ready, stop = await starting
+    finally:
+        gc.enable()
     try:
         print(json.dumps(ready), flush=True)  # noqa: T201
         await stop_wanted.wait()
