@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import browser, hostile, ledger, loop, media, payments, relays
+from gateway.telemetry import log
 
 BENCHMARKS: dict[str, Callable[[Path], AsyncIterator[dict[str, Any]]]] = {
     "browser": browser.measure,
@@ -36,6 +37,7 @@ def main() -> int:
     if unknown:
         print(f"no benchmark is called {unknown[0]!r}: there are {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
+    log.configure(0, "text")  # standard output is for figures
     asyncio.run(run(names))
     return 0
 

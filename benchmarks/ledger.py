@@ -36,20 +36,28 @@ from gateway.payments.sqlite_store import SqliteStore
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info, signed_payment
 from harness.postgresql import postgresql_server
 
-PAYMENTS = int(os.environ.get("LEDGER_PAYMENTS", "1000000"))
 SESSIONS = 20
 """Sessions that pay at once, each line after the last."""
-TIMED = 400
-"""Payments of four lines each, that are timed."""
 ROUNDS = 5
-"""How often, alone and with readers."""
-WRITTEN = 8000
-"""Payments that are written for their size."""
+"""How often lines are timed, alone and with readers."""
 READERS = 4
 STREAM = "stream7"
 DAY = 86_400 * 10**9
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    payments: int = int(os.environ.get("LEDGER_PAYMENTS", "1000000"))
+    """Those of the older ledger."""
+    timed: int = 400
+    """Payments of four lines each, that are timed."""
+    written: int = 8000
+    """Payments that are written for their size."""
+
+
+FULL = Plan()
 
 
 @dataclass
@@ -64,24 +72,28 @@ class Engine:
     """Bytes of everything, indexes included."""
 
 
-async def measure(folder: Path) -> AsyncIterator[Row]:
+async def measure(folder: Path, plan: Plan = FULL) -> AsyncIterator[Row]:
     sys.setswitchinterval(SWITCH_INTERVAL)  # as in the daemon
     async with AsyncExitStack() as stack:
         server = stack.enter_context(postgresql_server())
-        for engine in (_sqlite(folder / "ledger.sqlite3"), _postgresql(server.database())):
-            async for row in _measure(engine):
+        engines = (
+            _sqlite(folder / "ledger.sqlite3", plan.payments),
+            _postgresql(server.database(), plan.payments),
+        )
+        for engine in engines:
+            async for row in _measure(engine, plan):
                 yield {"engine": engine.name, **row}
 
 
-async def _measure(engine: Engine) -> AsyncIterator[Row]:
+async def _measure(engine: Engine, plan: Plan) -> AsyncIterator[Row]:
     await engine.make()
     yield {
-        "figure": f"migration of {PAYMENTS} payments, s",
+        "figure": f"migration of {plan.payments} payments, s",
         "value": await _seconds(_open(engine)),
         "aim": 60,
     }
     size = await engine.size()
-    yield {"figure": "bytes a payment, migrated", "value": round(size / PAYMENTS), "aim": 400}
+    yield {"figure": "bytes a payment, migrated", "value": round(size / plan.payments), "aim": 400}
     yield {"figure": "open after a restart, s", "value": await _seconds(_open(engine)), "aim": 1}
     ledger = await Ledger.open(engine.where)
     since = time.time_ns() - DAY
@@ -92,19 +104,23 @@ async def _measure(engine: Engine) -> AsyncIterator[Row]:
     alone: list[float] = []
     beside_readers: list[float] = []
     for _ in range(ROUNDS):  # in turns: what else the machine does falls on both
-        alone += await _lines(ledger, TIMED)
+        alone += await _lines(ledger, plan.timed)
         readers = [tasks.spawn(_read(ledger), name=f"bench reader {n}") for n in range(READERS)]
-        beside_readers += await _lines(ledger, TIMED)
+        beside_readers += await _lines(ledger, plan.timed)
         await tasks.cancel(*readers)
     delays = _delays(alone)
     yield {"figure": "a line alone, ms", **delays}
     yield {"figure": f"a line with {READERS} readers, ms", **_delays(beside_readers), **_later(delays)}
     size = await engine.size()
-    await _lines(ledger, WRITTEN, pause=0)
+    await _lines(ledger, plan.written, pause=0)
     grown = await engine.size() - size
-    yield {"figure": "bytes a payment, written line by line", "value": round(grown / WRITTEN), "aim": 400}
+    yield {
+        "figure": "bytes a payment, written line by line",
+        "value": round(grown / plan.written),
+        "aim": 400,
+    }
     removing = tasks.spawn(ledger.retention.remove(DAY // 2), name="bench retention")
-    beside_removal = _delays(await _lines(ledger, TIMED))
+    beside_removal = _delays(await _lines(ledger, plan.timed))
     yield {"figure": "a line while old payments are removed, ms", **beside_removal, **_later(delays)}
     yield {"figure": "payments removed, s", "value": await _seconds(removing), "removed": removing.result()}
     await ledger.close()
@@ -192,10 +208,10 @@ def _record(number: int) -> SessionRecord:
     )
 
 
-def _sqlite(path: Path) -> Engine:
+def _sqlite(path: Path, payments: int) -> Engine:
     async def make() -> None:
         store = await SqliteStore.open(path)
-        await store.write(lambda connection: older_ledger.make(connection, PAYMENTS))
+        await store.write(lambda connection: older_ledger.make(connection, payments))
         await store.close()
 
     async def size() -> int:
@@ -206,7 +222,7 @@ def _sqlite(path: Path) -> Engine:
     return Engine("sqlite", str(path), make, size)
 
 
-def _postgresql(where: str) -> Engine:
+def _postgresql(where: str, payments: int) -> Engine:
     tables = ("sessions", "payments", "session_days", "draws", "minutes", "signings")
 
     async def run(work: Callable[[Connection], Any]) -> Any:
@@ -221,7 +237,7 @@ def _postgresql(where: str) -> Engine:
         return int(connection.exec_driver_sql(f"SELECT {total}").scalar_one())
 
     async def make() -> None:
-        await run(lambda connection: older_ledger.make(connection, PAYMENTS))
+        await run(lambda connection: older_ledger.make(connection, payments))
         # what is measured in seconds takes hours otherwise: the server cleans up meanwhile
         engine = create_async_engine(ledger_url(where), isolation_level="AUTOCOMMIT")
         async with engine.connect() as connection:

@@ -12,7 +12,7 @@ import base64
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -33,18 +33,28 @@ from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
 from gateway.payments.spending import Spending, SpendLimits
 from gateway.reason import EndReason
-from gateway.telemetry import log
 from harness.payment_models import PRICE, SENDER_TEXT, OrchestratorModel, SignerModel, Status
 from signer_client import LivePayment, SignerClient, SignerState
 
-STEPS = (25, 50, 100, 200, 400, 800)
 INTERVAL = 10**9
-SECONDS = 5.0
 AIM_MS = 50.0
 SAMPLE = 0.01
-SLOW_SIGNER = 2.0
-SIGNING_CALLS = 64
 MAX_FIELD_SIZE = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    steps: Sequence[int] = (25, 50, 100, 200, 400, 800)
+    """Sessions."""
+    seconds: float = 5.0
+    """Of each step."""
+    slow_signer: float = 2.0
+    """Seconds that a call to the signer takes at the end."""
+    signing_calls: int = 64
+    """How many there may be at once."""
+
+
+FULL = Plan()
 
 
 class Counterparts:
@@ -192,8 +202,7 @@ class Bench:
         }
 
 
-async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
-    log.configure(0, "text")
+async def measure(folder: Path, plan: Plan = FULL) -> AsyncIterator[dict[str, Any]]:
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(counterparts())
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
@@ -209,27 +218,27 @@ async def measure(folder: Path) -> AsyncIterator[dict[str, Any]]:
             spending=Spending(SpendLimits()),
             ceiling=Fraction(PRICE),
             interval=INTERVAL,
-            signing_slots=asyncio.Semaphore(SIGNING_CALLS),
+            signing_slots=asyncio.Semaphore(plan.signing_calls),
         )
         bench = Bench(url, http, resources, orchestrators)
         held = 0
-        for count in STEPS:
+        for count in plan.steps:
             await bench.grow(count)
-            row = await bench.watch(SECONDS)
+            row = await bench.watch(plan.seconds)
             yield {"figure": "payment sessions at an interval of 1 s", **row}
             if row["lag_p99_ms"] > AIM_MS or row["payments_per_s"] < 0.9 * count:
                 break
             held = count
         yield {"figure": f"sessions held with a lag p99 below {AIM_MS:.0f} ms", "value": held}
-        await bench.delay(SLOW_SIGNER)
-        row = await bench.watch(SECONDS)
+        await bench.delay(plan.slow_signer)
+        row = await bench.watch(plan.seconds)
         most = await bench.delay(0)
         yield {
-            "figure": f"a signer that takes {SLOW_SIGNER:.0f} s",
+            "figure": f"a signer that takes {plan.slow_signer:.0f} s",
             "lag_p99_ms": row["lag_p99_ms"],
             "aim": AIM_MS,
             "signing_calls_in_flight": most,
-            "bound": SIGNING_CALLS,
+            "bound": plan.signing_calls,
             "sessions": len(bench.payers),
         }
         await tasks.cancel(*bench.running)

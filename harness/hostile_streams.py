@@ -42,6 +42,10 @@ def table(pid: int, section: bytes, counter: int) -> bytes:
     return (head + b"\0" + section).ljust(PACKET_SIZE, b"\xff")
 
 
+SLICE = b"\0\0\1\x41\x9a"
+"""A small picture, as one NAL unit."""
+
+
 def program(video: int = VIDEO_PID, audio: int = AUDIO_PID) -> ProgramMap:
     sound = ElementaryStream(STREAM_PRIVATE_PES, audio, opus.descriptors(2))
     return ProgramMap(1, video, (ElementaryStream(STREAM_H264, video), sound))
@@ -52,15 +56,15 @@ def tables() -> bytes:
     return table(PAT_PID, pat_section(1, PMT_PID, 0), 0) + table(PMT_PID, program().section(0), 0)
 
 
-def picture(payload: bytes, *, pts: int = 0, counter: int = 0) -> bytes:
+def picture(payload: bytes, *, pts: int = 0, counter: int = 0, pid: int = VIDEO_PID) -> bytes:
     """One PES packet of video, however large."""
-    return packets(VIDEO_PID, write_header(STREAM_ID_VIDEO, MOST, pts) + payload, counter)
+    return packets(pid, write_header(STREAM_ID_VIDEO, MOST, pts) + payload, counter)
 
 
-def ended_picture(payload: bytes) -> bytes:
+def ended_picture(payload: bytes, pid: int = VIDEO_PID) -> bytes:
     """A PES packet of video, with the beginning of another, which ends it."""
-    whole = picture(payload)
-    return whole + picture(b"\0\0\1\x41\x9a", pts=3_000, counter=len(whole) // PACKET_SIZE & 0x0F)
+    whole = picture(payload, pid=pid)
+    return whole + picture(SLICE, pts=3_000, counter=len(whole) // PACKET_SIZE & 0x0F, pid=pid)
 
 
 def ended_sound(payload: bytes) -> bytes:

@@ -35,6 +35,7 @@ from gateway.aio.tasks import spawn
 from gateway.media.h264 import split_annex_b
 from gateway.media.rtp_h264 import packetize
 from harness.ice import prepare_clients
+from harness.insides import ice_of, protect_rtp, selected_pair, sockets_of
 from harness.waiting import DEADLINE, within
 
 FPS = 30
@@ -165,12 +166,8 @@ class Session:
             await connected.wait()
 
     @property
-    def dtls(self) -> Any:
-        return self.transceiver.sender.transport
-
-    @property
     def ice(self) -> Any:
-        return self.dtls.transport._connection
+        return ice_of(self.peer)
 
     async def close(self) -> None:
         self.track.stop()
@@ -183,10 +180,10 @@ class Sender:
     """Sends the pictures under one SSRC at their pace."""
 
     def __init__(self, session: Session, payloads: list[list[bytes]], counters: Counters) -> None:
-        pair = session.ice._nominated[1]
+        pair = selected_pair(session.ice)
         self._send = pair.protocol.transport.sendto
         self._to = pair.remote_addr
-        self._protect = session.dtls._tx_srtp.protect
+        self._protect = protect_rtp(session.peer)
         sdp = session.peer.remoteDescription.sdp
         line = next(line for line in sdp.splitlines() if line.startswith("m=video"))
         self._type = int(line.split()[3])
@@ -231,7 +228,7 @@ def count_packets(session: Session, counters: Counters) -> None:
         else:
             counters.packets_missing -= 1  # late, or sent again
 
-    for protocol in session.ice._protocols:
+    for protocol in sockets_of(session.ice):
         protocol.datagram_received = functools.partial(take, protocol.datagram_received)
 
 

@@ -22,10 +22,12 @@ class Target:
     limit: int
     seeds: Sequence[bytes] = ()
     words: Sequence[bytes] = ()
+    corpora: Path = CORPUS
+    """Where each target has a folder of its own."""
 
     @property
     def folder(self) -> Path:
-        return CORPUS / self.name
+        return self.corpora / self.name
 
     def corpus(self) -> list[bytes]:
         """All inputs that others are made of; those in the folder were findings, or lead to new places."""

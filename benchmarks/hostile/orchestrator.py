@@ -17,7 +17,8 @@ from grpclib.server import Server
 
 from gateway.devnet.trickle_server import TrickleServer
 from gateway.orchestrator import livepeer_pb2
-from gateway.orchestrator.grpc import GET_ORCHESTRATOR, _Bytes
+from gateway.orchestrator.grpc import GET_ORCHESTRATOR, PlainBytes
+from harness.insides import port_of
 
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 PIECE = 65_536
@@ -87,11 +88,10 @@ async def free_orchestrator() -> AsyncIterator[FreeOrchestrator]:
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         orchestrator.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        server = Server([orchestrator], codec=_Bytes())
+        server = Server([orchestrator], codec=PlainBytes())
         await server.start("127.0.0.1", 0)
         stack.callback(server.close)
-        assert server._server is not None
-        orchestrator.addr = f"http://127.0.0.1:{server._server.sockets[0].getsockname()[1]}"
+        orchestrator.addr = f"http://127.0.0.1:{port_of(server)}"
         yield orchestrator
 
 

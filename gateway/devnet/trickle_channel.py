@@ -37,6 +37,11 @@ class Watched:
         finally:
             self._waiters.discard(waiter)
 
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits for a change."""
+        return bool(self._waiters)
+
     def notify(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():

@@ -111,6 +111,10 @@ class TrickleServer:
         """The names of all channels."""
         return list(self._channels)
 
+    def awaited(self) -> list[str]:
+        """The names of the channels whose next segment a reader waits for."""
+        return [name for name, channel in self._channels.items() if channel.awaited]
+
     def _sweep(self, name: str) -> None:
         loop = asyncio.get_running_loop()
         due = self._channels[name].last_segment + self._sweep_after

@@ -108,7 +108,13 @@ class ParameterSets:
     """SPS that are read at once; encoders have one or two, and a few more where they change their size."""
     READS_PER_SECOND = 8.0
 
-    def __init__(self, sprop: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        sprop: str = "",
+        clock: Callable[[], float] = time.monotonic,
+        parse: Callable[[bytes], Sps] = Sps.parse,
+    ) -> None:
+        self._parse = parse
         self._contents: dict[bytes, Sps | None] = {}
         """What was read in each SPS; None where that failed."""
         self._reads = Allowance(self.READS_AT_ONCE, self.READS_PER_SECOND, clock)
@@ -192,7 +198,7 @@ class ParameterSets:
             del self._contents[next(iter(self._contents))]
         self._contents[nal] = None
         with suppress(ValueError):
-            self._contents[nal] = Sps.parse(nal)
+            self._contents[nal] = self._parse(nal)
         return self._contents[nal]
 
     def _has_room(self, former: tuple[bytes, object] | None, nal: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -64,19 +65,27 @@ class FormerJobs:
     """The jobs whose sessions the ledger has open at the start. `take` leaves none of them undecided.
 
     With `resumes` they may be gone on with. First payments that nobody credited wait for the next start.
+    `monotonic_ns` is the machine's clock in nanoseconds.
     """
 
     def __init__(
-        self, ledger: Ledger, networks: ModelNetworks, source: NetworkSource, *, resumes: bool
+        self,
+        ledger: Ledger,
+        networks: ModelNetworks,
+        source: NetworkSource,
+        *,
+        resumes: bool,
+        monotonic_ns: Callable[[], int] = now_ns,
     ) -> None:
         self._ledger = ledger
         self._networks = networks
         self._source = source
         self._resumes = resumes
+        self._monotonic_ns = monotonic_ns
 
     async def take(self) -> list[FormerStream]:
         """The streams that may be gone on with. Raises LedgerError."""
-        now = Moment(time.time_ns(), now_ns())
+        now = Moment(time.time_ns(), self._monotonic_ns())
         resumed: dict[str, list[_Resumed]] = {}
         for former in reversed(await self._ledger.former_jobs()):
             urls: JobUrls | None = None
@@ -187,7 +196,7 @@ class FormerJobs:
             self._networks.job_opened(request.model, job)
             return job
 
-        seconds = seconds_to_resume(saved, now_ns())
+        seconds = seconds_to_resume(saved, self._monotonic_ns())
         job = ResumableJob(candidate=candidate, open=open_job)
         return _Resumed(former, request, job, run.last_update, seconds)
 

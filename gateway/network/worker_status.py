@@ -39,11 +39,15 @@ class WorkerStatus:
         """Read events until the channel ends. Raises ChannelError."""
         try:
             async for event in events:
-                self.last_event = time.monotonic()
-                if event.get("type") == "status":
-                    self.newest = self._bounded(merge_status(self.newest, event), event)
+                self.take(event)
         finally:
             await events.close()
+
+    def take(self, event: Json) -> None:
+        """Take one event that has come."""
+        self.last_event = time.monotonic()
+        if event.get("type") == "status":
+            self.newest = self._bounded(merge_status(self.newest, event), event)
 
     def _bounded(self, merged: Json, event: Json) -> Json:
         """The merged status, or the event alone, with a flag, where that is larger than MAX_STATUS."""

@@ -45,7 +45,7 @@ CLOSED_STREAMS = 100
 H2Connection.MAX_CLOSED_STREAMS = CLOSED_STREAMS
 
 
-class _Bytes(CodecBase):
+class PlainBytes(CodecBase):
     """Sends and receives messages as plain bytes."""
 
     __content_subtype__ = "proto"
@@ -125,7 +125,7 @@ class _Channel(Channel):
     ) -> None:
         window = Configuration(http2_connection_window_size=MAX_MESSAGE, http2_stream_window_size=MAX_MESSAGE)
         tls = context if target.tls else None
-        super().__init__(target.host, target.port, ssl=tls, codec=_Bytes(), config=window)
+        super().__init__(target.host, target.port, ssl=tls, codec=PlainBytes(), config=window)
         self._lost = lost
         self._flooded = flooded
         self._may_be_inside = may_be_inside

@@ -34,9 +34,13 @@ class _Address:
 
 
 class FirstPayments:
-    """All streams' first payments, by the address that is paid (0x..)."""
+    """All streams' first payments, by the address that is paid (0x..).
 
-    def __init__(self) -> None:
+    It is remembered of at most `remembered` addresses that they credit.
+    """
+
+    def __init__(self, *, remembered: int = REMEMBERED) -> None:
+        self._remembered = remembered
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
         """Those that were used last at the end."""
 
@@ -84,7 +88,7 @@ class FirstPayments:
         """Drop the addresses of which there is nothing to know, and the oldest of too many others."""
         idle = [address for address, one in self._addresses.items() if not one.in_use]
         silent = [address for address in idle if not self._addresses[address].credits]
-        for address in {*silent, *idle[: max(0, len(idle) - REMEMBERED)]}:
+        for address in {*silent, *idle[: max(0, len(idle) - self._remembered)]}:
             del self._addresses[address]
 
 

@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio import tasks
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed, OfferRefused
+from gateway.webrtc.ice import IceConnection
 from gateway.webrtc.negotiation import Negotiation, RtpSource
 from gateway.webrtc.sdp import Fragment
 from gateway.webrtc.transport import SecureTransport
@@ -90,6 +91,11 @@ class Peer(ABC):
             raise OfferRefused("ice_restart", "ICE restarts are not supported: make a new session")
         for candidate in parsed.candidates:
             await self._transport.add_candidate(candidate)
+
+    @property
+    def ice(self) -> IceConnection:
+        """The connection under it."""
+        return self._transport.ice
 
     @property
     def last_received(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiortc.rtp import RtcpSrPacket
 from structlog.typing import FilteringBoundLogger
@@ -40,7 +40,7 @@ class Publisher(Peer):
     """One publisher. Frames are handed to the sink in the datagram callback that completes them.
 
     Video pts are RTP's timestamps, unwrapped; audio is put on the same time line. The sink gets nothing
-    before the first key frame, and no audio before the first video.
+    before the first key frame, and no audio before the first video. `monotonic` gives seconds.
     """
 
     PUBLISHING = True
@@ -55,6 +55,7 @@ class Publisher(Peer):
         *,
         transport: SecureTransport | None = None,
         clock: VideoClock | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(negotiation, config, log, transport=transport)
         self.garbage = 0
@@ -62,6 +63,7 @@ class Publisher(Peer):
         video, audio = negotiation.video, negotiation.audio
         self.feedback = Feedback(video, config, self._transport)
         self._sink = sink
+        self._monotonic = monotonic
         self._video_type = video.codec.payload_type
         self._rtx_type = video.rtx.payload_type if video.rtx else None
         self._audio_type = audio.codec.payload_type if audio else None
@@ -91,7 +93,7 @@ class Publisher(Peer):
 
     def request_key_frame(self, spacing: float = KEY_FRAME_SPACING) -> None:
         """Ask the encoder for a key frame, unless it was asked within the last `spacing` seconds."""
-        self.feedback.request_key_frame(time.monotonic(), spacing)
+        self.feedback.request_key_frame(self._monotonic(), spacing)
 
     @property
     def audio_agreed(self) -> bool:
@@ -110,7 +112,7 @@ class Publisher(Peer):
 
     def stats(self) -> IngestStats:
         """How the ingest is doing."""
-        now = time.monotonic()
+        now = self._monotonic()
         return self._meter.stats(
             now,
             pictures=self._depacketizer,
@@ -139,7 +141,7 @@ class Publisher(Peer):
 
     @override
     def on_rtp(self, data: bytes) -> None:
-        now = time.monotonic()
+        now = self._monotonic()
         try:
             packet = RtpPacket.parse(data)
         except ValueError:
@@ -240,7 +242,7 @@ class Publisher(Peer):
 
     @override
     def on_rtcp(self, data: bytes) -> None:
-        now = time.monotonic()
+        now = self._monotonic()
         for packet in rtcp.parse(data):
             if not isinstance(packet, RtcpSrPacket):
                 continue

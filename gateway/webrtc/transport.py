@@ -55,48 +55,48 @@ class SecureTransport:
         self._closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._early: list[bytes] = []
         self._ice_done = False
-        self._ice = IceConnection(
+        self.ice = IceConnection(
             config,
             negotiation.ice if negotiation is not None else None,
             on_datagram=self.receive,
             on_closed=self.report_closed,
         )
-        self._dtls = DtlsSession(send=self._ice.send_datagram, on_closed=self.report_closed, on_data=on_data)
+        self._dtls = DtlsSession(send=self.ice.send_datagram, on_closed=self.report_closed, on_data=on_data)
 
     async def gather(self) -> Local:
         """Open the sockets. Returns what the answer or offer needs."""
         if self._negotiation is not None:
             await self._add_candidates(self._negotiation)
-        await self._ice.gather_candidates()
+        await self.ice.gather_candidates()
         return Local(
-            username=self._ice.local_username,
-            password=self._ice.local_password,
+            username=self.ice.local_username,
+            password=self.ice.local_password,
             fingerprint=self._dtls.fingerprint,
-            candidates=self._ice.local_candidates,
+            candidates=self.ice.local_candidates,
         )
 
     async def take_answer(self, answer: Negotiation) -> None:
         """Take the peer's answer to the gateway's offer."""
         self._negotiation = answer
-        self._ice.set_remote(answer.ice)
+        self.ice.set_remote(answer.ice)
         await self._add_candidates(answer)
 
     async def _add_candidates(self, negotiation: Negotiation) -> None:
         for candidate in negotiation.candidates:
-            await self._ice.add_remote_candidate(candidate)
+            await self.ice.add_remote_candidate(candidate)
 
     async def add_candidate(self, candidate: Candidate) -> None:
         """Try a remote candidate that came after the offer (RFC 8838)."""
-        await self._ice.add_remote_candidate(candidate)
+        await self.ice.add_remote_candidate(candidate)
 
     async def connect(self) -> None:
         """Run ICE and DTLS. Raises ConnectFailed with a sentence that says what to open."""
-        own = self._ice.local_candidates
+        own = self.ice.local_candidates
         negotiation = self._negotiation
         assert negotiation is not None, "an offer is answered before its peer is connected to"
         try:
             async with asyncio.timeout(self._config.handshake_timeout):
-                await self._ice.connect()
+                await self.ice.connect()
                 self._ice_done = True
                 self._dtls.start(server=negotiation.dtls_server, fingerprints=negotiation.fingerprints)
                 for datagram in self._early:
@@ -109,20 +109,20 @@ class SecureTransport:
             raise ConnectFailed(f"ICE failed ({error}). {self._what_is_missing(own)}") from error
         except DtlsRefused as refusal:
             raise ConnectFailed(str(refusal)) from refusal
-        self._log.info("peer connected", path=self._ice.selected)
+        self._log.info("peer connected", path=self.ice.selected)
 
     def send_rtp(self, packets: Sequence[Packet]) -> None:
         """Protect and send RTP packets, if there is a connection."""
         srtp = self._dtls.srtp
         if srtp is not None:
             for at in range(0, len(packets), MAX_BURST):
-                self._ice.send_burst(srtp.outgoing.protect_burst(packets[at : at + MAX_BURST]))
+                self.ice.send_burst(srtp.outgoing.protect_burst(packets[at : at + MAX_BURST]))
 
     def send_rtcp(self, packet: bytes) -> None:
         """Protect and send one compound RTCP packet, if there is a connection."""
         srtp = self._dtls.srtp
         if srtp is not None:
-            self._ice.send_datagram(srtp.outgoing.protect_rtcp(packet))
+            self.ice.send_datagram(srtp.outgoing.protect_rtcp(packet))
 
     def send_data(self, packet: bytes) -> None:
         """Send one SCTP packet. Raises ConnectionError where there is no connection."""
@@ -134,16 +134,16 @@ class SecureTransport:
 
     @property
     def congested(self) -> bool:
-        return self._ice.unsent > MAX_UNSENT
+        return self.ice.unsent > MAX_UNSENT
 
     @property
     def last_received(self) -> float:
         """When the peer's last datagram of any kind came, in seconds of the monotonic clock."""
-        return self._ice.last_received
+        return self.ice.last_received
 
     def arrived_at(self, now: float) -> float:
         """When the datagram that is being handled reached this machine, in seconds of the monotonic clock."""
-        sock = self._ice.receiving
+        sock = self.ice.receiving
         return now if sock is None else arrival_of_last(sock, now)
 
     async def wait_closed(self) -> str:
@@ -159,7 +159,7 @@ class SecureTransport:
         """Close sockets and timers. Idempotent, at any stage."""
         self._dtls.close()
         self._early.clear()
-        await self._ice.shut()
+        await self.ice.shut()
         self.report_closed("closed here")
         self._on_rtp = self._on_rtcp = ignore
 
@@ -177,7 +177,7 @@ class SecureTransport:
             except (pylibsrtp.Error, ValueError):
                 self.rejected += 1
                 return
-            self._ice.heard()
+            self.ice.heard()
             if control:
                 self._on_rtcp(packet)
             else:
@@ -191,13 +191,13 @@ class SecureTransport:
     def _what_is_missing(self, own: list[Candidate]) -> str:
         seconds = f"{self._config.handshake_timeout:g} s"
         if self._ice_done:
-            path = self._ice.selected
+            path = self.ice.selected
             return f"the peer answered ICE ({path}) but did not finish the DTLS handshake in {seconds}"
         ours = ", ".join(address(candidate.host, candidate.port) for candidate in own) or "none"
         theirs = (
             ", ".join(
                 f"{address(candidate.host, candidate.port)} ({candidate.type})"
-                for candidate in self._ice.remote_candidates
+                for candidate in self.ice.remote_candidates
             )
             or "none given"
         )

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.aio.client_tls import RECORD, client_context
 from gateway.devnet.orchestrator.tls import server_context
+from harness.insides import replace_tls
 
 CONTENT = bytes(range(256)) * 1024
 
@@ -53,7 +54,7 @@ def test_a_read_is_of_one_record_however_much_is_asked_for() -> None:
             asked.append(size)
             return b""
 
-    connection._sslobj = Counting()
+    replace_tls(connection, Counting())
     connection.read(256 * 1024)
     connection.read(100)
     assert asked == [RECORD, 100]

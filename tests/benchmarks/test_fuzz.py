@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import target as fuzz_target
 from benchmarks.fuzz.bounds import MAX_GROWTH, MAX_SECONDS, Costly, measured
 from benchmarks.fuzz.run import fuzz
 from benchmarks.fuzz.target import Target
@@ -51,10 +50,11 @@ def greedy(data: bytes) -> None:
     ("check", "why", "size"), [(broken, "planted", 100), (greedy, "bytes leave|bytes take", 1000)]
 )
 def test_a_planted_fault_is_found_made_small_and_kept(
-    check: Callable[[bytes], None], why: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    check: Callable[[bytes], None], why: str, size: int, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(fuzz_target, "CORPUS", tmp_path)
-    planted = Target("planted", check, limit=1000, seeds=[b"abc" * 20], words=[b"\xff", b"a"])
+    planted = Target(
+        "planted", check, limit=1000, seeds=[b"abc" * 20], words=[b"\xff", b"a"], corpora=tmp_path
+    )
     row = fuzz(planted, 20.0, 1)
     held.clear()
     assert re.search(why, row["finding"])

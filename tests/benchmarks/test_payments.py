@@ -11,12 +11,10 @@ from benchmarks import payments
 
 @pytest.mark.asyncio
 async def test_a_few_sessions_are_held_and_a_slow_signer_has_no_more_calls_than_it_may(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    for name, value in {"STEPS": (5,), "SECONDS": 2.0, "SLOW_SIGNER": 0.5, "SIGNING_CALLS": 2}.items():
-        monkeypatch.setattr(payments, name, value)
-    monkeypatch.setattr(payments.log, "configure", lambda level, style: None)  # of this whole process
-    step, _, slow = [row async for row in payments.measure(tmp_path)]
+    plan = payments.Plan(steps=(5,), seconds=2.0, slow_signer=0.5, signing_calls=2)
+    step, _, slow = [row async for row in payments.measure(tmp_path, plan)]
     assert step["sessions"] == 5
     assert step["payments_per_s"] > 2
     assert step["cpu_percent_per_session"] > 0

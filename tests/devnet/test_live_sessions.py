@@ -137,11 +137,7 @@ async def test_the_app_makes_channels_with_its_token_and_they_end_with_the_sessi
         got = await at.call("GET", f"{url}/0")
         assert (got.body, got.headers["Content-Type"]) == (b"segment", "video/mp2t")
         waiting = spawn(at.call("GET", f"{url}/1"), name="reader")
-
-        async def is_waiting() -> bool:
-            return any(channel._waiters for channel in at.orchestrator.trickle._channels.values())
-
-        await eventually(is_waiting)
+        await eventually(lambda: at.orchestrator.trickle.awaited() == [made[0]["channel_name"]])
         await at.post(session["control_url"] + "/stop")
         ended = await within(waiting)
         assert (ended.status, ended.headers[wire.CLOSED]) == (200, wire.TERMINATED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import aioice.ice
@@ -13,28 +12,11 @@ import pytest
 from aiortc import RTCPeerConnection
 
 from harness.gateway import gateway_process
+from harness.ice import Cable
+from harness.insides import ice_of, selected_pair
 from harness.waiting import eventually
 from harness.webrtc import WhepViewer, WhipPublisher
 from tests.e2e.test_loop import clean_audits, ended
-
-
-class Cable:
-    """Cut a client's network: nothing goes out or comes in, and no socket closes."""
-
-    def __init__(self, publisher: WhipPublisher) -> None:
-        (transceiver,) = publisher.peer.getTransceivers()
-        connection = transceiver.sender.transport.transport._connection
-        self._protocols: list[Any] = connection._protocols
-
-    def pull(self) -> None:
-        for protocol in self._protocols:
-            protocol.datagram_received = lambda data, addr: None
-            protocol.transport.sendto = lambda data, addr=None: None
-
-    def plug(self) -> None:
-        for protocol in self._protocols:
-            del protocol.datagram_received
-            del protocol.transport.sendto
 
 
 def free_udp_port(host: str = "127.0.0.1") -> int:
@@ -46,8 +28,7 @@ def free_udp_port(host: str = "127.0.0.1") -> int:
 
 def way(peer: RTCPeerConnection) -> tuple[str, str, int]:
     """The selected pair: a client's own address, the gateway's and its port."""
-    (transceiver,) = peer.getTransceivers()
-    pair = transceiver.receiver.transport.transport._connection._nominated[1]
+    pair = selected_pair(ice_of(peer))
     return pair.local_addr[0], *pair.remote_addr
 
 
@@ -64,7 +45,7 @@ async def test_on_one_port_a_publisher_whose_network_goes_away_may_come_back(
         ):
             assert f" {port} typ host" in publisher.peer.remoteDescription.sdp
             await eventually(lambda: viewer.shows_negative, what="the changed picture")
-            cable = Cable(publisher)
+            cable = Cable(publisher.peer)
             cable.pull()
 
             async def says_so() -> bool:

@@ -20,6 +20,7 @@ from gateway.media.gop import MAX_GOP_ENTRIES
 from gateway.webrtc.feedback import KEY_FRAME_SPACING
 from harness.ffmpeg_reader import channels
 from harness.gateway import GatewayProcess, gateway_process
+from harness.insides import on_key_frame_request, request_key_frame
 from harness.waiting import eventually
 from harness.webrtc import CLOCK, FPS, PatternTrack, WhepViewer, WhipPublisher, encoded_pattern
 
@@ -60,7 +61,7 @@ class Asked:
     def __init__(self, publisher: WhipPublisher) -> None:
         self.times: list[float] = []
         (transceiver,) = publisher.peer.getTransceivers()
-        transceiver.sender._send_keyframe = lambda: self._note(publisher)
+        on_key_frame_request(transceiver, lambda: self._note(publisher))
 
     def _note(self, publisher: WhipPublisher) -> None:
         self.times.append(time.monotonic())
@@ -93,7 +94,7 @@ async def messages(gateway: GatewayProcess, channel: str, found: list[Any]) -> N
 async def keep_asking(viewer: WhepViewer) -> None:
     (transceiver,) = viewer.peer.getTransceivers()
     while True:
-        await transceiver.receiver._send_rtcp_pli(1)
+        await request_key_frame(transceiver, 1)
         await asyncio.sleep(0.05)
 
 

@@ -12,6 +12,7 @@ import pytest
 from aioice import stun
 
 from harness import ice
+from harness.insides import selected_pair, sockets_of
 from harness.waiting import DEADLINE
 
 ANSWER_TIMEOUT = 0.02
@@ -37,7 +38,7 @@ async def connected() -> tuple[aioice.Connection, aioice.Connection]:
     for one in (client, peer):
         await one.add_remote_candidate(None)
     await asyncio.gather(client.connect(), peer.connect())
-    for protocol in peer._protocols:
+    for protocol in sockets_of(peer):
         protocol.send_stun = partial(_send_late, protocol.send_stun)
     return client, peer
 
@@ -53,6 +54,6 @@ async def test_late_answers_end_no_connection(monkeypatch: pytest.MonkeyPatch) -
         client, peer = await connected()
         monkeypatch.setattr(stun, "RETRY_RTO", ANSWER_TIMEOUT)
         await asyncio.sleep(20 * (CHECK_EVERY + ANSWER_TIMEOUT))
-        assert client._nominated, "the client closed its connection"
+        assert selected_pair(client), "the client closed its connection"
         await client.close()
         await peer.close()

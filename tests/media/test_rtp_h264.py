@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiortc.codecs.h264 import H264Encoder, h264_depayload
+from aiortc.codecs.h264 import h264_depayload
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +10,7 @@ from gateway.media.frames import AccessUnit
 from gateway.media.h264 import ParameterSets, join_annex_b, split_annex_b
 from gateway.media.rtp import RtpPacket
 from gateway.media.rtp_h264 import MAX_ACCESS_UNIT, Depacketizer, packetize
+from harness.insides import packetized
 
 SPS = bytes.fromhex("6742c01fd9005005bb0110000003001000000303c0f1831920")
 PPS = bytes.fromhex("68cb83cb20")
@@ -69,7 +70,7 @@ def test_aiortc_reads_what_is_packetized(nals: list[bytes]) -> None:
 @given(st.lists(nal_units(4000), min_size=1, max_size=8))
 def test_what_aiortc_packetizes_is_read(nals: list[bytes]) -> None:
     nals = [SPS, PPS, idr(), *nals]
-    payloads = H264Encoder._packetize(H264Encoder._split_bitstream(join_annex_b(nals)))
+    payloads = packetized(join_annex_b(nals))
     depacketizer = Depacketizer()
     last = len(payloads) - 1
     stream = [(RtpPacket(96, at == last, at, 0, 1, payload), 0) for at, payload in enumerate(payloads)]

@@ -21,7 +21,6 @@ from aiohttp import web
 from gateway.aio import tasks
 from gateway.candidates.verdict import Verdict
 from gateway.devnet.trickle_server import TrickleServer
-from gateway.network import former_jobs
 from gateway.network.former_jobs import FormerJobs
 from gateway.network.job_details import job_details
 from gateway.network.models import ModelNetworks
@@ -80,6 +79,8 @@ class Run:
     model: str = "m"
     resumes: bool = True
     interval: int = 5 * S
+    elapsed_ns: int = 0
+    """By which the monotonic clock is ahead."""
     verdict: tuple[Verdict, str] = (Verdict.AVAILABLE, "")
     signer: ScriptedSigner = field(default_factory=lambda: ScriptedSigner(*[60] * 5))
 
@@ -137,7 +138,13 @@ class Run:
     async def take(self) -> list[FormerStream]:
         self.spending.restore(await self.ledger.reader.signed_since(0))
         networks = ModelNetworks([self.model], self.open_model)
-        former = FormerJobs(self.ledger, networks, NetworkSource(networks), resumes=self.resumes)
+        former = FormerJobs(
+            self.ledger,
+            networks,
+            NetworkSource(networks),
+            resumes=self.resumes,
+            monotonic_ns=lambda: now_ns() + self.elapsed_ns,
+        )
         return await former.take()
 
 
@@ -271,17 +278,13 @@ async def test_a_job_that_may_not_go_on_is_closed_with_the_reason_and_its_channe
 
 
 @pytest.mark.parametrize("clock", ["wall", "monotonic"])
-async def test_too_late_by_either_clock_is_too_late(
-    clock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_late_by_either_clock_is_too_late(clock: str, tmp_path: Path) -> None:
     async with gateway_at(tmp_path) as gateway:
         async with gateway.run() as run:
             await run.job()
         if clock == "wall":
             gateway.execute("UPDATE saved_jobs SET wall_ns = wall_ns - ?", 50 * S)
-        else:
-            monkeypatch.setattr(former_jobs, "now_ns", lambda: now_ns() + 50 * S)
-        async with gateway.run() as run:
+        async with gateway.run(elapsed_ns=50 * S if clock == "monotonic" else 0) as run:
             assert await run.take() == []
 
 

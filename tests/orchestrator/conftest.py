@@ -26,6 +26,7 @@ from grpclib.server import Server, Stream
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
+from harness.insides import abort, port_of
 
 SENDER = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
 SIGNATURE = bytes(range(65))
@@ -117,8 +118,7 @@ class KillableServer(Server):
 
     def kill_connections(self) -> None:
         for protocol in self._protocols:
-            if hasattr(protocol, "connection") and not protocol.connection.is_closing():
-                protocol.connection._transport.abort()
+            abort(protocol)
 
 
 class GrpcOrchestrator:
@@ -155,8 +155,7 @@ class GrpcOrchestrator:
         if context is not None:
             context.set_alpn_protocols(["h2"])
         await self._server.start("127.0.0.1", port, ssl=context)
-        assert self._server._server is not None
-        self.port = self._server._server.sockets[0].getsockname()[1]
+        self.port = port_of(self._server)
 
     async def stop(self) -> None:
         """Die as a killed process does: connections and all."""

@@ -30,7 +30,6 @@ from gateway.orchestrator.errors import (
 )
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
-from gateway.payments import first_payments
 from gateway.payments.first_payments import FirstPayments
 from gateway.payments.ledger import Ledger
 from gateway.payments.ledger_rows import Grouping
@@ -311,11 +310,8 @@ async def test_addresses_of_which_nothing_is_known_are_forgotten_and_those_in_us
 
 
 @pytest.mark.asyncio
-async def test_no_more_addresses_are_remembered_than_there_are_to_choose_from(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(first_payments, "REMEMBERED", 2)
-    turns = FirstPayments()
+async def test_no_more_addresses_are_remembered_than_there_are_to_choose_from() -> None:
+    turns = FirstPayments(remembered=2)
     for address in "abcab":
         turn = await turns.turn(address)
         turn.credited()

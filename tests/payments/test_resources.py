@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -77,11 +78,9 @@ async def test_a_publishers_budget_outlasts_a_restart(ledger: Ledger) -> None:
 
 
 @pytest.mark.asyncio
-async def test_no_first_payment_is_allowed_while_the_ledger_cannot_be_written(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resources = await opened(ledger, SpendLimits())
-    monkeypatch.setattr(Ledger, "trouble", "disk full")
+async def test_no_first_payment_is_allowed_while_the_ledger_cannot_be_written(ledger: Ledger) -> None:
+    full = SimpleNamespace(reader=ledger.reader, trouble="disk full")
+    resources = await opened(cast(Ledger, full), SpendLimits())
     with pytest.raises(LedgerUnavailable, match="disk full"):
         resources.check_affordable(Fraction(1))
 

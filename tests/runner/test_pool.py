@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
+from gateway.aio.tasks import cancel, spawn
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.errors import OfferChanged, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.runner.offer import RunnerOffer, Unit
 from gateway.runner.pool import FRESH, RunnerPool
 from gateway.runner.selection import price_refusal
+from harness.waiting import eventually
 
 APP = "acme/app"
 CHEAP = RunnerOffer("https://a.example/apps/1/session", APP, room=1, price=Fraction(2), unit=Unit.SECONDS)
@@ -34,24 +37,25 @@ class ScriptedList:
         self.listed = list(offers)
         self.lists_itself = lists_itself
         self.down = False
+        self.reads = 0
 
     async def offers(self) -> list[RunnerOffer]:
+        self.reads += 1
         if self.down:
             raise OrchestratorError("no connection")
         return self.listed
 
 
-async def nothing_asked(_: RunnerOffer) -> OrchestratorInfo | None:
-    return None
+async def no_answer(_: RunnerOffer) -> OrchestratorInfo | None:
+    return await asyncio.Event().wait()  # type: ignore[return-value]
 
 
 async def pool_of(*lists: ScriptedList, ceiling: int = 10) -> tuple[RunnerPool, Clock]:
     clock = Clock()
-    pool = RunnerPool(
-        lists, frozenset({APP}), challenge=nothing_asked, ceiling=Fraction(ceiling), clock=clock
-    )
-    for one in pool._lists:
-        await pool._read(one)
+    pool = RunnerPool(lists, frozenset({APP}), challenge=no_answer, ceiling=Fraction(ceiling), clock=clock)
+    reading = spawn(pool.run(), name="pool")
+    await eventually(lambda: all(one.reads for one in lists))
+    await cancel(reading)
     return pool, clock
 
 

@@ -14,6 +14,7 @@ from gateway.aio import tasks
 from gateway.trickle.errors import ChannelClosed
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
+from harness.insides import connections_in_use
 from harness.waiting import DEADLINE, eventually
 
 
@@ -56,7 +57,7 @@ async def test_a_frame_reaches_the_reader_while_its_segment_is_open(
     publisher, subscriber = TricklePublisher(http, url), TrickleSubscriber(http, url)
     run = asyncio.get_running_loop().create_task(publisher.run())
     segments = subscriber.segments()
-    await eventually(lambda: http.connector is not None and http.connector._acquired)
+    await eventually(lambda: connections_in_use(http))
     writer = publisher.open_segment()
     asyncio.get_running_loop().call_later(0.05, writer.write, b"frame 0")
     chunks = (await anext(segments)).chunks()
@@ -87,13 +88,13 @@ async def test_a_cancelled_reader_leaves_nothing_behind(http: aiohttp.ClientSess
                 got.set()
 
     reading = asyncio.get_running_loop().create_task(read())
-    await eventually(lambda: http.connector is not None and len(http.connector._acquired) == 2)
+    await eventually(lambda: connections_in_use(http) == 2)
     publisher.open_segment().write(b"frame")
     await got.wait()
     await tasks.cancel(reading)
     await tasks.cancel(run)
     await publisher.close()
-    await eventually(lambda: http.connector is not None and not http.connector._acquired)
+    await eventually(lambda: not connections_in_use(http))
 
 
 @pytest.mark.asyncio

@@ -13,6 +13,7 @@ from gateway.aio import tasks
 from gateway.trickle import retries
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.publisher import TricklePublisher
+from harness.insides import connections_in_use
 from harness.waiting import DEADLINE, SLACK, eventually
 
 quick_publisher = partial(TricklePublisher, retry_delay=0.02)
@@ -385,8 +386,7 @@ async def test_a_cancelled_run_leaves_no_task_and_no_connection(
         publisher.open_segment().write(b"x")
         publisher.open_segment().write(b"y")
         await eventually(lambda: publisher.buffered == 0)
-    assert http.connector is not None
-    assert not http.connector._acquired
+    assert not connections_in_use(http)
     served.trickle.terminate("c")
     await http.close()
     await eventually(lambda: len(asyncio.all_tasks()) == before)

@@ -25,7 +25,7 @@ class Encoder:
         self.now = 100.0
         self.asked: list[float] = []
         self.listens = True
-        self._wanted = True
+        self.wanted = True
         self._relay = Relay(
             http, "http://127.0.0.1:9/in", "http://127.0.0.1:9/out", self._ask, structlog.get_logger(),
             clock=lambda: self.now,
@@ -34,13 +34,13 @@ class Encoder:
 
     def _ask(self) -> None:
         self.asked.append(self.now)
-        self._wanted = self.listens
+        self.wanted = self.listens
 
     def run(self, seconds: float) -> int:
         """Make pictures for so long. Returns how many segments they are."""
         before = self._relay.uplink.segments
         for _ in range(int(seconds * FPS)):
-            key, self._wanted = self._wanted, False
+            key, self.wanted = self.wanted, False
             pts = int(self.now * TICKS_PER_SECOND)
             self._relay.push(AccessUnit(UNITS[0] if key else UNITS[1], pts, pts, key))
             self.now += 1 / FPS
@@ -58,7 +58,7 @@ async def test_an_encoder_that_listens_makes_segments_of_two_seconds(http: aioht
 async def test_an_encoder_with_short_groups_is_not_asked(http: aiohttp.ClientSession) -> None:
     encoder = Encoder(http)
     for _ in range(10):
-        encoder._wanted = True
+        encoder.wanted = True
         encoder.run(1.5)
     assert encoder.asked == []
 

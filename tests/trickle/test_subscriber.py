@@ -14,6 +14,7 @@ import pytest
 from gateway.trickle import retries, wire
 from gateway.trickle.errors import ChannelClosed, ChannelLost
 from gateway.trickle.subscriber import MAX_EMPTY, TrickleSubscriber
+from harness.insides import connections_in_use
 from harness.waiting import DEADLINE, SLACK, eventually
 
 quick_subscriber = partial(TrickleSubscriber, retry_delay=0.02)
@@ -273,7 +274,7 @@ async def test_closing_ends_an_iteration_in_another_task(http: aiohttp.ClientSes
         return len([segment async for segment in subscriber.segments()])
 
     reading = asyncio.get_running_loop().create_task(read())
-    await eventually(lambda: http.connector is not None and http.connector._acquired)
+    await eventually(lambda: connections_in_use(http))
     await subscriber.close()
     assert await reading == 0
 
@@ -288,8 +289,7 @@ async def test_closing_gives_up_what_is_under_way(http: aiohttp.ClientSession, s
     segments = subscriber.segments()
     assert (await anext(segments)).seq == 0
     await subscriber.close()
-    assert http.connector is not None
-    await eventually(lambda: not http.connector._acquired)
+    await eventually(lambda: not connections_in_use(http))
     served.trickle.terminate("c")
     await http.close()
     await eventually(lambda: len(asyncio.all_tasks()) == before)

@@ -19,6 +19,7 @@ from gateway.webrtc.ice_servers import IceServer
 from gateway.webrtc.ice_settings import IceSettings
 from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.udp import local_addresses
+from harness.insides import selected_pair, sockets_of
 from harness.waiting import SLACK, eventually, within
 from tests.webrtc.loopback import CodedTrack, aiortc_client, coded_pictures, offer_of, take_answer
 
@@ -178,14 +179,14 @@ async def test_media_comes_through_a_turn_server_where_there_is_no_other_way() -
         lines = publisher.answer.split("\r\n")
         relayed = [line for line in lines if not line.startswith("a=candidate") or " relay " in line]
         # A check of the gateway's own sockets must not find the direct way.
-        ice = publisher._transport._ice
-        for protocol in list(ice._protocols):
+        sockets = sockets_of(publisher.ice)
+        for protocol in list(sockets):
             if protocol.local_candidate.type != "relay":
-                ice._protocols.remove(protocol)
+                sockets.remove(protocol)
                 await protocol.close()
         await take_answer(client, "\r\n".join(relayed))
         await publisher.connect()
-        assert server.host in str(ice.selected)
-        assert ice._nominated[1].local_candidate.type == "relay"
+        assert server.host in str(publisher.ice.selected)
+        assert selected_pair(publisher.ice).local_candidate.type == "relay"
         await eventually(lambda: len(frames) >= 30)
         assert publisher.stats().damaged_frames == 0

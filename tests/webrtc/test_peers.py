@@ -25,6 +25,7 @@ from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.srtp import Packet
 from gateway.webrtc.transport import SecureTransport
 from gateway.webrtc.viewer import Viewer
+from harness.ice import Cable
 from harness.waiting import DEADLINE, eventually
 from tests.webrtc.loopback import (
     CodedTrack,
@@ -360,8 +361,7 @@ async def test_a_silent_peer_is_gone_after_its_time() -> None:
         client = aiortc_client()
         client.addTrack(CodedTrack(coded_pictures(30)))
         publisher = await publish(client, lambda frame: None, silence_timeout=0.5)
-        for protocol in publisher._transport._ice._protocols:
-            protocol.datagram_received = lambda data, addr: None
+        Cable(client).pull()
         assert "nothing came" in await asyncio.wait_for(publisher.wait_closed(), DEADLINE)
         await publisher.close()
         await client.close()

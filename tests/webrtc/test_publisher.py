@@ -30,8 +30,15 @@ class Fed:
         self.sent = Sent()
         negotiation = Negotiation.of(offer, publishing=True)
         self.kind = negotiation.video.codec.payload_type
-        transport = self.sent
-        self.publisher = Publisher(negotiation, WebRtcConfig(), self.frames.append, LOG, transport=transport)  # type: ignore[arg-type]
+        self.now = 100.0
+        self.publisher = Publisher(
+            negotiation,
+            WebRtcConfig(),
+            self.frames.append,
+            LOG,
+            transport=self.sent,  # type: ignore[arg-type]
+            monotonic=lambda: self.now,
+        )
         self._numbers: dict[int, int] = {}
 
     def skip(self, numbers: int, *, ssrc: int = 1) -> None:
@@ -133,7 +140,7 @@ async def test_a_layer_that_falls_silent_gives_way_to_another_that_is_no_longer_
         fed.picture(PICTURES[at], at, ssrc=1, rid="1")
         fed.picture(SMALL[at], at, ssrc=2, rid="0")
     assert fed.publisher.stats().layer == "1"
-    fed.publisher._last_video_packet -= 1.5
+    fed.now += 1.5
     fed.picture(SMALL[0], 6, ssrc=2)
     assert fed.publisher.stats().layer == "0"
     fed.picture(PICTURES[0], 7, ssrc=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from benchmarks.fuzz.target import Target
-from gateway.network.worker_status import MAX_STATUS, WorkerStatus, merge_status
+from gateway.network.worker_status import MAX_STATUS, WorkerStatus
 from gateway.trickle.events import parse
 
 
@@ -14,7 +14,7 @@ def check(data: bytes) -> None:
     for line in data.split(b"\n")[:20]:
         event = parse(line)
         if event is not None:
-            worker.newest = worker._bounded(merge_status(worker.newest, event), event)
+            worker.take({**event, "type": "status"})
     assert len(json.dumps(worker.newest, separators=(",", ":"), allow_nan=False)) < 2 * MAX_STATUS
 
 

@@ -10,6 +10,7 @@ from typing_extensions import override
 from benchmarks.fuzz.target import Target
 from gateway.aio.http_client import Connector
 from gateway.trickle import wire
+from harness.insides import client_protocol, has_unread
 
 
 class Wire(asyncio.Transport):
@@ -36,11 +37,11 @@ class Wire(asyncio.Transport):
 
 async def read(data: bytes) -> None:
     connector = Connector(None)
-    protocol: ResponseHandler = connector._factory()
+    protocol: ResponseHandler = client_protocol(connector)
     protocol.connection_made(Wire())
     protocol.set_response_params(read_until_eof=True, auto_decompress=False)
     protocol.data_received(data)
-    while protocol._buffer:
+    while has_unread(protocol):
         message, _ = await protocol.read()
         for name in (wire.SEQ, wire.LATEST):
             wire.header_number(message.headers, name)

@@ -13,6 +13,7 @@ import pytest
 from aiortc import RTCSessionDescription
 
 from harness.gateway import GatewayProcess
+from harness.insides import send_rtp
 from harness.waiting import eventually, within
 from harness.webrtc import WhipPublisher, encoded_pattern
 from tests.e2e.bad_input.test_requests import without
@@ -62,7 +63,7 @@ class ForgedPublisher(WhipPublisher):
     async def send(self, payload_type: int, payload: bytes, sequence: int = 1) -> None:
         """One RTP packet of our making, through the keys of the connection."""
         header = struct.pack("!BBHII", 0x80, 0x80 | payload_type, sequence, 0, 0x1234)
-        await self.peer.getSenders()[0].transport._send_rtp(header + payload)
+        await send_rtp(self.peer, header + payload)
 
 
 async def end_of(gateway: GatewayProcess, name: str) -> dict[str, Any]:
