@@ -1,6 +1,7 @@
 # The gateway, installed by the steps of scripts/run. `docker run livepeer-live-gateway -devnet` tries it out.
+# The digest is that of the index of all platforms: docker buildx imagetools inspect python:3.12-slim-bookworm
 
-FROM python:3.12-slim-bookworm AS build
+FROM python:3.12-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254 AS build
 WORKDIR /srv/gateway
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY scripts scripts
@@ -9,7 +10,7 @@ COPY gateway gateway
 COPY config config
 RUN scripts/prepare
 
-FROM python:3.12-slim-bookworm
+FROM python:3.12-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
 RUN groupadd --gid 10001 gateway \
     && useradd --uid 10001 --gid gateway --home-dir /data --create-home gateway
 COPY --from=build /srv/gateway /srv/gateway
