@@ -218,6 +218,19 @@ async def test_a_start_that_was_credited_unheard_is_followed_by_one_with_its_own
 
 
 @pytest.mark.asyncio
+async def test_who_never_answers_a_start_and_then_was_paid_gets_one_payment_for_each_start(
+    setup: Setup,
+) -> None:
+    setup.orchestrator.script = [UnknownOutcome("nothing came back")]
+    jobs = [setup.job(name) for name in "abcd"]
+    for number, job in enumerate(jobs, 1):
+        await setup.fails(job)
+        assert len(setup.signer.calls) == number
+        assert job.paid, "a start in vain, for which it is passed over and longer each time"
+        setup.orchestrator.script = [AlreadySeen("HTTP 400"), UnknownOutcome("nothing came back")]
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     "failure",
     [Refused(403, "HTTP 403"), AlreadySeen("HTTP 400"), BadAnswer("no manifest_id")],
