@@ -20,7 +20,7 @@ MAX_PACKETS = 32
 """Limit of feedback packets at once: a sender of 8 Mbit/s needs one or two."""
 MAX_ARRIVALS = MAX_PACKETS * MAX_STATUSES
 MAX_GAP = 2000
-"""Limit of a gap that is reported as loss; after a longer one the sender has restarted."""
+"""Limit of a gap that is reported as loss; over a longer one, either way, the sender has restarted."""
 
 _HEAD = Struct("!BBHIIHH")
 _LOST, _NEAR, _FAR = 0, 1, 2
@@ -37,6 +37,7 @@ class TransportFeedback:
         self._unwrapper = Unwrapper(16)
         self._arrivals: dict[int, int] = {}
         self._next: int | None = None
+        """One above the highest number that was reported, as lost or with its arrival."""
         self._count = 0
 
     def arrived(self, number: int, now: float) -> None:
@@ -58,15 +59,18 @@ class TransportFeedback:
     def _packet(self, numbers: deque[int], sender: int, media: int) -> bytes:
         """RTCP for the first of these numbers, which are taken off."""
         oldest, newest = numbers[0], numbers[-1]
-        base = oldest
-        if self._next is not None and 0 < oldest - self._next < MAX_GAP:
-            base = self._next
+        reported = self._next
+        if reported is None or abs(oldest - reported) >= MAX_GAP:
+            reported = oldest
+        base = min(oldest, reported)
         reference = self._arrivals[oldest] // _STEPS_PER_REFERENCE
         at = reference * _STEPS_PER_REFERENCE
         symbols: list[int] = []
         deltas = bytearray()
         for number in range(base, min(newest, base + MAX_STATUSES - 1) + 1):
             if not numbers or number != numbers[0]:
+                if number < reported:
+                    break  # a late packet's neighbours are known: they are not to be taken for lost
                 symbols.append(_LOST)
                 continue
             arrival = self._arrivals[number]
@@ -78,7 +82,7 @@ class TransportFeedback:
             deltas += delta.to_bytes(1 if near else 2, "big", signed=not near)
             at = arrival
             numbers.popleft()
-        self._next = base + len(symbols)
+        self._next = max(reported, base + len(symbols))
         body = reference.to_bytes(8, "big")[5:] + bytes([self._count & 0xFF]) + _chunks(symbols) + deltas
         self._count += 1
         body += bytes(-len(body) % 4)

@@ -242,7 +242,8 @@ class Publisher(Peer):
 
     @override
     def on_rtcp(self, data: bytes) -> None:
-        now = self._monotonic()
+        # the sender's round trip is reckoned with it, so our own lateness is none of its
+        now = self._transport.arrived_at(self._monotonic())
         for packet in rtcp.parse(data):
             if not isinstance(packet, RtcpSrPacket):
                 continue

@@ -18,12 +18,14 @@ from gateway.webrtc import rtcp
 class Sent:
     def __init__(self) -> None:
         self.rtcp: list[bytes] = []
+        self.late = 0.0
+        """Seconds that datagrams had been there when they were read."""
 
     def send_rtcp(self, packet: bytes) -> None:
         self.rtcp.append(packet)
 
     def arrived_at(self, now: float) -> float:
-        return now
+        return now - self.late
 
     async def close(self) -> None:
         pass

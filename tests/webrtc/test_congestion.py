@@ -75,6 +75,38 @@ def test_a_packet_lost_between_two_feedbacks_is_told_as_lost() -> None:
     assert [(number, when is None) for number, when in read(packet)] == [(0, True), (1, False)]
 
 
+def test_a_packet_that_is_late_does_not_make_its_neighbours_lost() -> None:
+    feedback = TransportFeedback()
+    for number in (10, 12, 13, 15):
+        feedback.arrived(number, 1.0)
+    feedback.packets(1, 2)
+    for number, now in ((11, 1.05), (16, 1.06), (14, 1.07), (18, 1.08)):
+        feedback.arrived(number, now)
+    told = [item for packet in feedback.packets(1, 2) for item in read(packet)]
+    assert [(number, when is None) for number, when in told] == [
+        (11, False),
+        (14, False),
+        (16, False),
+        (17, True),
+        (18, False),
+    ]
+
+
+@given(st.permutations(range(60)), st.lists(st.integers(1, 12), min_size=1, max_size=12))
+def test_no_packet_is_reported_twice_or_lost_after_it_came(order: list[int], sizes: list[int]) -> None:
+    feedback = TransportFeedback()
+    told: list[tuple[int, bool]] = []
+    at = 0
+    for size in [*sizes, len(order)]:
+        for number in order[at : at + size]:
+            feedback.arrived(number, 1.0 + number)
+        at += size
+        told += [(n, when is not None) for packet in feedback.packets(1, 2) for n, when in read(packet)]
+    assert sorted(number for number, came in told if came) == list(range(60))
+    for place, (number, came) in enumerate(told):
+        assert came or (number, True) not in told[:place]
+
+
 def test_feedback_packets_fit_a_datagram() -> None:
     feedback = TransportFeedback()
     for number in range(3000):

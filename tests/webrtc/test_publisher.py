@@ -11,6 +11,7 @@ from aiortc.rtp import RtpPacket
 
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.rtp_h264 import packetize
+from gateway.webrtc import rtcp
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.negotiation import Negotiation
 from gateway.webrtc.publisher import Publisher
@@ -108,6 +109,20 @@ async def test_numbers_that_start_over_are_no_loss_in_any_report() -> None:
         fed.publisher.feedback.report(1e6 + second, None, 0)
     assert [(one.packets_lost, one.fraction_lost) for one in fed.sent.reports] == [(0, 0)] * 5
     assert fed.publisher.stats().packets_lost == 0
+    await fed.publisher.close()
+
+
+@pytest.mark.asyncio
+async def test_a_senders_round_trip_does_not_contain_the_time_until_its_report_was_read() -> None:
+    fed = Fed(CAMERA.read_text())
+    fed.picture(PICTURES[0], 0)
+    fed.sent.late, fed.now = 0.25, 5.0
+    fed.publisher.on_rtcp(
+        rtcp.sender_report(1, ntp=7 << 32, timestamp=0, packets=1, octets=1, cname="camera")
+    )
+    fed.publisher.feedback.report(6.0, None, 0)
+    (report,) = fed.sent.reports
+    assert (report.lsr, report.dlsr / 65536) == (7 << 16, 1.25)
     await fed.publisher.close()
 
 
