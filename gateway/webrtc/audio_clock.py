@@ -14,6 +14,8 @@ AGREEMENT = TICKS_PER_SECOND * 15 // 100
 """Ticks by which reports that agree may differ: jitter of 50 ms either way, and a margin."""
 ENOUGH_REPORTS = 3
 """Reports that must agree before they are believed."""
+MAX_OTHERS = 5
+"""Reports among which that many are looked for: a sender that is late for a moment may report it."""
 MAX_REPORTS = 16
 """Reports that are averaged."""
 
@@ -117,11 +119,12 @@ class AudioClock:
             self._reports.append(offset)
             self._others.clear()
         else:
-            self._others = [*self._others, offset][-ENOUGH_REPORTS:]
-            if len(self._others) < ENOUGH_REPORTS or max(self._others) - min(self._others) > AGREEMENT:
+            self._others = [*self._others, offset][-MAX_OTHERS:]
+            agreed = [other for other in self._others if abs(other - offset) <= AGREEMENT]
+            if len(agreed) < ENOUGH_REPORTS:
                 return
             self._reports.clear()
-            self._reports.extend(self._others)
+            self._reports.extend(agreed)
             self._others.clear()
         self._target = round(fmean(self._reports))
 

@@ -56,8 +56,12 @@ class Source:
         microphone: float = 0.0,
         pictures: bool = True,
         report_off: float = 0.0,
+        late: float = 0.0,
     ) -> None:
-        """Film from `begin` to `end`; the clocks of camera and microphone are off by so much."""
+        """Film from `begin` to `end`; the clocks of camera and microphone are off by so much.
+
+        `late` is what sound takes longer than else, as `report_off` says where a sender reports when it sent.
+        """
         for frame in range(round((end - begin) * 25)):
             now = begin + frame / 25
             stamp = 2**32 - 9_000 + round((now + camera) * 90_000) & 0xFFFFFFFF
@@ -67,7 +71,7 @@ class Source:
             for part in range(2):
                 taken = now + part / 50
                 pts = self.clock.pts(
-                    self._sound.unwrap(self._ticks(taken, microphone)), LENGTH, taken + self._late
+                    self._sound.unwrap(self._ticks(taken, microphone)), LENGTH, taken + self._late + late
                 )
                 if pts is None:
                     continue
@@ -121,6 +125,17 @@ def test_sound_is_beside_the_pictures_again_after_a_pause_of_theirs(pause: int, 
     assert source.wrong_steps() == 0
     assert max(map(abs, source.skews)) < 0.04
     assert source.clock.dropped == 0
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_sound_that_its_sender_holds_back_for_a_second_stays_where_it_was(told: bool) -> None:
+    source = Source(jitter=0.02)
+    for begin in range(0, 60, 5):
+        source.run(begin, begin + 4)
+        source.run(begin + 4, begin + 5, late=0.9, report_off=0.9 if told else 0.0)
+    assert source.wrong_steps() == 0
+    assert source.clock.dropped == 0
+    assert max(map(abs, source.skews)) < 0.04
 
 
 @given(late=st.floats(min_value=0.0, max_value=3.0), back=st.booleans())
