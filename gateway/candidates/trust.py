@@ -172,12 +172,12 @@ class Trust:
         """The record of an address; an empty one where nothing is known."""
         return self._records.get(key) or Record(key)
 
-    def begin(self, key: str) -> Start:
+    def begin(self, key: str) -> TrackedJob:
         """Count a start at this address; to be told what comes of it."""
         now = self._clock()
         if self._outage.includes(key, now):
             self._outage.try_again(now)
-        return Start(self, self._records.setdefault(key, Record(key)), self._clock)
+        return TrackedJob(self, self._records.setdefault(key, Record(key)), self._clock)
 
     def why_wait(self, key: str) -> str:
         """Why no start may begin at this address now; empty where one may."""
@@ -305,7 +305,7 @@ class Trust:
         return changed
 
 
-class Start:
+class TrackedJob:
     """One job's start and its pictures."""
 
     def __init__(self, trust: Trust, record: Record, clock: Callable[[], float]) -> None:

@@ -13,7 +13,7 @@ import structlog
 
 from gateway.aio.tasks import TaskGroup
 from gateway.candidates.suspension import Suspension
-from gateway.candidates.trust import Start, Trust
+from gateway.candidates.trust import TrackedJob, Trust
 from gateway.candidates.verdict import Verdict
 from gateway.money import text
 from gateway.orchestrator.client import INFO_TIMEOUT
@@ -290,7 +290,7 @@ class OrchestratorPool:
         if member is not None and member.age(self._clock()) > ROOM_AGE:
             member.ask_now.set()
 
-    def job_opened(self, addr: str, address: str, job: object) -> Start:
+    def job_opened(self, addr: str, address: str, job: object) -> TrackedJob:
         """A job is about to start there, and is paid at `address`; to be told what comes of it."""
         if addr in self._members:
             self._members[addr].job_opened(job)

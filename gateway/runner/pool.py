@@ -13,7 +13,7 @@ import structlog
 from gateway import money
 from gateway.aio.tasks import TaskGroup
 from gateway.candidates.suspension import Suspension, SuspensionState
-from gateway.candidates.trust import Start, Trust
+from gateway.candidates.trust import TrackedJob, Trust
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import OfferChanged, OrchestratorError
@@ -173,7 +173,7 @@ class RunnerPool:
         """A first payment goes to this info's recipient: another one there will be noticed."""
         self.trust.pays(place(offer.url), info.recipient)
 
-    def job_opened(self, address: str) -> Start:
+    def job_opened(self, address: str) -> TrackedJob:
         """A job is about to start, and is paid at `address`; to be told what comes of it."""
         return self.trust.begin(address)
 

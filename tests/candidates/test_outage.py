@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.candidates.outage import FIRST_PAUSE
 from gateway.candidates.suspension import ONE_EVENT
-from gateway.candidates.trust import LASTED, Start, Trust
+from gateway.candidates.trust import LASTED, TrackedJob, Trust
 from tests.candidates.test_trust import Clock, shows
 
 
@@ -19,7 +19,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def working(trust: Trust, clock: Clock, *keys: str) -> dict[str, Start]:
+def working(trust: Trust, clock: Clock, *keys: str) -> dict[str, TrackedJob]:
     """A job at each of these addresses has shown pictures for a while, and still does."""
     starts = {key: trust.begin(key) for key in keys}
     for start in starts.values():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.candidates.suspension import LONGEST_BACKOFF
-from gateway.candidates.trust import LASTED, LONGEST_UNPROVEN_BACKOFF, PROVEN_AFTER, Start, Trust
+from gateway.candidates.trust import LASTED, LONGEST_UNPROVEN_BACKOFF, PROVEN_AFTER, TrackedJob, Trust
 
 THIEF = "0x" + "1" * 40
 
@@ -27,7 +27,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def shows(start: Start, clock: Clock, seconds: float) -> None:
+def shows(start: TrackedJob, clock: Clock, seconds: float) -> None:
     """Pictures for so long, four a second."""
     start.picture()
     for _ in range(round(4 * seconds)):
@@ -186,7 +186,7 @@ def test_fifty_publishers_at_once_on_an_unknown_orchestrator_are_all_served_with
 ) -> None:
     """Each start takes 2 s until its first picture; a publisher waits 30 s for its turn."""
     trust, waiting = Trust(clock=clock), 50
-    begun: list[tuple[float, Start]] = []
+    begun: list[tuple[float, TrackedJob]] = []
     while waiting and clock.now < 1030:
         while waiting and trust.record("honest").may_start:
             begun.append((clock.now, trust.begin("honest")))
