@@ -27,7 +27,7 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartJob:
     """Start the job with this payment in its request."""
 
     payment: Payment
@@ -63,4 +63,4 @@ class Leave:
     detail: str
 
 
-Action = Sign | Start | Deliver | Refresh | Wait | Leave
+Action = Sign | StartJob | Deliver | Refresh | Wait | Leave

@@ -21,7 +21,7 @@ from gateway.orchestrator.errors import (
     Refused,
 )
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
+from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, StartJob, Wait
 from gateway.payments.alarms import Alarms
 from gateway.payments.cadence import Cadence
 from gateway.payments.delivery import Delivery
@@ -209,7 +209,7 @@ class Payer:
         if not self._journal.opened:
             self._announce_cadence()
             await self._finish(self._journal.open())
-        while not isinstance(action, Start):
+        while not isinstance(action, StartJob):
             await self._do(action)
             action = self._session.next(self._clock())
         await self._finish(self._delivery.starting(action.payment))

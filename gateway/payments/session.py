@@ -10,7 +10,7 @@ The states, the first that applies being the session's:
                                               for what may have
                                               arrived; then Leave
     leaving      a reason to leave is known   Leave
-    starting     the first payment is signed  Start                     `started`: paying
+    starting     the first payment is signed  StartJob                     `started`: paying
                                                                         `start_failed`: leaving, or
                                                                           starting another job
     backing off  the last try failed          Wait until the next try
@@ -40,7 +40,7 @@ Time is integer nanoseconds of a monotonic clock, so that a duration times a pri
 from __future__ import annotations
 
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start, Wait
+from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, StartJob, Wait
 from gateway.payments.payment import MAX_TICKETS, Payment
 from gateway.payments.session_state import MAX_TRIES, SessionState
 from gateway.payments.timebase import NANOSECONDS
@@ -61,7 +61,7 @@ class PaymentSession(SessionState):
     # what to do
 
     def next(self, now: int) -> Action:
-        """What to do now. After Sign, Start, Deliver or Refresh, tell what came back before asking again."""
+        """What to do now. After Sign, StartJob, Deliver or Refresh, tell what came back before the next."""
         if not self.ended and self._asked is not None:
             raise RuntimeError(f"{type(self._asked).__name__} has not been answered yet")
         action = self._decide(now)
@@ -76,7 +76,7 @@ class PaymentSession(SessionState):
         if self._leave is not None:
             return self._leave
         if self.pending is not None and not self.running:
-            return Start(self.pending)
+            return StartJob(self.pending)
         if self.schedule.retry_at is not None and now < self.schedule.retry_at:
             return Wait(self.schedule.retry_at)
         if self.pending is not None:
@@ -171,7 +171,7 @@ class PaymentSession(SessionState):
 
     def started(self, manifest_id: str, now: int) -> None:
         """The job runs, and its first payment is credited to this manifest id."""
-        self._answered(Start)
+        self._answered(StartJob)
         assert self.pending is not None
         self.manifest_id = manifest_id
         self.balance.start(self.billing.price, now)
@@ -186,7 +186,7 @@ class PaymentSession(SessionState):
 
     def start_failed(self, detail: str, *, settled: bool = True) -> None:
         """The job did not start. Where its payment is not `settled`, `next` gives it for another start."""
-        self._answered(Start)
+        self._answered(StartJob)
         if settled:
             self.pending = None
             self._give_up(EndReason.PAYMENT_REFUSED, detail)

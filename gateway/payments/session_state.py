@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, Start
+from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, StartJob
 from gateway.payments.balance import Balance
 from gateway.payments.billing import Billing
 from gateway.payments.credit import Credit
@@ -25,7 +25,7 @@ LEAD = NANOSECONDS // 20
 """Nanoseconds that are needed before a call of the signer, for its turn and the ledger."""
 MAX_TRIES = 4
 """Tries in a row of what no credit covers yet, or what the session can do without."""
-_A = TypeVar("_A", Sign, Start, Deliver, Refresh)
+_A = TypeVar("_A", Sign, StartJob, Deliver, Refresh)
 
 
 class SessionState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments.actions import Leave, Sign, Start
+from gateway.payments.actions import Leave, Sign, StartJob
 from gateway.payments.payment import Payment
 from gateway.payments.session import PaymentSession
 from gateway.payments.timebase import NANOSECONDS
@@ -26,7 +26,7 @@ def sign_and_start(session: PaymentSession, now: int = 0, tickets: int = 60) -> 
     sign = session.next(now)
     assert isinstance(sign, Sign)
     session.signed(Payment.read(signed_payment(sign.info, 1, tickets)))
-    assert isinstance(session.next(now), Start)
+    assert isinstance(session.next(now), StartJob)
     session.started(MANIFEST, now)
 
 

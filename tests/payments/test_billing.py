@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from gateway.payments.actions import Deliver, Sign, Start, Wait
+from gateway.payments.actions import Deliver, Sign, StartJob, Wait
 from gateway.payments.payment import Payment, PaymentMismatch
 from harness.payment_models import (
     MANIFEST,
@@ -41,7 +41,7 @@ def test_each_payment_is_below_its_maximum_and_the_credit_stays_near_the_preload
                 assert payment.value <= most <= max(payment.value, 60 * PRICE) + 3 * payment.ticket_ev
                 session.signed(payment)
                 paid += 1
-            case Start():
+            case StartJob():
                 session.started(MANIFEST, now)
             case Deliver(payment):
                 session.delivered(orchestrator.accept(payment.live), now)

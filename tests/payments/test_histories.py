@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, Start, Wait
+from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, StartJob, Wait
 from gateway.payments.billing import PRELOAD
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.saved_session import (
@@ -217,7 +217,7 @@ class Histories(RuleBasedStateMachine):
         match action:
             case Sign():
                 self.sign(action)
-            case Start(payment):
+            case StartJob(payment):
                 assert payment.live is self.undelivered
                 self.undelivered = None
                 try:
@@ -351,7 +351,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def the_orchestrator_has_no_room_for_the_job(self) -> None:
         match self.act():
-            case Start():
+            case StartJob():
                 self.session.start_failed(
                     "503", settled=False
                 )  # and another job starts with the same payment
@@ -361,7 +361,7 @@ class Histories(RuleBasedStateMachine):
     @rule(arrives=st.booleans())
     def no_answer_to_the_start_comes_and_another_job_starts(self, arrives: bool) -> None:
         match self.act():
-            case Start(payment):
+            case StartJob(payment):
                 if arrives:
                     with suppress(Status):
                         self.orchestrator.accept(payment.live)
@@ -373,7 +373,7 @@ class Histories(RuleBasedStateMachine):
     @rule(index=st.integers(0, 1))
     def another_publishers_job_starts_while_this_one_does(self, index: int) -> None:
         match self.act():
-            case Start():
+            case StartJob():
                 assert self.hold is not None
                 with suppress(SpendLimitReached):
                     who = PUBLISHERS[index]
@@ -390,7 +390,7 @@ class Histories(RuleBasedStateMachine):
             case Deliver(payment):
                 self.keep(payment, keeps)
                 self.refuse()
-            case Start(payment):
+            case StartJob(payment):
                 self.keep(payment, keeps)
                 self.session.start_failed("503")
                 self.undelivered = None
@@ -455,7 +455,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def the_job_ends_while_a_call_is_under_way(self) -> None:
         action = self.act()
-        if isinstance(action, Start):
+        if isinstance(action, StartJob):
             self.well(action)
             action = None
         self.the_job_ends()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.payments import session as session_module
-from gateway.payments.actions import Deliver, Leave, Sign, Start, Wait
+from gateway.payments.actions import Deliver, Leave, Sign, StartJob, Wait
 from gateway.payments.payment import Payment
 from gateway.payments.session import PaymentSession
 from gateway.payments.timebase import NANOSECONDS
@@ -71,7 +71,7 @@ def test_calls_at_an_interval_get_the_known_answers(known: dict[str, Any]) -> No
                     answers.append(payment.tickets)
                     session.billing.check(payment, session.info, now)
                     session.signed(payment)
-            case Start(payment):
+            case StartJob(payment):
                 orchestrator.accept(payment.live)
                 session.started(MANIFEST, now)
             case Deliver(payment):
@@ -214,12 +214,12 @@ def test_a_payment_that_was_never_sent_is_not_sent_after_the_end() -> None:
 def test_a_first_payment_serves_another_start_while_its_session_can_be_paid_on() -> None:
     session = new_session()
     signed(session, 0, first_nonce=1, tickets=60)
-    assert isinstance(session.next(0), Start)
+    assert isinstance(session.next(0), StartJob)
     session.start_failed("503", settled=False)
     assert session.first_payment_usable(80 * S)
     assert not session.first_payment_usable(100 * S), "the time until then needs more than 100 tickets"
     session.start_again()
-    assert isinstance(session.next(80 * S), Start)
+    assert isinstance(session.next(80 * S), StartJob)
     session.started(MANIFEST, 80 * S)
     assert not session.first_payment_usable(80 * S)
     later = signed(session, 85 * S, first_nonce=61, tickets=85)
