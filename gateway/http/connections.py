@@ -55,17 +55,17 @@ class Connections:
     ) -> None:
         self.limits = limits
         self._shared = shared
-        self._open: dict[Connection, str | None] = {}
+        self._open: dict[HttpConnection, str | None] = {}
         """With their addresses, None of a proxy; those with a new request last."""
         self._count: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[HttpConnection]:
         return iter(list(self._open))
 
-    def opened(self, connection: Connection, address: str) -> bool:
+    def opened(self, connection: HttpConnection, address: str) -> bool:
         """Count a new connection. False where there is no room for it."""
         key = None if self._shared(address) else client_key(address)
         full = key is not None and 0 < self.limits.per_address <= self._count[key]
@@ -78,12 +78,12 @@ class Connections:
             self._count[key] += 1
         return True
 
-    def used(self, connection: Connection) -> None:
+    def used(self, connection: HttpConnection) -> None:
         """It has a request."""
         if connection in self._open:
             self._open[connection] = self._open.pop(connection)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: HttpConnection) -> None:
         if connection not in self._open:
             return
         key = self._open.pop(connection)
@@ -102,7 +102,7 @@ class Connections:
         return False
 
 
-class Connection(RequestHandler):
+class HttpConnection(RequestHandler):
     """One client's connection, with limits on its requests' heads and on its patience."""
 
     def __init__(self, server: web.Server, connections: Connections, **options: Any) -> None:
@@ -188,7 +188,7 @@ class Connection(RequestHandler):
 @web.middleware
 async def bounded_head(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse heads that are too large though they came at once, and note that the connection is in use."""
-    if isinstance(request.protocol, Connection):
+    if isinstance(request.protocol, HttpConnection):
         request.protocol.in_use()
     if sum(len(name) + len(value) + 4 for name, value in request.raw_headers) > MAX_HEAD:
         detail = f"the headers have more than {MAX_HEAD} bytes: send less"
@@ -197,7 +197,7 @@ async def bounded_head(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 class Site(web.BaseSite):
-    """Listens on one address; its connections are `Connection`s."""
+    """Listens on one address; its connections are `HttpConnection`s."""
 
     def __init__(
         self,
@@ -224,7 +224,7 @@ class Site(web.BaseSite):
         assert server is not None
         host, port = self._address
         self._server = await loop.create_server(
-            lambda: Connection(server, self._connections, loop=loop, **self._options),
+            lambda: HttpConnection(server, self._connections, loop=loop, **self._options),
             host,
             port,
             ssl=self._ssl_context,
