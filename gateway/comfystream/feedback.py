@@ -12,7 +12,7 @@ from gateway.webrtc.congestion import LossBasedEstimate
 from gateway.webrtc.viewer import ViewerStats
 
 
-class Connection(Protocol):
+class ServerConnection(Protocol):
     """The part of a connection to a server that is needed here."""
 
     def sent(self) -> ViewerStats | None: ...
@@ -21,7 +21,7 @@ class Connection(Protocol):
 
 
 async def keep_feeding_back(
-    connection: Connection, publisher: PublisherControl, highest: int, timing: Timing = DEFAULT_TIMING
+    connection: ServerConnection, publisher: PublisherControl, highest: int, timing: Timing = DEFAULT_TIMING
 ) -> NoReturn:
     """Run until cancelled. `highest` is the most that the publisher may send, in bits per second.
 
