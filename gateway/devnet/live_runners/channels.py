@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from gateway.devnet.live_runners.dialect import Dialect
-from gateway.devnet.live_runners.refusal import Refused
+from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.registry import Registry
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.trickle_server import TrickleServer
@@ -27,13 +27,13 @@ class Channels:
         self._trickle = trickle
 
     def create(self, session: LiveSession, document: object) -> Json:
-        """Make the channels that the body names; returns the answer. Raises Refused."""
+        """Make the channels that the body names; returns the answer. Raises RequestRefused."""
         wanted = document.get("channels") if isinstance(document, dict) else None
         if not isinstance(wanted, list) or len(wanted) > MAX_CHANNELS_A_CALL:
-            raise Refused(400, "invalid channels request")
+            raise RequestRefused(400, "invalid channels request")
         asked = [_named(one) for one in wanted]
         if len(self._trickle.names()) + len(asked) > MAX_CHANNELS:
-            raise Refused(503, "too many channels")
+            raise RequestRefused(503, "too many channels")
         made = []
         for name, mime_type in asked:
             channel_name = self._dialect.channel_name(session.id, name)
@@ -44,10 +44,10 @@ class Channels:
         return {"channels": made}
 
     def remove(self, session: LiveSession, document: object) -> Json:
-        """Close the channels that the body names, by either name; returns the answer. Raises Refused."""
+        """Close the channels that the body names, by either name; returns the answer. Raises RequestRefused."""
         wanted = document.get("channels") if isinstance(document, dict) else None
         if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
-            raise Refused(400, "invalid channels request")
+            raise RequestRefused(400, "invalid channels request")
         deleted = []
         for name in wanted:
             for channel_name, given in tuple(session.channels.items()):
@@ -61,7 +61,7 @@ class Channels:
 def _named(one: object) -> tuple[str, str]:
     name, mime_type = (one.get("name"), one.get("mime_type")) if isinstance(one, dict) else (None, None)
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise Refused(400, "a channel needs a name of letters, digits, _ and -")
+        raise RequestRefused(400, "a channel needs a name of letters, digits, _ and -")
     if not isinstance(mime_type, str) or not mime_type or len(mime_type) > 100:
-        raise Refused(400, "a channel needs a mime_type")
+        raise RequestRefused(400, "a channel needs a mime_type")
     return name, mime_type

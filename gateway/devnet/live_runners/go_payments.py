@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from gateway.devnet.live_runners.payments import Json, Payments
 from gateway.devnet.live_runners.price import RunnerPrice
-from gateway.devnet.live_runners.refusal import Refused
+from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.runner import Runner
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.refusal import BadCredentials, TicketRefused
@@ -40,7 +40,7 @@ class GoPayments(Payments):
             def check(paid: Payment, credentials: SegData) -> None:
                 session_id = _session_id(credentials)
                 if price.unit == "fixed" and paid.expected_price.pricePerUnit != price.wei:
-                    raise Refused(400, "the price has changed: ask for a new challenge")
+                    raise RequestRefused(400, "the price has changed: ask for a new challenge")
                 held.enter_context(self._slot(runner, session_id, full_status=503))
                 if not paid.HasField("ticket_params"):
                     raise TicketRefused("missing ticket params")
@@ -48,7 +48,7 @@ class GoPayments(Payments):
             receipt = await self._receiver.accept(payment, segment, check=check)
             account = receipt.session
             if price.unit == "fixed" and account.balance < price.wei:
-                raise Refused(400, "insufficient payment")
+                raise RequestRefused(400, "insufficient payment")
             self._cheat(503)
         named = receipt.payment.expected_price
         agreed = RunnerPrice(named.pricePerUnit // named.pixelsPerUnit, price.unit, price.usd)
@@ -57,7 +57,7 @@ class GoPayments(Payments):
     @override
     async def pay(self, runner: Runner, session: LiveSession, payment: str, segment: str) -> bytes:
         if not session.metered:
-            raise Refused(409, "a fixed price is paid once")
+            raise RequestRefused(409, "a fixed price is paid once")
         account = session.account
         assert account is not None
         # The answer is made before the payment is booked: the first one of a payer new to this node has the
@@ -81,7 +81,7 @@ class GoPayments(Payments):
     def refresh(self, payer: bytes, manifest_id: str) -> Json:
         account = self._accounts.find(checksummed(payer), manifest_id)
         if account is None or account.fixed_price is None or account.price is None:
-            raise Refused(409, "fixed price not found for session")
+            raise RequestRefused(409, "fixed price not found for session")
         info = self._session_info(payer, account, self._challenges.tokens.issue(manifest_id))
         return self._challenges.to_json(info, manifest_id, f"{self._challenges.url}/payment")
 

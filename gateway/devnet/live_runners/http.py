@@ -19,7 +19,7 @@ from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.payments import Debits, Payments
 from gateway.devnet.live_runners.price import UNITS_PER_SECOND, RunnerPrice
 from gateway.devnet.live_runners.proxy import Proxy
-from gateway.devnet.live_runners.refusal import Refused
+from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.registry import Registry
 from gateway.devnet.live_runners.runner import PERSISTENT, Runner
 from gateway.devnet.live_runners.session import LiveSession
@@ -98,20 +98,20 @@ class LiveRoutes:
 
     async def _discovery(self, _: web.Request) -> web.Response:
         if not self._registry.runners and self._dialect.tls:
-            raise Refused(404, NOT_FOUND)
+            raise RequestRefused(404, NOT_FOUND)
         return _json(self._registry.discovery())
 
     async def _reserve(self, request: web.Request) -> web.Response:
         runner = self._registry.find_ready(request.match_info["route"])
         if runner.registration.mode != PERSISTENT:
-            raise Refused(400, "runner is not persistent")
+            raise RequestRefused(400, "runner is not persistent")
         if self._payments is None:
             return _json(self._registry.reserve(runner, self._free_session(runner)))
         payment, segment = request.headers.get(PAYMENT, ""), request.headers.get(SEGMENT, "")
         is_node = not self._dialect.tls
         is_paid = bool(payment and segment) if is_node else bool(payment or segment)
         if not runner.is_priced and not (is_node and is_paid):
-            raise Refused(503, "runner price is unavailable")
+            raise RequestRefused(503, "runner price is unavailable")
         if is_paid:
             return _json(await _whole(self._payments.reserve(runner, payment, segment)))
         payer = read_address(request.headers.get(PAYER))
@@ -139,7 +139,7 @@ class LiveRoutes:
             return self._error(400, "missing manifest_id", as_json=True)
         try:
             return _json(self._payments.refresh(payer, manifest_id.strip()))
-        except Refused as refusal:
+        except RequestRefused as refusal:
             return self._error(refusal.status, str(refusal), as_json=True)
 
     async def _stop(self, request: web.Request) -> web.Response:
@@ -148,7 +148,7 @@ class LiveRoutes:
         if session is not None:
             self._registry.release(runner, session, "the client stopped it")
         elif not self._dialect.tls:
-            raise Refused(404, "session not found")
+            raise RequestRefused(404, "session not found")
         return self._done()
 
     async def _stop_by_app(self, request: web.Request) -> web.Response:
@@ -167,7 +167,7 @@ class LiveRoutes:
     async def _app(self, request: web.Request) -> web.StreamResponse:
         runner, session = self._session(request)
         if not self._registry.is_ready(runner):
-            raise Refused(404, "runner not found")
+            raise RequestRefused(404, "runner not found")
         return await self._proxy.handle(request, runner, session)
 
     async def _audit(self, _: web.Request) -> web.Response:
@@ -189,7 +189,7 @@ class LiveRoutes:
             for runner in self._registry.runners.values():
                 _change(runner, change)
         except (AttributeError, TypeError, ValueError, ZeroDivisionError, RecursionError) as error:
-            raise Refused(
+            raise RequestRefused(
                 400, "expected price_wei_per_second, listed_wei, debit_rate, capacity or price_stale"
             ) from error
         return web.Response(status=204)
@@ -214,7 +214,7 @@ class LiveRoutes:
             return self._error(status, str(refusal))
 
     def _status(self, refusal: OrchestratorRefusal) -> int:
-        if isinstance(refusal, Refused):
+        if isinstance(refusal, RequestRefused):
             return refusal.status
         if not self._dialect.tls and isinstance(refusal, TicketRefused):
             return 403
@@ -232,7 +232,7 @@ class LiveRoutes:
 
     def _free_session(self, runner: Runner) -> LiveSession:
         if runner.full:
-            raise Refused(503 if self._dialect.tls else 409, "runner is at capacity")
+            raise RequestRefused(503 if self._dialect.tls else 409, "runner is at capacity")
         session_id = self._dialect.session_id()
         session_id = session_id if session_id.startswith("session_") else f"session_{session_id}"
         return LiveSession(session_id, None, None, self._now_ns())
@@ -267,7 +267,7 @@ async def _document(request: web.Request, error: str) -> object:
     try:
         document: object = decode_json(await request.read())
     except ValueError as wrong:
-        raise Refused(400, error) from wrong
+        raise RequestRefused(400, error) from wrong
     return document
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from gateway.devnet.live_runners.dialect import Dialect
-from gateway.devnet.live_runners.refusal import Refused
+from gateway.devnet.live_runners.refusal import RequestRefused
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -21,11 +21,11 @@ class Limits:
 
     @web.middleware
     async def count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Raises Refused with 503 where too many are open."""
+        """Raises RequestRefused with 503 where too many are open."""
         streams = _is_stream(request.path)
         most = self._most[streams]
         if most is not None and self._open[streams] >= most:
-            raise Refused(503, "server busy")
+            raise RequestRefused(503, "server busy")
         self._open[streams] += 1
         try:
             return await handler(request)

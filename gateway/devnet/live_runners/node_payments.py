@@ -14,7 +14,7 @@ from gateway.devnet.go_texts import decode_base64
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.payments import Json, Payments
 from gateway.devnet.live_runners.price import RunnerPrice
-from gateway.devnet.live_runners.refusal import Refused, not_found
+from gateway.devnet.live_runners.refusal import RequestRefused, not_found
 from gateway.devnet.live_runners.runner import Runner
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.refusal import TicketRefused
@@ -60,7 +60,7 @@ class NodePayments(Payments):
         session_id, price = self.dialect.session_id(), runner.price
         assert price is not None
         if len(self._challenged) >= MAX_CHALLENGES:
-            raise Refused(502, "payment challenge unavailable")
+            raise RequestRefused(502, "payment challenge unavailable")
         challenge = _Challenge(runner, payer, price, self._new_info(payer, price, session_id))
         self._challenged[session_id] = challenge
         return self._answer(session_id, challenge)
@@ -70,23 +70,23 @@ class NodePayments(Payments):
         session_id = _session_id(segment)
         challenge = self._challenged.get(session_id)
         if challenge is None or challenge.runner is not runner:
-            raise Refused(403, "payment challenge not found")
+            raise RequestRefused(403, "payment challenge not found")
         if runner.price_stale:
-            raise Refused(503, "runner price is stale")
+            raise RequestRefused(503, "runner price is stale")
         with ExitStack() as held:
             held.enter_context(self._slot(runner, session_id, full_status=409))
             receipt = await self._receiver.accept(payment, segment, check=challenge.check)
             if challenge.price.unit == "fixed" and receipt.session.balance < challenge.price.wei:
-                raise Refused(402, "insufficient payment balance")
+                raise RequestRefused(402, "insufficient payment balance")
             self._cheat(409)
         return self._begin(runner, session_id, challenge.price, receipt.session)
 
     @override
     async def pay(self, runner: Runner, session: LiveSession, payment: str, segment: str) -> Json:
         if not session.metered:
-            raise Refused(409, "fixed-price sessions do not accept follow-up payments")
+            raise RequestRefused(409, "fixed-price sessions do not accept follow-up payments")
         if _session_id(segment) != session.id:
-            raise Refused(403, "invalid payment")
+            raise RequestRefused(403, "invalid payment")
         challenge = self._challenged[session.id]
         receipt = await self._receiver.accept(payment, segment, check=challenge.check)
         if self._conduct.ticket_factor > 1:
@@ -117,12 +117,12 @@ class NodePayments(Payments):
 
 
 def _session_id(segment: str) -> str:
-    """The session of credentials. Raises Refused: 402 where they do not decode, 403 where they name two."""
+    """The session of credentials. Raises RequestRefused: 402 where they do not decode, 403 where they name two."""
     try:
         credentials = SegData.FromString(decode_base64(segment))
     except (ValueError, DecodeError) as error:
-        raise Refused(402, "invalid segment credentials") from error
+        raise RequestRefused(402, "invalid segment credentials") from error
     session_id = credentials.auth_token.session_id
     if not session_id or credentials.manifestId != session_id.encode():
-        raise Refused(403, "invalid segment credentials")
+        raise RequestRefused(403, "invalid segment credentials")
     return session_id

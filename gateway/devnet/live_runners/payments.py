@@ -13,7 +13,7 @@ from typing import Any
 from gateway.devnet.live_runners.challenge import ChallengeMaker
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.price import RunnerPrice
-from gateway.devnet.live_runners.refusal import Refused
+from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.registry import MAX_SESSIONS, Registry
 from gateway.devnet.live_runners.runner import Runner
 from gateway.devnet.live_runners.session import LiveSession
@@ -89,13 +89,13 @@ class Payments(ABC):
 
     @contextmanager
     def _slot(self, runner: Runner, session_id: str, *, full_status: int) -> Iterator[None]:
-        """Hold a slot while tickets are checked. Raises Refused where there is none."""
+        """Hold a slot while tickets are checked. Raises RequestRefused where there is none."""
         if runner.holds(session_id):
-            raise Refused(409, "session exists")
+            raise RequestRefused(409, "session exists")
         if runner.full:
-            raise Refused(full_status, "runner is at capacity")
+            raise RequestRefused(full_status, "runner is at capacity")
         if self._registry.session_count >= MAX_SESSIONS:
-            raise Refused(503, "too many sessions")
+            raise RequestRefused(503, "too many sessions")
         runner.pending.add(session_id)
         try:
             yield
@@ -106,15 +106,15 @@ class Payments(ABC):
             runner.pending.discard(session_id)
 
     def _cheat(self, full_status: int) -> None:
-        """Raise Refused where this orchestrator is one that takes tickets for nothing."""
+        """Raise RequestRefused where this orchestrator is one that takes tickets for nothing."""
         if self._conduct.refuses_paid:
-            raise Refused(full_status, "runner is at capacity")
+            raise RequestRefused(full_status, "runner is at capacity")
 
     def _begin(self, runner: Runner, session_id: str, price: RunnerPrice, account: Session) -> Json:
-        """Reserve a paid session and start its clock. Raises Refused where the runner has gone meanwhile."""
+        """Reserve a paid session and start its clock. Raises RequestRefused where the runner has gone meanwhile."""
         if self._registry.runners.get(runner.route) is not runner:
             self._accounts.end(session_id)
-            raise Refused(404, "session ended during payment")
+            raise RequestRefused(404, "session ended during payment")
         if self._conduct.moves:
             self._challenges.move()
         account.ended = False

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.aio.tasks import TaskGroup
-from gateway.devnet.live_runners.refusal import Refused
+from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.registry import Registry
 from gateway.devnet.live_runners.runner import Runner
 from gateway.devnet.live_runners.session import LiveSession
@@ -44,7 +44,7 @@ class Proxy:
         self._http = http
 
     async def handle(self, request: web.Request, runner: Runner, session: LiveSession) -> web.StreamResponse:
-        """Pass the request on. Raises Refused with 502 where the app cannot be reached."""
+        """Pass the request on. Raises RequestRefused with 502 where the app cannot be reached."""
         # /apps/{route}/session/{session}/app/{path}, escaped as the client had it
         path = request.rel_url.raw_path.split("/", 6)[6:]
         url = URL("/".join([runner.registration.runner_url, *(path or [""])]), encoded=True)
@@ -67,7 +67,7 @@ class Proxy:
                 return await self._websocket(request, url, headers)
             return await self._http_request(request, url, headers)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Refused(502, "runner destination unavailable") from error
+            raise RequestRefused(502, "runner destination unavailable") from error
         finally:
             session.cut.discard(cut)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.devnet.orchestrator.refusal import OrchestratorRefusal
 
 
-class Refused(OrchestratorRefusal):
+class RequestRefused(OrchestratorRefusal):
     """A request that is answered with `status` and a text."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -13,5 +13,5 @@ class Refused(OrchestratorRefusal):
         self.status = status
 
 
-def not_found(what: str) -> Refused:
-    return Refused(404, f"{what} not found")
+def not_found(what: str) -> RequestRefused:
+    return RequestRefused(404, f"{what} not found")

@@ -13,7 +13,7 @@ import structlog
 
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.price import price_json
-from gateway.devnet.live_runners.refusal import Refused, not_found
+from gateway.devnet.live_runners.refusal import RequestRefused, not_found
 from gateway.devnet.live_runners.runner import Runner, read_registration, read_route, read_static
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.trickle_server import TrickleServer
@@ -59,14 +59,14 @@ class Registry:
         self._on_release = on_release
 
     def heartbeat(self, document: object, authorization: str) -> Json:
-        """Register an app, or note that it lives; returns the answer. Raises Refused."""
+        """Register an app, or note that it lives; returns the answer. Raises RequestRefused."""
         registration = read_registration(document, self._dialect, paid=self._paid)
         assert isinstance(document, dict)
         route = read_route(document)
         runner = self.runners.get(route)
         if runner is None:
             if not hmac.compare_digest(authorization.encode(), self._secret.encode()):
-                raise Refused(401, "invalid registration authorization")
+                raise RequestRefused(401, "invalid registration authorization")
             runner = self._add(Runner(route, registration, self._clock()))
             return self._heartbeat_answer(runner) | {
                 "heartbeat_secret": runner.heartbeat_secret,
@@ -78,13 +78,13 @@ class Registry:
         return self._heartbeat_answer(runner)
 
     def unregister(self, route: str, authorization: str) -> None:
-        """Remove a runner and end its sessions. Raises Refused."""
+        """Remove a runner and end its sessions. Raises RequestRefused."""
         runner = self.find(route)
         self._check_heartbeat_secret(runner, authorization)
         self.remove(runner, "the runner unregistered")
 
     def configure(self, document: object) -> Runner:
-        """Add a runner that does not register itself: it is ready while it is healthy. Raises Refused."""
+        """Add a runner that does not register itself: it is ready while it is healthy. Raises RequestRefused."""
         registration, health = read_static(document, self._dialect, paid=self._paid)
         return self._add(Runner(read_route({}), registration, self._clock(), health=health))
 
@@ -96,21 +96,21 @@ class Registry:
                 self.release(runner, session, "the runner is not healthy")
 
     def find(self, route: str) -> Runner:
-        """Raises Refused with 404."""
+        """Raises RequestRefused with 404."""
         runner = self.runners.get(route)
         if runner is None:
             raise not_found("runner")
         return runner
 
     def find_ready(self, route: str) -> Runner:
-        """Raises Refused with 404, also for one that is not ready."""
+        """Raises RequestRefused with 404, also for one that is not ready."""
         runner = self.find(route)
         if not self.is_ready(runner):
             raise not_found("runner")
         return runner
 
     def find_session(self, route: str, session_id: str) -> tuple[Runner, LiveSession]:
-        """Raises Refused with 404."""
+        """Raises RequestRefused with 404."""
         runner = self.find(route)
         session = runner.sessions.get(session_id)
         if session is None:
@@ -118,10 +118,10 @@ class Registry:
         return runner, session
 
     def find_by_token(self, route: str, session_id: str, token: str) -> tuple[Runner, LiveSession]:
-        """The session for a call of its app. Raises Refused with 404 or the dialect's 401 or 403."""
+        """The session for a call of its app. Raises RequestRefused with 404 or the dialect's 401 or 403."""
         runner, session = self.find_session(route, session_id)
         if not hmac.compare_digest(token.encode(), session.token.encode()):
-            raise Refused(self._dialect.bad_token_status, "invalid session token")
+            raise RequestRefused(self._dialect.bad_token_status, "invalid session token")
         return runner, session
 
     def is_ready(self, runner: Runner) -> bool:
@@ -221,7 +221,7 @@ class Registry:
 
     def _check_heartbeat_secret(self, runner: Runner, authorization: str) -> None:
         if not hmac.compare_digest(authorization.encode(), runner.heartbeat_secret.encode()):
-            raise Refused(401, "invalid heartbeat authorization")
+            raise RequestRefused(401, "invalid heartbeat authorization")
 
     def _heartbeat_answer(self, runner: Runner) -> Json:
         return {

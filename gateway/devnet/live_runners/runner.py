@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.price import RunnerPrice, read_price
-from gateway.devnet.live_runners.refusal import Refused
+from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.session import LiveSession
 
 PERSISTENT = "persistent"
@@ -90,28 +90,28 @@ class Runner:
 
 
 def read_registration(document: object, dialect: Dialect, *, paid: bool) -> Registration:
-    """The body of a heartbeat. Raises Refused with 400."""
+    """The body of a heartbeat. Raises RequestRefused with 400."""
     if not isinstance(document, dict):
-        raise Refused(400, "invalid heartbeat JSON")
+        raise RequestRefused(400, "invalid heartbeat JSON")
     gpu = document.get("gpu")
     capacity = document.get("capacity", 1)
     mode = _text(document, "mode").replace("_", "-") or PERSISTENT
     session_ids = document.get("session_ids") or []
     url, app = _text(document, "runner_url"), _text(document, "app")
     if not url.startswith(("http://", "https://")):
-        raise Refused(400, "runner_url must be an http or https URL")
+        raise RequestRefused(400, "runner_url must be an http or https URL")
     if not app:
-        raise Refused(400, "app is required")
+        raise RequestRefused(400, "app is required")
     if mode not in MODES:
-        raise Refused(400, f"mode must be {' or '.join(MODES)}")
+        raise RequestRefused(400, f"mode must be {' or '.join(MODES)}")
     if type(capacity) is not int or not 0 <= capacity <= MAX_CAPACITY:
-        raise Refused(400, "capacity must be a whole number")
+        raise RequestRefused(400, "capacity must be a whole number")
     if not isinstance(session_ids, list) or not all(isinstance(one, str) for one in session_ids):
-        raise Refused(400, "session_ids must be texts")
+        raise RequestRefused(400, "session_ids must be texts")
     try:
         price = read_price(document.get("price_info"), dialect) if paid else None
     except ValueError as error:
-        raise Refused(400, str(error)) from error
+        raise RequestRefused(400, str(error)) from error
     return Registration(
         runner_url=url.rstrip("/"),
         app=app,
@@ -127,28 +127,28 @@ def read_registration(document: object, dialect: Dialect, *, paid: bool) -> Regi
 
 
 def read_static(document: object, dialect: Dialect, *, paid: bool) -> tuple[Registration, HealthCheck]:
-    """An entry of a list of configured runners: as a heartbeat's body, with `health_url`. Raises Refused."""
+    """An entry of a list of configured runners: as a heartbeat's body, with `health_url`. Raises RequestRefused."""
     registration = read_registration(document, dialect, paid=paid)
     assert isinstance(document, dict)
     url, status = _text(document, "health_url"), document.get("healthy_status_code") or 200
     if not url.startswith("/") and not url.startswith(("http://", "https://")):
-        raise Refused(400, "health_url must be a path or an http or https URL")
+        raise RequestRefused(400, "health_url must be a path or an http or https URL")
     if type(status) is not int:
-        raise Refused(400, "healthy_status_code must be a whole number")
+        raise RequestRefused(400, "healthy_status_code must be a whole number")
     whole = f"{registration.runner_url}{url}" if url.startswith("/") else url
     return registration, HealthCheck(whole, status)
 
 
 def read_route(document: dict[str, Any]) -> str:
-    """The route that the app has, or wants; a new one where it names none. Raises Refused with 400."""
+    """The route that the app has, or wants; a new one where it names none. Raises RequestRefused with 400."""
     route = _text(document, "runner_id") or f"runner_{secrets.token_hex(4)}"
     if not ROUTE.fullmatch(route):
-        raise Refused(400, "runner_id is not a part of a URL")
+        raise RequestRefused(400, "runner_id is not a part of a URL")
     return route
 
 
 def _text(document: dict[str, Any], name: str) -> str:
     value = document.get(name) or ""
     if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise Refused(400, f"{name} must be a text")
+        raise RequestRefused(400, f"{name} must be a text")
     return value.strip()

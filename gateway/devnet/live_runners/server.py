@@ -23,7 +23,7 @@ from gateway.devnet.live_runners.node_payments import NodePayments
 from gateway.devnet.live_runners.payments import Debits, Payments
 from gateway.devnet.live_runners.port import listen, transcoding_offer
 from gateway.devnet.live_runners.proxy import Proxy
-from gateway.devnet.live_runners.refusal import Refused
+from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.registry import TRICKLE, Registry
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.offer import Offer
@@ -143,7 +143,7 @@ class LiveOrchestrator:
         try:
             for document in config.static_runners:
                 registry.configure(document)
-        except Refused as refusal:
+        except RequestRefused as refusal:
             raise OSError(f"a configured runner is refused: {refusal}") from refusal
         health = spawn(watch_health(registry, http, config.health_interval), name="health")
         stack.push_async_callback(cancel, health)
