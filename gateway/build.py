@@ -48,7 +48,7 @@ from gateway.runner.resources import RunnerResources
 from gateway.runner.settings import RunnerSettings
 from gateway.runner.source import RunnerSource
 from gateway.settings import Settings
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import FormerStream, JobSource, Json, UnknownModel
 from gateway.trickle.left_channels import LeftChannels
 from gateway.webrtc.config import WebRtcConfig
@@ -348,7 +348,7 @@ async def open_webrtc(build: Build) -> WebRtcConfig:
     return replace(config, mux=mux)
 
 
-def start_heartbeat(build: Build, settings: Heartbeats, registry: Registry) -> None:
+def start_heartbeat(build: Build, settings: Heartbeats, registry: StreamRegistry) -> None:
     """Report the live streams to the operator's URL, and end those that its answer names."""
 
     def terminate(stream_id: str) -> None:

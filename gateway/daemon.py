@@ -37,7 +37,7 @@ from gateway.reason import EndReason
 from gateway.runner.job import RUNNER
 from gateway.settings import Settings
 from gateway.stream.admission import Admission
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from gateway.stream.sources import JobSources, Preference
 from gateway.stream.swap import SwapPolicy
 from gateway.telemetry import descriptors
@@ -115,7 +115,7 @@ class Daemon:
         build.run(readiness.run(), "readiness")
         metrics = Metrics()
         metrics.watch(loop_watch)
-        registry = Registry(
+        registry = StreamRegistry(
             sources,
             metrics,
             webrtc=await open_webrtc(build),
@@ -177,7 +177,7 @@ class Daemon:
         )
         return url
 
-    async def _drain(self, registry: Registry) -> None:
+    async def _drain(self, registry: StreamRegistry) -> None:
         """Wait until no stream is live, the time limit has passed, or a second signal comes."""
         if len(registry) == 0:
             return

@@ -33,7 +33,7 @@ from gateway.http.whep import WhepRoutes
 from gateway.http.whip import WhipRoutes
 from gateway.payments.ledger_reader import LedgerReader
 from gateway.readiness import Readiness
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import Json
 from gateway.stream.settings import StreamSettings
 from gateway.telemetry.metrics import Metrics
@@ -44,7 +44,7 @@ from gateway.webrtc.ice_servers import IceServer
 class HttpParts:
     """The parts of the daemon that answer requests."""
 
-    registry: Registry
+    registry: StreamRegistry
     metrics: Metrics
     readiness: Readiness
     ledger_reader: LedgerReader

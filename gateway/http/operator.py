@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.aio.tasks import kind
 from gateway.http.route import Route
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from gateway.telemetry.metrics import Metrics
 
 HEAVY_MODULES = ("web3", "eth_account", "pygal", "asyncpg")
@@ -27,7 +27,7 @@ class OperatorRoutes:
     """For the operator, not for publishers and viewers."""
 
     def __init__(
-        self, registry: Registry, metrics: Metrics, orchestrators: Callable[[], dict[str, Any]]
+        self, registry: StreamRegistry, metrics: Metrics, orchestrators: Callable[[], dict[str, Any]]
     ) -> None:
         self._registry = registry
         self._metrics = metrics
@@ -69,7 +69,7 @@ class OperatorRoutes:
         return web.json_response(debug_state(self._registry))
 
 
-def debug_state(registry: Registry) -> dict[str, Any]:
+def debug_state(registry: StreamRegistry) -> dict[str, Any]:
     """Counts of everything that could leak: tests compare it before and after."""
     tasks = Counter(kind(task) for task in asyncio.all_tasks())
     streams = registry.running()

@@ -16,7 +16,7 @@ from gateway.payments.errors import LedgerError
 from gateway.payments.ledger_reader import PAST_ALL, LedgerReader, Place
 from gateway.payments.ledger_rows import LedgerSession
 from gateway.payments.report import session_json
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 
 MAX_SESSIONS = 100
 """Sessions in an answer, at most: the newest. A session is one job on one orchestrator."""
@@ -28,7 +28,7 @@ _PLACE = re.compile(r"(\d{1,10})-(\d{1,10})", re.ASCII)
 class PaymentRoutes:
     """A stream's payments, also long after its end."""
 
-    def __init__(self, registry: Registry, ledger_reader: LedgerReader) -> None:
+    def __init__(self, registry: StreamRegistry, ledger_reader: LedgerReader) -> None:
         self._registry = registry
         self._ledger_reader = ledger_reader
 

@@ -13,7 +13,7 @@ from gateway.http.route import JSON, Route, Token
 from gateway.http.schemas import STATUS
 from gateway.http.sessions import STREAM, Links
 from gateway.stream.ended import EndedStream
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import Json, UpdateRefused
 from gateway.stream.status import stream_status
 
@@ -23,7 +23,9 @@ _UPDATE_STATUS = {"too_large": 413, "worker_busy": 503, "worker_refused": 422, "
 class StreamRoutes:
     """`funds` gives the signer's funds on chain, for the status; None where no chain is read."""
 
-    def __init__(self, registry: Registry, links: Links, *, funds: Callable[[], Json] | None = None) -> None:
+    def __init__(
+        self, registry: StreamRegistry, links: Links, *, funds: Callable[[], Json] | None = None
+    ) -> None:
         self._registry = registry
         self._links = links
         self._funds = funds

@@ -24,7 +24,7 @@ from gateway.http.sessions import (
 )
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.quotas import LimitReached
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from gateway.webrtc.errors import OfferRefused
 
 WHEP = STREAM + "/whep"
@@ -33,7 +33,7 @@ WHEP = STREAM + "/whep"
 class WhepRoutes:
     """Creates, updates and ends viewers' sessions. A viewer may come before the publisher."""
 
-    def __init__(self, registry: Registry, links: Links, limits: Limits) -> None:
+    def __init__(self, registry: StreamRegistry, links: Links, limits: Limits) -> None:
         self._registry = registry
         self._links = links
         self._limits = limits

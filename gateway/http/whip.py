@@ -38,7 +38,7 @@ from gateway.reason import EndReason
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.paid_starts import MayNotStart, TooManyStarts
 from gateway.stream.quotas import LimitReached
-from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
+from gateway.stream.registry import NameTaken, NoOrchestrator, StreamRegistry
 from gateway.stream.seam import PublishRequest, TooManyModels, UnknownModel
 from gateway.stream.status import candidate_json
 from gateway.stream.stream import Stream
@@ -60,7 +60,7 @@ class WhipRoutes:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: StreamRegistry,
         metrics: Metrics,
         links: Links,
         limits: Limits,

@@ -43,7 +43,7 @@ class NoOrchestrator(Exception):
         self.candidates = candidates
 
 
-class Registry:
+class StreamRegistry:
     """The live streams, those that ended a short while ago, and the audience.
 
     `limits` hold for every stream. A paid job waits for its publisher for `resume_timeout` seconds.

@@ -13,7 +13,7 @@ import pytest
 from gateway.http.payments import PaymentRoutes
 from gateway.http.server import Server, application
 from gateway.payments.ledger import Ledger
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from tests.payments.ledgers import pay, payment, record
 
 pytestmark = pytest.mark.asyncio
@@ -30,7 +30,7 @@ class NoStreams:
 
 @asynccontextmanager
 async def served(ledger: Ledger) -> AsyncIterator[str]:
-    routes = PaymentRoutes(cast(Registry, NoStreams()), ledger.reader).routes()
+    routes = PaymentRoutes(cast(StreamRegistry, NoStreams()), ledger.reader).routes()
     server = Server(application([routes]), ("127.0.0.1", 0), "httpAddr")
     url = await server.start()
     yield url

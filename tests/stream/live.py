@@ -9,7 +9,7 @@ from aiortc import RTCPeerConnection
 
 from gateway.stream.admission import Admission
 from gateway.stream.quotas import Claim
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import PublishRequest
 from gateway.stream.sources import JobSources
 from gateway.stream.stream import State, Stream
@@ -25,8 +25,8 @@ REQUEST = PublishRequest("cam", "id", "1", "m", params={"prompt": "x" * 10_000})
 
 def registry_on(
     sources: JobSources, admission: Admission | None = None, *, resume_timeout: float = 0.0
-) -> Registry:
-    return Registry(
+) -> StreamRegistry:
+    return StreamRegistry(
         sources,
         Metrics(),
         webrtc=WebRtcConfig(),
@@ -38,7 +38,7 @@ def registry_on(
 
 
 @asynccontextmanager
-async def live_stream(registry: Registry, request: PublishRequest = REQUEST) -> AsyncIterator[Stream]:
+async def live_stream(registry: StreamRegistry, request: PublishRequest = REQUEST) -> AsyncIterator[Stream]:
     """A stream that is live and whose publisher sends."""
     async with live_publisher(registry, request) as (stream, _):
         yield stream
@@ -46,7 +46,11 @@ async def live_stream(registry: Registry, request: PublishRequest = REQUEST) -> 
 
 @asynccontextmanager
 async def live_publisher(
-    registry: Registry, request: PublishRequest = REQUEST, *, claims: Sequence[Claim] = (), live: bool = True
+    registry: StreamRegistry,
+    request: PublishRequest = REQUEST,
+    *,
+    claims: Sequence[Claim] = (),
+    live: bool = True,
 ) -> AsyncIterator[tuple[Stream, RTCPeerConnection]]:
     """A publisher that sends and its stream, once that is live unless it is not to be."""
     client = aiortc_client()

@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.payments.spending import StreamLimits
 from gateway.reason import ChooseAgain, EndReason
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import FormerStream, Job, JobHost, PublishRequest, ResumableJob
 from gateway.stream.stream import State
 from harness.waiting import eventually
@@ -38,7 +38,7 @@ class FormerRun:
             seconds=seconds,
         )
 
-    def registry(self) -> Registry:
+    def registry(self) -> StreamRegistry:
         return registry_on(only(self.network), resume_timeout=10)
 
     def _resumable(self, settings: dict[str, Any]) -> ResumableJob:

@@ -15,7 +15,7 @@ from gateway.reason import Ended, EndReason
 from gateway.stream.admission import Admission
 from gateway.stream.held_job import HeldJob
 from gateway.stream.quotas import Claim, LimitReached
-from gateway.stream.registry import Registry
+from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import Candidate
 from gateway.stream.stream import State, Stream
 from harness.waiting import eventually
@@ -70,7 +70,7 @@ def test_one_that_leaves_before_its_first_key_frame_may_come_back_again() -> Non
 
 
 @asynccontextmanager
-async def held(registry: Registry) -> AsyncIterator[Stream]:
+async def held(registry: StreamRegistry) -> AsyncIterator[Stream]:
     """A stream whose job waits for its publisher."""
     async with live_publisher(registry, claims=ALONE) as (stream, _):
         stream.publisher_left(LEFT.reason, LEFT.detail)

@@ -20,7 +20,7 @@ from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.ended import KEEP_ENDED, MAX_ENDED, EndedStream, EndedStreams
 from gateway.stream.paid_starts import NobodyShows, TooManyStarts
 from gateway.stream.quotas import Claim, LimitReached, Quotas
-from gateway.stream.registry import NameTaken, NoOrchestrator, Registry
+from gateway.stream.registry import NameTaken, NoOrchestrator, StreamRegistry
 from gateway.stream.seam import Candidate, PublishRequest
 from gateway.stream.status import stream_status
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
@@ -102,7 +102,7 @@ ADDRESS = [Claim("-maxStreamsPerAddress", 1, "here")]
 
 
 @asynccontextmanager
-async def silent(registry: Registry, claims: Sequence[Claim] = ()) -> AsyncIterator[Stream]:
+async def silent(registry: StreamRegistry, claims: Sequence[Claim] = ()) -> AsyncIterator[Stream]:
     """A live stream whose publisher has been silent for so long that it may be replaced."""
     async with live_publisher(registry, claims=claims) as (stream, client):
         client.getSenders()[0].replaceTrack(None)
