@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.refusal import RequestRefused
-from gateway.devnet.live_runners.registry import Registry
+from gateway.devnet.live_runners.registry import RunnerRegistry
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.trickle_server import TrickleServer
 
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 class Channels:
     """Makes and removes the channels of sessions."""
 
-    def __init__(self, dialect: Dialect, registry: Registry, trickle: TrickleServer) -> None:
+    def __init__(self, dialect: Dialect, registry: RunnerRegistry, trickle: TrickleServer) -> None:
         self._dialect = dialect
         self._registry = registry
         self._trickle = trickle

@@ -6,14 +6,16 @@ import asyncio
 
 import aiohttp
 
-from gateway.devnet.live_runners.registry import Registry
+from gateway.devnet.live_runners.registry import RunnerRegistry
 from gateway.devnet.live_runners.runner import HealthCheck
 
 INTERVAL = 5.0
 TIMEOUT = aiohttp.ClientTimeout(total=3)
 
 
-async def watch_health(registry: Registry, http: aiohttp.ClientSession, interval: float = INTERVAL) -> None:
+async def watch_health(
+    registry: RunnerRegistry, http: aiohttp.ClientSession, interval: float = INTERVAL
+) -> None:
     """Until cancelled: ask each configured runner for its health, all of them at once."""
     while True:
         checked = [

@@ -20,7 +20,7 @@ from gateway.devnet.live_runners.payments import Debits, Payments
 from gateway.devnet.live_runners.price import UNITS_PER_SECOND, RunnerPrice
 from gateway.devnet.live_runners.proxy import Proxy
 from gateway.devnet.live_runners.refusal import RequestRefused
-from gateway.devnet.live_runners.registry import Registry
+from gateway.devnet.live_runners.registry import RunnerRegistry
 from gateway.devnet.live_runners.runner import PERSISTENT, Runner
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.http import NO_SNIFFING, NOT_FOUND, PAYMENT, SEGMENT, STATUS
@@ -45,7 +45,7 @@ class LiveRoutes:
         self,
         dialect: Dialect,
         *,
-        registry: Registry,
+        registry: RunnerRegistry,
         payments: Payments | None,
         channels: Channels,
         proxy: Proxy,

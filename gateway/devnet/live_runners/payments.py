@@ -14,7 +14,7 @@ from gateway.devnet.live_runners.challenge import ChallengeMaker
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.price import RunnerPrice
 from gateway.devnet.live_runners.refusal import RequestRefused
-from gateway.devnet.live_runners.registry import MAX_SESSIONS, Registry
+from gateway.devnet.live_runners.registry import MAX_SESSIONS, RunnerRegistry
 from gateway.devnet.live_runners.runner import Runner
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.conduct import HONEST, Conduct
@@ -42,7 +42,7 @@ class Payments(ABC):
         self,
         dialect: Dialect,
         *,
-        registry: Registry,
+        registry: RunnerRegistry,
         challenges: ChallengeMaker,
         receiver: TicketReceiver,
         accounts: Sessions,

@@ -12,7 +12,7 @@ from yarl import URL
 
 from gateway.aio.tasks import TaskGroup
 from gateway.devnet.live_runners.refusal import RequestRefused
-from gateway.devnet.live_runners.registry import Registry
+from gateway.devnet.live_runners.registry import RunnerRegistry
 from gateway.devnet.live_runners.runner import Runner
 from gateway.devnet.live_runners.session import LiveSession
 
@@ -39,7 +39,7 @@ MAX_MESSAGE = 16_000_000
 class Proxy:
     """Adds the four headers by which the app knows its session."""
 
-    def __init__(self, registry: Registry, http: aiohttp.ClientSession) -> None:
+    def __init__(self, registry: RunnerRegistry, http: aiohttp.ClientSession) -> None:
         self._registry = registry
         self._http = http
 

@@ -28,7 +28,7 @@ Json = dict[str, Any]
 log = structlog.get_logger("devnet.live_runners")
 
 
-class Registry:
+class RunnerRegistry:
     """`url` is the service URI, set once the port is known. `clock` gives seconds, monotonic."""
 
     def __init__(

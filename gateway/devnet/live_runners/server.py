@@ -24,7 +24,7 @@ from gateway.devnet.live_runners.payments import Debits, Payments
 from gateway.devnet.live_runners.port import listen, transcoding_offer
 from gateway.devnet.live_runners.proxy import Proxy
 from gateway.devnet.live_runners.refusal import RequestRefused
-from gateway.devnet.live_runners.registry import TRICKLE, Registry
+from gateway.devnet.live_runners.registry import TRICKLE, RunnerRegistry
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.offer import Offer
 from gateway.devnet.orchestrator.server import GRACE, MAX_FIELD_SIZE
@@ -50,7 +50,7 @@ class LiveOrchestrator:
     where: LiveAddress
 
     def __init__(self, config: LiveConfig) -> None:
-        self.registry: Registry
+        self.registry: RunnerRegistry
         self.trickle: TrickleServer
         self._config = config
         self._account = Account(config.key)
@@ -75,7 +75,7 @@ class LiveOrchestrator:
         trickle = self.trickle = TrickleServer(
             prefix=TRICKLE, max_body=dialect.max_segment, sweep_after=dialect.sweep_after
         )
-        registry = self.registry = Registry(
+        registry = self.registry = RunnerRegistry(
             dialect,
             secret=config.secret,
             paid=config.paid,
