@@ -15,7 +15,7 @@ import pytest
 from gateway.devnet.account import Account
 from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.signer import SignerConfig, serve
-from gateway.devnet.signer.state import SessionState
+from gateway.devnet.signer.state import SignerSession
 from gateway.orchestrator import livepeer_pb2
 from gateway.payments.ticket import recover
 from tests.devnet.golden import GOLDEN, own_headers, recorded, recorded_json
@@ -44,8 +44,8 @@ def known_answer(name: str) -> dict[str, Any]:
     return parsed
 
 
-def state_in(signed: dict[str, str]) -> SessionState:
-    return SessionState.from_json(base64.b64decode(signed["State"]))
+def state_in(signed: dict[str, str]) -> SignerSession:
+    return SignerSession.from_json(base64.b64decode(signed["State"]))
 
 
 def request_of(name: str) -> bytes:
@@ -112,7 +112,7 @@ async def test_a_payment_is_go_livepeers_but_for_keys_and_random_ids(name: str) 
 @pytest.mark.parametrize("name", [*CALLS, *GOOD])
 def test_a_state_is_written_as_go_livepeer_writes_it(name: str) -> None:
     raw = base64.b64decode(known_answer(name)["state"]["State"])
-    assert SessionState.from_json(raw).to_json() == raw
+    assert SignerSession.from_json(raw).to_json() == raw
 
 
 @pytest.mark.asyncio

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gateway.devnet.signer.state import SessionState
+from gateway.devnet.signer.state import SignerSession
 
 MAX_SESSIONS = 10_000
 """Limit of sessions remembered; the least recently used is forgotten first, but stays in the totals."""
@@ -37,7 +37,7 @@ class Audit:
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
 
     @contextmanager
-    def call(self, state: SessionState | None) -> Iterator[None]:
+    def call(self, state: SignerSession | None) -> Iterator[None]:
         """Count a stale state and an overlap with another call; lasts as long as the call."""
         if state is None:
             yield
@@ -55,7 +55,7 @@ class Audit:
         finally:
             session.under_way -= 1
 
-    def signed(self, before: SessionState | None, after: SessionState) -> None:
+    def signed(self, before: SignerSession | None, after: SignerSession) -> None:
         """Count a signed answer: a call with state `before` got the state `after`."""
         session = self._session(after.state_id)
         session.newest = max(session.newest, after.sequence)

@@ -35,7 +35,7 @@ from gateway.devnet.signer.refusal import (
     RefreshNeeded,
     SigningFailed,
 )
-from gateway.devnet.signer.state import SessionState
+from gateway.devnet.signer.state import SignerSession
 
 UNITS = {"live": "seconds", "fixed": "fixed"}
 LONGEST_GAP = 3600
@@ -46,8 +46,8 @@ NANOSECONDS = 10**9
 
 
 def prepare(
-    call: PaymentCall, open_state: Callable[[SignedState], SessionState], config: SignerConfig
-) -> tuple[Request, SessionState | None]:
+    call: PaymentCall, open_state: Callable[[SignedState], SignerSession], config: SignerConfig
+) -> tuple[Request, SignerSession | None]:
     """The checks up to the state's. Raises BadRequest, RefreshNeeded or PriceExceeded."""
     if call.type not in UNITS:
         raise BadRequest("type must be live or fixed")
@@ -82,7 +82,7 @@ def prepare(
     return request, state
 
 
-def draft(request: Request, state: SessionState | None, config: SignerConfig) -> Draft:
+def draft(request: Request, state: SignerSession | None, config: SignerConfig) -> Draft:
     """Decide on the payment for a call that is prepared.
 
     Raises PriceExceeded, BadRequest, RefreshNeeded, NoTicketsNeeded or SigningFailed.
@@ -134,7 +134,7 @@ def _price(request: Request) -> Fraction:
     return Fraction(price.pricePerUnit, price.pixelsPerUnit)
 
 
-def _units(kind: str, state: SessionState | None, elapsed: Fraction) -> int:
+def _units(kind: str, state: SignerSession | None, elapsed: Fraction) -> int:
     if kind == "fixed":
         return 1
     return LIVE_PRELOAD if state is None else max(1, math.ceil(elapsed))

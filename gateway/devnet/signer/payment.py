@@ -24,7 +24,7 @@ from gateway.devnet.signer.refusal import (
     RefreshNeeded,
     SigningFailed,
 )
-from gateway.devnet.signer.state import SessionState
+from gateway.devnet.signer.state import SignerSession
 from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator import livepeer_pb2
 from gateway.payments.ticket import MAX_WIN_PROB, Ticket, expected_value
@@ -66,7 +66,7 @@ class Draft:
     request: Request
     tickets: int
     first_nonce: int
-    state: SessionState
+    state: SignerSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def read_request(call: PaymentCall) -> Request:
     return Request(call=call, info=info)
 
 
-def check_state(request: Request, state: SessionState | None) -> Request:
+def check_state(request: Request, state: SignerSession | None) -> Request:
     """Check that the state belongs to the call; gives the request its manifest id. Raises BadRequest."""
     call = request.call
     if state is not None:
@@ -116,7 +116,7 @@ def check_state(request: Request, state: SessionState | None) -> Request:
     return replace(request, manifest_id=call.manifest_id or secrets.token_hex(4), capabilities=asked)
 
 
-def draft(request: Request, state: SessionState | None, config: SignerConfig) -> Draft:
+def draft(request: Request, state: SignerSession | None, config: SignerConfig) -> Draft:
     """Decide on the payment for a call whose state is checked.
 
     A clock at or before the state's last update bills the preload again, as for a null state. Raises
@@ -205,9 +205,9 @@ def _credentials(request: Request, account: Account) -> livepeer_pb2.SegData:
     )
 
 
-def new_state(request: Request) -> SessionState:
+def new_state(request: Request) -> SignerSession:
     price = request.info.price_info
-    return SessionState(
+    return SignerSession(
         state_id=secrets.token_hex(4),
         orchestrator=fixed(request.info.address, ADDRESS_BYTES),
         initial_price_per_unit=price.pricePerUnit,
@@ -258,7 +258,7 @@ def _unacceptable(why: str) -> BadRequest:
     return BadRequest(f"remote signer could not check whether to refresh session: {why}")
 
 
-def _check_price(request: Request, state: SessionState | None, config: SignerConfig) -> None:
+def _check_price(request: Request, state: SignerSession | None, config: SignerConfig) -> None:
     """Raise PriceExceeded where the price is above a ceiling, naming the lowest one."""
     price_info = request.info.price_info
     price = Fraction(price_info.pricePerUnit, price_info.pixelsPerUnit)

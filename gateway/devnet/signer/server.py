@@ -29,7 +29,7 @@ from gateway.devnet.signer.refusal import (
     SignerRefusal,
     SigningFailed,
 )
-from gateway.devnet.signer.state import SessionState
+from gateway.devnet.signer.state import SignerSession
 from gateway.payments.ticket import recover
 
 log = structlog.get_logger("devnet.signer")
@@ -150,14 +150,14 @@ class Signer:
                 raise BadRequest("the body is too long") from error
             raise
 
-    def _open_state(self, signed: SignedState) -> SessionState:
+    def _open_state(self, signed: SignedState) -> SignerSession:
         try:
             if recover(signed.raw, signed.signature) != self._account.raw_address:
                 raise BadRequest("invalid sig")
         except ValueError as error:
             raise BadRequest("invalid sig") from error
         try:
-            return SessionState.from_json(signed.raw)
+            return SignerSession.from_json(signed.raw)
         except ValueError as error:
             raise BadRequest("invalid state") from error
 

@@ -14,7 +14,7 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionState:
+class SignerSession:
     """A payment session after its newest payment.
 
     `payment_session` is the recipientRandHash that `sender_nonce` (the last one used) counts for,
@@ -68,7 +68,7 @@ class SessionState:
         ).encode()
 
     @classmethod
-    def from_json(cls, raw: bytes) -> SessionState:
+    def from_json(cls, raw: bytes) -> SignerSession:
         """Parse what `to_json` wrote. Raises ValueError."""
         try:
             fields: dict[str, Any] = json.loads(raw)
