@@ -21,7 +21,7 @@ MAX_ADDRESSES = 10_000
 
 
 @dataclass(frozen=True)
-class Limits:
+class ClientLimits:
     """The maximum of each flag; 0: no limit."""
 
     streams: int

@@ -25,7 +25,7 @@ from gateway.flags import (
 )
 from gateway.http.connections import ConnectionLimits
 from gateway.http.forwarding import IpNetwork, parse_networks
-from gateway.http.limits import Limits
+from gateway.http.limits import ClientLimits
 from gateway.http.origins import ANY
 from gateway.http.tokens import TokenFile
 from gateway.network.settings import HEADERS
@@ -202,7 +202,7 @@ class HttpSettings:
     auth_webhook: str | None
     auth_api_key: str | None
     heartbeat: Heartbeats | None
-    limits: Limits
+    limits: ClientLimits
     connections: ConnectionLimits
 
     @property
@@ -232,7 +232,7 @@ class HttpSettings:
             auth_webhook=parsed["liveAIAuthWebhookUrl"],
             auth_api_key=parsed["liveAIAuthApiKey"],
             heartbeat=_heartbeat(parsed),
-            limits=Limits(
+            limits=ClientLimits(
                 streams=parsed["maxStreams"],
                 streams_per_address=parsed["maxStreamsPerAddress"],
                 viewers=parsed["maxViewers"],

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.http.access import GRANT
 from gateway.http.bodies import read_sdp
-from gateway.http.limits import Limits
+from gateway.http.limits import ClientLimits
 from gateway.http.route import SDP, Route, Token
 from gateway.http.sessions import (
     POST_REFUSED,
@@ -33,7 +33,7 @@ WHEP = STREAM + "/whep"
 class WhepRoutes:
     """Creates, updates and ends viewers' sessions. A viewer may come before the publisher."""
 
-    def __init__(self, registry: StreamRegistry, links: Links, limits: Limits) -> None:
+    def __init__(self, registry: StreamRegistry, links: Links, limits: ClientLimits) -> None:
         self._registry = registry
         self._links = links
         self._limits = limits

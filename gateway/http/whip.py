@@ -13,7 +13,7 @@ from gateway.candidates.verdict import Verdict
 from gateway.flags import BOOLEAN
 from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import parse_json_object, read_sdp
-from gateway.http.limits import Limits, client_key
+from gateway.http.limits import ClientLimits, client_key
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import SDP, Route, Token
 from gateway.http.sessions import (
@@ -63,7 +63,7 @@ class WhipRoutes:
         registry: StreamRegistry,
         metrics: Metrics,
         links: Links,
-        limits: Limits,
+        limits: ClientLimits,
         *,
         default_model: str,
         standby: bool = False,

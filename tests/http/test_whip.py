@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.http.access import Access
 from gateway.http.forwarding import Forwarding
-from gateway.http.limits import Limits
+from gateway.http.limits import ClientLimits
 from gateway.http.route import Token
 from gateway.http.server import Server, application
 from gateway.http.sessions import Links
@@ -67,7 +67,7 @@ async def publishing(
             registry,
             Metrics(),
             Links(Forwarding()),
-            Limits(0, 0, 0, 0, 0, 0),
+            ClientLimits(0, 0, 0, 0, 0, 0),
             default_model="m",
             webhook=None if webhook is None else AuthWebhook(http, webhook, None),
             everybody_chooses=everybody_chooses,
