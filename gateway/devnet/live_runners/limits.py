@@ -12,7 +12,7 @@ from gateway.devnet.live_runners.refusal import RequestRefused
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Limits:
+class RequestLimits:
     """Counts the open requests: streams (trickle and proxied) apart from control calls."""
 
     def __init__(self, dialect: Dialect) -> None:

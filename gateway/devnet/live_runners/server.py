@@ -18,7 +18,7 @@ from gateway.devnet.live_runners.dialect import GO
 from gateway.devnet.live_runners.go_payments import GoPayments
 from gateway.devnet.live_runners.health import watch_health
 from gateway.devnet.live_runners.http import LiveRoutes
-from gateway.devnet.live_runners.limits import Limits
+from gateway.devnet.live_runners.limits import RequestLimits
 from gateway.devnet.live_runners.node_payments import NodePayments
 from gateway.devnet.live_runners.payments import Debits, Payments
 from gateway.devnet.live_runners.port import listen, transcoding_offer
@@ -161,7 +161,7 @@ class LiveOrchestrator:
     ) -> str:
         config = self._config
         app = web.Application(
-            middlewares=[routes.refusals, Limits(config.dialect).count], client_max_size=CONTROL_BODY
+            middlewares=[routes.refusals, RequestLimits(config.dialect).count], client_max_size=CONTROL_BODY
         )
         app.router.add_routes([*routes.routes(), *trickle.routes()])
         runner = web.AppRunner(
