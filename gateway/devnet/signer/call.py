@@ -29,7 +29,7 @@ class SignedState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaxPrice:
+class AskedMaxPrice:
     """The caller's own ceiling, checked only after the state is."""
 
     price: str
@@ -47,7 +47,7 @@ class PaymentCall:
     app: str
     type: str
     in_pixels: int
-    max_price: MaxPrice | None
+    max_price: AskedMaxPrice | None
     capabilities: bytes
 
 
@@ -71,7 +71,7 @@ def read_call(body: bytes) -> PaymentCall:
         raise BadRequest(str(error)) from error
 
 
-def read_max_price(given: MaxPrice | None, kind: str, units: dict[str, str]) -> Fraction | None:
+def read_max_price(given: AskedMaxPrice | None, kind: str, units: dict[str, str]) -> Fraction | None:
     """The price of `maxPrice` for a payment type, None where it is absent. Raises BadRequest.
 
     `units` names the unit that belongs to each payment type.
@@ -90,7 +90,7 @@ def read_max_price(given: MaxPrice | None, kind: str, units: dict[str, str]) -> 
     return price
 
 
-def _max_price(document: object) -> MaxPrice | None:
+def _max_price(document: object) -> AskedMaxPrice | None:
     if document is None:
         return None
     fields = _fields(document, _field(REQUEST, "maxPrice", "runner.LiveRunnerPriceInfo"))
@@ -103,7 +103,7 @@ def _max_price(document: object) -> MaxPrice | None:
     if isinstance(price, str) and not isinstance(price, GoNumber) and not NUMBER.fullmatch(price):
         quoted = f'"\\"{price[:MAX_NUMBER]}\\""'
         raise ValueError(f"json: invalid number literal, trying to unmarshal {quoted} into Number")
-    return MaxPrice(
+    return AskedMaxPrice(
         price="" if price is None else str(price),
         currency=_text(fields, "currency"),
         unit=_text(fields, "unit"),
