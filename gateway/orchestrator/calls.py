@@ -30,7 +30,7 @@ CONNECT_SHARE = 0.6
 SEEN = b"already seen"
 
 
-class Answer:
+class HttpAnswer:
     """An HTTP answer; maps statuses to errors."""
 
     def __init__(self, status: int, body: bytes) -> None:

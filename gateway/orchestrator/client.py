@@ -15,7 +15,7 @@ from gateway.aio.http_client import ClientSessions
 from gateway.aio.inside import LeadsInside, Reach, literal
 from gateway.aio.json_text import parse_json
 from gateway.orchestrator import livepeer_pb2, urls
-from gateway.orchestrator.calls import Answer, addresses, call, payment_headers
+from gateway.orchestrator.calls import HttpAnswer, addresses, call, payment_headers
 from gateway.orchestrator.errors import (
     BadAnswer,
     NoCapacity,
@@ -191,9 +191,9 @@ class OrchestratorClient:
         *,
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         http, url = self.http_for(info), info.url + path
-        return Answer(*await call(http, "POST", url, timeout, headers=headers, body=body))
+        return HttpAnswer(*await call(http, "POST", url, timeout, headers=headers, body=body))
 
 
 _WORKER_REFUSED = re.compile(r"live-video-to-video container returned (4\d\d)\b")

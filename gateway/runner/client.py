@@ -15,7 +15,7 @@ from gateway.aio.http_client import ClientSessions
 from gateway.aio.inside import Reach
 from gateway.aio.json_text import parse_json
 from gateway.orchestrator import livepeer_pb2
-from gateway.orchestrator.calls import CONNECT_SHARE, Answer, addresses, call, payment_headers
+from gateway.orchestrator.calls import CONNECT_SHARE, HttpAnswer, addresses, call, payment_headers
 from gateway.orchestrator.errors import (
     BadAnswer,
     NoCapacity,
@@ -175,7 +175,7 @@ class RunnerClient:
         )
 
 
-class _Answer(Answer):
+class _Answer(HttpAnswer):
     """An HTTP answer of an orchestrator of live runners."""
 
     @override
