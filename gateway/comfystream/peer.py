@@ -17,7 +17,7 @@ from gateway.comfystream.channels import DataChannels, Message
 from gateway.comfystream.clock import ServerClock
 from gateway.comfystream.errors import ComfyStreamError
 from gateway.comfystream.prompts import Wanted
-from gateway.comfystream.signalling import Answer
+from gateway.comfystream.signalling import SdpAnswer
 from gateway.comfystream.timing import DEFAULT_TIMING, Timing
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame, FrameSink
 from gateway.media.opus import SAMPLE_RATE
@@ -69,7 +69,7 @@ class ServerPeer:
         self._receiver: MediaReceiver | None = None
         self._sender: MediaSender | None = None
         self._waits_for_key = False
-        self._offering: asyncio.Task[Answer] | None = None
+        self._offering: asyncio.Task[SdpAnswer] | None = None
         self._connecting: asyncio.Task[None] | None = None
 
     async def connect(self, http: aiohttp.ClientSession, url: str, wanted: Wanted, *, audio: bool) -> None:
@@ -131,7 +131,7 @@ class ServerPeer:
         finally:
             await self.close()
 
-    async def _connect_transport(self, answer: Answer) -> None:
+    async def _connect_transport(self, answer: SdpAnswer) -> None:
         """ICE and DTLS. Raises ComfyStreamError."""
         if self._connecting is None:
             self._connecting = tasks.spawn(
@@ -139,7 +139,7 @@ class ServerPeer:
             )
         await asyncio.shield(self._connecting)
 
-    async def _reach(self, answer: Answer) -> None:
+    async def _reach(self, answer: SdpAnswer) -> None:
         try:
             await self._transport.take_answer(answer.receiving)
             await self._transport.connect()
@@ -147,7 +147,7 @@ class ServerPeer:
             raise ComfyStreamError(str(failure)) from failure
         self.pending = False
 
-    async def _exchange(self, http: aiohttp.ClientSession, url: str, offer: str, wanted: Wanted) -> Answer:
+    async def _exchange(self, http: aiohttp.ClientSession, url: str, offer: str, wanted: Wanted) -> SdpAnswer:
         """Post the offer, which is answered when the workflow is loaded. Raises ComfyStreamError."""
         body: dict[str, Any] = {"prompts": wanted.prompts, "offer": {"sdp": offer, "type": "offer"}}
         if wanted.resolution is not None:
@@ -164,7 +164,7 @@ class ServerPeer:
             self.pending = False
             raise ComfyStreamError(f"it cannot be reached: {error}") from error
         try:
-            return Answer.parse(str(parse_json(text)["sdp"]))
+            return SdpAnswer.parse(str(parse_json(text)["sdp"]))
         except (ValueError, TypeError, KeyError):
             raise ComfyStreamError("its answer to the offer has no SDP in it") from None
 

@@ -20,7 +20,7 @@ _VIDEO, _RTX, _AUDIO = 96, 97, 111
 
 
 @dataclass(frozen=True)
-class Answer:
+class SdpAnswer:
     """What the server agreed to, for each direction: it sends back what it receives."""
 
     receiving: Negotiation
@@ -29,7 +29,7 @@ class Answer:
     max_message: int
 
     @classmethod
-    def parse(cls, sdp: str) -> Answer:
+    def parse(cls, sdp: str) -> SdpAnswer:
         """Parse an SDP answer. Raises ComfyStreamError."""
         try:
             receiving = Negotiation.of(sdp, publishing=True)
