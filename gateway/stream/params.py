@@ -14,7 +14,7 @@ MAX_PARAMS = 1024 * 1024 - 4096
 
 
 @dataclass(frozen=True)
-class Params:
+class WorkerParams:
     """Those of the publish, and of updates.
 
     Kinds of workers differ: a ComfyStream server changes what an update names and keeps the rest, so that a
@@ -35,10 +35,10 @@ class Params:
         return self.values if self.last_update is None else self.last_update
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Params:
+    def of(cls, values: Mapping[str, Any]) -> WorkerParams:
         return cls(values, json_size(values))
 
-    def updated(self, newer: Mapping[str, Any]) -> Params:
+    def updated(self, newer: Mapping[str, Any]) -> WorkerParams:
         """These and newer ones. Raises UpdateRefused (`too_large`) where all together are too large.
 
         `type` is none of them: it names a message. What has nothing else in it changes nothing.
@@ -58,7 +58,7 @@ class Params:
                 f"with these the stream's parameters would have {size} bytes as JSON, and may have "
                 f"{MAX_PARAMS}: replace keys that it has, or send less",
             )
-        return Params({**kept, **newer}, size, update)
+        return WorkerParams({**kept, **newer}, size, update)
 
 
 def json_size(values: Mapping[str, Any]) -> int:

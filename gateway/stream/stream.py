@@ -18,7 +18,7 @@ from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason
 from gateway.stream.held_job import RESUMABLE, HeldJob
-from gateway.stream.params import Params
+from gateway.stream.params import WorkerParams
 from gateway.stream.publisher_session import PublisherSession
 from gateway.stream.quotas import Reservation
 from gateway.stream.seam import (
@@ -103,7 +103,7 @@ class Stream:
             make_room=make_room,
             former=() if former is None else former.jobs,
         )
-        self._params = Params.of(request.params)
+        self._params = WorkerParams.of(request.params)
         self._ingest_timeout = ingest_timeout
         self._resume_timeout = resume_timeout
         self._session = self._new_session()

@@ -24,7 +24,7 @@ from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.media.h264 import split_annex_b
 from gateway.reason import EndReason
-from gateway.stream.params import Params
+from gateway.stream.params import WorkerParams
 from gateway.stream.seam import Json, PublishRequest, UpdateRefused
 from gateway.webrtc.config import WebRtcConfig
 from harness.waiting import eventually, within
@@ -65,7 +65,7 @@ class Host:
         self.errors.append(detail)
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
-        self.params = Params.of(self.params).updated(params).values
+        self.params = WorkerParams.of(self.params).updated(params).values
 
     def on_started(self) -> GopBuffer:
         return self.held

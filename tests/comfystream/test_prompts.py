@@ -12,7 +12,7 @@ from gateway.comfystream.channels import ANSWERS
 from gateway.comfystream.errors import BadParams
 from gateway.comfystream.prompts import Template, Wanted, lasting, messages, wanted
 from gateway.devnet.comfystream import control
-from gateway.stream.params import Params
+from gateway.stream.params import WorkerParams
 
 FLOW = {"1": {"class_type": "LoadImage", "inputs": {"image": "example.png"}}}
 TEXT_FLOW = {
@@ -109,7 +109,7 @@ def test_words_without_a_workflow_say_which_flag_is_missing() -> None:
 def test_a_start_has_the_newest_of_all_parameters(
     former: dict[str, Any], newer: dict[str, Any], expected: Wanted
 ) -> None:
-    assert wanted(Params.of(former).updated(newer).values, TEMPLATE) == expected
+    assert wanted(WorkerParams.of(former).updated(newer).values, TEMPLATE) == expected
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.payments.status import PaymentStatus
 from gateway.reason import Ended, EndReason
-from gateway.stream.params import Params
+from gateway.stream.params import WorkerParams
 from gateway.stream.seam import (
     Candidate,
     JobHost,
@@ -254,7 +254,7 @@ class Publisher:
         self.errors.append(detail)
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
-        kept = Params.of(self.params).updated(params)
+        kept = WorkerParams.of(self.params).updated(params)
         self.params, self.last_update = kept.values, kept.last_update
 
     @property

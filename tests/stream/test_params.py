@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.reason import EndReason
-from gateway.stream.params import MAX_PARAMS, Params, json_size
+from gateway.stream.params import MAX_PARAMS, WorkerParams, json_size
 from gateway.stream.seam import UpdateRefused
 from gateway.stream.sources import JobSources, Preference
 from harness.cost import TURN, cpu_seconds
@@ -19,14 +19,14 @@ MEGABYTE = "x" * 1_000_000
 
 
 def test_newer_ones_take_the_place_of_those_of_the_same_name() -> None:
-    params = Params.of({"a": MEGABYTE, "b": 1}).updated({"a": MEGABYTE[1:], "c": "é"}).updated({})
+    params = WorkerParams.of({"a": MEGABYTE, "b": 1}).updated({"a": MEGABYTE[1:], "c": "é"}).updated({})
     assert list(params.values) == ["b", "a", "c"]
     assert params.size == len(json.dumps(params.values))
-    assert Params.of({}).size == json_size({}) == 0
+    assert WorkerParams.of({}).size == json_size({}) == 0
 
 
 def test_the_last_update_is_kept_as_it_was_beside_all_together() -> None:
-    params = Params.of({"a": 1, "b": 1})
+    params = WorkerParams.of({"a": 1, "b": 1})
     assert (params.last_update, params.newest) == (None, {"a": 1, "b": 1})
     params = params.updated({"b": 2}).updated({"type": "set", "c": 3})
     assert params.values == {"a": 1, "b": 2, "c": 3}
@@ -36,7 +36,7 @@ def test_the_last_update_is_kept_as_it_was_beside_all_together() -> None:
 
 
 def test_200_updates_of_a_megabyte_each_keep_one() -> None:
-    params, refused = Params.of({}), 0
+    params, refused = WorkerParams.of({}), 0
     for number in range(200):
         try:
             params = params.updated({str(number): MEGABYTE})
@@ -49,7 +49,7 @@ def test_200_updates_of_a_megabyte_each_keep_one() -> None:
 
 @pytest.mark.parametrize("values", [{"a": [1] * 340_000}, {str(at): 1 for at in range(80_000)}])
 def test_the_most_that_is_taken_does_not_hold_up_the_loop(values: dict[str, object]) -> None:
-    params = Params.of(values)
+    params = WorkerParams.of(values)
     assert cpu_seconds(lambda: params.updated(values)) < SLACK * TURN
 
 
