@@ -18,7 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Json = dict[str, Any]
 
 
-class Channels:
+class SessionChannels:
     """Makes and removes the channels of sessions."""
 
     def __init__(self, dialect: Dialect, registry: RunnerRegistry, trickle: TrickleServer) -> None:

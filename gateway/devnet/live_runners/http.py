@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway.aio.tasks import spawn
 from gateway.devnet.go_texts import decode_json, json_line
 from gateway.devnet.live_runners.challenge import read_address
-from gateway.devnet.live_runners.channels import Channels
+from gateway.devnet.live_runners.channels import SessionChannels
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.payments import Debits, Payments
 from gateway.devnet.live_runners.price import UNITS_PER_SECOND, RunnerPrice
@@ -47,7 +47,7 @@ class LiveRoutes:
         *,
         registry: RunnerRegistry,
         payments: Payments | None,
-        channels: Channels,
+        channels: SessionChannels,
         proxy: Proxy,
         trickle: TrickleServer,
         accounts: Sessions,

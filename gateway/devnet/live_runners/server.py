@@ -12,7 +12,7 @@ from aiohttp import web
 from gateway.aio.tasks import cancel, spawn
 from gateway.devnet.account import Account
 from gateway.devnet.live_runners.challenge import ChallengeMaker
-from gateway.devnet.live_runners.channels import Channels
+from gateway.devnet.live_runners.channels import SessionChannels
 from gateway.devnet.live_runners.config import LiveAddress, LiveConfig
 from gateway.devnet.live_runners.dialect import GO
 from gateway.devnet.live_runners.go_payments import GoPayments
@@ -130,7 +130,7 @@ class LiveOrchestrator:
             dialect,
             registry=registry,
             payments=self._payments,
-            channels=Channels(dialect, registry, trickle),
+            channels=SessionChannels(dialect, registry, trickle),
             proxy=Proxy(registry, http),
             trickle=trickle,
             accounts=accounts,
