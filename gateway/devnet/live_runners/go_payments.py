@@ -10,7 +10,7 @@ from typing_extensions import override
 from gateway.devnet.live_runners.payments import Json, Payments
 from gateway.devnet.live_runners.price import RunnerPrice
 from gateway.devnet.live_runners.refusal import RequestRefused
-from gateway.devnet.live_runners.runner import Runner
+from gateway.devnet.live_runners.runner import RegisteredRunner
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.refusal import BadCredentials, TicketRefused
 from gateway.devnet.orchestrator.session import Session
@@ -24,7 +24,7 @@ class GoPayments(Payments):
     """The price of a metered session is the one that its first payment names, whatever it is by then."""
 
     @override
-    def challenge(self, runner: Runner, payer: bytes) -> Json:
+    def challenge(self, runner: RegisteredRunner, payer: bytes) -> Json:
         manifest_id, price = self.dialect.session_id(), runner.price
         assert price is not None
         token = self._challenges.tokens.issue(manifest_id)
@@ -32,7 +32,7 @@ class GoPayments(Payments):
         return self._challenges.to_json(info, manifest_id, self.payment_url(runner, manifest_id))
 
     @override
-    async def reserve(self, runner: Runner, payment: str, segment: str) -> Json:
+    async def reserve(self, runner: RegisteredRunner, payment: str, segment: str) -> Json:
         price = runner.price
         assert price is not None
         with ExitStack() as held:
@@ -55,7 +55,7 @@ class GoPayments(Payments):
         return self._begin(runner, account.manifest_id, agreed, account)
 
     @override
-    async def pay(self, runner: Runner, session: LiveSession, payment: str, segment: str) -> bytes:
+    async def pay(self, runner: RegisteredRunner, session: LiveSession, payment: str, segment: str) -> bytes:
         if not session.metered:
             raise RequestRefused(409, "a fixed price is paid once")
         account = session.account

@@ -21,7 +21,7 @@ from gateway.devnet.live_runners.price import UNITS_PER_SECOND, RunnerPrice
 from gateway.devnet.live_runners.proxy import Proxy
 from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.registry import RunnerRegistry
-from gateway.devnet.live_runners.runner import PERSISTENT, Runner
+from gateway.devnet.live_runners.runner import PERSISTENT, RegisteredRunner
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.http import NO_SNIFFING, NOT_FOUND, PAYMENT, SEGMENT, STATUS
 from gateway.devnet.orchestrator.refusal import OrchestratorRefusal, TicketRefused
@@ -230,23 +230,23 @@ class LiveRoutes:
     def _done(self) -> web.Response:
         return web.Response(status=204) if self._dialect.tls else _json({"ok": True})
 
-    def _free_session(self, runner: Runner) -> LiveSession:
+    def _free_session(self, runner: RegisteredRunner) -> LiveSession:
         if runner.full:
             raise RequestRefused(503 if self._dialect.tls else 409, "runner is at capacity")
         session_id = self._dialect.session_id()
         session_id = session_id if session_id.startswith("session_") else f"session_{session_id}"
         return LiveSession(session_id, None, None, self._now_ns())
 
-    def _session(self, request: web.Request) -> tuple[Runner, LiveSession]:
+    def _session(self, request: web.Request) -> tuple[RegisteredRunner, LiveSession]:
         return self._registry.find_session(request.match_info["route"], request.match_info["session"])
 
-    def _app_session(self, request: web.Request) -> tuple[Runner, LiveSession]:
+    def _app_session(self, request: web.Request) -> tuple[RegisteredRunner, LiveSession]:
         return self._registry.find_by_token(
             request.match_info["route"], request.match_info["session"], request.headers.get(TOKEN, "")
         )
 
 
-def _change(runner: Runner, change: Json) -> None:
+def _change(runner: RegisteredRunner, change: Json) -> None:
     price = runner.price
     if "price_wei_per_second" in change and price is not None:
         wei = Fraction(change["price_wei_per_second"])

@@ -15,7 +15,7 @@ from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.payments import Json, Payments
 from gateway.devnet.live_runners.price import RunnerPrice
 from gateway.devnet.live_runners.refusal import RequestRefused, not_found
-from gateway.devnet.live_runners.runner import Runner
+from gateway.devnet.live_runners.runner import RegisteredRunner
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.refusal import TicketRefused
 from gateway.devnet.orchestrator.ticket_params import issue_number
@@ -30,7 +30,7 @@ NONCES = range(1, 600)
 class _Challenge:
     """What a payer was asked for; `info` is the newest one that he got."""
 
-    runner: Runner
+    runner: RegisteredRunner
     payer: bytes
     price: RunnerPrice
     info: OrchestratorInfo
@@ -56,7 +56,7 @@ class NodePayments(Payments):
         self._challenged: dict[str, _Challenge] = {}
 
     @override
-    def challenge(self, runner: Runner, payer: bytes) -> Json:
+    def challenge(self, runner: RegisteredRunner, payer: bytes) -> Json:
         session_id, price = self.dialect.session_id(), runner.price
         assert price is not None
         if len(self._challenged) >= MAX_CHALLENGES:
@@ -66,7 +66,7 @@ class NodePayments(Payments):
         return self._answer(session_id, challenge)
 
     @override
-    async def reserve(self, runner: Runner, payment: str, segment: str) -> Json:
+    async def reserve(self, runner: RegisteredRunner, payment: str, segment: str) -> Json:
         session_id = _session_id(segment)
         challenge = self._challenged.get(session_id)
         if challenge is None or challenge.runner is not runner:
@@ -82,7 +82,7 @@ class NodePayments(Payments):
         return self._begin(runner, session_id, challenge.price, receipt.session)
 
     @override
-    async def pay(self, runner: Runner, session: LiveSession, payment: str, segment: str) -> Json:
+    async def pay(self, runner: RegisteredRunner, session: LiveSession, payment: str, segment: str) -> Json:
         if not session.metered:
             raise RequestRefused(409, "fixed-price sessions do not accept follow-up payments")
         if _session_id(segment) != session.id:

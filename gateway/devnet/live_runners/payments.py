@@ -15,7 +15,7 @@ from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.price import RunnerPrice
 from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.registry import MAX_SESSIONS, RunnerRegistry
-from gateway.devnet.live_runners.runner import Runner
+from gateway.devnet.live_runners.runner import RegisteredRunner
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 from gateway.devnet.orchestrator.session import Session, Sessions
@@ -61,22 +61,24 @@ class Payments(ABC):
         self._timers: dict[LiveSession, asyncio.TimerHandle] = {}
 
     @abstractmethod
-    def challenge(self, runner: Runner, payer: bytes) -> Json:
+    def challenge(self, runner: RegisteredRunner, payer: bytes) -> Json:
         """The body of a 402: what `payer` (20 bytes) needs to pay for a session. Reserves nothing."""
 
     @abstractmethod
-    async def reserve(self, runner: Runner, payment: str, segment: str) -> Json:
+    async def reserve(self, runner: RegisteredRunner, payment: str, segment: str) -> Json:
         """Reserve a session for the two headers; returns the answer. Raises an OrchestratorRefusal."""
 
     @abstractmethod
-    async def pay(self, runner: Runner, session: LiveSession, payment: str, segment: str) -> bytes | Json:
+    async def pay(
+        self, runner: RegisteredRunner, session: LiveSession, payment: str, segment: str
+    ) -> bytes | Json:
         """Credit a payment to a session; returns the answer's body. Raises an OrchestratorRefusal."""
 
     @abstractmethod
     def refresh(self, payer: bytes, manifest_id: str) -> Json:
         """New ticket params at the session's price. Raises an OrchestratorRefusal."""
 
-    def payment_url(self, runner: Runner, session_id: str) -> str:
+    def payment_url(self, runner: RegisteredRunner, session_id: str) -> str:
         return f"{self._registry.session_url(runner)}/{session_id}/payment"
 
     def forget(self, session: LiveSession) -> None:
@@ -88,7 +90,7 @@ class Payments(ABC):
             session.account.ended = True
 
     @contextmanager
-    def _slot(self, runner: Runner, session_id: str, *, full_status: int) -> Iterator[None]:
+    def _slot(self, runner: RegisteredRunner, session_id: str, *, full_status: int) -> Iterator[None]:
         """Hold a slot while tickets are checked. Raises RequestRefused where there is none."""
         if runner.holds(session_id):
             raise RequestRefused(409, "session exists")
@@ -110,7 +112,7 @@ class Payments(ABC):
         if self._conduct.refuses_paid:
             raise RequestRefused(full_status, "runner is at capacity")
 
-    def _begin(self, runner: Runner, session_id: str, price: RunnerPrice, account: Session) -> Json:
+    def _begin(self, runner: RegisteredRunner, session_id: str, price: RunnerPrice, account: Session) -> Json:
         """Reserve a paid session and start its clock. Raises RequestRefused where the runner has gone meanwhile."""
         if self._registry.runners.get(runner.route) is not runner:
             self._accounts.end(session_id)
@@ -125,13 +127,13 @@ class Payments(ABC):
             self._debit_later(runner, session, asyncio.get_running_loop().time())
         return answer
 
-    def _debit_later(self, runner: Runner, session: LiveSession, after: float) -> None:
+    def _debit_later(self, runner: RegisteredRunner, session: LiveSession, after: float) -> None:
         at = after + self._debits.interval
         self._timers[session] = asyncio.get_running_loop().call_at(
             at + TIMER_SLACK, self._debit, runner, session, at
         )
 
-    def _debit(self, runner: Runner, session: LiveSession, at: float) -> None:
+    def _debit(self, runner: RegisteredRunner, session: LiveSession, at: float) -> None:
         units = session.due(self._now_ns(), self._debits.rate)
         debit = session.charge if self.dialect.rounds_up else session.debit
         if not units or debit(units):

@@ -13,7 +13,7 @@ from yarl import URL
 from gateway.aio.tasks import TaskGroup
 from gateway.devnet.live_runners.refusal import RequestRefused
 from gateway.devnet.live_runners.registry import RunnerRegistry
-from gateway.devnet.live_runners.runner import Runner
+from gateway.devnet.live_runners.runner import RegisteredRunner
 from gateway.devnet.live_runners.session import LiveSession
 
 HOP_BY_HOP = frozenset(
@@ -43,7 +43,9 @@ class Proxy:
         self._registry = registry
         self._http = http
 
-    async def handle(self, request: web.Request, runner: Runner, session: LiveSession) -> web.StreamResponse:
+    async def handle(
+        self, request: web.Request, runner: RegisteredRunner, session: LiveSession
+    ) -> web.StreamResponse:
         """Pass the request on. Raises RequestRefused with 502 where the app cannot be reached."""
         # /apps/{route}/session/{session}/app/{path}, escaped as the client had it
         path = request.rel_url.raw_path.split("/", 6)[6:]

@@ -14,7 +14,7 @@ import structlog
 from gateway.devnet.live_runners.dialect import Dialect
 from gateway.devnet.live_runners.price import price_json
 from gateway.devnet.live_runners.refusal import RequestRefused, not_found
-from gateway.devnet.live_runners.runner import Runner, read_registration, read_route, read_static
+from gateway.devnet.live_runners.runner import RegisteredRunner, read_registration, read_route, read_static
 from gateway.devnet.live_runners.session import LiveSession
 from gateway.devnet.trickle_server import TrickleServer
 
@@ -48,7 +48,7 @@ class RunnerRegistry:
         """
         self._listed_price = listed_price
         self.url = ""
-        self.runners: dict[str, Runner] = {}
+        self.runners: dict[str, RegisteredRunner] = {}
         self.ended: dict[str, str] = {}
         """Why each session ended, by its id, for the audit."""
         self._dialect = dialect
@@ -67,7 +67,7 @@ class RunnerRegistry:
         if runner is None:
             if not hmac.compare_digest(authorization.encode(), self._secret.encode()):
                 raise RequestRefused(401, "invalid registration authorization")
-            runner = self._add(Runner(route, registration, self._clock()))
+            runner = self._add(RegisteredRunner(route, registration, self._clock()))
             return self._heartbeat_answer(runner) | {
                 "heartbeat_secret": runner.heartbeat_secret,
                 "o2r": self.channel_json("o2r", runner.o2r, JSON),
@@ -83,33 +83,33 @@ class RunnerRegistry:
         self._check_heartbeat_secret(runner, authorization)
         self.remove(runner, "the runner unregistered")
 
-    def configure(self, document: object) -> Runner:
+    def configure(self, document: object) -> RegisteredRunner:
         """Add a runner that does not register itself: it is ready while it is healthy. Raises RequestRefused."""
         registration, health = read_static(document, self._dialect, paid=self._paid)
-        return self._add(Runner(read_route({}), registration, self._clock(), health=health))
+        return self._add(RegisteredRunner(read_route({}), registration, self._clock(), health=health))
 
-    def found_healthy(self, runner: Runner, healthy: bool) -> None:
+    def found_healthy(self, runner: RegisteredRunner, healthy: bool) -> None:
         """Note a health check of a configured runner; where it failed, its sessions end."""
         runner.healthy = healthy
         if not healthy:
             for session in tuple(runner.sessions.values()):
                 self.release(runner, session, "the runner is not healthy")
 
-    def find(self, route: str) -> Runner:
+    def find(self, route: str) -> RegisteredRunner:
         """Raises RequestRefused with 404."""
         runner = self.runners.get(route)
         if runner is None:
             raise not_found("runner")
         return runner
 
-    def find_ready(self, route: str) -> Runner:
+    def find_ready(self, route: str) -> RegisteredRunner:
         """Raises RequestRefused with 404, also for one that is not ready."""
         runner = self.find(route)
         if not self.is_ready(runner):
             raise not_found("runner")
         return runner
 
-    def find_session(self, route: str, session_id: str) -> tuple[Runner, LiveSession]:
+    def find_session(self, route: str, session_id: str) -> tuple[RegisteredRunner, LiveSession]:
         """Raises RequestRefused with 404."""
         runner = self.find(route)
         session = runner.sessions.get(session_id)
@@ -117,14 +117,14 @@ class RunnerRegistry:
             raise not_found("session")
         return runner, session
 
-    def find_by_token(self, route: str, session_id: str, token: str) -> tuple[Runner, LiveSession]:
+    def find_by_token(self, route: str, session_id: str, token: str) -> tuple[RegisteredRunner, LiveSession]:
         """The session for a call of its app. Raises RequestRefused with 404 or the dialect's 401 or 403."""
         runner, session = self.find_session(route, session_id)
         if not hmac.compare_digest(token.encode(), session.token.encode()):
             raise RequestRefused(self._dialect.bad_token_status, "invalid session token")
         return runner, session
 
-    def is_ready(self, runner: Runner) -> bool:
+    def is_ready(self, runner: RegisteredRunner) -> bool:
         """Whether it may be reserved, full or not."""
         if runner.health is not None:
             return runner.healthy
@@ -143,7 +143,7 @@ class RunnerRegistry:
             return [{"address": self.url}]
         return [{"address": self.url, "runners": listed}]
 
-    def reserve(self, runner: Runner, session: LiveSession) -> Json:
+    def reserve(self, runner: RegisteredRunner, session: LiveSession) -> Json:
         """Take a slot for the session, which the caller has checked; returns the answer."""
         runner.sessions[session.id] = session
         self._tell(runner, "reserved", session.id)
@@ -151,7 +151,7 @@ class RunnerRegistry:
         control = f"{self.session_url(runner)}/{session.id}"
         return {"session_id": session.id, "app_url": f"{control}/app", "control_url": control}
 
-    def release(self, runner: Runner, session: LiveSession, why: str) -> None:
+    def release(self, runner: RegisteredRunner, session: LiveSession, why: str) -> None:
         """End a session: its slot is free, its channels close, its open requests are cut on a node."""
         if runner.sessions.pop(session.id, None) is None:
             return
@@ -165,7 +165,7 @@ class RunnerRegistry:
                 cut()
         log.info("session released", app=runner.registration.app, why=why)
 
-    def remove(self, runner: Runner, why: str) -> None:
+    def remove(self, runner: RegisteredRunner, why: str) -> None:
         """Forget a runner and end its sessions."""
         if self.runners.get(runner.route) is not runner:
             return
@@ -198,7 +198,7 @@ class RunnerRegistry:
     def session_count(self) -> int:
         return sum(len(runner.sessions) for runner in self.runners.values())
 
-    def session_url(self, runner: Runner) -> str:
+    def session_url(self, runner: RegisteredRunner) -> str:
         """The URL that reserves; a session's control URL is below it."""
         return f"{self.url}/apps/{runner.route}/session"
 
@@ -213,17 +213,17 @@ class RunnerRegistry:
             "mime_type": mime_type,
         }
 
-    def _add(self, runner: Runner) -> Runner:
+    def _add(self, runner: RegisteredRunner) -> RegisteredRunner:
         self.runners[runner.route] = runner
         self._trickle.create(runner.o2r, content_type=JSON)
         log.info("runner registered", route=runner.route, app=runner.registration.app)
         return runner
 
-    def _check_heartbeat_secret(self, runner: Runner, authorization: str) -> None:
+    def _check_heartbeat_secret(self, runner: RegisteredRunner, authorization: str) -> None:
         if not hmac.compare_digest(authorization.encode(), runner.heartbeat_secret.encode()):
             raise RequestRefused(401, "invalid heartbeat authorization")
 
-    def _heartbeat_answer(self, runner: Runner) -> Json:
+    def _heartbeat_answer(self, runner: RegisteredRunner) -> Json:
         return {
             "runner_id": runner.route,
             "orchestrator": self.url,
@@ -232,7 +232,7 @@ class RunnerRegistry:
             "session_ids": list(runner.sessions),
         }
 
-    def _listed(self, runner: Runner) -> Json:
+    def _listed(self, runner: RegisteredRunner) -> Json:
         known, used = runner.registration, len(runner.sessions)
         persistent = f"{self.url}/apps/{runner.route}/session"
         entry: Json = {
@@ -252,6 +252,6 @@ class RunnerRegistry:
             entry["price_info"] = {"price": 0, "currency": "", "unit": ""}
         return entry
 
-    def _tell(self, runner: Runner, event: str, session_id: str) -> None:
+    def _tell(self, runner: RegisteredRunner, event: str, session_id: str) -> None:
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         self._trickle.publish(runner.o2r, {"event": event, "session": session_id, "timestamp": now})

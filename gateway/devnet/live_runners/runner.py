@@ -44,7 +44,7 @@ class HealthCheck:
 
 
 @dataclass(slots=True, eq=False)
-class Runner:
+class RegisteredRunner:
     """`route` is its part of URLs. `last_seen` is in seconds of the registry's clock."""
 
     route: str
