@@ -25,7 +25,7 @@ class NotRegistered(OSError):
     """The orchestrator did not take the registration; the message says why."""
 
 
-class Registration:
+class HeartbeatSender:
     """Sends heartbeats until it is closed; registers anew where the orchestrator forgot it.
 
     `released` is called with each session's id that the orchestrator has ended.

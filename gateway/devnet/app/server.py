@@ -13,7 +13,7 @@ from aiohttp import web
 from gateway.aio.tasks import cancel, spawn
 from gateway.devnet.app.config import AppConfig
 from gateway.devnet.app.echo_request import BadEcho, read_params
-from gateway.devnet.app.registration import Registration
+from gateway.devnet.app.registration import HeartbeatSender
 from gateway.devnet.app.session_job import NoChannels, SessionJob
 
 MAX_BODY = 1_048_576
@@ -31,7 +31,7 @@ class EchoApp:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._http: aiohttp.ClientSession | None = None
         self._server: web.AppRunner | None = None
-        self._registration: Registration | None = None
+        self._registration: HeartbeatSender | None = None
 
     @property
     def sessions(self) -> int:
@@ -93,7 +93,7 @@ class EchoApp:
             "version": "devnet",
             "gpu": {"id": "0", "name": "none", "vram_mb": 0},
         }
-        self._registration = Registration(
+        self._registration = HeartbeatSender(
             self._http, config.orchestrator, config.secret, body, released=self._released
         )
         await self._registration.start()
