@@ -12,7 +12,7 @@ import structlog
 
 from gateway.aio.tasks import TaskGroup
 from gateway.devnet.runner.request import RunnerRequest
-from gateway.devnet.runner.runner_job import RunnerJob
+from gateway.devnet.runner.runner_job import TransformJob
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 
@@ -53,7 +53,7 @@ class SessionJob:
         self._text = text
         self._text_url: str | None = None
         self._works = works
-        self._job: RunnerJob | None = None
+        self._job: TransformJob | None = None
 
     async def start(self) -> None:
         """Make the channels; the answer to the client is in `answer`. Raises NoChannels."""
@@ -84,7 +84,7 @@ class SessionJob:
             manifest_id=name,
             stream_id=name,
         )
-        self._job = RunnerJob(request, http=self._http, default_effect="none")
+        self._job = TransformJob(request, http=self._http, default_effect="none")
         self._text_url = internal.get("text")
         self.answer = {"session": self.session_id, **urls}
 

@@ -33,7 +33,7 @@ PIPELINE = "live-video-to-video"
 Json = dict[str, Any]
 
 
-class RunnerJob:
+class TransformJob:
     """`run` does the job until its input or output channel ends or it is cancelled."""
 
     def __init__(

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway.aio import tasks
 from gateway.devnet.runner.request import BadRunnerRequest, RunnerRequest, chosen_effect
-from gateway.devnet.runner.runner_job import RunnerJob
+from gateway.devnet.runner.runner_job import TransformJob
 
 log = structlog.get_logger("devnet.runner")
 
@@ -43,8 +43,8 @@ class Runner:
         self.url = ""
         self._instance = secrets.token_hex(8)
         self._config = config
-        self._jobs: dict[RunnerJob, asyncio.Task[None]] = {}
-        self._over: deque[RunnerJob] = deque(maxlen=REMEMBERED_JOBS)
+        self._jobs: dict[TransformJob, asyncio.Task[None]] = {}
+        self._over: deque[TransformJob] = deque(maxlen=REMEMBERED_JOBS)
         self._http: aiohttp.ClientSession | None = None
         self._server: web.AppRunner | None = None
 
@@ -87,7 +87,7 @@ class Runner:
         if len(self._jobs) >= MAX_JOBS:
             return _problem(503, f"{MAX_JOBS} jobs are running")
         assert self._http is not None
-        job = RunnerJob(wanted, http=self._http, default_effect=self._config.effect)
+        job = TransformJob(wanted, http=self._http, default_effect=self._config.effect)
         self._jobs[job] = tasks.spawn(self._run(job), name=f"job {wanted.manifest_id}")
         return web.json_response({"instance": self._instance})
 
@@ -108,7 +108,7 @@ class Runner:
                 return True
         return False
 
-    async def _run(self, job: RunnerJob) -> None:
+    async def _run(self, job: TransformJob) -> None:
         try:
             await job.run()
         finally:
