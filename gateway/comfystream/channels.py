@@ -13,7 +13,7 @@ from aiortc.rtcsctptransport import RTCSctpCapabilities
 from gateway.aio import tasks
 from gateway.aio.json_text import parse_json_leniently
 from gateway.comfystream.errors import NoAnswer, TooMany
-from gateway.comfystream.timing import DEFAULT_TIMING, Timing
+from gateway.comfystream.timing import DEFAULT_TIMING, ServerTiming
 from gateway.webrtc.transport import SecureTransport
 
 ANSWERS = {
@@ -62,7 +62,10 @@ class DataChannels:
     """
 
     def __init__(
-        self, transport: SecureTransport, on_text: Callable[[str], None], timing: Timing = DEFAULT_TIMING
+        self,
+        transport: SecureTransport,
+        on_text: Callable[[str], None],
+        timing: ServerTiming = DEFAULT_TIMING,
     ) -> None:
         self._transport = transport
         self._on_text = on_text

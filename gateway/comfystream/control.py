@@ -15,7 +15,7 @@ from gateway.comfystream.channels import MAX_WAITING, Message
 from gateway.comfystream.errors import BadParams, NoAnswer, TooMany
 from gateway.comfystream.peer import ServerPeer
 from gateway.comfystream.prompts import Template, Wanted, Workflow
-from gateway.comfystream.timing import Timing
+from gateway.comfystream.timing import ServerTiming
 from gateway.stream.seam import JobHost, Json, UpdateRefused
 
 
@@ -27,7 +27,7 @@ class ServerControl:
     """
 
     def __init__(
-        self, host: JobHost, template: Template | None, timing: Timing, log: FilteringBoundLogger
+        self, host: JobHost, template: Template | None, timing: ServerTiming, log: FilteringBoundLogger
     ) -> None:
         self.wanted = Wanted()
         self.paused = False

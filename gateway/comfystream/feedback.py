@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import NoReturn, Protocol
 
-from gateway.comfystream.timing import DEFAULT_TIMING, Timing
+from gateway.comfystream.timing import DEFAULT_TIMING, ServerTiming
 from gateway.stream.seam import PublisherControl
 from gateway.webrtc.congestion import LossBasedEstimate
 from gateway.webrtc.viewer import ViewerStats
@@ -21,7 +21,10 @@ class ServerConnection(Protocol):
 
 
 async def keep_feeding_back(
-    connection: ServerConnection, publisher: PublisherControl, highest: int, timing: Timing = DEFAULT_TIMING
+    connection: ServerConnection,
+    publisher: PublisherControl,
+    highest: int,
+    timing: ServerTiming = DEFAULT_TIMING,
 ) -> NoReturn:
     """Run until cancelled. `highest` is the most that the publisher may send, in bits per second.
 

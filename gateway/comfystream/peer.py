@@ -18,7 +18,7 @@ from gateway.comfystream.clock import ServerClock
 from gateway.comfystream.errors import ComfyStreamError
 from gateway.comfystream.prompts import Wanted
 from gateway.comfystream.signalling import SdpAnswer
-from gateway.comfystream.timing import DEFAULT_TIMING, Timing
+from gateway.comfystream.timing import DEFAULT_TIMING, ServerTiming
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame, FrameSink
 from gateway.media.opus import SAMPLE_RATE
 from gateway.media.rtp_h264 import packetize
@@ -51,7 +51,7 @@ class ServerPeer:
         on_key_frame_needed: Callable[[], None],
         on_text: Callable[[str], None],
         log: FilteringBoundLogger,
-        timing: Timing = DEFAULT_TIMING,
+        timing: ServerTiming = DEFAULT_TIMING,
     ) -> None:
         self.dropped = 0
         """Pictures that were not sent, as the connection could not take more."""

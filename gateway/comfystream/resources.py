@@ -8,7 +8,7 @@ import aiohttp
 
 from gateway.comfystream.prompts import Template
 from gateway.comfystream.servers import ComfyServers
-from gateway.comfystream.timing import DEFAULT_TIMING, Timing
+from gateway.comfystream.timing import DEFAULT_TIMING, ServerTiming
 from gateway.payments.ledger import Ledger
 from gateway.webrtc.config import WebRtcConfig
 
@@ -25,4 +25,4 @@ class ComfyResources:
     """The workflow that a prompt in words is put into."""
     restart: float = 0.0
     """Seconds that a stream waits for the only server to restart."""
-    timing: Timing = DEFAULT_TIMING
+    timing: ServerTiming = DEFAULT_TIMING

@@ -15,7 +15,7 @@ import structlog
 from gateway.aio.tasks import TaskGroup, cancel, spawn
 from gateway.candidates.suspension import SuspensionState
 from gateway.candidates.verdict import Judged, Verdict
-from gateway.comfystream.timing import DEFAULT_TIMING, Timing
+from gateway.comfystream.timing import DEFAULT_TIMING, ServerTiming
 from gateway.flags import without_userinfo
 
 log = structlog.get_logger("comfystream")
@@ -43,7 +43,7 @@ class ComfyCandidate(Judged):
 class ComfyServer:
     """One server and its health. It has one pipeline for all connections, so it takes one stream."""
 
-    def __init__(self, url: str, timing: Timing = DEFAULT_TIMING) -> None:
+    def __init__(self, url: str, timing: ServerTiming = DEFAULT_TIMING) -> None:
         self.url = without_userinfo(url)
         self.url_with_password = url
         """For requests only; the same where there is none."""
@@ -161,7 +161,7 @@ class ComfyServers:
     """All servers. `run` watches them until it is cancelled; the rest uses what is known and asks nobody."""
 
     def __init__(
-        self, urls: Sequence[str], http: aiohttp.ClientSession, timing: Timing = DEFAULT_TIMING
+        self, urls: Sequence[str], http: aiohttp.ClientSession, timing: ServerTiming = DEFAULT_TIMING
     ) -> None:
         servers = [ComfyServer(url.rstrip("/"), timing) for url in urls]
         self._servers = {server.url: server for server in servers}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Timing:
+class ServerTiming:
     """All in seconds."""
 
     health_interval: float = 1.0
@@ -34,4 +34,4 @@ class Timing:
     """Between two key frames: ComfyStream's encoder makes one only on request."""
 
 
-DEFAULT_TIMING = Timing()
+DEFAULT_TIMING = ServerTiming()

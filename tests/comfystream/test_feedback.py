@@ -6,7 +6,7 @@ import pytest
 
 from gateway.aio.tasks import cancel, spawn
 from gateway.comfystream.feedback import keep_feeding_back
-from gateway.comfystream.timing import Timing
+from gateway.comfystream.timing import ServerTiming
 from gateway.webrtc.viewer import ViewerStats
 from harness.waiting import eventually
 
@@ -40,7 +40,7 @@ class Way:
 
 @pytest.mark.asyncio
 async def test_the_publishers_rate_falls_with_loss_on_the_way_to_the_server_and_rises_again() -> None:
-    way, timing = Way(), Timing(report_interval=0.005, key_frame_interval=0.02)
+    way, timing = Way(), ServerTiming(report_interval=0.005, key_frame_interval=0.02)
     task = spawn(keep_feeding_back(way, way, HIGHEST, timing), name="test feedback")
     try:
         await eventually(lambda: len(way.limits) > 2, every=0.001, what="a way without loss")

@@ -18,7 +18,7 @@ from gateway.comfystream.nodes import FAILED
 from gateway.comfystream.resources import ComfyResources
 from gateway.comfystream.servers import SETTLING, ComfyServers
 from gateway.comfystream.source import ComfySource
-from gateway.comfystream.timing import Timing
+from gateway.comfystream.timing import ServerTiming
 from gateway.devnet.comfystream.server import ComfyStream, ComfyStreamConfig
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame
 from gateway.media.gop import GopBuffer
@@ -30,7 +30,7 @@ from gateway.webrtc.config import WebRtcConfig
 from harness.waiting import eventually, within
 from harness.webrtc import FPS, encoded_pattern
 
-QUICK = Timing(rest=0.05, workflow_check=0.1, workflow_recheck=0.05, abandoned=5.0)
+QUICK = ServerTiming(rest=0.05, workflow_check=0.1, workflow_recheck=0.05, abandoned=5.0)
 TEXT = {"2": {"class_type": "SaveTextTensor", "inputs": {"data": "a cat"}}}
 UNKNOWN = {"7": {"class_type": "DepthAnything", "inputs": {}}}
 
@@ -86,7 +86,7 @@ class Host:
 class Site:
     """A server, and a job on it that gets the pattern at its pace."""
 
-    def __init__(self, http: aiohttp.ClientSession, server: ComfyStream, timing: Timing) -> None:
+    def __init__(self, http: aiohttp.ClientSession, server: ComfyStream, timing: ServerTiming) -> None:
         self.http = http
         self.server = server
         self.host = Host()
@@ -134,7 +134,7 @@ class Site:
 
 
 @asynccontextmanager
-async def site(timing: Timing = QUICK, **config: Any) -> AsyncIterator[Site]:
+async def site(timing: ServerTiming = QUICK, **config: Any) -> AsyncIterator[Site]:
     server = ComfyStream(ComfyStreamConfig(**config))
     await server.start()
     async with aiohttp.ClientSession() as http:
@@ -263,7 +263,7 @@ async def test_a_stream_that_ends_during_the_warm_up_keeps_its_server_until_the_
 
 @pytest.mark.asyncio
 async def test_an_offer_that_is_never_answered_keeps_its_server_for_a_limited_time() -> None:
-    timing = Timing(rest=0.01, abandoned=0.3)
+    timing = ServerTiming(rest=0.01, abandoned=0.3)
     async with site(timing, warm_up=600) as one:
         one.start(effect("negative"))
         await eventually(lambda: one.worker()["state"] == "warming_up", every=0.01, what="the warm-up")

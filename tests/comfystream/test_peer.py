@@ -17,7 +17,7 @@ from gateway.aio import tasks
 from gateway.comfystream.errors import ComfyStreamError, NoAnswer, TooMany
 from gateway.comfystream.peer import MAX_ANSWER, ServerPeer
 from gateway.comfystream.prompts import Wanted
-from gateway.comfystream.timing import DEFAULT_TIMING, Timing
+from gateway.comfystream.timing import DEFAULT_TIMING, ServerTiming
 from gateway.devnet.comfystream.server import ComfyStream, ComfyStreamConfig
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame
 from gateway.media.h264 import split_annex_b
@@ -39,7 +39,7 @@ def effect(name: str, **inputs: Any) -> dict[str, Any]:
 class Connected:
     """A peer that sends the pattern at its pace, and counts what comes back."""
 
-    def __init__(self, timing: Timing = DEFAULT_TIMING) -> None:
+    def __init__(self, timing: ServerTiming = DEFAULT_TIMING) -> None:
         self.back: list[AccessUnit] = []
         self.texts: list[str] = []
         self.key_frames_asked = 0
@@ -62,7 +62,7 @@ class Connected:
 
 @asynccontextmanager
 async def connected(
-    *prompts: dict[str, Any], link: Link | None = None, timing: Timing = DEFAULT_TIMING
+    *prompts: dict[str, Any], link: Link | None = None, timing: ServerTiming = DEFAULT_TIMING
 ) -> AsyncIterator[Connected]:
     """Connected to a server, where given over `link`."""
     server = ComfyStream(ComfyStreamConfig())
@@ -158,7 +158,7 @@ async def test_workflows_much_longer_than_a_packet_are_taken_and_shown() -> None
 
 @pytest.mark.asyncio
 async def test_messages_are_answered_in_order_and_only_so_many_wait() -> None:
-    async with connected(effect("negative"), timing=Timing(answer_timeout=0.3)) as one:
+    async with connected(effect("negative"), timing=ServerTiming(answer_timeout=0.3)) as one:
         await one.peer.request({"type": "get_nodes"})
         with pytest.raises(NoAnswer, match="no answer to 'dance'"):
             await one.peer.request({"type": "dance"})

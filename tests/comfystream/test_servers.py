@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway.aio.tasks import cancel, spawn
 from gateway.candidates.verdict import Verdict
 from gateway.comfystream.servers import ComfyServer, ComfyServers
-from gateway.comfystream.timing import DEFAULT_TIMING, Timing
+from gateway.comfystream.timing import DEFAULT_TIMING, ServerTiming
 from harness.waiting import DEADLINE, SLACK, eventually
 
 
@@ -48,7 +48,7 @@ class Health:
 
 @asynccontextmanager
 async def watched(
-    count: int, timing: Timing = DEFAULT_TIMING
+    count: int, timing: ServerTiming = DEFAULT_TIMING
 ) -> AsyncIterator[tuple[ComfyServers, list[Health]]]:
     healths = [Health() for _ in range(count)]
     for health in healths:
@@ -80,7 +80,7 @@ async def test_a_server_that_is_gone_is_known_at_once_and_its_return_too() -> No
 
 @pytest.mark.asyncio
 async def test_a_server_that_says_it_is_not_healthy_or_nothing_is_not_used() -> None:
-    async with watched(1, Timing(health_timeout=0.1)) as (servers, (health,)):
+    async with watched(1, ServerTiming(health_timeout=0.1)) as (servers, (health,)):
         health.status = 500
         await eventually(servers.reasons_not_ready, what="notice of the 500")
         health.status = 200
