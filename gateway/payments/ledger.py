@@ -21,7 +21,7 @@ from gateway.payments.books import Books
 from gateway.payments.database import Database, rows_of
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger_reader import LedgerReader
-from gateway.payments.ledger_writer import DEFAULT_TIMING, LedgerWriter, Timing
+from gateway.payments.ledger_writer import DEFAULT_TIMING, LedgerWriter, WriterTiming
 from gateway.payments.payment import Payment
 from gateway.payments.redemptions import RedemptionBook
 from gateway.payments.retention import Retention
@@ -87,7 +87,7 @@ class Ledger:
 
     @classmethod
     async def open(
-        cls, where: str | Path, timing: Timing = DEFAULT_TIMING, *, clocks: Clocks = Clocks()
+        cls, where: str | Path, timing: WriterTiming = DEFAULT_TIMING, *, clocks: Clocks = Clocks()
     ) -> Ledger:
         """Open or create the ledger at a path, `sqlite:///path` or `postgresql://..`.
 
@@ -99,7 +99,7 @@ class Ledger:
 
     @classmethod
     async def start(
-        cls, database: Database, timing: Timing = DEFAULT_TIMING, *, clocks: Clocks = Clocks()
+        cls, database: Database, timing: WriterTiming = DEFAULT_TIMING, *, clocks: Clocks = Clocks()
     ) -> Ledger:
         """The ledger in a database that is open for writing; `close` closes both. Raises LedgerError."""
         run = uuid.uuid4().hex

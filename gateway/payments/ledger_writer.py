@@ -29,7 +29,7 @@ Line = Callable[[Books], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class WriterTiming:
     """What a ledger times while its database fails. Nanoseconds."""
 
     write_timeout: int = 30 * NANOSECONDS
@@ -40,7 +40,7 @@ class Timing:
     """Between two tries of the database while nobody writes."""
 
 
-DEFAULT_TIMING = Timing()
+DEFAULT_TIMING = WriterTiming()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _Waiting:
 class LedgerWriter:
     """Lines wait here for their turn, each with its caller. `run` is who this process is in the ledger."""
 
-    def __init__(self, database: Database, run: str, timing: Timing) -> None:
+    def __init__(self, database: Database, run: str, timing: WriterTiming) -> None:
         self._database = database
         self._run = run
         self._timing = timing

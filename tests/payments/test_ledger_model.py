@@ -24,7 +24,7 @@ from sqlalchemy.exc import OperationalError
 from gateway.payments.errors import LedgerError, LedgerUnavailable
 from gateway.payments.ledger import Clocks, Ledger
 from gateway.payments.ledger_rows import Call, Grouping
-from gateway.payments.ledger_writer import Timing
+from gateway.payments.ledger_writer import WriterTiming
 from gateway.payments.payment import Payment
 from gateway.payments.ticket import MAX_WIN_PROB
 from gateway.payments.verify import verify
@@ -108,7 +108,7 @@ class History:
 
     async def open(self) -> Ledger:
         clocks = Clocks(lambda: self.wall, lambda: self.monotonic)
-        timing = Timing(write_timeout=0, probe_interval=3600 * 10**9)
+        timing = WriterTiming(write_timeout=0, probe_interval=3600 * 10**9)
         return await Ledger.open(self.where, timing, clocks=clocks)
 
     async def written(self, line: Coroutine[Any, Any, Any]) -> Any:

@@ -15,14 +15,14 @@ from gateway.payments.books import Books
 from gateway.payments.database import Database
 from gateway.payments.errors import LedgerBusy, LedgerError, LedgerUnavailable
 from gateway.payments.ledger import Ledger
-from gateway.payments.ledger_writer import Timing
+from gateway.payments.ledger_writer import WriterTiming
 from gateway.payments.schema import incidents
 from harness.postgresql import PostgresqlServer
 from harness.waiting import eventually
 from tests.payments.ledgers import history
 from tests.payments.test_ledger import record
 
-NO_RETRIES = Timing(write_timeout=0)
+NO_RETRIES = WriterTiming(write_timeout=0)
 
 
 @pytest.mark.asyncio
@@ -93,7 +93,7 @@ async def test_text_that_a_server_does_not_take_is_no_trouble_of_the_server(
 @pytest.mark.asyncio
 async def test_a_full_disk_stops_writes_until_there_is_room_and_adds_an_incident(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "ledger.sqlite3")
-    ledger = await Ledger.start(database, Timing(write_timeout=0, probe_interval=50_000_000))
+    ledger = await Ledger.start(database, WriterTiming(write_timeout=0, probe_interval=50_000_000))
     session = await ledger.open_session(record())
     assert ledger.trouble is None
     await _limit_pages(database, 1)
