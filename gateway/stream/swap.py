@@ -30,7 +30,7 @@ ENDS_THE_STREAM = frozenset(
 
 
 @dataclass(frozen=True)
-class Timing:
+class SwapTiming:
     """Intervals and time limits of a stream's supervisor, in seconds."""
 
     poll: float = 0.1
@@ -60,7 +60,7 @@ class SwapPolicy:
     max_paid_starts: int = 3
     """First payments in a row that bring no picture."""
     output_timeout: float = 30.0
-    timing: Timing = Timing()
+    timing: SwapTiming = SwapTiming()
 
 
 class SwapBudget:
@@ -95,7 +95,7 @@ class StartsWithoutPicture:
     `first_pause` is in seconds, doubled by each payment in vain.
     """
 
-    def __init__(self, limit: int, first_pause: float = Timing.first_pause) -> None:
+    def __init__(self, limit: int, first_pause: float = SwapTiming.first_pause) -> None:
         self._limit = limit
         self._first_pause = first_pause
         self._in_vain: list[str] = []
@@ -133,7 +133,7 @@ class Attempts:
     `first_retry` is in seconds, doubled by each failure.
     """
 
-    def __init__(self, first_retry: float = Timing.first_retry) -> None:
+    def __init__(self, first_retry: float = SwapTiming.first_retry) -> None:
         self._first_retry = first_retry
         self._failed: dict[str, tuple[int, float, str]] = {}
         self._left: dict[str, str] = {}

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.stream.swap import Timing
+from gateway.stream.swap import SwapTiming
 from harness.browser import chromium
 from harness.gateway import BIN, GatewayProcess, gateway_process
 from harness.processes import line, program
@@ -26,7 +26,7 @@ from harness.webrtc import Refused, WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_browser import CORRELATION, shows_the_negative
 from tests.e2e.test_loop import ended
 
-PATIENCE = Timing.patience
+PATIENCE = SwapTiming.patience
 """Seconds that a stream waits for a server where there are several."""
 
 

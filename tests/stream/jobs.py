@@ -32,12 +32,12 @@ from gateway.stream.seam import (
 )
 from gateway.stream.sources import JobSources, Preference
 from gateway.stream.supervisor import Supervisor
-from gateway.stream.swap import SwapPolicy, Timing
+from gateway.stream.swap import SwapPolicy, SwapTiming
 from harness.waiting import DEADLINE, eventually
 
 KEY = AccessUnit([b"\x65"], 0, 0, True)
 LOST = Ended(EndReason.ORCHESTRATOR_LOST, "its channels closed")
-HASTY = Timing(
+HASTY = SwapTiming(
     poll=0.001,
     patience=0.05,
     turn=0.3,
