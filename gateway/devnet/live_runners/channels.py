@@ -44,7 +44,7 @@ class SessionChannels:
         return {"channels": made}
 
     def remove(self, session: LiveSession, document: object) -> Json:
-        """Close the channels that the body names, by either name; returns the answer. Raises RequestRefused."""
+        """Close channels that the body names, by either name; returns the answer. Raises RequestRefused."""
         wanted = document.get("channels") if isinstance(document, dict) else None
         if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
             raise RequestRefused(400, "invalid channels request")

@@ -117,7 +117,7 @@ class NodePayments(Payments):
 
 
 def _session_id(segment: str) -> str:
-    """The session of credentials. Raises RequestRefused: 402 where they do not decode, 403 where they name two."""
+    """The session of credentials. Raises RequestRefused: 402 where they do not decode, 403 for two."""
     try:
         credentials = SegData.FromString(decode_base64(segment))
     except (ValueError, DecodeError) as error:

@@ -113,7 +113,7 @@ class Payments(ABC):
             raise RequestRefused(full_status, "runner is at capacity")
 
     def _begin(self, runner: RegisteredRunner, session_id: str, price: RunnerPrice, account: Session) -> Json:
-        """Reserve a paid session and start its clock. Raises RequestRefused where the runner has gone meanwhile."""
+        """Reserve a paid session and start its clock. Raises RequestRefused where the runner has gone."""
         if self._registry.runners.get(runner.route) is not runner:
             self._accounts.end(session_id)
             raise RequestRefused(404, "session ended during payment")

@@ -84,7 +84,7 @@ class RunnerRegistry:
         self.remove(runner, "the runner unregistered")
 
     def configure(self, document: object) -> RegisteredRunner:
-        """Add a runner that does not register itself: it is ready while it is healthy. Raises RequestRefused."""
+        """Add a runner that does not register itself, ready while it is healthy. Raises RequestRefused."""
         registration, health = read_static(document, self._dialect, paid=self._paid)
         return self._add(RegisteredRunner(read_route({}), registration, self._clock(), health=health))
 

@@ -127,7 +127,7 @@ def read_registration(document: object, dialect: Dialect, *, paid: bool) -> Regi
 
 
 def read_static(document: object, dialect: Dialect, *, paid: bool) -> tuple[Registration, HealthCheck]:
-    """An entry of a list of configured runners: as a heartbeat's body, with `health_url`. Raises RequestRefused."""
+    """An entry of a list of runners: as a heartbeat's body, with `health_url`. Raises RequestRefused."""
     registration = read_registration(document, dialect, paid=paid)
     assert isinstance(document, dict)
     url, status = _text(document, "health_url"), document.get("healthy_status_code") or 200
