@@ -1,4 +1,4 @@
-"""Tests, benchmarks and the harness use what is public, and patch nothing of the project's own.
+"""Names: tests use what is public and patch nothing of the project's own, and classes share no name.
 
 Ruff's SLF001 finds private attributes; these are the two ways round it.
 """
@@ -6,6 +6,7 @@ Ruff's SLF001 finds private attributes; these are the two ways round it.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,3 +60,14 @@ def test_both_ways_are_seen() -> None:
     assert patches("from gateway import x\nmonkeypatch.setattr(x.y, 'Z', 2)") == ["x.y"]
     assert patches("monkeypatch.setattr('gateway.x.Z', 2)") == ["gateway.x.Z"]
     assert patches("import time\nmonkeypatch.setattr(time, 'sleep', 2)") == []
+
+
+def test_a_class_of_the_gateway_has_its_name_for_itself() -> None:
+    """But for what is private to a module, and for the Timing of each kind of job."""
+    defined = Counter(
+        node.name
+        for path in sorted((ROOT / "gateway").rglob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, times in defined.items() if times > 1} <= {"Timing"}
