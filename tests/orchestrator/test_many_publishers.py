@@ -26,7 +26,7 @@ from gateway.stream.sources import JobSources, Preference
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
 from harness import scripted_time
-from tests.orchestrator.test_pool import strangers
+from tests.orchestrator.pools import strangers
 from tests.stream.jobs import DELETED, KEY, FakeJob, Publisher
 
 FIRST_PICTURE = 2.0
