@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.gateway import BIN, READY_DEADLINE, one_orchestrator
+from harness.gateway import BIN, NO_AUTHORITIES, READY_DEADLINE, one_orchestrator
 from harness.processes import line, program
 
 EQUAL_PRICES = ("-prices", "1000000000000000")
@@ -24,8 +25,9 @@ async def devnet_process(folder: Path, *flags: str) -> AsyncIterator[dict[str, A
     """
     flags = (*one_orchestrator(flags), *flags)
     with (folder / "devnet.log").open("wb") as stderr:
-        devnet = program(BIN / "livepeer-devnet", *flags, stdout=asyncio.subprocess.PIPE, stderr=stderr)
-        async with devnet as process:
+        environment = {**os.environ, **NO_AUTHORITIES}
+        options = {"stdout": asyncio.subprocess.PIPE, "stderr": stderr, "env": environment}
+        async with program(BIN / "livepeer-devnet", *flags, **options) as process:
             yield json.loads(await line(process, deadline=READY_DEADLINE))
 
 
