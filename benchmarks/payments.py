@@ -1,8 +1,9 @@
-"""How many payment sessions one gateway holds at an interval of one second.
+"""What a live runner costs by the rhythm of payments, and how many payment sessions one gateway holds.
 
-Real payers, the real HTTP clients and a real ledger on disk; signer and orchestrator are models of the
-tests' in a process of their own. Sessions are added in steps until the event loop is late by more than the
-aim, or payments fall behind. Then the signer answers slowly, and the loop must not feel it.
+The first is `rhythms.py`'s. For the second there are real payers, the real HTTP clients and a real ledger on
+disk; signer and orchestrator are models of the tests' in a process of their own. Sessions are added in steps
+until the event loop is late by more than the aim, or payments fall behind. Then the signer answers slowly,
+and the loop must not feel it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from benchmarks import rhythms
 from gateway.aio import tasks
 from gateway.aio.inside import LOOPBACK, Reach
 from gateway.orchestrator.client import OrchestratorClient
@@ -203,6 +205,8 @@ class Bench:
 
 
 async def measure(folder: Path, plan: Plan = FULL) -> AsyncIterator[dict[str, Any]]:
+    for by_rhythm in rhythms.measure():
+        yield by_rhythm
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(counterparts())
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))

@@ -16,7 +16,7 @@ from coincurve import PrivateKey
 
 from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator import livepeer_pb2
-from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.payments import ticket
 from gateway.payments.ticket import Ticket
 from signer_client import LivePayment, SignerState
@@ -36,19 +36,22 @@ def orchestrator_info(
     rand: int = 1,
     address: bytes = ORCHESTRATOR,
     recipient: bytes | None = None,
+    unit: PriceUnit = PriceUnit.PIXELS,
+    expiration_block: int = 258,
+    session_id: str = "",
 ) -> OrchestratorInfo:
     """An info whose tickets always win, so that their expected value is their face value.
 
     A ticket pays for `ticket_seconds`; each `rand` makes other ticket params. `recipient` is by
     default `address`.
     """
-    per_pixel = Fraction(price) / PIXELS_PER_SECOND
+    per_unit = Fraction(price) / (PIXELS_PER_SECOND if unit is PriceUnit.PIXELS else 1)
     face_value = int(Fraction(price) * Fraction(ticket_seconds))
     message = livepeer_pb2.OrchestratorInfo(
         transcoder="https://127.0.0.1:8935",
         address=address,
         price_info=livepeer_pb2.PriceInfo(
-            pricePerUnit=per_pixel.numerator, pixelsPerUnit=per_pixel.denominator
+            pricePerUnit=per_unit.numerator, pixelsPerUnit=per_unit.denominator
         ),
         ticket_params=livepeer_pb2.TicketParams(
             recipient=address if recipient is None else recipient,
@@ -56,14 +59,14 @@ def orchestrator_info(
             win_prob=ticket.MAX_WIN_PROB.to_bytes(32, "big"),
             recipient_rand_hash=rand.to_bytes(32, "big"),
             seed=rand.to_bytes(32, "big").lstrip(b"\0"),
-            expiration_block=b"\1\2",
+            expiration_block=expiration_block.to_bytes(32, "big").lstrip(b"\0"),
             expiration_params=livepeer_pb2.TicketExpirationParams(
                 creation_round=7, creation_round_block_hash=bytes([9]) * 32
             ),
         ),
-        auth_token=livepeer_pb2.AuthToken(token=b"t", session_id=f"s{rand}", expiration=1),
+        auth_token=livepeer_pb2.AuthToken(token=b"t", session_id=session_id or f"s{rand}", expiration=1),
     )
-    return OrchestratorInfo.parse(message.SerializeToString())
+    return OrchestratorInfo.parse(message.SerializeToString(), unit=unit)
 
 
 class Status(Exception):

@@ -33,9 +33,12 @@ class Credit:
 
         More is not signed for: it is lost where the job ends, and the signer bills the time later.
         """
-        enough = self.billing.rules.opening + Fraction(self.schedule.interval, NANOSECONDS)
+        return self.falls_to(self.billing.rules.opening + Fraction(self.schedule.interval, NANOSECONDS), now)
+
+    def falls_to(self, seconds: Fraction, now: int) -> int:
+        """When the credit is no more than so many seconds, if nothing is credited until then."""
         left = self.balance.seconds_left(now) or Fraction(0)
-        return now + int((left - enough) * NANOSECONDS)
+        return now + int((left - seconds) * NANOSECONDS)
 
     def lasts(self, paid_until: int) -> bool:
         """Whether the credit at the last call of the signer lasts until the next one."""

@@ -377,7 +377,9 @@ class Payer:
     def _announce_cadence(self) -> None:
         info = self._session.info
         assert info.price and info.ticket_ev
-        cadence = Cadence(info.price, info.ticket_ev, self._session.schedule.interval)
+        cadence = Cadence(
+            info.price, info.ticket_ev, self._session.schedule.interval, self._flow.rules.opening
+        )
         self._log.info("payment cadence", **cadence.figures())
         if cadence.warning:
             self._log.warning(cadence.warning, ticket_seconds=json_seconds(cadence.ticket_seconds))

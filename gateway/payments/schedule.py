@@ -13,7 +13,9 @@ SHORTEST_INTERVAL = NANOSECONDS // 10
 class Schedule:
     """One session's times and waits, in nanoseconds of a monotonic clock."""
 
-    def __init__(self, interval: int, first_backoff: int = FIRST_BACKOFF) -> None:
+    def __init__(
+        self, interval: int, first_backoff: int = FIRST_BACKOFF, longest_backoff: int = LONGEST_BACKOFF
+    ) -> None:
         self.interval = interval
         self.due = 0
         """When the next payment is due, once the job runs."""
@@ -22,6 +24,7 @@ class Schedule:
         self.failures = 0
         """Failed tries in a row."""
         self._first_backoff = first_backoff
+        self._longest_backoff = longest_backoff
 
     def start(self, now: int, bought: int) -> None:
         """The job runs, and its first payment buys `bought` nanoseconds.
@@ -37,7 +40,7 @@ class Schedule:
 
     def back_off(self, now: int) -> None:
         """Something failed: wait before the next try."""
-        self.retry_at = now + min(LONGEST_BACKOFF, self._first_backoff << self.failures)
+        self.retry_at = now + min(self._longest_backoff, self._first_backoff << self.failures)
         self.failures += 1
 
     def succeed(self) -> None:

@@ -159,7 +159,7 @@ class PaymentSession(SessionState):
         self._succeeded()
         self.idle = True
         self._info.found_in_order()
-        self._schedule_after(now)
+        self._schedule_after(now, now)
         self._check_credit("the signer finds nothing due", now)
 
     def signer_failed(self, detail: str, now: int) -> None:

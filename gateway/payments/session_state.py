@@ -19,10 +19,10 @@ from gateway.payments.timebase import NANOSECONDS
 from gateway.reason import EndReason
 from signer_client import SignerState
 
-WHOLE_SECONDS_INTERVAL = 4 * NANOSECONDS
-"""Nanoseconds between payments at most where whole seconds are billed: the opening is small."""
-LEAD = NANOSECONDS // 20
+LEAD = NANOSECONDS // 10
 """Nanoseconds that are needed before a call of the signer, for its turn and the ledger."""
+LEAST_CREDIT = Fraction(11, 2)
+"""Seconds of credit below which no call of a signer waits for its next whole second."""
 MAX_TRIES = 4
 """Tries in a row of what no credit covers yet, or what the session can do without."""
 _A = TypeVar("_A", Sign, StartJob, Deliver, Refresh)
@@ -43,9 +43,8 @@ class SessionState:
         balance: Balance | None = None,
         flow: PaymentFlow = JOB_FLOW,
     ) -> None:
-        if flow.rules.whole_seconds:
-            interval = min(interval, WHOLE_SECONDS_INTERVAL)
-        self.schedule = Schedule(interval, first_backoff)
+        interval, longest_backoff = flow.rules.interval(interval), flow.rules.longest_backoff
+        self.schedule = Schedule(interval, first_backoff, longest_backoff)
         self.billing = billing or Billing(flow.rules)
         """The signer's side."""
         self.balance = balance or Balance()
@@ -112,6 +111,14 @@ class SessionState:
             return None
         return self.schedule.due if self.schedule.retry_at is None else self.schedule.retry_at
 
+    def wait_to_call(self, now: int) -> int:
+        """For how many nanoseconds the signer is better not called yet: its next second begins then.
+
+        None where the credit would get low.
+        """
+        at = self.billing.next_call(now)
+        return at - now if self.running and at <= self._credit.falls_to(LEAST_CREDIT, now) else 0
+
     # what answers have in common
 
     def _answered(self, kind: type[_A]) -> _A:
@@ -139,16 +146,21 @@ class SessionState:
         self.balance.credit(self.pending, now)
         self.pending = None
         self._succeeded()
-        self._schedule_after(max(self.billing.asked_at, self._credit.enough_until(now)))
+        self._schedule_after(max(self.billing.asked_at, self._credit.enough_until(now)), now)
         self._check_credit("all payments are credited", self.billing.asked_at)
 
-    def _schedule_after(self, billed_until: int) -> None:
-        """The next payment is due an interval after that time, or at a tick of the interval."""
-        if self.billing.rules.whole_seconds:
-            earliest = billed_until + self.schedule.interval - NANOSECONDS // 2
-            self.schedule.due = self.billing.next_call(earliest) - LEAD
-        else:
+    def _schedule_after(self, billed_until: int, now: int) -> None:
+        """The next payment is due at a tick of the interval after that time.
+
+        Where whole seconds are billed it is due at the last good time within an interval, or sooner where
+        the credit gets low: a signer whose clock was set back has billed too little.
+        """
+        if not self.billing.rules.whole_seconds:
             self.schedule.advance(billed_until)
+            return
+        earliest = billed_until + max(self.schedule.interval - NANOSECONDS, NANOSECONDS // 2)
+        good = self.billing.next_call(earliest) - LEAD
+        self.schedule.due = min(good, self._credit.falls_to(LEAST_CREDIT, now))
 
     def _check_credit(self, finding: str, paid_until: int) -> None:
         if not self._credit.lasts(paid_until):

@@ -88,7 +88,7 @@ class Signing:
             session.withheld(EndReason.PAYMENT_REFUSED, "the job ended before the signer was asked")
             return
         now = self._clock()
-        if (wait := session.billing.next_call(now) - now) > 0 and session.running:
+        if wait := session.wait_to_call(now):
             await asyncio.sleep(wait / NANOSECONDS)
             now = self._clock()
         session.calling(now)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.payments.schedule import LONGEST_BACKOFF
+from gateway.payments.timebase import NANOSECONDS
 from signer_client import PaymentType
 
 
@@ -16,11 +18,24 @@ class SigningRules:
     """Seconds that are billed when a session opens."""
     whole_seconds: bool = False
     """Whether each later call is billed in whole seconds, rounded up."""
+    intervals: tuple[int, int] | None = None
+    """Nanoseconds between payments, at least and at most; None: as the operator wants."""
+    longest_backoff: int = LONGEST_BACKOFF
+    """Nanoseconds between two tries at most: a small opening is soon used up."""
+
+    def interval(self, wanted: int) -> int:
+        """Nanoseconds between payments, where an operator wants so many."""
+        if self.intervals is None:
+            return wanted
+        shortest, longest = self.intervals
+        return max(shortest, min(wanted, longest))
 
 
 PIXEL_RULES = SigningRules("lv2v", 60)
 """A job, or a live runner whose price is for 720p pixels."""
-SECOND_RULES = SigningRules("live", 10, whole_seconds=True)
+SECOND_RULES = SigningRules(
+    "live", 10, whole_seconds=True, intervals=(NANOSECONDS, 4 * NANOSECONDS), longest_backoff=NANOSECONDS
+)
 """A live runner whose price is for seconds."""
 
 

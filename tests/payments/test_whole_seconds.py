@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 import random
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.orchestrator.info import PriceUnit
+from gateway.payments.actions import Sign, StartJob
+from gateway.payments.payment import Payment
+from gateway.payments.session import PaymentSession
+from gateway.payments.signing_rules import SECOND_RULES, PaymentFlow
 from gateway.payments.timebase import NANOSECONDS
 from gateway.payments.whole_seconds import WholeSeconds
+from harness.payment_models import MANIFEST, PRICE, orchestrator_info, signed_payment
 
 S = NANOSECONDS
 MS = NANOSECONDS // 1000
@@ -62,3 +69,23 @@ def test_a_call_is_never_earlier_than_asked_and_never_a_second_later(took: list[
     for one in took:
         rhythm.answered(0, one)
     assert earliest <= rhythm.next_call(earliest) < earliest + S
+
+
+def test_a_seldom_slow_call_does_not_make_all_others_early() -> None:
+    rhythm = WholeSeconds()
+    for took in [40 * MS] * 20 + [400 * MS] + [40 * MS] * 3:
+        rhythm.answered(0, took)
+    assert 3 * S - 100 * MS < rhythm.next_call(2 * S) < 3 * S
+
+
+@pytest.mark.parametrize(("running_for", "waits"), [(3 * S, True), (8 * S, False)])
+def test_where_the_credit_is_low_no_call_waits_for_a_whole_second(running_for: int, waits: bool) -> None:
+    info = orchestrator_info(unit=PriceUnit.SECONDS)
+    flow = PaymentFlow(SECOND_RULES, MANIFEST, "echo")
+    session = PaymentSession(info, interval=5 * S, ceiling=Fraction(PRICE), flow=flow)
+    assert isinstance(session.next(0), Sign)
+    session.billing.answered(40 * MS)
+    session.signed(Payment.read(signed_payment(info, 1, 10)))
+    assert isinstance(session.next(0), StartJob)
+    session.started(MANIFEST, 50 * MS)
+    assert (session.wait_to_call(running_for) > 0) == waits

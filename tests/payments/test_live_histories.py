@@ -1,0 +1,331 @@
+"""Random histories of a payment session with a live runner, in both dialects.
+
+Models of signer and orchestrator lose, delay and refuse requests and release sessions, and clocks are set;
+the invariants hold after every step. HISTORIES sets how many are tried, as for the histories of jobs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from fractions import Fraction
+from typing import cast
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.orchestrator.errors import (
+    AlreadySeen,
+    NoCapacity,
+    OrchestratorError,
+    Refused,
+    UnknownOutcome,
+    Unreachable,
+)
+from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, StartJob, Wait
+from gateway.payments.payment import Payment, PaymentMismatch
+from gateway.payments.session import PaymentSession
+from gateway.payments.signing_rules import SECOND_RULES, PaymentFlow
+from gateway.payments.timebase import NANOSECONDS as S
+from gateway.reason import EndReason
+from gateway.runner.client import RunnerClient
+from gateway.runner.offer import RunnerOffer, Unit
+from gateway.runner.payee import SessionPayee
+from gateway.runner.reserve import Challenge
+from harness.live_payment_models import Dialect, LiveOrchestratorModel, LiveSignerModel, answer_of
+from harness.payment_models import MANIFEST, PRICE, Status
+from signer_client import LivePayment, SignerState
+
+HISTORIES = int(os.environ.get("HISTORIES", "2000")) // 10
+MS = S // 1000
+OPENING = 10
+ANSWERED_WITHIN = 500 * MS
+"""A payment that took no longer, from the call of the signer to the credit, was answered in time."""
+LEAST_CREDIT = 5
+ROUNDING = Fraction(8, 100)
+"""Seconds that each payment is rounded up by at most: 2 % where one is made each 4 s."""
+
+pytestmark = pytest.mark.timeout(max(180, 5 * HISTORIES))
+
+
+class LiveHistories(RuleBasedStateMachine):
+    """One session. Each rule asks for its next action and answers in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.began = 10**18
+        self.offset = Fraction(0)
+        """Of the signer's clock, seconds."""
+        self.newest: SignerState | None = None
+        self.billed_over = Fraction(0)
+        self.undelivered: LivePayment | None = None
+        self.in_doubt = Fraction(0)
+        """Wei that were perhaps credited, and said to be refused."""
+        self.value = Fraction(0)
+        """Wei of all payments that the signer gave us."""
+        self.lost_null_states = 0
+        self.disturbed = 0
+        self.unanswered = self.slow = self.clock_was_set = False
+        self.called_at: int | None = None
+        self.over: Leave | None = None
+
+    @initialize(
+        dialect=st.sampled_from(["go", "node"]),
+        ticket_seconds=st.sampled_from([Fraction(tenths, 10) for tenths in (2, 7, 10, 30, 45, 120, 610)]),
+        interval=st.sampled_from([S, 3 * S, 5 * S]),
+        stamp=st.sampled_from([0, 40, 100]),
+    )
+    def open(self, dialect: Dialect, ticket_seconds: Fraction, interval: int, stamp: int) -> None:
+        """`stamp`: after how many percent of a call the signer looks at its clock."""
+        self.stamp = stamp
+        self.signer = LiveSignerModel(dialect)
+        self.orchestrator = LiveOrchestratorModel(
+            dialect, lambda: Fraction(self.now, S), ticket_seconds=ticket_seconds
+        )
+        info = self.orchestrator.challenge()
+        offer = RunnerOffer(url=info.url, app="echo", price=Fraction(PRICE), unit=Unit.SECONDS)
+        self.payee = SessionPayee(
+            cast(RunnerClient, self.orchestrator), offer, Challenge(info, MANIFEST, f"{info.url}/payment")
+        )
+        self.session = PaymentSession(
+            info,
+            interval=interval,
+            ceiling=Fraction(PRICE),
+            flow=PaymentFlow(SECOND_RULES, MANIFEST, "echo"),
+        )
+
+    # one step, in the way that its rule chooses
+
+    def act(self) -> Action | None:
+        """The next action after any wait; None after the end."""
+        if self.over is not None:
+            return None
+        action = self.session.next(self.now)
+        if isinstance(action, Wait):
+            assert action.until > self.now
+            self.pass_time(action.until - self.now)
+            action = self.session.next(self.now)
+        assert not isinstance(action, Wait)
+        if isinstance(action, Leave):
+            self.over = action
+            return None
+        if isinstance(action, Sign):
+            assert self.undelivered is None, "signed again before the last payment's fate was known"
+            assert action.state == self.newest, "an older state, or a null one, was used"
+            self.pass_time(self.session.wait_to_call(self.now))
+            self.session.calling(self.now)
+            self.called_at = self.now if self.called_at is None else self.called_at
+        return action
+
+    def pass_time(self, nanoseconds: int) -> None:
+        self.now += nanoseconds
+        self.orchestrator.debit()
+
+    def call_signer(self, sign: Sign, took: int, *, arrives: bool = True) -> None:
+        """The signer is called; its answer comes after `took`."""
+        before = took * self.stamp // 100
+        self.pass_time(before)
+        stamped = Fraction(self.now, S) + self.offset
+        try:
+            live = self.signer.sign(sign.info, sign.state, stamped, Fraction(self.now, S))
+        except Status as status:
+            self.pass_time(took - before)
+            {
+                400: lambda: self.session.signing_refused("400"),
+                480: lambda: self.session.refresh_needed("480"),
+                482: lambda: self.session.no_tickets_needed(self.now),
+            }[status.status]()
+            if status.status == 482:
+                self.called_at = None
+            return
+        self.pass_time(took - before)
+        if not arrives:
+            self.lost_null_states += sign.state is None
+            self.session.signer_failed("reset", self.now)
+            return
+        self.session.billing.answered(self.now)
+        payment = Payment.read(live)
+        try:
+            self.session.billing.check(payment, sign.info, self.now)
+        except PaymentMismatch as mismatch:
+            assert self.clock_was_set, mismatch
+            self.session.withheld(EndReason.PAYMENT_REFUSED, str(mismatch))
+            return
+        self.billed_over = Fraction(json.loads(base64.b64decode(live.state.state))["over"])
+        self.value += payment.value
+        self.undelivered, self.newest = live, live.state
+        self.session.signed(payment)
+
+    def deliver(self, payment: Payment, took: int) -> None:
+        """Handed to the orchestrator, as `Delivery` does."""
+        assert payment.live is self.undelivered, "other bytes were delivered"
+        self.pass_time(took // 2)
+        before = self.orchestrator.credited
+        try:
+            info = answer_of(
+                self.payee.deliver_payment(
+                    self.session.info, payment=payment.live.payment, seg_creds=payment.live.seg_creds
+                )
+            )
+        except AlreadySeen:
+            self.credited(took)
+            self.session.already_seen(self.now)
+        except (UnknownOutcome, Unreachable) as error:
+            self.pass_time(took - took // 2)
+            self.session.delivery_unknown(str(error), self.now)
+            if self.orchestrator.credited > before:
+                self.in_doubt = payment.value
+        except (Refused, NoCapacity) as error:
+            self.undelivered = None
+            self.session.delivery_refused(str(error))
+        else:
+            self.credited(took)
+            self.session.delivered(info, self.now)
+
+    def credited(self, took: int) -> None:
+        self.pass_time(took - took // 2)
+        if self.called_at is not None and self.session.running:
+            in_time = self.now - self.called_at <= ANSWERED_WITHIN
+            self.slow = self.slow or not in_time
+        left = self.session.balance.seconds_left(self.now)
+        if left is not None and not self.unanswered:
+            least = 0 if self.slow or self.clock_was_set else LEAST_CREDIT
+            assert left >= least, f"the credit fell to {float(left)} s"
+        self.undelivered, self.in_doubt, self.called_at = None, Fraction(0), None
+
+    def well(self, action: Action | None, took: int) -> None:
+        """The action gets the correct answer after `took`, a delivery after a quarter of it."""
+        match action:
+            case Sign():
+                self.call_signer(action, took)
+            case StartJob(payment):
+                self.pass_time(took)
+                self.orchestrator.reserve(payment.live)
+                self.pass_time(took)
+                self.undelivered = self.called_at = None
+                self.session.started(MANIFEST, self.now)
+            case Deliver(payment):
+                self.deliver(payment, took // 4)
+            case Refresh():
+                self.pass_time(took)
+                try:
+                    info = answer_of(self.payee.refresh_payment(self.session.info, sender="", manifest_id=""))
+                except OrchestratorError as error:
+                    refused = isinstance(error, Refused)
+                    self.session.refresh_failed(str(error), self.now, refused=refused)
+                else:
+                    self.session.refreshed(info)
+
+    @rule(took=st.lists(st.integers(20 * MS, 80 * MS), min_size=1, max_size=60))
+    def all_is_well(self, took: list[int]) -> None:
+        for one in took:
+            self.well(self.act(), one)
+
+    @rule(took=st.sampled_from([90 * MS, 300 * MS, S, 2 * S]))
+    def a_call_takes_longer(self, took: int) -> None:
+        self.disturbed += 1
+        self.well(self.act(), took)
+
+    @rule()
+    def the_loop_is_late(self) -> None:
+        self.disturbed += 1
+        action = self.act()
+        self.pass_time(150 * MS)
+        if isinstance(action, Sign):
+            self.session.calling(self.now)
+        self.well(action, 50 * MS)
+
+    @rule(arrives=st.booleans())
+    def the_signer_does_not_answer(self, arrives: bool) -> None:
+        """`arrives`: it made a payment, whose answer is lost."""
+        match self.act():
+            case Sign() as action if arrives:
+                self.fail()
+                self.call_signer(action, S, arrives=False)
+            case Sign():
+                self.fail()
+                self.session.signer_failed("refused", self.now)
+            case other:
+                self.well(other, 50 * MS)
+
+    @rule(fault=st.sampled_from(["lost", "busy", "unanswered"]), times=st.integers(1, 3))
+    def the_orchestrator_does_not_answer(self, fault: str, times: int) -> None:
+        for _ in range(times):
+            match self.act():
+                case (Deliver() | Refresh()) as action:
+                    self.fail()
+                    self.orchestrator.faults.append(fault)
+                    self.well(action, S)
+                case other:
+                    self.well(other, 50 * MS)
+
+    def fail(self) -> None:
+        self.unanswered = True
+        self.disturbed += 1
+
+    @rule()
+    def the_orchestrator_releases_the_session(self) -> None:
+        self.unanswered = True
+        self.orchestrator.released = self.orchestrator.released or "it likes to"
+
+    @rule(seconds=st.sampled_from([1, 4, 7, 60]))
+    def nobody_runs_for_a_while(self, seconds: int) -> None:
+        self.fail()
+        self.pass_time(seconds * S)
+
+    @rule(tenths=st.sampled_from([-36_000, -60, -13, 7, 80, 36_000]))
+    def the_signers_clock_is_set(self, tenths: int) -> None:
+        self.offset += Fraction(tenths, 10)
+        self.clock_was_set = True
+        self.disturbed += 1
+
+    @precondition(lambda self: self.session.running and not self.session.ended)
+    @rule()
+    def the_job_ends(self) -> None:
+        self.session.end(self.now)
+        for _ in range(3):
+            action = self.act()
+            assert action is None or isinstance(action, Deliver), "signed for a job that is over"
+            self.well(action, 50 * MS)
+
+    # what holds
+
+    @invariant()
+    def every_wei_is_explained(self) -> None:
+        if not hasattr(self, "session"):
+            return
+        session, had = self.session, self.orchestrator.credited
+        waiting = Fraction(0) if self.undelivered is None else Payment.read(self.undelivered).value
+        assert session.balance.credited <= had <= session.balance.credited + self.in_doubt
+        assert session.balance.credited + waiting <= self.value
+        assert self.signer.null_states <= 1 + self.lost_null_states
+        assert self.value == session.billing.total
+
+    @invariant()
+    def the_time_that_passed_is_paid_and_hardly_more(self) -> None:
+        if hasattr(self, "session"):
+            assert self.billed_over <= ROUNDING * self.session.billing.payments + self.disturbed
+
+    @invariant()
+    def no_session_is_released_for_want_of_credit_while_payments_are_answered(self) -> None:
+        if hasattr(self, "session") and not self.unanswered and not self.session.ended and self.over is None:
+            assert not self.orchestrator.released
+
+
+class LongLiveHistories(LiveHistories):
+    """The same with more steps."""
+
+
+SHORT = settings(
+    max_examples=HISTORIES,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+LiveHistories.TestCase.settings = SHORT
+LongLiveHistories.TestCase.settings = settings(SHORT, max_examples=3 * HISTORIES, stateful_step_count=40)
+TestLiveHistories = LiveHistories.TestCase
+TestLongLiveHistories = pytest.mark.long(LongLiveHistories.TestCase)
