@@ -129,12 +129,10 @@ async def test_servers_that_never_answer_cost_a_second_at_most() -> None:
         started = time.monotonic()
         async with answered(IceSettings(servers=servers)):
             assert 0.9 < time.monotonic() - started < SLACK
-        started = time.monotonic()
         silent.setblocking(False)
         while select.select([silent], [], [], 0)[0]:
             silent.recv(2048)
         async with answered(IceSettings(servers=servers, public_ips=("192.0.2.1",))):
-            assert time.monotonic() - started < 0.9, "less than asking takes"
             assert not select.select([silent], [], [], 0.1)[0], (
                 "where an address is advertised nobody is asked"
             )
