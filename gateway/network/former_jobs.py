@@ -11,7 +11,7 @@ import structlog
 
 from gateway.aio.tasks import spawn
 from gateway.candidates.verdict import Verdict
-from gateway.network.job import FormerRun, OrchestratorJob
+from gateway.network.job import FormerJobRun, OrchestratorJob
 from gateway.network.job_details import read_details
 from gateway.network.models import ModelNetworks
 from gateway.network.resources import NetworkResources
@@ -106,7 +106,9 @@ class FormerJobs:
                     log.info("first payment of a former run is kept", stream=former.job.stream)
                     continue
                 others = resumed.setdefault(request.name, [])
-                run = FormerRun(urls, payer, _after(position, since), last_update)
+                run = FormerJobRun(
+                    urls=urls, payer=payer, after=_after(position, since), last_update=last_update
+                )
                 one = self._resumed(network, former, saved, request, run)
                 _check_others(one, others)
                 await self._ledger.go_on(former)
@@ -181,7 +183,7 @@ class FormerJobs:
         former: FormerJob,
         saved: SavedSession,
         request: PublishRequest,
-        run: FormerRun,
+        run: FormerJobRun,
     ) -> _Resumed:
         candidate = Candidate(
             source=self._source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.orchestrator.errors import OrchestratorError, Refused
+from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Refused
 
 
 class NoSuchSession(Refused):
@@ -12,7 +12,7 @@ class NoSuchSession(Refused):
         super().__init__(404, detail, said=said)
 
 
-class SessionTaken(OrchestratorError):
+class SessionTaken(NoCapacity):
     """A session with this id is there already (409), or in livepeer/node's dialect there is no room."""
 
 
