@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -27,8 +27,8 @@ from gateway.flags import without_userinfo
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
 from gateway.network.checks import funds_check, ticket_check
-from gateway.network.former_jobs import FormerJobs
 from gateway.network.models import ModelNetworks
+from gateway.network.remains import OrchestratorRemains
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.network.uplink import Uplink
@@ -38,18 +38,22 @@ from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.discovery import Listing, SignerSource, Source, WebhookSource
 from gateway.orchestrator.pool import OrchestratorPool
 from gateway.orchestrator.selection import Check
+from gateway.paid_job.former_jobs import JOB
+from gateway.paid_job.remains import RemainsReader
 from gateway.payments.ledger import Ledger
 from gateway.payments.resources import PaymentResources
 from gateway.reason import EndReason
 from gateway.runner.client import RunnerClient
 from gateway.runner.lists import DiscoveryService, OrchestratorRunners, SignerRunners
 from gateway.runner.pool import RunnerList, RunnerPool
+from gateway.runner.remains import RunnerRemains
 from gateway.runner.resources import RunnerResources
+from gateway.runner.session_details import RUNNER
 from gateway.runner.settings import RunnerSettings
 from gateway.runner.source import RunnerSource
 from gateway.settings import Settings
 from gateway.stream.registry import StreamRegistry
-from gateway.stream.seam import FormerStream, JobSource, Json, UnknownModel
+from gateway.stream.seam import JobSource, Json, UnknownModel
 from gateway.trickle.left_channels import LeftChannels
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.public_addresses import PublicAddresses
@@ -192,18 +196,14 @@ async def _identity(signer: SignerClient, url: str | None) -> SignerIdentity:
         ) from error
 
 
-async def _no_streams() -> list[FormerStream]:
-    return []
-
-
 @dataclass(frozen=True)
 class JobKind:
     """One kind of job: the source of its jobs, and its part of the JSON of `/orchestrators`."""
 
     source: JobSource
     state: Callable[[], Json]
-    former_streams: Callable[[], Awaitable[list[FormerStream]]] = _no_streams
-    """The streams of a former run that may be gone on with; to be called once, before anybody publishes."""
+    remains: Mapping[str, RemainsReader] = field(default_factory=dict)
+    """What reads jobs of a former run of the gateway, by the kind that stands in their details."""
 
 
 async def open_network(build: Build) -> JobKind:
@@ -240,9 +240,7 @@ async def open_network(build: Build) -> JobKind:
     build.run(networks.run(), "models")
     build.stack.push_async_callback(left_channels.close)
     source = NetworkSource(networks)
-    resumes = settings.stream.resume_timeout > 0
-    former = FormerJobs(build.ledger, networks, source, resumes=resumes)
-    return JobKind(source, networks.state, former.take)
+    return JobKind(source, networks.state, {JOB: partial(OrchestratorRemains, networks, source)})
 
 
 def _checks(build: Build, ceiling: Fraction | None) -> list[Check]:
@@ -298,7 +296,8 @@ def open_runners(build: Build) -> JobKind | None:
     build.run(pool.run(), "runners")
     resources = RunnerResources(client, pool, settings.apps, settings.profiles, build.payments)
     build.stack.push_async_callback(resources.first_payments.close)
-    return JobKind(RunnerSource(resources), pool.state)
+    source = RunnerSource(resources)
+    return JobKind(source, pool.state, {RUNNER: partial(RunnerRemains, resources, source)})
 
 
 def _runner_lists(build: Build, client: RunnerClient) -> list[RunnerList]:

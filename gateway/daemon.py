@@ -30,11 +30,12 @@ from gateway.flags import without_userinfo
 from gateway.http.app import HttpParts, HttpServers
 from gateway.http.server import ListenError
 from gateway.network.source import NETWORK
+from gateway.paid_job.former_jobs import FormerJobs
 from gateway.payments.errors import LedgerError
 from gateway.payments.timebase import NANOSECONDS
 from gateway.readiness import Readiness
 from gateway.reason import EndReason
-from gateway.runner.job import RUNNER
+from gateway.runner.session_details import RUNNER
 from gateway.settings import Settings
 from gateway.stream.admission import Admission
 from gateway.stream.registry import StreamRegistry
@@ -128,7 +129,9 @@ class Daemon:
             admission=admission,
         )
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops", leave=True)
-        for former in await network.former_streams():
+        remains = {name: reader for kind in kinds for name, reader in kind.remains.items()}
+        former_jobs = FormerJobs(build.ledger, remains, resumes=settings.stream.resume_timeout > 0)
+        for former in await former_jobs.take():
             registry.restore(former)
         if build.chain is not None:
             build.chain.watch.burn = registry.burn

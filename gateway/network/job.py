@@ -54,17 +54,11 @@ class Timing(JobTiming):
 DEFAULT_TIMING = Timing()
 
 
-@dataclass(frozen=True, kw_only=True)
-class FormerJobRun(FormerRun):
-    """A job that runs already."""
-
-    urls: JobUrls
-
-
 class OrchestratorJob(PaidJob):
     """One job: a first payment, the start, then frames, payments and events until the end.
 
-    With `former` it goes on with a job that another run of the gateway started, and is held at first.
+    With `former` it goes on with a job that another run of the gateway started, on `former_urls`, and is held
+    at first.
     """
 
     resume_reserve = 2.0
@@ -78,10 +72,11 @@ class OrchestratorJob(PaidJob):
         host: JobHost,
         log: FilteringBoundLogger,
         timing: Timing = DEFAULT_TIMING,
-        former: FormerJobRun | None = None,
+        former: FormerRun | None = None,
+        former_urls: JobUrls | None = None,
     ) -> None:
-        urls, update = (None, host.last_update) if former is None else (former.urls, former.last_update)
-        self._kept = JobDetails(job_details(request, urls, update))
+        update = host.last_update if former is None else former.last_update
+        self._kept = JobDetails(job_details(request, former_urls, update))
         """What another run of the gateway needs to go on, beside the payments."""
         super().__init__(
             candidate,
@@ -94,7 +89,7 @@ class OrchestratorJob(PaidJob):
             details=self._kept,
             former=former,
         )
-        self._former = former
+        self._urls = former_urls
         self._network = network
         self._addr = candidate.addr
         self._timing = timing
@@ -107,14 +102,16 @@ class OrchestratorJob(PaidJob):
         self._open_channels = 0
         if former is not None:
             self._info = former.payer.info
-            self._manifest_id = former.urls.manifest_id
+        if former_urls is not None:
+            self._manifest_id = former_urls.manifest_id
             self._log = self._log.bind(manifest_id=self._manifest_id)
 
     # the stream's side
 
     async def run(self) -> None:
         """Pay, start and relay. Raises Ended."""
-        if self._former is None:
+        urls = self._urls
+        if urls is None:
             try:
                 self._info = await self._network.pool.take(self._addr, self._candidate.price)
             except OrchestratorError as error:
@@ -122,7 +119,6 @@ class OrchestratorJob(PaidJob):
             urls = await self._start(self._info)
         else:
             self._log.info("job of a former run goes on")
-            urls = self._former.urls
         try:
             await self._run(urls)
         except ChannelError as error:
@@ -271,8 +267,8 @@ class OrchestratorJob(PaidJob):
     async def _settle_start(self) -> None:
         if self._relay is not None:
             return
-        if self._former is not None:
-            self._relay = self._relay_of(self._former.urls)
+        if self._urls is not None:
+            self._relay = self._relay_of(self._urls)
         elif self._starting is not None:
             try:
                 urls = await self._starting

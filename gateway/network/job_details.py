@@ -19,15 +19,12 @@ def job_details(request: PublishRequest, urls: JobUrls | None, last_update: Mapp
     }
 
 
-def read_details(details: Json) -> tuple[PublishRequest, JobUrls | None, Json | None]:
-    """The request, the channels and the last update. Raises ValueError."""
-    request, update, urls = (details.get(name) for name in ("publish", "last_update", "urls"))
-    if not isinstance(update, dict | None):
-        raise ValueError("its parameters are no JSON object")
-    read = PublishRequest.parse(request)
+def read_urls(details: Json) -> JobUrls | None:
+    """The channels. Raises ValueError."""
+    urls = details.get("urls")
     if urls is None:
-        return read, None, update
+        return None
     names = {one.name for one in fields(JobUrls)}
     if not isinstance(urls, dict) or set(urls) != names or not all(isinstance(u, str) for u in urls.values()):
         raise ValueError("its channels are not those of a job")
-    return read, JobUrls(**urls), update
+    return JobUrls(**urls)

@@ -71,10 +71,12 @@ class JobPayments:
         *,
         flow: PaymentFlow = JOB_FLOW,
         serves: Callable[[Payee], bool] = lambda payee: True,
+        chosen: Callable[[Payee], None] = lambda payee: None,
     ) -> LivePayment:
         """The payment for the start: one that was handed out there before, or a new one.
 
-        `serves` tells whether a former one's payee can serve this job. Raises Ended.
+        `serves` tells whether a former one's payee can serve this job; `chosen` is told who is paid before
+        anything is written down. Raises Ended.
         """
         request = self._request
         job = JobIdentity(
@@ -83,6 +85,7 @@ class JobPayments:
         limit, budget, log = request.limits.wei, request.budget, self._log
         turn = await self._wait_turn(info.recipient)
         if turn.kept is None:
+            chosen(payee)
             self.payer = Payer(
                 payments,
                 payee,
@@ -99,6 +102,7 @@ class JobPayments:
             if not serves(turn.kept.payee):
                 detail = f"{self._url}: a payment for a former start elsewhere is not credited yet"
                 raise NoRoom(EndReason.ORCHESTRATOR_LOST, detail)
+            chosen(turn.kept.payee)
             log.info("first payment of a former start is handed out again")
             await turn.kept.adopt(job, limit=limit, budget=budget, log=log, details=self.details)
         return await self.payer.first_payment()

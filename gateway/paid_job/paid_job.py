@@ -41,6 +41,8 @@ from gateway.trickle.relay import Relay
 from signer_client import LivePayment
 
 _T = TypeVar("_T")
+LEFT_ALONE = (EndReason.ORCHESTRATOR_LOST, EndReason.CREDIT_EXHAUSTED)
+"""Why a job ends that nobody paid for a while."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class PaidJob(ABC):
         if former is not None:
             trusted.goes_on()
             self._payments.goes_on(former.payer)
-        self._former_run = former
+        self._former = former
 
     # the stream's side
 
@@ -136,7 +138,7 @@ class PaidJob(ABC):
         """
         if self._relay is not None:
             self._relay.end_input()
-        works, payer = self.started or self._former_run is not None, self._payer
+        works, payer = self.started or self._former is not None, self._payer
         if leave and works and payer is not None and payer.resumable:
             await asyncio.gather(self._give_back(leave=True), payer.leave())
             self._closed = True
@@ -186,7 +188,9 @@ class PaidJob(ABC):
         flow: PaymentFlow = JOB_FLOW,
     ) -> tuple[Payer, LivePayment]:
         """Who pays, and the payment for the start. Raises Ended."""
-        first = await self._payments.first(payments, payee, info, flow=flow, serves=self._serves)
+        first = await self._payments.first(
+            payments, payee, info, flow=flow, serves=self._serves, chosen=self._paid_through
+        )
         payer = self._payments.payer
         assert payer is not None, "it has given a payment"
         self.paid = not self._payments.handed_out_before
@@ -234,13 +238,15 @@ class PaidJob(ABC):
         self._host.on_output(frame)
 
     def _lost(self, error: ChannelError | str) -> Ended:
-        """The end of a job whose channels are gone.
+        """The end of a job whose channels are gone."""
+        return self._excused(self._loss(error))
 
-        Where nothing has come since a former run, it may be over for having been left alone: nobody's fault.
-        """
-        lost = self._loss(error)
+    def _excused(self, lost: Ended) -> Ended:
+        """Nobody's fault where nothing has come since a former run: it may be over for being left alone."""
         shown = self._relay is not None and self._relay.downlink.segments_read
-        return lost if shown or self._former_run is None else ChooseAgain(lost.reason, lost.detail)
+        if shown or self._former is None or lost.reason not in LEFT_ALONE:
+            return lost
+        return ChooseAgain(lost.reason, lost.detail)
 
     def _loss(self, error: ChannelError | str) -> Ended:
         url, left = self._url, self._payer.credit_left if self._payer is not None else None
@@ -269,6 +275,9 @@ class PaidJob(ABC):
     def _serves(self, payee: Payee) -> bool:
         """Whether a former start's first payment, made for this payee, can be this job's."""
         return True
+
+    def _paid_through(self, payee: Payee) -> None:  # noqa: B027 (most have nothing to note)
+        """This is who is paid for the job."""
 
     @abstractmethod
     def _pays(self, info: OrchestratorInfo) -> None:

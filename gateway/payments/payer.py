@@ -132,6 +132,7 @@ class Payer:
             orchestrator,
             session.info,
             job=former.job,
+            flow=session.flow,
             limit=limit,
             budget=budget,
             clock=clock,

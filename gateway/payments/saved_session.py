@@ -16,18 +16,21 @@ from typing import Any
 
 from gateway import money
 from gateway.aio.inside import Reach
-from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.payments.balance import Balance
 from gateway.payments.billing import BALANCE_IN_TICKETS, Billing
 from gateway.payments.payment import MAX_TICKETS, Payment, PaymentMismatch
 from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.session import PaymentSession
+from gateway.payments.signing_rules import PIXEL_RULES, PaymentFlow, rules_for
 from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
 from gateway.payments.timebase import NANOSECONDS, Moment
 from signer_client import LivePayment, SignerState
 
 RESERVE = 10
 """Seconds of the credit at the last payment that have to be left when a job is gone on with."""
+RESERVE_BY_SECONDS = 1
+"""The same where whole seconds are billed: the credit is small, and who comes back pays first of all."""
 LONGEST_GAP = 45
 """The most seconds since the last payment."""
 
@@ -64,6 +67,10 @@ class SavedSession:
     reach_host: str
     reach_address: str
     """Where its URLs may lead (`Reach`); empty where it is public."""
+    payment_type: str
+    """By whose rules the signer bills."""
+    app: str
+    """Of a live runner."""
     state: str = field(repr=False)
     """The signer's newest, and its signature; empty before the first payment."""
     state_signature: str = field(repr=False)
@@ -98,6 +105,8 @@ class SavedSession:
     @classmethod
     def parse(cls, value: object) -> SavedSession:
         """Raises ValueError for anything that `json` cannot have given."""
+        if isinstance(value, dict):  # releases that knew no others wrote no type of payment
+            value = {"payment_type": PIXEL_RULES.type, "app": "", **value}
         if not isinstance(value, dict) or set(value) != {one.name for one in fields(cls)}:
             raise ValueError("it has other fields than a saved session")
         saved = cls(**{one.name: _READ[str(one.type)](value[one.name]) for one in fields(cls)})
@@ -120,8 +129,18 @@ class SavedSession:
     @property
     def orchestrator_info(self) -> OrchestratorInfo:
         """Raises ValueError where it cannot be read."""
+        unit = PriceUnit.SECONDS if self.flow.rules.whole_seconds else PriceUnit.PIXELS
+        return OrchestratorInfo.parse(self.info, self.reach, unit)
+
+    @property
+    def reach(self) -> Reach:
         address = ip_address(self.reach_address) if self.reach_address else None
-        return OrchestratorInfo.parse(self.info, Reach(self.reach_host, address))
+        return Reach(self.reach_host, address)
+
+    @property
+    def flow(self) -> PaymentFlow:
+        """What its signing calls have in common."""
+        return PaymentFlow(rules_for(self.payment_type), self.manifest_id, self.app)
 
     @property
     def waiting_payment(self) -> LivePayment | None:
@@ -141,6 +160,8 @@ def save(session: PaymentSession, payment: LivePayment | None = None) -> SavedSe
         info=session.info.raw,
         reach_host=reach.host,
         reach_address="" if reach.address is None else str(reach.address),
+        payment_type=session.flow.rules.type,
+        app=session.flow.app,
         state="" if state is None else state.state,
         state_signature="" if state is None else state.signature,
         manifest_id=session.manifest_id,
@@ -171,15 +192,16 @@ def save(session: PaymentSession, payment: LivePayment | None = None) -> SavedSe
 def seconds_to_resume(saved: SavedSession, now: int) -> Fraction:
     """For how many seconds from now its publisher may still come back; 0 or less where it may not.
 
-    The credit at the last payment covers the time since then, with RESERVE left over, which is LONGEST_GAP
-    at most. The signer would give the tickets for it at once.
+    The credit at the last payment covers the time since then, which is LONGEST_GAP at most, with RESERVE or
+    RESERVE_BY_SECONDS left over. The signer would give the tickets for it at once.
     """
     if saved.started_at is None or saved.last_accepted_at is None or not saved.price:
         return Fraction(0)
     paid = saved.last_accepted_at
     ran = Fraction(max(0, paid - saved.started_at), NANOSECONDS)
     credit = (saved.credited - money.fee(ran, saved.price)) / saved.price
-    window = min(credit - RESERVE, Fraction(LONGEST_GAP))
+    reserve = RESERVE_BY_SECONDS if saved.flow.rules.whole_seconds else RESERVE
+    window = min(credit - reserve, Fraction(LONGEST_GAP))
     left = window - Fraction(now - paid, NANOSECONDS)
     return min(left, _payable_for(saved, now))
 
@@ -209,7 +231,8 @@ def restore(
     info = saved.orchestrator_info
     if (saved.price or info.price or 0) > ceiling:
         raise NotResumable(f"its price is above the ceiling of {money.text(ceiling)} wei/s")
-    billing, balance = Billing(), Balance()
+    flow = saved.flow
+    billing, balance = Billing(flow.rules), Balance()
     billing.price, billing.payments = saved.price, saved.payments
     billing.opened_at, billing.asked_at, billing.billed_until = (
         saved.opened_at,
@@ -230,9 +253,9 @@ def restore(
         first_backoff=first_backoff,
         billing=billing,
         balance=balance,
+        flow=flow,
     )
     session.schedule.due = saved.due
-    session.manifest_id = saved.manifest_id
     if saved.state:
         session.state = SignerState(saved.state, saved.state_signature)
     if session.leaving:

@@ -51,6 +51,7 @@ class SessionState:
         """The orchestrator's side."""
         self.state: SignerState | None = None
         """The signer's newest."""
+        self.flow = flow
         self.manifest_id = flow.manifest_id
         self.pending: Payment | None = None
         """Signed, and not known to be credited or refused."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from structlog.typing import FilteringBoundLogger
+
 from gateway.aio.inside import Reach
 from gateway.orchestrator.errors import OrchestratorError
 from gateway.reason import Ended, EndReason
@@ -13,7 +15,7 @@ from gateway.runner.client import RunnerClient
 from gateway.runner.errors import AppRefused
 from gateway.runner.profile import AppProfile
 from gateway.runner.reserve import RunnerSession
-from gateway.stream.seam import Json, UpdateRefused
+from gateway.stream.seam import JobHost, Json, UpdateRefused
 
 
 class AppSession:
@@ -37,9 +39,11 @@ class AppSession:
         """Start it with a stream's parameters. Raises Ended."""
         self.params = dict(params)
         try:
-            return await start_app(
+            channels = await start_app(
                 self._client, self._session.app_url, self._reach, self._profile, self.params
             )
+            self._client.check_tls(channels.input, channels.output)
+            return channels
         except AppRefused as error:
             detail = f"{self._name}: the app refused its parameters: {error}"
             raise Ended(EndReason.ORCHESTRATOR_LOST, detail) from error
@@ -67,8 +71,11 @@ class AppSession:
         self.params = wanted
         return dict(answer)
 
-    async def catch_up(self, params: Mapping[str, Any]) -> None:
-        """Send what was updated of the stream's parameters since it has any. Raises UpdateRefused."""
-        newer = {key: value for key, value in params.items() if self.params.get(key) != value}
+    async def catch_up(self, host: JobHost, log: FilteringBoundLogger) -> None:
+        """Send what was updated of the stream's parameters since it has any."""
+        newer = {key: value for key, value in host.params.items() if self.params.get(key) != value}
         if newer:
-            await self.update(newer)
+            try:
+                await self.update(newer)
+            except UpdateRefused as error:
+                log.warning("the app did not take a change", detail=str(error))

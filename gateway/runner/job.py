@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +17,7 @@ from gateway.aio.tasks import TaskGroup
 from gateway.media.frames import AccessUnit, Frame
 from gateway.orchestrator.errors import OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
+from gateway.paid_job.former_run import FormerRun
 from gateway.paid_job.paid_job import JobTiming, PaidJob
 from gateway.payments.payee import Payee
 from gateway.payments.payer import Payer
@@ -25,6 +26,7 @@ from gateway.payments.signing_rules import PaymentFlow
 from gateway.reason import Ended, EndReason
 from gateway.runner.app_session import AppSession
 from gateway.runner.app_start import AppChannels
+from gateway.runner.first_picture import FirstPicture
 from gateway.runner.offer import RunnerOffer
 from gateway.runner.payee import SessionPayee
 from gateway.runner.profile import AppProfile
@@ -32,39 +34,27 @@ from gateway.runner.reserve import Challenge, RunnerSession
 from gateway.runner.reserving import check_challenge, reserve
 from gateway.runner.resources import RunnerResources
 from gateway.runner.selection import price_unit, rules
+from gateway.runner.session_details import KeptSession, SessionDetails, shown
 from gateway.stream.seam import (
     Candidate,
     JobHost,
     JobStatus,
     Json,
-    OrchestratorRef,
     PublishRequest,
-    UpdateRefused,
 )
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.liveness import Liveness
 from gateway.trickle.relay import Relay
 from signer_client import LivePayment
 
-RUNNER = "runner"
-"""What this kind of job is called, by publishers and in status."""
-
-
-@dataclass(frozen=True)
-class Timing(JobTiming):
-    """Time limits in seconds."""
-
-    max_unproven_start: float = 60.0
-    """From the reserve to the first picture, where its payee has not delivered before."""
-
-
-DEFAULT_TIMING = Timing()
+DEFAULT_TIMING = JobTiming()
 
 
 class RunnerJob(PaidJob):
     """One job: challenge, first payment, reserve, the app's start, then frames and payments until the end.
 
-    The session costs from its reserve on, so payments run beside the app's start.
+    The session costs from its reserve on, so payments run beside the app's start. With `former` it goes on
+    with the session that another run of the gateway left, and is held at first.
     """
 
     resume_reserve = 1.0
@@ -77,8 +67,12 @@ class RunnerJob(PaidJob):
         request: PublishRequest,
         host: JobHost,
         log: FilteringBoundLogger,
-        timing: Timing = DEFAULT_TIMING,
+        timing: JobTiming = DEFAULT_TIMING,
+        former: FormerRun | None = None,
+        left: SessionDetails | None = None,
     ) -> None:
+        kept = self._kept = KeptSession(request)
+        """What another run of the gateway needs to go on."""
         super().__init__(
             candidate,
             request,
@@ -87,32 +81,45 @@ class RunnerJob(PaidJob):
             trusted=resources.pool.job_opened(candidate.address),
             first_payments=resources.first_payments,
             timing=timing,
+            details=kept.written,
+            former=former,
         )
         self._resources = resources
-        self._timing = timing
+        self._pins = resources.client.pins()
         self._offer: RunnerOffer | None = None
         self._payee: SessionPayee | None = None
+        self._picture: FirstPicture | None = None
         self._session: RunnerSession | None = None
         self._app: AppSession | None = None
-        self._first_picture = asyncio.Event()
+        if former is not None and left is not None:
+            assert isinstance(former.payer.payee, SessionPayee)
+            self._offer, self._session, self._payee = left.offer, left.session, former.payer.payee
+            kept.begin(left, former.last_update)
 
     # the stream's side
 
     async def run(self) -> None:
         """Reserve, pay, start the app and relay. Raises Ended."""
-        session = await self._reserve()
+        session = self._session
+        if session is None:
+            session = await self._reserve()
+        else:
+            self._log.info("session of a former run goes on")
+        self._pins.hold(session.app_url, session.control_url)
         try:
             async with TaskGroup() as group:
                 name = f"job {self._request.request_id}"
                 if self._payer is not None:
-                    group.create_task(self._pay(self._payer), name=f"{name} payments")
-                group.create_task(self._watch_first_picture(), name=f"{name} first picture")
+                    group.create_task(self._payer.run(), name=f"{name} payments")
+                limit = self._profile.limits.first_picture
+                picture = self._picture = FirstPicture(limit, proven=self._candidate.proven)
+                group.create_task(picture.watch(self._url), name=f"{name} first picture")
                 app = self._app = AppSession(
                     self._resources.client, session, self._reach, self._profile, name=self._url
                 )
-                self._begin(group, name, app, await app.start(self._host.params))
-        except ChannelError as error:
-            raise self._lost(type(error).__name__) from error  # its text may name a channel, a secret
+                self._begin(group, name, app, *await self._channels(app))
+        except (ChannelError, Ended) as error:
+            raise self._end_of(error) from None
 
     @override
     def push(self, frame: Frame) -> None:
@@ -122,22 +129,12 @@ class RunnerJob(PaidJob):
     async def update(self, params: Mapping[str, Any]) -> Json:
         if not self.started or self._app is None:
             return {}  # the stream keeps them for the start
-        return await self._app.update(params)
+        answer = await self._app.update(params)
+        self._kept.app_has(None, self._app.params, updated=True)
+        return answer
 
     def status(self) -> JobStatus:
-        offer = self._offer
-        orchestrator = None
-        if offer is not None:
-            info = None if self._payee is None else self._payee.challenge.info
-            orchestrator = OrchestratorRef(
-                url=offer.url,
-                address="" if info is None else info.address,
-                price=offer.price if info is None else info.price,
-                kind=RUNNER,
-                app=offer.app,
-                version=offer.version,
-                gpu=offer.gpu,
-            )
+        orchestrator = None if self._offer is None else shown(self._offer, self._payee)
         return replace(self._status(orchestrator), channels=2 if self._relay and not self._closed else 0)
 
     # the reserve
@@ -146,6 +143,7 @@ class RunnerJob(PaidJob):
         """The offer, its challenge, the first payment and the session. Raises Ended."""
         resources = self._resources
         try:
+            self._pins.hold(self._url)
             offer = self._offer = await resources.pool.take(self._url)
             asked = await resources.client.ask(offer, price_unit(offer))
         except OrchestratorError as error:
@@ -167,8 +165,7 @@ class RunnerJob(PaidJob):
         flow = PaymentFlow(rules(offer), challenge.manifest_id, offer.app)
         payee = SessionPayee(client, offer, challenge)
         payer, first = await self._first_payment(payments, payee, challenge.info, flow)
-        assert isinstance(payer.payee, SessionPayee)
-        self._payee = payer.payee  # the former session's, where its payment is handed out again
+        assert self._payee is not None
         session = await self._start_with(
             self._post_reserve(self._payee, payer, first),
             f"reserve {self._request.request_id}",
@@ -182,12 +179,21 @@ class RunnerJob(PaidJob):
         return isinstance(payee, SessionPayee) and payee.offer.url == self._url
 
     @override
+    def _paid_through(self, payee: Payee) -> None:
+        """A former session's payee, where its payment is handed out again."""
+        assert isinstance(payee, SessionPayee)
+        self._payee = payee
+        self._pins.hold(payee.challenge.payment_url)
+        self._kept.begin(SessionDetails(offer=payee.offer, payment_url=payee.challenge.payment_url))
+
+    @override
     def _pays(self, info: OrchestratorInfo) -> None:
         assert self._offer is not None, "there is an offer before a payment"
         self._resources.pool.pays(self._offer, info)
 
     async def _post_reserve(self, payee: SessionPayee, payer: Payer, first: LivePayment) -> RunnerSession:
         session = self._session = await reserve(self._resources.client, payee, payer, first)
+        self._kept.reserved(session)
         self._resources.pool.room_changed(self._url)
         await payer.job_started(payee.challenge.manifest_id)
         self._payments.credited()
@@ -198,26 +204,13 @@ class RunnerJob(PaidJob):
         )
         return session
 
-    async def _pay(self, payer: Payer) -> None:
-        try:
-            await payer.run()
-        except Ended as error:
-            if self._payee is not None and self._payee.over:
-                detail = f"{self._url} has ended the session: {error.detail}"
-                raise Ended(EndReason.ORCHESTRATOR_LOST, detail) from error
-            raise
-
-    async def _watch_first_picture(self) -> None:
-        """Raises Ended where none comes in time: who has not delivered before is not paid long for it."""
-        limit = self._profile.limits.first_picture
-        if not self._candidate.proven:
-            limit = min(limit, self._timing.max_unproven_start)
-        try:
-            async with asyncio.timeout(limit):
-                await self._first_picture.wait()
-        except TimeoutError:
-            detail = f"{self._url} showed no picture within {limit:g} s of the session's reserve"
-            raise Ended(EndReason.ORCHESTRATOR_LOST, detail) from None
+    def _end_of(self, error: ChannelError | Ended) -> Ended:
+        if isinstance(error, ChannelError):
+            return self._lost(type(error).__name__)  # its text may name a channel, a secret
+        if self._payee is not None and self._payee.over:
+            detail = f"{self._url} has ended the session: {error.detail}"
+            error = Ended(EndReason.ORCHESTRATOR_LOST, detail)
+        return self._excused(error)
 
     # the app
 
@@ -232,19 +225,40 @@ class RunnerJob(PaidJob):
         """Where the URLs of this session may lead."""
         return PUBLIC if self._offer is None else self._offer.reach
 
-    def _begin(self, group: TaskGroup, name: str, app: AppSession, channels: AppChannels) -> None:
+    async def _channels(self, app: AppSession) -> tuple[AppChannels, FormerRun | None]:
+        """Its channels, with the former run that has used them; else it is started. Raises Ended."""
+        kept = self._kept.now
+        if kept is not None and kept.channels is not None:
+            app.params = dict(kept.params)
+            return kept.channels, self._former
+        channels = await app.start(self._host.params)
+        self._kept.app_has(channels, app.params, updated=self._host.last_update is not None)
+        return channels, None
+
+    def _begin(
+        self, group: TaskGroup, name: str, app: AppSession, channels: AppChannels, former: FormerRun | None
+    ) -> None:
         """Relay frames from now on."""
         http, host = self._resources.client.http_for(self._reach), self._host
         relay = Relay(
-            http, channels.input, channels.output, host.request_key_frame, self._log, name=self._url
+            http,
+            channels.input,
+            channels.output,
+            host.request_key_frame,
+            self._log,
+            name=self._url,
+            resume=former is not None,
+            after=None if former is None else former.after,
         )
+        self._pins.hold(channels.input, channels.output)
+        self._kept.written.position = relay.newest
         self._run_relay(group, name, relay)
         group.create_task(self._read(relay), name=f"{name} downlink")
         liveness = Liveness(
             http, channels.input, relay.silence, is_to_blame=self._is_to_blame, timing=self._liveness
         )
         group.create_task(liveness.run(), name=f"{name} liveness")
-        group.create_task(self._catch_up(app), name=f"{name} catch-up")
+        group.create_task(app.catch_up(host, self._log), name=f"{name} catch-up")
         relay.begin(host.on_started(), audio=self._profile.media.audio)
         self._has_started()
 
@@ -254,16 +268,9 @@ class RunnerJob(PaidJob):
 
     @override
     def _show(self, frame: Frame) -> None:
-        if isinstance(frame, AccessUnit):
-            self._first_picture.set()
+        if isinstance(frame, AccessUnit) and self._picture is not None:
+            self._picture.came()
         super()._show(frame)
-
-    async def _catch_up(self, app: AppSession) -> None:
-        """Send what was updated since the app's start was requested."""
-        try:
-            await app.catch_up(self._host.params)
-        except UpdateRefused as error:
-            self._log.warning("the app did not take a change", detail=str(error))
 
     @override
     async def _is_to_blame(self) -> bool:
@@ -278,17 +285,17 @@ class RunnerJob(PaidJob):
 
     @override
     async def _give_back(self, *, leave: bool) -> None:
-        """Close the channels, and stop the session."""
+        """Close the channels, and stop the session unless another run is to go on with it."""
         if self._relay is not None:
-            await self._relay.close()
-        session = self._session
-        if session is None:
+            await self._relay.close(leave=leave)
+        session, client = self._session, self._resources.client
+        if session is None or leave:
             return
-        client = self._resources.client
         if not await client.stop(session.control_url, self._reach):
             await client.stop(session.control_url, self._reach)
 
     @override
     def _is_over(self) -> None:
+        self._pins.release()
         if self._session is not None:
             self._resources.pool.room_changed(self._url, freed=True)

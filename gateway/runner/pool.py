@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -163,6 +164,11 @@ class RunnerPool:
         if refusal is not None:
             raise OfferChanged(refusal[1])
         return offer
+
+    def refusal(self, offer: RunnerOffer, info: OrchestratorInfo) -> Refusal | None:
+        """Why a session of a former run is not paid on, None where it may be: its room is its own."""
+        refusals = (check(Listing(offer.url), info) for check in self._checks)
+        return judge(replace(offer, room=None), self.ceiling) or next(filter(None, refusals), None)
 
     def challenged(self, offer: RunnerOffer, info: OrchestratorInfo) -> Refusal | None:
         """A challenge came for a session: why it is not paid, None where it may be."""

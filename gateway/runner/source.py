@@ -11,9 +11,10 @@ from gateway.payments.billing import first_payment
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
 from gateway.reason import Ended, NoRoom
-from gateway.runner.job import RUNNER, RunnerJob
+from gateway.runner.job import RunnerJob
 from gateway.runner.resources import RunnerResources
 from gateway.runner.selection import RunnerCandidate, rules
+from gateway.runner.session_details import RUNNER
 from gateway.stream.seam import Candidate, JobHost, PublishRequest, UnknownModel
 
 

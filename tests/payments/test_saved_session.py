@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.money import PIXELS_PER_SECOND
+from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.payments.actions import Deliver, Sign
 from gateway.payments.payment import Payment
 from gateway.payments.saved_session import (
@@ -24,9 +26,10 @@ from gateway.payments.saved_session import (
     seconds_to_resume,
 )
 from gateway.payments.session import PaymentSession
+from gateway.payments.signing_rules import PIXEL_RULES, SECOND_RULES, PaymentFlow
 from gateway.payments.ticket_limits import TicketLimits
 from gateway.payments.timebase import Moment
-from harness.payment_models import PRICE, SENDER, signed_payment
+from harness.payment_models import PRICE, SENDER, orchestrator_info, signed_payment
 from tests.payments.sessions import S, new_session, sign_and_start, signed
 
 START = 1000 * S
@@ -200,3 +203,34 @@ def test_a_saved_session_does_not_show_its_secrets() -> None:
     shown = repr(replace(saved, seg_creds="secret"))
     for secret in ("secret", saved.payment, saved.state, saved.next_state):
         assert secret not in shown
+
+
+def test_a_session_without_a_type_of_payment_was_written_by_a_release_that_knew_one() -> None:
+    saved = save(paid_session())
+    former = {name: value for name, value in saved.json().items() if name not in ("payment_type", "app")}
+    assert SavedSession.parse(former) == saved
+    assert saved.flow.rules is PIXEL_RULES
+
+
+def test_a_session_that_is_billed_in_whole_seconds_goes_on_by_these_rules_with_a_second_to_spare() -> None:
+    flow = PaymentFlow(SECOND_RULES, "m1", "livepeer-example/echo")
+    pixels = orchestrator_info(price=PRICE * PIXELS_PER_SECOND, ticket_seconds=Fraction(1, PIXELS_PER_SECOND))
+    session = PaymentSession(
+        OrchestratorInfo.parse(pixels.raw, unit=PriceUnit.SECONDS),
+        interval=5 * S,
+        ceiling=Fraction(10 * PRICE),
+        flow=flow,
+    )
+    sign_and_start(session, START, 10)
+    saved = save(session)
+    assert saved.flow == PaymentFlow(SECOND_RULES, session.manifest_id, "livepeer-example/echo")
+    again = restored(saved)
+    assert (again.flow, again.info.unit, again.billing.rules) == (
+        saved.flow,
+        PriceUnit.SECONDS,
+        SECOND_RULES,
+    )
+    assert seconds_to_resume(saved, START + 8 * S) == 1
+    assert seconds_to_resume(saved, START + 9 * S) == 0
+    action = again.next(START + 8 * S)
+    assert isinstance(action, Sign), "who comes back pays first of all"

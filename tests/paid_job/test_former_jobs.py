@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,14 +22,15 @@ from aiohttp import web
 from gateway.aio import tasks
 from gateway.candidates.verdict import Verdict
 from gateway.devnet.trickle_server import TrickleServer
-from gateway.network.former_jobs import FormerJobs
 from gateway.network.job_details import job_details
 from gateway.network.models import ModelNetworks
+from gateway.network.remains import OrchestratorRemains
 from gateway.network.resources import NetworkResources
 from gateway.network.source import NetworkSource
 from gateway.orchestrator.errors import NoCapacity, UnknownOutcome
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobUrls
+from gateway.paid_job.former_jobs import JOB, FormerJobs
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
@@ -140,8 +142,7 @@ class Run:
         networks = ModelNetworks([self.model], self.open_model)
         former = FormerJobs(
             self.ledger,
-            networks,
-            NetworkSource(networks),
+            {JOB: partial(OrchestratorRemains, networks, NetworkSource(networks))},
             resumes=self.resumes,
             monotonic_ns=lambda: now_ns() + self.elapsed_ns,
         )

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.tasks import spawn
-from gateway.candidates.verdict import Verdict
-from gateway.network.job import FormerJobRun, OrchestratorJob
-from gateway.network.job_details import read_details
-from gateway.network.models import ModelNetworks
-from gateway.network.resources import NetworkResources
-from gateway.network.source import NetworkSource
-from gateway.orchestrator.discovery import Listing
-from gateway.orchestrator.info import OrchestratorInfo
-from gateway.orchestrator.job_start import JobUrls
+from gateway.paid_job.former_run import FormerRun
+from gateway.paid_job.remains import Remains, RemainsReader
 from gateway.payments.errors import LedgerError
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
@@ -28,7 +22,6 @@ from gateway.payments.saved_session import NotResumable, SavedSession, passed, r
 from gateway.payments.steps import Step
 from gateway.payments.timebase import NANOSECONDS, Moment, now_ns
 from gateway.stream.seam import (
-    Candidate,
     FormerStream,
     Job,
     JobHost,
@@ -38,8 +31,9 @@ from gateway.stream.seam import (
     TooManyModels,
     UnknownModel,
 )
-from gateway.trickle.publisher import delete_channel
 
+JOB = "job"
+"""The kind of job of details that name none."""
 TICKS = 90_000
 """Of a picture's time, in a second."""
 AHEAD = 1
@@ -64,52 +58,49 @@ class _Resumed:
 class FormerJobs:
     """The jobs whose sessions the ledger has open at the start. `take` leaves none of them undecided.
 
-    With `resumes` they may be gone on with. First payments that nobody credited wait for the next start.
-    `monotonic_ns` is the machine's clock in nanoseconds.
+    `kinds` read what jobs of theirs left, each by the name in its details. With `resumes` jobs may be gone on
+    with. First payments that nobody credited wait for the next start. `monotonic_ns` is the machine's clock
+    in nanoseconds.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        networks: ModelNetworks,
-        source: NetworkSource,
+        kinds: Mapping[str, RemainsReader],
         *,
         resumes: bool,
         monotonic_ns: Callable[[], int] = now_ns,
     ) -> None:
-        self._ledger = ledger
-        self._networks = networks
-        self._source = source
-        self._resumes = resumes
         self._monotonic_ns = monotonic_ns
+        self._ledger = ledger
+        self._kinds = kinds
+        self._resumes = resumes
 
     async def take(self) -> list[FormerStream]:
         """The streams that may be gone on with. Raises LedgerError."""
         now = Moment(time.time_ns(), self._monotonic_ns())
         resumed: dict[str, list[_Resumed]] = {}
         for former in reversed(await self._ledger.former_jobs()):
-            urls: JobUrls | None = None
-            info: OrchestratorInfo | None = None
+            remains: Remains | None = None
             try:
                 details, position, saved = former.read()
-                info = saved.orchestrator_info
-                request, urls, last_update = read_details(details)
-                if (urls is None) != (saved.started_at is None):
+                request, last_update = _publish(details)
+                remains = self._kind(details)(details, request, former, saved)
+                if remains.started != (saved.started_at is not None):
                     raise ValueError("it has started, or it has not")
                 since = passed(former.saved_at, now)
                 saved = saved.moved(now.monotonic_ns - since - former.saved_at.monotonic_ns)
-                network = await self._networks.reopen(request.model)
-                payer = await self._payer(network, former, saved, request, now)
-                if urls is None:
+                await remains.reopen()
+                payer = await self._payer(remains, former, saved, request, now)
+                if not remains.started:
                     await self._ledger.go_on(former)
-                    network.first_payments.keep(former.recipient, payer)
+                    remains.keep(payer)
                     log.info("first payment of a former run is kept", stream=former.job.stream)
                     continue
                 others = resumed.setdefault(request.name, [])
-                run = FormerJobRun(
-                    urls=urls, payer=payer, after=_after(position, since), last_update=last_update
-                )
-                one = self._resumed(network, former, saved, request, run)
+                run = FormerRun(payer=payer, after=_after(position, since), last_update=last_update)
+                seconds = seconds_to_resume(saved, self._monotonic_ns())
+                one = _resumed(remains, former, request, run, saved.price, seconds)
                 _check_others(one, others)
                 await self._ledger.go_on(former)
                 others.append(one)
@@ -126,20 +117,23 @@ class FormerJobs:
                 )
                 await self._ledger.abandon(former, str(why))
                 age = now.wall_ns - former.saved_at.wall_ns
-                if info is not None and urls is not None and age < MAX_CHANNEL_AGE:
-                    spawn(self._close_channels(info, urls), name="former-job-close")
+                if remains is not None and remains.started and age < MAX_CHANNEL_AGE:
+                    spawn(remains.give_back(), name="former-job-close")
         return [_stream(jobs) for jobs in resumed.values() if jobs]
 
+    def _kind(self, details: Json) -> RemainsReader:
+        """Raises NotResumable."""
+        name = details.get("kind", JOB)
+        kind = self._kinds.get(name) if isinstance(name, str) else None
+        if kind is None:
+            raise NotResumable("this gateway has no such kind of job")
+        return kind
+
     async def _payer(
-        self,
-        network: NetworkResources,
-        former: FormerJob,
-        saved: SavedSession,
-        request: PublishRequest,
-        now: Moment,
+        self, remains: Remains, former: FormerJob, saved: SavedSession, request: PublishRequest, now: Moment
     ) -> Payer:
         """Who pays on. Raises NotResumable."""
-        payments = network.payments
+        payments = remains.payments
         if payments is None or payments.sender != former.sender:
             raise NotResumable("another signer pays now")
         if saved.payment and former.payment in (Step.WITHHELD, Step.REFUSED, Step.CREDITED):
@@ -156,15 +150,15 @@ class FormerJobs:
             ticket_limits=payments.ticket_limits,
             handed_out=former.handed_out and saved.started_at is not None,
         )
-        verdict, detail = network.pool.judge(Listing(former.job.addr), session.info)
-        if verdict is not Verdict.AVAILABLE:
-            raise NotResumable(f"{verdict}: {detail}")
+        refusal = remains.refusal(session.info)
+        if refusal is not None:
+            raise NotResumable(f"{refusal[0]}: {refusal[1]}")
         if not session.running and not session.first_payment_usable(now.monotonic_ns):
             raise NotResumable("its first payment is of no use any more")
         await self._count(payments, former)
         return Payer.restored(
             payments,
-            network.orchestrators,
+            remains.payee,
             former,
             session,
             limit=request.limits.wei,
@@ -177,37 +171,30 @@ class FormerJobs:
         spent = await self._ledger.reader.signed_for(former.job.stream, former.job.request_id)
         payments.spending.restore_stream(former.job.request_id, spent)
 
-    def _resumed(
-        self,
-        network: NetworkResources,
-        former: FormerJob,
-        saved: SavedSession,
-        request: PublishRequest,
-        run: FormerJobRun,
-    ) -> _Resumed:
-        candidate = Candidate(
-            source=self._source,
-            url=run.payer.info.url,
-            addr=former.job.addr,
-            address=former.recipient,
-            price=saved.price,
-        )
 
-        def open_job(host: JobHost, stream_log: structlog.typing.FilteringBoundLogger) -> Job:
-            job = OrchestratorJob(network, candidate, request, host, stream_log, former=run)
-            self._networks.job_opened(request.model, job)
-            return job
+def _publish(details: Json) -> tuple[PublishRequest, Json | None]:
+    """The request and the last update. Raises ValueError."""
+    update = details.get("last_update")
+    if not isinstance(update, dict | None):
+        raise ValueError("its parameters are no JSON object")
+    return PublishRequest.parse(details.get("publish")), update
 
-        seconds = seconds_to_resume(saved, self._monotonic_ns())
-        job = ResumableJob(candidate=candidate, open=open_job)
-        return _Resumed(former, request, job, run.last_update, seconds)
 
-    async def _close_channels(self, info: OrchestratorInfo, urls: JobUrls) -> None:
-        """Free the orchestrator's room: what is not gone on with would keep it for minutes."""
-        network = self._networks.default
-        http = network.orchestrators.http_for(info)
-        if not await delete_channel(http, urls.publish_url):
-            network.left_channels.add(http, urls.publish_url)
+def _resumed(
+    remains: Remains,
+    former: FormerJob,
+    request: PublishRequest,
+    run: FormerRun,
+    price: Fraction,
+    seconds: Fraction,
+) -> _Resumed:
+    candidate = remains.candidate(run.payer, price)
+
+    def open_job(host: JobHost, stream_log: FilteringBoundLogger) -> Job:
+        return remains.job(candidate, run, host, stream_log)
+
+    job = ResumableJob(candidate=candidate, open=open_job)
+    return _Resumed(former, request, job, run.last_update, seconds)
 
 
 def _check_others(one: _Resumed, newer: list[_Resumed]) -> None:

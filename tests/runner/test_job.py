@@ -1,0 +1,297 @@
+"""A job on a live runner, against an orchestrator and a signer that speak as the real ones do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+import structlog
+from aiohttp import web
+
+from gateway.aio import tasks
+from gateway.candidates.verdict import Verdict
+from gateway.devnet.trickle_server import TrickleServer
+from gateway.paid_job.former_jobs import FormerJobs
+from gateway.payments.ledger import Ledger
+from gateway.payments.resources import PaymentResources
+from gateway.payments.spending import Spending, SpendLimits
+from gateway.payments.verify import verify
+from gateway.reason import ChooseAgain, Ended, EndReason
+from gateway.runner.client import RunnerClient
+from gateway.runner.job import RunnerJob
+from gateway.runner.lists import OrchestratorRunners
+from gateway.runner.pool import RunnerPool
+from gateway.runner.profile import AppProfile, Limits
+from gateway.runner.remains import RunnerRemains
+from gateway.runner.resources import RunnerResources
+from gateway.runner.session_details import RUNNER
+from gateway.runner.settings import RunnerSettings
+from gateway.runner.source import RunnerSource
+from gateway.stream.seam import FormerStream, Job, PublishRequest
+from harness.waiting import DEADLINE, eventually
+from signer_client import SignerClient
+from tests.devnet.live_kit import APP, WEI_PER_SECOND, Live
+from tests.network.test_job import Host
+
+pytestmark = pytest.mark.asyncio
+
+REQUEST = PublishRequest("cam", "cam", "r1", "echo", params={"mode": "gray"})
+ECHO = RunnerSettings.for_apps({"echo": APP}).profiles[APP]
+
+
+class EchoApp:
+    """An app that opens its channels when it is started, and shows nothing."""
+
+    def __init__(self) -> None:
+        self.trickle = TrickleServer()
+        self.ready = True
+        self.starts: list[Any] = []
+        self.updates: list[Any] = []
+        self.url = ""
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[EchoApp]:
+        app = web.Application()
+        app.add_routes(self.trickle.routes())
+        app.router.add_post("/echo", self._start)
+        app.router.add_post("/update", self._update)
+        app.on_shutdown.append(self.trickle.shutdown)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _start(self, request: web.Request) -> web.Response:
+        self.starts.append(await request.json())
+        if not self.ready:
+            return web.json_response({"error": "warming up"}, status=503)
+        if not self.trickle.names():
+            self.trickle.create("in")
+            self.trickle.create("out")
+        base = f"{self.url}/ai/trickle"
+        return web.json_response({"session": "s", "in": f"{base}/in", "out": f"{base}/out"})
+
+    async def _update(self, request: web.Request) -> web.Response:
+        self.updates.append(await request.json())
+        return web.json_response({"status": "updated"})
+
+
+class Run:
+    """One run of the gateway on a ledger."""
+
+    def __init__(
+        self, network: Live, ledger: Ledger, client: RunnerClient, signer: SignerClient, profile: AppProfile
+    ) -> None:
+        self.ledger = ledger
+        self.payments = PaymentResources(
+            signer=signer,
+            sender=network.signer.address,
+            ledger=ledger,
+            spending=Spending(SpendLimits()),
+            ceiling=Fraction(WEI_PER_SECOND),
+            interval=5 * 10**9,
+            signing_slots=asyncio.Semaphore(),
+        )
+        self.pool = RunnerPool(
+            [OrchestratorRunners(client, network.url)],
+            frozenset({APP}),
+            challenge=client.challenge,
+            ceiling=Fraction(WEI_PER_SECOND),
+        )
+        self.resources = RunnerResources(
+            client, self.pool, {REQUEST.model: APP}, {APP: profile}, self.payments
+        )
+        self.source = RunnerSource(self.resources)
+        self.host = Host()
+        self.host.params = dict(REQUEST.params)
+
+    async def job(self) -> RunnerJob:
+        reading = tasks.spawn(self.pool.run(), name="pool")
+        await eventually(lambda: self.source.candidates(REQUEST), every=0.002, what="a candidate")
+        await tasks.cancel(reading)
+        self.candidate = self.source.candidates(REQUEST)[0]
+        return self.source.open(self.candidate, REQUEST, self.host, structlog.get_logger())
+
+    async def former(self, *, resumes: bool = True) -> list[FormerStream]:
+        remains = {RUNNER: partial(RunnerRemains, self.resources, self.source)}
+        return await FormerJobs(self.ledger, remains, resumes=resumes).take()
+
+
+class Gateway:
+    """Starts one run after the other, each of which ends as in a crash."""
+
+    def __init__(self, network: Live, app: EchoApp, folder: Path) -> None:
+        self.network = network
+        self.app = app
+        self._path = folder / "ledger.sqlite3"
+
+    @asynccontextmanager
+    async def run(self, profile: AppProfile = ECHO) -> AsyncIterator[Run]:
+        async with AsyncExitStack() as stack:
+            ledger = await Ledger.open(self._path)
+            stack.push_async_callback(ledger.close)
+            client = RunnerClient(sender=self.network.signer.address)
+            stack.push_async_callback(client.close)
+            signer = await stack.enter_async_context(SignerClient(self.network.signer.url))
+            yield Run(self.network, ledger, client, signer, profile)
+
+    async def sessions(self) -> list[bool]:
+        """Whether each that was ever reserved has ended."""
+        return [session["ended"] for session in (await self.network.audit())["sessions"].values()]
+
+    async def openings(self) -> int:
+        audit = await self.network.call("GET", f"{self.network.signer.url}/devnet/audit")
+        return int(audit.json["null_states"])
+
+
+@pytest_asyncio.fixture
+async def gateway(network: Live, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with EchoApp().serving() as app:
+        await network.register(runner_url=app.url)
+        yield Gateway(network, app, tmp_path)
+
+
+@asynccontextmanager
+async def live(job: Job) -> AsyncIterator[asyncio.Task[None]]:
+    """While it runs, from when it takes frames on."""
+    running = asyncio.get_running_loop().create_task(job.run())
+    await eventually(lambda: running.done() or job.started, every=0.002, what="the job's start")
+    if running.done():
+        await running
+    try:
+        yield running
+    finally:
+        await tasks.cancel(running)
+
+
+def params_of(body: Mapping[str, Any]) -> Any:
+    return body["mode"]
+
+
+async def test_a_session_is_reserved_paid_started_updated_and_stopped(gateway: Gateway) -> None:
+    async with gateway.run() as run:
+        job = await run.job()
+        async with live(job):
+            assert [params_of(body) for body in gateway.app.starts] == ["gray"]
+            assert (job.paid, job.longest_hold > 0) == (True, True)
+            await job.update({"mode": "blur", "radius": 3})
+            assert gateway.app.updates == [{"mode": "blur", "radius": 3}]
+            where = job.status().orchestrator
+            assert where is not None
+            assert (where.kind, where.app, where.manifest_id) == (RUNNER, APP, "")
+        await job.close(EndReason.DELETED)
+        assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
+        assert job.status().channels == job.status().sessions == 0
+        assert (await verify(run.ledger.reader)).findings == []
+
+
+async def test_an_app_that_shows_no_picture_in_time_is_a_fault_of_who_was_paid(gateway: Gateway) -> None:
+    gateway.app.ready = False
+    async with gateway.run(replace(ECHO, limits=Limits(first_picture=0.2))) as run:
+        job = await run.job()
+        with pytest.raises(Ended, match=r"showed no picture within 0\.2 s") as ended:
+            async with asyncio.timeout(DEADLINE):
+                await job.run()
+        await job.close(EndReason.ORCHESTRATOR_LOST)
+        assert type(ended.value) is Ended
+        assert await gateway.sessions() == [True], "it costs no more"
+        assert run.candidate.paid_in_vain
+        run.source.suspend(run.candidate, REQUEST, ended.value)
+        (judged,) = run.source.candidates(REQUEST)
+        assert judged.verdict is Verdict.SET_ASIDE
+
+
+async def test_a_session_goes_on_after_a_crash_without_a_second_opening(gateway: Gateway) -> None:
+    async with gateway.run() as run:
+        job = await run.job()
+        async with live(job):
+            await job.update({"mode": "blur"})
+            await eventually(lambda: accepted(job) >= 2, what="a payment that is written with it")
+    for _ in range(2):  # which may crash once more before anybody comes
+        async with gateway.run() as run:
+            (stream,) = await run.former()
+            assert (stream.request, stream.last_update) == (REQUEST, {"mode": "blur"})
+            assert 0 < stream.seconds <= 10
+            again = stream.jobs[0].open(run.host, structlog.get_logger())
+            again.hold()
+            async with live(again):
+                assert len(gateway.app.starts) == 1, "the app runs"
+                assert gateway.app.updates == [{"mode": "blur"}]
+    async with gateway.run() as run:
+        (stream,) = await run.former()
+        again = stream.jobs[0].open(run.host, structlog.get_logger())
+        async with live(again):
+            before = accepted(again)
+            again.resume()
+            await eventually(lambda: accepted(again) > before, what="the payment of who comes back")
+        await again.close(EndReason.DELETED)
+        assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
+        assert (await verify(run.ledger.reader)).findings == []
+
+
+async def test_an_app_that_had_not_started_at_the_crash_is_started_again(gateway: Gateway) -> None:
+    gateway.app.ready = False
+    async with gateway.run() as run:
+        running = asyncio.get_running_loop().create_task((await run.job()).run())
+        await eventually(lambda: gateway.app.starts, what="the start")
+        await tasks.cancel(running)
+    gateway.app.ready = True
+    async with gateway.run() as run:
+        (stream,) = await run.former()
+        again = stream.jobs[0].open(run.host, structlog.get_logger())
+        async with live(again):
+            assert len(gateway.app.starts) == 2
+        await again.close(EndReason.DELETED)
+        assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
+
+
+async def test_a_session_that_is_over_at_the_restart_is_nobodys_fault(gateway: Gateway) -> None:
+    async with gateway.run() as run:
+        job = await run.job()
+        async with live(job):
+            pass
+    gateway.app.trickle.terminate("out")
+    async with gateway.run() as run:
+        (stream,) = await run.former()
+        again = stream.jobs[0].open(run.host, structlog.get_logger())
+        with pytest.raises(ChooseAgain):
+            async with asyncio.timeout(DEADLINE):
+                await again.run()
+        await again.close(EndReason.ORCHESTRATOR_LOST)
+        assert await gateway.sessions() == [True]
+
+
+@pytest.mark.parametrize("why", ["resumes no more", "another app"])
+async def test_a_session_that_does_not_go_on_is_stopped(gateway: Gateway, why: str) -> None:
+    async with gateway.run() as run:
+        job = await run.job()
+        async with live(job):
+            pass
+    async with gateway.run() as run:
+        if why == "another app":
+            cast(dict[str, str], run.resources.apps)[REQUEST.model] = "acme/other"
+        assert await run.former(resumes=why == "another app") == []
+
+        async def stopped() -> bool:
+            return await gateway.sessions() == [True]
+
+        await eventually(stopped, what="the session's end")
+        assert await run.ledger.former_jobs() == []
+
+
+def accepted(job: Job) -> int:
+    payments = job.status().payments
+    assert payments is not None
+    return payments.accepted
