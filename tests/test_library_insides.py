@@ -50,6 +50,8 @@ ROOT = Path(__file__).parents[1]
 NAMES: list[tuple[Any, str]] = [
     (aiohttp.web_protocol.RequestHandler, "_waiter"),
     (aiohttp.web_protocol.RequestHandler, "_request_count"),
+    (aiohttp.TCPConnector, "_create_direct_connection"),
+    (aiohttp.TCPConnector, "_get_ssl_context"),
     (aioice.Connection, "get_component_candidates"),
     (aioice.Connection, "query_consent"),
     (aioice.Connection, "build_request"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
+from contextvars import ContextVar
 from ipaddress import ip_address
 from typing import Any
 
@@ -18,6 +19,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.resolver import ThreadedResolver
 from typing_extensions import override
 
+from gateway.aio.certificate_pins import CertificateChanged, CertificatePins
+from gateway.aio.client_tls import client_context
 from gateway.aio.inside import Ip, LeadsInside, Reach, is_inside, leads_inside, literal
 from gateway.aio.pace import Pace
 
@@ -25,6 +28,10 @@ MAX_INTERIM = 10
 """Limit of interim answers (`100 Continue` and the like) in a second."""
 PIECE = 16_384
 """Bytes parsed at once: so many interim answers as fit into one."""
+
+
+_tls: ContextVar[ssl.SSLContext] = ContextVar("tls")
+"""With which a connection is being made."""
 
 
 class UnwantedEncoding(aiohttp.ClientPayloadError):
@@ -35,13 +42,15 @@ class Connector(aiohttp.TCPConnector):
     """Connects to the addresses that `reach` allows; None: to any, as the operator names all of them.
 
     Names are checked as they are resolved for a connection, each time. Connections are shared by who may
-    reach the same: each `reach` needs a connector of its own.
+    reach the same: each `reach` needs a connector of its own. With `pins`, a certificate that does not verify
+    is taken where these allow it.
     """
 
-    def __init__(self, reach: Reach | None, **options: Any) -> None:
+    def __init__(self, reach: Reach | None, pins: CertificatePins | None = None, **options: Any) -> None:
         resolver = None if reach is None else _Resolver(reach)
         super().__init__(resolver=resolver, use_dns_cache=reach is None, **options)
         self._reach = reach
+        self._pins = pins
         self._ways: set[bool] = set()
         self._factory: Any = functools.partial(_Protocol, loop=self._loop)
 
@@ -64,6 +73,44 @@ class Connector(aiohttp.TCPConnector):
         if address is not None:
             self._ways.add(is_inside(address))
         return connection
+
+    @override
+    async def _create_direct_connection(
+        self, req: aiohttp.ClientRequest, *args: Any, **options: Any
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        pins = self._pins
+        if pins is None or not req.is_ssl():
+            return await super()._create_direct_connection(req, *args, **options)
+        server = ((req.url.raw_host or "").lower(), req.port or 443)
+        if not pins.is_pinned(server):
+            try:
+                made = await self._connect(client_context(verify=True), req, *args, **options)
+            except aiohttp.ClientConnectorCertificateError:
+                if pins.must_verify(server):
+                    raise
+            else:
+                pins.verified(server)
+                return made
+        transport, protocol = await self._connect(client_context(verify=False), req, *args, **options)
+        try:
+            pins.check(server, transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        except CertificateChanged as error:
+            transport.abort()
+            raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
+        return transport, protocol
+
+    async def _connect(
+        self, tls: ssl.SSLContext, *args: Any, **options: Any
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        token = _tls.set(tls)
+        try:
+            return await super()._create_direct_connection(*args, **options)
+        finally:
+            _tls.reset(token)
+
+    @override
+    def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
+        return _tls.get() if req.is_ssl() and self._pins is not None else super()._get_ssl_context(req)
 
 
 class _Resolver(AbstractResolver):
@@ -126,14 +173,18 @@ async def _as_it_is(request: aiohttp.ClientRequest, handler: Any) -> aiohttp.Cli
 
 
 def client_session(
-    reach: Reach | None, *, tls: ssl.SSLContext | bool = True, timeout: aiohttp.ClientTimeout | None = None
+    reach: Reach | None,
+    *,
+    tls: ssl.SSLContext | bool = True,
+    pins: CertificatePins | None = None,
+    timeout: aiohttp.ClientTimeout | None = None,
 ) -> aiohttp.ClientSession:
     """A session whose requests lead where `reach` allows, by default without a limit of time.
 
-    It has no limit on connections: a stream holds many long requests open.
+    It has no limit on connections: a stream holds many long requests open. `pins` stand before `tls`.
     """
     return aiohttp.ClientSession(
-        connector=Connector(reach, limit=0, ssl=tls),
+        connector=Connector(reach, pins, limit=0, ssl=tls),
         timeout=timeout or aiohttp.ClientTimeout(total=None, sock_connect=5),
         headers={"Accept-Encoding": "identity"},
         auto_decompress=False,
@@ -144,14 +195,15 @@ def client_session(
 class ClientSessions:
     """One session for each reach, made when it is first needed, closed with the others."""
 
-    def __init__(self, tls: ssl.SSLContext) -> None:
+    def __init__(self, tls: ssl.SSLContext, pins: CertificatePins | None = None) -> None:
         self._tls = tls
+        self._pins = pins
         self._sessions: dict[Reach, aiohttp.ClientSession] = {}
 
     def get(self, reach: Reach) -> aiohttp.ClientSession:
         session = self._sessions.get(reach)
         if session is None:
-            session = self._sessions[reach] = client_session(reach, tls=self._tls)
+            session = self._sessions[reach] = client_session(reach, tls=self._tls, pins=self._pins)
         return session
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 
 from gateway.aio.bodies import BodyTooLarge, read_bounded
+from gateway.aio.certificate_pins import CertificateChanged
 from gateway.aio.http_client import UnwantedEncoding
 from gateway.aio.inside import Ip, LeadsInside, literal
 from gateway.orchestrator.errors import (
@@ -118,4 +119,5 @@ async def addresses(name: str) -> list[Ip]:
 
 
 def _without_url(error: Exception) -> str:
-    return str(error.__cause__) if isinstance(error.__cause__, LeadsInside) else type(error).__name__
+    cause = error.__cause__
+    return str(cause) if isinstance(cause, LeadsInside | CertificateChanged) else type(error).__name__

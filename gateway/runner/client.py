@@ -7,15 +7,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import structlog
 from google.protobuf.message import DecodeError
 from typing_extensions import override
 
+from gateway.aio.certificate_pins import CertificatePins, SessionPins
 from gateway.aio.client_tls import client_context
 from gateway.aio.http_client import ClientSessions
-from gateway.aio.inside import Reach
+from gateway.aio.inside import Reach, literal
 from gateway.aio.json_text import parse_json
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.calls import CONNECT_SHARE, HttpAnswer, addresses, call, payment_headers
+from gateway.orchestrator.client import PLAIN
 from gateway.orchestrator.errors import (
     BadAnswer,
     NoCapacity,
@@ -35,6 +38,10 @@ TIMEOUT = 5.0
 DISCOVERY_TIMEOUT = 3.0
 STOP_TIMEOUT = 3.0
 TRY_AGAIN = (408, 425, 429)
+MAX_NAMED = 1000
+"""Hosts that the log names at most for being reached without TLS."""
+
+log = structlog.get_logger("runners")
 
 
 class RunnerClient:
@@ -45,7 +52,32 @@ class RunnerClient:
 
     def __init__(self, *, sender: str, verify_tls: bool = False) -> None:
         self._sender = sender
-        self._sessions = ClientSessions(client_context(verify=verify_tls))
+        self._verify_tls = verify_tls
+        self._pins = CertificatePins()
+        self._sessions = ClientSessions(
+            client_context(verify=verify_tls), pins=None if verify_tls else self._pins
+        )
+        self._plain: set[str] = set()
+        """Hosts that the log has named for being reached without TLS."""
+
+    def pins(self) -> SessionPins:
+        """What a session's servers are to be pinned by."""
+        return self._pins.session()
+
+    def check_tls(self, *urls: str) -> None:
+        """Warn once of a host that is reached without TLS.
+
+        Raises Unreachable where certificates have to verify.
+        """
+        for url in urls:
+            host = urlsplit(url).hostname or ""
+            if url.startswith("https://"):
+                continue
+            if self._verify_tls:
+                raise Unreachable(PLAIN)
+            if host not in self._plain and not _is_loopback(host) and len(self._plain) < MAX_NAMED:
+                self._plain.add(host)
+                log.warning("no TLS: sessions can be read and taken over", host=host)
 
     def http_for(self, reach: Reach) -> aiohttp.ClientSession:
         """For requests to URLs that may lead so far. Not to be closed."""
@@ -169,6 +201,7 @@ class RunnerClient:
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> _Answer:
+        self.check_tls(url)
         http, connect = self._sessions.get(reach), min(timeout * CONNECT_SHARE, TIMEOUT)
         return _Answer(
             *await call(http, method, url, timeout, connect=connect, headers=headers, body=body, secret=True)
@@ -200,6 +233,11 @@ class _Answer(HttpAnswer):
     @property
     def _is_json(self) -> bool:
         return self.body[:1] == b"{"
+
+
+def _is_loopback(host: str) -> bool:
+    address = literal(host)
+    return host == "localhost" if address is None else address.is_loopback
 
 
 async def reach_of(url: str) -> Reach:
