@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,8 +31,19 @@ class Verdict(StrEnum):
     """The operator's block list names it."""
     UNTRUSTED = "untrusted"
     """It has delivered little, and has as many starts as that allows: a stream may wait for its turn."""
+    SIGNER_REFUSES_TYPE = "signer_refuses_type"
+    """The signer makes no payments of the type that it is paid with."""
     ADDRESS_CHANGED = "address_changed"
     """It was paid under another address before."""
+
+
+def reasons_of(passed_over: Iterable[tuple[str, Judged]]) -> list[str]:
+    """Why none of these, each by its name, is used: a sentence each, and one for what a signer refuses."""
+    reasons = [
+        one.detail if one.verdict is Verdict.SIGNER_REFUSES_TYPE else f"{name}: {one.verdict}: {one.detail}"
+        for name, one in passed_over
+    ]
+    return list(dict.fromkeys(reasons))
 
 
 USABLE = frozenset({Verdict.CHOSEN, Verdict.AVAILABLE})

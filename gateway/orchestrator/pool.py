@@ -14,7 +14,7 @@ import structlog
 from gateway.aio.tasks import TaskGroup
 from gateway.candidates.suspension import Suspension
 from gateway.candidates.trust import TrackedJob, Trust
-from gateway.candidates.verdict import Verdict
+from gateway.candidates.verdict import Verdict, reasons_of
 from gateway.money import text
 from gateway.orchestrator.client import INFO_TIMEOUT
 from gateway.orchestrator.discovery import Directory, DiscoveryFailed, FixedSource, Listing, Source
@@ -157,7 +157,7 @@ class OrchestratorPool:
         candidates = self.candidates()
         if any(candidate.admissible for candidate in candidates):
             return []
-        reasons = [f"{candidate.url}: {candidate.verdict}: {candidate.detail}" for candidate in candidates]
+        reasons = reasons_of((candidate.url, candidate) for candidate in candidates)
         return reasons or ["no orchestrator is known", *self._directory.errors()]
 
     def ready(self) -> bool:

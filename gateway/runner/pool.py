@@ -15,7 +15,7 @@ from gateway import money
 from gateway.aio.tasks import TaskGroup
 from gateway.candidates.suspension import Suspension, SuspensionState
 from gateway.candidates.trust import TrackedJob, Trust
-from gateway.candidates.verdict import Verdict
+from gateway.candidates.verdict import Verdict, reasons_of
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import OfferChanged, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
@@ -35,6 +35,7 @@ CHALLENGED_FOR = 120.0
 """Seconds for which a challenge tells who is paid and how large tickets are."""
 MAX_CHALLENGES = 16
 """Runners of one list that are asked at once."""
+UNASKED = "it has not said yet who is paid there"
 Challenger = Callable[[RunnerOffer], Awaitable[OrchestratorInfo | None]]
 """Asks a runner what is to be paid; None where nothing is. Raises OrchestratorError."""
 
@@ -121,7 +122,7 @@ class RunnerPool:
         candidates = self.candidates()
         if any(one.usable for one in candidates):
             return []
-        reasons = [f"{one.offer.url}: {one.verdict}: {one.detail}" for one in candidates]
+        reasons = reasons_of((one.offer.url, one) for one in candidates)
         errors = [f"{one.source.name}: {one.error}" for one in self._lists if one.error]
         return reasons or ["no live runner is known", *errors]
 
@@ -291,7 +292,8 @@ class RunnerPool:
     def _check(self, offer: RunnerOffer) -> Refusal | None:
         asked = self._asked.get(offer.url)
         if asked is None:
-            return None
+            # faults are counted by who is paid
+            return (Verdict.UNREACHABLE, UNASKED) if offer.paid and self.ceiling is not None else None
         if asked.error:
             return Verdict.BAD_ANSWER, asked.error
         if asked.info is None:

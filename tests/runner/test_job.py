@@ -119,10 +119,13 @@ class Run:
 
     async def job(self) -> RunnerJob:
         reading = tasks.spawn(self.pool.run(), name="pool")
-        await eventually(lambda: self.source.candidates(REQUEST), every=0.002, what="a candidate")
+        await eventually(self._is_usable, every=0.002, what="a candidate")
         await tasks.cancel(reading)
         self.candidate = self.source.candidates(REQUEST)[0]
         return self.source.open(self.candidate, REQUEST, self.host, structlog.get_logger())
+
+    def _is_usable(self) -> bool:
+        return any(one.usable for one in self.source.candidates(REQUEST))
 
     async def former(self, *, resumes: bool = True) -> list[FormerStream]:
         remains = {RUNNER: partial(RunnerRemains, self.resources, self.source)}

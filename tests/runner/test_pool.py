@@ -13,7 +13,7 @@ from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.errors import OfferChanged, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.runner.offer import RunnerOffer, Unit
-from gateway.runner.pool import FRESH, RunnerPool
+from gateway.runner.pool import FRESH, UNASKED, RunnerPool
 from gateway.runner.selection import price_refusal
 from harness.waiting import eventually
 
@@ -46,15 +46,21 @@ class ScriptedList:
         return self.listed
 
 
-async def no_answer(_: RunnerOffer) -> OrchestratorInfo | None:
-    return await asyncio.Event().wait()  # type: ignore[return-value]
+async def nobody_is_paid(_: RunnerOffer) -> OrchestratorInfo | None:
+    return None
 
 
 async def pool_of(*lists: ScriptedList, ceiling: int = 10) -> tuple[RunnerPool, Clock]:
     clock = Clock()
-    pool = RunnerPool(lists, frozenset({APP}), challenge=no_answer, ceiling=Fraction(ceiling), clock=clock)
+    pool = RunnerPool(
+        lists, frozenset({APP}), challenge=nobody_is_paid, ceiling=Fraction(ceiling), clock=clock
+    )
     reading = spawn(pool.run(), name="pool")
-    await eventually(lambda: all(one.reads for one in lists))
+    await eventually(
+        lambda: (
+            all(one.reads for one in lists) and not any(one.detail == UNASKED for one in pool.candidates())
+        )
+    )
     await cancel(reading)
     return pool, clock
 
@@ -149,3 +155,21 @@ def test_a_challenge_one_wei_above_the_ceiling_is_refused() -> None:
     ceiling = Fraction(2)
     assert price_refusal(CHEAP, Info(ceiling), ceiling, ceiling) is None  # type: ignore[arg-type]
     assert price_refusal(CHEAP, Info(ceiling + Fraction(1, 10**9)), ceiling, ceiling)  # type: ignore[arg-type]
+
+
+@pytest.mark.asyncio
+async def test_who_has_not_said_who_is_paid_is_not_used() -> None:
+    asked = asyncio.Event()
+
+    async def slow(_: RunnerOffer) -> OrchestratorInfo | None:
+        await asked.wait()
+        return None
+
+    source = ScriptedList(CHEAP)
+    pool = RunnerPool([source], frozenset({APP}), challenge=slow, ceiling=Fraction(10))
+    reading = spawn(pool.run(), name="pool")
+    await eventually(lambda: source.reads)
+    await eventually(lambda: verdicts(pool) == [("a", Verdict.UNREACHABLE)])
+    asked.set()
+    await eventually(lambda: verdicts(pool) == [("a", Verdict.AVAILABLE)])
+    await cancel(reading)
