@@ -26,7 +26,7 @@ from gateway.devnet.devnet import Devnet
 from gateway.flags import without_userinfo
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
-from gateway.network.checks import funds_check, ticket_check
+from gateway.network.checks import funds_check, ticket_check, type_check
 from gateway.network.models import ModelNetworks
 from gateway.network.remains import OrchestratorRemains
 from gateway.network.resources import NetworkResources
@@ -165,6 +165,8 @@ async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
     trust = Trust(await store.records(), await store.paid_addresses())
     build = Build(settings, stack, ledger, http, signer_http, signer, identity, chain, payments, trust)
     build.run(store.keep(trust), "trust")
+    if payments is not None:
+        build.run(payments.types.run(payments.signer), "signer-types")
     build.run(ledger.retention.run(settings.ledger_keep), "ledger-retention")
     if chain is not None:
         if isinstance(signer, ChainSigner):
@@ -247,6 +249,8 @@ def _checks(build: Build, ceiling: Fraction | None) -> list[Check]:
     """What an orchestrator has to pass beside model and price."""
     payments, blocklist = build.settings.payments, build.settings.network.blocklist
     checks: list[Check] = [] if blocklist is None else [blocklist.check]
+    if build.payments is not None:
+        checks.append(type_check(build.payments.types.refusal))
     if ceiling is not None:
         checks.append(ticket_check(payments.ticket_limits, ceiling, payments.interval))
     if build.chain is not None:

@@ -12,6 +12,7 @@ from gateway.orchestrator.selection import Check, Refusal
 from gateway.payments.cadence import Cadence
 from gateway.payments.signing_rules import PIXEL_RULES, SECOND_RULES
 from gateway.payments.ticket_limits import TicketLimits
+from signer_client import PaymentType
 
 
 def ticket_check(limits: TicketLimits, ceiling: Fraction, interval: int) -> Check:
@@ -27,6 +28,17 @@ def ticket_check(limits: TicketLimits, ceiling: Fraction, interval: int) -> Chec
         cadence = Cadence(info.price, info.ticket_ev, interval, rules.opening)
         why = limits.refusal(info, ceiling) or cadence.refusal
         return (Verdict.BAD_TICKET_PARAMS, why) if why else None
+
+    return check
+
+
+def type_check(refusal: Callable[[PaymentType], str]) -> Check:
+    """Refuses who is paid in a way that the signer does not pay, as `refusal` says."""
+
+    def check(listing: Listing, info: OrchestratorInfo) -> Refusal | None:
+        rules = PIXEL_RULES if info.unit is PriceUnit.PIXELS else SECOND_RULES
+        why = refusal(rules.type)
+        return (Verdict.SIGNER_REFUSES_TYPE, why) if why else None
 
     return check
 

@@ -15,7 +15,7 @@ from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
 from gateway.payments.saved_jobs import JobDetails
 from gateway.payments.signing_rules import JOB_FLOW, PaymentFlow
-from gateway.reason import EndReason, NoRoom
+from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.stream.seam import PublishRequest
 from signer_client import LivePayment
 
@@ -105,7 +105,13 @@ class JobPayments:
             chosen(turn.kept.payee)
             log.info("first payment of a former start is handed out again")
             await turn.kept.adopt(job, limit=limit, budget=budget, log=log, details=self.details)
-        return await self.payer.first_payment()
+        try:
+            return await self.payer.first_payment()
+        except Ended as refused:
+            why = payments.types.refusal(flow.rules.type)
+            if why and refused.reason is EndReason.PAYMENT_REFUSED:  # which is nobody's fault
+                raise ChooseAgain(refused.reason, f"{self._url}: {why}") from refused
+            raise
 
     def credited(self) -> None:
         """The job started: its first payment is credited."""

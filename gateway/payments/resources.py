@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.ledger import Ledger
 from gateway.payments.settings import PaymentSettings
+from gateway.payments.signer_types import SignerTypes
 from gateway.payments.spending import DAY, MINUTE, NOBODY, PublisherBudget, Spending
 from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
 from signer_client import SignerClient, SignerIdentity
@@ -31,6 +32,8 @@ class PaymentResources:
     signing_slots: asyncio.Semaphore
     """One for each call that the signer may get at once; whoever waits longest is next."""
     ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS
+    types: SignerTypes = field(default_factory=SignerTypes)
+    """Those of payments that the signer makes."""
 
     @classmethod
     async def open(

@@ -130,6 +130,8 @@ class Signing:
             session.price_exceeded(str(error))
         except BadRequest as error:
             self._alarms.report("signer refused to pay", error=str(error))
+            if sign.state is None:
+                self._resources.types.told(self._flow.rules.type, error)
             session.signing_refused(str(error))
         except Rejected as error:
             self._alarms.report("signer rejected this gateway", error=str(error))

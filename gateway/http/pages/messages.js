@@ -59,6 +59,7 @@ export const VERDICTS = {
   bad_ticket_params: "asks for tickets that this gateway does not pay",
   blocked: "is not used by this gateway",
   untrusted: "has to show a picture before it gets another stream",
+  signer_refuses_type: "is paid in a way that the signer does not pay",
   address_changed: "asks to be paid under another address than before",
 };
 const OFFERED = {
