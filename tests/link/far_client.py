@@ -1,6 +1,7 @@
 """Client on the far side of a link: publishes, watches the result, and prints one JSON object on how it went.
 
-It leaves when its stdin ends: on a link that loses nothing its farewell arrives.
+It says "up" with the first pictures and begins with a line on stdin. It leaves when that ends: on a link that
+loses nothing its farewell arrives.
 
 A program: `far_client ADDRESS WHIP WHEP PICTURES SECONDS`, PICTURES a file of pickled
 NAL units, ADDRESS its own.
@@ -22,7 +23,7 @@ import aiortc.rtcrtpreceiver
 import aiortc.rtcrtpsender
 
 from harness.waiting import eventually
-from harness.webrtc import WhepViewer, WhipPublisher, longest_gap
+from harness.webrtc import CLOCK, FPS, WhepViewer, WhipPublisher, longest_gap
 
 HISTORY = 1024
 """Packets that can be sent or asked for again, as with a browser: aiortc's own 128 are soon gone at 720p."""
@@ -41,15 +42,20 @@ async def run(own: str, whip: str, whep: str, pictures: Path, seconds: float) ->
     ):
         await eventually(lambda: viewer.frames > 10, what="the first pictures")
         print("up", flush=True)
-        began, frames, sent = time.monotonic(), viewer.frames, publisher.track.sent
+        await asyncio.to_thread(sys.stdin.readline)
+        began, first, sent = time.monotonic(), viewer.pts[-1], publisher.track.sent
         await asyncio.sleep(seconds)
-        times = [at for at in viewer.times if at >= began]
+        sent = publisher.track.sent - sent
+        last = first + sent * CLOCK // FPS
+        await eventually(lambda: viewer.pts[-1] >= last, what="the last picture, late on a busy machine")
+        shown = [pts for pts in viewer.pts if first <= pts <= last]
         print(
             json.dumps(
                 {
-                    "frames_sent": publisher.track.sent - sent,
-                    "frames_shown": viewer.frames - frames,
-                    "longest_freeze_s": longest_gap(times),
+                    "frames_sent": sent,
+                    "frames_shown": len(shown),
+                    "longest_skip_s": longest_gap(shown) / CLOCK,
+                    "longest_freeze_s": longest_gap(at for at in viewer.times if at >= began),
                     "times_rise": all(a < b for a, b in pairwise(viewer.pts)),
                 }
             ),
