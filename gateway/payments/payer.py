@@ -238,10 +238,10 @@ class Payer:
         while True:
             await self._do(self._session.next(self._clock()))
 
-    def pause(self) -> None:
-        """Sign nothing until `resume`: the pause is owed only where that follows."""
+    def pause(self, *, owed: bool = False) -> None:
+        """Sign nothing until `resume`. By default the pause is owed only where that follows."""
         self._may_sign.clear()
-        self._paused_at = self._clock()
+        self._paused_at = None if owed else self._clock()
 
     def resume(self) -> None:
         self._may_sign.set()

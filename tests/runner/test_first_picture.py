@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 
 from gateway.reason import Ended, EndReason
 from gateway.runner.first_picture import FirstPicture
+from harness.waiting import eventually
+
+
+class Payments:
+    """What is told to who pays."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pause(self, *, owed: bool) -> None:
+        self.told.append("pause" if owed else "nothing is owed")
+
+    def resume(self) -> None:
+        self.told.append("resume")
+
+
+def picture(
+    limit: float,
+    *,
+    proven: bool = False,
+    payments: Payments | None = None,
+    opening: float = 10,
+    max_unproven: float = 60,
+) -> FirstPicture:
+    payer = cast(Any, payments)
+    return FirstPicture(limit, proven=proven, payer=payer, opening=opening, max_unproven=max_unproven)
 
 
 @pytest.mark.parametrize(
@@ -16,21 +43,51 @@ from gateway.runner.first_picture import FirstPicture
 def test_who_has_not_delivered_is_paid_for_a_minute_at_most(
     profile: float, proven: bool, limit: float
 ) -> None:
-    assert FirstPicture(profile, proven=proven).limit == limit
+    assert picture(profile, proven=proven).limit == limit
 
 
 @pytest.mark.asyncio
 async def test_without_a_picture_in_time_it_is_the_orchestrators_fault() -> None:
-    picture = FirstPicture(60, proven=False, max_unproven=0.02)
+    first = picture(60, max_unproven=0.02)
     with pytest.raises(Ended, match="showed no picture") as ended:
-        await picture.watch("https://orch.example")
+        await first.watch("https://orch.example", lambda: False)
     assert type(ended.value) is Ended
     assert ended.value.reason is EndReason.ORCHESTRATOR_LOST
 
 
 @pytest.mark.asyncio
 async def test_a_picture_ends_the_watch() -> None:
-    picture = FirstPicture(60, proven=True)
+    first = picture(60, proven=True)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        group.create_task(picture.watch("https://orch.example"))
-        picture.came()
+        group.create_task(first.watch("https://orch.example", lambda: False))
+        first.came()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("held", [False, True])
+async def test_who_has_not_delivered_gets_no_more_pay_than_for_a_minute_until_a_picture(held: bool) -> None:
+    payments = Payments()
+    first = picture(120, payments=payments, opening=60)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(first.watch("https://orch.example", lambda: held))
+        await eventually(lambda: payments.told == ["pause"], what="the minute that the opening was for")
+        first.job_resumed()
+        assert payments.told == ["pause"] * 2, "a publisher that comes back changes nothing"
+        first.came()
+    assert payments.told == ["pause"] * 2 + ["resume"] * (not held)
+    first.job_resumed()
+    assert payments.told.count("pause") == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("proven", [False, True])
+async def test_who_shows_one_within_the_minute_or_did_before_is_paid_all_the_while(
+    proven: bool,
+) -> None:
+    payments = Payments()
+    first = picture(120, payments=payments, proven=proven, opening=60 if proven else 10)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(first.watch("https://orch.example", lambda: False))
+        await asyncio.sleep(0)
+        first.came()
+    assert payments.told == []
