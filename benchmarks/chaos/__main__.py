@@ -41,8 +41,8 @@ PRICE = 10**15
 """Wei a second, of all orchestrators."""
 SILENCE = 5
 """Seconds without a picture after which a job is left."""
-START_IN_VAIN = 60 + SILENCE + 3
-"""Seconds of stream that a start in vain costs at most: a preload, and what follows until it is left."""
+EMPTY_START = 60 + SILENCE + 3
+"""Seconds of stream that a start without a picture costs at most: a preload, and what follows it."""
 DEVNET = (
     *("-orchestrators", str(ORCHESTRATORS), "-prices", str(PRICE), "-restart"),
     *("-hostile", ",".join(CHEATS)),
@@ -187,7 +187,7 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
     honest = {one["address"].lower() for one in devnet["orchestrators"][len(CHEATS) :]}
     stolen = float(books.stolen(payments, showed | honest) / PRICE)
     thieves = sum(address.lower() not in showed for address in cheats)
-    most = books.most_stolen(thieves, lasted, start=START_IN_VAIN)
+    most = books.most_stolen(thieves, lasted, start=EMPTY_START)
     if stolen > most:
         run.broken.append(f"{stolen:.0f} s of stream were stolen in {lasted:.0f} s, more than {most:.0f} s")
     wei = books.unexplained(payments, lives)

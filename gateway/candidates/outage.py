@@ -39,10 +39,10 @@ class Outage:
         had_stopped = self._stopped.pop(key, None) is not None
         if self._began == NEVER:
             return set()
-        innocent = {key, *self._stopped} if had_stopped else set()
+        excused = {key, *self._stopped} if had_stopped else set()
         self._stopped.clear()
         self._began, self._tries = NEVER, 0
-        return innocent
+        return excused
 
     def stopped(self, key: str, now: float) -> None:
         """A job there that had shown pictures failed."""

@@ -29,7 +29,7 @@ NOTED_EVERY = 60.0
 MAX_REASON = 300
 """Characters of a fault's reason that are stored."""
 MAX_PUBLISHERS = 100
-"""Publishers whose starts in vain are told apart at one address, until a picture comes."""
+"""Publishers whose empty starts are told apart at one address, until a picture comes."""
 LONGEST_UNPROVEN_BACKOFF = 86400.0
 """Seconds: the longest back-off of who never delivered a picture."""
 
@@ -58,8 +58,8 @@ class Record:
     """Whether no picture has come since its last fault."""
     standing: Standing | None = None
     """How it stood before its last faults."""
-    in_vain: dict[str, Standing] = field(default_factory=dict)
-    """By publisher: how it stood before that one's first start in vain since a picture came."""
+    before_empty_start: dict[str, Standing] = field(default_factory=dict)
+    """By publisher: how it stood before that one's first empty start since a picture came."""
 
     @property
     def proven(self) -> bool:
@@ -195,7 +195,7 @@ class Trust:
     def payee(self, place: str, address: str) -> str:
         """What the one at this host and port is known by, who asks to be paid at this address.
 
-        Who changes the address stays who it was: no stranger again after each start.
+        Who changes the address keeps its record: it is not new again after each start.
         """
         former = self._paid_as.get(place)
         if former is None or not address:
@@ -223,7 +223,7 @@ class Trust:
     def fault(self, key: str, reason: str, *, took_pay: bool, publisher: str = "") -> Suspension:
         """Suspend it for a fault; `took_pay` says that it was paid and showed nothing of this publisher's.
 
-        In an outage a start in vain adds nothing to the suspension of who has just stopped, and to that of
+        In an outage an empty start adds nothing to the suspension of who has just stopped, and to that of
         others who have shown pictures no more than once.
         """
         record, now = self._records.setdefault(key, Record(key)), self._clock()
@@ -238,8 +238,8 @@ class Trust:
         last = record.suspension.last_fault
         record.doubted = True
         if took_pay:
-            if len(record.in_vain) < MAX_PUBLISHERS:
-                record.in_vain.setdefault(publisher, Standing.of(record, now))
+            if len(record.before_empty_start) < MAX_PUBLISHERS:
+                record.before_empty_start.setdefault(publisher, Standing.of(record, now))
             record.empty_starts += 1
             record.lasted = 0
             if known and last is not None and now < last.until and self._outage.covers(key, last.since, now):
@@ -253,13 +253,13 @@ class Trust:
     def shown(self, record: Record) -> None:
         """A picture came from there."""
         for key in self._outage.picture(record.key, self._clock()):
-            innocent = self.record(key)
-            if innocent.standing is not None:
-                innocent.standing.restore(innocent)
-                innocent.standing, innocent.doubted = None, False
-                self.note(innocent)
+            excused = self.record(key)
+            if excused.standing is not None:
+                excused.standing.restore(excused)
+                excused.standing, excused.doubted = None, False
+                self.note(excused)
         record.doubted = False
-        record.in_vain.clear()
+        record.before_empty_start.clear()
 
     def over(self, record: Record) -> None:
         """A job there is over."""
@@ -268,18 +268,18 @@ class Trust:
             self._outage.left(record.key)
 
     def forgive(self, key: str, publisher: str) -> None:
-        """Take back its starts in vain for this publisher, whom others could not show either.
+        """Take back its empty starts for this publisher, whom others could not show either.
 
         Not where another publisher's start failed there too.
         """
         record = self.record(key)
-        if set(record.in_vain) == {publisher}:
-            record.in_vain[publisher].restore(record)
+        if set(record.before_empty_start) == {publisher}:
+            record.before_empty_start[publisher].restore(record)
             self.note(record)
 
     def failed_for(self, key: str, publisher: str) -> bool:
-        """Whether the last start there for this publisher was in vain, and no picture has come since."""
-        return publisher in self.record(key).in_vain
+        """Whether the last start there for this publisher was empty, and no picture has come since."""
+        return publisher in self.record(key).before_empty_start
 
     def note(self, record: Record) -> None:
         """The record has changed: it is to be written down."""

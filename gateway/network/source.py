@@ -64,7 +64,7 @@ class NetworkSource:
                 candidate.addr,
                 failure.detail,
                 address=candidate.address,
-                took_pay=candidate.paid_in_vain,
+                took_pay=candidate.paid_without_picture,
                 publisher=request.publisher,
             )
 

@@ -38,7 +38,7 @@ class OfferChanged(OrchestratorError):
 
 
 class PriceRaised(OfferChanged):
-    """Its newest answer is dearer than what it was chosen for."""
+    """Its newest answer has a higher price than what it was chosen for."""
 
 
 class AlreadySeen(OrchestratorError):

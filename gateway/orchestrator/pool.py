@@ -204,7 +204,7 @@ class OrchestratorPool:
         A fetched one that is new is returned at once and the next fetched in the background. Else the
         orchestrator is called now, only for a moment where there are others, and raises OrchestratorError
         where that fails. `price` (wei per second) is what the orchestrator was chosen for: raises
-        OfferChanged where it is dearer now or would not be chosen at all; its info is kept for the next job.
+        OfferChanged where its price is higher now or it would not be chosen at all; the next job gets its info.
         """
         member = self._members.get(addr)
         if member is None:
@@ -272,7 +272,7 @@ class OrchestratorPool:
         self._note_change()
 
     def forgive(self, addr: str, publisher: str, *, address: str = "") -> None:
-        """Take back the starts in vain for this publisher, unless another's failed there too."""
+        """Take back the empty starts for this publisher, unless another's failed there too."""
         self.trust.forgive(address or addr, publisher)
         self._note_change()
 

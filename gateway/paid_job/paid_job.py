@@ -197,7 +197,7 @@ class PaidJob(ABC):
         self._pays(payer.info)
         if self.paid:
             self._trusted.paid()
-        self._candidate.paid_in_vain = True
+        self._candidate.paid_without_picture = True
         return payer, first
 
     async def _start_with(self, start: Coroutine[Any, Any, _T], name: str, failed: str) -> _T | None:
@@ -233,7 +233,7 @@ class PaidJob(ABC):
 
     def _show(self, frame: Frame) -> None:
         if isinstance(frame, AccessUnit):
-            self._candidate.paid_in_vain = False
+            self._candidate.paid_without_picture = False
             self._trusted.picture()
         self._host.on_output(frame)
 

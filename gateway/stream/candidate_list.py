@@ -33,7 +33,7 @@ class CandidateList:
         """Whose offer was found changed since a job was last live."""
         self._showed_nothing: dict[str, tuple[Candidate, Ended]] = {}
         self._was_shown = False
-        self._paid_in_vain = False
+        self._paid_without_picture = False
         """Whether a first payment has brought nothing since: those who have delivered go first then."""
 
     def best(
@@ -44,7 +44,7 @@ class CandidateList:
         `again` allows those that failed before.
         """
         self.newest = self._look(params)
-        if self._paid_in_vain:
+        if self._paid_without_picture:
             self.newest.sort(key=lambda candidate: not (candidate.usable and candidate.proven))
         for candidate in self.newest:
             if candidate.usable and not (free and candidate.first_payment):
@@ -80,7 +80,7 @@ class CandidateList:
 
     def retry_later(self, candidate: Candidate, failure: Ended, now: float) -> None:
         """A job there did not start: it is tried again after a while, after a changed offer once at once."""
-        self._paid_in_vain |= candidate.paid_in_vain
+        self._paid_without_picture |= candidate.paid_without_picture
         if isinstance(failure, ChooseAgain) and candidate.key not in self._changed:
             self._changed.add(candidate.key)
         else:
@@ -105,7 +105,7 @@ class CandidateList:
         self._was_shown = True
         self._attempts.succeeded()
         self._changed.clear()
-        self._paid_in_vain = False
+        self._paid_without_picture = False
 
     def stream_ended(self, ended: Ended, *, showed_picture: bool) -> None:
         """Say of the candidate that had the stream how that went, and forgive those who could not show it."""

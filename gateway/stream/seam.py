@@ -133,7 +133,7 @@ class Candidate(Judged):
     """What its source counts faults and deliveries by: the address that is paid, else its own."""
     proven: bool = True
     """Whether it has delivered for its pay before, or is not paid."""
-    paid_in_vain: bool = False
+    paid_without_picture: bool = False
     """Whether its job was paid for and has shown no picture so far; the job sets it."""
 
     @property

@@ -16,7 +16,7 @@ MIN_GOT = 100
 DRIP_FROM = 60.0
 """Seconds after its first picture for which a job may give fewer: a model may be loading."""
 LONGEST_PAUSE = 4.0
-"""Seconds between two first payments in vain at most: shorter than a stream waits for a candidate."""
+"""Seconds between two first payments without a picture at most: less than a stream waits for a candidate."""
 # Another candidate would meet the same refusal: these end the stream, not the job.
 ENDS_THE_STREAM = frozenset(
     {
@@ -92,13 +92,13 @@ class StartsWithoutPicture:
     """Limits the first payments in a row that brought no picture, and spaces them out.
 
     What fails within milliseconds, such as a worker that is started again, would use them all up at once.
-    `first_pause` is in seconds, doubled by each payment in vain.
+    `first_pause` is in seconds, doubled by each such payment.
     """
 
     def __init__(self, limit: int, first_pause: float = SwapTiming.first_pause) -> None:
         self._limit = limit
         self._first_pause = first_pause
-        self._in_vain: list[str] = []
+        self._reasons: list[str] = []
         self._pause_until = float("-inf")
 
     def count(self, now: float, failure: Ended, *, live: bool, paid: bool) -> None:
@@ -107,24 +107,24 @@ class StartsWithoutPicture:
         A payment that found no room is kept for the next start there: nothing waits for it.
         """
         if live:
-            self._in_vain.clear()
+            self._reasons.clear()
         elif paid:
-            pause = self._first_pause * 2.0 ** len(self._in_vain)
+            pause = self._first_pause * 2.0 ** len(self._reasons)
             if not isinstance(failure, NoRoom):
                 self._pause_until = now + min(pause, LONGEST_PAUSE)
-            self._in_vain.append(failure.detail)
+            self._reasons.append(failure.detail)
 
     def pauses(self, now: float) -> bool:
         """Whether the next first payment is to wait."""
-        return bool(self._in_vain) and now < self._pause_until
+        return bool(self._reasons) and now < self._pause_until
 
     @property
     def refusal(self) -> str:
         """Why there is no further first payment; empty where there may be one."""
-        paid = len(self._in_vain)
+        paid = len(self._reasons)
         if paid < self._limit:
             return ""
-        return f"{paid} first payments in a row brought no picture: {'; '.join(self._in_vain)}"
+        return f"{paid} first payments in a row brought no picture: {'; '.join(self._reasons)}"
 
 
 class Attempts:

@@ -193,7 +193,7 @@ class DtlsSession:
                 "the offer's a=fingerprint lines use no hash function that is supported (sha-256)"
             )
         # An SDP may name several certificates, of which the peer uses one, each by several functions, of
-        # which one is held to: who forges one of the lines shall gain nothing by the others (RFC 8122, 5).
+        # which one is checked: who forges one of the lines gains nothing by the others (RFC 8122, 5).
         functions = [name for name, _ in known]
         function = "sha-256" if "sha-256" in functions else functions[0]
         if (function, certificate_digest(certificate, function)) not in known:

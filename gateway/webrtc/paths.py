@@ -73,7 +73,7 @@ class Paths:
     def may_check(self, address: Address) -> bool:
         """Whether a check may be sent there now; it counts then.
 
-        An offer may name addresses of others, which shall not get much for it.
+        An offer may name addresses of others, which must not get many datagrams for it.
         """
         if address in self._valid:
             return True

@@ -29,7 +29,7 @@ def working(trust: Trust, clock: Clock, *keys: str) -> dict[str, TrackedJob]:
     return starts
 
 
-def in_vain(trust: Trust, key: str) -> None:
+def start_empty(trust: Trust, key: str) -> None:
     """One start there takes a payment and shows nothing."""
     start = trust.begin(key)
     start.paid()
@@ -48,11 +48,11 @@ def test_all_who_show_pictures_stop_at_once_and_the_next_picture_takes_their_fau
     trust = Trust(clock=clock)
     starts = working(trust, clock, "a", "b")
     trust.fault("a", "its channels closed", took_pay=False)
-    in_vain(trust, "b")
+    start_empty(trust, "b")
     starts["b"].picture()
     trust.fault("b", "its channels closed", took_pay=False)
     for key in ("a", "b"):
-        in_vain(trust, key)
+        start_empty(trust, key)
         assert not unforgivable(trust, key)
     clock.now += 2
     trust.begin("a").picture()
@@ -66,7 +66,7 @@ def test_one_who_stops_while_another_shows_pictures_is_at_fault(clock: Clock) ->
     honest = working(trust, clock, "a", "b")["b"]
     trust.fault("a", "its channels closed", took_pay=False)
     honest.picture()
-    in_vain(trust, "a")
+    start_empty(trust, "a")
     assert unforgivable(trust, "a")
     honest.picture()
     assert unforgivable(trust, "a")
@@ -81,7 +81,7 @@ def test_where_somebody_else_shows_the_pictures_the_faults_stand(clock: Clock) -
     trust.begin("c").picture()
     for key in ("a", "b"):
         assert trust.record(key).suspension.active(clock.now) is not None
-    in_vain(trust, "a")
+    start_empty(trust, "a")
     assert unforgivable(trust, "a"), "the outage is over"
 
 
@@ -95,7 +95,7 @@ def test_who_never_delivered_is_excused_by_no_outage(attempts: list[str], outage
         trust.fault("a", "its channels closed", took_pay=False)
         trust.fault("b", "its channels closed", took_pay=False)
     for key in attempts:
-        in_vain(trust, key)
+        start_empty(trust, key)
         trust.fault(key, "its channels closed", took_pay=False)
     trust.begin("a").picture()
     for key in set(attempts):
@@ -114,7 +114,7 @@ def test_thieves_alone_take_few_payments_while_their_pictures_have_stopped(clock
         for key in keys:
             record = trust.record(key)
             if not unforgivable(trust, key) and not trust.why_wait(key) and record.may_start:
-                in_vain(trust, key)
+                start_empty(trust, key)
                 paid += 1
         clock.now += 0.1
     assert paid <= 14, "pauses of 0.5 s, 1 s, 2 s .. fill the hour, for all of them together"
@@ -127,7 +127,7 @@ def test_in_an_outage_one_start_at_a_time_tries_again_at_growing_intervals(clock
     trust.fault("b", "its channels closed", took_pay=False)
     assert not trust.why_wait("a")
     for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE):
-        in_vain(trust, "a")
+        start_empty(trust, "a")
         clock.now += pause - 0.01
         assert trust.why_wait("a")
         assert trust.why_wait("b")
@@ -154,7 +154,7 @@ def test_who_delivered_before_and_fails_in_an_outage_is_at_fault_once(clock: Clo
     working(trust, clock, "a")
     trust.fault("a", "its channels closed", took_pay=False)
     for _ in range(6):
-        in_vain(trust, "idle")
+        start_empty(trust, "idle")
     assert unforgivable(trust, "idle")
     fault = trust.record("idle").suspension.last_fault
     assert fault is not None
@@ -170,5 +170,5 @@ def test_faults_that_lie_apart_are_no_outage(clock: Clock) -> None:
         honest.picture()
     honest.end(Fraction(60))
     clock.now += 30
-    in_vain(trust, "a")
+    start_empty(trust, "a")
     assert unforgivable(trust, "a")

@@ -68,14 +68,14 @@ def test_a_start_that_took_pay_and_showed_nothing_sets_it_back_to_one(clock: Clo
     assert (trust.record("a").allowed, trust.record("a").empty_starts) == (1, 1)
 
 
-def in_vain(trust: Trust, key: str, publisher: str) -> None:
+def start_empty(trust: Trust, key: str, publisher: str) -> None:
     trust.fault(key, "no picture", took_pay=True, publisher=publisher)
 
 
 def test_a_start_that_nobody_could_show_is_taken_back_and_so_is_the_publishers_next(clock: Clock) -> None:
     trust = Trust(clock=clock)
     for _ in range(3):
-        in_vain(trust, "a", "ann")
+        start_empty(trust, "a", "ann")
         trust.forgive("a", "ann")
         assert trust.record("a").empty_starts == 0
         assert trust.suspension("a") is None
@@ -86,21 +86,21 @@ def test_a_start_that_nobody_could_show_is_taken_back_and_so_is_the_publishers_n
 
 def test_blame_stays_where_another_publishers_start_failed_there_too(clock: Clock) -> None:
     trust = Trust(clock=clock)
-    in_vain(trust, "a", "ann")
+    start_empty(trust, "a", "ann")
     trust.forgive("a", "ann")
-    in_vain(trust, "a", "bob")
+    start_empty(trust, "a", "bob")
     trust.forgive("a", "bob")
     trust.forgive("a", "ann")
     assert trust.suspension("a") is not None
     assert trust.record("a").empty_starts == 1
 
 
-def test_a_picture_ends_what_is_known_of_publishers_starts_in_vain(clock: Clock) -> None:
+def test_a_picture_ends_what_is_known_of_publishers_empty_starts(clock: Clock) -> None:
     trust = Trust(clock=clock)
-    in_vain(trust, "a", "ann")
+    start_empty(trust, "a", "ann")
     trust.begin("a").picture()
     assert not trust.failed_for("a", "ann")
-    in_vain(trust, "a", "bob")
+    start_empty(trust, "a", "bob")
     faults = trust.record("a").suspension.last_fault
     trust.forgive("a", "bob")
     assert faults is not None
@@ -121,8 +121,8 @@ def test_forgiving_never_leaves_more_faults_than_there_were(
     for key, publisher, picture in events:
         clock.now += 7
         before = trust.record(key).empty_starts
-        in_vain(trust, key, publisher)
-        others = set(trust.record(key).in_vain) - {publisher}
+        start_empty(trust, key, publisher)
+        others = set(trust.record(key).before_empty_start) - {publisher}
         trust.forgive(key, publisher)
         assert trust.record(key).empty_starts == before + bool(others)
         if picture:

@@ -116,7 +116,7 @@ def test_a_failure_suspends_for_a_fault_or_for_want_of_room() -> None:
     candidate = network.source.candidates(REQUEST)[0]
     network.source.suspend(candidate, REQUEST, Ended(EndReason.ORCHESTRATOR_LOST, "lost"))
     network.source.suspend(candidate, REQUEST, NoRoom(EndReason.ORCHESTRATOR_LOST, "full"))
-    candidate.paid_in_vain = True
+    candidate.paid_without_picture = True
     network.source.suspend(candidate, REQUEST, Ended(EndReason.ORCHESTRATOR_LOST, "no picture"))
     assert network.suspended == [
         ("o1:1", "lost", {"address": "0xo1", "took_pay": False, "publisher": "ann"}),

@@ -47,7 +47,7 @@ class PaidJob(FakeJob):
 
     async def run(self) -> None:
         self._network.preloads[self._candidate.addr] += 1
-        self.paid = self._candidate.paid_in_vain = True
+        self.paid = self._candidate.paid_without_picture = True
         self._trusted.paid()
         await asyncio.sleep(FIRST_PICTURE)
         self.host.on_started()
@@ -55,7 +55,7 @@ class PaidJob(FakeJob):
         if self._candidate.addr in self._network.thieves:
             await asyncio.Event().wait()
         while True:
-            self._candidate.paid_in_vain = False
+            self._candidate.paid_without_picture = False
             self._trusted.picture()
             self.host.on_output(KEY)
             await asyncio.sleep(PICTURES)

@@ -76,7 +76,7 @@ async def test_where_all_stop_at_once_one_start_at_a_time_tries_them_and_others_
         clock=clock,
     )
 
-    def in_vain(addr: str) -> None:
+    def start_empty(addr: str) -> None:
         pool.job_opened(addr, paid_as(addr), object()).end(Fraction(60))
         pool.suspend(addr, "no picture", address=paid_as(addr), took_pay=True)
 
@@ -94,9 +94,9 @@ async def test_where_all_stop_at_once_one_start_at_a_time_tries_them_and_others_
         for addr in ("a:1", "b:1"):
             pool.suspend(addr, "channels closed", address=paid_as(addr))
         assert await answered() == {"a:1": "set_aside", "b:1": "set_aside", "c:1": "chosen"}
-        in_vain("c:1")
+        start_empty("c:1")
         assert await answered() == {"a:1": "chosen", "b:1": "available", "c:1": "set_aside"}
-        in_vain("a:1")
+        start_empty("a:1")
         assert await answered() == {"a:1": "untrusted", "b:1": "untrusted", "c:1": "set_aside"}
         assert pool.ready(), "a publisher waits for its turn"
         clock.now += 0.5

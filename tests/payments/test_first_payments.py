@@ -226,7 +226,7 @@ async def test_who_never_answers_a_start_and_then_was_paid_gets_one_payment_for_
     for number, job in enumerate(jobs, 1):
         await setup.fails(job)
         assert len(setup.signer.calls) == number
-        assert job.paid, "a start in vain, for which it is passed over and longer each time"
+        assert job.paid, "an empty start, for which it is passed over and longer each time"
         setup.orchestrator.script = [AlreadySeen("HTTP 400"), UnknownOutcome("nothing came back")]
 
 

@@ -210,7 +210,7 @@ async def test_an_app_that_shows_no_picture_in_time_is_a_fault_of_who_was_paid(g
         await job.close(EndReason.ORCHESTRATOR_LOST)
         assert type(ended.value) is Ended
         assert await gateway.sessions() == [True], "it costs no more"
-        assert run.candidate.paid_in_vain
+        assert run.candidate.paid_without_picture
         run.source.suspend(run.candidate, REQUEST, ended.value)
         (judged,) = run.source.candidates(REQUEST)
         assert judged.verdict is Verdict.SET_ASIDE

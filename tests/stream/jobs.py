@@ -204,7 +204,7 @@ class FakeSource:
         self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger
     ) -> FakeJob:
         script = dict(self.script[len(self.jobs)])
-        candidate.paid_in_vain = script.pop("paid_in_vain", False)
+        candidate.paid_without_picture = script.pop("paid_without_picture", False)
         self.jobs.append(FakeJob(candidate.url, host, **script))
         return self.jobs[-1]
 

@@ -211,7 +211,7 @@ async def test_status_says_why_a_candidate_does_not_stand_by() -> None:
 
 
 @pytest.mark.asyncio
-async def test_payments_in_vain_for_one_that_stands_by_are_counted_apart_from_the_streams() -> None:
+async def test_payments_without_a_picture_for_one_that_stands_by_are_counted_apart() -> None:
     vain = {"shows": False, "paid": True, "ends": LOST}
     network = FakeSource({"paid": True}, vain, vain, urls="abcd")
     network.first_payment = Fraction(60)

@@ -251,7 +251,7 @@ async def test_a_stream_waits_for_the_turn_of_a_candidate_that_may_have_only_so_
 
 @pytest.mark.asyncio
 async def test_after_a_first_payment_that_brought_nothing_who_has_delivered_goes_first() -> None:
-    network = FakeSource({"ends": LOST, "starts": False, "paid_in_vain": True}, {}, urls="abc")
+    network = FakeSource({"ends": LOST, "starts": False, "paid_without_picture": True}, {}, urls="abc")
     network.proven.add("c")
     await works_on(supervised(network), network, 2)
     assert network.asked == "ac"
@@ -313,7 +313,7 @@ def test_no_end_is_without_a_reason() -> None:
     assert Ended(EndReason.ORCHESTRATOR_LOST, "").detail
 
 
-# payments in vain
+# payments without a picture
 
 VAIN = {"shows": False, "paid": True, "ends": LOST}
 
@@ -343,7 +343,7 @@ async def test_a_job_is_live_when_its_first_picture_is_back() -> None:
 
 
 @pytest.mark.asyncio
-async def test_as_many_payments_in_vain_as_are_allowed_end_the_stream() -> None:
+async def test_as_many_payments_without_a_picture_as_are_allowed_end_the_stream() -> None:
     network = paid_network(*[VAIN] * 5)
     ended = await end_of(supervised(network, max_paid_starts=2))
     assert ended.reason is EndReason.NO_ORCHESTRATOR
@@ -352,14 +352,14 @@ async def test_as_many_payments_in_vain_as_are_allowed_end_the_stream() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_picture_sets_the_count_of_payments_in_vain_back() -> None:
+async def test_a_picture_sets_the_count_of_payments_without_one_back() -> None:
     shows = {"paid": True, "ends": LOST}
     network = paid_network(VAIN, shows, VAIN, {"paid": True})
     await works_on(supervised(network, max_paid_starts=2), network, 4)
 
 
 @pytest.mark.asyncio
-async def test_a_live_stream_pauses_between_payments_in_vain() -> None:
+async def test_a_live_stream_pauses_between_payments_without_a_picture() -> None:
     dies = {"starts": False, "paid": True, "ends": LOST}
     network = paid_network({"paid": True, "ends": LOST}, dies, dies, {"paid": True})
     began = time.monotonic()
@@ -386,7 +386,7 @@ async def test_who_needs_no_payment_is_tried_during_a_pause() -> None:
 
 
 @pytest.mark.asyncio
-async def test_starts_that_signed_nothing_are_no_payments_in_vain() -> None:
+async def test_starts_that_signed_nothing_are_no_payments() -> None:
     unpaid = {"starts": False, "ends": LOST}
     network = paid_network(*[unpaid] * 4, {"paid": True})
     await works_on(supervised(network, max_paid_starts=1), network, 5)
