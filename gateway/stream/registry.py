@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 
 from gateway.aio.tasks import spawn
-from gateway.candidates.verdict import Verdict
-from gateway.payments.figures import json_seconds
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission
@@ -19,16 +15,15 @@ from gateway.stream.ended import EndedStream, EndedStreams
 from gateway.stream.names import output_name
 from gateway.stream.paid_starts import PaidStarts
 from gateway.stream.quotas import Claim, Quotas
+from gateway.stream.room import count_room_of, make_room, wait_for_room
 from gateway.stream.seam import Candidate, FormerStream, PublishRequest
 from gateway.stream.sources import JobSources
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy
-from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
+from gateway.stream.totals import sample_of, totals_of
+from gateway.telemetry.metrics import Metrics, Snapshot, Totals
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.feedback import KEY_FRAME_EVERY
-
-MAX_WAIT_FOR_ROOM = 5.0
-"""Seconds that a publisher waits for streams that are ending to give their room back."""
 
 
 class NameTaken(Exception):
@@ -109,11 +104,11 @@ class StreamRegistry:
             if await self._resume(former, request, offer, claims):
                 return former
             former = self._check(request)
-        candidates = self._candidates(request, former)
+        candidates = count_room_of(former, self._sources.candidates(request))
         self._make_room(candidates)
-        if await self._wait_for_room(candidates):
+        if await wait_for_room(self._running, candidates):
             former = self._check(request)
-            candidates = self._candidates(request, former)
+            candidates = count_room_of(former, self._sources.candidates(request))
         if not any(candidate.admissible for candidate in candidates):
             raise NoOrchestrator(candidates)
         self._sources.admit(request, candidates)
@@ -215,43 +210,8 @@ class StreamRegistry:
                 raise NameTaken(f"the name {request.name!r} is the id of a live stream: use another")
         return former
 
-    def _candidates(self, request: PublishRequest, former: Stream | None) -> list[Candidate]:
-        """The candidates. The room of a stream that is to be replaced counts as free."""
-        candidates = self._sources.candidates(request)
-        if former is None or former.ending:
-            return candidates
-        to_be_freed = former.supervisor.keys_in_use()
-        for candidate in candidates:
-            if candidate.verdict is Verdict.NO_CAPACITY and candidate.key in to_be_freed:
-                candidate.set_verdict(Verdict.AVAILABLE, "the publisher that is replaced has its room")
-        return candidates
-
     def _make_room(self, candidates: Sequence[Candidate]) -> bool:
-        """Where only room is missing, end a stream whose held job has it. False without one."""
-        if any(candidate.usable for candidate in candidates):
-            return False
-        full = {candidate.key for candidate in candidates if candidate.verdict is Verdict.NO_CAPACITY}
-        for stream in self._live.values():
-            if (
-                stream.held_job is not None
-                and not stream.ending
-                and not full.isdisjoint(stream.supervisor.keys_in_use())
-            ):
-                stream.end_held("another stream needed its place")
-                return True
-        return False
-
-    async def _wait_for_room(self, candidates: Sequence[Candidate]) -> bool:
-        """Where only room is missing, wait until ending streams have given theirs back. True after a wait."""
-        ending = [stream for stream in self._running if stream.ending]
-        full = any(candidate.verdict is Verdict.NO_CAPACITY for candidate in candidates)
-        if not ending or not full or any(candidate.admissible for candidate in candidates):
-            return False
-        with suppress(TimeoutError):
-            async with asyncio.timeout(MAX_WAIT_FOR_ROOM):
-                for stream in ending:
-                    await stream.finished.wait()
-        return True
+        return make_room(self._live.values(), candidates)
 
     async def _run(self, stream: Stream) -> None:
         try:
@@ -260,7 +220,7 @@ class StreamRegistry:
             self._forget(stream)
             self._running.remove(stream)
             self._ended.add(stream)
-            self._totals_of_ended += _totals(stream)
+            self._totals_of_ended += totals_of(stream)
             if stream.supervisor.was_live:
                 self._paid_starts.shown(stream.request.publisher)
             elif stream.supervisor.no_worker_showed_it and stream.ended is not None:
@@ -330,8 +290,8 @@ class StreamRegistry:
         return sum((stream.supervisor.burn() for stream in self), Fraction(0))
 
     def _snapshot(self) -> Snapshot:
-        totals = sum((_totals(stream) for stream in self._running), self._totals_of_ended)
-        return Snapshot([_sample(stream) for stream in self], len(self.audience), totals)
+        totals = sum((totals_of(stream) for stream in self._running), self._totals_of_ended)
+        return Snapshot([sample_of(stream) for stream in self], len(self.audience), totals)
 
     # the end
 
@@ -360,29 +320,3 @@ class StreamRegistry:
             stream.end(reason, detail, leave=leave and self._resume_timeout > 0)
         await self.wait_idle()
         await self.audience.close()
-
-
-def _sample(stream: Stream) -> StreamSample:
-    payments, ingest = stream.job_status().payments, stream.ingest_stats
-    return StreamSample(
-        stream.request.name,
-        None if payments is None else json_seconds(payments.credit_left),
-        None if payments is None else json_seconds(payments.last_accepted_age),
-        None if ingest is None else ingest.fps,
-        None if ingest is None else ingest.bitrate_bps,
-    )
-
-
-def _totals(stream: Stream) -> Totals:
-    job, ingest = stream.job_status(), stream.ingest_stats
-    payments = job.payments
-    return Totals(
-        payments_accepted=payments.accepted if payments else 0,
-        tickets=payments.tickets if payments else 0,
-        credited_wei=payments.credited if payments else Fraction(0),
-        payment_alarms=payments.alarms if payments else 0,
-        segments_dropped=job.dropped,
-        segments_missed=job.gaps,
-        swaps=stream.supervisor.swaps,
-        packets_lost=0 if ingest is None else ingest.packets_lost,
-    )
