@@ -17,10 +17,11 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio.tasks import TaskGroup
 from gateway.media.frames import Frame
 from gateway.payments.status import PaymentStatus
-from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
+from gateway.reason import ChooseAgain, Ended, EndReason
 from gateway.stream.candidate_list import CandidateList
 from gateway.stream.closing import ClosingJobs
 from gateway.stream.job_slot import JobSlot, SupervisedStream, UnexpectedFailure
+from gateway.stream.next_candidate import INPUT_RECENT, NextCandidate, publisher_sends
 from gateway.stream.seam import (
     Candidate,
     Job,
@@ -33,10 +34,7 @@ from gateway.stream.seam import (
     UpdateRefused,
 )
 from gateway.stream.sources import JobSources
-from gateway.stream.swap import ENDS_THE_STREAM, StartsWithoutPicture, SwapBudget, SwapPolicy
-
-INPUT_RECENT = 1.0
-"""Seconds since the last frame within which a publisher counts as sending."""
+from gateway.stream.swap import ENDS_THE_STREAM, StartsWithoutPicture, SwapPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +79,15 @@ class Supervisor:
         self._policy = policy
         self._timing = policy.timing
         self._log = log
-        self._await_room = await_room
-        self._make_room = make_room
         self._former = list(former)
         self._clock = clock
         self._active: JobSlot | None = None
         self._standby: JobSlot | None = None
         self._no_standby = "the first job is not up yet"
-        self._budget = SwapBudget(policy.max_swaps)
-        self._paid_starts = StartsWithoutPicture(policy.max_paid_starts, policy.timing.first_pause)
+        self._next = NextCandidate(
+            self._candidates, policy=policy, await_room=await_room, make_room=make_room, clock=clock
+        )
         self._standby_starts = StartsWithoutPicture(policy.max_paid_starts)
-        self._was_live = False
-        self._restart = 0.0
-        """Seconds that the last candidate with a live job may take to restart."""
         self._closing = ClosingJobs(request.request_id)
         self._closed = False
 
@@ -112,7 +106,7 @@ class Supervisor:
     @property
     def was_live(self) -> bool:
         """Whether a picture has come back for it."""
-        return self._was_live
+        return self._next.was_live
 
     @property
     def live(self) -> bool:
@@ -226,10 +220,10 @@ class Supervisor:
         while True:
             slot = self._go_on(group, active=True)
             if slot is None:
-                await self._publisher_sends()
+                await publisher_sends(self._stream, self._timing)
                 slot = self._promote_standby(failures)
             if slot is None:
-                candidate = await self._choose(failures)
+                candidate = await self._next.choose(self._stream, failures)
                 self._candidates.choose(candidate)
                 slot = self._active = self._open(candidate, group, active=True)
             failure, was_live = await self._end_of(slot)
@@ -242,58 +236,12 @@ class Supervisor:
         slot = self._standby
         if slot is None or slot.over.done():
             return None
-        self._budget.spend(failures[-1], self._clock())
+        self._next.swap(failures[-1])
         self._active, self._standby = slot, None
         self._candidates.choose(slot.candidate)
         self._log.info("standby takes over", url=slot.candidate.url, ready=slot.ready)
         slot.promote()
         return slot
-
-    async def _choose(self, failures: Sequence[Ended]) -> Candidate:
-        """The best candidate; after a live job's end one is waited for. Raises Ended where there is none.
-
-        `failures` are those since a job was live, first the one that ended it.
-        """
-        patient = self._was_live or (self._await_room and not failures)
-        patience = max(self._timing.patience, self._restart)
-        patient_until = self._clock() + (patience if patient else 0)
-        room_comes = False
-        turn_until = self._clock() + self._timing.turn
-        while True:
-            await self._publisher_sends()
-            now = self._clock()
-            again = (self._was_live or room_comes) and now < patient_until
-            refusal = self._paid_starts.refusal
-            waits = self._was_live and self._paid_starts.pauses(now)
-            free = bool(refusal) or waits
-            candidate = self._candidates.best(self._stream.params, now, again=again, free=free)
-            if candidate is not None:
-                if self._was_live:
-                    self._budget.spend(failures[-1], now)
-                return candidate
-            if refusal:
-                raise Ended(EndReason.NO_ORCHESTRATOR, self._candidates.unshown + refusal)
-            if self._make_room(self._candidates.newest):
-                room_comes = True
-                patient_until = max(patient_until, now + self._timing.patience)
-            has_turn = now < turn_until and self._candidates.has_turn(now, again=self._was_live)
-            if now >= patient_until and not has_turn:
-                raise self._no_candidate(failures)
-            await asyncio.sleep(self._timing.poll)
-
-    def _no_candidate(self, failures: Sequence[Ended]) -> Ended:
-        if self._was_live or len(failures) == 1:
-            return failures[0]
-        said = "; ".join(failure.detail for failure in failures)
-        said = self._candidates.unshown + said
-        return Ended(EndReason.NO_ORCHESTRATOR, said or "no orchestrator can take this stream any more")
-
-    async def _publisher_sends(self) -> None:
-        """Wait while the publisher is silent: a job without input would be paid for nothing."""
-        while True:
-            if self._stream.input_age() < INPUT_RECENT:
-                return
-            await asyncio.sleep(self._timing.poll)
 
     async def _end_of(self, slot: JobSlot) -> tuple[Ended, bool]:
         """Why the active job failed, and whether it had been live. Raises what ends the stream."""
@@ -301,15 +249,11 @@ class Supervisor:
         if _ends_the_stream(failure):
             raise failure
         was_live = slot.live
-        if was_live:
-            self._restart = slot.candidate.restart
         self._active = None
-        self._paid_starts.count(self._clock(), failure, live=was_live, paid=slot.job.paid)
+        self._next.job_over(slot.candidate, failure, live=was_live, paid=slot.job.paid)
         self._give_up(slot, failure)
         if not was_live:
             self._candidates.retry_later(slot.candidate, failure, self._clock())
-            if self._was_live and isinstance(failure, NoRoom | ChooseAgain):
-                self._budget.refund()
         self._stream.on_job_failed(failure, was_live=was_live)
         return failure, was_live
 
@@ -320,7 +264,7 @@ class Supervisor:
         while True:
             slot = self._go_on(group, active=False)
             if slot is None:
-                await self._publisher_sends()
+                await publisher_sends(self._stream, self._timing)
                 candidate = self._other_candidate()
                 if candidate is None:
                     await asyncio.sleep(self._timing.standby_poll)
@@ -398,8 +342,8 @@ class Supervisor:
 
     def _on_active(self, made: Sequence[Frame]) -> None:
         self._candidates.job_is_live()
-        self.swaps += self._was_live
-        self._was_live = True
+        self.swaps += self._next.was_live
+        self._next.was_live = True
         self._stream.on_live(made)
 
     def _give_up(self, slot: JobSlot, failure: Ended) -> None:
