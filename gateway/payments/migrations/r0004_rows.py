@@ -5,9 +5,10 @@ Written for a million payments a minute: what SQL can do it does, and rows are r
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -18,6 +19,8 @@ PIECE = 5000
 MINUTE, DAY = 60 * 10**9, 86_400 * 10**9
 KEPT_MINUTES = 49 * 60
 MAX_STEPS, MAX_TEXT = 64, 300
+MOST_DIGITS = 80
+"""After the point, of a win probability: the smallest has two that count."""
 OUTCOMES = ("credited", "handed_out", "uncertain", "refused", "unspent")
 OUTCOME_OF = {
     "credited": 0, "handed_out": 1, "delivered": 2, "unknown": 2, "refused": 3, "withheld": 3, "signed": 4,
@@ -57,22 +60,37 @@ _PAYMENT = """
     p.session_id, p.number, p.tickets, p.face_value, p.win_prob, p.first_nonce, p.last_nonce,
     p.recipient_rand_hash, p.price
 """
-_STEP = "t.id, t.step, t.wall_ns, t.monotonic_ns, t.detail"
-# the rows of an SQLite table lie there in the order in which they came
-SQLITE_PAYMENTS = f"SELECT {_PAYMENT}, p.rowid FROM old_payments p ORDER BY p.rowid"  # noqa: S608
-SQLITE_STEPS = f"""
-    SELECT {_STEP}, p.rowid FROM old_payments p CROSS JOIN old_steps t ON t.payment_id = p.id ORDER BY p.rowid
+# a step's first letter tells it; those of an index with the same key are in the order of their ids, and a
+# column beside min() is that of the row with the minimum
+SQLITE_ROWS = f"""
+    SELECT {_PAYMENT}, group_concat(substr(t.step, 1, 1), ''), min(t.id), t.wall_ns,
+        group_concat(t.monotonic_ns), CASE WHEN sum(t.detail > '') THEN
+            (SELECT json_group_array(d.detail) FROM old_steps d INDEXED BY steps_payment
+                WHERE d.payment_id = p.id) END
+    FROM old_payments p CROSS JOIN old_steps t INDEXED BY steps_payment ON t.payment_id = p.id
+    GROUP BY p.rowid ORDER BY p.rowid
 """  # noqa: S608
-POSTGRESQL_PAYMENTS = f"""
-    SELECT {_PAYMENT}, t.ids, t.steps, t.wall, t.monotonic, t.details FROM old_payments p JOIN (
-        SELECT t.payment_id, min(t.id) AS first, array_agg(t.id) AS ids, array_agg(t.step) AS steps,
-            array_agg(t.wall_ns) AS wall, array_agg(t.monotonic_ns) AS monotonic,
-            array_agg(t.detail) AS details
+POSTGRESQL_ROWS = f"""
+    SELECT {_PAYMENT}, t.steps, t.wall, t.monotonic, t.details FROM old_payments p JOIN (
+        SELECT t.payment_id, min(t.id) AS first, string_agg(left(t.step, 1), '' ORDER BY t.id) AS steps,
+            (array_agg(t.wall_ns ORDER BY t.id))[1] AS wall,
+            array_agg(t.monotonic_ns ORDER BY t.id) AS monotonic,
+            CASE WHEN max(t.detail) > '' THEN array_agg(t.detail ORDER BY t.id) END AS details
         FROM old_steps t WHERE t.payment_id IS NOT NULL GROUP BY t.payment_id
     ) t ON t.payment_id = p.id ORDER BY t.first
 """  # noqa: S608
-Steps = list[tuple[Any, ...]]
-"""Of one payment: id, step, both clocks in nanoseconds, detail."""
+NAMES = {
+    "i": "intended", "s": "signed", "d": "delivered", "u": "unknown", "c": "credited", "r": "refused",
+}  # fmt: skip
+
+
+class _Steps(NamedTuple):
+    """Of one payment, in their order: letters, the first one's wall clock, their monotonic ones, details."""
+
+    letters: str
+    wall_ns: int
+    monotonic_ns: Sequence[int]
+    details: Sequence[str] | None
 
 
 def copy_rows(connection: Connection) -> None:
@@ -92,7 +110,7 @@ def copy_rows(connection: Connection) -> None:
         session_id, number, tickets, face, probability, first, last, rand_hash, price, *_ = payment
         session, session_price, recipient = sessions[session_id]
         face_value, win_prob = int(face), int(probability)
-        state, wall, monotonic, course, signed = _course(number, steps)
+        state, course, signed = _course(number, steps)
         sums.take(session, recipient, signed, state, tickets, face_value, win_prob, "\nd" in course)
         if redeemed and (payment_id := f"{session_id}-{number}") in redeemed:
             query = sa.text("UPDATE redemptions SET signed_wall_ns = :at WHERE payment_id = :id")
@@ -100,7 +118,8 @@ def copy_rows(connection: Connection) -> None:
         piece.append(
             (
                 session, number, state, tickets, _bytes(face_value), _bytes(win_prob), first, last,
-                bytes.fromhex(rand_hash), None if price == session_price else price, wall, monotonic, course,
+                bytes.fromhex(rand_hash), None if price == session_price else price,
+                steps.wall_ns, steps.monotonic_ns[0], course,
             )
         )  # fmt: skip
         if len(piece) == PIECE:
@@ -110,39 +129,32 @@ def copy_rows(connection: Connection) -> None:
     sums.write(connection)
 
 
-def _read(connection: Connection) -> Iterator[tuple[Sequence[Any], Steps]]:
+def _read(connection: Connection) -> Iterator[tuple[Sequence[Any], _Steps]]:
     """Every payment with its steps, in the order of signing; by the driver, which takes half of the time."""
     driver: Any = connection.connection.driver_connection
     return _read_sqlite(driver) if connection.dialect.name == "sqlite" else _read_postgresql(driver)
 
 
-def _read_sqlite(driver: Any) -> Iterator[tuple[Sequence[Any], Steps]]:
-    steps = _fetched(driver.execute(SQLITE_STEPS))
-    step = next(steps, None)
-    for payment in _fetched(driver.execute(SQLITE_PAYMENTS)):
-        row_id, taken = payment[-1], []
-        while step is not None and step[-1] == row_id:
-            taken.append(step)
-            step = next(steps, None)
-        if taken:
-            yield payment, taken
-
-
-def _fetched(cursor: Any) -> Iterator[Any]:
+def _read_sqlite(driver: Any) -> Iterator[tuple[Sequence[Any], _Steps]]:
+    cursor = driver.execute(SQLITE_ROWS)
     while rows := cursor.fetchmany(PIECE):
-        yield from rows
+        for row in rows:
+            letters, _, wall, monotonic, details = row[9:]
+            times = [int(at) for at in monotonic.split(",")]
+            given = None if details is None else json.loads(details)
+            yield row, _Steps(letters, wall, times, given)
     cursor.close()
 
 
-def _read_postgresql(driver: Any) -> Iterator[tuple[Sequence[Any], Steps]]:
+def _read_postgresql(driver: Any) -> Iterator[tuple[Sequence[Any], _Steps]]:
     await_only(driver.execute("ANALYZE old_payments, old_steps"))
     # a cursor is planned for its first rows by default, and sorting a million of them would go to the disk
     await_only(driver.execute("SET LOCAL cursor_tuple_fraction = 1; SET LOCAL work_mem = '64MB'"))
     # a cursor of our own: the driver closes its own too late, and a table that is read cannot be dropped
-    await_only(driver.execute(f"DECLARE old_rows NO SCROLL CURSOR FOR {POSTGRESQL_PAYMENTS}"))
+    await_only(driver.execute(f"DECLARE old_rows NO SCROLL CURSOR FOR {POSTGRESQL_ROWS}"))
     while rows := await_only(driver.fetch(f"FETCH {PIECE} FROM old_rows")):
         for row in rows:
-            yield row[:9], list(zip(*row[9:], strict=True))
+            yield row, _Steps(*row[9:])
     await_only(driver.execute("CLOSE old_rows"))
 
 
@@ -175,26 +187,27 @@ def _copy_asked(connection: Connection) -> None:
             connection.execute(query, {"asked": payment, "number": number, **times})
 
 
-def _course(number: int, steps: Steps) -> tuple[str, int, int, str, int]:
-    """A payment's state, when the signer was asked for it by both clocks, its course, when it was signed."""
-    steps.sort()
-    taken = [step[1] for step in steps]
-    no = "withheld" if "delivered" not in taken else "handed_out" if number == 1 else "refused"
-    wall, monotonic = steps[0][2:4]
-    lines, last, signed = [], "signed", wall
-    for _, step, _, at, detail, *_ in steps:
-        if step == "intended":
+def _course(number: int, steps: _Steps) -> tuple[str, str, int]:
+    """A payment's state, its course, and when it was signed by the wall clock."""
+    letters, wall, times, details = steps
+    asked = times[0]
+    if letters == "isdc" and details is None and asked <= min(times):  # nearly all
+        _, signed, delivered, credited = times
+        after = (signed - asked) // 10**6
+        course = f"s{after}\nd{(delivered - asked) // 10**6}\nc{(credited - asked) // 10**6}"
+        return "credited", course, wall + after * 10**6
+    no = "withheld" if "d" not in letters else "handed_out" if number == 1 else "refused"
+    lines, last, signed_ns = [], "signed", wall
+    for letter, at, detail in zip(letters, times, details or [""] * len(letters), strict=True):
+        if letter == "i":
             continue
-        name = no if step == "refused" else step
-        after = max(0, at - monotonic) // 10**6
-        if name == "signed":
-            signed = wall + after * 10**6
-        lines.append(
-            f"{name[0]}{after} {_clean(detail.replace(chr(10), ' '))}" if detail else f"{name[0]}{after}"
-        )
-        last = name
-    state = "credited" if "credited" in taken else no if "refused" in taken else last
-    return state, wall, monotonic, "\n".join([*lines[: MAX_STEPS - 1], *lines[MAX_STEPS - 1 :][-1:]]), signed
+        last = no if letter == "r" else NAMES[letter]
+        after = max(0, at - asked) // 10**6
+        if letter == "s":
+            signed_ns = wall + after * 10**6
+        lines.append(f"{last[0]}{after} {_clean(detail)}" if detail else f"{last[0]}{after}")
+    state = "credited" if "c" in letters else no if "r" in letters else last
+    return state, "\n".join([*lines[: MAX_STEPS - 1], *lines[MAX_STEPS - 1 :][-1:]]), signed_ns
 
 
 class _Sums:
@@ -269,10 +282,8 @@ def _day(days: int) -> str:
 def _chance(win_prob: int) -> str:
     if not win_prob:
         return "0"
-    digits = 0
-    while win_prob * 10**digits < 10 * MAX_WIN_PROB:
-        digits += 1
-    return f"{win_prob * 10**digits // MAX_WIN_PROB}e-{digits}"
+    digits = str(win_prob * 10**MOST_DIGITS // MAX_WIN_PROB)
+    return f"{digits[:2]}e-{MOST_DIGITS + 2 - len(digits)}"
 
 
 def _clean(text: str) -> str:
