@@ -9,6 +9,7 @@ LEDGER_PAYMENTS in the environment sets how many payments.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import sqlite3
 import statistics
@@ -32,6 +33,7 @@ from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.ledger_rows import Grouping
 from gateway.payments.payment import Payment
+from gateway.payments.saved_jobs import SavedJob
 from gateway.payments.sqlite_store import SqliteStore
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info, signed_payment
 from harness.postgresql import postgresql_server
@@ -41,6 +43,9 @@ SESSIONS = 20
 ROUNDS = 5
 """How often lines are timed, alone and with readers."""
 READERS = 4
+PROGRESS, SIGNED_PAYMENT = 1800, 1000
+"""Characters of what is kept of a job with each payment, and of a payment that is not credited yet."""
+DETAILS = "{}" + " " * 1000
 STREAM = "stream7"
 DAY = 86_400 * 10**9
 
@@ -53,8 +58,9 @@ class Plan:
     """Those of the older ledger."""
     timed: int = 400
     """Payments of four lines each, that are timed."""
-    written: int = 8000
-    """Payments that are written for their size."""
+    written: int = 40_000
+    """Payments that are written for their size: PostgreSQL's room for rows that were updated, which is used
+    again, should hardly count."""
 
 
 FULL = Plan()
@@ -168,16 +174,28 @@ async def _lines(ledger: Ledger, payments: int, pause: float = 0.02) -> list[flo
             payment = made.pop()
             await timed(ledger.intended(session, number))
             await timed(
-                ledger.signed(session, number, payment, manifest_id="5fa1b2c3", price=Fraction(PRICE))
+                ledger.signed(
+                    session,
+                    number,
+                    payment,
+                    manifest_id="5fa1b2c3",
+                    price=Fraction(PRICE),
+                    saved=_saved(PROGRESS + SIGNED_PAYMENT),
+                )
             )
             await timed(ledger.delivered(session, number))
-            await timed(ledger.credited(session, number))
+            await timed(ledger.credited(session, number, saved=_saved(PROGRESS)))
             await asyncio.sleep(pause)
 
     async with asyncio.TaskGroup() as group:
         for number in range(SESSIONS):
             group.create_task(pay(number))
     return taken
+
+
+def _saved(size: int) -> SavedJob:
+    """What is kept of a job; its state and payment are different each time."""
+    return SavedJob(DETAILS, base64.b64encode(os.urandom(size * 3 // 4)).decode())
 
 
 def _delays(taken: list[float]) -> Row:
@@ -223,6 +241,7 @@ def _sqlite(path: Path, payments: int) -> Engine:
 
 
 def _postgresql(where: str, payments: int) -> Engine:
+    # what is kept of jobs is replaced with each payment: its room does not grow with them
     tables = ("sessions", "payments", "session_days", "draws", "minutes", "signings")
 
     async def run(work: Callable[[Connection], Any]) -> Any:
