@@ -23,6 +23,7 @@ import psutil
 from aiohttp import web
 
 from benchmarks.hostile.orchestrator import FLOODS, FreeOrchestrator, flooding, free_orchestrator
+from gateway.aio.json_text import MAX_VALUES
 from harness.gateway import GatewayProcess, gateway_process
 from harness.hostile_streams import HOSTILE_STREAMS
 from harness.waiting import eventually
@@ -119,6 +120,11 @@ class Bench:
             body = json.dumps({f"key{number}": "x" * 900_000}).encode()
             await self.post("live/video-to-video/honest/update", body, **{"Content-Type": "application/json"})
 
+    async def values(self) -> None:
+        body = json.dumps({f"{n:050}": 0 for n in range(MAX_VALUES)}).encode()
+        for _ in range(10):
+            await self.post("live/video-to-video/honest/update", body, **{"Content-Type": "application/json"})
+
     async def deep(self) -> None:
         for body in (b"[" * MEGABYTE, b"[" + b"[]," * 300_000 + b"0]", b'{"a":' * 150_000):
             await self.post("live/video-to-video/honest/update", body, **{"Content-Type": "application/json"})
@@ -199,6 +205,7 @@ def _inputs(bench: Bench) -> dict[str, Input]:
     return inputs | {
         "six offers with 10,900 formats": bench.offers,
         "a compressed body of 64 MiB": bench.compressed,
+        "10 updates of as many values as may be": bench.values,
         "20 updates of 1 MB": bench.updates,
         "deep and wide JSON": bench.deep,
         f"{IDLE_CONNECTIONS} idle connections": bench.idle,

@@ -43,7 +43,14 @@ class JobDetails:
     @details.setter
     def details(self, details: Json) -> None:
         self._details = details
-        self.text = json.dumps(details)
+        self._text = ""
+
+    @property
+    def text(self) -> str:
+        """They as JSON: made when they are to be written, as updates may follow each other."""
+        if not self._text:
+            self._text = json.dumps(self._details)
+        return self._text
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ class Stream:
             former=() if former is None else former.jobs,
         )
         self._params = WorkerParams.of(request.params)
+        self._measured: tuple[WorkerParams, Mapping[str, Any], WorkerParams] | None = None
+        """An update that is on its way to the worker: from what, the update, to what."""
         self._ingest_timeout = ingest_timeout
         self._resume_timeout = resume_timeout
         self._session = self._new_session()
@@ -221,8 +223,12 @@ class Stream:
 
         Returns the worker's answer, empty where it gives none. Raises UpdateRefused.
         """
-        self._params.updated(params)  # refused before any worker knows of it
-        return await self.supervisor.update(params)
+        # refused before any worker knows of it; measured once, as it may be large
+        self._measured = self._params, params, self._params.updated(params)
+        try:
+            return await self.supervisor.update(params)
+        finally:
+            self._measured = None
 
     async def adopt_params(self, params: Mapping[str, Any]) -> None:
         """Hand on what a publisher that came back asks for, where that is not what the worker has."""
@@ -244,7 +250,9 @@ class Stream:
 
     def keep_params(self, params: Mapping[str, Any]) -> None:
         """Make these the newest of the parameters. Raises UpdateRefused where they are too large together."""
-        self._params = self._params.updated(params)
+        before, update, after = self._measured or (None, None, self._params)
+        known = before is self._params and update is params
+        self._params = after if known else self._params.updated(params)
 
     def job_status(self) -> JobStatus:
         """The running job's status, or the last one's; sums are over all jobs."""
