@@ -7,6 +7,7 @@ from benchmarks.fuzz.targets.events import EVENTS
 from benchmarks.fuzz.targets.flags import FLAGS
 from benchmarks.fuzz.targets.h264 import H264
 from benchmarks.fuzz.targets.json import JSON
+from benchmarks.fuzz.targets.lists import LISTS
 from benchmarks.fuzz.targets.mpegts import MPEGTS
 from benchmarks.fuzz.targets.prices import PRICES
 from benchmarks.fuzz.targets.protobuf import PROTOBUF
@@ -17,5 +18,5 @@ from benchmarks.fuzz.targets.trickle import TRICKLE
 
 TARGETS: dict[str, Target] = {
     target.name: target
-    for target in (SDP, RTP, RTCP, H264, MPEGTS, TRICKLE, EVENTS, PROTOBUF, FLAGS, PRICES, JSON)
+    for target in (SDP, RTP, RTCP, H264, MPEGTS, TRICKLE, EVENTS, PROTOBUF, FLAGS, PRICES, JSON, LISTS)
 }
