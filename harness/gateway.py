@@ -97,9 +97,10 @@ class GatewayProcess:
         return dict(await self.get("devnet"))
 
     async def audits(self) -> list[dict[str, Any]]:
-        """What each orchestrator's audit says."""
+        """What the audit of each orchestrator says, those of live runners among them."""
         devnet = await self.devnet()
-        return [await self.fetch(orchestrator["audit_url"]) for orchestrator in devnet["orchestrators"]]
+        everybody = (*devnet["orchestrators"], *devnet["runners"])
+        return [await self.fetch(orchestrator["audit_url"]) for orchestrator in everybody]
 
     async def signer_audit(self) -> dict[str, Any]:
         return dict(await self.fetch((await self.devnet())["signer_audit_url"]))
