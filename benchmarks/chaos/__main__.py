@@ -1,4 +1,4 @@
-"""`scripts/chaos [-minutes N] [-seed N]`: faults against a live devnet, and the promises that must hold."""
+"""`scripts/chaos [-minutes N] [-seed N] [-runners N]`: faults in a live devnet, and what must hold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import aiohttp
 import psutil
 
 from benchmarks.chaos import books
-from benchmarks.chaos.faults import Discovery, Scene, drawn
+from benchmarks.chaos.faults import Discovery, Scene, drawn, is_at
 from benchmarks.chaos.streams import ChaosStream
 from gateway.devnet.settings import HOSTILE
 from harness.devnet import devnet_process
@@ -35,18 +35,19 @@ RECOVERY = 40.0
 MEMORY_GROWTH = 32 * 1024 * 1024
 """Bytes that the gateway's memory may grow by: allocators keep some of a burst's."""
 CHEATS = tuple(kind for kind in HOSTILE if kind != "none")
-ORCHESTRATORS = 2 * len(CHEATS)
-"""Half of them cheat, each in another way. The devnet's first ones do."""
+CANDIDATES = 2 * len(CHEATS)
+"""Half of them cheat, each in another way: of those for jobs, and of those of live runners."""
 PRICE = 10**15
 """Wei a second, of all orchestrators."""
 SILENCE = 5
 """Seconds without a picture after which a job is left."""
 EMPTY_START = 60 + SILENCE + 3
 """Seconds of stream that a start without a picture costs at most: a preload, and what follows it."""
-DEVNET = (
-    *("-orchestrators", str(ORCHESTRATORS), "-prices", str(PRICE), "-restart"),
-    *("-hostile", ",".join(CHEATS)),
-)
+DIALECTS = ("go", "node")
+"""Of the live runners, in turns by the seed."""
+APP = "comfystream=livepeer-example/echo"
+DEBIT = 5
+"""Seconds that a live runner debits at once: its sessions of 10 s run out while the signer hangs."""
 FLAGS = (
     *("-maxPricePerUnit", "0.001ETH", "-maxSwaps", "1000000"),
     # the devnet's orchestrators share one worker: when it dies, each takes a payment and shows nothing
@@ -56,6 +57,16 @@ FLAGS = (
 )
 # the log goes through a pipe: where the disk is full for the gateway, its log is not
 PIPED = ("bash", "-c", 'exec "$0" "$@" 2> >(exec cat >&2)', BIN / "livepeer-gateway")
+
+
+def network(runners: int, dialect: str) -> tuple[str, ...]:
+    """The devnet's flags: so many of the candidates are live runners."""
+    jobs = CANDIDATES - runners
+    cheats = [*CHEATS[: jobs // 2], *["none"] * (jobs - jobs // 2), *CHEATS[jobs // 2 :]]
+    return (
+        *("-orchestrators", str(jobs), "-runners", str(runners), "-dialect", dialect),
+        *("-prices", str(PRICE), "-hostile", ",".join(cheats), "-restart"),
+    )
 
 
 class Run:
@@ -130,23 +141,30 @@ class Run:
         async with self._http.get(self._scene.gateway.url + "readyz") as response:
             if response.status != 200:
                 return False
-        named = {orchestrator["addr"] for orchestrator in self._scene.devnet["orchestrators"]}
-        known = (await self._scene.gateway.get("orchestrators"))["orchestrators"]
-        return named <= {entry["addr"] for entry in known if entry["verdict"] != "unreachable"}
+        known = await self._scene.gateway.get("orchestrators")
+        answer = {entry["addr"] for entry in known["orchestrators"] if entry["verdict"] != "unreachable"}
+        listed = [entry["url"] for entry in known.get("runners", ())]
+        return all(one["addr"] in answer for one in self._scene.devnet["orchestrators"]) and all(
+            any(is_at(url, one["url"]) for url in listed) for one in self._scene.devnet["runners"]
+        )
 
     async def _swaps(self) -> int:
         return sum([await stream.swaps() for stream in self._living()])
 
 
-async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
-    ledger = folder / "ledger.sqlite3"
+async def chaos(minutes: float, seed: int, folder: Path, *, runners: int) -> dict[str, Any]:
+    """A run where so many of the candidates are live runners; gives its summary."""
+    ledger, dialect = folder / "ledger.sqlite3", DIALECTS[seed % 2]
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http,
-        devnet_process(folder, *DEVNET) as devnet,
-        Discovery(orchestrator["addr"] for orchestrator in devnet["orchestrators"]) as discovery,
+        devnet_process(folder, *network(runners, dialect)) as devnet,
+        Discovery(
+            (one["addr"] for one in devnet["orchestrators"]), (one["url"] for one in devnet["runners"]), http
+        ) as discovery,
         gateway_process(
             folder,
             *(*FLAGS, "-remoteSignerUrl", devnet["signer"], "-orchWebhookUrl", discovery.url),
+            *(("-app", APP, "-discoveryUrl", discovery.runners_url) if runners else ()),
             *("-ledger", str(ledger)),
             devnet=False,
             program=PIPED,
@@ -171,20 +189,27 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
             for stream in streams:
                 await stream.stop()
         run.broken += await left_behind(gateway, before)
-        for orchestrator in devnet["orchestrators"]:
+        for orchestrator in scene.everybody:
             await scene.read_audit(orchestrator)
         payments, lasted = books.read(ledger), time.monotonic() - began
     run.broken += await doubts_of(ledger)
-    cheats = {orchestrator["address"] for orchestrator in devnet["orchestrators"][: len(CHEATS)]}
+    cheats = {one["address"] for one in scene.everybody if one["hostile"] != "none"}
     lives = [life for life in scene.lives if life.address not in cheats]
+    of_runners = {one["address"] for one in devnet["runners"]}
     wrong = {
         life.address: found
         for life in lives
-        if (found := books.faults_in(life.audit, books.handed_out_again(payments, life.address)))
+        if (
+            found := books.faults_in(
+                life.audit,
+                books.handed_out_again(payments, life.address),
+                debt=DEBIT * PRICE if life.address in of_runners else 0,
+            )
+        )
     }
     run.broken += [f"the audit of {address}: {found}" for address, found in wrong.items()]
     showed = books.who_showed_pictures(ledger)
-    honest = {one["address"].lower() for one in devnet["orchestrators"][len(CHEATS) :]}
+    honest = {one["address"].lower() for one in scene.everybody} - {one.lower() for one in cheats}
     stolen = float(books.stolen(payments, showed | honest) / PRICE)
     thieves = sum(address.lower() not in showed for address in cheats)
     most = books.most_stolen(thieves, lasted, start=EMPTY_START)
@@ -200,6 +225,7 @@ async def chaos(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
         "minutes": minutes,
         "seed": seed,
         "streams": STREAMS,
+        "candidates": {"jobs": len(devnet["orchestrators"]), f"runners ({dialect})": runners},
         "faults": run.faults.total(),
         "faults_by_name": dict(run.faults),
         "streams_lost": len(run.lost),
@@ -262,11 +288,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("-minutes", type=float, default=3.0)
     parser.add_argument("-seed", type=int, default=1)
+    parser.add_argument(
+        *("-runners", "--runners"),
+        type=int,
+        default=CANDIDATES // 2,
+        choices=range(CANDIDATES),
+        help=f"how many of the {CANDIDATES} candidates are live runners",
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         summary: dict[str, Any] = {"broken": ["the run itself"]}
         try:
-            summary = asyncio.run(chaos(given.minutes, given.seed, Path(folder)))
+            summary = asyncio.run(chaos(given.minutes, given.seed, Path(folder), runners=given.runners))
         finally:
             if summary["broken"]:
                 summary["log"] = keep_log(Path(folder), given.seed)

@@ -146,11 +146,14 @@ def handed_out_again(entries: Iterable[Entry], address: str) -> int:
     return sum(entry.refused and entry.unknown and entry.address == address.lower() for entry in entries)
 
 
-def faults_in(audit: dict[str, Any], handed_out_again: int = 0) -> dict[str, int]:
-    """What is wrong in an orchestrator's audit, but that it refused what a former process was handed."""
+def faults_in(audit: dict[str, Any], handed_out_again: int = 0, *, debt: int = 0) -> dict[str, int]:
+    """What is wrong in an orchestrator's audit, but that it refused what a former process was handed.
+
+    `debt` is the wei that a session may owe when it ends for want of credit.
+    """
     wrong = {name: audit[name] for name in CLEAN if audit[name]}
     if wrong.get("rejected", 0) <= handed_out_again:
         wrong.pop("rejected", None)
-    if int(audit["min_balance_wei"]) < 0:
+    if int(audit["min_balance_wei"]) < -debt:
         wrong["min_balance_wei"] = int(audit["min_balance_wei"])
     return wrong

@@ -16,6 +16,7 @@ from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import psutil
 from aiohttp import web
 
@@ -23,6 +24,8 @@ from benchmarks.chaos.books import Life
 from benchmarks.chaos.streams import ChaosStream
 from harness.gateway import GatewayProcess
 from harness.waiting import eventually
+
+INVENTORY_TIMEOUT = 1.0
 
 
 @dataclass
@@ -38,6 +41,11 @@ class Scene:
     lives: list[Life] = field(default_factory=list)
     deck: list[Fault] = field(default_factory=list)
     _began: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def everybody(self) -> list[dict[str, Any]]:
+        """Orchestrators of jobs and of live runners."""
+        return [*self.devnet["orchestrators"], *self.devnet["runners"]]
 
     async def read_audit(self, orchestrator: dict[str, Any]) -> None:
         """Keep what a process says it was credited since it was started."""
@@ -61,18 +69,25 @@ class Fault:
 
 
 class Discovery:
-    """A webhook that lists orchestrators, or during a fault nobody, others, or garbage."""
+    """Lists of orchestrators and of live runners, or during a fault nobody, others, or garbage."""
 
-    def __init__(self, addrs: Iterable[str]) -> None:
+    def __init__(self, addrs: Iterable[str], live: Iterable[str], http: aiohttp.ClientSession) -> None:
         self.lies: Iterator[str] | None = None
         """What is told in the place of the truth, one after the other."""
         self.url = ""
         self._truth = json.dumps([{"address": addr} for addr in addrs])
+        self._live = list(live)
+        self._http = http
         self._runner: web.AppRunner | None = None
+
+    @property
+    def runners_url(self) -> str:
+        return f"{self.url}runners"
 
     async def __aenter__(self) -> Discovery:
         app = web.Application()
         app.router.add_get("/", self._answer)
+        app.router.add_get("/runners", self._answer_runners)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -87,13 +102,35 @@ class Discovery:
         told = self._truth if self.lies is None else next(self.lies)
         return web.Response(text=told, content_type="application/json")
 
+    async def _answer_runners(self, request: web.Request) -> web.Response:
+        if self.lies is not None:
+            return await self._answer(request)
+        inventories = await asyncio.gather(*(self._inventory(url) for url in self._live))
+        return web.json_response([entry for inventory in inventories for entry in inventory])
+
+    async def _inventory(self, url: str) -> list[Any]:
+        """What an orchestrator says of its live runners; nothing where it does not answer."""
+        try:
+            async with (
+                asyncio.timeout(INVENTORY_TIMEOUT),
+                self._http.get(f"{url}/discovery", ssl=False) as got,
+            ):
+                return list(await got.json())
+        except (aiohttp.ClientError, TimeoutError):
+            return []
+
 
 async def _orchestrator(scene: Scene) -> dict[str, Any]:
     """An orchestrator, mostly one that has a stream's job."""
-    everybody = scene.devnet["orchestrators"]
+    everybody = scene.everybody
     used_url = await scene.random.choice(scene.streams).orchestrator()
-    used = [o for o in everybody if o["url"] == used_url]
+    used = [one for one in everybody if is_at(used_url, one["url"])]
     return dict(used[0] if used and scene.random.random() < 0.8 else scene.random.choice(everybody))
+
+
+def is_at(url: str, orchestrator: str) -> bool:
+    """Whether a job's URL is an orchestrator's, or that of one of its live runners."""
+    return f"{url}/".startswith(f"{orchestrator}/")
 
 
 async def process_at(url: str) -> int:
@@ -168,6 +205,49 @@ async def bad_link(scene: Scene) -> AsyncIterator[str]:
         stream.link.loss = stream.link.delay = 0.0
 
 
+@asynccontextmanager
+async def kill_app(scene: Scene) -> AsyncIterator[str]:
+    """The app of a live runner dies, and registers again after its restart."""
+    victim = scene.random.choice(scene.devnet["runners"])
+    os.kill(await process_at(victim["app_url"]), signal.SIGKILL)
+    yield victim["url"]
+
+
+@asynccontextmanager
+async def release_sessions(scene: Scene) -> AsyncIterator[str]:
+    """Orchestrators end all sessions on half of the live runners."""
+    runners = scene.devnet["runners"]
+    chosen = scene.random.sample(runners, max(1, len(runners) // 2))
+    for one in chosen:
+        await _tell(scene, "POST", f"{one['url']}/devnet/release")
+    yield f"{len(chosen)} runners"
+
+
+@asynccontextmanager
+async def move_challenge_prices(scene: Scene) -> AsyncIterator[str]:
+    """Challenges ask for one wei more than discovery says, which is the ceiling, and sessions end."""
+    runners = scene.devnet["runners"]
+    chosen = scene.random.sample(runners, max(1, len(runners) // 2))
+    listed = {one["url"]: int(one["price_wei_per_second"]) for one in chosen}
+    for url, price in listed.items():
+        await _tell(
+            scene, "PATCH", f"{url}/devnet/tariff", {"price_wei_per_second": price + 1, "listed_wei": price}
+        )
+        await _tell(scene, "POST", f"{url}/devnet/release")
+    try:
+        yield f"{len(chosen)} runners"
+    finally:
+        for url, price in listed.items():
+            await _tell(
+                scene, "PATCH", f"{url}/devnet/tariff", {"price_wei_per_second": price, "listed_wei": None}
+            )
+
+
+async def _tell(scene: Scene, method: str, url: str, body: dict[str, Any] | None = None) -> None:
+    async with scene.gateway.http.request(method, url, json=body, ssl=False) as answer:
+        assert answer.status == 204, f"{url}: {answer.status}"
+
+
 LIES = ('[{"address": "127.0.0.1:9"}]', "nonsense", '[{"address": 7}, {}]', "[]", '{"address": "x"}')
 
 
@@ -192,11 +272,18 @@ FAULTS = (
     Fault("slow and lossy link", 2, (3.0, 5.0), bad_link),
     Fault("discovery lies", 1, (3.0, 4.0), false_discovery),
 )
+RUNNER_FAULTS = (
+    Fault("kill -9 app", 3, (0.5, 1.5), kill_app),
+    Fault("sessions released", 2, (0.5, 1.5), release_sessions),
+    Fault("challenge prices move", 2, (2.0, 5.0), move_challenge_prices),
+)
+"""Where there are live runners."""
 
 
 def drawn(scene: Scene) -> Fault:
     """The next fault: all, each as often as its weight, in random order before any comes again."""
     if not scene.deck:
-        weights = [fault.weight for fault in FAULTS]
-        scene.deck = scene.random.sample(FAULTS, sum(weights), counts=weights)
+        faults = (*FAULTS, *RUNNER_FAULTS) if scene.devnet["runners"] else FAULTS
+        weights = [fault.weight for fault in faults]
+        scene.deck = scene.random.sample(faults, sum(weights), counts=weights)
     return scene.deck.pop()

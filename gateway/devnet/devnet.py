@@ -115,7 +115,9 @@ class Devnet:
                     "price_wei_per_second": self._runner_price(number),
                     "pid": orchestrator.pid,
                     "app_pid": app.pid,
+                    "app_url": app.ready["url"],
                     "audit_url": orchestrator.ready["audit_url"],
+                    "hostile": self._settings.hostile_runners[number],
                 }
                 for number, (orchestrator, app) in enumerate(
                     zip(self._live_orchestrators, self._apps, strict=True)

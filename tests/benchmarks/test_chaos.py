@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.chaos.__main__ import chaos
+from benchmarks.chaos.__main__ import CANDIDATES, chaos
 from benchmarks.chaos.books import Entry, Life, faults_in, handed_out_again, most_stolen, stolen, unexplained
-from benchmarks.chaos.faults import FAULTS
+from benchmarks.chaos.faults import FAULTS, RUNNER_FAULTS
 
 AUDIT = {"rejected": 0, "duplicate_nonces": 0, "stale_params": 0, "min_balance_wei": "5"}
 CREDITED = Entry("0xa", Fraction(7), delivered=20, credited=21, refused=False, unknown=False, closed=True)
@@ -84,20 +84,32 @@ def test_a_clean_audit_has_no_faults() -> None:
         "rejected": 2,
         "min_balance_wei": -1,
     }
+    assert faults_in({**AUDIT, "min_balance_wei": "-2"}, debt=2) == {}
+    assert faults_in({**AUDIT, "min_balance_wei": "-3"}, debt=2) == {"min_balance_wei": -3}
 
 
 @pytest.mark.alone
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize(
-    ("minutes", "seed", "kinds"),
+    ("minutes", "seed", "runners", "kinds"),
     [
-        pytest.param(1, 179, 6, id="a minute that begins with one fault of each kind"),
-        pytest.param(3, 7, len(FAULTS), id="three minutes", marks=pytest.mark.long),
+        pytest.param(1, 179, 0, 6, id="a minute that begins with one fault of each kind"),
+        pytest.param(3, 7, 0, len(FAULTS), id="three minutes", marks=pytest.mark.long),
+        pytest.param(
+            3,
+            8,
+            CANDIDATES // 2,
+            len((*FAULTS, *RUNNER_FAULTS)) - 2,
+            id="three minutes where half of the candidates are live runners",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 @pytest.mark.asyncio
-async def test_faults_break_no_promise(minutes: int, seed: int, kinds: int, tmp_path: Path) -> None:
-    summary = await chaos(minutes, seed, tmp_path)
+async def test_faults_break_no_promise(
+    minutes: int, seed: int, runners: int, kinds: int, tmp_path: Path
+) -> None:
+    summary = await chaos(minutes, seed, tmp_path, runners=runners)
     assert summary["broken"] == []
     assert summary["faults"] >= 6 * minutes
     assert len(summary["faults_by_name"]) >= kinds
