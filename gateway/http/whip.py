@@ -166,7 +166,7 @@ class WhipRoutes:
             raise Problem(503, ProblemCode.LEDGER_UNAVAILABLE, str(error), headers=retry) from error
         except OfferRefused as error:
             raise offer_refused(error) from error
-        publisher = stream.publisher
+        publisher = stream.publishers.peer
         assert publisher is not None
         return web.Response(
             status=201,
@@ -174,7 +174,7 @@ class WhipRoutes:
             content_type=SDP,
             headers=self._links.created(
                 request,
-                f"{PREFIX}/{wanted.name}/whip/{stream.session.id}",
+                f"{PREFIX}/{wanted.name}/whip/{stream.publishers.session.id}",
                 publisher.etag,
                 {"Livepeer-Playback-URL": self._links.playback(request, wanted.name)},
             ),
@@ -248,12 +248,12 @@ class WhipRoutes:
         stream, resume = self._published(request), request.query.get("resume")
         held = _flag(resume, "resume") if resume else True
         if stream is not None:
-            (stream.publisher_left if held else stream.end)(EndReason.DELETED, "its publisher sent DELETE")
+            (stream.publishers.leave if held else stream.end)(EndReason.DELETED, "its publisher sent DELETE")
         return web.Response()
 
     async def trickle(self, request: web.Request) -> web.Response:
         stream = self._published(request)
-        return await trickle(request, stream.publisher if stream else None)
+        return await trickle(request, stream.publishers.peer if stream else None)
 
     def _published(self, request: web.Request) -> Stream | None:
         """The stream of a WHIP Location; its name and its secret must both fit."""

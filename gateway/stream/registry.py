@@ -117,7 +117,7 @@ class StreamRegistry:
         if best.first_payment:
             self._paid_starts.check_shown(request.publisher)
         self._paid_starts.check(request.publisher, most_starts)
-        reservation = self._quotas.take(claims, replacing=former.reservation if former else None)
+        reservation = self._quotas.take(claims, replacing=former.publishers.reservation if former else None)
         stream = Stream(
             request,
             self._sources,
@@ -131,7 +131,7 @@ class StreamRegistry:
             await_room=former is not None,
         )
         try:
-            await stream.answer(offer, self._webrtc)
+            await stream.publishers.session.answer(offer, self._webrtc)
             former = self._check(request)
             self._paid_starts.count(request.publisher, request.request_id, most_starts)
         except BaseException:
@@ -171,12 +171,12 @@ class StreamRegistry:
         self, stream: Stream, request: PublishRequest, offer: str, claims: Sequence[Claim]
     ) -> bool:
         """Let a publisher go on with the paid job of its stream. False where that ended meanwhile."""
-        reservation = self._quotas.take(claims, replacing=stream.reservation)
+        reservation = self._quotas.take(claims, replacing=stream.publishers.reservation)
         session, resumed = None, False
         try:
-            session = await stream.answer_next(offer, self._webrtc)
+            session = await stream.publishers.answer_next(offer, self._webrtc)
             if self._check(request) is stream and stream.may_be_resumed_by(request):
-                stream.resume(session, reservation)
+                stream.publishers.resume(session, reservation)
                 resumed = True
         finally:
             if not resumed:
@@ -198,8 +198,8 @@ class StreamRegistry:
         """
         self._admission.check()
         former = self._live.get(request.name)
-        busy = former is not None and former.publisher is not None and not former.ending
-        if former is not None and busy and former.silent_for < TAKEOVER_AFTER:
+        busy = former is not None and former.publishers.peer is not None and not former.ending
+        if former is not None and busy and former.publishers.session.silent_for < TAKEOVER_AFTER:
             raise NameTaken(f"{request.name!r} is being published: stop that publisher, or use another name")
         for other in self._live.values():
             if other is former:
@@ -236,14 +236,14 @@ class StreamRegistry:
         """Give its name and its quotas to others."""
         if self._live.get(stream.request.name) is stream:
             del self._live[stream.request.name]
-        stream.reservation.release()
+        stream.publishers.reservation.release()
         self.audience.drop_unused(stream.request.name)
 
     def _request_key_frame(self, name: str) -> None:
         """A viewer cannot go on without one: the publisher's makes the worker begin anew with one too."""
         stream = self._live.get(name)
-        if stream is not None and stream.publisher is not None:
-            stream.publisher.request_key_frame(KEY_FRAME_EVERY)
+        if stream is not None and stream.publishers.peer is not None:
+            stream.publishers.peer.request_key_frame(KEY_FRAME_EVERY)
 
     # finding
 
@@ -260,7 +260,7 @@ class StreamRegistry:
 
     def by_session(self, session_id: str) -> Stream | None:
         """The live stream whose publisher's session this is."""
-        return next((s for s in self._live.values() if s.session.id == session_id), None)
+        return next((s for s in self._live.values() if s.publishers.session.id == session_id), None)
 
     def watched_name(self, path_name: str) -> str:
         """Which stream name a playback path means: a name, an id, or go-livepeer's forms with `-out`."""
@@ -298,12 +298,12 @@ class StreamRegistry:
     @property
     def holds_jobs(self) -> bool:
         """Whether paid jobs wait for publishers, who may come back however full all orchestrators are."""
-        return any(stream.held_job is not None for stream in self)
+        return any(stream.publishers.held_job is not None for stream in self)
 
     def leave_held(self, why: str) -> None:
         """End the streams that nobody publishes; their jobs wait for their publishers in the next run."""
         for stream in self:
-            if stream.held_job is not None:
+            if stream.publishers.held_job is not None:
                 stream.end(EndReason.DRAINED, why, leave=True)
 
     async def wait_idle(self) -> None:

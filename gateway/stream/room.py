@@ -31,7 +31,7 @@ def make_room(live: Iterable[Stream], candidates: Sequence[Candidate]) -> bool:
         return False
     full = {candidate.key for candidate in candidates if candidate.verdict is Verdict.NO_CAPACITY}
     for stream in live:
-        held = stream.held_job is not None and not stream.ending
+        held = stream.publishers.held_job is not None and not stream.ending
         if held and not full.isdisjoint(stream.supervisor.keys_in_use()):
             stream.end_held("another stream needed its place")
             return True

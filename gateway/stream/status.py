@@ -37,7 +37,7 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
         "orchestrator": orchestrator_json(job.orchestrator),
         "candidates": [candidate_json(candidate) for candidate in stream.supervisor.candidates],
         "swaps": stream.supervisor.swaps,
-        "resumed": stream.resumed,
+        "resumed": stream.publishers.resumed,
         "standby": _standby(stream.supervisor.standby_status()),
         "payments": payments_json(job.payments),
         "ingest": _ingest(stream, segments_dropped=job.dropped),
@@ -116,7 +116,7 @@ def _standby(standby: StandbyStatus | None) -> Json | None:
 
 
 def _ingest(stream: Stream, *, segments_dropped: int) -> Json | None:
-    stats = stream.ingest_stats
+    stats = stream.publishers.session.stats
     if stats is None:
         return None
     return {

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 
 from gateway import money
-from gateway.aio.tasks import TaskGroup, spawn
+from gateway.aio.tasks import TaskGroup
 from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason
-from gateway.stream.held_job import RESUMABLE, HeldJob
 from gateway.stream.params import WorkerParams
 from gateway.stream.publisher_session import PublisherSession
+from gateway.stream.publishers import Publishers
 from gateway.stream.quotas import Reservation
 from gateway.stream.seam import (
     Candidate,
@@ -32,16 +32,11 @@ from gateway.stream.seam import (
 from gateway.stream.sources import JobSources
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
-from gateway.webrtc.config import WebRtcConfig
-from gateway.webrtc.ingest import IngestStats
-from gateway.webrtc.publisher import Publisher
 
 TAKEOVER_AFTER = 2.0
 """Seconds without media after which another publisher may take the name over."""
 OUTPUT_SILENCE = 3.0
 """Seconds without a picture back, while the publisher sends, after which status shows an error."""
-HELD_POLL = 0.1
-"""Seconds between two checks whether a held job may wait on."""
 
 
 class State(StrEnum):
@@ -78,8 +73,6 @@ class Stream:
     ) -> None:
         self.request = request
         self.output = output
-        self.reservation = reservation
-        """Its quotas."""
         self.state = State.STARTING
         self.error: tuple[str, int] | None = None
         """The last error, and when it was: milliseconds of the wall clock."""
@@ -87,10 +80,6 @@ class Stream:
         self.started_at = datetime.now(UTC)
         self.first_frame_after: float | None = None
         """Seconds from the publisher's request to the first frame back."""
-        self.held_job: HeldJob | None = None
-        """While its paid job waits for the publisher."""
-        self.resumed = 0
-        """How often a publisher came back to the paid job."""
         self.log = structlog.get_logger("stream").bind(stream=request.name, request_id=request.request_id)
         self.supervisor = Supervisor(
             sources,
@@ -103,14 +92,17 @@ class Stream:
             make_room=make_room,
             former=() if former is None else former.jobs,
         )
+        self.publishers = Publishers(
+            self,
+            request.request_id,
+            ingest_timeout=ingest_timeout,
+            resume_timeout=resume_timeout,
+            reservation=reservation,
+            log=self.log,
+        )
         self._params = WorkerParams.of(request.params)
         self._measured: tuple[WorkerParams, Mapping[str, Any], WorkerParams] | None = None
         """An update that is on its way to the worker: from what, the update, to what."""
-        self._ingest_timeout = ingest_timeout
-        self._resume_timeout = resume_timeout
-        self._session = self._new_session()
-        self._session_came = asyncio.Event()
-        self._holds = asyncio.Event()
         self._started = time.monotonic()
         self._stopped: float | None = None
         self._last_output = self._started
@@ -132,76 +124,25 @@ class Stream:
         self._last_input = float("-inf")
         if former.last_update is not None:
             self._params = self._params.updated(former.last_update)
-        left = Ended(EndReason.PUBLISHER_LEFT, "the gateway was started again")
-        self._session.leave(left)
-        self.held_job = HeldJob(left, timeout=former.seconds, credit=former.seconds)
-        self._holds.set()
+        self.publishers.wait_for_first(former.seconds)
         self.state = State.WAITING_FOR_PUBLISHER
-        self.log.info("job of a former run waits for its publisher", seconds=round(former.seconds, 1))
 
     # for the registry and the HTTP routes
-
-    async def answer(self, offer: str, config: WebRtcConfig) -> None:
-        """Answer the publisher's SDP. Raises OfferRefused, with nothing left open."""
-        await self._session.answer(offer, config)
-
-    async def answer_next(self, offer: str, config: WebRtcConfig) -> PublisherSession:
-        """Answer the SDP of a publisher that is to `resume`. Raises OfferRefused, with nothing left open."""
-        session = self._new_session()
-        await session.answer(offer, config)
-        return session
-
-    @property
-    def session(self) -> PublisherSession:
-        """The publisher's session, the last one while nobody publishes."""
-        return self._session
-
-    @property
-    def publisher(self) -> Publisher | None:
-        """The publisher's peer; None while nobody publishes."""
-        return None if self._session.left else self._session.peer
-
-    @property
-    def ingest_stats(self) -> IngestStats | None:
-        """The publisher's figures, the last ones after the end."""
-        return self._session.stats
 
     @property
     def elapsed(self) -> float:
         """Seconds from the publisher's request until now, or until the end."""
         return (self._stopped or time.monotonic()) - self._started
 
-    @property
-    def silent_for(self) -> float:
-        """Seconds since the last media; since the request where none came."""
-        return self._session.silent_for
-
     def may_be_resumed_by(self, request: PublishRequest) -> bool:
         """Whether the publisher of `request` could go on with this stream's paid job."""
-        waits = self.held_job is not None or self._may_hold()
-        return waits and not self.ending and request.continues(self.request)
-
-    def resume(self, session: PublisherSession, reservation: Reservation) -> None:
-        """Have another session of the same publisher go on with the paid job."""
-        if self.held_job is None:
-            self._hold(Ended(EndReason.PUBLISHER_LEFT, "the publisher began a new session"))
-        assert self.held_job is not None
-        self.reservation.release()
-        self.reservation = reservation
-        former, self._session = self._session, session
-        former.leave(self.held_job.left)
-        spawn(former.close(), name=f"publisher-close {self.request.request_id}")
-        self.held_job.publisher_came()
-        self._session_came.set()
-
-    def publisher_left(self, reason: EndReason, detail: str) -> None:
-        """The publisher ended its session: its paid job is held where it may be."""
-        self._session.leave(Ended(reason, detail))
+        return not self.ending and request.continues(self.request) and self.publishers.may_hold()
 
     def end_held(self, why: str) -> None:
         """End it where its job waits for the publisher."""
-        if self.held_job is not None:
-            ended = self.held_job.end(why)
+        held = self.publishers.held_job
+        if held is not None:
+            ended = held.end(why)
             self.end(ended.reason, ended.detail)
 
     def end(self, reason: EndReason, detail: str, *, leave: bool = False) -> None:
@@ -260,13 +201,13 @@ class Stream:
 
     def current_error(self) -> tuple[str, int] | None:
         """What is wrong now, or was last, and when that began: milliseconds of the wall clock."""
-        silence = time.monotonic() - self._last_output
-        if self.state is State.LIVE and self.silent_for > TAKEOVER_AFTER and self._session.interrupted:
-            gone = self.silent_for
+        session, silence = self.publishers.session, time.monotonic() - self._last_output
+        gone = session.silent_for
+        if self.state is State.LIVE and gone > TAKEOVER_AFTER and session.interrupted:
             what = f"the publisher's connection broke off {int(gone)} s ago: it may come back"
-            return f"{what} within {self._session.grace:g} s", _wall_ms() - int(gone * 1000)
+            return f"{what} within {session.grace:g} s", _wall_ms() - int(gone * 1000)
         expected = self.state is State.LIVE and not self.supervisor.paused
-        if expected and silence > OUTPUT_SILENCE and self.silent_for < OUTPUT_SILENCE:
+        if expected and silence > OUTPUT_SILENCE and gone < OUTPUT_SILENCE:
             return f"no picture has come back for {int(silence)} s", _wall_ms() - int(silence * 1000)
         problem = None if self.ended else self.job_status().problem
         if problem is not None:
@@ -282,8 +223,6 @@ class Stream:
 
     def on_frame(self, frame: Frame) -> None:
         """Take one frame of the publisher; called as soon as its last packet is in."""
-        if self.held_job is not None:
-            self._go_on()
         self.held.push(frame)
         self._last_input = time.monotonic()
         self.supervisor.push(frame)
@@ -303,7 +242,7 @@ class Stream:
     @property
     def ingest(self) -> PublisherSession:
         """The publisher: it is connected before any job is opened."""
-        return self._session
+        return self.publishers.session
 
     def input_age(self) -> float:
         """Seconds since the publisher's last whole frame."""
@@ -318,7 +257,7 @@ class Stream:
         """Another job is the active one; `made` are its frames from the time that it stood by."""
         self.output.new_source(made)
         self._last_output = time.monotonic()
-        if self.held_job is None:
+        if self.publishers.held_job is None:
             self.state = State.LIVE
         self.log.info("stream live", seconds=round(self.elapsed, 3), swaps=self.supervisor.swaps)
 
@@ -329,11 +268,29 @@ class Stream:
         if was_live:
             self.state = State.SWAPPING
 
+    # for the publishers
+
+    def longest_hold(self) -> float:
+        """Seconds that the job can be without pictures, by its credit."""
+        return self.supervisor.longest_hold
+
+    def on_held(self) -> None:
+        """Nobody publishes: the job waits."""
+        self.supervisor.hold()
+        self.held.clear()
+        self.state = State.WAITING_FOR_PUBLISHER
+
+    def on_resumed(self) -> None:
+        """A publisher sends its first key frame to the job that waited."""
+        self.supervisor.resume()
+        self._last_output = time.monotonic()
+        self.state = State.LIVE if self.supervisor.live else State.STARTING
+
     # the life
 
     async def discard(self) -> None:
         """Undo `answer`, in the place of `run`: the publisher is refused after all."""
-        await self._session.close()
+        await self.publishers.close()
         await self.supervisor.close(Ended(EndReason.PUBLISHER_LEFT, "it was refused"))
         self._told_to_end.cancel()
         self.finished.set()
@@ -352,7 +309,7 @@ class Stream:
         self.output.clear()
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
             self._note_error(ended.detail)
-        await self._session.close()
+        await self.publishers.close()
         leave = self._leaves_jobs and ended is self._told_to_end.result()
         await self.supervisor.close(ended, leave=leave)
         self.held.clear()
@@ -373,13 +330,13 @@ class Stream:
         steps = (
             self._until_told,
             self._until_time_is_up,
-            self._while_held,
+            self.publishers.check_held,
             self._jobs,
         )
         try:
             async with TaskGroup() as group:
                 name = f"stream {self.request.request_id}"
-                group.create_task(self._publishers(group), name=f"{name} _publishers")
+                group.create_task(self.publishers.serve(group), name=f"{name} publishers")
                 for step in steps:
                     group.create_task(step(), name=f"{name} {step.__name__}")
         except Ended as ended:
@@ -398,69 +355,10 @@ class Stream:
             await asyncio.sleep(seconds - self.elapsed)
             raise Ended(EndReason.TIME_LIMIT, f"a stream may last {seconds} s here")
 
-    async def _publishers(self, group: TaskGroup) -> NoReturn:
-        """Serve one publisher after the other. Raises Ended where none comes back to the paid job."""
-        while True:
-            session = self._session
-            if session.peer is None:  # of a former run: the next one is the first
-                await self._session_came.wait()
-                self._session_came.clear()
-                continue
-            # a TaskGroup that fails as it is cancelled hides that: this task waits for it without being it
-            running = group.create_task(session.run(), name=f"publisher {self.request.request_id}")
-            await asyncio.wait([running])
-            if session is self._session:
-                self._hold(running.result())
-            await session.close()
-            await self._session_came.wait()
-            self._session_came.clear()
-
-    async def _while_held(self) -> NoReturn:
-        """Raises Ended once the paid job may wait no longer."""
-        while True:
-            await self._holds.wait()
-            if self.held_job is not None:
-                self.held_job.check()
-            await asyncio.sleep(HELD_POLL)
-
-    def _new_session(self) -> PublisherSession:
-        return PublisherSession(ingest_timeout=self._ingest_timeout, sink=self.on_frame, log=self.log)
-
-    def _may_hold(self) -> bool:
-        return self._resume_timeout() > 0 and self.supervisor.longest_hold > 0
-
-    def _hold(self, left: Ended) -> None:
-        """Have the paid job wait for its publisher. Raises `left` where it may not."""
-        if self.ending or left.reason not in RESUMABLE or not (self.held_job or self._may_hold()):
-            raise left
-        self.reservation.release()
-        if self.held_job is not None:
-            self.held_job.publisher_left()
-            return
-        credit, timeout = self.supervisor.longest_hold, self._resume_timeout()
-        self.held_job = HeldJob(left, timeout=timeout, credit=credit)
-        self.supervisor.hold()
-        self.held.clear()
-        self.state = State.WAITING_FOR_PUBLISHER
-        self.log.info(
-            "job waits for its publisher", detail=left.detail, seconds=round(min(timeout, credit), 1)
-        )
-        self._holds.set()
-
-    def _go_on(self) -> None:
-        """The publisher that came back sends its first key frame."""
-        self.held_job = None
-        self._holds.clear()
-        self.supervisor.resume()
-        self.resumed += 1
-        self._last_output = time.monotonic()
-        self.state = State.LIVE if self.supervisor.live else State.STARTING
-        self.log.info("publisher is back", resumed=self.resumed)
-
     async def _jobs(self) -> None:
         if self._is_former:
             await self.supervisor.run()
-        session = self._session
+        session = self.publishers.session
         await session.connected.wait()
         self.state = State.WAITING_FOR_KEY_FRAME
         await session.key_frame.wait()

@@ -11,7 +11,7 @@ from gateway.telemetry.metrics import StreamSample, Totals
 
 def sample_of(stream: Stream) -> StreamSample:
     """How it is doing now."""
-    payments, ingest = stream.job_status().payments, stream.ingest_stats
+    payments, ingest = stream.job_status().payments, stream.publishers.session.stats
     return StreamSample(
         stream.request.name,
         None if payments is None else json_seconds(payments.credit_left),
@@ -23,7 +23,7 @@ def sample_of(stream: Stream) -> StreamSample:
 
 def totals_of(stream: Stream) -> Totals:
     """What it has come to since its start."""
-    job, ingest = stream.job_status(), stream.ingest_stats
+    job, ingest = stream.job_status(), stream.publishers.session.stats
     payments = job.payments
     return Totals(
         payments_accepted=payments.accepted if payments else 0,

@@ -57,8 +57,8 @@ async def live_publisher(
     client.addTrack(CodedTrack(coded_pictures(15)))
     try:
         stream = await registry.publish(request, await offer_of(client), claims)
-        assert stream.publisher is not None
-        await take_answer(client, stream.publisher.answer)
+        assert stream.publishers.peer is not None
+        await take_answer(client, stream.publishers.peer.answer)
         if live:
             await eventually(lambda: stream.state is State.LIVE, what="the stream")
         yield stream, client

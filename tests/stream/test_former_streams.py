@@ -60,7 +60,7 @@ async def test_its_publisher_goes_on_with_its_job_as_the_same_stream() -> None:
     (job,) = run.jobs
     assert registry.find("cam") is stream
     assert registry.holds_jobs
-    assert (stream.state, job.held, stream.publisher) == (State.WAITING_FOR_PUBLISHER, True, None)
+    assert (stream.state, job.held, stream.publishers.peer) == (State.WAITING_FOR_PUBLISHER, True, None)
     assert 3590 < stream.elapsed < 3700
     assert stream.last_update == {"prompt": "newest"}
     again = replace(REQUEST, request_id="2", params={"prompt": "other"})
@@ -76,7 +76,7 @@ async def test_its_publisher_goes_on_with_its_job_as_the_same_stream() -> None:
     job.push = show  # type: ignore[method-assign]
     async with client as (same, _):
         assert same is stream
-        assert (stream.resumed, job.held, stream.request.request_id) == (1, False, "1")
+        assert (stream.publishers.resumed, job.held, stream.request.request_id) == (1, False, "1")
         assert job.updates == [{"prompt": "other"}]
         assert run.network.asked == ""
         assert stream.supervisor.swaps == 0
@@ -167,8 +167,8 @@ async def test_jobs_that_wait_when_the_gateway_is_told_to_stop_are_left_at_once(
     network = FakeSource({"credit": 50.0})
     registry = registry_on(only(network), resume_timeout=30)
     async with live_stream(registry) as stream:
-        stream.publisher_left(EndReason.DELETED, "its publisher sent DELETE")
-        await eventually(lambda: stream.held_job is not None, what="the hold")
+        stream.publishers.leave(EndReason.DELETED, "its publisher sent DELETE")
+        await eventually(lambda: stream.publishers.held_job is not None, what="the hold")
         registry.leave_held("the gateway stops")
         await stream.finished.wait()
         assert network.jobs[0].left

@@ -73,7 +73,7 @@ def test_one_that_leaves_before_its_first_key_frame_may_come_back_again() -> Non
 async def held(registry: StreamRegistry) -> AsyncIterator[Stream]:
     """A stream whose job waits for its publisher."""
     async with live_publisher(registry, claims=ALONE) as (stream, _):
-        stream.publisher_left(LEFT.reason, LEFT.detail)
+        stream.publishers.leave(LEFT.reason, LEFT.detail)
         await eventually(lambda: stream.state is State.WAITING_FOR_PUBLISHER, what="the hold")
     try:
         yield stream
@@ -95,14 +95,14 @@ async def test_the_same_publisher_goes_on_with_the_same_job_and_its_stream_may_b
     async with held(registry) as stream:
         (job,) = network.jobs
         assert job.held
-        session = stream.session
+        session = stream.publishers.session
         again = replace(REQUEST, request_id="2")
         async with live_publisher(registry, again) as (same, _):
             assert same is stream
-            assert stream.session is not session
+            assert stream.publishers.session is not session
             assert registry.by_session(session.id) is None
-            assert registry.by_session(stream.session.id) is stream
-            assert (stream.resumed, job.held, stream.request.request_id) == (1, False, "1")
+            assert registry.by_session(stream.publishers.session.id) is stream
+            assert (stream.publishers.resumed, job.held, stream.request.request_id) == (1, False, "1")
             stream.end(EndReason.TERMINATED, "enough")
             await stream.finished.wait()
     assert network.asked == "a"
@@ -140,7 +140,7 @@ async def test_other_parameters_are_an_update_and_none_or_the_same_are_not() -> 
         for params in (REQUEST.params, {}, {"prompt": "y"}, {"prompt": "y"}, REQUEST.params):
             async with live_publisher(registry, replace(REQUEST, params=params)) as (same, _):
                 assert same is stream
-                stream.publisher_left(LEFT.reason, LEFT.detail)
+                stream.publishers.leave(LEFT.reason, LEFT.detail)
                 await eventually(lambda: stream.state is State.WAITING_FOR_PUBLISHER, what="the hold")
     assert network.jobs[0].updates == [{"prompt": "y"}, REQUEST.params]
 
@@ -154,7 +154,7 @@ async def test_it_counts_in_no_quota_and_has_no_right_to_one() -> None:
         async with live_publisher(registry, other, claims=ALONE) as (following, _):
             with pytest.raises(LimitReached):
                 await registry.publish(REQUEST, await offer(), ALONE)
-            assert stream.held_job is not None
+            assert stream.publishers.held_job is not None
             following.end(EndReason.DELETED, "enough")
             await following.finished.wait()
         async with live_publisher(registry, claims=ALONE) as (same, _):
@@ -172,7 +172,7 @@ async def test_without_a_time_limit_or_a_paid_job_and_while_draining_a_stream_en
         registry = registry_on(only(network), admission, resume_timeout=seconds)
         async with live_publisher(registry) as (stream, _):
             admission.draining = draining
-            stream.publisher_left(LEFT.reason, LEFT.detail)
+            stream.publishers.leave(LEFT.reason, LEFT.detail)
             await stream.finished.wait()
         assert stream.ended is not None
         assert stream.ended[0].detail == LEFT.detail
@@ -186,9 +186,9 @@ async def test_a_publisher_that_leaves_as_its_stream_is_ended_does_not_hold_it()
         registry = registry_on(only(network), resume_timeout=30)
         async with live_publisher(registry) as (stream, client):
             if first:
-                stream.publisher_left(LEFT.reason, LEFT.detail)
+                stream.publishers.leave(LEFT.reason, LEFT.detail)
             stream.end(EndReason.TERMINATED, "enough")
-            stream.publisher_left(LEFT.reason, LEFT.detail)
+            stream.publishers.leave(LEFT.reason, LEFT.detail)
             await client.close()
             await stream.finished.wait()
         assert network.jobs[0].closed is EndReason.TERMINATED
@@ -209,7 +209,7 @@ async def test_it_ends_with_its_job_and_where_another_stream_needs_its_place() -
         other = replace(REQUEST, name="other", stream_id="other")
         async with live_publisher(registry, other) as (following, _):
             assert stream.finished.is_set()
-            following.publisher_left(LEFT.reason, LEFT.detail)
+            following.publishers.leave(LEFT.reason, LEFT.detail)
             await eventually(lambda: following.state is State.WAITING_FOR_PUBLISHER, what="the hold")
             following.on_job_failed(Ended(EndReason.ORCHESTRATOR_LOST, "gone"), was_live=True)
             await following.finished.wait()

@@ -106,7 +106,7 @@ async def silent(registry: StreamRegistry, claims: Sequence[Claim] = ()) -> Asyn
     """A live stream whose publisher has been silent for so long that it may be replaced."""
     async with live_publisher(registry, claims=claims) as (stream, client):
         client.getSenders()[0].replaceTrack(None)
-        await eventually(lambda: stream.silent_for > TAKEOVER_AFTER, what="its silence")
+        await eventually(lambda: stream.publishers.session.silent_for > TAKEOVER_AFTER, what="its silence")
         yield stream
         await registry.close(EndReason.DRAINED, "the test is over")
 
