@@ -14,7 +14,7 @@ import aiohttp
 import structlog
 
 from gateway.devnet.ai_models import write_ai_models
-from gateway.devnet.app.config import APP
+from gateway.devnet.app.config import APPS
 from gateway.devnet.child_process import Child, Ready
 from gateway.devnet.live_runners.dialect import DIALECTS
 from gateway.devnet.live_runners.price import price_of, usd_per_hour
@@ -109,7 +109,7 @@ class Devnet:
             "runners": [
                 {
                     "url": orchestrator.ready["url"],
-                    "app": APP,
+                    "app": APPS[self._settings.app_start],
                     "dialect": self._settings.dialect,
                     "address": orchestrator.ready["address"],
                     "price_wei_per_second": self._runner_price(number),
@@ -242,6 +242,7 @@ class Devnet:
                 "price": text(settings.runner_prices[number]),
                 "runnerUnit": settings.runner_unit,
                 "capacity": settings.capacity,
+                "appStart": settings.app_start,
                 "appWarmUp": _seconds(settings.app_warm_up),
                 "appText": str(settings.app_text).lower(),
                 "hostile": settings.hostile_runners[number],

@@ -172,7 +172,7 @@ async def _start_live_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
 
 
 async def _start_app(flags: Parsed) -> tuple[Ready, Stop]:
-    from gateway.devnet.app.config import AppConfig
+    from gateway.devnet.app.config import APPS, AppConfig
     from gateway.devnet.app.server import serve
     from gateway.devnet.live_runners.price import usd_per_hour
     from gateway.devnet.orchestrator.conduct import CONDUCTS
@@ -184,6 +184,7 @@ async def _start_app(flags: Parsed) -> tuple[Ready, Stop]:
             port=port,
             orchestrator=flags["orchAddr"],
             secret=flags["orchSecret"] or "",
+            app=APPS[flags["appStart"]],
             price=usd_per_hour(flags["price"]),
             unit=flags["runnerUnit"],
             capacity=flags["capacity"],
@@ -299,14 +300,14 @@ PARTS: dict[str, Part] = {
         ),
         Part(
             "app",
-            "an app of live runners, livepeer-example/echo: changes the picture",
+            "an app of live runners: changes the picture",
             (
                 Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
                 Flag("orchAddr", URL, None, "Register at the orchestrator of live runners with this URL"),
                 SECRET_FLAG,
                 Flag("price", PRICE, "1000000000000000", "Set the price in wei per second"),
                 HOSTILE_FLAG,
-                *_shared("runnerUnit", "capacity", "appWarmUp", "appText"),
+                *_shared("runnerUnit", "capacity", "appStart", "appWarmUp", "appText"),
                 *COMMON_FLAGS,
             ),
             _start_app,

@@ -35,6 +35,9 @@ HOSTILE = ("none", "no_room", "no_picture", "drip", "bait", "large_tickets", "mo
 DIALECTS = ("go", "node")
 """Whose rules orchestrators of live runners, and with them alone the signer, follow."""
 
+APP_STARTS = ("http", "messages")
+"""How the sessions of apps on live runners are started."""
+
 EFFECTS = ("negative", "mirror", "grey", "none", "blur")
 
 SHORTEST_TOKEN_LIFE = 180.0
@@ -91,6 +94,9 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
     Flag("runners", ORCHESTRATORS, "0", "Start this many orchestrators of live runners, each with an app"),
     Flag("dialect", choice(*DIALECTS), "go", "Have them speak as go-livepeer or livepeer/node does"),
     Flag("runnerUnit", choice("hour", "720p"), "hour", "Have apps priced by the hour, or by 720p pixels"),
+    Flag(
+        "appStart", choice(*APP_STARTS), "http", "Have apps started by HTTP as echo, or by messages as Scope"
+    ),
     Flag("appWarmUp", DURATION, "0s", "Let an app's session warm up for this long before it starts"),
     Flag("appText", BOOLEAN, "false", "Give an app's sessions a channel of texts"),
     Flag(
@@ -163,6 +169,7 @@ class DevnetSettings:
     runner_prices: tuple[Fraction, ...]
     """One for each orchestrator of live runners."""
     runner_unit: str
+    app_start: str
     app_warm_up: float
     app_text: bool
     ticket_seconds: Fraction
@@ -222,6 +229,7 @@ class DevnetSettings:
             dialect=parsed["dialect"],
             runner_prices=_prices(given, count + runners)[count:] if given else _prices(default, runners),
             runner_unit=_runner_unit(parsed),
+            app_start=parsed["appStart"],
             app_warm_up=parsed["appWarmUp"],
             app_text=parsed["appText"],
             ticket_seconds=parsed["ticketSeconds"],

@@ -10,7 +10,8 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio.inside import Reach
 from gateway.orchestrator.errors import OrchestratorError
 from gateway.reason import Ended, EndReason
-from gateway.runner.app_start import AppChannels, start_app
+from gateway.runner.app_calls import AppCalls
+from gateway.runner.app_start import AppChannels
 from gateway.runner.client import RunnerClient
 from gateway.runner.errors import AppRefused
 from gateway.runner.profile import AppProfile
@@ -19,31 +20,42 @@ from gateway.stream.seam import JobHost, Json, UpdateRefused
 
 
 class AppSession:
-    """Calls to one session's app, as `profile` says; `name` stands for it in errors, as its URL is a secret.
+    """One session's app, as `profile` says; `name` stands for it in errors, as its URL is a secret.
 
-    `reach` is where the session's URLs may lead.
+    `reach` is where the session's URLs may lead. `run` goes on beside all other calls.
     """
 
     def __init__(
-        self, client: RunnerClient, session: RunnerSession, reach: Reach, profile: AppProfile, *, name: str
+        self,
+        client: RunnerClient,
+        session: RunnerSession,
+        reach: Reach,
+        profile: AppProfile,
+        log: FilteringBoundLogger,
+        *,
+        name: str,
     ) -> None:
         self.params: Json = {}
         """The stream's parameters that the app has."""
-        self._client = client
-        self._session = session
-        self._reach = reach
+        self._calls = AppCalls(client, session.app_url, reach, profile, log, name=name)
         self._profile = profile
+        self._log = log
         self._name = name
+
+    @property
+    def status(self) -> Json:
+        """What the app says of itself: its newest text."""
+        return {"text": self._calls.text} if self._calls.text else {}
+
+    async def run(self) -> None:
+        """Carry the app's messages and texts. Raises ChannelError."""
+        await self._calls.run()
 
     async def start(self, params: Mapping[str, Any]) -> AppChannels:
         """Start it with a stream's parameters. Raises Ended."""
         self.params = dict(params)
         try:
-            channels = await start_app(
-                self._client, self._session.app_url, self._reach, self._profile, self.params
-            )
-            self._client.check_tls(channels.input, channels.output)
-            return channels
+            return await self._calls.start(self.params)
         except AppRefused as error:
             detail = f"{self._name}: the app refused its parameters: {error}"
             raise Ended(EndReason.ORCHESTRATOR_LOST, detail) from error
@@ -51,31 +63,38 @@ class AppSession:
             detail = f"{self._name}: the app did not start: {error}"
             raise Ended(EndReason.ORCHESTRATOR_LOST, detail) from error
 
+    def go_on(self, channels: AppChannels, params: Mapping[str, Any]) -> None:
+        """A former run of the gateway has started it. Raises Ended."""
+        self.params = dict(params)
+        try:
+            self._calls.go_on(channels)
+        except OrchestratorError as error:
+            raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._name}: {error}") from error
+
     async def update(self, params: Mapping[str, Any]) -> Json:
         """Change these of its parameters. Returns its answer. Raises UpdateRefused."""
         profile = self._profile
-        if not profile.update.path:
+        if not self._calls.takes_updates:
             raise UpdateRefused("worker_refused", f"the app {profile.app} takes no updates")
         wanted = {**self.params, **params}
-        body = profile.start_body(wanted) if profile.update.whole else profile.translate(params)
+        body = profile.whole(wanted) if profile.update.whole else profile.translate(params)
         if not body:
             accepted = ", ".join(profile.params.names)
             raise UpdateRefused("worker_refused", f"the app {profile.app} takes {accepted}")
         try:
-            url = f"{self._session.app_url}{profile.update.path}"
-            answer = await self._client.call_app(url, self._reach, body)
+            answer = await self._calls.update(body)
         except AppRefused as error:
             raise UpdateRefused("worker_refused", f"the app refused: {error.full}") from error
         except OrchestratorError as error:
             raise UpdateRefused("worker_silent", f"the app did not answer: {error}") from error
         self.params = wanted
-        return dict(answer)
+        return answer
 
-    async def catch_up(self, host: JobHost, log: FilteringBoundLogger) -> None:
+    async def catch_up(self, host: JobHost) -> None:
         """Send what was updated of the stream's parameters since it has any."""
         newer = {key: value for key, value in host.params.items() if self.params.get(key) != value}
         if newer:
             try:
                 await self.update(newer)
             except UpdateRefused as error:
-                log.warning("the app did not take a change", detail=str(error))
+                self._log.warning("the app did not take a change", detail=str(error))

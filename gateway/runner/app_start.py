@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from gateway.aio.inside import Reach
@@ -22,10 +22,19 @@ RETRY = 0.5
 class AppChannels:
     """The trickle channels of an app's session. Their URLs are all that they ask for: they are secrets."""
 
-    input: str = field(repr=False)
-    output: str = field(repr=False)
+    input: str = field(repr=False, default="")
+    output: str = field(repr=False, default="")
+    """Both are empty until messages have started an app that is started by them."""
     text: str = field(repr=False, default="")
     """Empty: the app sends no text."""
+    control: str = field(repr=False, default="")
+    events: str = field(repr=False, default="")
+    """Empty: the app takes no messages."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Those that are there."""
+        return tuple(url for url in astuple(self) if url)
 
     @classmethod
     def parse(cls, answer: Mapping[str, Any], profile: AppProfile, base: str) -> AppChannels:
@@ -33,7 +42,12 @@ class AppChannels:
 
         Raises ValueError.
         """
-        names = profile.channels
+        names, handshake = profile.channels, profile.handshake
+        if handshake is not None:
+            return cls(
+                control=_channel(answer, handshake.control, base),
+                events=_channel(answer, handshake.events, base),
+            )
         text = _find(answer, names.text)
         return cls(
             input=_channel(answer, names.input, base),
@@ -45,7 +59,7 @@ class AppChannels:
 async def start_app(
     client: RunnerClient, app_url: str, reach: Reach, profile: AppProfile, params: Mapping[str, Any]
 ) -> AppChannels:
-    """Start the app with a stream's parameters; tried again while it is not ready, up to its time limit.
+    """Call the app with a stream's parameters; tried again while it is not ready, up to its time limit.
 
     Raises AppRefused where it does not take the parameters, or another OrchestratorError.
     """

@@ -54,8 +54,9 @@ class RunnerJob(ReservedJob):
                 watch = picture.watch(self._url, lambda: self._held)
                 group.create_task(watch, name=f"{name} first picture")
                 app = self._app = AppSession(
-                    self._resources.client, session, self._reach, self._profile, name=self._url
+                    self._resources.client, session, self._reach, self._profile, self._log, name=self._url
                 )
+                group.create_task(app.run(), name=f"{name} app")
                 self._begin(group, name, app, *await self._channels(app))
         except (ChannelError, Ended) as error:
             raise self._end_of(error) from None
@@ -80,7 +81,11 @@ class RunnerJob(ReservedJob):
 
     def status(self) -> JobStatus:
         orchestrator = None if self._offer is None else shown(self._offer, self._payee)
-        return replace(self._status(orchestrator), channels=2 if self._relay and not self._closed else 0)
+        return replace(
+            self._status(orchestrator),
+            worker={} if self._app is None else self._app.status,
+            channels=2 if self._relay and not self._closed else 0,
+        )
 
     def _end_of(self, error: ChannelError | Ended) -> Ended:
         if isinstance(error, ChannelError):
@@ -111,7 +116,7 @@ class RunnerJob(ReservedJob):
         """Its channels, with the former run that has used them; else it is started. Raises Ended."""
         kept = self._kept.now
         if kept is not None and kept.channels is not None:
-            app.params = dict(kept.params)
+            app.go_on(kept.channels, kept.params)
             return kept.channels, self._former
         channels = await app.start(self._host.params)
         self._kept.app_has(channels, app.params, updated=self._host.last_update is not None)
@@ -132,7 +137,7 @@ class RunnerJob(ReservedJob):
             resume=former is not None,
             after=None if former is None else former.after,
         )
-        self._pins.hold(channels.input, channels.output)
+        self._pins.hold(*channels.urls)
         self._kept.written.position = relay.newest
         self._run_relay(group, name, relay)
         group.create_task(self._read(relay), name=f"{name} downlink")
@@ -140,7 +145,7 @@ class RunnerJob(ReservedJob):
             http, channels.input, relay.silence, is_to_blame=self._is_to_blame, timing=self._liveness
         )
         group.create_task(liveness.run(), name=f"{name} liveness")
-        group.create_task(app.catch_up(host, self._log), name=f"{name} catch-up")
+        group.create_task(app.catch_up(host), name=f"{name} catch-up")
         relay.begin(host.on_started(), audio=self._profile.media.audio)
         self._has_started()
 

@@ -52,6 +52,23 @@ class Channels:
 
 
 @dataclass(frozen=True, slots=True)
+class Handshake:
+    """The messages that start an app over a control channel, after its call; no section: the call is all."""
+
+    control: str = "control_url"
+    events: str = "events_url"
+    """Where the call's answer has the URLs of both channels."""
+    load_path: str = ""
+    """The app's route that loads its models first; empty: none."""
+    load: Mapping[str, Any] = field(default_factory=dict)
+    """What is sent there, where the stream's parameters do not say otherwise."""
+    start: Mapping[str, Any] = field(default_factory=dict)
+    """The parameters of the stream's start, where its own do not say otherwise."""
+    ping: float = 10.0
+    """Seconds between two signs of life."""
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
     """The call that changes parameters while the app runs; no path: the app takes none."""
 
@@ -92,6 +109,7 @@ class AppProfile:
 
     app: str
     start: Start
+    handshake: Handshake | None = None
     channels: Channels = field(default_factory=Channels)
     update: Update = field(default_factory=Update)
     params: Params = field(default_factory=Params)
@@ -110,6 +128,7 @@ class AppProfile:
             raise BadProfile(f"{source}: app must be the app's name, such as livepeer-example/echo")
         sections = {
             "start": Start,
+            "handshake": Handshake,
             "channels": Channels,
             "update": Update,
             "params": Params,
@@ -127,8 +146,15 @@ class AppProfile:
         return cls(app=app, **made)
 
     def start_body(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What the app is started with for a stream's parameters."""
-        return {**self.start.body, **self.translate(params)}
+        """What the app is called with for a stream's parameters; with a handshake they come later."""
+        if self.handshake is not None:
+            return dict(self.start.body)
+        return self.whole(params)
+
+    def whole(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """All of the app's parameters for a stream's."""
+        given = self.start.body if self.handshake is None else self.handshake.start
+        return {**given, **self.translate(params)}
 
     def translate(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The app's parameters for a stream's."""
@@ -153,7 +179,7 @@ def _section(kind: type[Any], given: Any, name: str, source: str) -> Any:
 
 def _value(kind: str, value: Any, where: str) -> Any:
     match kind, value:
-        case "str", str() if not where.endswith(" path") or re.fullmatch(r"/[!-~]*", value):
+        case "str", str() if not where.endswith("path") or re.fullmatch(r"/[!-~]*", value):
             return value
         case "bool", bool():
             return value

@@ -29,7 +29,8 @@ class JsonPublisher:
 
     `keep_alive` is the interval of keep-alive messages in seconds, None for a channel without them. A
     message whose delivery broke off is sent again as the next segment, so a reader may see it twice. With
-    `resume` it goes on with a channel that another process has published to.
+    `resume` it goes on with a channel that another process has published to, with `lines` each message ends
+    as a line does. `name` stands for the URL in logs and errors where that is a secret.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class JsonPublisher:
         keep_alive: float | None = KEEP_ALIVE_INTERVAL,
         retry_delay: float = RETRY_DELAY,
         resume: bool = False,
+        lines: bool = False,
+        name: str = "",
         log: FilteringBoundLogger | None = None,
     ) -> None:
         self.url = url
@@ -54,8 +57,10 @@ class JsonPublisher:
             max_buffer=MAX_MESSAGE,
             retry_delay=retry_delay,
             resume=resume,
+            name=name,
             log=log,
         )
+        self._end = b"\n" if lines else b""
         self._keep_alive = keep_alive
         self._retry_delay = retry_delay
         self._backlog: asyncio.Queue[bytes] = asyncio.Queue(MAX_BACKLOG)
@@ -65,7 +70,7 @@ class JsonPublisher:
 
         Raises ValueError for a message that is longer than MAX_MESSAGE or is not JSON.
         """
-        data = _encode(message)
+        data = _encode(message) + self._end
         if len(data) > MAX_MESSAGE:
             raise ValueError(f"a message of {len(data)} bytes is longer than {MAX_MESSAGE}")
         if self._backlog.full() or self.waiting_bytes + len(data) > MAX_BACKLOG_BYTES:
@@ -77,7 +82,7 @@ class JsonPublisher:
     async def run(self) -> None:
         """Send until cancelled or closed. Raises ChannelClosed or ChannelLost."""
         async with TaskGroup() as group:
-            sending = group.create_task(self._send_all(), name=f"trickle-json {self._publisher.url}")
+            sending = group.create_task(self._send_all(), name=f"trickle-json {self._publisher.name}")
             await self._publisher.run()
             sending.cancel()
 
@@ -102,7 +107,7 @@ class JsonPublisher:
         return data
 
     async def _deliver(self, data: bytes) -> None:
-        retries = Retries(self._publisher.url, self._retry_delay)
+        retries = Retries(self._publisher.name, self._retry_delay)
         while True:
             segment = self._publisher.open_segment()
             segment.write(data)

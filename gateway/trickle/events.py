@@ -26,7 +26,8 @@ class JsonSubscriber:
     """Iterates over a channel's JSON objects, without envelopes and keep-alives.
 
     Starts at segment 0 by default: a channel is made for its job, so nothing in it is old. What is not a
-    JSON object or longer than `max_message` bytes is skipped and counted in `unreadable`.
+    JSON object or longer than `max_message` bytes is skipped and counted in `unreadable`. With `lines` each
+    line of a segment is a message. `name` stands for the URL in logs and errors where that is a secret.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class JsonSubscriber:
         *,
         start: int = 0,
         max_message: int = MAX_MESSAGE,
+        lines: bool = False,
+        name: str = "",
         clock: Callable[[], float] = time.monotonic,
         log: FilteringBoundLogger | None = None,
     ) -> None:
@@ -44,8 +47,10 @@ class JsonSubscriber:
         self._empty = Pace(MAX_EMPTY, clock=clock)
         self._messages = Pace(MAX_MESSAGES, clock=clock)
         self._bytes = Pace(MAX_BYTES, clock=clock)
-        self._log = (log or structlog.get_logger("trickle")).bind(channel=url)
-        self._subscriber = TrickleSubscriber(http, url, start=start, clock=clock, log=log)
+        self._name = name or url
+        self._log = (log or structlog.get_logger("trickle")).bind(channel=self._name)
+        self._lines = lines
+        self._subscriber = TrickleSubscriber(http, url, name=name, start=start, clock=clock, log=log)
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         """Raises ChannelClosed at the end of the stream, ChannelLost when the server cannot be reached.
@@ -55,18 +60,19 @@ class JsonSubscriber:
         try:
             async for segment in self._subscriber.segments():
                 data = await segment.read(self._max_message)
-                message = parse(data) if data else None
-                if message is None and data != b"":
-                    self.unreadable += 1
-                    self._log.warning("unreadable message", seq=segment.seq)
-                if not message or message == KEEP_ALIVE:
-                    if not self._empty.count():
-                        raise ChannelLost(f"{self._subscriber.url}: empty messages without end")
-                    continue
-                yield message
-                for pace, units in ((self._messages, 1), (self._bytes, len(data or b""))):
-                    if not pace.count(units):
-                        await asyncio.sleep(pace.rest)
+                for text in data.splitlines() if data and self._lines else (data,):
+                    message = parse(text) if text else None
+                    if message is None and text != b"":
+                        self.unreadable += 1
+                        self._log.warning("unreadable message", seq=segment.seq)
+                    if not message or message == KEEP_ALIVE:
+                        if not self._empty.count():
+                            raise ChannelLost(f"{self._name}: empty messages without end")
+                        continue
+                    yield message
+                    for pace, units in ((self._messages, 1), (self._bytes, len(text or b""))):
+                        if not pace.count(units):
+                            await asyncio.sleep(pace.rest)
         finally:
             await self.close()
 

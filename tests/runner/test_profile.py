@@ -32,6 +32,14 @@ def test_a_streams_parameters_are_renamed_and_put_over_the_body_that_the_profile
     assert profile.start_body(params) == {"mode": "gray", "radius": 3}
 
 
+def test_with_a_handshake_the_call_has_the_body_alone_and_the_start_all_parameters() -> None:
+    text = ECHO + "\n[handshake]\nload_path = '/load'\nload = { models = ['a'] }\nstart = { fps = 30 }"
+    profile = AppProfile.parse(text, "scope.toml")
+    assert profile.handshake is not None and profile.handshake.load == {"models": ["a"]}
+    assert profile.start_body({"radius": 3}) == {"mode": "invert"}
+    assert profile.whole({"radius": 3}) == {"fps": 30, "radius": 3}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -41,7 +49,8 @@ def test_a_streams_parameters_are_renamed_and_put_over_the_body_that_the_profile
         ("app = 'x'\n[start]\ntimeout = 3", "needs a path"),
         ("app = 'x'\n[start]\npath = '/e'\ntimeout = true", "seconds above 0"),
         ("app = 'x'\n[start]\npath = '/e'\nretries = 3", "accepted are path, body, timeout"),
-        ("app = 'x'\n[begin]\npath = '/e'", "accepted are start, channels"),
+        ("app = 'x'\n[start]\npath = '/e'\n[handshake]\nload_path = 'load'", "must begin with /"),
+        ("app = 'x'\n[begin]\npath = '/e'", "accepted are start, handshake, channels"),
         ("app = 'x'\n[start]\npath = '/e'\n[params]\nnames = [1]", "a list of names"),
         ("app = 'x'\n[start", "not TOML"),
     ],

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from gateway.devnet.orchestrator.conduct import HONEST, Conduct
 
-APP = "livepeer-example/echo"
+APPS = {"http": "livepeer-example/echo", "messages": "live-video-to-video/scope"}
+"""The app for each way in which sessions are started."""
+APP = APPS["http"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

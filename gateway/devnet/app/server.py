@@ -10,11 +10,14 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway.aio.json_text import parse_json
 from gateway.aio.tasks import cancel, spawn
+from gateway.devnet.app.channels import NoChannels
 from gateway.devnet.app.config import AppConfig
 from gateway.devnet.app.echo_request import BadEcho, read_params
 from gateway.devnet.app.registration import HeartbeatSender
-from gateway.devnet.app.session_job import NoChannels, SessionJob
+from gateway.devnet.app.scope_session import ScopeSession
+from gateway.devnet.app.session_job import SessionJob
 
 MAX_BODY = 1_048_576
 
@@ -27,7 +30,7 @@ class EchoApp:
     def __init__(self, config: AppConfig) -> None:
         self.url = ""
         self._config = config
-        self._jobs: dict[str, SessionJob] = {}
+        self._jobs: dict[str, SessionJob | ScopeSession] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._http: aiohttp.ClientSession | None = None
         self._server: web.AppRunner | None = None
@@ -48,6 +51,7 @@ class EchoApp:
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_post("/echo", self._echo)
         app.router.add_post("/update", self._update)
+        app.router.add_post("/scope", self._scope)
         app.router.add_get("/health", self._health)
         app.router.add_get("/devnet/jobs", self._show_jobs)
         self._server = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -100,28 +104,46 @@ class EchoApp:
 
     async def _echo(self, request: web.Request) -> web.Response:
         """Start a session's work; asked again, repeat the answer."""
-        session_id = request.headers.get("Livepeer-Session-Id", "")
-        if not session_id:
-            return _error(400, "Livepeer-Session-Id is missing: this app is behind an orchestrator")
         try:
             params = read_params(await request.read())
         except BadEcho as error:
             return _error(400, str(error))
-        job = self._jobs.get(session_id)
-        if job is not None and job.answer:
-            return web.json_response(job.answer)
-        if job is not None or len(self._jobs) >= self._config.capacity:
-            return _error(409, "another session is active" if job is None else "the session is starting")
         assert self._http is not None
-        job = self._jobs[session_id] = SessionJob(
+        job = SessionJob(
             self._http,
             request.headers,
             {"effect": "none", "picture_interval": self._config.conduct.picture_interval, **params},
             text=self._config.text,
             works=self._config.conduct.works,
         )
+        return await self._start(job, self._config.warm_up)
+
+    async def _scope(self, request: web.Request) -> web.Response:
+        """Start a session that is led by messages; asked again, repeat the answer."""
         try:
-            await asyncio.sleep(self._config.warm_up)
+            document = parse_json(await request.read())
+            user = document["params"]["daydream_user_id"]
+        except (ValueError, TypeError, KeyError):
+            user = ""
+        if not isinstance(user, str) or not user:
+            return _error(401, "daydream_user_id is missing")
+        assert self._http is not None
+        return await self._start(
+            ScopeSession(self._http, request.headers, warm_up=self._config.warm_up), warm_up=0.0
+        )
+
+    async def _start(self, job: SessionJob | ScopeSession, warm_up: float) -> web.Response:
+        session_id = job.session_id
+        if not session_id:
+            return _error(400, "Livepeer-Session-Id is missing: this app is behind an orchestrator")
+        known = self._jobs.get(session_id)
+        if known is not None and known.answer:
+            return web.json_response(known.answer)
+        if known is not None or len(self._jobs) >= self._config.capacity:
+            return _error(409, "another session is active" if known is None else "the session is starting")
+        self._jobs[session_id] = job
+        try:
+            await asyncio.sleep(warm_up)
             await job.start()
         except NoChannels as error:
             del self._jobs[session_id]
@@ -134,7 +156,7 @@ class EchoApp:
 
     async def _update(self, request: web.Request) -> web.Response:
         job = self._jobs.get(request.headers.get("Livepeer-Session-Id", ""))
-        if job is None or not job.answer:
+        if not isinstance(job, SessionJob) or not job.answer:
             return _error(404, "the session has no stream")
         try:
             job.update(read_params(await request.read()))
@@ -142,7 +164,7 @@ class EchoApp:
             return _error(400, str(error))
         return web.json_response({"ok": True})
 
-    async def _run(self, job: SessionJob) -> None:
+    async def _run(self, job: SessionJob | ScopeSession) -> None:
         try:
             await job.run()
         finally:

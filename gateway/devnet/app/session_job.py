@@ -11,6 +11,7 @@ import aiohttp
 import structlog
 
 from gateway.aio.tasks import TaskGroup
+from gateway.devnet.app.channels import ChannelMaker
 from gateway.devnet.runner.request import RunnerRequest
 from gateway.devnet.runner.runner_job import TransformJob
 from gateway.trickle.control import JsonPublisher
@@ -18,14 +19,9 @@ from gateway.trickle.errors import ChannelError
 
 TEXT_INTERVAL = 1.0
 VIDEO, JSON = "video/mp2t", "application/json"
-TIMEOUT = 5.0
 
 Json = dict[str, Any]
 log = structlog.get_logger("devnet.app")
-
-
-class NoChannels(Exception):
-    """The orchestrator made no channels for the session."""
 
 
 class SessionJob:
@@ -44,49 +40,28 @@ class SessionJob:
         text: bool,
         works: bool = True,
     ) -> None:
-        self.session_id = headers.get("Livepeer-Session-Id", "")
         self.answer: Json = {}
+        self._channels = ChannelMaker(http, headers)
         self._http = http
-        self._control = headers.get("Livepeer-Session-Control", "")
-        self._token = headers.get("Livepeer-Session-Token", "")
         self._params = params
         self._text = text
         self._text_url: str | None = None
         self._works = works
         self._job: TransformJob | None = None
 
+    @property
+    def session_id(self) -> str:
+        return self._channels.session_id
+
     async def start(self) -> None:
         """Make the channels; the answer to the client is in `answer`. Raises NoChannels."""
-        wanted = [("in", VIDEO), ("out", VIDEO), *([("text", JSON)] if self._text else [])]
-        urls: dict[str, str] = {}
-        internal: dict[str, str] = {}
-        try:
-            async with self._http.post(
-                f"{self._control}/channels",
-                json={"channels": [{"name": name, "mime_type": mime} for name, mime in wanted]},
-                headers={"Livepeer-Session-Token": self._token},
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-            ) as answer:
-                if answer.status != 200:
-                    raise NoChannels(f"the orchestrator answered {answer.status}")
-                for channel in (await answer.json(content_type=None))["channels"]:
-                    urls[channel["name"]] = channel["url"]
-                    internal[channel["name"]] = channel.get("internal_url") or channel["url"]
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
-            raise NoChannels(f"the orchestrator cannot be reached: {type(error).__name__}") from error
-        # the session's id is a secret, which logs must not have
-        name = hashlib.sha256(self.session_id.encode()).hexdigest()[:8]
-        request = RunnerRequest(
-            model_id="echo",
-            subscribe_url=internal["in"],
-            publish_url=internal["out"],
-            params=self._params,
-            manifest_id=name,
-            stream_id=name,
+        text = [("text", JSON)] if self._text else []
+        made = await self._channels.make([("in", VIDEO), ("out", VIDEO), *text])
+        self._job = work_of(
+            self._http, self.session_id, made["in"].internal_url, made["out"].internal_url, self._params
         )
-        self._job = TransformJob(request, http=self._http, default_effect="none")
-        self._text_url = internal.get("text")
-        self.answer = {"session": self.session_id, **urls}
+        self._text_url = made["text"].internal_url if "text" in made else None
+        self.answer = {"session": self.session_id, **{name: one.url for name, one in made.items()}}
 
     def update(self, params: Json) -> None:
         """Change the effect."""
@@ -123,3 +98,20 @@ class SessionJob:
             log.info("no more texts", error=str(error))
         finally:
             await channel.close()
+
+
+def work_of(
+    http: aiohttp.ClientSession, session_id: str, subscribe_url: str, publish_url: str, params: Json
+) -> TransformJob:
+    """The job that changes the pictures of a session."""
+    # the session's id is a secret, which logs must not have
+    name = hashlib.sha256(session_id.encode()).hexdigest()[:8]
+    request = RunnerRequest(
+        model_id="echo",
+        subscribe_url=subscribe_url,
+        publish_url=publish_url,
+        params=params,
+        manifest_id=name,
+        stream_id=name,
+    )
+    return TransformJob(request, http=http, default_effect="none")
