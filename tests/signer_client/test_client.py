@@ -53,6 +53,21 @@ async def test_the_identity_is_asked_with_an_empty_body_and_the_extra_headers() 
 
 
 @pytest.mark.asyncio
+async def test_every_call_of_a_session_has_the_same_extra_headers() -> None:
+    given = parse_headers("Authorization:Bearer customer")
+    async with signer(answers([]), answers(PAYMENT), headers=given) as (it, s):
+        assert await it.discover_runners(["app"]) == []
+        first = await it.generate_live_payment(
+            orchestrator=b"info", state=None, manifest_id="m", payment_type="live", app="app"
+        )
+        await it.generate_live_payment(
+            orchestrator=b"info", state=first.state, manifest_id="m", payment_type="live", app="app"
+        )
+    assert [request.headers["Authorization"] for request in s.requests] == ["Bearer customer"] * 3
+    assert [body and body["app"] for body in s.bodies] == [None, "app", "app"]
+
+
+@pytest.mark.asyncio
 async def test_a_null_state_is_left_out_and_the_other_fields_are_the_protocols() -> None:
     async with signer(answers(PAYMENT)) as (it, s):
         first = await it.generate_live_payment(
