@@ -34,6 +34,8 @@ RESERVE_BY_SECONDS = 1
 LONGEST_GAP = 45
 """The most seconds since the last payment."""
 
+NO_STATE = SignerState("", "")
+
 _EXACT = re.compile(r"[0-9]{1,400}(/[1-9][0-9]{0,399})?")
 
 Json = dict[str, Any]
@@ -74,6 +76,8 @@ class SavedSession:
     state: str = field(repr=False)
     """The signer's newest, and its signature; empty before the first payment."""
     state_signature: str = field(repr=False)
+    state_names: str
+    """How the signer calls both, a word each."""
     manifest_id: str
     interval: int
     due: int
@@ -106,12 +110,14 @@ class SavedSession:
     def parse(cls, value: object) -> SavedSession:
         """Raises ValueError for anything that `json` cannot have given."""
         if isinstance(value, dict):  # releases that knew no others wrote no type of payment
-            value = {"payment_type": PIXEL_RULES.type, "app": "", **value}
+            value = {"payment_type": PIXEL_RULES.type, "app": "", "state_names": "State Sig", **value}
         if not isinstance(value, dict) or set(value) != {one.name for one in fields(cls)}:
             raise ValueError("it has other fields than a saved session")
         saved = cls(**{one.name: _READ[str(one.type)](value[one.name]) for one in fields(cls)})
         if saved.interval == 0 or not (saved.payments or saved.payment):
             raise ValueError("it is no session that was paid")
+        if len(saved.state_names.split()) != 2:
+            raise ValueError("a signer's state has two names")
         return saved
 
     def moved(self, by: int) -> SavedSession:
@@ -147,15 +153,19 @@ class SavedSession:
         """The payment that is not known to be credited."""
         if not self.payment:
             return None
-        return LivePayment(
-            self.payment, self.seg_creds, SignerState(self.next_state, self.next_state_signature)
-        )
+        state = self.signer_state(self.next_state, self.next_state_signature)
+        return LivePayment(self.payment, self.seg_creds, state)
+
+    def signer_state(self, state: str, signature: str) -> SignerState:
+        """A state as the signer gave it."""
+        first, second = self.state_names.split()
+        return SignerState(state, signature, (first, second))
 
 
 def save(session: PaymentSession, payment: LivePayment | None = None) -> SavedSession:
     """The session now; with a payment that the signer gave and `session` has not taken yet."""
     billing, balance, schedule, state = session.billing, session.balance, session.schedule, session.state
-    reach = session.info.reach
+    reach, newest = session.info.reach, state if payment is None else payment.state
     return SavedSession(
         info=session.info.raw,
         reach_host=reach.host,
@@ -164,6 +174,7 @@ def save(session: PaymentSession, payment: LivePayment | None = None) -> SavedSe
         app=session.flow.app,
         state="" if state is None else state.state,
         state_signature="" if state is None else state.signature,
+        state_names=" ".join(NO_STATE.names if newest is None else newest.names),
         manifest_id=session.manifest_id,
         interval=schedule.interval,
         due=schedule.due,
@@ -257,7 +268,7 @@ def restore(
     )
     session.schedule.due = saved.due
     if saved.state:
-        session.state = SignerState(saved.state, saved.state_signature)
+        session.state = saved.signer_state(saved.state, saved.state_signature)
     if session.leaving:
         raise NotResumable(session.leaving)
     waiting = saved.waiting_payment

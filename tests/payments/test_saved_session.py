@@ -82,6 +82,16 @@ def test_a_clock_that_was_set_back_hides_no_time(wall: int, monotonic: int) -> N
         assert passed(saved, now) == max(wall, monotonic)
 
 
+@pytest.mark.parametrize("names", [("State", "Sig"), ("state", "sig")])
+def test_a_signer_gets_its_state_back_under_the_names_that_it_gave(names: tuple[str, str]) -> None:
+    session = paid_session()
+    assert session.state is not None
+    session.state = replace(session.state, names=names)
+    assert restored(save(session)).state == session.state
+    with pytest.raises(ValueError, match="two names"):
+        SavedSession.parse({**save(session).json(), "state_names": "state"})
+
+
 def test_a_payment_that_may_have_arrived_is_delivered_again_and_one_that_cannot_have_is_not_a_repeat() -> (
     None
 ):
