@@ -12,10 +12,13 @@ from gateway.aio.inside import Reach
 from gateway.orchestrator.errors import BadAnswer, OrchestratorError, UnknownOutcome, Unreachable
 from gateway.orchestrator.urls import complete
 from gateway.runner.client import TIMEOUT, RunnerClient
+from gateway.runner.errors import AppAway
 from gateway.runner.profile import AppProfile
 
 RETRY = 0.5
 """Seconds between two tries while the app is not ready."""
+MAX_AWAY = 3.0
+"""Seconds for which an app may not be reached: it is gone, and its orchestrator has not noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +64,13 @@ async def start_app(
 ) -> AppChannels:
     """Call the app with a stream's parameters; tried again while it is not ready, up to its time limit.
 
+    Where it cannot be reached at all, that is MAX_AWAY.
+
     Raises AppRefused where it does not take the parameters, or another OrchestratorError.
     """
     deadline = time.monotonic() + profile.start.timeout
     body = profile.start_body(params)
+    reached = time.monotonic()
     while True:
         left = deadline - time.monotonic()
         try:
@@ -72,7 +78,9 @@ async def start_app(
                 f"{app_url}{profile.start.path}", reach, body, timeout=max(left, TIMEOUT)
             )
         except (UnknownOutcome, Unreachable) as error:
-            if deadline - time.monotonic() < RETRY:
+            now = time.monotonic()
+            reached = reached if isinstance(error, AppAway | Unreachable) else now
+            if min(deadline, reached + MAX_AWAY) - now < RETRY:
                 raise OrchestratorError(f"the app was not ready in time: {error.detail}") from error
             await asyncio.sleep(RETRY)
             continue

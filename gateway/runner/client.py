@@ -28,7 +28,7 @@ from gateway.orchestrator.errors import (
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
-from gateway.runner.errors import AppRefused, NoSuchSession, SessionTaken
+from gateway.runner.errors import AppAway, AppRefused, NoSuchSession, SessionTaken
 from gateway.runner.offer import RunnerOffer, parse_discovery
 from gateway.runner.reserve import Challenge, RunnerSession, read_params
 from gateway.runner.selection import price_unit
@@ -171,6 +171,8 @@ class RunnerClient:
             raise NoSuchSession(answer.detail, said=answer.said)
         if 400 <= answer.status < 500 and answer.status not in TRY_AGAIN:
             raise AppRefused(answer.status, answer.detail, said=answer.said)
+        if answer.status == 502:
+            raise AppAway(answer.detail, said=answer.said)
         if answer.status not in (200, 201, 202, 204):
             raise UnknownOutcome(answer.detail, said=answer.said)
         if not answer.body:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Refused
+from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Refused, UnknownOutcome
 
 
 class NoSuchSession(Refused):
@@ -22,3 +22,7 @@ class AppRefused(OrchestratorError):
     def __init__(self, status: int, detail: str, *, said: str = "") -> None:
         super().__init__(detail, said=said)
         self.status = status
+
+
+class AppAway(UnknownOutcome):
+    """The orchestrator does not reach the app (502)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -11,14 +12,15 @@ import structlog
 from gateway.aio import tasks
 from gateway.devnet.app.config import APPS, AppConfig
 from gateway.devnet.app.server import serve
+from gateway.orchestrator.errors import OrchestratorError
 from gateway.runner.app_calls import AppCalls
-from gateway.runner.app_start import AppChannels
+from gateway.runner.app_start import MAX_AWAY, RETRY, AppChannels
 from gateway.runner.client import RunnerClient, reach_of
 from gateway.runner.errors import AppRefused
 from gateway.runner.profile import load_profiles
 from gateway.runner.settings import SHIPPED_PROFILES
 from gateway.trickle.errors import ChannelError
-from harness.waiting import eventually, within
+from harness.waiting import SLACK, eventually, within
 from tests.devnet.live_kit import SECRET, Live
 
 PROFILES = load_profiles([SHIPPED_PROFILES])
@@ -91,3 +93,13 @@ def test_the_answer_to_a_call_has_both_channels_of_messages() -> None:
     assert (channels.control, channels.events) == ("https://a.example/c", "https://a.example/e")
     with pytest.raises(ValueError, match="control_url"):
         AppChannels.parse({"events_url": "/e"}, profile, "https://a.example/app")
+
+
+@pytest.mark.asyncio
+async def test_an_app_that_is_gone_is_left_after_seconds(client: RunnerClient, network: Live) -> None:
+    await network.register(runner_url="http://127.0.0.1:9")
+    calls, _ = await calls_of(client, network, APPS["http"])
+    began = time.monotonic()
+    with pytest.raises(OrchestratorError, match="not ready in time"):
+        await within(calls.start({}))
+    assert MAX_AWAY - 2 * RETRY < time.monotonic() - began < SLACK * MAX_AWAY
