@@ -84,13 +84,12 @@ class Signing:
         """
         session = self._session
         await self._journal.intended(sign.number)
+        if not session.ended and (wait := session.wait_to_call(self._clock())):
+            await asyncio.sleep(wait / NANOSECONDS)
         if session.ended:
             session.withheld(EndReason.PAYMENT_REFUSED, "the job ended before the signer was asked")
             return
         now = self._clock()
-        if wait := session.wait_to_call(now):
-            await asyncio.sleep(wait / NANOSECONDS)
-            now = self._clock()
         session.calling(now)
         try:
             most = session.billing.max_due(sign.info, now)

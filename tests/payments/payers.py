@@ -17,6 +17,7 @@ from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
 from gateway.payments.schedule import FIRST_BACKOFF
+from gateway.payments.signing_rules import JOB_FLOW, PaymentFlow
 from gateway.payments.spending import PublisherBudget, Spending, SpendLimits
 from gateway.payments.timebase import now_ns
 from gateway.reason import EndReason
@@ -144,6 +145,7 @@ async def bench(
     slots: asyncio.Semaphore | None = None,
     clock: Callable[[], int] = now_ns,
     first_backoff: int = FIRST_BACKOFF,
+    flow: PaymentFlow = JOB_FLOW,
 ) -> AsyncIterator[Bench]:
     signer, orchestrator = signer or ScriptedSigner(60), orchestrator or ScriptedOrchestrator()
     async with AsyncExitStack() as stack:
@@ -167,6 +169,7 @@ async def bench(
             budget=PublisherBudget("token 1", None, None),
             clock=clock,
             first_backoff=first_backoff,
+            flow=flow,
         )
         stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
         yield Bench(payer, signer, orchestrator, ledger)

@@ -20,10 +20,12 @@ from gateway.orchestrator.errors import (
     UnknownOutcome,
     Unreachable,
 )
-from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.payments.errors import LedgerError
 from gateway.payments.ledger_rows import Call
-from gateway.payments.timebase import NANOSECONDS, now_ns
+from gateway.payments.signing_rules import SECOND_RULES, PaymentFlow
+from gateway.payments.timebase import NANOSECONDS as S
+from gateway.payments.timebase import now_ns
 from gateway.payments.verify import verify
 from gateway.reason import Ended, EndReason
 from harness.payment_models import MANIFEST, PRICE, SENDER_TEXT, orchestrator_info, signed_payment
@@ -40,6 +42,23 @@ from signer_client import (
     SignerUnreachable,
 )
 from tests.payments.payers import ScriptedOrchestrator, ScriptedSigner, bench
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_ends_while_the_signer_is_not_called_yet_signs_nothing_more(tmp_path: Path) -> None:
+    """Where whole seconds are billed, a call waits for the end of one."""
+    now, info = [0], orchestrator_info(unit=PriceUnit.SECONDS)
+    flow = PaymentFlow(SECOND_RULES, MANIFEST, "echo")
+    signer = ScriptedSigner(10)
+    async with bench(tmp_path, signer, info=info, clock=lambda: now[0], flow=flow, interval=S) as b:
+        await b.start()
+        now[0] = S  # too late for this second: the call waits for the next one
+        running = tasks.spawn(b.payer.run(), name="test payments")
+        await eventually(lambda: b.payer.status().next_due_in is None, every=0.01, what="a call that is due")
+        await tasks.cancel(running)
+        await b.payer.close(EndReason.DELETED)
+        assert len(signer.calls) == 1
+        assert await b.steps() == ["intended", "signed", "delivered", "credited", "intended", "closed"]
 
 
 @pytest.mark.asyncio
@@ -75,7 +94,7 @@ async def test_a_job_is_paid_from_start_to_end_and_every_step_is_in_the_ledger(t
 @pytest.mark.asyncio
 async def test_a_pause_signs_nothing_and_is_paid_and_owed_only_where_the_job_goes_on(tmp_path: Path) -> None:
     passed, signer = 0, ScriptedSigner(60, 1, 5)
-    interval, clock = NANOSECONDS, lambda: now_ns() + passed * NANOSECONDS
+    interval, clock = S, lambda: now_ns() + passed * S
     async with bench(tmp_path, signer, interval=interval, clock=clock) as b:
         await b.start()
         await b.run_until(lambda: b.payer.status().accepted == 2)
@@ -220,7 +239,7 @@ async def test_an_unreachable_signer_is_one_alarm_at_low_credit_and_the_end_reas
 ) -> None:
     signer = ScriptedSigner(60, *[SignerUnreachable("connection refused")] * 9)
     passed = 0
-    interval, clock = 10 * NANOSECONDS, lambda: now_ns() + passed * NANOSECONDS
+    interval, clock = 10 * S, lambda: now_ns() + passed * S
     async with bench(tmp_path, signer, interval=interval, clock=clock) as b:
         await b.start()
         passed = 40
