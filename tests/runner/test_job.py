@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 import structlog
 from aiohttp import web
+from typing_extensions import override
 
 from gateway.aio import tasks
 from gateway.candidates.verdict import Verdict
@@ -31,6 +32,7 @@ from gateway.runner.lists import OrchestratorRunners
 from gateway.runner.pool import RunnerPool
 from gateway.runner.profile import AppProfile, Limits
 from gateway.runner.remains import RunnerRemains
+from gateway.runner.reserve import RunnerSession
 from gateway.runner.resources import RunnerResources
 from gateway.runner.session_details import RUNNER
 from gateway.runner.settings import RunnerSettings
@@ -44,6 +46,8 @@ from tests.network.test_job import Host
 pytestmark = pytest.mark.asyncio
 
 REQUEST = PublishRequest("cam", "cam", "r1", "echo", params={"mode": "gray"})
+LEFT = ("uplink", "reserve")
+"""Tasks that outlive the job's own for a while."""
 ECHO = RunnerSettings.for_apps({"echo": APP}).profiles[APP]
 
 
@@ -88,6 +92,18 @@ class EchoApp:
         return web.json_response({"status": "updated"})
 
 
+class LostAnswer(RunnerClient):
+    """Reserves, and never hears of it."""
+
+    reserved = False
+
+    @override
+    async def reserve(self, *args: Any, **options: Any) -> RunnerSession:
+        await super().reserve(*args, **options)
+        self.reserved = True
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+
 class Run:
     """One run of the gateway on a ledger."""
 
@@ -95,6 +111,7 @@ class Run:
         self, network: Live, ledger: Ledger, client: RunnerClient, signer: SignerClient, profile: AppProfile
     ) -> None:
         self.ledger = ledger
+        self.client = client
         self.payments = PaymentResources(
             signer=signer,
             sender=network.signer.address,
@@ -141,14 +158,20 @@ class Gateway:
         self._path = folder / "ledger.sqlite3"
 
     @asynccontextmanager
-    async def run(self, profile: AppProfile = ECHO) -> AsyncIterator[Run]:
+    async def run(
+        self, profile: AppProfile = ECHO, client_type: type[RunnerClient] = RunnerClient
+    ) -> AsyncIterator[Run]:
         async with AsyncExitStack() as stack:
             ledger = await Ledger.open(self._path)
             stack.push_async_callback(ledger.close)
-            client = RunnerClient(sender=self.network.signer.address)
+            client = client_type(sender=self.network.signer.address)
             stack.push_async_callback(client.close)
             signer = await stack.enter_async_context(SignerClient(self.network.signer.url))
-            yield Run(self.network, ledger, client, signer, profile)
+            try:
+                yield Run(self.network, ledger, client, signer, profile)
+            finally:  # what a crash ends at once
+                left = [task for task in asyncio.all_tasks() if task.get_name().startswith(LEFT)]
+                await tasks.cancel(*left)
 
     async def sessions(self) -> list[bool]:
         """Whether each that was ever reserved has ended."""
@@ -162,7 +185,7 @@ class Gateway:
 @pytest_asyncio.fixture
 async def gateway(network: Live, tmp_path: Path) -> AsyncIterator[Gateway]:
     async with EchoApp().serving() as app:
-        await network.register(runner_url=app.url)
+        await network.register(runner_url=app.url, capacity=2)
         yield Gateway(network, app, tmp_path)
 
 
@@ -222,20 +245,15 @@ async def test_a_session_goes_on_after_a_crash_without_a_second_opening(gateway:
         async with live(job):
             await job.update({"mode": "blur"})
             await eventually(lambda: accepted(job) >= 2, what="a payment that is written with it")
-    for _ in range(2):  # which may crash once more before anybody comes
-        async with gateway.run() as run:
-            (stream,) = await run.former()
-            assert (stream.request, stream.last_update) == (REQUEST, {"mode": "blur"})
-            assert 0 < stream.seconds <= 10
-            again = stream.jobs[0].open(run.host, structlog.get_logger())
-            again.hold()
-            async with live(again):
-                assert len(gateway.app.starts) == 1, "the app runs"
-                assert gateway.app.updates == [{"mode": "blur"}]
     async with gateway.run() as run:
         (stream,) = await run.former()
+        assert (stream.request, stream.last_update) == (REQUEST, {"mode": "blur"})
+        assert 0 < stream.seconds <= 10
         again = stream.jobs[0].open(run.host, structlog.get_logger())
+        again.hold()
         async with live(again):
+            assert len(gateway.app.starts) == 1, "the app runs"
+            assert gateway.app.updates == [{"mode": "blur"}]
             before = accepted(again)
             again.resume()
             await eventually(lambda: accepted(again) > before, what="the payment of who comes back")
@@ -258,6 +276,21 @@ async def test_an_app_that_had_not_started_at_the_crash_is_started_again(gateway
             assert len(gateway.app.starts) == 2
         await again.close(EndReason.DELETED)
         assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
+
+
+async def test_a_session_whose_reserve_was_answered_only_to_the_dead_is_taken_over(gateway: Gateway) -> None:
+    async with gateway.run(client_type=LostAnswer) as run:
+        running = asyncio.get_running_loop().create_task((await run.job()).run())
+        await eventually(lambda: cast(LostAnswer, run.client).reserved, what="the session")
+        await tasks.cancel(running)
+    async with gateway.run() as run:
+        assert await run.former() == [], "its publisher has seen nothing of it"
+        job = await run.job()
+        async with live(job):
+            assert not job.paid, "the same payment is handed out again"
+        await job.close(EndReason.DELETED)
+        assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
+        assert (await verify(run.ledger.reader)).findings == []
 
 
 async def test_a_session_that_is_over_at_the_restart_is_nobodys_fault(gateway: Gateway) -> None:
