@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.candidates.verdict import Verdict
-from gateway.network.checks import funds_check, ticket_check
+from gateway.network.checks import funds_check, ticket_check, type_check
 from gateway.orchestrator.discovery import Listing
+from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.payments.actions import Sign
 from gateway.payments.session import PaymentSession
 from gateway.payments.ticket_limits import TicketLimits
@@ -55,3 +56,10 @@ def test_funds_that_do_not_back_its_tickets_make_it_unfunded() -> None:
         "no deposit",
     )
     assert funds_check(lambda info: None)(LISTED, orchestrator_info()) is None
+
+
+def test_who_is_paid_in_a_way_that_the_signer_does_not_pay_is_not_chosen() -> None:
+    check = type_check(lambda payment_type: "not for jobs" if payment_type == "lv2v" else "")
+    job = orchestrator_info()
+    assert check(LISTED, job) == (Verdict.SIGNER_REFUSES_TYPE, "not for jobs")
+    assert check(LISTED, OrchestratorInfo.parse(job.raw, unit=PriceUnit.SECONDS)) is None
