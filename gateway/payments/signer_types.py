@@ -17,7 +17,7 @@ import structlog
 from gateway.payments.signing_rules import PIXEL_RULES, SECOND_RULES
 from signer_client import BadRequest, PaymentType, SignerClient, SignerError
 
-ASK_AGAIN = 60.0
+ASK_AGAIN = 300.0
 """Seconds between two questions: another signer may be behind the URL by then."""
 TOLD_FOR = 300.0
 """Seconds for which the refusal of a real call counts, where the question does not tell."""

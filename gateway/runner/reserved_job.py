@@ -70,6 +70,7 @@ class ReservedJob(PaidJob):
         if former is not None and left is not None:
             assert isinstance(former.payer.payee, SessionPayee)
             self._offer, self._session, self._payee = left.offer, left.session, former.payer.payee
+            self._pins.hold(self._url, left.payment_url)
             kept.begin(left, former.last_update)
 
     # the reserve
