@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from gateway import money
 from gateway.aio.inside import PUBLIC, Reach
+from gateway.aio.tasks import spawn
 from gateway.orchestrator.errors import OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.paid_job.former_run import FormerRun
@@ -81,11 +82,10 @@ class ReservedJob(PaidJob):
         try:
             self._pins.hold(self._url)
             offer = self._offer = await resources.pool.take(self._url)
-            asked = await resources.client.ask(offer, price_unit(offer))
+            asked = await self._ask(offer)
         except OrchestratorError as error:
             raise self._not_taken(error) from error
         if isinstance(asked, RunnerSession):
-            self._session = asked
             return asked
         payments = resources.payments
         if payments is None:
@@ -93,6 +93,21 @@ class ReservedJob(PaidJob):
         chosen = self._candidate.price or Fraction(0)
         check_challenge(resources.pool, offer, asked, ceiling=payments.ceiling, chosen=chosen)
         return await self._reserve_paid(offer, asked, payments)
+
+    async def _ask(self, offer: RunnerOffer) -> Challenge | RunnerSession:
+        """The challenge. Where nothing is paid it is the reserve, and is stopped if the stream ends."""
+
+        async def ask() -> Challenge | RunnerSession:
+            asked = await self._resources.client.ask(offer, price_unit(offer))
+            if isinstance(asked, RunnerSession):
+                self._session = asked
+            return asked
+
+        if offer.paid:
+            return await ask()
+        name = f"reserve {self._request.request_id}"
+        self._starting = spawn(ask(), name=name, expected=(OrchestratorError,))
+        return await asyncio.shield(self._starting)
 
     async def _reserve_paid(
         self, offer: RunnerOffer, challenge: Challenge, payments: PaymentResources

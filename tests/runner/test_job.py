@@ -20,6 +20,7 @@ from typing_extensions import override
 from gateway.aio import tasks
 from gateway.candidates.verdict import Verdict
 from gateway.devnet.trickle_server import TrickleServer
+from gateway.orchestrator.info import PriceUnit
 from gateway.paid_job.former_jobs import FormerJobs
 from gateway.payments.ledger import Ledger
 from gateway.payments.resources import PaymentResources
@@ -29,10 +30,11 @@ from gateway.reason import ChooseAgain, Ended, EndReason
 from gateway.runner.client import RunnerClient
 from gateway.runner.job import RunnerJob
 from gateway.runner.lists import OrchestratorRunners
+from gateway.runner.offer import RunnerOffer
 from gateway.runner.pool import RunnerPool
 from gateway.runner.profile import AppProfile, Limits
 from gateway.runner.remains import RunnerRemains
-from gateway.runner.reserve import RunnerSession
+from gateway.runner.reserve import Challenge, RunnerSession
 from gateway.runner.resources import RunnerResources
 from gateway.runner.session_details import RUNNER
 from gateway.runner.settings import RunnerSettings
@@ -41,6 +43,7 @@ from gateway.stream.seam import FormerStream, Job, PublishRequest
 from harness.waiting import DEADLINE, eventually
 from signer_client import SignerClient
 from tests.devnet.live_kit import APP, WEI_PER_SECOND, Live
+from tests.devnet.live_kit import live as devnet_live
 from tests.network.test_job import Host
 
 pytestmark = pytest.mark.asyncio
@@ -102,6 +105,21 @@ class LostAnswer(RunnerClient):
         await super().reserve(*args, **options)
         self.reserved = True
         return await asyncio.Event().wait()  # type: ignore[return-value]
+
+
+class LateAnswer(RunnerClient):
+    """Reserves for nothing, and hears of it once `answered` is set."""
+
+    def __init__(self, *, sender: str) -> None:
+        super().__init__(sender=sender)
+        self.reserved, self.answered = asyncio.Event(), asyncio.Event()
+
+    @override
+    async def ask(self, offer: RunnerOffer, unit: PriceUnit) -> Challenge | RunnerSession:
+        asked = await super().ask(offer, unit)
+        self.reserved.set()
+        await self.answered.wait()
+        return asked
 
 
 class Run:
@@ -291,6 +309,33 @@ async def test_a_session_whose_reserve_was_answered_only_to_the_dead_is_taken_ov
         await job.close(EndReason.DELETED)
         assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
         assert (await verify(run.ledger.reader)).findings == []
+
+
+@pytest.mark.parametrize("dialect", ["go", "node"])
+async def test_a_session_that_costs_nothing_is_stopped_however_early_the_stream_ends(dialect: str) -> None:
+    async with EchoApp().serving() as app, devnet_live(dialect, paid=False) as network:
+        await network.register(runner_url=app.url, capacity=2)
+        client = LateAnswer(sender="")
+        pool = RunnerPool(
+            [OrchestratorRunners(client, network.url)],
+            frozenset({APP}),
+            challenge=client.challenge,
+            ceiling=None,
+        )
+        resources = RunnerResources(client, pool, {REQUEST.model: APP}, {APP: ECHO}, None)
+        source = RunnerSource(resources)
+        reading = tasks.spawn(pool.run(), name="pool")
+        await eventually(lambda: source.candidates(REQUEST), every=0.002, what="a candidate")
+        await tasks.cancel(reading)
+        job = source.open(source.candidates(REQUEST)[0], REQUEST, Host(), structlog.get_logger())
+        running = asyncio.get_running_loop().create_task(job.run())
+        await client.reserved.wait()
+        assert (await network.runner())["capacity_used"] == 1
+        await tasks.cancel(running)
+        client.answered.set()
+        await job.close(EndReason.PUBLISHER_LEFT)
+        assert (await network.runner())["capacity_used"] == 0
+        await client.close()
 
 
 async def test_a_session_that_is_over_at_the_restart_is_nobodys_fault(gateway: Gateway) -> None:
