@@ -218,19 +218,22 @@ async def test_every_state_of_a_stream_has_words(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("effect", "through", "own_servers", "sent"),
+    ("effect", "through", "devnet", "sent"),
     [
-        ("", "comfystream", True, set()),
-        ("grey", "network", True, {"effect"}),
-        ("grey", "comfystream", True, {"prompts"}),
-        ("grey", "", True, {"effect", "prompts"}),
-        ("grey", "", False, {"effect"}),
+        ("", "comfystream", {"ownServers": True}, set()),
+        ("grey", "network", {"ownServers": True, "runners": True}, {"effect"}),
+        ("grey", "comfystream", {"ownServers": True, "runners": True}, {"prompts"}),
+        ("grey", "runner", {"ownServers": True, "runners": True}, {"mode"}),
+        ("mirror", "runner", {"runners": True}, set()),
+        ("grey", "", {"ownServers": True, "runners": True}, {"effect", "mode", "prompts"}),
+        ("grey", "", {}, {"effect"}),
     ],
 )
 async def test_an_effect_goes_to_whoever_takes_the_stream(
-    page: Page, effect: str, through: str, own_servers: bool, sent: set[str]
+    page: Page, effect: str, through: str, devnet: dict[str, bool], sent: set[str]
 ) -> None:
-    params = await call(page, "params.js", "effectParams", effect, through, own_servers)
+    params = await call(page, "params.js", "effectParams", effect, through, devnet)
     assert set(params) == sent
     if "prompts" in sent:
         assert params["prompts"]["1"] == {"class_type": "Effect", "inputs": {"effect": effect}}
+    assert params.get("mode") == ("gray" if "mode" in sent else None)

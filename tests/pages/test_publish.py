@@ -112,7 +112,7 @@ async def test_a_picture_is_published_and_its_result_is_watched(
     assert "/live/video-to-video/show/whep/v1" in gateway.deleted
 
 
-@pytest.mark.parametrize("through", ["", "network", "comfystream"])
+@pytest.mark.parametrize("through", ["", "network", "runner", "comfystream"])
 async def test_a_stream_goes_the_way_that_is_chosen(page: Page, gateway: Any, through: str) -> None:
     gateway.script(
         state="live",
@@ -174,6 +174,19 @@ async def test_cost_payments_and_orchestrators_follow_the_status(page: Page, gat
     )
     await expect(page.locator("#chart path.paid")).to_have_count(1)
     await expect(page.get_by_role("img", name="ETH paid")).to_be_visible()
+
+
+async def test_a_live_runner_is_shown_with_its_app_and_gpu(page: Page, gateway: Any) -> None:
+    runner = {"url": "https://orch/apps/1/session", "kind": "runner", "price_wei_per_second": str(PRICE)}
+    gateway.script(
+        state="live",
+        orchestrator={**runner, "app": "livepeer-example/echo", "version": "1.2", "gpu": "NVIDIA L4"},
+        candidates=[{**runner, "verdict": "chosen", "detail": ""}],
+    )
+    await start(page)
+    row = page.locator("#candidates tr")
+    await expect(row).to_contain_text("livepeer-example/echo 1.2 on NVIDIA L4")
+    await expect(row).to_contain_text("in use")
 
 
 async def test_the_final_cost_is_fetched_after_stop(page: Page, gateway: Any) -> None:

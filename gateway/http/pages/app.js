@@ -19,7 +19,7 @@ const view = new View();
 let session = null;
 let measuring = null;
 let attempts = 0;
-let ownServers = false;
+let devnet = {};
 let touched = false;
 const troubles = { gateway: null, playback: null };
 
@@ -39,7 +39,7 @@ function settings() {
 
 /** The parameters of the text field and of the effect menu in one object. Throws SyntaxError. */
 function params() {
-  const effect = effectParams(byId("effect").value, byId("through").value, ownServers);
+  const effect = effectParams(byId("effect").value, byId("through").value, devnet);
   return { ...parseParams(byId("params").value), ...effect };
 }
 
@@ -208,7 +208,8 @@ async function offerEffects() {
   await request(devnetUrl()).then(
     async (response) => {
       byId("effects").hidden = false;
-      ownServers = (await response.json()).comfystreams?.length > 0;
+      const { comfystreams, runners } = await response.json();
+      devnet = { ownServers: comfystreams?.length > 0, runners: runners?.length > 0 };
     },
     () => undefined,
   );

@@ -15,15 +15,19 @@ export function parseParams(text) {
   return value;
 }
 
+const APP_MODES = { none: "echo", grey: "gray", negative: "invert" };
+
 /**
- * Parameters for one of the devnet's effects: `effect` for a worker on the network, a workflow in `prompts` for a
- * ComfyStream server. Each ignores the other's.
+ * Parameters for one of the devnet's effects: `effect` for a worker on the network, `mode` for the app of its live
+ * runners, a workflow in `prompts` for a ComfyStream server. Each ignores the others'.
  */
-export function effectParams(effect, through, ownServers) {
+export function effectParams(effect, through, { ownServers = false, runners = false } = {}) {
   if (!effect) return {};
+  const may = (kind) => through === "" || through === kind;
   const workflow = { 1: { class_type: "Effect", inputs: { effect } } };
   return {
-    ...(through !== "comfystream" && { effect }),
-    ...(through !== "network" && ownServers && { prompts: workflow }),
+    ...(may("network") && { effect }),
+    ...(may("runner") && runners && APP_MODES[effect] && { mode: APP_MODES[effect] }),
+    ...(may("comfystream") && ownServers && { prompts: workflow }),
   };
 }

@@ -67,8 +67,9 @@ export class View {
   }
 
   /** Before a start: who could take a stream, and the highest price that this gateway pays (wei per second). */
-  offer({ orchestrators = [], max_price_wei_per_second: ceiling }) {
-    const offers = orchestrators.map((one) => (one.verdict === "chosen" ? { ...one, verdict: "available" } : one));
+  offer({ orchestrators = [], runners = [], max_price_wei_per_second: ceiling }) {
+    const all = [...orchestrators, ...runners];
+    const offers = all.map((one) => (one.verdict === "chosen" ? { ...one, verdict: "available" } : one));
     this.candidates(offers);
     const usable = offers.filter((one) => one.verdict === "available" && one.price_wei_per_second);
     const [cheapest] = usable.map((one) => one.price_wei_per_second).sort(compareWei);
@@ -81,7 +82,10 @@ export class View {
   candidates(candidates, inUse = null, ended = false) {
     this.#candidates = candidates;
     this.#inUse = inUse;
-    const rows = candidates.map((candidate) => candidateRow(candidate, candidate.url === inUse?.url, ended));
+    const rows = candidates.map((candidate) => {
+      const used = candidate.url === inUse?.url;
+      return candidateRow(used ? { ...inUse, ...candidate } : candidate, used, ended);
+    });
     byId("candidates").replaceChildren(...rows);
     byId("candidates-none").hidden = rows.length > 0;
     byId("candidates-table").hidden = rows.length === 0;
@@ -180,6 +184,8 @@ function candidateRow(candidate, inUse, ended) {
   const row = document.createElement("tr");
   row.dataset.verdict = ended && verdict === "chosen" ? "" : (verdict ?? "");
   const url = Object.assign(document.createElement("th"), { scope: "row", textContent: candidate.url });
+  const app = [candidate.app, candidate.version, candidate.gpu && `on ${candidate.gpu}`].filter(Boolean).join(" ");
+  if (app) url.append(Object.assign(document.createElement("small"), { textContent: app }));
   const cost = document.createElement("td");
   cost.textContent = price ? `${ethPerHour(price)} ETH` : UNKNOWN;
   cost.toggleAttribute("data-unknown", !price);
