@@ -33,9 +33,11 @@ NETWORKS = {
     "runner-go": ("-orchestrators", "0", "-runners", "{}", "-dialect", "go"),
     "runner-node": ("-orchestrators", "0", "-runners", "{}", "-dialect", "node"),
     "runner-720p": ("-orchestrators", "0", "-runners", "{}", "-dialect", "go", "-runnerUnit", "720p"),
+    "runner-messages": ("-orchestrators", "0", "-runners", "{}", "-appStart", "messages"),
 }
-BY_THE_SECOND = ("runner-go", "runner-node")
-kinds = pytest.mark.parametrize("kind", NETWORKS)
+BY_THE_SECOND = ("runner-go", "runner-node", "runner-messages")
+all_kinds = pytest.mark.parametrize("kind", NETWORKS)
+kinds = pytest.mark.parametrize("kind", ["job", "runner-go", "runner-node"])
 dialects = pytest.mark.parametrize("dialect", ["go", "node"])
 
 
@@ -75,7 +77,23 @@ async def swapped(gateway: GatewayProcess, viewer: WhepViewer, swaps: int, since
     return longest_gap(moment for moment in viewer.negatives if moment > since - 0.1)
 
 
-@kinds
+async def usable_again(gateway: GatewayProcess, url: str) -> None:
+    """Wait until an orchestrator that was killed may be used, but for what it has just done."""
+    mine: list[dict[str, Any]] = []
+
+    async def usable() -> bool:
+        known = await gateway.get("orchestrators")
+        entries = (*known["orchestrators"], *known["runners"])
+        mine[:] = [one for one in entries if f"{one.get('url')}/".startswith(f"{url}/")]
+        return bool(mine) and any(one["verdict"] in ("available", "chosen", "set_aside") for one in mine)
+
+    try:
+        await eventually(usable, every=0.2, deadline=60)
+    except AssertionError:
+        raise AssertionError(f"{url} did not come back: {mine}") from None
+
+
+@all_kinds
 async def test_a_stream_is_updated_reloaded_and_paid_to_the_wei(
     kind: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
@@ -127,6 +145,29 @@ async def test_a_killed_one_is_replaced_by_another_of_its_kind(
         await publisher.stop()
         assert (await ended(gateway, "cam"))["ended"]["reason"] == "deleted"
     await verify(ledger)
+
+
+@dialects
+async def test_a_runner_and_a_job_replace_each_other_there_and_back(
+    dialect: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    flags = ("-orchestrators", "1", "-runners", "1", "-dialect", dialect, "-restart")
+    async with (
+        gateway_process(tmp_path, *flags) as gateway,
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, gateway.live("cam/whip")),
+    ):
+        await eventually(lambda: viewer.shows_negative and viewer.frames > 30, what="the changed picture")
+        used = []
+        for swaps in (1, 2):
+            victim, killed = await in_use(gateway), time.monotonic()
+            used.append(victim["url"])
+            os.kill(victim["pid"], signal.SIGKILL)
+            assert await swapped(gateway, viewer, swaps, killed) < SLACK * SWAP
+
+            await usable_again(gateway, victim["url"])
+        used.append((await in_use(gateway))["url"])
+        assert used[0] == used[2] != used[1]
 
 
 @kinds

@@ -36,7 +36,7 @@ async def test_a_stream_is_changed_updated_resumed_and_paid_to_the_second(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
-    network = ("-orchestrators", "0", "-runners", "1", "-dialect", "go", "-resumeTimeout", "10s")
+    network = ("-orchestrators", "0", "-runners", "1", "-dialect", "go", "-appText", "-resumeTimeout", "10s")
     async with gateway_process(tmp_path, *network, "-ledger", str(ledger)) as gateway:
         runner = (await gateway.devnet())["runners"][0]
         async with WhepViewer(http, gateway.live("cam/whep")) as viewer:
@@ -49,6 +49,8 @@ async def test_a_stream_is_changed_updated_resumed_and_paid_to_the_second(
                 where = status["orchestrator"]
                 assert (where["kind"], where["app"]) == ("runner", runner["app"])
                 assert where["address"] == runner["address"] and "manifest_id" not in where
+                said = (await gateway.get("live/video-to-video/cam/status"))["text"]
+                assert said["type"] == "text" and said["text"].endswith("pictures")
                 await publisher.stop()
             async with WhipPublisher(http, gateway.live("cam/whip")) as publisher:  # a reload of the page
                 back = time.monotonic()
