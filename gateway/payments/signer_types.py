@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable
 from typing import NoReturn
 
 import structlog
 
 from gateway.payments.signing_rules import PIXEL_RULES, SECOND_RULES
+from gateway.payments.timebase import now_ns
 from signer_client import BadRequest, PaymentType, SignerClient, SignerError
 
-ASK_AGAIN = 300.0
+ASK_AGAIN = 300
 """Seconds between two questions: another signer may be behind the URL by then."""
-TOLD_FOR = 300.0
+TOLD_FOR = 300
 """Seconds for which the refusal of a real call counts, where the question does not tell."""
 FLOWS: dict[PaymentType, str] = {PIXEL_RULES.type: "jobs", SECOND_RULES.type: "live runners by the second"}
 """What each type pays for."""
@@ -30,20 +30,20 @@ log = structlog.get_logger("payments")
 
 
 class SignerTypes:
-    """Knows nothing until it is asked or told. `clock` is monotonic seconds."""
+    """Knows nothing until it is asked or told. `clock` is monotonic nanoseconds."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, clock: Callable[[], int] = now_ns) -> None:
         self._clock = clock
         self._asked: frozenset[PaymentType] = frozenset()
         """Refused by the newest answers."""
-        self._told: dict[PaymentType, float] = {}
+        self._told: dict[PaymentType, int] = {}
         """When a call of ours was refused for its type."""
         self._logged: set[PaymentType] = set()
 
     def refusal(self, payment_type: PaymentType) -> str:
         """Why no payment of this type can be made, as a sentence; empty where one can."""
         told = self._told.get(payment_type)
-        if payment_type in self._asked or (told is not None and self._clock() - told < TOLD_FOR):
+        if payment_type in self._asked or (told is not None and self._clock() - told < TOLD_FOR * 10**9):
             return (
                 f"the signer makes no payments of the type {payment_type}, which {FLOWS[payment_type]} need"
             )

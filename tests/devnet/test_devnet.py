@@ -106,8 +106,11 @@ async def test_live_runners_stand_in_the_line_and_end_with_it(dialect: str) -> N
                 "price_wei_per_second",
                 "pid",
                 "app_pid",
+                "app_url",
                 "audit_url",
+                "hostile",
             }
+            assert (await get(runner["app_url"] + "/devnet/jobs"), runner["hostile"]) == ([], "none")
             assert runner["dialect"] == dialect
             assert (await get(runner["audit_url"]))["credited_wei"] == "0"
             [listed] = (await get(runner["url"] + "/discovery"))[0]["runners"]

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.asyncio
 
 class Clock:
     def __init__(self) -> None:
-        self.now = 100.0
+        self.now = 100 * 10**9
 
-    def __call__(self) -> float:
+    def __call__(self) -> int:
         return self.now
 
 
@@ -96,5 +96,5 @@ async def test_the_refusal_of_a_real_call_counts_for_a_while() -> None:
     assert not types.refusal("live")
     types.told("live", bad("invalid job type"))
     assert types.refusal("live") and not types.refusal("lv2v")
-    clock.now += TOLD_FOR
+    clock.now += TOLD_FOR * 10**9
     assert not types.refusal("live")
