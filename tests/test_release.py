@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.heavy
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_release_has_distributions_their_sums_and_an_sbom_of_what_is_pinned(tmp_path: Path) -> None:
     subprocess.run([ROOT / "scripts" / "release", tmp_path], check=True, timeout=550)
