@@ -27,7 +27,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from harness.ice import prepare_clients
 from harness.link import Link
-from harness.waiting import within
+from harness.waiting import DEADLINE, within
 
 FPS = 30
 CLOCK = 90_000
@@ -122,7 +122,10 @@ class Refused(Exception):
 
 
 class WhipPublisher:
-    """Publishes the pattern: `async with WhipPublisher(http, url)`, over `link` where one is given."""
+    """Publishes the pattern: `async with WhipPublisher(http, url)`, over `link` where one is given.
+
+    Who is `patient` waits where the gateway is overloaded, as viewers do.
+    """
 
     def __init__(
         self,
@@ -133,8 +136,10 @@ class WhipPublisher:
         track: PatternTrack | None = None,
         audio: bool = False,
         link: Link | None = None,
+        patient: bool = True,
     ) -> None:
         self._link = link
+        self._patient = patient
         self._http = http
         self._url = url
         self.track = track or PatternTrack(units or encoded_pattern())
@@ -157,7 +162,7 @@ class WhipPublisher:
             offer = self.peer.localDescription.sdp
             if self._link is not None:
                 offer = self._link.offer(offer)
-            self.headers, answer = await _exchange(self._http, self._url, offer)
+            self.headers, answer = await _exchange(self._http, self._url, offer, patient=self._patient)
             self.location = self.headers["Location"]
             if self._link is not None:
                 answer = await self._link.answer(answer)
@@ -278,8 +283,17 @@ async def _close(peer: RTCPeerConnection) -> None:
     await within(peer.close(), what="aiortc to close a connection")
 
 
-async def _exchange(http: aiohttp.ClientSession, url: str, offer: str) -> tuple[dict[str, str], str]:
-    async with http.post(url, data=offer, headers={"Content-Type": "application/sdp"}) as response:
-        if response.status != 201:
-            raise Refused(response.status, await response.json(content_type=None), dict(response.headers))
-        return dict(response.headers), await response.text()
+async def _exchange(
+    http: aiohttp.ClientSession, url: str, offer: str, *, patient: bool = True
+) -> tuple[dict[str, str], str]:
+    """POST an offer. Who is `patient` asks a gateway that is overloaded again when that says so."""
+    until = time.monotonic() + DEADLINE
+    while True:
+        async with http.post(url, data=offer, headers={"Content-Type": "application/sdp"}) as response:
+            headers = dict(response.headers)
+            if response.status == 201:
+                return headers, await response.text()
+            refused = Refused(response.status, await response.json(content_type=None), headers)
+        if not patient or refused.problem.get("code") != "overloaded" or time.monotonic() > until:
+            raise refused
+        await asyncio.sleep(int(headers["Retry-After"]))

@@ -40,7 +40,7 @@ async def starved(pid: int) -> AsyncIterator[None]:
 
 async def refusal(gateway: GatewayProcess, http: aiohttp.ClientSession) -> Refused | None:
     try:
-        async with WhipPublisher(http, gateway.live("other/whip")) as publisher:
+        async with WhipPublisher(http, gateway.live("other/whip"), patient=False) as publisher:
             await publisher.stop()
     except Refused as refused:
         return refused
