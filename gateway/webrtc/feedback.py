@@ -37,7 +37,8 @@ class Feedback:
         self.can_nack = "nack" in video.feedback
         self.ignores_requests = False
         """Whether the encoder makes no key frame when it is asked for one."""
-        self._by_fir = "ccm fir" in video.feedback and "nack pli" not in video.feedback
+        self._takes_fir = "ccm fir" in video.feedback
+        self._takes_pli = "nack pli" in video.feedback
         self._requests = 0
         self._requests_since_key = 0
         self._transport = transport
@@ -117,7 +118,9 @@ class Feedback:
             self.ignores_requests = True
         ssrc = self._video.ssrc
         fir, pli = rtcp.fir(self._ssrc, ssrc, self._requests), rtcp.pli(self._ssrc, ssrc)
-        self._transport.send_rtcp(fir if self._by_fir else pli)
+        # some encoders offer both and heed the full intra request alone
+        by_fir = self._takes_fir and (not self._takes_pli or self.ignores_requests)
+        self._transport.send_rtcp(fir if by_fir else pli)
 
     def key_frame_came(self) -> None:
         """A key frame came, whether asked for or not."""

@@ -152,6 +152,23 @@ def test_sound_that_arrives_late_is_moved_to_where_reports_say_without_overlap(
     assert abs(source.skews[-1]) < 0.04
 
 
+def test_packets_whose_place_is_taken_are_left_out_and_counted() -> None:
+    source = Source(late=0.5)
+    source.run(0, 20)
+    assert source.clock.dropped == pytest.approx(0.5 * 50, abs=2)
+    assert len(source.times) + source.clock.dropped == 20 * 50
+
+
+def test_a_small_correction_is_made_at_one_percent_of_the_rate() -> None:
+    source = Source(late=0.15)
+    source.run(0, 30)
+    assert {abs(after - before - LENGTH) for before, after in pairwise(source.times)} <= set(
+        range(LENGTH // 100 + 2)
+    )
+    assert source.clock.dropped == 0
+    assert abs(source.skews[-1]) < 0.04
+
+
 def test_a_single_report_moves_nothing() -> None:
     source = Source(reports=False)
     source.run(0, 2)

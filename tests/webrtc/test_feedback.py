@@ -136,6 +136,15 @@ def test_who_offers_a_full_intra_request_alone_gets_that() -> None:
     assert [one.fci for one in requests] == [bytes([0, 0, 0, 1, 1, 0, 0, 0]), bytes([0, 0, 0, 1, 2, 0, 0, 0])]
 
 
+def test_who_offers_both_and_does_not_listen_gets_a_full_intra_request() -> None:
+    told = Told()
+    told.feedback.begin_video(told.video, 0.0)
+    for second in range(10, 12 + UNANSWERED):
+        told.feedback.request_key_frame(second, KEY_FRAME_SPACING)
+    requests = [one.fmt for one in told.sent.packets if isinstance(one, RtcpPsfbPacket)]
+    assert requests == [rtcp.PLI] * (UNANSWERED - 1) + [rtcp.FIR] * 3
+
+
 def test_an_encoder_that_was_asked_again_and_again_does_not_listen_until_it_does() -> None:
     told = Told()
     feedback = told.feedback
