@@ -19,7 +19,7 @@ COMMENTED = re.findall(r"^#(\w+) (.+)$", EXAMPLE.read_text(), re.MULTILINE)
 def test_the_example_starts_a_gateway_as_it_stands(tmp_path: Path) -> None:
     chosen = settings_from(read_flags(["-config", str(EXAMPLE), "-dataDir", str(tmp_path)], {}))
     assert chosen.http.http_addr == ("127.0.0.1", 9935)
-    assert chosen.payments.ceiling == 10**15
+    assert chosen.payments.ceiling == 102 * 10**13
     assert len(chosen.network.orchestrators) == 2
 
 
