@@ -106,6 +106,7 @@ class NetworkSource:
             detail=one.detail,
             address=network.pool.payee(one.addr, one.recipient),
             proven=one.proven or not one.price,
+            starts_under_way=one.starts_under_way,
         )
 
 

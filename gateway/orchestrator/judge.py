@@ -78,6 +78,7 @@ class Judge:
             candidate.set_verdict(*self.answer(member.listing, member.info))
         if candidate.usable and member.room(self._model) == 0:
             candidate.set_verdict(Verdict.NO_CAPACITY, "our own streams are taking the room that it has left")
+            candidate.starts_under_way = True
         return candidate
 
     def _mark_untrusted(self, known: list[OrchestratorCandidate], members: Members) -> None:

@@ -29,7 +29,8 @@ class OrchestratorCandidate(Judged):
 
     `addr` is its gRPC address, `url` the base of its HTTP calls; `address` is what the node signs with,
     `recipient` who is paid; `price` in wei per second, None off-chain; `ticket_ev` a ticket's expected value
-    in wei; `rtt` in seconds, None before the first answer; `proven` says that it has delivered for its pay.
+    in wei; `rtt` in seconds, None before the first answer; `proven` says that it has delivered for its pay,
+    `starts_under_way` that only our own starts take its room.
     """
 
     addr: str
@@ -41,6 +42,7 @@ class OrchestratorCandidate(Judged):
     warm: bool = False
     rtt: float | None = None
     proven: bool = False
+    starts_under_way: bool = False
 
     def named(self, name: str) -> bool:
         """Whether `name` is its address, URL or Ethereum address."""

@@ -65,7 +65,10 @@ class CandidateList:
     def has_turn(self, now: float, *, again: bool) -> bool:
         """Whether one of the newest will be usable in its turn; `again` as in `best`."""
         return any(
-            candidate.verdict is Verdict.UNTRUSTED
+            (
+                candidate.verdict is Verdict.UNTRUSTED
+                or (candidate.verdict is Verdict.NO_CAPACITY and candidate.starts_under_way)
+            )
             and not self._attempts.why_not(candidate.key, now, again=again)
             for candidate in self.newest
         )

@@ -135,6 +135,8 @@ class Candidate(Judged):
     """Whether it has delivered for its pay before, or is not paid."""
     paid_without_picture: bool = False
     """Whether its job was paid for and has shown no picture so far; the job sets it."""
+    starts_under_way: bool = False
+    """Whether its room is being taken by our own starts: once they are over it may have some left."""
 
     @property
     def key(self) -> str:

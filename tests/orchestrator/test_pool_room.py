@@ -52,6 +52,7 @@ async def test_our_own_starts_are_taken_off_the_room_until_an_answer_counts_them
         assert pool.ready()
         pool.job_opened("a:1", "", second).picture()
         assert verdicts(pool) == {"a:1": "no_capacity"}
+        assert [one.starts_under_way for one in pool.candidates()] == [True]
         pool.job_over("a:1", second, ran=False)
         assert pool.ready(), "it did not start"
         clock.now += 1

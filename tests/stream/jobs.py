@@ -159,6 +159,8 @@ class FakeSource:
         self.jobs: list[FakeJob] = []
         self.suspended: dict[str, Ended] = {}
         self.full: set[str] = set()
+        self.taken: set[str] = set()
+        """Whose room other starts of ours are taking."""
         self.first_payment = Fraction(0)
         self.restart = 0.0
         self.unknown: UnknownModel | TooManyModels | None = None
@@ -188,8 +190,9 @@ class FakeSource:
         )
         if url in self.suspended:
             made.set_verdict(Verdict.SET_ASIDE, self.suspended[url].detail)
-        elif url in self.full:
+        elif url in self.full | self.taken:
             made.set_verdict(Verdict.NO_CAPACITY, "it is full")
+            made.starts_under_way = url in self.taken
         elif url in self.untrusted:
             made.set_verdict(Verdict.UNTRUSTED, "it has its start")
         made.proven = url in self.proven

@@ -250,6 +250,18 @@ async def test_a_stream_waits_for_the_turn_of_a_candidate_that_may_have_only_so_
 
 
 @pytest.mark.asyncio
+async def test_a_stream_waits_until_the_starts_that_take_the_room_are_over() -> None:
+    network = FakeSource({}, urls="a")
+    network.taken.add("a")
+    asyncio.get_running_loop().call_later(0.1, network.taken.clear)
+    await works_on(supervised(network), network, 1)
+    network = FakeSource(urls="a")
+    network.full.add("a")
+    ended = await end_of(supervised(network))
+    assert (ended.reason, network.asked) == (EndReason.NO_ORCHESTRATOR, "")
+
+
+@pytest.mark.asyncio
 async def test_after_a_first_payment_that_brought_nothing_who_has_delivered_goes_first() -> None:
     network = FakeSource({"ends": LOST, "starts": False, "paid_without_picture": True}, {}, urls="abc")
     network.proven.add("c")
