@@ -96,6 +96,16 @@ class GatewayProcess:
     async def devnet(self) -> dict[str, Any]:
         return dict(await self.get("devnet"))
 
+    async def restart_signer(self) -> None:
+        """Kill the devnet's signer (`-restart`), and wait for the next one."""
+        killed = (await self.devnet())["signer_pid"]
+        os.kill(killed, signal.SIGKILL)
+
+        async def restarted() -> bool:
+            return bool((await self.devnet())["signer_pid"] != killed)
+
+        await eventually(restarted, what="the signer's restart")
+
     async def audits(self) -> list[dict[str, Any]]:
         """What the audit of each orchestrator says, those of live runners among them."""
         devnet = await self.devnet()

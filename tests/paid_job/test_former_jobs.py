@@ -42,6 +42,7 @@ from gateway.payments.verify import verify
 from gateway.reason import ChooseAgain, EndReason
 from gateway.stream.seam import FormerStream, PublishRequest, UnknownModel
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info
+from harness.serving import serving
 from harness.waiting import eventually
 from signer_client import SignerClient, SignerUnreachable
 from tests.network.test_job import Host
@@ -180,16 +181,8 @@ async def gateway_at(folder: Path) -> AsyncIterator[Gateway]:
     app = web.Application()
     app.add_routes(trickle.routes())
     app.on_shutdown.append(trickle.shutdown)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    async with aiohttp.ClientSession() as http:
-        try:
-            yield Gateway(folder, http, f"http://127.0.0.1:{port}", trickle)
-        finally:
-            await runner.cleanup()
+    async with serving(app) as url, aiohttp.ClientSession() as http:
+        yield Gateway(folder, http, url, trickle)
 
 
 async def test_a_job_waits_for_its_publisher_with_what_it_spent_and_the_newest_parameters(

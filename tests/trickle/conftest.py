@@ -14,6 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from gateway.devnet.trickle_server import TrickleServer
+from harness.serving import serving
 
 
 @pytest_asyncio.fixture
@@ -40,13 +41,8 @@ async def served() -> AsyncIterator[Served]:
     app = web.Application()
     app.add_routes(trickle.routes())
     app.on_shutdown.append(trickle.shutdown)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    yield Served(trickle, f"http://127.0.0.1:{port}/ai/trickle")
-    await runner.cleanup()
+    async with serving(app) as url:
+        yield Served(trickle, f"{url}/ai/trickle")
 
 
 @dataclass
