@@ -11,6 +11,10 @@ from gateway.flag_text import help_text
 from gateway.flags import FlagError, HelpRequested, Parsed
 from gateway.settings import GATEWAY_FLAGS, PROGRAM, read_flags, settings_from, wants_version
 
+USAGE = f"""usage: {PROGRAM} [flags]
+       {PROGRAM} doctor [flags]
+       {PROGRAM} ledger [-help]"""
+
 
 def main() -> None:
     sys.exit(_main(sys.argv[1:]))
@@ -21,6 +25,10 @@ def _main(argv: list[str]) -> int:
         from gateway.cli import ledger
 
         return ledger.main(argv[1:])
+    if argv[:1] == ["doctor"]:
+        from gateway.doctor import doctor
+
+        return doctor.main(argv[1:])
     parsed = Parsed()
     try:
         parsed = read_flags(argv, os.environ)
@@ -29,7 +37,7 @@ def _main(argv: list[str]) -> int:
             return 0
         settings = settings_from(parsed)
     except HelpRequested:
-        print(help_text(GATEWAY_FLAGS, usage=f"usage: {PROGRAM} [flags]\n       {PROGRAM} ledger [-help]"))  # noqa: T201
+        print(help_text(GATEWAY_FLAGS, usage=USAGE))  # noqa: T201
         return 0
     except FlagError as error:
         for sentence in (*parsed.warnings, str(error)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -20,7 +20,7 @@ from gateway.chain.service import ChainService
 from gateway.chain.settings import ChainSettings
 from gateway.chain.signer import ChainSigner
 from gateway.comfystream.resources import ComfyResources
-from gateway.comfystream.servers import ComfyServers
+from gateway.comfystream.servers import COMFYSTREAM, ComfyServers
 from gateway.comfystream.source import ComfySource
 from gateway.devnet.devnet import Devnet
 from gateway.flags import without_userinfo
@@ -30,7 +30,7 @@ from gateway.network.checks import funds_check, ticket_check, type_check
 from gateway.network.models import ModelNetworks
 from gateway.network.remains import OrchestratorRemains
 from gateway.network.resources import NetworkResources
-from gateway.network.source import NetworkSource
+from gateway.network.source import NETWORK, NetworkSource
 from gateway.network.uplink import Uplink
 from gateway.orchestrator.address_change import AddressChange
 from gateway.orchestrator.capabilities import capabilities
@@ -54,6 +54,7 @@ from gateway.runner.source import RunnerSource
 from gateway.settings import Settings
 from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import JobSource, Json, UnknownModel
+from gateway.stream.sources import JobSources, Preference
 from gateway.trickle.left_channels import LeftChannels
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.public_addresses import PublicAddresses
@@ -206,6 +207,21 @@ class JobKind:
     state: Callable[[], Json]
     remains: Mapping[str, RemainsReader] = field(default_factory=dict)
     """What reads jobs of a former run of the gateway, by the kind that stands in their details."""
+
+
+async def open_kinds(build: Build) -> list[JobKind]:
+    """All kinds of jobs that the settings name."""
+    network, runners = await open_network(build), open_runners(build)
+    return [network, *([] if runners is None else [runners]), open_comfystream(build)]
+
+
+def job_sources(build: Build, kinds: Sequence[JobKind]) -> JobSources:
+    """The sources of all kinds, in the order that the operator prefers."""
+    comfy = build.settings.comfystream
+    preference = Preference(
+        COMFYSTREAM if comfy.first else NETWORK, comfy.fallback, alike=frozenset({NETWORK, RUNNER})
+    )
+    return JobSources([kind.source for kind in kinds], preference)
 
 
 async def open_network(build: Build) -> JobKind:

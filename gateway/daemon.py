@@ -17,29 +17,24 @@ from gateway.build import (
     Build,
     CannotStart,
     begin,
-    open_comfystream,
-    open_network,
-    open_runners,
+    job_sources,
+    open_kinds,
     open_webrtc,
     settings_on_devnet,
     start_devnet,
     start_heartbeat,
 )
-from gateway.comfystream.servers import COMFYSTREAM
 from gateway.flags import without_userinfo
 from gateway.http.app import HttpParts, HttpServers
 from gateway.http.server import ListenError
-from gateway.network.source import NETWORK
 from gateway.paid_job.former_jobs import FormerJobs
 from gateway.payments.errors import LedgerError
 from gateway.payments.timebase import NANOSECONDS
 from gateway.readiness import Readiness
 from gateway.reason import EndReason
-from gateway.runner.session_details import RUNNER
 from gateway.settings import Settings
 from gateway.stream.admission import Admission
 from gateway.stream.registry import StreamRegistry
-from gateway.stream.sources import JobSources, Preference
 from gateway.stream.swap import SwapPolicy
 from gateway.telemetry import descriptors
 from gateway.telemetry.lag import LoopWatch
@@ -98,13 +93,8 @@ class Daemon:
             settings = settings_on_devnet(settings, devnet.description())
         build = await begin(settings, stack)
 
-        network, runners = await open_network(build), open_runners(build)
-        kinds = [network, *([] if runners is None else [runners]), open_comfystream(build)]
-        comfy = settings.comfystream
-        preference = Preference(
-            COMFYSTREAM if comfy.first else NETWORK, comfy.fallback, alike=frozenset({NETWORK, RUNNER})
-        )
-        sources = JobSources([kind.source for kind in kinds], preference)
+        kinds = await open_kinds(build)
+        sources = job_sources(build, kinds)
 
         loop_watch = await stack.enter_async_context(LoopWatch())
         admission = Admission(loop_watch.overloaded, descriptors.few_left)

@@ -118,9 +118,12 @@ def wants_version(parsed: Parsed) -> bool:
     return bool(parsed["version"])
 
 
-def read_flags(argv: Sequence[str], environ: Mapping[str, str]) -> Parsed:
-    """Read the daemon's flags and the devnet's, which it takes too. Raises FlagError or HelpRequested."""
-    parsed = parse_flags(ALL_FLAGS, argv, environ, program=PROGRAM)
+def read_flags(argv: Sequence[str], environ: Mapping[str, str], *, more: Sequence[Flag] = ()) -> Parsed:
+    """Read the daemon's flags, the devnet's, which it takes too, and `more`.
+
+    Raises FlagError or HelpRequested.
+    """
+    parsed = parse_flags((*ALL_FLAGS, *more), argv, environ, program=PROGRAM)
     parsed.warnings += unknown_variables(ALL_FLAGS, environ, program=PROGRAM)
     return parsed
 

@@ -133,9 +133,10 @@ class SignerSource:
 
 
 class Directory:
-    """The last good list of each source, kept when a later read fails or is empty."""
+    """The last good list of each of `sources`, by name, kept when a later read fails or is empty."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Iterable[str] = ()) -> None:
+        self._sources = frozenset(sources)
         self._lists: dict[str, list[Listing]] = {}
         self._listed_at: dict[str, float] = {}
         self._errors: dict[str, str] = {}
@@ -164,7 +165,7 @@ class Directory:
         return [f"{source}: {error}" for source, error in self._errors.items()]
 
     def json(self, now: float) -> list[dict[str, Any]]:
-        """Each source with the length and age of its list, and its last failure."""
+        """Each source with the length of its list, its age (None before the first) and its last failure."""
         return [
             {
                 "name": source,
@@ -172,7 +173,7 @@ class Directory:
                 "age_s": round(now - self._listed_at[source], 1) if source in self._listed_at else None,
                 "error": self._errors.get(source),
             }
-            for source in sorted(self._lists.keys() | self._errors.keys())
+            for source in sorted(self._sources | self._lists.keys() | self._errors.keys())
         ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.candidates.suspension import Suspension, SuspensionState
 from gateway.candidates.verdict import Verdict
+from gateway.money import whole_wei
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import NoCapacity, OrchestratorError, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo
@@ -152,6 +153,7 @@ class Member:
             **candidate.json(),
             "addr": self.listing.addr,
             "address": candidate.address,
+            "ticket_wei": None if candidate.ticket_ev is None else whole_wei(candidate.ticket_ev),
             "warm": candidate.warm,
             "rtt_ms": None if self.rtt is None else round(self.rtt * 1000, 1),
             "age_s": None if self.fetched_at is None else round(now - self.fetched_at, 1),

@@ -57,11 +57,11 @@ class Members:
         clock: Callable[[], float],
         wall: Callable[[], float],
     ) -> None:
-        self.directory = Directory()
-        """The lists as they were read last."""
         fixed = [source for source in sources if isinstance(source, str)]
         self._sources: list[Source] = [FixedSource(fixed)] if fixed else []
         self._sources += [source for source in sources if not isinstance(source, str)]
+        self.directory = Directory(source.name for source in self._sources)
+        """The lists as they were read last."""
         self._client = client
         self._judge = judge
         self._ready = ready

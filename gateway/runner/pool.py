@@ -328,6 +328,11 @@ class RunnerPool:
             "verdict": str(one.verdict),
             "detail": one.detail,
             "address": "" if one.info is None else one.info.address,
+            "ticket_wei": _ticket_wei(one.info),
             "set_aside": None if suspension is None else suspension.json(now),
             "trust": None if self.ceiling is None else self.trust.record(self.payee(one.offer)).json(),
         }
+
+
+def _ticket_wei(info: OrchestratorInfo | None) -> str | None:
+    return None if info is None or info.ticket_ev is None else money.whole_wei(info.ticket_ev)

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.candidates.verdict import Verdict
 from gateway.devnet.settings import DEVNET_FLAGS
+from gateway.doctor.doctor import DOCTOR_FLAGS
 from gateway.http.problem import ProblemCode
 from gateway.http.tokens import parse_line
 from gateway.reason import EndReason
@@ -61,7 +62,7 @@ def test_every_link_leads_somewhere(document: Document) -> None:
 def test_every_flag_that_it_names_is_one(document: Document) -> None:
     if document.name in WITH_FOREIGN_FLAGS:
         return
-    known = {flag.name for flag in (*GATEWAY_FLAGS, *DEVNET_FLAGS)} | OTHERS_FLAGS
+    known = {flag.name for flag in (*GATEWAY_FLAGS, *DEVNET_FLAGS, *DOCTOR_FLAGS)} | OTHERS_FLAGS
     for code in document.inline_code:
         for name in re.findall(r"(?:^| )-([a-zA-Z]{4,})", code):
             assert name in known, f"{document.name} names -{name}"

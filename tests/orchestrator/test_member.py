@@ -120,6 +120,7 @@ def test_operators_see_age_round_trip_and_address(orchestrator_info: InfoMaker) 
         "detail": "",
         "addr": "o.example:1",
         "address": "0x0101010101010101010101010101010101010101",
+        "ticket_wei": "1000",
         "warm": True,
         "rtt_ms": 20.0,
         "age_s": 12.3,
