@@ -216,7 +216,11 @@ class PaidJob(ABC):
                 await self._payments.drop()
                 if may_have_started:  # and was credited then
                     return None
-            kind = NoRoom if isinstance(error, NoCapacity) and not again else Ended
+            # who had the payment before and said the same then is to blame
+            fair = (
+                isinstance(error, NoCapacity) and self._payer is not None and self._payer.refused_starts < 2
+            )
+            kind = NoRoom if fair else Ended
             once_more = ", with a payment that it had before" if again else ""
             self._log.info(failed, error=error.full)
             detail = f"{self._url} {failed}{once_more}: {error}"

@@ -106,7 +106,9 @@ class Payer:
         )
         self._serve(job, limit, budget, log if log is not None else structlog.get_logger("payments"))
         self.start_unanswered = False
-        """Whether the last start that may be repeated got no answer: its payment may have been credited."""
+        """Whether a start that may be repeated got no answer: its payment may have been credited."""
+        self.refused_starts = 0
+        """How many starts with the first payment have failed in this run of the gateway."""
         self._may_sign = asyncio.Event()
         self._may_sign.set()
         self._paused_at: int | None = None
@@ -216,18 +218,22 @@ class Payer:
         await self._finish(self._delivery.starting(action.payment))
         return action.payment.live
 
-    async def job_started(self, manifest_id: str) -> None:
-        """The job runs under this id: its first payment is credited, and its time costs from now on."""
-        self._session.started(manifest_id, self._clock())
+    async def job_started(self, manifest_id: str, *, before: bool = False) -> None:
+        """The job runs under this id: its first payment is credited, and its time costs from now on.
+
+        `before`: an earlier try started it, whose answer was lost.
+        """
+        self._session.started(manifest_id, self._clock(), before=before)
         secret = bool(self._flow.app)  # who knows a live runner's session may use and stop it
         detail = "session reserved" if secret else f"job started, manifest id {manifest_id or 'missing'}"
         await self._finish(self._delivery.started(detail))
 
     async def job_refused(self, error: OrchestratorError) -> None:
         """The job did not start; the error tells whether its payment may have been credited."""
+        self.refused_starts += 1
         settled = isinstance(error, Refused | AlreadySeen | BadAnswer)
-        if not settled:
-            self.start_unanswered = not isinstance(error, NoCapacity)
+        if not settled and not isinstance(error, NoCapacity):
+            self.start_unanswered = True
         self._session.start_failed(str(error), settled=settled)
         await self._finish(self._delivery.start_failed(error))
 
@@ -279,6 +285,12 @@ class Payer:
     def info(self) -> OrchestratorInfo:
         """The newest OrchestratorInfo that is paid on."""
         return self._session.info
+
+    @property
+    def start_may_last(self) -> Fraction:
+        """Seconds for which the first payment alone can still pay a job that an unanswered start began."""
+        billing = self._session.billing
+        return billing.first / billing.price - billing.unbilled(self._clock())
 
     @property
     def credit_left(self) -> Fraction | None:

@@ -169,14 +169,19 @@ class PaymentSession(SessionState):
 
     # what the orchestrator answered
 
-    def started(self, manifest_id: str, now: int) -> None:
-        """The job runs, and its first payment is credited to this manifest id."""
+    def started(self, manifest_id: str, now: int, *, before: bool = False) -> None:
+        """The job runs, and its first payment is credited to this manifest id.
+
+        `before`: an earlier try started it, at some time since the payment was signed.
+        """
         self._answered(StartJob)
         assert self.pending is not None
         self.manifest_id = manifest_id
-        self.balance.start(self.billing.price, now)
-        self.schedule.start(now, int(self.pending.value / self.billing.price * NANOSECONDS))
-        self.billing.asked_at = now
+        bought = int(self.pending.value / self.billing.price * NANOSECONDS)
+        began = max(self.billing.asked_at, now - bought) if before else now
+        self.balance.start(self.billing.price, began)
+        self.schedule.start(now, bought)
+        self.billing.asked_at = began
         self._credited(now)
         if not manifest_id:
             self._give_up(

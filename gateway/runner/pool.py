@@ -23,6 +23,7 @@ from gateway.orchestrator.selection import Check, Refusal
 from gateway.orchestrator.urls import place
 from gateway.runner.offer import RunnerOffer
 from gateway.runner.selection import RunnerCandidate, judge, rank
+from gateway.runner.unanswered import UnansweredReserves
 
 log = structlog.get_logger("runners")
 
@@ -101,6 +102,7 @@ class RunnerPool:
         self._checks = checks
         self._clock = clock
         self._asked: dict[str, _Asked] = {}
+        self._unanswered = UnansweredReserves(clock)
         self._skips: dict[str, SuspensionState] = {}
 
     # what is known
@@ -164,12 +166,18 @@ class RunnerPool:
         refusal = self._unreachable(offer) or judge(offer, self.ceiling)
         if refusal is not None:
             raise OfferChanged(refusal[1])
+        self._unanswered.taken(url)
         return offer
 
     def refusal(self, offer: RunnerOffer, info: OrchestratorInfo) -> Refusal | None:
         """Why a session of a former run is not paid on, None where it may be: its room is its own."""
         refusals = (check(Listing(offer.url), info) for check in self._checks)
         return judge(replace(offer, room=None), self.ceiling) or next(filter(None, refusals), None)
+
+    def may_hold_ours(self, offer: RunnerOffer, info: OrchestratorInfo, seconds: float) -> None:
+        """It may have a session of a former run for so long, paid on this info: the next start takes it."""
+        self._unanswered.add(offer, seconds)
+        self._asked[offer.url] = _Asked(self._clock(), info)
 
     def challenged(self, offer: RunnerOffer, info: OrchestratorInfo) -> Refusal | None:
         """A challenge came for a session: why it is not paid, None where it may be."""
@@ -265,7 +273,7 @@ class RunnerPool:
     # how it is judged
 
     def _offers(self) -> dict[str, RunnerOffer]:
-        return {offer.url: offer for one in self._lists for offer in one.offers}
+        return self._unanswered.among({offer.url: offer for one in self._lists for offer in one.offers})
 
     def _judged(self, offer: RunnerOffer, *, forgiving: bool) -> RunnerCandidate:
         asked = self._asked.get(offer.url)
@@ -285,7 +293,7 @@ class RunnerPool:
     def _unreachable(self, offer: RunnerOffer) -> Refusal | None:
         """Its orchestrator does not answer, and nobody else lists it."""
         listing = [one for one in self._lists if one.names(offer.url)]
-        if all(one.source.lists_itself and one.error is not None for one in listing):
+        if listing and all(one.source.lists_itself and one.error is not None for one in listing):
             return Verdict.UNREACHABLE, listing[0].error or ""
         return None
 

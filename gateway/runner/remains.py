@@ -22,6 +22,9 @@ from gateway.runner.session_details import RUNNER, SessionDetails
 from gateway.runner.source import RunnerSource
 from gateway.stream.seam import Candidate, JobHost, Json, PublishRequest
 
+DEBIT_INTERVAL = 5
+"""Seconds that a session which nobody pays outlasts its credit by at most."""
+
 
 class RunnerRemains:
     """Read from `details`. Raises ValueError."""
@@ -42,6 +45,8 @@ class RunnerRemains:
         self._left = SessionDetails.parse(details, saved.reach)
         challenge = Challenge(saved.orchestrator_info, saved.manifest_id, self._left.payment_url)
         self.payee = SessionPayee(resources.client, self._left.offer, challenge)
+        if former.handed_out:
+            self.payee.answer_lost(saved.payment)
 
     @property
     def started(self) -> bool:
@@ -60,7 +65,10 @@ class RunnerRemains:
         return self._resources.pool.refusal(self._left.offer, info)
 
     def keep(self, payer: Payer) -> None:
-        payer.start_unanswered = self._former.handed_out  # the session may be reserved
+        if self._former.handed_out:  # the session may be reserved, and fill the runner
+            payer.start_unanswered = True
+            seconds = float(payer.start_may_last) + DEBIT_INTERVAL
+            self._resources.pool.may_hold_ours(self._left.offer, payer.info, seconds)
         self._resources.first_payments.keep(self._former.recipient, payer)
 
     def candidate(self, payer: Payer, price: Fraction) -> Candidate:

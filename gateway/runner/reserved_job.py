@@ -143,10 +143,11 @@ class ReservedJob(PaidJob):
         self._resources.pool.pays(self._offer, info)
 
     async def _post_reserve(self, payee: SessionPayee, payer: Payer, first: LivePayment) -> RunnerSession:
-        session = self._session = await reserve(self._resources.client, payee, payer, first)
+        session, before = await reserve(self._resources.client, payee, payer, first)
+        self._session = session
         self._kept.reserved(session)
         self._resources.pool.room_changed(self._url)
-        await payer.job_started(payee.challenge.manifest_id)
+        await payer.job_started(payee.challenge.manifest_id, before=before)
         self._payments.credited()
         self._log.info(
             "session reserved",

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from fractions import Fraction
 
-from gateway.orchestrator.errors import NoCapacity, OrchestratorError, UnknownOutcome
+from gateway.orchestrator.errors import (
+    AlreadySeen,
+    BadAnswer,
+    NoCapacity,
+    OrchestratorError,
+    Refused,
+    UnknownOutcome,
+)
 from gateway.payments.payer import Payer
 from gateway.reason import ChooseAgain, EndReason
 from gateway.runner.client import RunnerClient
-from gateway.runner.errors import SessionTaken
+from gateway.runner.errors import NoSuchSession, SessionTaken
 from gateway.runner.offer import RunnerOffer
 from gateway.runner.payee import SessionPayee
 from gateway.runner.pool import RunnerPool
@@ -40,27 +48,20 @@ def check_challenge(
 
 async def reserve(
     client: RunnerClient, payee: SessionPayee, payer: Payer, first: LivePayment
-) -> RunnerSession:
+) -> tuple[RunnerSession, bool]:
     """Reserve with the first payment; without an answer the same headers go again.
 
-    The payer is told what came of it, but for a success. Raises OrchestratorError.
+    Gives the session, and whether an earlier try reserved it. The payer is told what came of it, but for a
+    success. Raises OrchestratorError.
     """
-    tries, in_doubt = 0, payer.start_unanswered
+    headers = {"payment": first.payment, "seg_creds": first.seg_creds}
+    tries = 0
     while True:
         tries += 1
         try:
-            return await client.reserve(
-                payee.offer, payee.challenge, payment=first.payment, seg_creds=first.seg_creds
-            )
-        except SessionTaken as error:
-            if in_doubt:
-                return RunnerSession.of_former_answer(payee.offer.url, payee.challenge.manifest_id)
-            # the first try of all: in livepeer/node's dialect it has no room
-            full = NoCapacity(error.detail)
-            await payer.job_refused(full)
-            raise full from error
+            return await _reserve_once(client, payee, headers, in_doubt=payer.start_unanswered)
         except UnknownOutcome as error:
-            in_doubt = True
+            payer.start_unanswered = True
             if tries >= MAX_TRIES:
                 await payer.job_refused(error)
                 raise
@@ -68,3 +69,30 @@ async def reserve(
         except OrchestratorError as error:
             await payer.job_refused(error)
             raise
+
+
+async def _reserve_once(
+    client: RunnerClient, payee: SessionPayee, headers: Mapping[str, str], *, in_doubt: bool
+) -> tuple[RunnerSession, bool]:
+    """`in_doubt`: an earlier try may have reserved it. Raises OrchestratorError."""
+    try:
+        return await client.reserve(payee.offer, payee.challenge, **headers), False
+    except SessionTaken as error:
+        # livepeer/node says the same where it has no room
+        if not in_doubt or not await _is_there(client, payee, headers):
+            raise NoCapacity(error.detail, said=error.said) from error
+    return RunnerSession.of_former_answer(payee.offer.url, payee.challenge.manifest_id), True
+
+
+async def _is_there(client: RunnerClient, payee: SessionPayee, headers: Mapping[str, str]) -> bool:
+    """Whether the session was reserved with this payment, which is sent to it once more: it was seen then.
+
+    Raises OrchestratorError where no answer tells.
+    """
+    try:
+        await client.pay(payee.challenge.payment_url, payee.challenge.info, **headers)
+    except NoSuchSession:
+        return False
+    except (AlreadySeen, BadAnswer, Refused):
+        pass
+    return True

@@ -20,13 +20,13 @@ from typing_extensions import override
 from gateway.aio import tasks
 from gateway.candidates.verdict import Verdict
 from gateway.devnet.trickle_server import TrickleServer
-from gateway.orchestrator.info import PriceUnit
+from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.paid_job.former_jobs import FormerJobs
 from gateway.payments.ledger import Ledger
 from gateway.payments.resources import PaymentResources
 from gateway.payments.spending import Spending, SpendLimits
 from gateway.payments.verify import verify
-from gateway.reason import ChooseAgain, Ended, EndReason
+from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.runner.client import RunnerClient
 from gateway.runner.job import RunnerJob
 from gateway.runner.lists import OrchestratorRunners
@@ -104,6 +104,27 @@ class LostAnswer(RunnerClient):
     async def reserve(self, *args: Any, **options: Any) -> RunnerSession:
         await super().reserve(*args, **options)
         self.reserved = True
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+
+class LostReserve(LostAnswer):
+    """Has a reserve under way that never arrives."""
+
+    @override
+    async def reserve(self, *args: Any, **options: Any) -> RunnerSession:
+        self.reserved = True
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+
+class LostCredit(RunnerClient):
+    """Pays, and never hears of it."""
+
+    paid = False
+
+    @override
+    async def pay(self, *args: Any, **options: Any) -> OrchestratorInfo | None:
+        await super().pay(*args, **options)
+        self.paid = True
         return await asyncio.Event().wait()  # type: ignore[return-value]
 
 
@@ -195,6 +216,11 @@ class Gateway:
         """Whether each that was ever reserved has ended."""
         return [session["ended"] for session in (await self.network.audit())["sessions"].values()]
 
+    async def has_room(self) -> bool:
+        """Whether discovery says so; a node does not list a full runner."""
+        entries = await self.network.discovery()
+        return any(one["capacity_available"] for entry in entries for one in entry.get("runners", ()))
+
     async def openings(self) -> int:
         audit = await self.network.call("GET", f"{self.network.signer.url}/devnet/audit")
         return int(audit.json["null_states"])
@@ -203,7 +229,7 @@ class Gateway:
 @pytest_asyncio.fixture
 async def gateway(network: Live, tmp_path: Path) -> AsyncIterator[Gateway]:
     async with EchoApp().serving() as app:
-        await network.register(runner_url=app.url, capacity=2)
+        await network.register(runner_url=app.url)
         yield Gateway(network, app, tmp_path)
 
 
@@ -304,11 +330,50 @@ async def test_a_session_whose_reserve_was_answered_only_to_the_dead_is_taken_ov
     async with gateway.run() as run:
         assert await run.former() == [], "its publisher has seen nothing of it"
         job = await run.job()
+        assert not await gateway.has_room(), "its session takes it"
         async with live(job):
             assert not job.paid, "the same payment is handed out again"
         await job.close(EndReason.DELETED)
         assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
         assert (await verify(run.ledger.reader)).findings == []
+
+
+async def test_a_payment_of_the_dead_does_not_take_over_who_else_fills_the_runner(gateway: Gateway) -> None:
+    async with gateway.run(client_type=LostReserve) as run:
+        running = asyncio.get_running_loop().create_task((await run.job()).run())
+        await eventually(lambda: cast(LostAnswer, run.client).reserved, what="the reserve")
+        await tasks.cancel(running)
+    theirs, _, _ = await gateway.network.reserve()
+    async with gateway.run() as run:
+        await run.former()
+        job = await run.job()
+        with pytest.raises(NoRoom):
+            await job.run()
+        await job.close(EndReason.ORCHESTRATOR_LOST)
+        assert gateway.app.starts == []
+        await gateway.network.post(f"{theirs['control_url']}/stop")
+        job = await run.job()
+        async with live(job):
+            assert not job.paid, "the same payment is handed out again"
+        await job.close(EndReason.DELETED)
+        assert (await gateway.sessions(), await gateway.openings()) == ([True, True], 2)
+        assert (await verify(run.ledger.reader)).findings == []
+
+
+async def test_a_payment_that_was_credited_only_to_the_dead_is_not_refused(gateway: Gateway) -> None:
+    async with gateway.run(client_type=LostCredit) as run, live(await run.job()):
+        await eventually(lambda: cast(LostCredit, run.client).paid, what="the payment")
+    async with gateway.run() as run:
+        (stream,) = await run.former()
+        again = stream.jobs[0].open(run.host, structlog.get_logger())
+        async with live(again):
+            await eventually(lambda: accepted(again) == 2, what="the credit of what was sent before")
+            again.resume()
+            await eventually(lambda: accepted(again) == 3, what="the next payment")
+        await again.close(EndReason.DELETED)
+        assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
+        audit = await gateway.network.audit()
+        assert (audit["rejected"], audit["duplicate_nonces"], audit["redelivered"]) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("dialect", ["go", "node"])

@@ -15,6 +15,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.runner.offer import RunnerOffer, Unit
 from gateway.runner.pool import FRESH, UNASKED, RunnerPool
 from gateway.runner.selection import price_refusal
+from harness.payment_models import orchestrator_info
 from harness.waiting import eventually
 
 APP = "acme/app"
@@ -123,6 +124,23 @@ async def test_who_had_no_room_is_passed_over_until_a_session_there_is_over() ->
     assert verdicts(pool) == [("a", Verdict.NO_CAPACITY)]
     pool.room_changed(CHEAP.url, freed=True)
     assert verdicts(pool) == [("a", Verdict.AVAILABLE)]
+
+
+@pytest.mark.parametrize("listed", [(), (replace(CHEAP, room=0),)], ids=["unlisted", "full"])
+@pytest.mark.asyncio
+async def test_a_runner_that_may_hold_a_session_of_ours_has_room_for_one_start(
+    listed: tuple[RunnerOffer, ...],
+) -> None:
+    pool, clock = await pool_of(ScriptedList(DEAR, *listed))
+    full = [("a", Verdict.NO_CAPACITY)] * len(listed)
+    for _ in range(2):
+        pool.may_hold_ours(CHEAP, orchestrator_info(), 10)
+        assert verdicts(pool) == [("a", Verdict.AVAILABLE), ("b", Verdict.AVAILABLE)]
+        assert (await pool.take(CHEAP.url)).url == CHEAP.url
+        assert verdicts(pool) == [("b", Verdict.AVAILABLE), *full]
+    pool.may_hold_ours(CHEAP, orchestrator_info(), 10)
+    clock.now += 10
+    assert verdicts(pool) == [("b", Verdict.AVAILABLE), *full]
 
 
 class Info:
