@@ -96,7 +96,7 @@ def ours(seed: int) -> dict[str, Any]:
                 session.billing.answered(account.now)
                 session.signed(Payment.read(live))
             case StartJob(payment):
-                account.orchestrator.reserve(payment.live)
+                account.orchestrator.begin(payment.live)
                 account.wait_for_orchestrator()
                 session.started(MANIFEST, account.now)
             case Deliver(payment):
@@ -113,7 +113,7 @@ def ours(seed: int) -> dict[str, Any]:
 def plain(seed: int, name: str, every: int) -> dict[str, Any]:
     account = Account(seed)
     info = account.orchestrator.challenge()
-    account.orchestrator.reserve(account.sign(info))
+    account.orchestrator.begin(account.sign(info))
     account.wait_for_orchestrator()
     while account.now < SECONDS * S:
         account.now += every * S

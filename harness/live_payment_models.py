@@ -13,16 +13,22 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any, Literal, TypeVar
 
+from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.errors import AlreadySeen, Refused, UnknownOutcome, Unreachable
 from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.payments import ticket
-from gateway.runner.errors import NoSuchSession
+from gateway.runner.errors import NoSuchSession, SessionTaken
+from gateway.runner.offer import RunnerOffer
+from gateway.runner.reserve import Challenge, RunnerSession
 from harness.payment_models import MANIFEST, PRICE, Status, orchestrator_info, signed_payment
-from signer_client import LivePayment, SignerState
+from signer_client import LivePayment, PaymentType, SignerState
 
 Dialect = Literal["go", "node"]
-OPENING = 10
+PIXEL_PRICE = PRICE // PIXELS_PER_SECOND * PIXELS_PER_SECOND
+"""Wei a second of a runner that is priced by whole wei a pixel."""
+OPENINGS = {"live": 10, "lv2v": 60}
+"""Seconds that are billed when a session opens, by the type of payment."""
 BLOCK = 12
 PARAMS_LIFE = 40
 """Blocks."""
@@ -34,9 +40,10 @@ T = TypeVar("T")
 
 @dataclass
 class LiveSignerModel:
-    """A signer of payments by the second. Everything is in the state that it returns."""
+    """A signer of payments by the second, or by the pixel. Everything is in the state that it returns."""
 
     dialect: Dialect
+    type: PaymentType = "live"
     null_states: int = 0
 
     def sign(
@@ -50,18 +57,18 @@ class LiveSignerModel:
         """
         price, ev = info.price, info.ticket_ev
         assert price and ev
-        params = info.message.ticket_params
+        params, opening = info.message.ticket_params, Fraction(OPENINGS[self.type])
         rand = params.recipient_rand_hash.hex()
         if state is None:
             self.null_states += 1
             former: dict[str, Any] = {"first": str(price), "balance": "0", "nonce": 0, "rand": rand}
             former |= {"began": str(now), "over": "0"}
-            billed = Fraction(OPENING)
+            billed = opening
         else:
             former = json.loads(base64.b64decode(state.state))
             elapsed = now - Fraction(former["updated"])
             again = elapsed <= 0 and self.dialect == "go"
-            billed = Fraction(OPENING if again else max(1, ceil(elapsed)))
+            billed = opening if again else self._billed(elapsed)
             passed = max(elapsed, true_now - Fraction(former["true"]))
             former["over"] = str(Fraction(former["over"]) + (0 if again else billed - passed))
         if price > Fraction(former["first"]):
@@ -88,6 +95,12 @@ class LiveSignerModel:
         }
         return signed_payment(info, nonce + 1, count, json.dumps(new))
 
+    def _billed(self, elapsed: Fraction) -> Fraction:
+        """Seconds that a later call is billed: whole ones, or those of whole pixels."""
+        if self.type == "live":
+            return Fraction(max(1, ceil(elapsed)))
+        return Fraction(floor(PIXELS_PER_SECOND * elapsed), PIXELS_PER_SECOND)
+
 
 @dataclass
 class LiveOrchestratorModel:
@@ -100,7 +113,7 @@ class LiveOrchestratorModel:
     dialect: Dialect
     clock: Callable[[], Fraction]
     ticket_seconds: Fraction = Fraction(1)
-    price: int = PRICE
+    unit: PriceUnit = PriceUnit.SECONDS
     credited: Fraction = Fraction(0)
     released: str = ""
     """Why the session is over."""
@@ -112,15 +125,38 @@ class LiveOrchestratorModel:
     _seen: set[tuple[bytes, int]] = field(default_factory=set)
     _current: OrchestratorInfo | None = None
 
+    @property
+    def price(self) -> int:
+        """Wei a second."""
+        return PRICE if self.unit is PriceUnit.SECONDS else PIXEL_PRICE
+
+    @property
+    def seconds_left(self) -> Fraction:
+        """Seconds of the session that are paid and not used yet."""
+        assert self._began is not None, "it is reserved"
+        return self.credited / self.price - (self.clock() - self._began)
+
     def challenge(self) -> OrchestratorInfo:
         return self._fresh(self.price)
 
-    def reserve(self, live: LivePayment) -> None:
-        """Begin the session with its first payment."""
+    def begin(self, live: LivePayment) -> None:
+        """The session runs, with its first payment."""
         self._book(live)
         self._began = self.clock()
 
     # what a payee's client calls
+
+    async def reserve(
+        self, offer: RunnerOffer, challenge: Challenge, *, payment: str, seg_creds: str
+    ) -> RunnerSession:
+        self.debit()
+        live = LivePayment(payment, seg_creds, SignerState("", ""))
+        if self._began is not None and not self.released:
+            raise SessionTaken("session exists")
+        if self._nonces(live) & self._seen:
+            raise Refused(403 if self.dialect == "node" else 400, "invalid payment")
+        self.begin(live)
+        return RunnerSession.of_former_answer(offer.url, challenge.manifest_id)
 
     async def pay(
         self, url: str, info: OrchestratorInfo, *, payment: str, seg_creds: str
@@ -170,7 +206,7 @@ class LiveOrchestratorModel:
             price=price or self.price,
             ticket_seconds=self.ticket_seconds,
             rand=self._rand,
-            unit=PriceUnit.SECONDS,
+            unit=self.unit,
             expiration_block=floor(self.clock() / BLOCK) + PARAMS_LIFE,
             session_id=MANIFEST,
         )
@@ -178,7 +214,7 @@ class LiveOrchestratorModel:
             return self._current
         message = livepeer_pb2.OrchestratorInfo.FromString(self._current.raw)
         message.price_info.pricePerUnit = price
-        return OrchestratorInfo.parse(message.SerializeToString(), unit=PriceUnit.SECONDS)
+        return OrchestratorInfo.parse(message.SerializeToString(), unit=self.unit)
 
     def _nonces(self, live: LivePayment) -> set[tuple[bytes, int]]:
         message = livepeer_pb2.Payment.FromString(live.payment_bytes)

@@ -1,7 +1,8 @@
-"""Random histories of a payment session with a live runner, in both dialects.
+"""Random histories of a payment session with a live runner, in both dialects, by the second or the pixel.
 
-Models of signer and orchestrator lose, delay and refuse requests and release sessions, and clocks are set;
-the invariants hold after every step. HISTORIES sets how many are tried, as for the histories of jobs.
+Models of signer and orchestrator lose, delay and refuse requests and release sessions, clocks are set, and
+the gateway crashes; the invariants hold after every step. HISTORIES sets how many are tried, as for the
+histories of jobs.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+from contextlib import suppress
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -19,29 +22,45 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.orchestrator.errors import (
     AlreadySeen,
-    NoCapacity,
     OrchestratorError,
     Refused,
     UnknownOutcome,
     Unreachable,
 )
+from gateway.orchestrator.info import PriceUnit
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, Sign, StartJob, Wait
+from gateway.payments.job_identity import JobIdentity
+from gateway.payments.payer import Payer
 from gateway.payments.payment import Payment, PaymentMismatch
+from gateway.payments.saved_jobs import FormerJob, SavedJob
+from gateway.payments.saved_session import NotResumable, SavedSession, restore, save, seconds_to_resume
 from gateway.payments.session import PaymentSession
-from gateway.payments.signing_rules import SECOND_RULES, PaymentFlow
+from gateway.payments.signing_rules import PaymentFlow
+from gateway.payments.steps import Step
 from gateway.payments.timebase import NANOSECONDS as S
+from gateway.payments.timebase import Moment
 from gateway.reason import EndReason
 from gateway.runner.client import RunnerClient
+from gateway.runner.errors import NoSuchSession
 from gateway.runner.offer import RunnerOffer, Unit
 from gateway.runner.payee import SessionPayee
+from gateway.runner.remains import RunnerRemains
 from gateway.runner.reserve import Challenge
+from gateway.runner.reserving import reserve
+from gateway.runner.resources import RunnerResources
+from gateway.runner.selection import rules
+from gateway.runner.session_details import SessionDetails
+from gateway.runner.source import RunnerSource
+from gateway.stream.seam import PublishRequest
 from harness.live_payment_models import Dialect, LiveOrchestratorModel, LiveSignerModel, answer_of
-from harness.payment_models import MANIFEST, PRICE, Status
+from harness.payment_models import MANIFEST, SENDER, SENDER_TEXT, Status
 from signer_client import LivePayment, SignerState
 
 HISTORIES = int(os.environ.get("HISTORIES", "2000")) // 10
 MS = S // 1000
-OPENING = 10
+CRASHES = ("idle", "the signer has answered", "it is written", "it is handed out", "it is credited")
+"""How far the newest payment has come when the gateway crashes."""
+REQUEST = PublishRequest("cam", "cam", "r1", "echo")
 ANSWERED_WITHIN = 500 * MS
 """A payment that took no longer, from the call of the signer to the credit, was answered in time."""
 LEAST_CREDIT = 5
@@ -67,34 +86,40 @@ class LiveHistories(RuleBasedStateMachine):
         self.value = Fraction(0)
         """Wei of all payments that the signer gave us."""
         self.lost_null_states = 0
+        self.written: SavedSession | None = None
+        """What the ledger's database has of the session."""
+        self.handed_out = False
+        """Whether it says that the newest payment may have arrived."""
+        self.start_unanswered = False
         self.disturbed = 0
         self.unanswered = self.slow = self.clock_was_set = False
         self.called_at: int | None = None
         self.over: Leave | None = None
 
     @initialize(
-        dialect=st.sampled_from(["go", "node"]),
+        flow=st.sampled_from([("go", Unit.SECONDS), ("node", Unit.SECONDS), ("go", Unit.PIXELS)]),
         ticket_seconds=st.sampled_from([Fraction(tenths, 10) for tenths in (2, 7, 10, 30, 45, 120, 610)]),
         interval=st.sampled_from([S, 3 * S, 5 * S]),
         stamp=st.sampled_from([0, 40, 100]),
     )
-    def open(self, dialect: Dialect, ticket_seconds: Fraction, interval: int, stamp: int) -> None:
+    def open(self, flow: tuple[Dialect, Unit], ticket_seconds: Fraction, interval: int, stamp: int) -> None:
         """`stamp`: after how many percent of a call the signer looks at its clock."""
-        self.stamp = stamp
-        self.signer = LiveSignerModel(dialect)
+        self.stamp, self.interval = stamp, interval
+        dialect, unit = flow
         self.orchestrator = LiveOrchestratorModel(
-            dialect, lambda: Fraction(self.now, S), ticket_seconds=ticket_seconds
+            dialect,
+            lambda: Fraction(self.now, S),
+            ticket_seconds=ticket_seconds,
+            unit=PriceUnit.SECONDS if unit is Unit.SECONDS else PriceUnit.PIXELS,
         )
-        info = self.orchestrator.challenge()
-        offer = RunnerOffer(url=info.url, app="echo", price=Fraction(PRICE), unit=Unit.SECONDS)
+        info, self.price = self.orchestrator.challenge(), Fraction(self.orchestrator.price)
+        offer = RunnerOffer(url=info.url, app="echo", price=self.price, unit=unit)
+        self.signer = LiveSignerModel(dialect, rules(offer).type)
         self.payee = SessionPayee(
             cast(RunnerClient, self.orchestrator), offer, Challenge(info, MANIFEST, f"{info.url}/payment")
         )
         self.session = PaymentSession(
-            info,
-            interval=interval,
-            ceiling=Fraction(PRICE),
-            flow=PaymentFlow(SECOND_RULES, MANIFEST, "echo"),
+            info, interval=interval, ceiling=self.price, flow=PaymentFlow(rules(offer), MANIFEST, "echo")
         )
 
     # one step, in the way that its rule chooses
@@ -157,11 +182,13 @@ class LiveHistories(RuleBasedStateMachine):
         self.billed_over = Fraction(json.loads(base64.b64decode(live.state.state))["over"])
         self.value += payment.value
         self.undelivered, self.newest = live, live.state
+        self.written, self.handed_out = save(self.session, live), False
         self.session.signed(payment)
 
     def deliver(self, payment: Payment, took: int) -> None:
         """Handed to the orchestrator, as `Delivery` does."""
         assert payment.live is self.undelivered, "other bytes were delivered"
+        self.handed_out = True
         self.pass_time(took // 2)
         before = self.orchestrator.credited
         try:
@@ -178,12 +205,15 @@ class LiveHistories(RuleBasedStateMachine):
             self.session.delivery_unknown(str(error), self.now)
             if self.orchestrator.credited > before:
                 self.in_doubt = payment.value
-        except (Refused, NoCapacity) as error:
+        except Refused as error:
+            assert isinstance(error, NoSuchSession), "a payment that was credited counts as refused"
             self.undelivered = None
             self.session.delivery_refused(str(error))
         else:
             self.credited(took)
             self.session.delivered(info, self.now)
+        if self.undelivered is None:
+            self.written = save(self.session)
 
     def credited(self, took: int) -> None:
         self.pass_time(took - took // 2)
@@ -202,11 +232,7 @@ class LiveHistories(RuleBasedStateMachine):
             case Sign():
                 self.call_signer(action, took)
             case StartJob(payment):
-                self.pass_time(took)
-                self.orchestrator.reserve(payment.live)
-                self.pass_time(took)
-                self.undelivered = self.called_at = None
-                self.session.started(MANIFEST, self.now)
+                self.start(payment, took)
             case Deliver(payment):
                 self.deliver(payment, took // 4)
             case Refresh():
@@ -218,6 +244,27 @@ class LiveHistories(RuleBasedStateMachine):
                     self.session.refresh_failed(str(error), self.now, refused=refused)
                 else:
                     self.session.refreshed(info)
+
+    def start(self, payment: Payment, took: int) -> None:
+        """The session is reserved, by an earlier try or by this one."""
+        payer = SimpleNamespace(start_unanswered=self.start_unanswered, job_refused=accept_refusal)
+        self.handed_out = True
+        self.pass_time(took)
+        try:
+            client = cast(RunnerClient, self.orchestrator)
+            _, before = answer_of(reserve(client, self.payee, cast(Payer, payer), payment.live))
+        except OrchestratorError:
+            assert self.start_unanswered and self.orchestrator.released, "it is not served"
+            self.over = Leave(EndReason.ORCHESTRATOR_LOST, "the session of its payment is over")
+            return
+        self.pass_time(took)
+        self.undelivered = self.called_at = None
+        self.in_doubt = Fraction(0)
+        self.session.started(MANIFEST, self.now, before=before)
+        self.written = save(self.session)
+        if before:
+            left = self.session.balance.seconds_left(self.now)
+            assert left is not None and 0 <= left <= self.orchestrator.seconds_left
 
     @rule(took=st.lists(st.integers(20 * MS, 80 * MS), min_size=1, max_size=60))
     def all_is_well(self, took: list[int]) -> None:
@@ -282,6 +329,94 @@ class LiveHistories(RuleBasedStateMachine):
         self.clock_was_set = True
         self.disturbed += 1
 
+    @precondition(lambda self: not self.session.ended and self.over is None)
+    @rule(moment=st.sampled_from(CRASHES), seconds=st.sampled_from([0, 1, 3, 6, 8, 30, 44, 60]))
+    def the_gateway_crashes_and_another_run_goes_on(self, moment: str, seconds: int) -> None:
+        if moment != "idle":
+            self.come_to(moment)
+        if self.session.ended or self.over is not None:
+            return
+        self.fail()
+        self.pass_time(seconds * S)
+        self.called_at = None
+        if not self.goes_on():
+            self.over = Leave(EndReason.INTERNAL_ERROR, "the gateway crashed")
+
+    def come_to(self, moment: str) -> None:
+        """Let the next payment come so far, and no further."""
+        action = self.act()
+        if isinstance(action, Sign) and moment == "the signer has answered":
+            with suppress(Status):
+                self.signer.sign(
+                    action.info, action.state, Fraction(self.now, S) + self.offset, Fraction(self.now, S)
+                )
+                self.lost_null_states += action.state is None
+            return
+        self.well(action, 50 * MS)
+        if not isinstance(action, Sign) or self.undelivered is None or moment == "it is written":
+            return
+        payment, self.handed_out = Payment.read(self.undelivered), True
+        if moment == "it is handed out":
+            return
+        before, headers = self.orchestrator.credited, {"payment": payment.live.payment}
+        headers |= {"seg_creds": payment.live.seg_creds}
+        with suppress(OrchestratorError):
+            if self.session.running:
+                answer_of(self.orchestrator.pay("", self.session.info, **headers))
+            else:
+                answer_of(self.orchestrator.reserve(self.payee.offer, self.payee.challenge, **headers))
+        self.in_doubt = self.orchestrator.credited - before
+
+    def goes_on(self) -> bool:
+        """Whether another run goes on with what is written, as `FormerJobs` has it."""
+        if self.written is None:
+            return False
+        saved = SavedSession.parse(json.loads(json.dumps(self.written.json())))
+        starts = saved.started_at is None
+        try:
+            session = restore(
+                saved,
+                sender=SENDER,
+                interval=self.interval,
+                ceiling=self.price,
+                handed_out=self.handed_out and not starts,
+            )
+        except NotResumable:
+            return False
+        if not starts and seconds_to_resume(saved, self.now) <= 0:
+            return False
+        if starts and not session.first_payment_usable(self.now):
+            return False
+        assert session.state == self.newest
+        assert (session.pending is None) == (self.undelivered is None)
+        if session.pending is not None:
+            assert session.pending.live == self.undelivered, "other bytes are to be delivered"
+            self.undelivered = session.pending.live
+        self.session, self.payee = session, self.former_payee(saved)
+        self.start_unanswered = starts and self.handed_out
+        return True
+
+    def former_payee(self, saved: SavedSession) -> SessionPayee:
+        """Who is paid, by what is written."""
+        payee = self.payee
+        details = SessionDetails(offer=payee.offer, payment_url=payee.challenge.payment_url)
+        former = FormerJob(
+            session_id="1",
+            number=1,
+            job=JobIdentity("cam", "cam", "r1", payee.offer.url),
+            sender=SENDER_TEXT,
+            recipient=saved.orchestrator_info.recipient,
+            unanswered=None,
+            saved=SavedJob("", ""),
+            saved_at=Moment(0, 0),
+            signed=saved.payments,
+            payment=Step.DELIVERED if self.handed_out else Step.SIGNED,
+            signed_wall_ns=0,
+        )
+        resources = cast(RunnerResources, SimpleNamespace(client=self.orchestrator))
+        kept = json.loads(json.dumps(details.json(REQUEST, None)))
+        return RunnerRemains(resources, cast(RunnerSource, None), kept, REQUEST, former, saved).payee
+
     @precondition(lambda self: self.session.running and not self.session.ended)
     @rule()
     def the_job_ends(self) -> None:
@@ -307,12 +442,18 @@ class LiveHistories(RuleBasedStateMachine):
     @invariant()
     def the_time_that_passed_is_paid_and_hardly_more(self) -> None:
         if hasattr(self, "session"):
-            assert self.billed_over <= ROUNDING * self.session.billing.payments + self.disturbed
+            by_the_second = self.session.billing.rules.whole_seconds
+            most = ROUNDING * self.session.billing.payments + self.disturbed if by_the_second else 0
+            assert self.billed_over <= most
 
     @invariant()
     def no_session_is_released_for_want_of_credit_while_payments_are_answered(self) -> None:
         if hasattr(self, "session") and not self.unanswered and not self.session.ended and self.over is None:
             assert not self.orchestrator.released
+
+
+async def accept_refusal(error: OrchestratorError) -> None:
+    """What a payer does with it is not looked at here."""
 
 
 class LongLiveHistories(LiveHistories):
