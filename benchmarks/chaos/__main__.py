@@ -19,7 +19,8 @@ import aiohttp
 import psutil
 
 from benchmarks.chaos import books
-from benchmarks.chaos.faults import Discovery, Scene, drawn, is_at
+from benchmarks.chaos.discovery import Discovery
+from benchmarks.chaos.faults import Scene, drawn, is_at
 from benchmarks.chaos.streams import ChaosStream
 from gateway.devnet.settings import HOSTILE
 from harness.devnet import devnet_process
@@ -44,7 +45,7 @@ SILENCE = 5
 EMPTY_START = 60 + SILENCE + 3
 """Seconds of stream that a start without a picture costs at most: a preload, and what follows it."""
 DIALECTS = ("go", "node")
-"""Of the live runners, in turns by the seed."""
+"""Of the live runners: go-livepeer's by an even seed, livepeer/node's by an odd one."""
 APP = "comfystream=livepeer-example/echo"
 DEBIT = 5
 """Seconds that a live runner debits at once: its sessions of 10 s run out while the signer hangs."""
@@ -155,6 +156,11 @@ class Run:
 async def chaos(minutes: float, seed: int, folder: Path, *, runners: int) -> dict[str, Any]:
     """A run where so many of the candidates are live runners; gives its summary."""
     ledger, dialect = folder / "ledger.sqlite3", DIALECTS[seed % 2]
+    print(
+        f"scripts/chaos -minutes {minutes:g} -seed {seed} -runners {runners}: {CANDIDATES - runners} "
+        f"orchestrators of jobs, {runners} of live runners in the dialect {dialect!r}",
+        flush=True,
+    )
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http,
         devnet_process(folder, *network(runners, dialect)) as devnet,

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import psutil
-from aiohttp import web
 
 from benchmarks.chaos.books import Life
+from benchmarks.chaos.discovery import LIES, Discovery
 from benchmarks.chaos.streams import ChaosStream
 from harness.gateway import GatewayProcess
 from harness.waiting import eventually
-
-INVENTORY_TIMEOUT = 1.0
 
 
 @dataclass
@@ -66,58 +62,6 @@ class Fault:
     weight: int
     hold: tuple[float, float]
     begin: Callable[[Scene], AbstractAsyncContextManager[str]]
-
-
-class Discovery:
-    """Lists of orchestrators and of live runners, or during a fault nobody, others, or garbage."""
-
-    def __init__(self, addrs: Iterable[str], live: Iterable[str], http: aiohttp.ClientSession) -> None:
-        self.lies: Iterator[str] | None = None
-        """What is told in the place of the truth, one after the other."""
-        self.url = ""
-        self._truth = json.dumps([{"address": addr} for addr in addrs])
-        self._live = list(live)
-        self._http = http
-        self._runner: web.AppRunner | None = None
-
-    @property
-    def runners_url(self) -> str:
-        return f"{self.url}runners"
-
-    async def __aenter__(self) -> Discovery:
-        app = web.Application()
-        app.router.add_get("/", self._answer)
-        app.router.add_get("/runners", self._answer_runners)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _answer(self, _: web.Request) -> web.Response:
-        told = self._truth if self.lies is None else next(self.lies)
-        return web.Response(text=told, content_type="application/json")
-
-    async def _answer_runners(self, request: web.Request) -> web.Response:
-        if self.lies is not None:
-            return await self._answer(request)
-        inventories = await asyncio.gather(*(self._inventory(url) for url in self._live))
-        return web.json_response([entry for inventory in inventories for entry in inventory])
-
-    async def _inventory(self, url: str) -> list[Any]:
-        """What an orchestrator says of its live runners; nothing where it does not answer."""
-        try:
-            async with (
-                asyncio.timeout(INVENTORY_TIMEOUT),
-                self._http.get(f"{url}/discovery", ssl=False) as got,
-            ):
-                return list(await got.json())
-        except (aiohttp.ClientError, TimeoutError):
-            return []
 
 
 async def _orchestrator(scene: Scene) -> dict[str, Any]:
@@ -216,18 +160,26 @@ async def kill_app(scene: Scene) -> AsyncIterator[str]:
 @asynccontextmanager
 async def release_sessions(scene: Scene) -> AsyncIterator[str]:
     """Orchestrators end all sessions on half of the live runners."""
-    runners = scene.devnet["runners"]
-    chosen = scene.random.sample(runners, max(1, len(runners) // 2))
+    yield f"{await _release_half(scene)} runners"
+
+
+async def _release_half(scene: Scene) -> int:
+    """End all sessions on half of the live runners; gives how many those are."""
+    chosen = _half_of_the_runners(scene)
     for one in chosen:
         await _tell(scene, "POST", f"{one['url']}/devnet/release")
-    yield f"{len(chosen)} runners"
+    return len(chosen)
+
+
+def _half_of_the_runners(scene: Scene) -> list[dict[str, Any]]:
+    runners = scene.devnet["runners"]
+    return scene.random.sample(runners, max(1, len(runners) // 2))
 
 
 @asynccontextmanager
 async def move_challenge_prices(scene: Scene) -> AsyncIterator[str]:
     """Challenges ask for one wei more than discovery says, which is the ceiling, and sessions end."""
-    runners = scene.devnet["runners"]
-    chosen = scene.random.sample(runners, max(1, len(runners) // 2))
+    chosen = _half_of_the_runners(scene)
     listed = {one["url"]: int(one["price_wei_per_second"]) for one in chosen}
     for url, price in listed.items():
         await _tell(
@@ -243,12 +195,19 @@ async def move_challenge_prices(scene: Scene) -> AsyncIterator[str]:
             )
 
 
+@asynccontextmanager
+async def false_inventory(scene: Scene) -> AsyncIterator[str]:
+    """What discovery says of live runners is false, and sessions end, so that others are looked for."""
+    scene.discovery.liar = random.Random(scene.random.random())
+    try:
+        yield f"{await _release_half(scene)} runners' sessions released"
+    finally:
+        scene.discovery.liar = None
+
+
 async def _tell(scene: Scene, method: str, url: str, body: dict[str, Any] | None = None) -> None:
     async with scene.gateway.http.request(method, url, json=body, ssl=False) as answer:
         assert answer.status == 204, f"{url}: {answer.status}"
-
-
-LIES = ('[{"address": "127.0.0.1:9"}]', "nonsense", '[{"address": 7}, {}]', "[]", '{"address": "x"}')
 
 
 @asynccontextmanager
@@ -276,6 +235,7 @@ RUNNER_FAULTS = (
     Fault("kill -9 app", 3, (0.5, 1.5), kill_app),
     Fault("sessions released", 2, (0.5, 1.5), release_sessions),
     Fault("challenge prices move", 2, (2.0, 5.0), move_challenge_prices),
+    Fault("discovery lies about runners", 2, (3.0, 6.0), false_inventory),
 )
 """Where there are live runners."""
 
