@@ -102,7 +102,13 @@ class Daemon:
         def reasons_not_ready() -> list[str]:
             return [] if registry.holds_jobs else sources.reasons_not_ready()
 
-        readiness = Readiness(build.ledger, build.signer, admission, reasons_not_ready)
+        readiness = Readiness(
+            build.ledger,
+            build.signer,
+            admission,
+            reasons_not_ready,
+            sources_left_out=list if build.payments is None else build.payments.types.refusals,
+        )
         build.run(readiness.run(), "readiness")
         metrics = Metrics()
         metrics.watch(loop_watch)

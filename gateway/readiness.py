@@ -24,7 +24,8 @@ TIMEOUT = 2.0
 class Readiness:
     """`run` checks signer and ledger; `reasons` answers at once from the newest results.
 
-    `signer` is None where nothing is paid; `sources_not_ready` gives the reasons why no job could be started.
+    `signer` is None where nothing is paid; `sources_not_ready` gives the reasons why no job could be started,
+    `sources_left_out` those why some could not.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Readiness:
         admission: Admission,
         sources_not_ready: Callable[[], list[str]],
         *,
+        sources_left_out: Callable[[], list[str]] = list,
         interval: float = INTERVAL,
         timeout: float = TIMEOUT,
     ) -> None:
@@ -41,6 +43,7 @@ class Readiness:
         self._signer = signer
         self._admission = admission
         self._sources_not_ready = sources_not_ready
+        self._sources_left_out = sources_left_out
         self._interval = interval
         self._timeout = timeout
         self._failures: dict[str, str] = {}
@@ -53,6 +56,10 @@ class Readiness:
         except NotAdmitted as refusal:
             return [f"{refusal.code}: {refusal}"]
         return [*self._failures.values(), *self._sources_not_ready()]
+
+    def notes(self) -> list[str]:
+        """What an operator should know although a publisher would be served, a sentence each."""
+        return self._sources_left_out()
 
     async def run(self) -> None:
         """Check until cancelled."""

@@ -34,11 +34,13 @@ class Parts:
     def __init__(self) -> None:
         self.ledger, self.signer, self.admission = Part(), Part(), Admission()
         self.sources: list[str] = []
+        self.left_out: list[str] = []
         self.readiness = Readiness(
             self.ledger,  # type: ignore[arg-type]
             self.signer,  # type: ignore[arg-type]
             self.admission,
             lambda: self.sources,
+            sources_left_out=lambda: self.left_out,
             interval=0.01,
             timeout=0.05,
         )
@@ -74,6 +76,12 @@ async def test_an_error_of_the_signer_is_a_reason(parts: Parts) -> None:
 async def test_sources_without_anybody_are_reasons_at_once(parts: Parts) -> None:
     parts.sources = ["no orchestrator is known"]
     assert parts.readiness.reasons() == ["no orchestrator is known"]
+
+
+@pytest.mark.asyncio
+async def test_what_only_some_candidates_lack_is_noted_and_no_reason(parts: Parts) -> None:
+    parts.left_out = ["the signer makes no payments for jobs"]
+    assert (parts.readiness.reasons(), parts.readiness.notes()) == ([], parts.left_out)
 
 
 @pytest.mark.asyncio

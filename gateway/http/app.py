@@ -129,7 +129,7 @@ class HttpServers:
             WhepRoutes(parts.registry, links, settings.limits).routes(),
             StreamRoutes(parts.registry, links, funds=funds).routes(),
             PaymentRoutes(parts.registry, parts.ledger_reader).routes(),
-            HealthRoutes(parts.readiness.reasons).routes(),
+            HealthRoutes(parts.readiness.reasons, parts.readiness.notes).routes(),
             PageRoutes(settings.frame_ancestors, settings.external_url).routes(),
         ]
         if parts.devnet is not None:

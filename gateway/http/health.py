@@ -7,14 +7,15 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.http.route import Route
-from gateway.http.schemas import REASONS
+from gateway.http.schemas import READINESS
 
 
 class HealthRoutes:
-    """`reasons_not_ready` gives one sentence for each reason to refuse publishers."""
+    """`reasons_not_ready` has a sentence for each reason to refuse publishers, `notes` what else is wrong."""
 
-    def __init__(self, reasons_not_ready: Callable[[], list[str]]) -> None:
+    def __init__(self, reasons_not_ready: Callable[[], list[str]], notes: Callable[[], list[str]]) -> None:
         self._reasons_not_ready = reasons_not_ready
+        self._notes = notes
 
     def routes(self) -> list[Route]:
         return [
@@ -25,7 +26,7 @@ class HealthRoutes:
                 self.readyz,
                 "whether a publisher would be served",
                 {200: "ready", 503: "not ready, with the reasons"},
-                schema=REASONS,
+                schema=READINESS,
                 plain=frozenset({503}),
             ),
         ]
@@ -37,4 +38,5 @@ class HealthRoutes:
         reasons = self._reasons_not_ready()
         if reasons:
             return web.json_response({"status": "not ready", "reasons": reasons}, status=503)
-        return web.json_response({"status": "ready"})
+        notes = self._notes()
+        return web.json_response({"status": "ready", **({"notes": notes} if notes else {})})

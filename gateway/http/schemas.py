@@ -87,4 +87,9 @@ STATUS: Schema = _object(
         ),
     ),
 )
-REASONS: Schema = _object("status", status=TEXT, reasons={"type": "array", "items": TEXT})
+READINESS: Schema = _object(
+    "status",
+    status=TEXT,
+    reasons={"type": "array", "items": TEXT},
+    notes={"type": "array", "items": TEXT},
+)

@@ -49,6 +49,10 @@ class SignerTypes:
             )
         return ""
 
+    def refusals(self) -> list[str]:
+        """The same of all types, a sentence each."""
+        return [why for one in FLOWS if (why := self.refusal(one))]
+
     def told(self, payment_type: PaymentType, error: BadRequest) -> None:
         """A first payment was refused."""
         if _REFUSES.search(error.message):

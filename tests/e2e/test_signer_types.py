@@ -42,6 +42,9 @@ async def test_streams_go_to_live_runners_where_the_signer_pays_no_jobs(
             ):
                 await eventually(lambda: viewer.shows_negative, what="the changed picture")
                 assert (await gateway.status("cam"))["orchestrator"]["kind"] == "runner"
+            ready = await gateway.get("readyz")
+            assert ready["status"] == "ready"
+            assert [note.startswith("the signer makes no payments") for note in ready["notes"]] == [True]
             listed = (await gateway.get("orchestrators"))["orchestrators"]
             assert not any(one["set_aside"] for one in listed), "nobody is blamed"
             lines = gateway.log.read_text().splitlines()

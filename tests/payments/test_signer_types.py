@@ -58,6 +58,7 @@ async def test_the_successors_signer_makes_none_for_jobs(
         for _ in range(3):
             await types.ask(signer)
     assert [one for one in ("lv2v", "live") if types.refusal(one)] == refuses
+    assert types.refusals() == [types.refusal(one) for one in refuses]  # type: ignore[arg-type]
     warned = [line for line in capsys.readouterr().out.splitlines() if "makes no payments" in line]
     assert len(warned) == len(refuses), "the log says it once"
 
