@@ -26,7 +26,7 @@ from gateway.devnet.devnet import Devnet
 from gateway.flags import without_userinfo
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
-from gateway.network.checks import funds_check, ticket_check, type_check
+from gateway.network.checks import funds_check, ticket_check, type_check, version_check
 from gateway.network.models import ModelNetworks
 from gateway.network.remains import OrchestratorRemains
 from gateway.network.resources import NetworkResources
@@ -229,6 +229,8 @@ async def open_network(build: Build) -> JobKind:
     settings, identity = build.settings, build.identity
     address_change = AddressChange(build.trust.paid_as, settings.network.accepted_addresses)
     payments, left_channels = build.payments, LeftChannels()
+    least = settings.network.least_version
+    versions = [] if least is None else [version_check(least)]
 
     def open_model(model: str) -> NetworkResources:
         default = model == settings.stream.model
@@ -246,7 +248,7 @@ async def open_network(build: Build) -> JobKind:
             _discovery(build, model),
             model=model,
             ceiling=ceiling,
-            checks=[*_checks(build, ceiling), address_change.check],
+            checks=[*_checks(build, ceiling), *versions, address_change.check],
             trust=build.trust,
         )
         paid = None if payments is None or ceiling is None else replace(payments, ceiling=ceiling)

@@ -1,11 +1,12 @@
 """Gathers the flag tables of all parts, and makes the daemon's settings of what was given.
 
-`python -m gateway.settings` prints docs/flags.md.
+`python -m gateway.settings` prints docs/flags.md, with `from-go-livepeer` docs/from-go-livepeer.md.
 """
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
+from gateway import go_livepeer
 from gateway.chain.settings import CHAIN_FLAGS, ChainSettings, WatchSettings
 from gateway.comfystream.settings import COMFY_FLAGS, ComfySettings
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
@@ -119,12 +121,15 @@ def wants_version(parsed: Parsed) -> bool:
 
 
 def read_flags(argv: Sequence[str], environ: Mapping[str, str], *, more: Sequence[Flag] = ()) -> Parsed:
-    """Read the daemon's flags, the devnet's, which it takes too, and `more`.
+    """Read the daemon's flags, the devnet's and go-livepeer's, which it takes too, and `more`.
 
     Raises FlagError or HelpRequested.
     """
-    parsed = parse_flags((*ALL_FLAGS, *more), argv, environ, program=PROGRAM)
-    parsed.warnings += unknown_variables(ALL_FLAGS, environ, program=PROGRAM)
+    environ, of_variables = go_livepeer.as_our_variables(environ)
+    known = (*ALL_FLAGS, *more)
+    parsed = parse_flags((*known, *go_livepeer.flags()), argv, environ, program=PROGRAM)
+    parsed.warnings += unknown_variables(known, environ, program=PROGRAM)
+    parsed.warnings += [*of_variables, *go_livepeer.warnings_of(parsed)]
     return parsed
 
 
@@ -230,4 +235,5 @@ def _data_dir(given: Path | None, temporary: bool) -> Path:
 
 
 if __name__ == "__main__":
-    print(flags_document(FLAG_GROUPS))  # noqa: T201
+    moving = sys.argv[1:] == ["from-go-livepeer"]
+    print(go_livepeer.document(GATEWAY_FLAGS) if moving else flags_document(FLAG_GROUPS))  # noqa: T201

@@ -150,7 +150,7 @@ def test_pages_of_others_use_a_gateway_only_where_somebody_guards_it_or_nothing_
 
 
 def test_a_typo_in_the_environment_is_warned_of(tmp_path: Path) -> None:
-    environ = {"LP_MAXSTREEMS": "5", "LP_EFFECT": "", "LIVE_AI_NAT_IP": "192.0.2.1"}
+    environ = {"LP_MAXSTREEMS": "5", "LP_EFFECT": "", "NAT_IP": "192.0.2.1"}
     chosen = settings_from(read_flags(("-orchAddr", "x:1", "-dataDir", str(tmp_path)), environ))
     assert chosen.warnings == (
         "LP_MAXSTREEMS in the environment is not a flag of livepeer-gateway: did you mean LP_MAXSTREAMS?",

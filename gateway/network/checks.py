@@ -1,4 +1,4 @@
-"""Checks of an orchestrator's tickets before it is chosen: the operator's limits, and the signer's funds."""
+"""Checks of an orchestrator before it is chosen: its tickets, the signer's funds, its version."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.orchestrator.selection import Check, Refusal
+from gateway.orchestrator.version import Version, parse_version
 from gateway.payments.cadence import Cadence
 from gateway.payments.signing_rules import PIXEL_RULES, SECOND_RULES
 from gateway.payments.ticket_limits import TicketLimits
@@ -26,7 +27,8 @@ def ticket_check(limits: TicketLimits, ceiling: Fraction, interval: int) -> Chec
             return None
         rules = PIXEL_RULES if info.unit is PriceUnit.PIXELS else SECOND_RULES
         cadence = Cadence(info.price, info.ticket_ev, interval, rules.opening)
-        why = limits.refusal(info, ceiling) or cadence.refusal
+        too_large = limits.refusal_of_first(cadence.first_tickets, cadence.ticket_ev)
+        why = limits.refusal(info, ceiling) or cadence.refusal or too_large
         return (Verdict.BAD_TICKET_PARAMS, why) if why else None
 
     return check
@@ -49,5 +51,19 @@ def funds_check(refusal: Callable[[OrchestratorInfo], str | None]) -> Check:
     def check(listing: Listing, info: OrchestratorInfo) -> Refusal | None:
         why = refusal(info)
         return (Verdict.UNFUNDED, why) if why else None
+
+    return check
+
+
+def version_check(least: Version) -> Check:
+    """Refuses a go-livepeer before this version, or of none. Only its three numbers count."""
+
+    def check(listing: Listing, info: OrchestratorInfo) -> Refusal | None:
+        version = parse_version(info.version)
+        if version is not None and version >= least:
+            return None
+        shown = ".".join(map(str, least))
+        why = f"its version is {info.version or 'unknown'}, and -orchMinLivepeerVersion is {shown}"
+        return Verdict.BLOCKED, why
 
     return check

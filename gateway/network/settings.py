@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gateway.flags import BOOLEAN, LIST, POSITIVE_DURATION, URL, Flag, Kind, Parsed
 from gateway.orchestrator.blocklist import Blocklist, parse_entries
 from gateway.orchestrator.discovery import Listing
+from gateway.orchestrator.version import Version, parse_version
 from signer_client.client import parse_headers
 
 BLOCKLIST = Kind(
@@ -23,10 +24,18 @@ def _parse_orchestrators(text: str) -> tuple[str, ...]:
     return addrs
 
 
+def _parse_version(text: str) -> Version:
+    version = parse_version(text)
+    if version is None:
+        raise ValueError(text)
+    return version
+
+
 ORCHESTRATORS = Kind(
     LIST.name, f"{LIST.accepts}, without users and passwords", _parse_orchestrators, secret=True
 )
 NAMES = Kind("list", "Ethereum addresses, URLs or host:port, comma-separated", parse_entries)
+VERSION = Kind("version", "three numbers such as 0.9.1", _parse_version)
 HEADERS = Kind("headers", "name:value,name2:value2", parse_headers, secret=True)
 
 NETWORK_FLAGS: tuple[Flag, ...] = (
@@ -64,6 +73,13 @@ NETWORK_FLAGS: tuple[Flag, ...] = (
         "nobody",
     ),
     Flag(
+        "orchMinLivepeerVersion",
+        VERSION,
+        None,
+        "Use no orchestrator that runs an older go-livepeer than this",
+        "any",
+    ),
+    Flag(
         "orchAcceptAddressChange",
         NAMES,
         None,
@@ -88,6 +104,8 @@ class NetworkSettings:
     """Seconds between two reads of the webhook's or the signer's list."""
     verify_tls: bool
     blocklist: Blocklist | None = None
+    least_version: Version | None = None
+    """Of go-livepeer; None takes any."""
     accepted_addresses: frozenset[str] = frozenset()
     """`-orchAcceptAddressChange`: hosts with ports, and addresses in lower case."""
 
@@ -101,5 +119,6 @@ class NetworkSettings:
             discovery_interval=parsed["discoveryInterval"],
             verify_tls=parsed["orchVerifyTLS"],
             blocklist=parsed["orchBlocklist"],
+            least_version=parsed["orchMinLivepeerVersion"],
             accepted_addresses=parsed["orchAcceptAddressChange"] or frozenset(),
         )

@@ -26,6 +26,8 @@ NUMBER_BYTES = 32
 MAX_SESSION_ID = 1024
 MAX_MODEL = 127
 """Bytes of a model's name that a publisher may ask for by it."""
+MAX_VERSION = 100
+"""Characters of a version that are kept."""
 MAX_LISTED = 32
 """Models of one answer that are told to publishers."""
 MAX_WIN_PROB = 2**256 - 1
@@ -54,6 +56,8 @@ class OrchestratorInfo:
     reach: Reach = PUBLIC
     """Where the URLs that this orchestrator names may lead."""
     unit: PriceUnit = PriceUnit.PIXELS
+    version: str = ""
+    """Of the go-livepeer that sent it; empty where it does not say."""
     _models: dict[str, ModelOffer] = field(default_factory=dict, repr=False, compare=False)
     """What was asked about models so far."""
     _listed: list[tuple[str, ...]] = field(default_factory=list, repr=False, compare=False)
@@ -67,11 +71,13 @@ class OrchestratorInfo:
             message.ParseFromString(raw)
         except DecodeError as error:
             raise ValueError("not an OrchestratorInfo message") from error
+        version = message.capabilities.version
         message.ClearField("capabilities")
         message.DiscardUnknownFields()
         small = livepeer_pb2.OrchestratorInfo()
         small.CopyFrom(message)
-        info = cls(bytes(raw), small, reach, unit)
+        version = version if version.isprintable() else ""
+        info = cls(bytes(raw), small, reach, unit, version[:MAX_VERSION])
         info._check()
         return info
 

@@ -76,6 +76,8 @@ PAYMENT_FLAGS: tuple[Flag, ...] = (
         f"{DEFAULT_TICKET_LIMITS.seconds}; under -devnet at least -ticketSeconds",
     ),
     Flag("maxFaceValue", AMOUNT, None, "Refuse tickets that take more than this when they win", "no limit"),
+    Flag("maxTicketEV", AMOUNT, None, "Refuse tickets that are worth more than this", "no limit"),
+    Flag("maxTotalEV", AMOUNT, None, "Refuse first payments that are worth more than this", "no limit"),
     Flag("maxSessionSpend", AMOUNT, None, "Spend at most this on one stream, over all its jobs", "no limit"),
     Flag("maxSpendPerHour", AMOUNT, None, "Spend at most this on all streams within an hour", "no limit"),
     Flag("maxSpendPerDay", AMOUNT, None, "Spend at most this on all streams within a day", "no limit"),
@@ -159,7 +161,9 @@ class PaymentSettings:
             ),
             interval=nanoseconds(parsed["livePaymentInterval"]),
             signing_calls=parsed["maxSigningCalls"],
-            ticket_limits=TicketLimits(_ticket_seconds(parsed), parsed["maxFaceValue"]),
+            ticket_limits=TicketLimits(
+                _ticket_seconds(parsed), parsed["maxFaceValue"], parsed["maxTicketEV"], parsed["maxTotalEV"]
+            ),
         )
         return chosen, warnings
 

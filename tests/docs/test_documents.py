@@ -25,7 +25,7 @@ OTHERS_FLAGS = {"format", "stream", "help", "name", "minutes", "seed", "liveRunn
 METHODS = ("GET", "POST", "PATCH", "DELETE")
 OTHERS_WORDS = {"range exceeds limit"}
 """Sentences of RPC providers."""
-WITH_FOREIGN_FLAGS = {"docs/clients.md"}
+WITH_FOREIGN_FLAGS = {"docs/clients.md", "docs/from-go-livepeer.md"}
 """Documents that show the flags of other programs."""
 WITH_NAMES = [
     document

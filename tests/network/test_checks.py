@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.candidates.verdict import Verdict
-from gateway.network.checks import funds_check, ticket_check, type_check
+from gateway.network.checks import funds_check, ticket_check, type_check, version_check
+from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.payments.actions import Sign
 from gateway.payments.session import PaymentSession
 from gateway.payments.ticket_limits import TicketLimits
 from gateway.payments.timebase import NANOSECONDS
-from harness.payment_models import orchestrator_info
+from harness.payment_models import PRICE, orchestrator_info
 
 LISTED = Listing("o:1")
 INTERVAL = 5 * NANOSECONDS
@@ -48,6 +50,37 @@ def test_the_detail_has_the_figure() -> None:
     refusal = ticket_check(TicketLimits(), Fraction(10**15), INTERVAL)(LISTED, small)
     assert refusal is not None
     assert "worth 0.5 s of stream, so the first 60 s need more than 100 tickets" in refusal[1]
+
+
+def test_a_first_payment_above_its_limit_is_not_made() -> None:
+    limits = TicketLimits(first_payment=60 * PRICE - 60)
+    refusal = ticket_check(limits, Fraction(10**15), INTERVAL)(LISTED, orchestrator_info())
+    assert refusal is not None
+    assert refusal[0] is Verdict.BAD_TICKET_PARAMS
+    limits = TicketLimits(first_payment=60 * PRICE)
+    assert ticket_check(limits, Fraction(10**15), INTERVAL)(LISTED, orchestrator_info()) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "used"),
+    [
+        ("0.9.1", True),
+        ("0.10.0-dirty", True),
+        ("v1.0.0", True),
+        ("0.9.0", False),
+        ("", False),
+        ("master", False),
+    ],
+)
+def test_older_versions_are_not_used_and_unknown_ones_neither(version: str, used: bool) -> None:
+    message = livepeer_pb2.OrchestratorInfo()
+    message.CopyFrom(orchestrator_info().message)
+    message.capabilities.version = version
+    info = OrchestratorInfo.parse(message.SerializeToString())
+    refusal = version_check((0, 9, 1))(LISTED, info)
+    assert (refusal is None) == used
+    if refusal is not None:
+        assert refusal[0] is Verdict.BLOCKED
 
 
 def test_funds_that_do_not_back_its_tickets_make_it_unfunded() -> None:

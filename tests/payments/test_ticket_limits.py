@@ -46,3 +46,19 @@ def test_a_winning_ticket_may_take_the_maximum_and_no_wei_more(more: int) -> Non
     assert bool(refusal) == bool(more)
     if more:
         assert f"{100 * PRICE + 1} wei, and -maxFaceValue allows {100 * PRICE}" in refusal
+
+
+@given(value=st.integers(1, 10**18), most=st.integers(1, 10**18))
+def test_a_ticket_may_be_worth_so_many_wei(value: int, most: int) -> None:
+    limits = TicketLimits(Fraction(10**6), value=most)
+    refusal = limits.refusal(offer(2 * value, value), Fraction(10**18))
+    assert bool(refusal) == (value > most)
+
+
+@given(tickets=st.integers(1, 100), value=st.integers(1, 10**16), most=st.none() | st.integers(0, 10**18))
+def test_a_first_payment_may_be_worth_so_many_wei(tickets: int, value: int, most: int | None) -> None:
+    for ticket_ev in (Fraction(value), value + Fraction(99, 100)):  # as it is rounded up
+        refusal = TicketLimits(first_payment=most).refusal_of_first(tickets, ticket_ev)
+        assert most is None or tickets * value > most or not refusal
+        assert most is None or tickets * value < most + tickets or refusal
+        assert most is not None or not refusal
