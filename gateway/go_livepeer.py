@@ -127,7 +127,7 @@ DIFFERENCES: Mapping[str, str] = {
     "ethUrl": "only read: discovery, funds and redeemed tickets",
     "orchBlocklist": "addresses, URLs, or a file",
     "dataDir": "the ledger, and lists from the chain",
-    "cliAddr": "operator routes: /metrics, /orchestrators, /debug/state",
+    "cliAddr": "operator routes: /metrics, /orchestrators, /usage, /debug/state",
     "liveOutSegmentTimeout": "after which a silent job is replaced",
 }
 """What to know of flags that both have."""

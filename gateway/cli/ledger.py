@@ -7,15 +7,28 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
 from gateway.chain.luck import luck_of
 from gateway.cli.render import Format, render
 from gateway.flag_text import help_text
-from gateway.flags import PATH, TEXT, Flag, FlagError, HelpRequested, Parsed, choice, parse_flags
+from gateway.flags import (
+    BOOLEAN,
+    PATH,
+    POSITIVE_NUMBER,
+    TEXT,
+    Flag,
+    FlagError,
+    HelpRequested,
+    Kind,
+    Parsed,
+    choice,
+    parse_flags,
+)
 from gateway.payments.database import Database
 from gateway.payments.errors import LedgerError
 from gateway.payments.ledger_reader import LedgerReader
@@ -29,21 +42,27 @@ from gateway.payments.report import (
     verification_row,
 )
 from gateway.payments.trust_store import TrustStore
+from gateway.payments.usage import Every, Period, UsedBy
 from gateway.payments.verify import verify
 
 PROGRAM = "livepeer-gateway ledger"
+B = TypeVar("B", Grouping, UsedBy)
 COMMANDS = {
     "sessions": "one line per session: one job on one orchestrator",
     "payments": "one line per payment",
     "signings": "one line per call to the signer that may be billed, those without a payment too",
     "orchestrators": "one line per paid address: what it was paid, and what it delivered",
     "totals": "sums by day, orchestrator, stream or publisher",
+    "usage": "who used how much: by customer, token, publisher, app, orchestrator or stream",
     "luck": "expected and redeemed wei by day and orchestrator, of a gateway with -ethUrl",
     "verify": "checks that all sessions are consistent; exit status 1 where one is not",
 }
 USAGE = f"usage: livepeer-gateway ledger {'|'.join(COMMANDS)} [flags]\n\n" + "\n".join(
     f"  {name:13} {words}" for name, words in COMMANDS.items()
 )
+
+BY = tuple(dict.fromkeys([*Grouping, *UsedBy]))
+DATE = Kind("date", "a day such as 2026-01-31", date.fromisoformat)
 
 FLAGS = (
     Flag(
@@ -55,8 +74,14 @@ FLAGS = (
     ),
     Flag("dataDir", PATH, None, "Use this data directory of the gateway", "a per-user data directory"),
     Flag("stream", TEXT, None, "Show only this stream, by name or id (not totals, luck)"),
-    Flag("by", choice(*Grouping), "day", "Group totals by this"),
+    Flag("by", choice(*BY), None, "Group totals or usage by this", "day; of usage customer"),
+    Flag("from", DATE, None, "Show usage from this UTC day on", "the first"),
+    Flag("to", DATE, None, "Show usage up to this UTC day, itself included", "today"),
+    Flag("every", choice(*Every), "day", "Show usage by day, by month, or all together"),
+    Flag("markup", POSITIVE_NUMBER, "1", "Charge this many times what was spent"),
     Flag("format", choice(*Format), "table", "Print in this format"),
+    Flag("json", BOOLEAN, "false", "Print JSON: short for -format json"),
+    Flag("csv", BOOLEAN, "false", "Print CSV: short for -format csv"),
 )
 
 SESSION_COLUMNS = (
@@ -79,6 +104,9 @@ ORCHESTRATOR_COLUMNS = (
 TOTAL_COLUMNS = (
     "key", "sessions", "payments", "tickets", "credited_wei", "handed_out_wei", "uncertain_wei",
     "refused_wei", "unspent_wei",
+)  # fmt: skip
+USAGE_COLUMNS = (
+    "period", "key", "streams", "sessions", "seconds", "payments", "spent_wei", "charged_wei",
 )  # fmt: skip
 LUCK_COLUMNS = (
     "day", "orchestrator", "tickets", "expected_wins", "wins", "expected_wei", "spread_wei", "redeemed_wei",
@@ -141,8 +169,13 @@ async def _run(command: str, parsed: Parsed) -> int:
                 known = await _orchestrators(TrustStore(database))
                 await _print(_each(known), ORCHESTRATOR_COLUMNS, parsed)
             case "totals":
-                totals = await reader.totals(Grouping(parsed["by"]))
+                totals = await reader.totals(_by(parsed, Grouping.DAY))
                 await _print(_each(total_row(total) for total in totals), TOTAL_COLUMNS, parsed)
+            case "usage":
+                period = Period(parsed["from"], parsed["to"])
+                by = _by(parsed, UsedBy.CUSTOMER)
+                used = await reader.usage(by, Every(parsed["every"]), period)
+                await _print(_each(one.row(parsed["markup"]) for one in used), USAGE_COLUMNS, parsed)
             case "luck":
                 book = RedemptionBook(database)
                 found = luck_of(await book.handed_out(), await book.wins())
@@ -172,6 +205,16 @@ async def _orchestrators(store: TrustStore) -> list[dict[str, Any]]:
     return rows
 
 
+def _by(parsed: Parsed, default: B) -> B:
+    """What to group by. Raises FlagError for what this command cannot."""
+    given, known = parsed["by"], type(default)
+    if given is None:
+        return default
+    if given not in set(known):
+        raise FlagError(f"-by {given!r} is refused: it takes one of {', '.join(known)}")
+    return known(given)
+
+
 async def _verify(reader: LedgerReader, parsed: Parsed) -> int:
     verification = await verify(reader, stream=parsed["stream"])
     await _print(_each([verification_row(verification)]), VERIFY_COLUMNS, parsed)
@@ -186,6 +229,7 @@ async def _each(rows: Iterable[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]
 
 
 async def _print(rows: AsyncIterable[dict[str, Any]], columns: Sequence[str], parsed: Parsed) -> None:
-    async for piece in render(rows, columns, Format(parsed["format"])):
+    form = Format.JSON if parsed["json"] else Format.CSV if parsed["csv"] else Format(parsed["format"])
+    async for piece in render(rows, columns, form):
         sys.stdout.write(piece)
     sys.stdout.flush()

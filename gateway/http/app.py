@@ -28,6 +28,7 @@ from gateway.http.settings import HttpSettings
 from gateway.http.streams import StreamRoutes
 from gateway.http.tls import Certificate
 from gateway.http.tokens import TokenFile
+from gateway.http.usage import UsageRoutes
 from gateway.http.webhook import AuthWebhook
 from gateway.http.whep import WhepRoutes
 from gateway.http.whip import WhipRoutes
@@ -139,6 +140,7 @@ class HttpServers:
     def _operator_routes(self) -> list[Route]:
         parts = self._parts
         routes = OperatorRoutes(parts.registry, parts.metrics, parts.orchestrators).routes()
+        routes += UsageRoutes(parts.ledger_reader, self._settings.usage_markup).routes()
         if parts.chain is not None:
             routes += ChainRoutes(parts.chain.json, parts.chain.luck_chart).routes()
         return routes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from gateway.flags import (
     LIST,
     PATH,
     POSITIVE_DURATION,
+    POSITIVE_NUMBER,
     TEXT,
     URL,
     Flag,
@@ -151,6 +153,7 @@ HTTP_FLAGS: tuple[Flag, ...] = (
         "128",
         "Take at most this many streams at once from one address; 0: no limit",
     ),
+    Flag("usageMarkup", POSITIVE_NUMBER, "1", "Charge this many times what was spent, in GET /usage"),
     Flag("maxViewers", INTEGER, "2000", "Take at most this many viewers at once; 0: no limit"),
     Flag(
         "maxViewersPerStream",
@@ -204,6 +207,8 @@ class HttpSettings:
     heartbeat: Heartbeats | None
     limits: ClientLimits
     connections: ConnectionLimits
+    usage_markup: Fraction
+    """What is charged for each wei that was spent."""
 
     @property
     def reached_from_outside(self) -> bool:
@@ -245,6 +250,7 @@ class HttpSettings:
                 per_address=parsed["maxConnectionsPerAddress"],
                 idle_timeout=parsed["httpIdleTimeout"],
             ),
+            usage_markup=parsed["usageMarkup"],
         )
 
 

@@ -127,6 +127,30 @@ def test_signings_are_all_calls_that_may_be_billed(where: str, capsys: pytest.Ca
     assert [row["outcome"] for row in json.loads(out)] == ["handed_out"]
 
 
+def test_usage_is_for_bills(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    filled(where)
+    flags = ("-ledger", where, "-by", "orchestrator", "-every", "all", "-markup", "1.5")
+    status, out, _ = run(capsys, "usage", *flags, "--json")
+    assert status == 0
+    first, second = json.loads(out)
+    assert first == {
+        "key": "0xAA",
+        "period": "",
+        "streams": 1,
+        "sessions": 2,
+        "seconds": "0.428",
+        "payments": 4,
+        "spent_wei": str(62 * PRICE),
+        "charged_wei": str(93 * PRICE),
+    }
+    assert (second["key"], second["spent_wei"]) == ("0xBB", "0")
+    status, out, _ = run(capsys, "usage", *flags, "-from", "2020-01-01", "-to", "2020-12-31", "--csv")
+    assert out.splitlines() == ["period,key,streams,sessions,seconds,payments,spent_wei,charged_wei"]
+    status, _, err = run(capsys, "totals", "-ledger", where, "-by", "customer")
+    assert status == 2
+    assert "-by 'customer' is refused: it takes one of day, orchestrator, stream, publisher" in err
+
+
 def test_verify_finds_inconsistencies_only_where_there_are_some(
     where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +176,7 @@ def test_the_exit_status_is_2_for_bad_usage_and_1_for_a_missing_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for argv, words in [
-        ((), "sessions, payments, signings, orchestrators, totals, luck, verify"),
+        ((), "sessions, payments, signings, orchestrators, totals, usage, luck, verify"),
         (("pay",), "'pay' is not a command"),
         (("totals", "-by", "year"), "day, orchestrator, stream"),
         (("sessions", "-live"), "not a flag"),

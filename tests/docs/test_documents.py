@@ -20,7 +20,17 @@ from tests.docs.documents import DOCUMENTS, ROOT, Document
 FOLDERS = "gateway|signer_client|scripts|config|tests|benchmarks|harness|docs"
 API, ACCESS = Document("docs/api.md"), Document("docs/access.md")
 
-OTHERS_FLAGS = {"format", "stream", "help", "name", "minutes", "seed", "liveRunnerConfig", "orchSecret"}
+OTHERS_FLAGS = {
+    "format",
+    "stream",
+    "markup",
+    "help",
+    "name",
+    "minutes",
+    "seed",
+    "liveRunnerConfig",
+    "orchSecret",
+}
 """Flags of `livepeer-gateway ledger`, `scripts/chaos`, the devnet's parts, and the one for any."""
 METHODS = ("GET", "POST", "PATCH", "DELETE")
 OTHERS_WORDS = {"range exceeds limit"}
