@@ -59,6 +59,12 @@ class OrchestratorCandidate(Judged):
         }
 
 
+def above_ceiling(price: Fraction, ceiling: Fraction) -> str:
+    """Why a price is not paid, both in wei per second; with advice where it is only little above."""
+    detail = f"{text(price)} wei per second, above the ceiling of {text(ceiling)}"
+    return detail + (NEARLY if price <= ceiling * NEAR else "")
+
+
 def judge(info: OrchestratorInfo, model: str, ceiling: Fraction | None) -> tuple[Verdict, str]:
     """Verdict on an orchestrator for a job with `model`, and the reason in words.
 
@@ -73,8 +79,7 @@ def judge(info: OrchestratorInfo, model: str, ceiling: Fraction | None) -> tuple
     if info.price is None or not info.has_ticket_params:
         return Verdict.BAD_ANSWER, "it gives no price or no ticket params: it is off-chain"
     if info.price > ceiling:
-        detail = f"{text(info.price)} wei per second, above the ceiling of {text(ceiling)}"
-        return Verdict.PRICE_ABOVE_MAX, detail + (NEARLY if info.price <= ceiling * NEAR else "")
+        return Verdict.PRICE_ABOVE_MAX, above_ceiling(info.price, ceiling)
     if not info.price or not info.ticket_ev:
         return Verdict.BAD_ANSWER, "its price or its tickets' value is zero: no signer pays that"
     if not info.session_id:

@@ -10,7 +10,7 @@ from gateway import money
 from gateway.candidates.verdict import Judged, Verdict
 from gateway.money import PIXELS_PER_SECOND
 from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
-from gateway.orchestrator.selection import Refusal
+from gateway.orchestrator.selection import Refusal, above_ceiling
 from gateway.payments.signing_rules import PIXEL_RULES, SECOND_RULES, SigningRules
 from gateway.runner.offer import RunnerOffer, Unit
 
@@ -51,8 +51,7 @@ def judge(offer: RunnerOffer, ceiling: Fraction | None) -> Refusal | None:
     if ceiling is None and offer.price:
         return Verdict.PRICE_ABOVE_MAX, "it wants to be paid, but there is no signer"
     if ceiling is not None and offer.price > ceiling:
-        detail = f"{money.text(offer.price)} wei per second, above the ceiling of {money.text(ceiling)}"
-        return Verdict.PRICE_ABOVE_MAX, detail
+        return Verdict.PRICE_ABOVE_MAX, above_ceiling(offer.price, ceiling)
     if offer.room == 0:
         return Verdict.NO_CAPACITY, "it has no room for another session"
     return None
@@ -69,7 +68,7 @@ def price_refusal(
     if not info.price or not info.ticket_ev:
         return "its challenge has no price or no usable ticket params"
     if info.price > ceiling:
-        return f"{money.text(info.price)} wei per second, above the ceiling of {money.text(ceiling)}"
+        return above_ceiling(info.price, ceiling)
     if info.price >= chosen + rounding:
         return f"{money.text(info.price)} wei per second, and it was chosen for {money.text(chosen)}"
     return None

@@ -12,9 +12,10 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.candidates.verdict import Verdict
 from gateway.orchestrator.errors import OfferChanged, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
+from gateway.orchestrator.selection import NEARLY
 from gateway.runner.offer import RunnerOffer, Unit
 from gateway.runner.pool import FRESH, UNASKED, RunnerPool
-from gateway.runner.selection import price_refusal
+from gateway.runner.selection import judge, price_refusal
 from harness.payment_models import orchestrator_info
 from harness.waiting import eventually
 
@@ -173,6 +174,17 @@ def test_a_challenge_one_wei_above_the_ceiling_is_refused() -> None:
     ceiling = Fraction(2)
     assert price_refusal(CHEAP, Info(ceiling), ceiling, ceiling) is None  # type: ignore[arg-type]
     assert price_refusal(CHEAP, Info(ceiling + Fraction(1, 10**9)), ceiling, ceiling)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("price", "advised"), [(Fraction(10_300), True), (Fraction(10_301), False)])
+def test_only_a_price_that_is_near_the_ceiling_is_said_to_hold_the_cost_of_redeeming(
+    price: Fraction, advised: bool
+) -> None:
+    ceiling = Fraction(10_000)
+    listed = judge(replace(CHEAP, price=price), ceiling)
+    asked = price_refusal(CHEAP, Info(price), ceiling, ceiling)  # type: ignore[arg-type]
+    said = f"{price} wei per second, above the ceiling of 10000{NEARLY if advised else ''}"
+    assert (listed, asked) == ((Verdict.PRICE_ABOVE_MAX, said), said)
 
 
 @pytest.mark.asyncio
