@@ -34,6 +34,7 @@ MAX_ANSWER = 1 << 20
 """Bytes of an answer to an offer."""
 PROXY_FAILURES = (502, 503, 504)
 """Statuses of a proxy before the server, which may have the offer all the same."""
+NEVER_WARM = "its log says whether the workflow raised while it warmed up, as such an offer is never answered"
 MAX_REFUSAL = 500
 """Characters of a refusal that are passed on."""
 
@@ -92,7 +93,8 @@ class ServerPeer:
             async with asyncio.timeout(timeout):
                 answer = await asyncio.shield(self._offering)
         except TimeoutError:
-            raise ComfyStreamError(f"it did not answer the offer in {timeout:g} s") from None
+            why = f": {NEVER_WARM}" if wanted.prompts else ""
+            raise ComfyStreamError(f"it did not answer the offer in {timeout:g} s{why}") from None
         self._receiver = MediaReceiver(
             answer.receiving,
             self._config,

@@ -15,6 +15,7 @@ import structlog
 from gateway.aio.tasks import cancel, spawn
 from gateway.comfystream.job import ComfyJob
 from gateway.comfystream.nodes import FAILED
+from gateway.comfystream.peer import NEVER_WARM
 from gateway.comfystream.resources import ComfyResources
 from gateway.comfystream.servers import SETTLING, ComfyServers
 from gateway.comfystream.source import ComfySource
@@ -32,6 +33,7 @@ from harness.webrtc import FPS, encoded_pattern
 
 QUICK = ServerTiming(rest=0.05, workflow_check=0.1, workflow_recheck=0.05, abandoned=5.0)
 TEXT = {"2": {"class_type": "SaveTextTensor", "inputs": {"data": "a cat"}}}
+RAISING = {"8": {"class_type": "Raise", "inputs": {}}}
 UNKNOWN = {"7": {"class_type": "DepthAnything", "inputs": {}}}
 
 
@@ -161,13 +163,15 @@ async def test_a_server_that_is_paused_gets_no_pictures_and_a_key_frame_when_it_
         assert one.worker()["state"] == "paused"
         kept = (await one.state())["pictures_kept"]
         await asyncio.sleep(10 / FPS)
-        assert (await one.state())["pictures_kept"] <= kept + 1
+        still_kept = (await one.state())["pictures_kept"]
+        assert still_kept <= kept + 1
         one.host.sends_key_frames = False
         one.host.back.clear()
         assert (await one.job.update({"resume": True}))["answers"][0]["success"]
         await eventually(lambda: one.host.key_frames_asked, what="a request for a key frame")
         await asyncio.sleep(5 / FPS)
-        assert not one.host.back, "pictures before the key frame are of no use to the server"
+        # pictures before the key frame are of no use to the server: what comes back is what it still had
+        assert len(one.host.back) <= still_kept
         one.host.sends_key_frames = True
         await eventually(lambda: len(one.host.back) > 5, what="pictures after the pause")
         assert (await one.state())["pictures_kept"] <= kept + 5
@@ -192,6 +196,25 @@ async def test_a_workflow_that_cannot_run_is_an_error_and_an_update_with_it_is_r
         one.server.fall_back()
         await eventually(lambda: one.worker()["workflow_error"], what="the later error")
         assert one.host.errors
+
+
+@pytest.mark.asyncio
+async def test_an_update_whose_workflow_raises_is_refused() -> None:
+    async with site() as one:
+        one.start(effect("grey"))
+        await one.up()
+        with pytest.raises(UpdateRefused, match="could not run the workflow"):
+            await one.job.update({"prompts": RAISING})
+        assert (await one.state())["effect"] == "grey", "the former prompts go on"
+
+
+@pytest.mark.asyncio
+async def test_a_workflow_that_raises_while_it_warms_up_ends_the_job_with_where_to_look() -> None:
+    async with site(ServerTiming(rest=0.05, offer_timeout=0.5, abandoned=0.1)) as one:
+        one.start({**effect("grey"), **RAISING})
+        assert one.running is not None
+        await asyncio.wait([one.running])
+        assert NEVER_WARM in str(one.running.exception())
 
 
 @pytest.mark.asyncio

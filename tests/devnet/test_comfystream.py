@@ -13,7 +13,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from gateway.devnet.comfystream import control
-from gateway.devnet.comfystream.pipeline import BadPrompts, Pipeline
+from gateway.devnet.comfystream.pipeline import PASS_THROUGH, WARM_UP_RUNS, BadPrompts, Pipeline
 from gateway.devnet.comfystream.server import ComfyStream, ComfyStreamConfig
 from harness.waiting import eventually
 from harness.webrtc import PatternTrack, encoded_pattern, luma_of_halves
@@ -146,7 +146,10 @@ def test_an_effect_node_chooses_the_effect_and_unknown_nodes_change_nothing(
     assert pipeline.effect == shown
 
 
-@pytest.mark.parametrize("prompts", [[], [[]], ["text"], [{}], [{"1": {}}], [effect("loud")]])
+UNCLEAR = {"1": {"class_type": "Raise", "inputs": {"run": "soon"}}}
+
+
+@pytest.mark.parametrize("prompts", [[], [[]], ["text"], [{}], [{"1": {}}], [effect("loud")], [UNCLEAR]])
 def test_prompts_that_are_none_are_refused_and_change_nothing(prompts: Any) -> None:
     pipeline = Pipeline("negative")
     pipeline.apply([MIRROR])
@@ -163,6 +166,27 @@ def test_a_workflow_with_an_unknown_node_is_taken_and_passes_pictures_through() 
         assert {node["class_type"] for node in pipeline.nodes()["0"].values()} == {"LoadTensor", "SaveTensor"}
         pipeline.update([MIRROR])
         assert pipeline.effect == "mirror"
+
+
+def raising(run: int) -> dict[str, Any]:
+    return {**MIRROR, "2": {"class_type": "Raise", "inputs": {"run": run}}}
+
+
+def test_a_node_that_raises_ends_the_warm_up_or_has_the_pictures_pass_through() -> None:
+    pipeline = Pipeline("negative")
+    pipeline.apply([raising(WARM_UP_RUNS)])
+    assert not pipeline.warm_up()
+    pipeline.apply([raising(WARM_UP_RUNS + 2)])
+    assert pipeline.warm_up()
+    pipeline.run()
+    assert pipeline.effect == "mirror"
+    pipeline.run()
+    assert (pipeline.effect, pipeline.prompts) == ("none", [PASS_THROUGH])
+    # an update is run once, and its success says nothing
+    pipeline.update([raising(2)])
+    assert pipeline.effect == "mirror"
+    pipeline.update([raising(1)])
+    assert pipeline.effect == "none"
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.comfystream.nodes import FAILED
 from gateway.stream.swap import SwapTiming
 from harness.browser import chromium
 from harness.gateway import BIN, GatewayProcess, gateway_process
@@ -148,6 +149,29 @@ async def test_without_prompts_the_picture_passes_through_until_some_come(
         assert nodes["answers"][0]["nodes"]["0"]["1"]["inputs"]["effect"]["value"] == "negative"
         status, problem = await update(gateway, "cam", {"type": "dance"})
         assert (status, problem["code"]) == (504, "worker_silent")
+
+
+@pytest.mark.asyncio
+async def test_a_workflow_that_raises_after_its_warm_up_passes_the_picture_through_and_is_an_error(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    raising = {"2": {"class_type": "Raise", "inputs": {"run": 40}}}
+    async with (
+        own_gateway(tmp_path) as (gateway, _),
+        WhepViewer(http, gateway.live("cam/whep")) as viewer,
+        WhipPublisher(http, with_params(gateway, "cam", {"prompts": {**effect("negative"), **raising}})),
+    ):
+        await eventually(lambda: viewer.shows_negative, what="the negative")
+        await eventually(lambda: viewer.shows_original, what="the pass-through")
+        assert await update(gateway, "cam", {"resume": True}) == answered("prompts_resumed")
+
+        async def error() -> str:
+            return str(((await gateway.status("cam"))["error"] or {}).get("error_message", ""))
+
+        assert await eventually(error, deadline=60, what="the error") == FAILED
+        assert (await worker(gateway))["workflow_error"] == FAILED
+        status, problem = await update(gateway, "cam", {"prompts": raising})
+        assert (status, problem["code"], problem["detail"]) == (422, "worker_refused", FAILED)
 
 
 @pytest.mark.asyncio

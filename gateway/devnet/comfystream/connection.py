@@ -69,6 +69,7 @@ class ChangedTrack(MediaStreamTrack):
             await tasks.cancel(next_picture)
             raise MediaStreamError
         frame = next_picture.result()
+        self._pipeline.run()
         changed = await asyncio.to_thread(self._effect.apply, frame, self._pipeline.effect)
         changed.pts, changed.time_base = self._times.popleft()
         self.pictures += 1

@@ -11,6 +11,10 @@ from gateway.devnet.settings import EFFECTS
 EFFECT_NODE = "Effect"
 TEXT_NODE = "SaveTextTensor"
 """ComfyStream's node for text results."""
+RAISING_NODE = "Raise"
+"""A node that raises from the run on that its input `run` numbers, from the first by default."""
+WARM_UP_RUNS = 5
+"""How often ComfyStream runs the workflow of an offer before it answers."""
 PASS_THROUGH = {
     "1": {"class_type": "SaveTensor", "inputs": {"images": ["2", 0]}},
     "2": {"class_type": "LoadTensor", "inputs": {}},
@@ -20,6 +24,7 @@ KNOWN_NODES = frozenset(
     {
         EFFECT_NODE,
         TEXT_NODE,
+        RAISING_NODE,
         "LoadTensor",
         "PrimaryInputLoadImage",
         "LoadImage",
@@ -65,6 +70,8 @@ def _check(workflow: object) -> None:
             raise BadPrompts(f"node {name}: it has no inputs")
         if node["class_type"] == EFFECT_NODE and inputs.get("effect") not in EFFECTS:
             raise BadPrompts(f"node {name}: effect takes {', '.join(EFFECTS)}")
+        if node["class_type"] == RAISING_NODE and type(inputs.get("run", 1)) is not int:
+            raise BadPrompts(f"node {name}: run takes a whole number")
 
 
 @dataclass
@@ -84,6 +91,8 @@ class Pipeline:
         self._default_effect = effect
         self._running = asyncio.Event()
         self._failed = False
+        self._runs = 0
+        """How often the prompts have run."""
 
     @property
     def running(self) -> bool:
@@ -111,11 +120,20 @@ class Pipeline:
 
     def apply(self, prompts: object) -> None:
         """Set and run these prompts. Raises BadPrompts; then nothing changes."""
-        self.prompts = workflows(prompts)
-        self.changes += 1
+        self._set(workflows(prompts))
         self._failed = False
         self._running.set()
-        self._try()
+
+    def warm_up(self) -> bool:
+        """Run the prompts as an offer does; False where a node raises, so that it is never answered."""
+        self._runs += WARM_UP_RUNS
+        return not self._raises()
+
+    def run(self) -> None:
+        """Run the prompts once; where a node raises, the pictures pass through from then on."""
+        self._runs += 1
+        if self._raises():
+            self.fall_back()
 
     def update(self, prompts: object) -> None:
         """Replace the prompts by as many others.
@@ -133,17 +151,24 @@ class Pipeline:
             self._failed = True
             self._running.clear()
             raise
-        self.prompts = found
-        self.changes += 1
-        self._try()
+        self._set(found)
+        self.run()
 
     def fall_back(self) -> None:
         """A workflow failed as it ran: the pictures pass through from now on, and nobody is told."""
         self.prompts = [PASS_THROUGH]
 
-    def _try(self) -> None:
+    def _set(self, found: list[Workflow]) -> None:
+        self.prompts = found
+        self.changes += 1
+        self._runs = 0
         if any(node["class_type"] not in KNOWN_NODES for flow in self.prompts for node in flow.values()):
             self.fall_back()
+
+    def _raises(self) -> bool:
+        nodes = [node for flow in self.prompts for node in flow.values()]
+        raising = [node["inputs"].get("run", 1) for node in nodes if node["class_type"] == RAISING_NODE]
+        return any(first <= self._runs for first in raising)
 
     def pause(self) -> None:
         self._running.clear()

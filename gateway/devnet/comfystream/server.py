@@ -89,6 +89,8 @@ class ComfyStream:
                 self._pipeline.apply(prompts)
             except BadPrompts as error:
                 return _server_error(error)
+            if not self._pipeline.warm_up():
+                await asyncio.Event().wait()  # as in ComfyStream, until the server ends
         connection = ClientConnection(self._pipeline, has_prompts=bool(prompts))
         self._connections.add(connection)
         try:
