@@ -109,8 +109,14 @@ def settings_on_devnet(settings: Settings, description: dict[str, Any]) -> Setti
     """`settings` with the devnet that is described as the network."""
     payments, chain = settings.payments, settings.chain
     if payments.ceiling is None and settings.devnet is not None:
-        price = Fraction(settings.devnet.list_price)
-        payments = replace(payments, ceiling=price, general_ceiling=price)
+        listed = settings.devnet.list_prices
+        first = next(iter(listed.values()))
+        payments = replace(
+            payments,
+            ceiling=listed.get(settings.stream.model, first),
+            general_ceiling=first,
+            capability_prices={**listed, **payments.capability_prices},
+        )
     if "chain" in description:
         url, controller = description["chain"]["url"], description["chain"]["controller"]
         chain = ChainSettings((url,), ChainNetwork(controller), settings.chain_watch)

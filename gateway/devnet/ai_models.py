@@ -23,9 +23,14 @@ class AiModel:
     warm: bool
 
 
-def read_ai_models(path: Path) -> AiModel:
-    """The first entry for live video. Raises ValueError with a sentence where there is none."""
-    return _live_model(_entries(path))
+def read_ai_models(path: Path) -> tuple[AiModel, ...]:
+    """The entries for live video. Raises ValueError with a sentence where there is none."""
+    models = [_model(entry) for entry in _entries(path) if entry.get("pipeline") == PIPELINE]
+    if not models:
+        raise ValueError(f"it has no entry with the pipeline {PIPELINE}")
+    if len({model.model_id for model in models}) < len(models):
+        raise ValueError("it has two entries for one model")
+    return tuple(models)
 
 
 def write_ai_models(source: Path, target: Path, runner_url: str) -> None:
@@ -49,15 +54,11 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     return document
 
 
-def _live_model(entries: list[dict[str, Any]]) -> AiModel:
-    for entry in entries:
-        if entry.get("pipeline") != PIPELINE:
-            continue
-        model_id, warm = entry.get("model_id"), entry.get("warm", False)
-        if not isinstance(model_id, str) or not model_id or not isinstance(warm, bool):
-            raise ValueError("model_id must be a text and warm true or false")
-        return AiModel(model_id=model_id, url=str(entry.get("url", "")), price=_price(entry), warm=warm)
-    raise ValueError(f"it has no entry with the pipeline {PIPELINE}")
+def _model(entry: dict[str, Any]) -> AiModel:
+    model_id, warm = entry.get("model_id"), entry.get("warm", False)
+    if not isinstance(model_id, str) or not model_id or not isinstance(warm, bool):
+        raise ValueError("model_id must be a text and warm true or false")
+    return AiModel(model_id=model_id, url=str(entry.get("url", "")), price=_price(entry), warm=warm)
 
 
 def _price(entry: dict[str, Any]) -> Fraction:

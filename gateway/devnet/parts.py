@@ -16,7 +16,7 @@ from typing import Any
 from gateway.devnet.ai_models import PIPELINE
 from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.go_texts import decode_json
-from gateway.devnet.settings import DEVNET_FLAGS, HOSTILE, PRICE, RELEASES, ai_model
+from gateway.devnet.settings import DEVNET_FLAGS, HOSTILE, PRICE, RELEASES, ai_models
 from gateway.flags import ADDRESS, BOOLEAN, INTEGER, LIST, PATH, TEXT, URL, Flag, FlagError, Parsed, choice
 from gateway.money import text
 
@@ -95,13 +95,14 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
     from gateway.devnet.account import Account
     from gateway.devnet.orchestrator.conduct import CONDUCTS
     from gateway.devnet.orchestrator.config import OnChain, OrchestratorConfig
+    from gateway.devnet.orchestrator.offer import ModelTerms
     from gateway.devnet.orchestrator.server import serve
 
     if (flags["ethUrl"] is None) != (flags["ethController"] is None):
         raise FlagError("-ethUrl and -ethController must be given together")
     url, controller = flags["ethUrl"], flags["ethController"]
     chain = None if url is None else OnChain(url=url, controller=controller)
-    model = ai_model(flags["aiModels"])
+    model, *others = ai_models(flags["aiModels"])
     price: Fraction = model.price if flags["price"] is None else flags["price"]
     host, port = flags["addr"]
     key = read_key(flags["keyFile"])
@@ -117,6 +118,7 @@ async def _start_orchestrator(flags: Parsed) -> tuple[Ready, Stop]:
             model=model.model_id,
             pipeline=PIPELINE,
             warm=model.warm,
+            other_models={one.model_id: ModelTerms(price=one.price, warm=one.warm) for one in others},
             capacity=flags["capacity"],
             host=host,
             port=port,
@@ -251,7 +253,9 @@ PARTS: dict[str, Part] = {
                 Flag("addr", ADDRESS, "127.0.0.1:0", "Listen on this address; port 0 takes a free one"),
                 KEY_FLAG,
                 HOSTILE_FLAG,
-                Flag("price", PRICE, None, "Set the price in wei per second", "the price in -aiModels"),
+                Flag(
+                    "price", PRICE, None, "Set the first model's price in wei per second", "that in -aiModels"
+                ),
                 *_shared(
                     "aiModels",
                     "ticketSeconds",

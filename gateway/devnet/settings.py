@@ -103,13 +103,13 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
         "aiModels",
         PATH,
         DEFAULT_AI_MODELS,
-        "Read the orchestrators' pipeline, model and price from this file",
+        "Read the orchestrators' pipeline, models and prices from this file",
     ),
     Flag(
         "prices",
         PRICES,
         None,
-        "Set each orchestrator's price in wei per second, the last one repeated",
+        "Set each orchestrator's price of the first model (wei per second), the last repeated",
         "-aiModels' price for the first, twice that for the others",
     ),
     Flag(
@@ -120,7 +120,7 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
     ),
     Flag("debitInterval", POSITIVE_DURATION, "1s", "Have the orchestrators debit this often"),
     Flag("debitRate", NUMBER, "1.0", "Have the orchestrators debit this many times the agreed price"),
-    Flag("capacity", INTEGER, "64", "Let each orchestrator take this many streams of the model"),
+    Flag("capacity", INTEGER, "64", "Let each orchestrator take this many streams of each model"),
     Flag(
         "preload",
         POSITIVE_DURATION,
@@ -161,7 +161,8 @@ class DevnetSettings:
 
     orchestrators: int
     ai_models: Path
-    model: AiModel
+    models: tuple[AiModel, ...]
+    """Those in the file; `-prices` are for the first."""
     prices: tuple[Fraction, ...]
     """One for each orchestrator."""
     runners: int
@@ -197,9 +198,9 @@ class DevnetSettings:
     restart: bool
 
     @property
-    def list_price(self) -> Fraction:
-        """The price in aiModels.json: a gateway's ceiling unless it has one of its own."""
-        return self.model.price
+    def list_prices(self) -> dict[str, Fraction]:
+        """The price of each model in aiModels.json: a gateway's ceilings unless it has some of its own."""
+        return {model.model_id: model.price for model in self.models}
 
     @property
     def signer_dialect(self) -> str:
@@ -215,15 +216,15 @@ class DevnetSettings:
             raise FlagError(
                 f"-orchestrators 0 is refused without -runners: it takes 1 to {MAX_ORCHESTRATORS}"
             )
-        model = ai_model(parsed["aiModels"])
+        models = ai_models(parsed["aiModels"])
         given: tuple[Fraction, ...] | None = parsed["prices"]
-        default = (model.price, 2 * model.price)
+        default = (models[0].price, 2 * models[0].price)
         # what is named goes on from the orchestrators of jobs to those of live runners, as prices do
         hostile = _hostile(parsed["hostile"] or (), count + runners)
         return cls(
             orchestrators=count,
             ai_models=find_ai_models(parsed["aiModels"]),
-            model=model,
+            models=models,
             prices=_prices(given or default, count),
             runners=runners,
             dialect=parsed["dialect"],
@@ -256,8 +257,8 @@ class DevnetSettings:
         )
 
 
-def ai_model(path: Path) -> AiModel:
-    """The entry for live video in the file of `-aiModels`. Raises FlagError."""
+def ai_models(path: Path) -> tuple[AiModel, ...]:
+    """The entries for live video in the file of `-aiModels`. Raises FlagError."""
     found = find_ai_models(path)
     try:
         return read_ai_models(found)

@@ -11,6 +11,7 @@ from grpclib.client import UnaryUnaryMethod
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from gateway.devnet.orchestrator.offer import ModelTerms
 from gateway.money import PIXELS_PER_SECOND, wei_per_second
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import Capabilities, PingPong
@@ -62,6 +63,22 @@ async def test_only_who_asks_for_nothing_is_told_all_prices_in_whole_wei_per_pix
     assert [(one.pipeline, one.model_id) for one in info.hardware] == [("live-video-to-video", MODEL)]
 
 
+OTHER = {"other": ModelTerms(price=Fraction(3 * WEI_PER_SECOND), warm=False)}
+
+
+@pytest.mark.asyncio
+async def test_each_model_has_its_price_and_every_answer_names_all() -> None:
+    async with peer(other_models=OTHER) as at:
+        first, second = await at.info(), await at.info(asked=Capabilities.FromString(capabilities("other")))
+        general = await at.info(asked=None)
+    assert (price(first), price(second)) == (WEI_PER_SECOND, 3 * WEI_PER_SECOND)
+    for info in (first, second, general):
+        models = info.capabilities.constraints.PerCapability[35].models
+        assert {name: model.warm for name, model in models.items()} == {MODEL: True, "other": False}
+    assert [one.constraint for one in general.capabilities_prices] == [MODEL, "other"]
+    assert [one.model_id for one in general.hardware] == [MODEL, "other"]
+
+
 @pytest.mark.asyncio
 async def test_a_request_that_its_address_did_not_sign_is_refused() -> None:
     async with peer() as at:
@@ -86,6 +103,15 @@ async def test_a_full_orchestrator_is_capped_unless_capacity_is_ignored() -> Non
         assert "OrchestratorCapped" in (refused.value.message or "")
         info = await at.info(ignore_capacity=True)
         assert info.capabilities.constraints.PerCapability[35].models[MODEL].capacityInUse == 1
+
+
+@pytest.mark.asyncio
+async def test_a_model_that_is_full_leaves_room_for_the_other() -> None:
+    async with peer(capacity=1, other_models=OTHER) as at:
+        await fill(at)
+        info = await at.info(asked=Capabilities.FromString(capabilities("other")))
+        models = info.capabilities.constraints.PerCapability[35].models
+        assert (models[MODEL].capacity, models["other"].capacity) == (0, 1)
 
 
 @pytest.mark.asyncio

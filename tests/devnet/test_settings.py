@@ -29,8 +29,9 @@ def refusal(*argv: str) -> str:
 def test_the_defaults_are_the_documented_ones() -> None:
     made = settings()
     assert made.prices == (LIST_PRICE, 2 * LIST_PRICE)
-    assert (made.list_price, made.model.model_id, made.model.warm) == (LIST_PRICE, "comfystream", True)
-    assert made.model.url == "http://127.0.0.1:8188"
+    (model,) = made.models
+    assert made.list_prices == {"comfystream": LIST_PRICE}
+    assert (model.url, model.warm) == ("http://127.0.0.1:8188", True)
     assert (made.ticket_seconds, made.debit_interval, made.debit_rate, made.capacity) == (1, 1.0, 1, 64)
     assert (made.preload, made.block_time, made.token_life) == (60, 12, 1800)
     assert (made.effect, made.restart) == ("negative", False)
@@ -131,7 +132,19 @@ def price_list(path: Path, **entry: Any) -> Path:
 
 def test_a_price_for_so_many_pixels_is_read_as_go_livepeer_reads_it(tmp_path: Path) -> None:
     path = price_list(tmp_path / "aiModels.json", price_per_unit=3, pixels_per_unit=2)
-    assert read_ai_models(path).price == Fraction(3 * 27_648_000, 2)
+    (model,) = read_ai_models(path)
+    assert model.price == Fraction(3 * 27_648_000, 2)
+
+
+def test_a_list_may_have_several_models_each_with_its_price(tmp_path: Path) -> None:
+    path = price_list(tmp_path / "aiModels.json", price_per_unit=5)
+    (entry,) = json.loads(path.read_text())[1:]
+    path.write_text(json.dumps([entry, {**entry, "model_id": "n", "price_per_unit": 7}]))
+    made = settings("-aiModels", str(path))
+    assert made.list_prices == {"m": 5, "n": 7}
+    assert made.prices == (5, 10)
+    path.write_text(json.dumps([entry, entry]))
+    assert "two entries for one model" in refusal("-aiModels", str(path))
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ class TranscodingOffer(Offer):
     """What an orchestrator with live runners alone offers by gRPC: transcoding, and no model."""
 
     @override
-    def names_model(self, capabilities: Capabilities) -> bool:
-        return False
+    def named_model(self, capabilities: Capabilities) -> str | None:
+        return None
 
     @override
     def capabilities(self) -> Capabilities:

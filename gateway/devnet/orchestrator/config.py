@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway.devnet.chain_clock import ChainClock
 from gateway.devnet.orchestrator.conduct import HONEST, Conduct
+from gateway.devnet.orchestrator.offer import ModelTerms
 from gateway.devnet.settings import RELEASES
 
 
@@ -35,6 +36,8 @@ class OrchestratorConfig:
     model: str = "comfystream"
     pipeline: str = "live-video-to-video"
     warm: bool = True
+    other_models: Mapping[str, ModelTerms] = field(default_factory=dict)
+    """What it offers beside `model`, by their ids."""
     capacity: int = 64
     host: str = "127.0.0.1"
     port: int = 0

@@ -94,17 +94,17 @@ class OrchestratorRoutes:
 
     async def _start_job(self, request: web.Request) -> web.Response:
         job = read_job(await request.read())
-        if job.model_id != self._offer.model:
+        if job.model_id not in self._offer.models:
             raise AtCapacity("insufficient capacity")
         manifest_id = secrets.token_hex(4)
         with ExitStack() as undo:
-            self._capacity.take()
-            undo.callback(self._capacity.free)
+            self._capacity.take(job.model_id)
+            undo.callback(self._capacity.free, job.model_id)
             undo.callback(self._sessions.end, manifest_id)
             receipt = await self._payments.accept(
                 request.headers.get(PAYMENT, ""), request.headers.get(SEGMENT, ""), manifest_id=manifest_id
             )
-            self._payments.start_debiting(receipt)
+            self._payments.start_debiting(receipt, self._offer.models[job.model_id].price)
             if self._conduct.refuses_paid:
                 raise AtCapacity("insufficient capacity")
             if self._conduct.moves:
@@ -143,12 +143,12 @@ class OrchestratorRoutes:
         )
 
     async def _audit(self, _: web.Request) -> web.Response:
-        held = {"channels": self._jobs.open_channels, "capacity_in_use": self._capacity.taken}
+        held = {"channels": self._jobs.open_channels, "capacity_in_use": self._capacity.total}
         on_chain = {} if self._redemptions is None else {"redemptions": self._redemptions()}
         return web.json_response({**self._sessions.audit(), **held, **on_chain})
 
     async def _change_tariff(self, request: web.Request) -> web.Response:
-        """For tests: set any of price_wei_per_second, debit_rate, capacity, warm."""
+        """For tests: set any of debit_rate, capacity, and the first model's price_wei_per_second and warm."""
         try:
             change = json.loads(await request.read(), parse_float=str)
             price = Fraction(change["price_wei_per_second"]) if "price_wei_per_second" in change else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -28,9 +30,20 @@ def price_info(price: Fraction) -> PriceInfo:
     return PriceInfo(pricePerUnit=per_pixel.numerator, pixelsPerUnit=per_pixel.denominator)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTerms:
+    """One model's price in wei per second, None off-chain, and whether it is loaded."""
+
+    price: Fraction | None
+    warm: bool
+
+
 @dataclass(slots=True)
 class Tariff:
-    """The settings that may change while an orchestrator runs. `price` in wei per second; None: off-chain."""
+    """The settings that may change while an orchestrator runs. `price` in wei per second; None: off-chain.
+
+    `price` and `warm` are the first model's, `capacity` is for each.
+    """
 
     price: Fraction | None
     debit_rate: Fraction
@@ -48,28 +61,39 @@ FIXED_POINT = 1000
 
 
 class Capacity:
-    """Counts the running streams against the tariff's capacity."""
+    """Counts the running streams of each model against the tariff's capacity."""
 
     def __init__(self, tariff: Tariff) -> None:
         self._tariff = tariff
-        self.taken = 0
+        self._taken: Counter[str] = Counter()
 
     @property
-    def full(self) -> bool:
-        return self.taken >= self._tariff.capacity
+    def total(self) -> int:
+        """Streams of all models."""
+        return self._taken.total()
 
-    def take(self) -> None:
-        """Count one more stream. Raises AtCapacity."""
-        if self.full:
+    def taken(self, model: str) -> int:
+        return self._taken[model]
+
+    def left(self, model: str) -> int:
+        """For how many more streams of the model there is room."""
+        return max(0, self._tariff.capacity - self._taken[model])
+
+    def take(self, model: str) -> None:
+        """Count one more stream of the model. Raises AtCapacity."""
+        if not self.left(model):
             raise AtCapacity("insufficient capacity")
-        self.taken += 1
+        self._taken[model] += 1
 
-    def free(self) -> None:
-        self.taken -= 1
+    def free(self, model: str) -> None:
+        self._taken[model] -= 1
 
 
 class Offer:
-    """Makes OrchestratorInfo messages for one model of live video to video, at the tariff's price."""
+    """Makes OrchestratorInfo messages for models of live video to video.
+
+    The first has the tariff's price, the others their own.
+    """
 
     def __init__(
         self,
@@ -83,9 +107,11 @@ class Offer:
         address: bytes,
         version: str = VERSION,
         price_overhead: Fraction = Fraction(0),
+        others: Mapping[str, ModelTerms] | None = None,
     ) -> None:
         """`address` (20 bytes) is the node's; `price_overhead` is added to the price, 1/100 for 1 %."""
-        self.model = model
+        self._first = model
+        self._others = others or {}
         self.pipeline = pipeline
         self.url = ""
         self._tariff = tariff
@@ -100,20 +126,28 @@ class Offer:
         """Take a new address, which is paid too."""
         self._address = self._issuer.recipient = Account(secrets.token_bytes(32)).raw_address
 
-    def names_model(self, capabilities: Capabilities) -> bool:
-        """Whether the constraints name live video to video with this model."""
+    @property
+    def models(self) -> dict[str, ModelTerms]:
+        """All models, by their ids."""
+        return {self._first: ModelTerms(price=self._tariff.price, warm=self._tariff.warm), **self._others}
+
+    def named_model(self, capabilities: Capabilities) -> str | None:
+        """The offered model of live video to video that the constraints name."""
         constraints = capabilities.constraints.PerCapability
-        return LIVE_VIDEO_TO_VIDEO in constraints and self.model in constraints[LIVE_VIDEO_TO_VIDEO].models
+        if LIVE_VIDEO_TO_VIDEO not in constraints:
+            return None
+        wanted = constraints[LIVE_VIDEO_TO_VIDEO].models
+        return next((model for model in self.models if model in wanted), None)
 
     def price(self, capabilities: Capabilities | None) -> Fraction | None:
         """Wei per second for these capabilities; without the capability's capacity, of transcoding."""
         if self._tariff.price is None:
             return None
-        if capabilities is None or not (
-            LIVE_VIDEO_TO_VIDEO in capabilities.capacities and self.names_model(capabilities)
-        ):
-            return self._adjusted(TRANSCODING_PRICE)
-        return self._adjusted(self._tariff.price)
+        model = None
+        if capabilities is not None and LIVE_VIDEO_TO_VIDEO in capabilities.capacities:
+            model = self.named_model(capabilities)
+        price = None if model is None else self.models[model].price
+        return self._adjusted(TRANSCODING_PRICE if price is None else price)
 
     def _adjusted(self, price: Fraction) -> Fraction:
         if not self._price_overhead:
@@ -153,23 +187,25 @@ class Offer:
 
     def _describe(self, info: OrchestratorInfo) -> None:
         """Add what only requests without capabilities get; prices in whole wei per pixel."""
-        if self._tariff.price is not None:
-            info.capabilities_prices.add(
-                pricePerUnit=int(wei_per_pixel(self._tariff.price)),
-                pixelsPerUnit=1,
-                capability=LIVE_VIDEO_TO_VIDEO,
-                constraint=self.model,
-            )
-        info.hardware.add(pipeline=self.pipeline, model_id=self.model)
+        for model, terms in self.models.items():
+            if terms.price is not None:
+                info.capabilities_prices.add(
+                    pricePerUnit=int(wei_per_pixel(terms.price)),
+                    pixelsPerUnit=1,
+                    capability=LIVE_VIDEO_TO_VIDEO,
+                    constraint=model,
+                )
+            info.hardware.add(pipeline=self.pipeline, model_id=model)
 
     def capabilities(self) -> Capabilities:
         """The offered capabilities with capacity and use."""
         own = Capabilities(bitstring=[sum(1 << bit for bit in OFFERED)], version=self._version)
         for capability in OFFERED:
             own.capacities[capability] = 1
-        model = own.constraints.PerCapability[LIVE_VIDEO_TO_VIDEO].models[self.model]
-        model.warm = self._tariff.warm
-        model.capacity = max(0, self._tariff.capacity - self._capacity.taken)
-        model.capacityInUse = self._capacity.taken
-        model.runnerVersion = RUNNER_VERSION
+        stated = own.constraints.PerCapability[LIVE_VIDEO_TO_VIDEO].models
+        for model, terms in self.models.items():
+            stated[model].warm = terms.warm
+            stated[model].capacity = self._capacity.left(model)
+            stated[model].capacityInUse = self._capacity.taken(model)
+            stated[model].runnerVersion = RUNNER_VERSION
         return own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 from gateway.devnet.orchestrator.offer import Offer, Tariff
 from gateway.devnet.orchestrator.refusal import InsufficientBalance, UnknownSession
@@ -42,15 +43,15 @@ class PaymentReceiver(TicketReceiver):
             won=won,
         )
         self._offer = offer
-        self._tariff = tariff
         self._ticket_factor = ticket_factor
 
-    def start_debiting(self, receipt: Receipt) -> None:
+    def start_debiting(self, receipt: Receipt, price: Fraction | None) -> None:
         """Debit the session at the price that its first payment names.
 
-        Raises InsufficientBalance where that is above 0 and the balance is below one ticket's value.
+        Raises InsufficientBalance where that is above 0 and the balance is below the value of one ticket at
+        `price`, the model's (wei per second; None off-chain).
         """
-        price, named = self._tariff.price, receipt.payment.expected_price
+        named = receipt.payment.expected_price
         if price is None or named.pricePerUnit <= 0:
             return
         session = receipt.session

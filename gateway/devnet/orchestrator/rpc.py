@@ -50,8 +50,8 @@ class OrchestratorService:
         if self._tariff.price is not None and not _signed(request):
             raise _invalid("orchestrator req sig check failed")
         wanted = request.capabilities if request.HasField("capabilities") else None
-        named = wanted is not None and self._offer.names_model(wanted)
-        if self._capacity.full and named and not request.ignoreCapacityCheck:
+        model = None if wanted is None else self._offer.named_model(wanted)
+        if model is not None and not self._capacity.left(model) and not request.ignoreCapacityCheck:
             raise _invalid(CAPPED)
         price = self._offer.price(wanted)
         if price is not None:

@@ -75,9 +75,15 @@ class RunningJob:
     """One running job: its four channels. It ends once, for the first reason, and frees its capacity."""
 
     def __init__(
-        self, manifest_id: str, meter: Meter, trickle: TrickleServer, on_end: Callable[[RunningJob], None]
+        self,
+        manifest_id: str,
+        model: str,
+        meter: Meter,
+        trickle: TrickleServer,
+        on_end: Callable[[RunningJob], None],
     ) -> None:
         self.manifest_id = manifest_id
+        self.model = model
         self.worker: str | None = None
         """The id of the runner's process, where the runner gives one."""
         self._meter = meter
@@ -161,7 +167,7 @@ class RunningJobs:
         WorkerFailed.
         """
         meter = Meter(session, self._tariff, interval=self._debit_interval, monotonic_ns=self._monotonic_ns)
-        job = RunningJob(manifest_id, meter, self._trickle, self._ended)
+        job = RunningJob(manifest_id, request.model_id, meter, self._trickle, self._ended)
         self._jobs.add(job)
         urls = {what: f"{self.base_url}/{name}" for what, name in job.channels.items()}
         try:
@@ -246,7 +252,7 @@ class RunningJobs:
 
     def _ended(self, job: RunningJob) -> None:
         self._jobs.discard(job)
-        self._capacity.free()
+        self._capacity.free(job.model)
         self._sessions.end(job.manifest_id)
 
 

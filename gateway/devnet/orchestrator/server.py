@@ -57,6 +57,9 @@ class Orchestrator:
     def __init__(self, config: OrchestratorConfig) -> None:
         if config.price_wei_per_second is not None:
             price_info(config.price_wei_per_second)
+        for terms in config.other_models.values():
+            if terms.price is not None:
+                price_info(terms.price)
         self._config = config
         self._account = Account(config.key)
         self._cleanup = AsyncExitStack()
@@ -102,6 +105,7 @@ class Orchestrator:
             address=account.raw_address,
             version=config.release,
             price_overhead=Fraction(config.auto_adjust_price, config.face_value_multiple),
+            others=config.other_models,
         )
         redeemer = await self._start_redeemer(stack)
         payments = PaymentReceiver(

@@ -110,6 +110,7 @@ class TransformJob:
             "request_id": self.request.gateway_request_id,
             "manifest_id": self.request.manifest_id,
             "stream_id": self.request.stream_id,
+            "model_id": self.request.model_id,
             "effect": self._transform.effect,
             "params": self._params,
             "ended": self.ended,
