@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -19,7 +20,7 @@ PIECE = 5000
 MINUTE, DAY = 60 * 10**9, 86_400 * 10**9
 KEPT_MINUTES = 49 * 60
 MAX_STEPS, MAX_TEXT = 64, 300
-MOST_DIGITS = 80
+MOST_DIGITS = 79
 """After the point, of a win probability: the smallest has two that count."""
 OUTCOMES = ("credited", "handed_out", "uncertain", "refused", "unspent")
 OUTCOME_OF = {
@@ -60,11 +61,11 @@ _PAYMENT = """
     p.session_id, p.number, p.tickets, p.face_value, p.win_prob, p.first_nonce, p.last_nonce,
     p.recipient_rand_hash, p.price
 """
-# a step's first letter tells it; those of an index with the same key are in the order of their ids, and a
-# column beside min() is that of the row with the minimum
+# those of an index with the same key are in the order of their ids, and a column beside min() is that of the
+# row with the minimum
 SQLITE_ROWS = f"""
-    SELECT {_PAYMENT}, group_concat(substr(t.step, 1, 1), ''), min(t.id), t.wall_ns,
-        group_concat(t.monotonic_ns), CASE WHEN sum(t.detail > '') THEN
+    SELECT {_PAYMENT}, group_concat(t.step), min(t.id), t.wall_ns, group_concat(t.monotonic_ns),
+        CASE WHEN sum(t.detail > '') THEN
             (SELECT json_group_array(d.detail) FROM old_steps d INDEXED BY steps_payment
                 WHERE d.payment_id = p.id) END
     FROM old_payments p CROSS JOIN old_steps t INDEXED BY steps_payment ON t.payment_id = p.id
@@ -72,25 +73,17 @@ SQLITE_ROWS = f"""
 """  # noqa: S608
 POSTGRESQL_ROWS = f"""
     SELECT {_PAYMENT}, t.steps, t.wall, t.monotonic, t.details FROM old_payments p JOIN (
-        SELECT t.payment_id, min(t.id) AS first, string_agg(left(t.step, 1), '' ORDER BY t.id) AS steps,
+        SELECT t.payment_id, min(t.id) AS first, string_agg(t.step, ',' ORDER BY t.id) AS steps,
             (array_agg(t.wall_ns ORDER BY t.id))[1] AS wall,
             array_agg(t.monotonic_ns ORDER BY t.id) AS monotonic,
             CASE WHEN max(t.detail) > '' THEN array_agg(t.detail ORDER BY t.id) END AS details
         FROM old_steps t WHERE t.payment_id IS NOT NULL GROUP BY t.payment_id
     ) t ON t.payment_id = p.id ORDER BY t.first
 """  # noqa: S608
-NAMES = {
-    "i": "intended", "s": "signed", "d": "delivered", "u": "unknown", "c": "credited", "r": "refused",
-}  # fmt: skip
+USUAL = "intended,signed,delivered,credited"
 
-
-class _Steps(NamedTuple):
-    """Of one payment, in their order: letters, the first one's wall clock, their monotonic ones, details."""
-
-    letters: str
-    wall_ns: int
-    monotonic_ns: Sequence[int]
-    details: Sequence[str] | None
+Steps: TypeAlias = tuple[str, int, Sequence[int], Sequence[str] | None]
+"""Of one payment, in their order: names, the first one's wall clock, their monotonic ones, details."""
 
 
 def copy_rows(connection: Connection) -> None:
@@ -110,6 +103,7 @@ def copy_rows(connection: Connection) -> None:
         session_id, number, tickets, face, probability, first, last, rand_hash, price, *_ = payment
         session, session_price, recipient = sessions[session_id]
         face_value, win_prob = int(face), int(probability)
+        _, wall_ns, monotonic_ns, _ = steps
         state, course, signed = _course(number, steps)
         sums.take(session, recipient, signed, state, tickets, face_value, win_prob, "\nd" in course)
         if redeemed and (payment_id := f"{session_id}-{number}") in redeemed:
@@ -119,7 +113,7 @@ def copy_rows(connection: Connection) -> None:
             (
                 session, number, state, tickets, _bytes(face_value), _bytes(win_prob), first, last,
                 bytes.fromhex(rand_hash), None if price == session_price else price,
-                steps.wall_ns, steps.monotonic_ns[0], course,
+                wall_ns, monotonic_ns[0], course,
             )
         )  # fmt: skip
         if len(piece) == PIECE:
@@ -129,24 +123,23 @@ def copy_rows(connection: Connection) -> None:
     sums.write(connection)
 
 
-def _read(connection: Connection) -> Iterator[tuple[Sequence[Any], _Steps]]:
+def _read(connection: Connection) -> Iterator[tuple[Sequence[Any], Steps]]:
     """Every payment with its steps, in the order of signing; by the driver, which takes half of the time."""
     driver: Any = connection.connection.driver_connection
     return _read_sqlite(driver) if connection.dialect.name == "sqlite" else _read_postgresql(driver)
 
 
-def _read_sqlite(driver: Any) -> Iterator[tuple[Sequence[Any], _Steps]]:
+def _read_sqlite(driver: Any) -> Iterator[tuple[Sequence[Any], Steps]]:
     cursor = driver.execute(SQLITE_ROWS)
     while rows := cursor.fetchmany(PIECE):
         for row in rows:
-            letters, _, wall, monotonic, details = row[9:]
+            names, _, wall, monotonic, details = row[9:]
             times = [int(at) for at in monotonic.split(",")]
-            given = None if details is None else json.loads(details)
-            yield row, _Steps(letters, wall, times, given)
+            yield row, (names, wall, times, None if details is None else json.loads(details))
     cursor.close()
 
 
-def _read_postgresql(driver: Any) -> Iterator[tuple[Sequence[Any], _Steps]]:
+def _read_postgresql(driver: Any) -> Iterator[tuple[Sequence[Any], Steps]]:
     await_only(driver.execute("ANALYZE old_payments, old_steps"))
     # a cursor is planned for its first rows by default, and sorting a million of them would go to the disk
     await_only(driver.execute("SET LOCAL cursor_tuple_fraction = 1; SET LOCAL work_mem = '64MB'"))
@@ -154,7 +147,7 @@ def _read_postgresql(driver: Any) -> Iterator[tuple[Sequence[Any], _Steps]]:
     await_only(driver.execute(f"DECLARE old_rows NO SCROLL CURSOR FOR {POSTGRESQL_ROWS}"))
     while rows := await_only(driver.fetch(f"FETCH {PIECE} FROM old_rows")):
         for row in rows:
-            yield row, _Steps(*row[9:])
+            yield row, row[9:]
     await_only(driver.execute("CLOSE old_rows"))
 
 
@@ -187,26 +180,27 @@ def _copy_asked(connection: Connection) -> None:
             connection.execute(query, {"asked": payment, "number": number, **times})
 
 
-def _course(number: int, steps: _Steps) -> tuple[str, str, int]:
+def _course(number: int, steps: Steps) -> tuple[str, str, int]:
     """A payment's state, its course, and when it was signed by the wall clock."""
-    letters, wall, times, details = steps
+    names, wall, times, details = steps
     asked = times[0]
-    if letters == "isdc" and details is None and asked <= min(times):  # nearly all
+    if names == USUAL and details is None and asked <= min(times):  # nearly all
         _, signed, delivered, credited = times
         after = (signed - asked) // 10**6
         course = f"s{after}\nd{(delivered - asked) // 10**6}\nc{(credited - asked) // 10**6}"
         return "credited", course, wall + after * 10**6
-    no = "withheld" if "d" not in letters else "handed_out" if number == 1 else "refused"
+    taken = names.split(",")
+    no = "withheld" if "delivered" not in taken else "handed_out" if number == 1 else "refused"
     lines, last, signed_ns = [], "signed", wall
-    for letter, at, detail in zip(letters, times, details or [""] * len(letters), strict=True):
-        if letter == "i":
+    for name, at, detail in zip(taken, times, details or [""] * len(taken), strict=True):
+        if name == "intended":
             continue
-        last = no if letter == "r" else NAMES[letter]
+        last = no if name == "refused" else name
         after = max(0, at - asked) // 10**6
-        if letter == "s":
+        if name == "signed":
             signed_ns = wall + after * 10**6
         lines.append(f"{last[0]}{after} {_clean(detail)}" if detail else f"{last[0]}{after}")
-    state = "credited" if "c" in letters else no if "r" in letters else last
+    state = "credited" if "credited" in taken else no if "refused" in taken else last
     return state, "\n".join([*lines[: MAX_STEPS - 1], *lines[MAX_STEPS - 1 :][-1:]]), signed_ns
 
 
@@ -218,7 +212,7 @@ class _Sums:
         self._days: dict[tuple[int, int], list[int]] = {}
         self._draws: dict[tuple[int, str, str], list[int]] = {}
         self._minutes: dict[int, int] = {}
-        self._chances: dict[int, str] = {}
+        self._chances = _Chances()
 
     def take(
         self,
@@ -232,7 +226,9 @@ class _Sums:
         delivered: bool,
     ) -> None:
         day, value = signed // DAY, tickets * face_value * win_prob
-        sums = self._days.setdefault((session, day), [0] * (2 + len(OUTCOMES)))
+        sums = self._days.get((session, day))
+        if sums is None:
+            sums = self._days[session, day] = [0] * (2 + len(OUTCOMES))
         sums[0] += 1
         sums[1] += tickets
         sums[2 + OUTCOME_OF[state]] += value
@@ -240,9 +236,10 @@ class _Sums:
         if minute >= self._first_minute and state != "withheld":
             self._minutes[minute] = self._minutes.get(minute, 0) + value
         if delivered:
-            if win_prob not in self._chances:
-                self._chances = {win_prob: _chance(win_prob)}
-            drawn = self._draws.setdefault((day, recipient, self._chances[win_prob]), [0] * 4)
+            place = day, recipient, self._chances.of(win_prob)
+            drawn = self._draws.get(place)
+            if drawn is None:
+                drawn = self._draws[place] = [0] * 4
             drawn[0] += tickets
             drawn[1] += tickets * win_prob
             drawn[2] += value
@@ -264,6 +261,19 @@ class _Sums:
         _insert(connection, "minutes", ("minute", "publisher", "value"), minutes)
 
 
+class _Chances:
+    """Win probabilities to two digits: `12e-4` is 0.0012. All that there are, as a search is much faster."""
+
+    def __init__(self) -> None:
+        digits = [(two, point) for point in range(MOST_DIGITS, 1, -1) for two in range(10, 100)]
+        digits.append((10, 1))
+        self._names = ["0", *(f"{two}e-{point}" for two, point in digits)]
+        self._lowest = [-(-two * MAX_WIN_PROB // 10**point) for two, point in digits]
+
+    def of(self, win_prob: int) -> str:
+        return self._names[bisect_right(self._lowest, win_prob)]
+
+
 def _insert(connection: Connection, table: str, names: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
     statement = sa.insert(sa.table(table, *(sa.column(name) for name in names)))
     for start in range(0, len(rows), PIECE):
@@ -277,13 +287,6 @@ def _bytes(number: int) -> bytes:
 
 def _day(days: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(days * 86_400))
-
-
-def _chance(win_prob: int) -> str:
-    if not win_prob:
-        return "0"
-    digits = str(win_prob * 10**MOST_DIGITS // MAX_WIN_PROB)
-    return f"{digits[:2]}e-{MOST_DIGITS + 2 - len(digits)}"
 
 
 def _clean(text: str) -> str:
