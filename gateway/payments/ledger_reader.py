@@ -19,7 +19,15 @@ from gateway.payments.ledger_rows import (
     SignerCall,
     Total,
 )
-from gateway.payments.schema import minutes, payments, session_days, sessions, signings
+from gateway.payments.schema import (
+    RAND_START_BYTES,
+    minutes,
+    payments,
+    rand_start,
+    session_days,
+    sessions,
+    signings,
+)
 from gateway.payments.steps import Step
 from gateway.payments.ticket import MAX_WIN_PROB
 from gateway.payments.usage import Every, Period, Usage, UsedBy, read_usage
@@ -133,7 +141,7 @@ class LedgerReader:
             select(*order, payments.c.last_nonce, payments.c.number, sessions.c.id.label("session_id"))
             .join(sessions, sessions.c.number == payments.c.session)
             .where(payments.c.state.in_([step.value for step in _SENT]), *_of_stream(stream))
-            .order_by(*order)
+            .order_by(rand_start, *order)
             .limit(PAGE)
         )
         page = query
@@ -143,7 +151,8 @@ class LedgerReader:
                 yield row
             if len(found) < PAGE:
                 return
-            page = query.where(tuple_(*order) > tuple_(*(found[-1][column.name] for column in order)))
+            last = [found[-1][column.name] for column in order]
+            page = query.where(rand_start >= last[0][:RAND_START_BYTES], tuple_(*order) > tuple_(*last))
 
     async def totals(self, by: Grouping) -> list[Total]:
         """Sums of all payments by UTC day of signing, orchestrator, stream id or publisher, sorted by it."""

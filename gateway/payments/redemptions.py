@@ -11,7 +11,15 @@ from sqlalchemy import Delete, Insert, and_, delete, func, insert, select
 
 from gateway.payments.books import day_of, signed_wall_ns
 from gateway.payments.database import Database
-from gateway.payments.schema import chain_checkpoints, draws, payments, redemptions, sessions
+from gateway.payments.schema import (
+    RAND_START_BYTES,
+    chain_checkpoints,
+    draws,
+    payments,
+    rand_start,
+    redemptions,
+    sessions,
+)
 
 KEPT_CHECKPOINTS = 64
 
@@ -167,11 +175,13 @@ class RedemptionBook:
         """
         if one.sender_nonce >= 1 << 63:
             return None, None
+        rand_hash = bytes.fromhex(one.recipient_rand_hash)
         query = (
             select(payments.c.number, payments.c.wall_ns, payments.c.course, sessions.c.id)
             .join(sessions, sessions.c.number == payments.c.session)
             .where(
-                payments.c.recipient_rand_hash == bytes.fromhex(one.recipient_rand_hash),
+                rand_start == rand_hash[:RAND_START_BYTES],
+                payments.c.recipient_rand_hash == rand_hash,
                 payments.c.first_nonce <= one.sender_nonce,
                 payments.c.last_nonce >= one.sender_nonce,
                 func.lower(sessions.c.orchestrator_address) == one.recipient.lower(),

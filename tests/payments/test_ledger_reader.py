@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import pytest
 
+from gateway.payments import ledger_reader
 from gateway.payments.books import MINUTE
 from gateway.payments.ledger import Ledger
 from gateway.payments.ledger_reader import PAGE, LedgerReader
@@ -151,6 +152,23 @@ async def test_a_long_session_is_read_in_pages_and_many_short_ones_together(wher
 async def _short(ledger: Ledger, number: int) -> None:
     session = await ledger.open_session(record("short"))
     await pay(ledger, session, 1, payment(10_000 + number, 1, 1))
+
+
+@pytest.mark.asyncio
+async def test_hashes_that_begin_alike_are_read_page_by_page_each_payment_once(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_reader, "PAGE", 3)
+    ledger = await Ledger.open(where)
+    session = await ledger.open_session(record("one"))
+    begin_alike = [1, 2, 2**199, 2**200, 2**200 + 1, 2**201, 2**255, 2**255 + 1]
+    made = [(rand, nonce) for rand in reversed(begin_alike) for nonce in (2, 1)]
+    for number, (rand, nonce) in enumerate(made, 1):
+        await pay(ledger, session, number, payment(rand, nonce, 1), "delivered")
+    rows = [row async for row in ledger.reader.nonces()]
+    found = [(int.from_bytes(row["recipient_rand_hash"], "big"), row["first_nonce"]) for row in rows]
+    assert found == sorted(made)
+    await ledger.close()
 
 
 @pytest.mark.asyncio

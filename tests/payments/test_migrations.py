@@ -71,11 +71,25 @@ async def execute(where: str, *work: Any) -> None:
     await server.dispose()
 
 
-def _revision_3(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "0003")
+    command.upgrade(config, revision)
+
+
+def _revision_3(connection: Connection) -> None:
+    _upgrade(connection, "0003")
+
+
+def _revision_7(connection: Connection) -> None:
+    _upgrade(connection, "0007")
+
+
+INDEXES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'payments'",
+    "postgresql": "SELECT indexname FROM pg_indexes WHERE tablename = 'payments'",
+}
 
 
 def _rows(connection: Connection) -> None:
@@ -153,6 +167,22 @@ async def _check(ledger: Ledger, session: LedgerSession, expected: dict[str, Any
         assert made.row["manifest_id"] == before["manifest_id"]
         assert [made.row["first_nonce"], made.row["last_nonce"]] == before["nonces"]
         assert made.outcome == ("handed_out" if key in HANDED_OUT else before["outcome"])
+
+
+async def test_a_ledger_with_whole_hashes_in_its_index_gets_the_shorter_index_instead(where: str) -> None:
+    former_index = "CREATE INDEX payments_rand_hash ON payments (recipient_rand_hash)"
+    await execute(where, _revision_3, _rows, _revision_7, former_index)
+    ledger = await Ledger.open(where)
+    assert (await verify(ledger.reader)).findings == []
+    await ledger.close()
+    found: list[str] = []
+
+    def read_names(connection: Connection) -> None:
+        query = INDEXES[connection.dialect.name]
+        found.extend(connection.exec_driver_sql(query).scalars())
+
+    await execute(where, read_names)
+    assert sorted(name for name in found if "pkey" not in name) == ["payments_rand_start", "payments_session"]
 
 
 async def test_calls_without_a_payment_are_known_to_the_signer_s_bill(where: str) -> None:

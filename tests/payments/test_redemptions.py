@@ -9,8 +9,9 @@ import pytest
 import pytest_asyncio
 
 from gateway.payments.ledger import Ledger
+from gateway.payments.payment import Payment
 from gateway.payments.redemptions import Checkpoint, FollowedSender, Redemption
-from harness.payment_models import SENDER_TEXT
+from harness.payment_models import SENDER_TEXT, orchestrator_info, signed_payment
 from tests.payments.test_ledger import payment, record, sign
 
 pytestmark = pytest.mark.asyncio
@@ -66,6 +67,17 @@ async def test_sent_tickets_and_redemptions_are_listed_by_day_and_orchestrator(l
     assert sorted(win.known for win in wins) == [False, False, False, True]
     assert {win.day for win in wins} == {handed.day}
     assert {win.amount for win in wins} == {2**100}
+
+
+async def test_a_redemption_is_of_the_payment_with_the_whole_hash(ledger: Ledger) -> None:
+    session = await ledger.open_session(record())
+    made = [Payment.read(signed_payment(orchestrator_info(rand=rand), 1, 1)) for rand in (6, 5, 4)]
+    for number, one in enumerate(made, 1):
+        await ledger.intended(session, number)
+        await ledger.signed(session, number, one, manifest_id="", price=one.ticket_ev)
+    found = redemption(9, 1, made[1].recipient_rand_hash)
+    await ledger.redemptions.take(FOLLOWED, [found], Checkpoint(10, "0xa"))
+    assert [row["payment_id"] for row in await ledger.redemptions.rows()] == [f"{session}-2"]
 
 
 async def test_a_reorganised_redemption_is_deleted_and_a_repeated_one_is_there_once(ledger: Ledger) -> None:

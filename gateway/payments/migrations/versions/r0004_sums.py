@@ -33,7 +33,6 @@ def upgrade() -> None:
     is_open = sa.text("closed_wall_ns IS NULL")
     op.create_index("sessions_open", "sessions", ["number"], sqlite_where=is_open, postgresql_where=is_open)
     op.create_index("payments_session", "payments", ["session", "number"], unique=True)
-    op.create_index("payments_rand_hash", "payments", ["recipient_rand_hash"])
     op.create_index("signings_session", "signings", ["session"])
 
 
@@ -86,18 +85,18 @@ def _create_payments() -> None:
     op.create_table(
         "payments",
         _row_id("id"),
-        sa.Column("session", sa.Integer, *references, nullable=False),
-        sa.Column("number", sa.Integer, nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("tickets", sa.SmallInteger, nullable=False),
-        sa.Column("face_value", sa.LargeBinary, nullable=False),
-        sa.Column("win_prob", sa.LargeBinary, nullable=False),
         sa.Column("first_nonce", sa.BigInteger, nullable=False),
         sa.Column("last_nonce", sa.BigInteger, nullable=False),
-        sa.Column("recipient_rand_hash", sa.LargeBinary, nullable=False),
-        sa.Column("price", sa.Text),
         sa.Column("wall_ns", sa.BigInteger, nullable=False),
         sa.Column("monotonic_ns", sa.BigInteger, nullable=False),
+        sa.Column("session", sa.Integer, *references, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("tickets", sa.SmallInteger, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("face_value", sa.LargeBinary, nullable=False),
+        sa.Column("win_prob", sa.LargeBinary, nullable=False),
+        sa.Column("recipient_rand_hash", sa.LargeBinary, nullable=False),
+        sa.Column("price", sa.Text),
         sa.Column("course", sa.Text, nullable=False),
         postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},
     )
