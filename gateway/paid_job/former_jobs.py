@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -78,7 +77,7 @@ class FormerJobs:
 
     async def take(self) -> list[FormerStream]:
         """The streams that may be gone on with. Raises LedgerError."""
-        now = Moment(time.time_ns(), self._monotonic_ns())
+        now = Moment(self._ledger.wall_ns, self._monotonic_ns())
         resumed: dict[str, list[_Resumed]] = {}
         for former in reversed(await self._ledger.former_jobs()):
             remains: Remains | None = None

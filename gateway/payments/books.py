@@ -6,14 +6,15 @@ else has to be written in the transaction of a line goes through `execute`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, Executable, delete, insert, select
+from sqlalchemy import Connection, Executable, delete, func, insert, select, update
 
-from gateway.payments.errors import LedgerError
+from gateway.payments.errors import LedgerError, SessionTaken
 from gateway.payments.schema import (
     draws,
     minutes,
@@ -24,46 +25,68 @@ from gateway.payments.schema import (
     sessions,
     signings,
 )
+from gateway.payments.session_key import FIRST_EPOCH, epoch_of
+from gateway.payments.shared_limits import HoldRequest
+from gateway.payments.spending import SpendLimits
 from gateway.payments.steps import FOLLOWING, OUTCOMES, SETTLED, CourseStep, Step, append, clean
 from gateway.payments.table_cache import Row, TableCache
 from gateway.payments.ticket import MAX_WIN_PROB
 from gateway.payments.timebase import Moment
 from gateway.reason import EndReason
 
+if TYPE_CHECKING:
+    from gateway.payments.holds import Holds
+    from gateway.payments.shared_sums import SharedSums
+
 MINUTE = 60 * 10**9
+
+T = TypeVar("T")
 
 
 class Books:
-    """`begin`, then the lines of one transaction, then `flush`; `forget` after one that failed."""
+    """`begin`, then the lines of one transaction, then `flush`; `forget` after one that failed.
 
-    def __init__(self) -> None:
+    With `node`, the nodes of a cluster write to the database, and this one is called so.
+    """
+
+    def __init__(self, node: str | None = None) -> None:
+        self._node = node or ""
         self._sessions = TableCache(sessions, "id")
         self._payments = TableCache(payments, "session", "number")
         self._days = TableCache(session_days, "session", "day")
-        self._draws = TableCache(draws, "day", "recipient", "chance")
-        self._minutes = TableCache(minutes, "minute", "publisher")
         self._jobs = TableCache(saved_jobs, "session")
         self._details = TableCache(saved_details, "session")
-        self._tables = (
-            self._sessions,
-            self._payments,
-            self._days,
-            self._draws,
-            self._minutes,
-            self._jobs,
-            self._details,
-        )
+        self._of_sessions = self._payments, self._days, self._jobs, self._details
+        self._minutes: TableCache | SharedSums
+        self._draws: TableCache | SharedSums
+        self._holds: Holds | None = None
+        if node is None:
+            self._minutes = TableCache(minutes, "minute", "publisher")
+            self._draws = TableCache(draws, "day", "recipient", "chance")
+        else:
+            self._holds, self._minutes, self._draws = _shared()
+        self._tables = self._sessions, *self._of_sessions, self._minutes, self._draws
+        self._last: list[Executable] = []
+        self._locked: set[str] = set()
 
-    def begin(self, connection: Connection) -> None:
+    def begin(self, connection: Connection, session_ids: Iterable[str] = ()) -> None:
+        """The transaction's lines are of these sessions: nobody else changes them until its end."""
         self._connection = connection
         for table in self._tables:
             table.begin(connection)
+        self._locked = set()
+        if self._holds is not None:
+            self._holds.begin(connection)
+            self._lock(session_ids)
 
     def flush(self) -> None:
         for table in self._tables:
             table.flush()
+        last, self._last = self._last, []
+        self.execute(*last)
 
     def forget(self) -> None:
+        self._last = []
         for table in self._tables:
             table.forget()
 
@@ -72,42 +95,136 @@ class Books:
         for statement in statements:
             self._connection.execute(statement)
 
+    def execute_last(self, *statements: Executable) -> None:
+        """Run statements on other tables after all lines: rows are locked in one order at all nodes."""
+        self._last += statements
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` reads, with all that the lines so far have changed."""
+        self.flush()
+        return work(self._connection)
+
+    def alone(self, key: int) -> bool:
+        """Whether this transaction may do what one node does at a time, by the key of an advisory lock."""
+        if self._holds is None:
+            return True
+        return bool(self._connection.execute(select(func.pg_try_advisory_xact_lock(key))).scalar())
+
+    def _lock(self, session_ids: Iterable[str]) -> None:
+        """Lock sessions in one order at all nodes, and forget what is known of those that others wrote to."""
+        ids = sorted({*session_ids} - self._locked)
+        if not ids:
+            return
+        self._locked.update(ids)
+        query = select(sessions.c.id, sessions.c.number, sessions.c.epoch).where(sessions.c.id.in_(ids))
+        locked = query.order_by(sessions.c.id).with_for_update(key_share=True)
+        for session_id, number, epoch in self._connection.execute(locked):
+            kept = self._sessions.kept(session_id)
+            if kept is not None and kept["epoch"] != epoch:
+                self._sessions.drop(session_id)
+                for table in self._of_sessions:
+                    table.drop_of(number)
+
     # lines
 
     def open_session(self, row: Row) -> None:
         """Add a session; `row` has all that is known of it but its number."""
+        row = {**row, "node": self._node, "epoch": FIRST_EPOCH}
         returning = insert(sessions).values(row).returning(sessions.c.number)
         number = self._connection.execute(returning).scalar_one()
         unknown = dict.fromkeys(column.name for column in sessions.columns)
         self._sessions.keep({**unknown, **row, "number": number})
+        self._locked.add(row["id"])
 
-    def move(self, session_id: str, values: Row) -> None:
+    def take_all(self) -> None:
+        """This run goes on with the sessions that are open: no former run may write to them any more.
+
+        A node takes its own, and those of a gateway that had no name.
+        """
+        own = update(sessions).where(sessions.c.closed_wall_ns.is_(None))
+        if self._holds is not None:
+            own = own.where(sessions.c.node.in_([self._node, ""]))
+        self.execute(own.values(epoch=sessions.c.epoch + 1, node=self._node))
+
+    def take_over(self, session_id: str) -> int:
+        """This node goes on with a session whose job is kept, and nobody else may write to it any more.
+
+        Gives the session's number.
+        """
+        session = self._session(session_id)
+        if session["closed_wall_ns"] is not None or self._jobs.find(session["number"]) is None:
+            raise LedgerError(f"session {session_id} cannot be gone on with")
+        self._sessions.change(session_id, node=self._node, epoch=session["epoch"] + 1)
+        return int(session["number"])
+
+    def move(
+        self, session_id: str, values: Row, request: HoldRequest | None = None, at: Moment | None = None
+    ) -> str:
         """A session whose job has not started serves another stream, and counts for that one's publisher.
 
         `values` are the columns that say so. The minute that its payment counts in stays that of the signing.
+        `request` is what the payment has to fit into there; gives the refusal, where there is one.
         """
         session = self._session(session_id)
         if (session["asked_number"] or 0) > 1:
             raise LedgerError(f"session {session_id} has paid for a job: it cannot serve another")
         former = session["publisher"]
-        self._sessions.change(session_id, **values)
         payment = self._payments.find(session["number"], 1)
-        if payment is None or payment["state"] == Step.WITHHELD:
-            return
-        minute, value = signed_wall_ns(payment) // MINUTE, value_of(payment)
-        if self._minutes.find(minute, former) is not None:
+        value = 0 if payment is None or payment["state"] == Step.WITHHELD else value_of(payment)
+        if self._holds is not None and request is not None and at is not None:
+            same = values["publisher"] == former
+            budget = replace(request.budget, hour=None, day=None) if same else request.budget
+            own = replace(request, limits=SpendLimits(), budget=budget)  # the sums over all stay as they are
+            self._lock_sums()
+            refused = self._holds.move(session["number"], own, value, at.wall_ns)
+            if refused:
+                return refused
+        self._sessions.change(session_id, **values)
+        if payment is None or not value:
+            return ""
+        minute = signed_wall_ns(payment) // MINUTE
+        if self._minutes.has(minute, former):
             self._minutes.increase(minute, former, value=-value)
             self._minutes.increase(minute, session["publisher"], value=value)
+        return ""
 
-    def ask(self, session_id: str, number: int, at: Moment) -> None:
-        """The signer is about to be called for a payment."""
-        self._session(session_id)
+    def ask(self, session_id: str, number: int, at: Moment, request: HoldRequest | None = None) -> str:
+        """The signer is about to be called for a payment, which has to fit into what is requested.
+
+        Gives the refusal, where there is one: then nothing is written, and the signer is not to be called.
+        """
+        session = self._session(session_id)
+        if self._holds is not None and request is not None:
+            self._lock_sums()
+            refused = self._holds.request(session["number"], number, request, at.wall_ns)
+            if refused:
+                return refused
         self._sessions.change(
             session_id, asked_number=number, asked_wall_ns=at.wall_ns, asked_monotonic_ns=at.monotonic_ns
         )
+        return ""
 
-    def sign(self, session_id: str, number: int, row: Row, *, manifest_id: str, at: Moment) -> None:
-        """The signer made a payment, `row`: its tickets and its price."""
+    def release(self, session_id: str, number: int) -> None:
+        """The call to the signer gave no payment: nothing is held for it any more."""
+        session = self._session(session_id)
+        if self._holds is not None:
+            self._holds.release(session["number"], unpaid=number == 1)
+
+    def sign(
+        self,
+        session_id: str,
+        number: int,
+        row: Row,
+        *,
+        manifest_id: str,
+        at: Moment,
+        request: HoldRequest | None = None,
+    ) -> str:
+        """The signer made a payment, `row`: its tickets and its price.
+
+        Gives the refusal where it is worth more than was held, and does not fit into what was requested: then
+        it is withheld.
+        """
         session = self._session(session_id)
         if session["asked_number"] != number:
             raise LedgerError(f"payment {number} of session {session_id} was signed and not asked for")
@@ -126,12 +243,21 @@ class Books:
             "monotonic_ns": asked.monotonic_ns,
             "course": append("", CourseStep(Step.SIGNED, _after_ms(asked, at))),
         }
-        self._payments.add(payment)
         value, signed_ns = value_of(payment), signed_wall_ns(payment)
+        refused = ""
+        if self._holds is not None and request is not None:
+            if value > self._holds.held(session["number"], at.wall_ns):
+                self._lock_sums()
+                refused = self._holds.excess(session["number"], request, value, at.wall_ns)
+            self._holds.release(session["number"])
+        self._payments.add(payment)
         self._days.increase(
             session["number"], day_of(signed_ns), payments=1, tickets=payment["tickets"], unspent=value
         )
         self._minutes.increase(signed_ns // MINUTE, session["publisher"], value=value)
+        if refused:
+            self.step(session_id, number, Step.WITHHELD, refused, at)
+        return refused
 
     def step(self, session_id: str, number: int, step: Step, detail: str, at: Moment) -> None:
         """Something happens to a payment that was signed."""
@@ -157,7 +283,7 @@ class Books:
             self._days.increase(session["number"], day_of(signed_ns), **{before: -value, after: value})
         if step is Step.WITHHELD:
             minute = signed_ns // MINUTE, session["publisher"]
-            if self._minutes.find(*minute) is not None:
+            if self._minutes.has(*minute):
                 self._minutes.increase(*minute, value=-value)
         if former is Step.SIGNED and step is Step.DELIVERED:
             self._draws.increase(
@@ -208,6 +334,8 @@ class Books:
         self._sessions.change(
             session_id, closed_wall_ns=at.wall_ns, reason=reason.value, detail=clean(detail), owed=owed
         )
+        if self._holds is not None:
+            self._holds.release(session["number"])
         for cache, table in ((self._jobs, saved_jobs), (self._details, saved_details)):
             if cache.find(session["number"]) is not None:
                 cache.flush()
@@ -239,10 +367,29 @@ class Books:
         return len(gone), old[-1].id if old else None
 
     def _session(self, session_id: str) -> Row:
+        if self._holds is not None:
+            self._lock([session_id])
         row = self._sessions.find(session_id)
         if row is None:
             raise LedgerError(f"session {session_id} is not in the ledger")
+        if row["epoch"] != epoch_of(session_id):
+            raise SessionTaken(f"another run or node of the gateway goes on with session {session_id}")
         return row
+
+    def _lock_sums(self) -> None:
+        """What all nodes have signed and held may be counted: nobody else counts until the end."""
+        assert self._holds is not None
+        self._holds.lock()
+        self._minutes.flush()
+
+
+def _shared() -> tuple[Holds, SharedSums, SharedSums]:
+    """Imported where it is used: what it needs of SQLAlchemy takes a tenth of a second."""
+    from gateway.payments.holds import Holds
+    from gateway.payments.shared_sums import SharedSums
+
+    by_minute = SharedSums(minutes, "minute", "publisher")
+    return Holds(), by_minute, SharedSums(draws, "day", "recipient", "chance")
 
 
 def value_of(payment: Mapping[str, Any]) -> int:

@@ -37,30 +37,39 @@ class Database:
     of its own, one at a time: it should be short, a page rather than a table.
     """
 
-    def __init__(self, store: SqliteStore | PostgresqlStore, *, beside_writer: bool = False) -> None:
+    def __init__(
+        self, store: SqliteStore | PostgresqlStore, *, beside_writer: bool = False, node: str | None = None
+    ) -> None:
+        self.node = node
+        """The name of this node of a cluster, whose others write to it too; None for a single gateway."""
         self._store = store
         self._rest = Rest() if beside_writer else None
         self._closed = False
 
     @classmethod
-    async def open(cls, where: str | Path, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Database:
-        """Open the database for writing, as the only gateway, and migrate its schema to the newest revision.
+    async def open(
+        cls, where: str | Path, *, node: str | None = None, busy_timeout_ms: int = BUSY_TIMEOUT_MS
+    ) -> Database:
+        """Open the database for writing, and migrate its schema to the newest revision.
 
-        Raises LedgerBusy while another gateway uses it, LedgerError for everything else.
+        As the only gateway, or as the `node` of this name. Raises LedgerBusy while another gateway uses it,
+        or another node of that name; LedgerError for everything else.
         """
         url = ledger_url(where)
+        if node is not None and url.get_backend_name() == "sqlite":
+            raise LedgerError("a cluster's ledger is on PostgreSQL: -ledger postgresql://user@host/database")
         store: SqliteStore | PostgresqlStore
         if url.get_backend_name() == "sqlite":
             store = await SqliteStore.open(Path(str(url.database)), busy_timeout_ms=busy_timeout_ms)
         else:
-            store = await _postgresql_store().open(url)
+            store = await _postgresql_store().open(url, node)
         try:
             with translated():
                 await store.migrate(migrate)
         except BaseException:
             await store.close()
             raise
-        return cls(store, beside_writer=True)
+        return cls(store, beside_writer=True, node=node)
 
     @classmethod
     async def open_to_read(cls, where: str | Path) -> Database:

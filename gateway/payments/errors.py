@@ -25,6 +25,10 @@ class LedgerBusy(LedgerError):
     """Another gateway uses the ledger."""
 
 
+class SessionTaken(LedgerError):
+    """Another node, or another run of this one, goes on with the session: nothing may be paid for it here."""
+
+
 class LedgerUnavailable(LedgerError):
     """The database fails: full disk, locked file, server out of reach. A later try may succeed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateway.payments.payment import Payment
 from gateway.payments.saved_jobs import JobDetails, SavedJob
 from gateway.payments.saved_session import save
 from gateway.payments.session import PaymentSession
+from gateway.payments.shared_limits import HoldRequest
 from gateway.reason import Ended, EndReason
 from signer_client import LivePayment
 
@@ -55,23 +57,44 @@ class Journal:
     async def open(self) -> None:
         self._session = await _written(self._ledger.open_session(self._record))
 
-    async def move(self, job: JobIdentity, publisher: str) -> None:
-        """The session serves another job from now on, and counts for who publishes that one."""
+    async def move(self, job: JobIdentity, publisher: str, request: HoldRequest | None = None) -> None:
+        """The session serves another job from now on, and counts for who publishes that one.
+
+        Raises SpendLimitReached where its payment does not fit into what is requested.
+        """
         saved = self._saved()
         details = saved.details if saved else ""
-        await _written(self._ledger.move_session(self._session, job, publisher, details))
+        await _written(self._ledger.move_session(self._session, job, publisher, details, request))
 
-    async def intended(self, number: int) -> None:
-        """The signer is about to be called; written once for each payment, however many calls it takes."""
-        if number != self._number:
-            await _written(self._ledger.intended(self._session, number))
+    async def intended(self, number: int, request: HoldRequest | None = None, *, again: bool = False) -> None:
+        """The signer is about to be called; written once for each payment, however many calls it takes.
+
+        Unless it is to be written `again`, or something is requested, which is held for each call. Raises
+        SpendLimitReached where that does not fit.
+        """
+        if number != self._number or request is not None or again:
+            await _written(self._ledger.intended(self._session, number, request))
             self._number = number
 
-    async def signed(self, payment: Payment, *, manifest_id: str, price: Fraction) -> None:
+    async def release(self) -> None:
+        """A call gave no payment: what was held for it is free, at the latest after its time."""
+        with suppress(LedgerError):
+            await self._ledger.release(self._session, self._number)
+
+    async def signed(
+        self, payment: Payment, *, manifest_id: str, price: Fraction, request: HoldRequest | None = None
+    ) -> None:
+        """Raises SpendLimitReached where it is withheld, for it does not fit into what was requested."""
         saved = self._saved(payment.live)
         await _written(
             self._ledger.signed(
-                self._session, self._number, payment, manifest_id=manifest_id, price=price, saved=saved
+                self._session,
+                self._number,
+                payment,
+                manifest_id=manifest_id,
+                price=price,
+                saved=saved,
+                request=request,
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -47,6 +47,8 @@ DEFAULT_TIMING = WriterTiming()
 class _Waiting:
     line: Line
     written: asyncio.Future[Any]
+    sessions: Iterable[str]
+    counts: bool
 
 
 class LedgerWriter:
@@ -56,7 +58,7 @@ class LedgerWriter:
         self._database = database
         self._run = run
         self._timing = timing
-        self._books = Books()
+        self._books = Books(database.node)
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
         self._trouble: tuple[str, int] | None = None
         self._closed = False
@@ -67,29 +69,37 @@ class LedgerWriter:
         """Why nothing can be written now; None where it can."""
         return self._trouble[0] if self._trouble else None
 
-    async def write(self, line: Callable[[Books], T]) -> T:
-        """What a line gives, once it is on disk; retried while the database fails. Raises LedgerError."""
+    async def write(
+        self, line: Callable[[Books], T], *, session: str | None = None, counts: bool = False
+    ) -> T:
+        """What a line gives, once it is on disk; retried while the database fails. Raises LedgerError.
+
+        `session` is what it is about, `counts` says that it counts what all nodes of a cluster have spent.
+        """
         until = now_ns() + self._timing.write_timeout
         while True:
             try:
-                return await self.write_once(line)
+                return await self.write_once(line, session=session, counts=counts)
             except LedgerUnavailable:
                 if now_ns() >= until:
                     raise
             await asyncio.sleep(self._timing.retry_interval / NANOSECONDS)
 
-    async def write_once(self, line: Callable[[Books], T]) -> T:
+    async def write_once(
+        self, line: Callable[[Books], T], *, session: str | None = None, counts: bool = False
+    ) -> T:
         """The same without retries."""
         if self._closed:
             raise LedgerError("the ledger is closed")
         written: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Waiting(line, written))
+        sessions = () if session is None else (session,)
+        self._queue.put_nowait(_Waiting(line, written, sessions, counts))
         return await written
 
     async def check(self) -> None:
         """Check that the database can be written, with a write that changes nothing. Raises LedgerError."""
         unchanged = text("UPDATE alembic_version SET version_num = version_num")
-        await self.write_once(lambda books: books.execute(unchanged))
+        await self.write_once(lambda books: books.execute_last(unchanged))
 
     async def close(self) -> None:
         """Write what is queued, then take no more."""
@@ -116,14 +126,15 @@ class LedgerWriter:
             return []
         while len(group) < MAX_GROUPED and not self._queue.empty():
             group.append(self._queue.get_nowait())
-        return group
+        # those that count wait for other nodes: before they lock rows that those may want
+        return sorted(group, key=lambda one: one is None or not one.counts)
 
     async def _write_group(self, group: Sequence[_Waiting]) -> None:
         if not group and self._trouble is None:
             return
         failure: LedgerError
         try:
-            results = await self._commit([one.line for one in group])
+            results = await self._commit(group)
         except LedgerError as error:
             failure = error
         except Exception as error:  # the callers wait for their lines, whatever went wrong
@@ -140,15 +151,16 @@ class LedgerWriter:
         for one in group:  # one of them was refused: the others are none the worse for it
             await self._write_group([one])
 
-    async def _commit(self, lines: Sequence[Line]) -> list[Any]:
+    async def _commit(self, group: Sequence[_Waiting]) -> list[Any]:
         """What each line gave: a LedgerError where it was not right. Raises where nothing was written."""
         trouble = self._trouble
+        session_ids = [session_id for one in group for session_id in one.sessions]
 
         def work(connection: Connection) -> list[Any]:
-            self._books.begin(connection)
+            self._books.begin(connection, session_ids)
             if trouble is not None:
                 self._books.execute(self._incident(*trouble))
-            results = [_taken(line, self._books) for line in lines]
+            results = [_taken(one.line, self._books) for one in group]
             self._books.flush()
             return results
 

@@ -34,9 +34,10 @@ from gateway.payments.resources import PaymentResources
 from gateway.payments.saved_jobs import FormerJob, JobDetails
 from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.session import PaymentSession
+from gateway.payments.shared_limits import HoldRequest
 from gateway.payments.signing import Signing
 from gateway.payments.signing_rules import JOB_FLOW, PaymentFlow
-from gateway.payments.spending import NOBODY, PublisherBudget, SpendLimitReached
+from gateway.payments.spending import NOBODY, Hold, PublisherBudget, SpendLimitReached
 from gateway.payments.status import PaymentState, PaymentStatus
 from gateway.payments.timebase import NANOSECONDS, now_ns, seconds_between
 from gateway.reason import Ended, EndReason
@@ -197,7 +198,17 @@ class Payer:
         self._signing.hold = hold
         self.resume()
         self._session.start_again()
-        await self._finish(self._journal.move(job, budget.publisher))
+        await self._finish(self._move(job, hold))
+
+    async def _move(self, job: JobIdentity, hold: Hold) -> None:
+        """Count the first payment for another job, within the limits of a cluster where there is one."""
+        request, resources = None, self._resources
+        if resources.ledger.shared:
+            request = HoldRequest(hold.wei, job.request_id, hold.budget, resources.spending.limits)
+        try:
+            await self._journal.move(job, hold.budget.publisher, request)
+        except SpendLimitReached as error:
+            raise Ended(EndReason.SPEND_LIMIT, str(error)) from error
 
     @property
     def first_payment_usable(self) -> bool:

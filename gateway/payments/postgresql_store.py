@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from types import MappingProxyType
 from typing import TypeVar
 
 from sqlalchemy import URL, Connection, func, select
@@ -18,7 +20,18 @@ from gateway.payments.errors import POOLER, LedgerBusy, LedgerUnavailable, trans
 TIMEOUT = 10
 """Seconds to connect, and for each statement."""
 ADVISORY_LOCK = 0x6C697665_70656572
-"""Key of the advisory lock that a gateway holds on a database: "livepeer" in ASCII."""
+"""Key of the advisory lock that a gateway holds on a database, and a cluster's nodes share: "livepeer" in
+ASCII."""
+MIGRATION_LOCK = 0x6C697665_6D696772
+"""Key of the advisory lock for a migration: "livemigr" in ASCII."""
+OF_NODES = {
+    "default_transaction_isolation": "read committed",  # each statement sees what was committed before it
+    "idle_in_transaction_session_timeout": "5000",  # a node that hangs keeps the others waiting for so long
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""Settings of the server for the connection of a node that writes. Milliseconds, then seconds."""
 POOLER_CHECKS = 3
 """How often connections are compared: other clients of a pooler may hide it once."""
 
@@ -28,16 +41,17 @@ T = TypeVar("T")
 class PostgresqlStore:
     """An open database."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, node: str | None = None) -> None:
         self._url = url
-        self._engine = _engine(url)
+        self._node = node
+        self._engine = _engine(url, settings={} if node is None else OF_NODES)
         self._writer: AsyncConnection | None = None
         self._reader = _ReadingThread(url)
 
     @classmethod
-    async def open(cls, url: URL) -> PostgresqlStore:
-        """Open the database as the only gateway. Raises LedgerBusy, LedgerError."""
-        store = cls(url)
+    async def open(cls, url: URL, node: str | None = None) -> PostgresqlStore:
+        """Open it as the only gateway, or as the node of this name. Raises LedgerBusy, LedgerError."""
+        store = cls(url, node)
         try:
             with translated():
                 store._writer = await store._locked_connection()
@@ -67,6 +81,7 @@ class PostgresqlStore:
         engine = _engine(self._url, timeout=None)
         try:
             async with engine.begin() as connection:
+                await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                 if await connection.run_sync(work):
                     await connection.exec_driver_sql("ANALYZE")  # the planner does not know the new tables
         finally:
@@ -83,13 +98,12 @@ class PostgresqlStore:
         async with AsyncExitStack() as stack:
             connection = await self._engine.connect()
             stack.push_async_callback(connection.close)
-            locked = await connection.scalar(select(func.pg_try_advisory_lock(ADVISORY_LOCK)))
+            try:
+                await _lock(connection, self._node)
+            except LedgerBusy:
+                await connection.invalidate()  # it may hold one of two
+                raise
             await connection.commit()
-            if not locked:
-                raise LedgerBusy(
-                    "the ledger's database is in use by another gateway: stop that one, or start this one "
-                    "with another -ledger"
-                )
             stack.pop_all()
             return connection
 
@@ -156,8 +170,33 @@ class _ReadingThread:
         self._executor.shutdown()
 
 
-def _engine(url: URL, timeout: int | None = TIMEOUT) -> AsyncEngine:
-    arguments = {"timeout": TIMEOUT, "command_timeout": timeout}
+async def _lock(connection: AsyncConnection, node: str | None) -> None:
+    """Take the gateway's locks, which the connection holds. Raises LedgerBusy."""
+    if node is None:
+        if not await connection.scalar(select(func.pg_try_advisory_lock(ADVISORY_LOCK))):
+            raise LedgerBusy(
+                "the ledger's database is in use by another gateway: stop that one, or start this one "
+                "with another -ledger"
+            )
+        return
+    if not await connection.scalar(select(func.pg_try_advisory_lock_shared(ADVISORY_LOCK))):
+        raise LedgerBusy("the ledger's database is in use by a gateway without -cluster: stop that one")
+    if not await connection.scalar(select(func.pg_try_advisory_lock(node_key(node)))):
+        raise LedgerBusy(
+            f"the ledger's database is in use by another node named {node}: give each its own -nodeName"
+        )
+
+
+def node_key(node: str) -> int:
+    """Key of the advisory lock of the node of this name: a signed number of 64 bits."""
+    digest = hashlib.blake2b(node.encode(), digest_size=8, person=b"livepeer node").digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _engine(
+    url: URL, timeout: int | None = TIMEOUT, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncEngine:
+    arguments = {"timeout": TIMEOUT, "command_timeout": timeout, "server_settings": dict(settings)}
     if timeout is None:
         return create_async_engine(url, poolclass=NullPool, connect_args=arguments)
     # an idle connection does not notice that the server has gone

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy import delete
+from sqlalchemy import Executable, delete
 
 from gateway.payments.books import MINUTE, Books
 from gateway.payments.errors import LedgerError
 from gateway.payments.ledger_writer import LedgerWriter
-from gateway.payments.schema import minutes, signings
+from gateway.payments.schema import holds, minutes, signings
 from gateway.payments.timebase import NANOSECONDS
 
 log = structlog.get_logger("ledger")
@@ -22,6 +22,8 @@ PAUSE = NANOSECONDS // 50
 """Nanoseconds between two of them, for others to write."""
 INTERVAL = 600 * NANOSECONDS
 """Nanoseconds between two passes."""
+LOCK = 0x6C697665_6F6C6470
+"""Key of the advisory lock of who removes, among the nodes of a cluster: "liveoldp" in ASCII."""
 KEPT_MINUTES = 49 * 60
 """Sums of this many minutes are kept: more than any spend limit looks back."""
 
@@ -45,8 +47,8 @@ class Retention:
     async def remove(self, keep: int | None) -> int:
         """Remove once; how many payments."""
         now = self._wall()
-        forgotten = delete(minutes).where(minutes.c.minute < now // MINUTE - KEPT_MINUTES)
-        await self._queue.write(lambda books: books.execute(forgotten))
+        old = minutes.c.minute < now // MINUTE - KEPT_MINUTES
+        await self._execute(delete(minutes).where(old), delete(holds).where(holds.c.until_ns < now))
         if keep is None:
             return 0
         before, after, removed = now - keep, 0, 0
@@ -58,11 +60,15 @@ class Retention:
             after = last
             await asyncio.sleep(PAUSE / NANOSECONDS)
         lost = delete(signings).where(signings.c.wall_ns < before)
-        await self._queue.write(lambda books: books.execute(lost))
+        await self._execute(lost)
         if removed:
             log.info("old payments were removed", payments=removed)
         return removed
 
+    async def _execute(self, *statements: Executable) -> None:
+        await self._queue.write(lambda books: books.execute(*statements) if books.alone(LOCK) else None)
+
 
 def _batch(before: int, after: int) -> Callable[[Books], tuple[int, int | None]]:
-    return lambda books: books.remove(before, after, BATCH)
+    """Removes some, unless another node of a cluster does so just now."""
+    return lambda books: books.remove(before, after, BATCH) if books.alone(LOCK) else (0, None)

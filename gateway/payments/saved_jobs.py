@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from gateway.payments.books import signed_wall_ns
 from gateway.payments.database import rows_of
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.saved_session import SavedSession
 from gateway.payments.schema import payments, saved_details, saved_jobs, sessions
+from gateway.payments.session_key import SessionKey
 from gateway.payments.steps import Step
 from gateway.payments.timebase import Moment
 
@@ -87,6 +88,8 @@ class FormerJob:
     """The newest payment's last step."""
     signed_wall_ns: int
     """When it was signed."""
+    later: int = 0
+    """Nanoseconds by which this machine's monotonic clock is later than the one of what is saved."""
 
     def read(self) -> tuple[Json, int | None, SavedSession]:
         """Details, position and payment session. Raises ValueError where it cannot be right."""
@@ -104,7 +107,7 @@ class FormerJob:
         session = SavedSession.parse(progress.get("session"))
         if self.signed != session.payments + bool(session.payment):
             raise ValueError("it is not that of the newest payment")
-        return details, position, session
+        return details, position, session.moved(self.later) if self.later else session
 
     @property
     def handed_out(self) -> bool:
@@ -112,13 +115,15 @@ class FormerJob:
         return self.payment in (Step.DELIVERED, Step.UNKNOWN)
 
 
-def read_former_jobs(connection: Connection) -> list[FormerJob]:
-    """All jobs that are kept, the oldest session first."""
+def read_former_jobs(connection: Connection, *of: ColumnElement[bool]) -> list[FormerJob]:
+    """The jobs that are kept, the oldest session first: all, or those whose session is such."""
     both = select(saved_jobs, saved_details.c.details).outerjoin(
         saved_details, saved_details.c.session == saved_jobs.c.session
     )
     kept = {row["session"]: row for row in rows_of(connection, both)}
-    query = select(sessions).where(sessions.c.number.in_(list(kept)), sessions.c.closed_wall_ns.is_(None))
+    query = select(sessions).where(
+        sessions.c.number.in_(list(kept)), sessions.c.closed_wall_ns.is_(None), *of
+    )
     return [
         _former_job(connection, kept[session["number"]], session)
         for session in rows_of(connection, query.order_by(sessions.c.number))
@@ -132,7 +137,7 @@ def _former_job(connection: Connection, row: Json, session: Json) -> FormerJob:
     asked = session["asked_number"]
     signed = 0 if payment is None else payment["number"]
     return FormerJob(
-        session_id=session["id"],
+        session_id=SessionKey(session["id"], session["epoch"]),
         number=session["number"],
         job=JobIdentity(
             stream=session["stream"],

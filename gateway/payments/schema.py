@@ -11,7 +11,9 @@ in one transaction with a line goes through `Books`.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -23,6 +25,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     SmallInteger,
     String,
     Table,
@@ -32,7 +35,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from typing_extensions import override
 
 from gateway.payments.steps import Outcome
@@ -68,6 +71,29 @@ class Unsigned(TypeDecorator[int]):
         return None if value is None else int.from_bytes(value, "big")
 
 
+class Sum(TypeDecorator[int]):
+    """An integer of any size, 0 or more, that nodes add to: a number on PostgreSQL, else as `Unsigned`."""
+
+    impl = Numeric
+    cache_ok = True
+
+    @override
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(LargeBinary() if dialect.name == "sqlite" else Numeric())
+
+    @override
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> bytes | Decimal | None:
+        if dialect.name == "sqlite":
+            return Unsigned().process_bind_param(value, dialect)
+        return None if value is None else Decimal(value)
+
+    @override
+    def process_result_value(self, value: Any, dialect: Dialect) -> int | None:
+        if dialect.name == "sqlite":
+            return Unsigned().process_result_value(value, dialect)
+        return None if value is None else int(value)
+
+
 _ROW = BigInteger().with_variant(Integer, "sqlite")
 
 metadata = MetaData()
@@ -101,6 +127,8 @@ sessions = Table(
     Column("reason", Text),
     Column("detail", Text),
     Column("owed", Exact),
+    Column("node", Text, nullable=False, server_default=""),
+    Column("epoch", Integer, nullable=False, server_default="1"),
     Index("sessions_stream", "stream"),
     Index("sessions_stream_id", "stream_id"),
     Index(
@@ -111,7 +139,8 @@ sessions = Table(
     ),
 )
 """One job on one orchestrator, whose `orchestrator_address` the tickets pay. `asked_..` is of the payment
-that the signer was asked for last, `owed` the fee for the time that the job ran."""
+that the signer was asked for last, `owed` the fee for the time that the job ran. `node` is whose it is in a
+cluster; `epoch` is one more for each run that took it over (`session_key.py`)."""
 
 payments = Table(
     "payments",
@@ -181,9 +210,9 @@ draws = Table(
     Column("recipient", String(42), primary_key=True),
     Column("chance", String(8), primary_key=True),
     Column("tickets", BigInteger, nullable=False),
-    Column("win_probs", Unsigned, nullable=False),
-    Column("value", Unsigned, nullable=False),
-    Column("variance", Unsigned, nullable=False),
+    Column("win_probs", Sum, nullable=False),
+    Column("value", Sum, nullable=False),
+    Column("variance", Sum, nullable=False),
 )
 """The tickets that a recipient was handed on one UTC day (of the signing), by their chance to win, rounded.
 The sums over them are exact: of p, of face x p, and of face^2 x p x (2^256 - 1 - p), p being the win
@@ -194,10 +223,23 @@ minutes = Table(
     metadata,
     Column("minute", BigInteger, primary_key=True, autoincrement=False),
     Column("publisher", Text, primary_key=True),
-    Column("value", Unsigned, nullable=False),
+    Column("value", Sum, nullable=False),
 )
 """What was signed in each minute since 1970 and not withheld, in 1/(2^256 - 1) wei: of the last days, for
 the spend limits."""
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("session", Integer, ForeignKey("sessions.number"), primary_key=True, autoincrement=False),
+    Column("publisher", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("value", Sum, nullable=False),
+    Column("until_ns", BigInteger, nullable=False),
+    Column("started_ns", BigInteger),
+)
+"""What the nodes of a cluster ask the signer for, up to a time by the wall clock: at most `value`, in
+1/(2^256 - 1) wei. `started_ns` is when the session asked for its first payment (`holds.py`)."""
 
 saved_jobs = Table(
     "saved_jobs",

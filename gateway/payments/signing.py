@@ -15,6 +15,7 @@ from gateway.payments.journal import Journal
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.resources import PaymentResources
 from gateway.payments.session import PaymentSession
+from gateway.payments.shared_limits import HoldRequest
 from gateway.payments.signing_rules import PaymentFlow, SigningRules
 from gateway.payments.spending import Hold, PublisherBudget, SpendLimitReached
 from gateway.payments.timebase import NANOSECONDS
@@ -35,6 +36,8 @@ from signer_client import (
 
 LOST_BY_PROXY = (502, 504, 520, 524)
 """Statuses of a proxy that asked the signer and did not get its answer; 520 and 524 are Cloudflare's."""
+MAX_ASKED_BEFORE = 30 * NANOSECONDS
+"""After so long a question that is written down is written anew before a cluster's signer is called."""
 VERIFIED_ON_THE_LOOP = 5
 """The signatures of a payment with more tickets than this are checked in a thread."""
 
@@ -83,9 +86,45 @@ class Signing:
         The caller holds one of the resources' signing slots. Raises Ended where the ledger cannot be written.
         """
         session = self._session
-        await self._journal.intended(sign.number)
-        if not session.ended and (wait := session.wait_to_call(self._clock())):
-            await asyncio.sleep(wait / NANOSECONDS)
+        try:
+            request = await self._intended(sign)
+        except SpendLimitReached as limit:
+            self._limited(limit)
+            return
+        before = session.billing.payments
+        try:
+            await self._ask(sign, request)
+        finally:
+            if request is not None and session.billing.payments == before:
+                await self._journal.release()
+
+    async def _intended(self, sign: Sign) -> HoldRequest | None:
+        """Write down that the signer is called now; gives what is held for it over the nodes of a cluster.
+
+        There it is written anew where it took so long that another node may have taken the session over.
+        Raises SpendLimitReached.
+        """
+        again, shared = False, self._resources.ledger.shared
+        while True:
+            asked_at, request = self._clock(), self._request(sign) if shared else None
+            await self._journal.intended(sign.number, request, again=again)
+            if not self._session.ended and (wait := self._session.wait_to_call(self._clock())):
+                await asyncio.sleep(wait / NANOSECONDS)
+            if not shared or self._clock() - asked_at < MAX_ASKED_BEFORE:
+                return request
+            again = True
+
+    def _request(self, sign: Sign) -> HoldRequest | None:
+        """What is to be held of the limits that the nodes of a cluster share; None where there are none."""
+        session, now = self._session, self._clock()
+        if session.ended:
+            return None
+        most = session.billing.max_due(sign.info, now + session.wait_to_call(now))
+        request = HoldRequest(most, self._stream, self._budget, self._resources.spending.limits)
+        return request if request.limits_wei or (sign.number == 1 and request.limits_starts) else None
+
+    async def _ask(self, sign: Sign, request: HoldRequest | None) -> None:
+        session = self._session
         if session.ended:
             session.withheld(EndReason.PAYMENT_REFUSED, "the job ended before the signer was asked")
             return
@@ -95,18 +134,21 @@ class Signing:
             most = session.billing.max_due(sign.info, now)
             hold = self._resources.spending.hold(self._stream, most, self._limit, self._budget)
         except SpendLimitReached as limit:
-            self._log.warning("spend limit reached", detail=str(limit))
-            session.withheld(EndReason.SPEND_LIMIT, str(limit))
+            self._limited(limit)
             return
         self.hold = hold
         before = session.billing.payments
         try:
-            await self._call(hold, sign)
+            await self._call(hold, sign, request)
         finally:
             if session.billing.payments == before:
                 hold.settle(Fraction(0))
 
-    async def _call(self, hold: Hold, sign: Sign) -> None:
+    def _limited(self, limit: SpendLimitReached) -> None:
+        self._log.warning("spend limit reached", detail=str(limit))
+        self._session.withheld(EndReason.SPEND_LIMIT, str(limit))
+
+    async def _call(self, hold: Hold, sign: Sign, request: HoldRequest | None) -> None:
         session = self._session
         try:
             live = await self._resources.signer.generate_live_payment(
@@ -141,9 +183,9 @@ class Signing:
             if _may_be_billed(error):
                 await self._journal.lost(hold.wei, str(error))
         else:
-            await self._take(hold, sign, live)
+            await self._take(hold, sign, live, request)
 
-    async def _take(self, hold: Hold, sign: Sign, live: LivePayment) -> None:
+    async def _take(self, hold: Hold, sign: Sign, live: LivePayment, request: HoldRequest | None) -> None:
         """Write the signer's payment down before it can be spent, and check it."""
         session, price = self._session, sign.info.price or Fraction(0)
         session.billing.answered(self._clock())
@@ -155,7 +197,11 @@ class Signing:
             await self._journal.lost(hold.wei, str(mismatch))
             return
         try:
-            await self._journal.signed(payment, manifest_id=sign.manifest_id, price=price)
+            await self._journal.signed(payment, manifest_id=sign.manifest_id, price=price, request=request)
+        except SpendLimitReached as limit:
+            session.withheld(EndReason.SPEND_LIMIT, str(limit))
+            return
+        try:
             session.billing.check(payment, sign.info, self._clock())
             if payment.tickets > VERIFIED_ON_THE_LOOP:
                 await asyncio.to_thread(payment.verify, self._sender)

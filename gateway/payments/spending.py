@@ -64,6 +64,8 @@ class PublisherBudget:
     publisher: str
     hour: int | None
     day: int | None
+    starts: int | None = None
+    """Paid streams that it may start within a minute."""
 
 
 NOBODY = PublisherBudget("", None, None)
@@ -141,16 +143,18 @@ class Spending:
         budget: PublisherBudget = NOBODY,
     ) -> None:
         """Raise SpendLimitReached where a stream that has `spent` may not spend `most` more."""
-        _check("this stream", spent, most, limit)
+        check_limit("this stream", spent, most, limit)
         # a sum over a day takes milliseconds: it is made only where there is a limit
         if budget.hour is not None:
-            _check("this publisher's last hour", self.spent_by_publisher(budget, HOUR), most, budget.hour)
+            check_limit(
+                "this publisher's last hour", self.spent_by_publisher(budget, HOUR), most, budget.hour
+            )
         if budget.day is not None:
-            _check("this publisher's last day", self.spent_by_publisher(budget, DAY), most, budget.day)
+            check_limit("this publisher's last day", self.spent_by_publisher(budget, DAY), most, budget.day)
         if self.limits.hour is not None:
-            _check("the last hour", self.spent(HOUR), most, self.limits.hour)
+            check_limit("the last hour", self.spent(HOUR), most, self.limits.hour)
         if self.limits.day is not None:
-            _check("the last day", self.spent(DAY), most, self.limits.day)
+            check_limit("the last day", self.spent(DAY), most, self.limits.day)
 
     def move(self, hold: Hold, stream: str, limit: int | None, budget: PublisherBudget) -> Hold:
         """Count a payment for another stream and its publisher, still in the minute when it was asked for.
@@ -222,7 +226,8 @@ class Hold:
         self.settle(wei)
 
 
-def _check(what: str, spent: Fraction, more: Fraction, limit: int | None) -> None:
+def check_limit(what: str, spent: Fraction, more: Fraction, limit: int | None) -> None:
+    """Raise SpendLimitReached where `spent` and `more` wei are above a limit."""
     if limit is not None and spent + more > limit:
         raise SpendLimitReached(
             f"{what} cost {money.whole_wei(spent)} wei, the next payment may cost {money.whole_wei(more)}, "

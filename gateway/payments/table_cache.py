@@ -47,6 +47,14 @@ class TableCache:
         self._rows[tuple(row[name] for name in self._keys)] = row
         return row
 
+    def has(self, *key: Any) -> bool:
+        """Whether there is a row with this key."""
+        return self.find(*key) is not None
+
+    def kept(self, *key: Any) -> Row | None:
+        """The row with this key where it is in memory."""
+        return self._rows.get(key)
+
     def add(self, row: Row) -> None:
         """Insert a row."""
         self.keep(row)
@@ -99,6 +107,10 @@ class TableCache:
     def drop(self, *key: Any) -> None:
         """Forget a row that is in the table no more."""
         self._rows.pop(key, None)
+
+    def drop_of(self, first: Any) -> None:
+        """Forget all rows whose key begins so: somebody else has written them."""
+        self._rows = {key: row for key, row in self._rows.items() if key[0] != first}
 
     def forget(self) -> None:
         """Forget everything: what was changed may not have been written."""

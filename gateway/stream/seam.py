@@ -49,7 +49,10 @@ class PublishRequest:
 
     @property
     def budget(self) -> PublisherBudget:
-        return PublisherBudget(self.publisher, self.limits.publisher_hour, self.limits.publisher_day)
+        limits = self.limits
+        return PublisherBudget(
+            self.publisher, limits.publisher_hour, limits.publisher_day, limits.paid_starts
+        )
 
     def continues(self, former: PublishRequest) -> bool:
         """Whether it asks for the former one's job. Its parameters may be others: they go as an update."""

@@ -16,6 +16,7 @@ from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
+from gateway.payments.saved_jobs import JobDetails
 from gateway.payments.schedule import FIRST_BACKOFF
 from gateway.payments.signing_rules import JOB_FLOW, PaymentFlow
 from gateway.payments.spending import PublisherBudget, Spending, SpendLimits
@@ -30,6 +31,7 @@ from signer_client import (
 from tests.payments.ledgers import credited, history
 
 Script = list[Any]
+TOKEN = PublisherBudget("token 1", None, None)
 
 
 class ScriptedSigner:
@@ -146,11 +148,16 @@ async def bench(
     clock: Callable[[], int] = now_ns,
     first_backoff: int = FIRST_BACKOFF,
     flow: PaymentFlow = JOB_FLOW,
+    budget: PublisherBudget = TOKEN,
+    details: JobDetails | None = None,
+    node: Ledger | None = None,
 ) -> AsyncIterator[Bench]:
+    """`node` is the ledger of a cluster's node, which stays open; None opens one in a file."""
     signer, orchestrator = signer or ScriptedSigner(60), orchestrator or ScriptedOrchestrator()
     async with AsyncExitStack() as stack:
-        ledger = await Ledger.open(path / "ledger.sqlite3")
-        stack.push_async_callback(ledger.close)
+        ledger = node or await Ledger.open(path / "ledger.sqlite3")
+        if node is None:
+            stack.push_async_callback(ledger.close)
         resources = PaymentResources(
             signer=cast(SignerClient, signer),
             sender=SENDER_TEXT,
@@ -166,7 +173,8 @@ async def bench(
             info or orchestrator_info(),
             job=JobIdentity(stream="cam", stream_id="cam", request_id="r1", addr="127.0.0.1:8935"),
             limit=limit,
-            budget=PublisherBudget("token 1", None, None),
+            budget=budget,
+            details=details,
             clock=clock,
             first_backoff=first_backoff,
             flow=flow,

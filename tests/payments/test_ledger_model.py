@@ -85,6 +85,7 @@ class History:
 
     where: str
     failing: Failing
+    node: str | None = None
     wall: int = START
     monotonic: int = 10**12
     model: LedgerModel = field(default_factory=LedgerModel)
@@ -109,7 +110,7 @@ class History:
     async def open(self) -> Ledger:
         clocks = Clocks(lambda: self.wall, lambda: self.monotonic)
         timing = WriterTiming(write_timeout=0, probe_interval=3600 * 10**9)
-        return await Ledger.open(self.where, timing, clocks=clocks)
+        return await Ledger.open(self.where, timing, node=self.node, clocks=clocks)
 
     async def written(self, line: Coroutine[Any, Any, Any]) -> Any:
         """What a line gives, False where it failed; whoever pays would give up then."""
@@ -255,11 +256,11 @@ class History:
         assert lost <= sum(session.lost for session in self.model.sessions)
 
 
-def check(where: str, operations: list[Operation]) -> None:
+def check(where: str, operations: list[Operation], node: str | None = None) -> None:
     failing = Failing()
     event.listen(Engine, "before_cursor_execute", failing.statement)
     try:
-        asyncio.run(History(where, failing).run(operations))
+        asyncio.run(History(where, failing, node).run(operations))
     finally:
         event.remove(Engine, "before_cursor_execute", failing.statement)
 
@@ -281,6 +282,14 @@ def test_a_server_says_what_happened_to_the_wei(
     postgresql: PostgresqlServer, operations: list[Operation]
 ) -> None:
     check(postgresql.database(), operations)
+
+
+@given(HISTORY)
+@settings(max_examples=max(1, HISTORIES // 5), deadline=None, suppress_health_check=SUPPRESSED)
+def test_a_node_of_a_cluster_says_what_happened_to_the_wei(
+    postgresql: PostgresqlServer, operations: list[Operation]
+) -> None:
+    check(postgresql.database(), operations, "one")
 
 
 @pytest.mark.asyncio

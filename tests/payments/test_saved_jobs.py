@@ -47,7 +47,7 @@ async def test_a_job_is_kept_with_its_payments_until_its_session_is_closed(where
     await ledger.abandon(kept[other], "nobody came")
     await ledger.go_on(kept[one])
     assert [former.session_id for former in await ledger.former_jobs()] == [one]
-    await ledger.close_session(one, EndReason.DELETED)
+    await ledger.close_session(kept[one].session_id, EndReason.DELETED)
     assert await ledger.former_jobs() == []
     await ledger.close()
     ledger = await Ledger.open(where)
