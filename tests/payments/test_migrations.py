@@ -20,6 +20,7 @@ from gateway.payments.database import ledger_url
 from gateway.payments.ledger import Ledger
 from gateway.payments.ledger_rows import Call, Grouping, LedgerSession
 from gateway.payments.migrations import MIGRATIONS
+from gateway.payments.schema import payments
 from gateway.payments.verify import verify
 from gateway.reason import EndReason
 from tests.payments.ledgers import pay, payment, record
@@ -169,19 +170,25 @@ async def _check(ledger: Ledger, session: LedgerSession, expected: dict[str, Any
         assert made.outcome == ("handed_out" if key in HANDED_OUT else before["outcome"])
 
 
-async def test_a_ledger_with_whole_hashes_in_its_index_gets_the_shorter_index_instead(where: str) -> None:
+async def test_a_ledger_of_revision_7_gets_the_shorter_index_and_the_schema_s_settings(where: str) -> None:
     former_index = "CREATE INDEX payments_rand_hash ON payments (recipient_rand_hash)"
     await execute(where, _revision_3, _rows, _revision_7, former_index)
     ledger = await Ledger.open(where)
     assert (await verify(ledger.reader)).findings == []
     await ledger.close()
     found: list[str] = []
+    settings: list[str] = []
 
-    def read_names(connection: Connection) -> None:
-        query = INDEXES[connection.dialect.name]
-        found.extend(connection.exec_driver_sql(query).scalars())
+    def read(connection: Connection) -> None:
+        found.extend(connection.exec_driver_sql(INDEXES[connection.dialect.name]).scalars())
+        if connection.dialect.name == "postgresql":
+            query = "SELECT unnest(reloptions) FROM pg_class WHERE oid = 'payments'::regclass"
+            settings.extend(connection.exec_driver_sql(query).scalars())
 
-    await execute(where, read_names)
+    await execute(where, read)
+    if "postgresql" in where:
+        wanted = payments.dialect_options["postgresql"]["with"]
+        assert sorted(settings) == sorted(f"{name}={value}" for name, value in wanted.items())
     assert sorted(name for name in found if "pkey" not in name) == ["payments_rand_start", "payments_session"]
 
 
