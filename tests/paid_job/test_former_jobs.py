@@ -337,16 +337,17 @@ async def test_a_signing_under_way_counts_as_lost_once_and_the_payment_is_asked_
     async with gateway_at(tmp_path) as gateway:
         async with gateway.run() as run:
             await run.job()
-        session = gateway.execute("SELECT id FROM sessions")[0][0]
         async with gateway.run() as run:
-            await run.ledger.intended(session, 2)
+            (former,) = await run.ledger.former_jobs()
+            await run.ledger.intended(former.session_id, 2)
         for _ in range(2):
             async with gateway.run() as run:
                 assert len(await run.take()) == 1
         assert gateway.execute("SELECT number FROM signings") == [(2,)]
         async with gateway.run() as run:
             await run.take()
-            await run.ledger.intended(session, 2)
+            (former,) = await run.ledger.former_jobs()
+            await run.ledger.intended(former.session_id, 2)
             assert await history(run.ledger) == [
                 *("intended", "signed", "delivered", "credited"),
                 "intended",
