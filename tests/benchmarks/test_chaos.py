@@ -11,7 +11,9 @@ import pytest
 
 from benchmarks.chaos.__main__ import CANDIDATES, chaos
 from benchmarks.chaos.books import Entry, Life, faults_in, handed_out_again, most_stolen, stolen, unexplained
+from benchmarks.chaos.discovery import lies_about
 from benchmarks.chaos.faults import FAULTS, RUNNER_FAULTS
+from gateway.runner.offer import offers_in
 
 AUDIT = {"rejected": 0, "duplicate_nonces": 0, "stale_params": 0, "min_balance_wei": "5"}
 CREDITED = Entry("0xa", Fraction(7), delivered=20, credited=21, refused=False, unknown=False, closed=True)
@@ -88,6 +90,15 @@ def test_a_clean_audit_has_no_faults() -> None:
     assert faults_in({**AUDIT, "min_balance_wei": "-3"}, debt=2) == {"min_balance_wei": -3}
 
 
+def test_what_is_told_falsely_of_a_live_runner_changes_its_offer() -> None:
+    price = {"price": 10**15, "currency": "wei", "unit": "seconds"}
+    runner = {"url": "http://a.example/apps/1/session", "app": "echo", "price_info": price}
+    runner |= {"capacity": 1, "capacity_available": 1}
+    told = [offers_in([{"runners": [{**runner, **lie}]}], "") for lie in ({}, *lies_about(runner))]
+    assert all(told) and all(false != told[0] for false in told[1:])
+    assert sum(0 < (false[0].price or 0) < 10**15 for false in told) == 2, "it lures by its price"
+
+
 @pytest.mark.alone
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize(
@@ -97,10 +108,10 @@ def test_a_clean_audit_has_no_faults() -> None:
         pytest.param(3, 7, 0, len(FAULTS), id="three minutes", marks=pytest.mark.long),
         pytest.param(
             3,
-            8,
+            397,
             CANDIDATES // 2,
-            len((*FAULTS, *RUNNER_FAULTS)) - 2,
-            id="three minutes where half of the candidates are live runners",
+            len((*FAULTS, *RUNNER_FAULTS)) - 1,
+            id="three minutes where half of the candidates are live runners, in a node's dialect",
             marks=pytest.mark.long,
         ),
     ],
