@@ -58,7 +58,13 @@ from signer_client import LivePayment, SignerState
 
 HISTORIES = int(os.environ.get("HISTORIES", "2000")) // 10
 MS = S // 1000
-CRASHES = ("idle", "the signer has answered", "it is written", "it is handed out", "it is credited")
+FLOWS: tuple[tuple[Dialect, Unit], ...] = (
+    ("go", Unit.SECONDS),
+    ("node", Unit.SECONDS),
+    ("go", Unit.PIXELS),
+)
+"""livepeer/node knows no prices by the pixel."""
+CRASHES = ("the signer has answered", "it is written", "it is handed out", "it is credited")
 """How far the newest payment has come when the gateway crashes."""
 REQUEST = PublishRequest("cam", "cam", "r1", "echo")
 ANSWERED_WITHIN = 500 * MS
@@ -97,13 +103,16 @@ class LiveHistories(RuleBasedStateMachine):
         self.over: Leave | None = None
 
     @initialize(
-        flow=st.sampled_from([("go", Unit.SECONDS), ("node", Unit.SECONDS), ("go", Unit.PIXELS)]),
+        flow=st.sampled_from(FLOWS),
         ticket_seconds=st.sampled_from([Fraction(tenths, 10) for tenths in (2, 7, 10, 30, 45, 120, 610)]),
         interval=st.sampled_from([S, 3 * S, 5 * S]),
         stamp=st.sampled_from([0, 40, 100]),
+        steps=st.sampled_from([0, 0, 2, 3, 6]),
     )
-    def open(self, flow: tuple[Dialect, Unit], ticket_seconds: Fraction, interval: int, stamp: int) -> None:
-        """`stamp`: after how many percent of a call the signer looks at its clock."""
+    def open(
+        self, flow: tuple[Dialect, Unit], ticket_seconds: Fraction, interval: int, stamp: int, steps: int
+    ) -> None:
+        """After `stamp` percent of a call the signer looks at its clock. `steps` that go well follow."""
         self.stamp, self.interval = stamp, interval
         dialect, unit = flow
         self.orchestrator = LiveOrchestratorModel(
@@ -121,6 +130,8 @@ class LiveHistories(RuleBasedStateMachine):
         self.session = PaymentSession(
             info, interval=interval, ceiling=self.price, flow=PaymentFlow(rules(offer), MANIFEST, "echo")
         )
+        for _ in range(steps):
+            self.well(self.act(), 50 * MS)
 
     # one step, in the way that its rule chooses
 
@@ -330,12 +341,19 @@ class LiveHistories(RuleBasedStateMachine):
         self.disturbed += 1
 
     @precondition(lambda self: not self.session.ended and self.over is None)
-    @rule(moment=st.sampled_from(CRASHES), seconds=st.sampled_from([0, 1, 3, 6, 8, 30, 44, 60]))
-    def the_gateway_crashes_and_another_run_goes_on(self, moment: str, seconds: int) -> None:
-        if moment != "idle":
-            self.come_to(moment)
-        if self.session.ended or self.over is not None:
-            return
+    @rule(seconds=st.sampled_from([0, 1, 3, 8, 30, 60]))
+    def the_gateway_crashes_between_two_payments(self, seconds: int) -> None:
+        self.crash(seconds)
+
+    @precondition(lambda self: not self.session.ended and self.over is None)
+    @rule(moment=st.sampled_from(CRASHES), seconds=st.sampled_from([0, 1, 2, 3, 6, 8]))
+    def the_gateway_crashes_while_a_payment_is_under_way(self, moment: str, seconds: int) -> None:
+        self.come_to(moment)
+        if self.over is None:
+            self.crash(seconds)
+
+    def crash(self, seconds: int) -> None:
+        """The gateway is gone for so long; then another run goes on, if it can."""
         self.fail()
         self.pass_time(seconds * S)
         self.called_at = None
@@ -345,7 +363,12 @@ class LiveHistories(RuleBasedStateMachine):
     def come_to(self, moment: str) -> None:
         """Let the next payment come so far, and no further."""
         action = self.act()
-        if isinstance(action, Sign) and moment == "the signer has answered":
+        while not isinstance(action, Sign | None):  # it is asked for, whatever is under way
+            self.well(action, 50 * MS)
+            action = self.act()
+        if action is None:
+            return
+        if moment == "the signer has answered":
             with suppress(Status):
                 self.signer.sign(
                     action.info, action.state, Fraction(self.now, S) + self.offset, Fraction(self.now, S)
@@ -353,7 +376,7 @@ class LiveHistories(RuleBasedStateMachine):
                 self.lost_null_states += action.state is None
             return
         self.well(action, 50 * MS)
-        if not isinstance(action, Sign) or self.undelivered is None or moment == "it is written":
+        if self.undelivered is None or moment == "it is written":
             return
         payment, self.handed_out = Payment.read(self.undelivered), True
         if moment == "it is handed out":
@@ -458,6 +481,26 @@ async def accept_refusal(error: OrchestratorError) -> None:
 
 class LongLiveHistories(LiveHistories):
     """The same with more steps."""
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("moment", CRASHES)
+@pytest.mark.parametrize("steps", [0, 2, 4])
+def test_a_session_goes_on_after_a_crash_at_each_moment_of_a_payment(
+    flow: tuple[Dialect, Unit], moment: str, steps: int
+) -> None:
+    for seconds in (0, 1, 3) if steps else (0, 1, 3, 8):
+        history = LiveHistories()
+        history.open(flow, Fraction(1), 5 * S, 40, steps)
+        history.the_gateway_crashes_while_a_payment_is_under_way(moment, seconds)
+        if history.written is None:
+            assert (steps, moment) == (0, "the signer has answered"), "nobody has seen anything of it"
+            continue
+        history.all_is_well([50 * MS] * 6)
+        assert history.over is None
+        assert history.orchestrator.released == ""
+        assert history.orchestrator.credited == history.session.balance.credited
+        assert history.session.balance.accepted >= steps // 2 + 2
 
 
 SHORT = settings(
