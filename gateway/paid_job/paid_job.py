@@ -81,7 +81,6 @@ class PaidJob(ABC):
     ) -> None:
         self.started = False
         self.paid = False
-        self.paused = False
         self._candidate = candidate
         self._url = candidate.url
         self._request = request
@@ -109,6 +108,11 @@ class PaidJob(ABC):
         self._former = former
 
     # the stream's side
+
+    @property
+    def paused(self) -> bool:
+        """Only some apps can be halted."""
+        return False
 
     @property
     def longest_hold(self) -> float:

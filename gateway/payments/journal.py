@@ -66,6 +66,11 @@ class Journal:
         details = saved.details if saved else ""
         await _written(self._ledger.move_session(self._session, job, publisher, details, request))
 
+    async def details_changed(self) -> None:
+        """Write the job's details now, and not with the next payment."""
+        if self.details is not None:
+            await _written(self._ledger.save_details(self._session, self.details.text))
+
     async def intended(self, number: int, request: HoldRequest | None = None, *, again: bool = False) -> None:
         """The signer is about to be called; written once for each payment, however many calls it takes.
 

@@ -225,6 +225,10 @@ class Ledger:
 
         _check(await self._queue.write(move, session=session_id, counts=request is not None))
 
+    async def save_details(self, session_id: str, details: str) -> None:
+        """Replace the details of a job that is kept."""
+        await self._write(session_id, lambda books: books.save_details(session_id, details))
+
     async def intended(self, session_id: str, number: int, request: HoldRequest | None = None) -> None:
         """The signer is about to be called for payment `number` of the session.
 

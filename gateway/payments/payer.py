@@ -176,6 +176,10 @@ class Payer:
         """Keep these with each payment from now on."""
         self._journal.details = details
 
+    async def details_changed(self) -> None:
+        """Keep the details as they are now: the next payment may be long in coming. Raises Ended."""
+        await self._journal.details_changed()
+
     async def adopt(
         self,
         job: JobIdentity,

@@ -69,11 +69,12 @@ class AppCalls:
         await self._control.load(wanted, timeout=timeout)
         found = channels_of(await self._control.start(wanted, timeout=timeout))
         try:
-            urls = {name: complete(found[name], self._url) for name in ("in", "out")}
+            urls = {name: complete(url, self._url) for name, url in found.items()}
+            started = replace(channels, input=urls["in"], output=urls["out"], sound=urls.get("sound", ""))
         except (KeyError, ValueError) as error:
             raise BadAnswer("the app's answer has no channels in and out") from error
         self._client.check_tls(*urls.values())
-        return replace(channels, input=urls["in"], output=urls["out"])
+        return started
 
     def go_on(self, channels: AppChannels) -> None:
         """The app has these channels. Raises Unreachable where one must not be used without TLS."""
@@ -102,6 +103,15 @@ class AppCalls:
             return await self._control.update(body)
         url = f"{self._url}{self._profile.update.path}"
         return dict(await self._client.call_app(url, self._reach, body))
+
+    async def pause(self, *, on: bool) -> Json:
+        """Halt the app, or have it go on, as its profile says. Raises as `update`."""
+        how = self._profile.pause
+        assert how is not None, "the app can be halted"
+        if how.param:
+            return await self.update({how.param: on})
+        url = f"{self._url}{how.path if on else how.resume_path}"
+        return dict(await self._client.call_app(url, self._reach, {}))
 
     async def run(self) -> None:
         """Raises ChannelError where a channel of messages has ended."""

@@ -14,7 +14,7 @@ from gateway.runner.app_calls import AppCalls
 from gateway.runner.app_start import AppChannels
 from gateway.runner.client import RunnerClient
 from gateway.runner.errors import AppRefused
-from gateway.runner.profile import AppProfile
+from gateway.runner.profile import AppProfile, pause_in
 from gateway.runner.reserve import RunnerSession
 from gateway.stream.seam import JobHost, Json, UpdateRefused
 
@@ -36,7 +36,9 @@ class AppSession:
         name: str,
     ) -> None:
         self.params: Json = {}
-        """The stream's parameters that the app has."""
+        """The stream's parameters that the app has, the newest last."""
+        self.paused = False
+        """Whether it was asked for no pictures."""
         self._calls = AppCalls(client, session.app_url, reach, profile, log, name=name)
         self._profile = profile
         self._log = log
@@ -44,8 +46,9 @@ class AppSession:
 
     @property
     def status(self) -> Json:
-        """What the app says of itself: its newest text."""
-        return {"text": self._calls.text} if self._calls.text else {}
+        """What the app says of itself, its newest text, and whether it is halted."""
+        text = {"text": self._calls.text} if self._calls.text else {}
+        return {**text, "paused": True} if self.paused else text
 
     async def run(self) -> None:
         """Carry the app's messages and texts. Raises ChannelError."""
@@ -66,6 +69,7 @@ class AppSession:
     def go_on(self, channels: AppChannels, params: Mapping[str, Any]) -> None:
         """A former run of the gateway has started it. Raises Ended."""
         self.params = dict(params)
+        self.paused = self._profile.pause is not None and bool(pause_in(params))
         try:
             self._calls.go_on(channels)
         except OrchestratorError as error:
@@ -74,21 +78,39 @@ class AppSession:
     async def update(self, params: Mapping[str, Any]) -> Json:
         """Change these of its parameters. Returns its answer. Raises UpdateRefused."""
         profile = self._profile
-        if not self._calls.takes_updates:
+        pause = None if profile.pause is None else pause_in(params)
+        if pause is None and not self._calls.takes_updates:
             raise UpdateRefused("worker_refused", f"the app {profile.app} takes no updates")
-        wanted = {**self.params, **params}
-        body = profile.whole(wanted) if profile.update.whole else profile.translate(params)
-        if not body:
+        wanted = {name: value for name, value in self.params.items() if name not in params} | dict(params)
+        body = profile.translate(params)
+        if profile.update.whole and (body or pause is None):
+            body = profile.whole(wanted)
+        if not body and pause is None:
             accepted = ", ".join(profile.params.names)
             raise UpdateRefused("worker_refused", f"the app {profile.app} takes {accepted}")
         try:
-            answer = await self._calls.update(body)
+            answer = await self._calls.update(body) if body else {}
+            if pause is not None:
+                answer = {**answer, **await self._calls.pause(on=pause)}
         except AppRefused as error:
             raise UpdateRefused("worker_refused", f"the app refused: {error.full}") from error
         except OrchestratorError as error:
             raise UpdateRefused("worker_silent", f"the app did not answer: {error}") from error
         self.params = wanted
+        if pause is not None:
+            self.paused = pause
+            self.params = {name: value for name, value in wanted.items() if name != "resume"} | {
+                "pause": pause
+            }
         return answer
+
+    async def pause_again(self) -> None:
+        """Halt it where its stream was halted before it had shown its first picture."""
+        if self._profile.pause is not None and pause_in(self.params) and not self.paused:
+            try:
+                await self.update({"pause": True})
+            except UpdateRefused as error:
+                self._log.warning("the app was not halted", detail=str(error))
 
     async def catch_up(self, host: JobHost) -> None:
         """Send what was updated of the stream's parameters since it has any."""

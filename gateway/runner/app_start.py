@@ -33,6 +33,8 @@ class AppChannels:
     control: str = field(repr=False, default="")
     events: str = field(repr=False, default="")
     """Empty: the app takes no messages."""
+    sound: str = field(repr=False, default="")
+    """Of sound that does not come with the pictures; empty: there is none."""
 
     @property
     def urls(self) -> tuple[str, ...]:

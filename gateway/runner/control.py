@@ -124,15 +124,17 @@ class ControlChannel:
 
 
 def channels_of(answer: Mapping[str, Any]) -> dict[str, str]:
-    """The URLs of the pictures' channels in the answer to a start, by direction: `in`, `out`."""
+    """The URLs in the answer to a start: of the pictures' channels `in` and `out`, and of `sound` that comes
+    apart from them."""
     found: dict[str, str] = {}
     listed = answer.get("channels")
     for one in listed if isinstance(listed, list) else ():
         if not isinstance(one, dict) or not isinstance(one.get("url"), str):
             continue
-        mime = one.get("mime_type")
-        if isinstance(mime, str) and mime.lower().startswith("audio/"):
-            continue
-        if one.get("direction") in ("in", "out"):
-            found.setdefault(one["direction"], one["url"])
+        mime, direction = one.get("mime_type"), one.get("direction")
+        sounds = isinstance(mime, str) and mime.lower().startswith("audio/")
+        if direction == "out" and sounds:
+            found.setdefault("sound", one["url"])
+        elif direction in ("in", "out") and not sounds:
+            found.setdefault(direction, one["url"])
     return found

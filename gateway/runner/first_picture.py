@@ -42,6 +42,10 @@ class FirstPicture:
     def came(self) -> None:
         self._came.set()
 
+    async def wait(self) -> None:
+        """Until it has come."""
+        await self._came.wait()
+
     async def watch(self, name: str, is_held: Callable[[], bool]) -> None:
         """Raises Ended where none comes in time. Payments go on with it, unless the job is held then."""
         try:

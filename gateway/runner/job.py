@@ -19,6 +19,7 @@ from gateway.runner.profile import AppProfile
 from gateway.runner.reserved_job import ReservedJob
 from gateway.runner.selection import rules
 from gateway.runner.session_details import shown
+from gateway.runner.sound import SoundChannel
 from gateway.stream.seam import JobStatus, Json
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.liveness import Liveness
@@ -34,6 +35,8 @@ class RunnerJob(ReservedJob):
 
     _app: AppSession | None = None
     _picture: FirstPicture | None = None
+    _newest: int | None = None
+    """The decoding time of the newest picture that came back, in ticks."""
 
     # the stream's side
 
@@ -60,6 +63,11 @@ class RunnerJob(ReservedJob):
                 self._begin(group, name, app, *await self._channels(app))
         except (ChannelError, Ended) as error:
             raise self._end_of(error) from None
+
+    @property
+    @override
+    def paused(self) -> bool:
+        return self._app is not None and self._app.paused
 
     @override
     def resume(self) -> None:
@@ -117,9 +125,13 @@ class RunnerJob(ReservedJob):
         kept = self._kept.now
         if kept is not None and kept.channels is not None:
             app.go_on(kept.channels, kept.params)
+            if app.paused and self._picture is not None:
+                self._picture.came()  # else it could not have been halted
             return kept.channels, self._former
         channels = await app.start(self._host.params)
         self._kept.app_has(channels, app.params, updated=self._host.last_update is not None)
+        if self._payer is not None:
+            await self._payer.details_changed()  # an app may name its channels only once
         return channels, None
 
     def _begin(
@@ -146,8 +158,18 @@ class RunnerJob(ReservedJob):
         )
         group.create_task(liveness.run(), name=f"{name} liveness")
         group.create_task(app.catch_up(host), name=f"{name} catch-up")
+        group.create_task(self._pause_again(app), name=f"{name} pause")
+        if channels.sound:
+            sound = SoundChannel(http, channels.sound, self._log, name=self._url, resume=former is not None)
+            group.create_task(sound.read(self._show, lambda: self._newest), name=f"{name} sound")
         relay.begin(host.on_started(), audio=self._profile.media.audio)
         self._has_started()
+
+    async def _pause_again(self, app: AppSession) -> None:
+        """A stream that is halted gets its first picture first: until then it is in doubt."""
+        assert self._picture is not None
+        await self._picture.wait()
+        await app.pause_again()
 
     async def _read(self, relay: Relay) -> None:
         await relay.read(self._show)
@@ -155,8 +177,10 @@ class RunnerJob(ReservedJob):
 
     @override
     def _show(self, frame: Frame) -> None:
-        if isinstance(frame, AccessUnit) and self._picture is not None:
-            self._picture.came()
+        if isinstance(frame, AccessUnit):
+            self._newest = frame.dts
+            if self._picture is not None:
+                self._picture.came()
         super()._show(frame)
 
     @override

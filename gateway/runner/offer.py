@@ -24,6 +24,7 @@ MAX_NAME = 200
 MAX_PRICE = 10**30
 """Wei per second above which a number is no price."""
 MAX_CAPACITY = 10**6
+SERVERLESS = "serverless"
 
 
 class Unit(StrEnum):
@@ -105,7 +106,7 @@ def _offer(runner: Mapping[str, Any], base: str, reach: Reach) -> RunnerOffer | 
         app=app,
         version=_text(runner, "version"),
         gpu=_text(gpu, "name") if isinstance(gpu, dict) else "",
-        mode=_text(runner, "mode") or "persistent",
+        mode=_mode(runner),
         room=_room(runner),
         price=price,
         unit=unit,
@@ -134,6 +135,12 @@ def _price(info: Any) -> tuple[Fraction | None, Unit | None]:
             return price * PIXELS_PER_SECOND, Unit.PIXELS
         case Unit.FIXED:
             return None, Unit.FIXED
+
+
+def _mode(runner: Mapping[str, Any]) -> str:
+    """How it is reserved. A serverless one names no mode: it starts with the payment, in one call."""
+    serverless = _text(runner, "version").startswith(SERVERLESS)
+    return _text(runner, "mode") or (SERVERLESS if serverless else "persistent")
 
 
 def _room(runner: Mapping[str, Any]) -> int | None:

@@ -16,6 +16,8 @@ MAX_FILE = 64 * 1024
 MAX_PROFILES = 200
 LONGEST = 3600
 """Limit of a time in seconds."""
+PAUSE_WORDS = ("pause", "resume")
+"""A stream's parameters that halt an app: `pause` true or false, `resume` true."""
 ACCEPTED = {
     "str": "text, and a path must begin with /",
     "bool": "true or false",
@@ -78,6 +80,17 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """How the app is halted and goes on in its session; no section: it cannot be halted."""
+
+    param: str = ""
+    """The parameter of its updates that is true while it is halted."""
+    path: str = ""
+    resume_path: str = ""
+    """Its routes for both, where it has no such parameter."""
+
+
+@dataclass(frozen=True, slots=True)
 class Params:
     """Which of a stream's parameters the app takes."""
 
@@ -112,6 +125,7 @@ class AppProfile:
     handshake: Handshake | None = None
     channels: Channels = field(default_factory=Channels)
     update: Update = field(default_factory=Update)
+    pause: Pause | None = None
     params: Params = field(default_factory=Params)
     media: Media = field(default_factory=Media)
     limits: Limits = field(default_factory=Limits)
@@ -131,6 +145,7 @@ class AppProfile:
             "handshake": Handshake,
             "channels": Channels,
             "update": Update,
+            "pause": Pause,
             "params": Params,
             "media": Media,
             "limits": Limits,
@@ -143,6 +158,9 @@ class AppProfile:
             made[name] = _section(sections[name], value, name, source)
         if "start" not in made:
             raise BadProfile(f"{source}: a [start] section with a path is required")
+        pause: Pause | None = made.get("pause")
+        if pause is not None and not (pause.param or (pause.path and pause.resume_path)):
+            raise BadProfile(f"{source}: [pause] needs a param, or path and resume_path")
         return cls(app=app, **made)
 
     def start_body(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,10 +175,22 @@ class AppProfile:
         return {**given, **self.translate(params)}
 
     def translate(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The app's parameters for a stream's."""
-        named = {self.params.rename.get(name, name): value for name, value in params.items()}
+        """The app's parameters for a stream's. Those that halt it are sent apart."""
+        apart = () if self.pause is None else PAUSE_WORDS
+        named = {
+            self.params.rename.get(name, name): value for name, value in params.items() if name not in apart
+        }
         names = self.params.names or tuple(named)
         return {name: value for name, value in named.items() if name in names}
+
+
+def pause_in(params: Mapping[str, Any]) -> bool | None:
+    """Whether a stream's parameters, the newest last, ask for a pause; None where they say nothing of it."""
+    wanted = None
+    for name, value in params.items():
+        if name in PAUSE_WORDS and isinstance(value, bool) and (value or name == "pause"):
+            wanted = value and name == "pause"
+    return wanted
 
 
 def _section(kind: type[Any], given: Any, name: str, source: str) -> Any:

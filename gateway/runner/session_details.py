@@ -76,7 +76,7 @@ class SessionDetails:
             ),
             payment_url=url,
             session=_read(RunnerSession, details.get("session")),
-            channels=_read(AppChannels, details.get("channels")),
+            channels=_channels(details.get("channels")),
             params=params,
         )
 
@@ -120,6 +120,11 @@ class KeptSession:
         if self.now is not None:
             now = replace(self.now, channels=channels or self.now.channels, params=params)
             self.begin(now, params if updated else None)
+
+
+def _channels(value: object) -> AppChannels | None:
+    """As `_read`; there was no channel of sound in details of an older gateway."""
+    return _read(AppChannels, {"sound": "", **value} if isinstance(value, dict) else value)
 
 
 def _read(kind: type[_T], value: object) -> _T | None:

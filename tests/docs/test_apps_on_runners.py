@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from gateway.runner.profile import AppProfile
+from gateway.runner.profile import AppProfile, Handshake, Pause
 from tests.docs.documents import ROOT
 
 TEXT = (ROOT / "docs" / "apps-on-runners.md").read_text()
@@ -20,7 +20,10 @@ def test_the_profile_that_it_shows_is_a_good_one() -> None:
 def test_its_table_has_every_key_of_a_profile() -> None:
     table = TEXT[TEXT.index("| section |") :]
     sections = AppProfile.parse("app = 'x'\n[start]\npath = '/x'", "docs")
-    for name in ("start", "channels", "update", "params", "media", "limits"):
+    kinds = {
+        name: getattr(sections, name) for name in ("start", "channels", "update", "params", "media", "limits")
+    }
+    for name, kind in (kinds | {"handshake": Handshake, "pause": Pause}).items():
         assert f"`{name}`" in table
-        for key in dataclasses.fields(getattr(sections, name)):
+        for key in dataclasses.fields(kind):
             assert f"`{key.name}`" in table, key.name

@@ -21,7 +21,7 @@ from harness.webrtc import WhipPublisher
 from tests.e2e.test_crash_resume import fetch, publishing
 
 STREAMS = ("cam0", "cam1")
-TICKETS = ("-ticketSeconds", "30")
+TICKETS = ("-ticketSeconds", "50")
 """So large that the opening outlasts the start of a gateway on a busy machine."""
 
 
@@ -29,7 +29,7 @@ TICKETS = ("-ticketSeconds", "30")
 async def gateway_on(devnet: dict[str, Any], folder: Path) -> AsyncIterator[GatewayProcess]:
     """A gateway on that devnet's live runners, with the ledger of all that are started in this folder."""
     runners = devnet["runners"]
-    flags = ("-remoteSignerUrl", devnet["signer"], "-maxPricePerUnit", "0.001ETH", "-resumeTimeout", "30s")
+    flags = ("-remoteSignerUrl", devnet["signer"], "-maxPricePerUnit", "0.001ETH", "-resumeTimeout", "50s")
     where = ("-orchAddr", ",".join(one["url"] for one in runners), "-app", runners[0]["app"])
     ledger = ("-ledger", str(folder / "ledger.sqlite3"))
     async with gateway_process(folder, *flags, *where, *ledger, devnet=False) as gateway:
@@ -38,16 +38,20 @@ async def gateway_on(devnet: dict[str, Any], folder: Path) -> AsyncIterator[Gate
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
-    ("dialect", "how"),
-    [("go", signal.SIGKILL), ("node", signal.SIGTERM)],
-    ids=["go-killed", "node-restarted"],
+    ("network", "how"),
+    [
+        (("-dialect", "go"), signal.SIGKILL),
+        (("-dialect", "node"), signal.SIGTERM),
+        (("-dialect", "go", "-appStart", "messages"), signal.SIGKILL),
+    ],
+    ids=["go-killed", "node-restarted", "messages-killed"],
 )
 async def test_sessions_go_on_without_a_second_opening(
-    dialect: str, how: signal.Signals, tmp_path: Path, http: aiohttp.ClientSession
+    network: tuple[str, ...], how: signal.Signals, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     ledger = tmp_path / "ledger.sqlite3"
-    network = ("-orchestrators", "0", "-runners", "2", "-dialect", dialect, *TICKETS)
-    async with devnet_process(tmp_path, *network) as devnet:
+    flags = ("-orchestrators", "0", "-runners", "2", *network, *TICKETS)
+    async with devnet_process(tmp_path, *flags) as devnet:
         async with gateway_on(devnet, tmp_path) as gateway, publishing(gateway, http, *STREAMS):
             for name in STREAMS:
                 async with http.post(gateway.live(f"{name}/update"), json={"mode": "invert"}) as response:
@@ -62,6 +66,10 @@ async def test_sessions_go_on_without_a_second_opening(
             signed = (await fetch(http, devnet["signer_audit_url"]))["signings"]
             async with publishing(gateway, http, *STREAMS) as publishers:
                 await still_the_same(gateway, before)
+                # an app that is started by messages takes them from another process: nothing is done again
+                for name in STREAMS:
+                    async with http.post(gateway.live(f"{name}/update"), json={"mode": "gray"}) as response:
+                        assert response.status == 200
 
                 async def more_was_paid() -> bool:
                     now = await fetch(http, devnet["signer_audit_url"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -15,12 +16,16 @@ from harness.gateway import GatewayProcess, gateway_process
 from harness.ledger import credited, verify
 from harness.waiting import SLACK, eventually
 from harness.webrtc import WhepViewer, WhipPublisher
+from tests.e2e.test_comfystream import with_params
 from tests.e2e.test_loop import ended
 
 MAX_ROUNDING = 0.02
 """Seconds billed after the opening beyond those that passed, as a share."""
 SWAP = 1.0
 """Seconds without the effect, at most, where another one takes over."""
+
+SILENCE = 5.0
+"""Seconds without pictures after which who gives none is left."""
 
 
 async def paid(gateway: GatewayProcess, payments: int) -> dict[str, Any]:
@@ -77,6 +82,43 @@ async def test_a_stream_is_changed_updated_resumed_and_paid_to_the_second(
         own = [line for line in gateway.log.read_text().splitlines() if "area=devnet" not in line]
         assert own and not any(session in line for line in own)
     await verify(ledger)
+
+
+@pytest.mark.asyncio
+async def test_an_app_that_is_started_by_messages_gives_its_sound_and_is_halted(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    network = ("-orchestrators", "0", "-runners", "1", "-appStart", "messages")
+    flags = ("-livePaymentInterval", "1s", "-liveOutSegmentTimeout", f"{SILENCE:g}s")
+    async with (
+        gateway_process(tmp_path, *network, *flags) as gateway,
+        WhepViewer(http, gateway.live("cam/whep"), audio=True) as viewer,
+        WhipPublisher(http, with_params(gateway, "cam", {"produces_audio": True})),
+    ):
+        await eventually(lambda: viewer.shows_negative, what="the changed picture")
+        await eventually(lambda: viewer.sound > 20, what="the sound of the app")
+
+        async def update(body: object) -> None:
+            async with http.post(gateway.live("cam/update"), json=body) as response:
+                assert response.status == 200, await response.text()
+
+        await update({"pause": True})
+        assert (await gateway.get("live/video-to-video/cam/status"))["paused"] is True
+        before = await gateway.status("cam")
+
+        async def stands_still() -> bool:
+            frames = viewer.frames
+            await asyncio.sleep(SILENCE + 1)
+            return viewer.frames == frames
+
+        await eventually(stands_still, what="no pictures for longer than an app may be silent")
+        status = await gateway.status("cam")
+        assert (status["state"], status["swaps"], status["error"]) == ("live", 0, before["error"])
+        assert status["payments"]["accepted"] > before["payments"]["accepted"], "it costs on"
+        await update({"resume": True})
+        frames = viewer.frames
+        await eventually(lambda: viewer.frames > frames + 30 and viewer.shows_negative, what="pictures again")
+        assert "paused" not in await gateway.get("live/video-to-video/cam/status")
 
 
 @pytest.mark.asyncio

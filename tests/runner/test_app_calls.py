@@ -45,10 +45,11 @@ async def test_an_app_is_started_updated_and_stopped(start: str, client: RunnerC
     try:
         calls, session = await calls_of(client, network, app)
         running = tasks.spawn(calls.run(), name="app calls", expected=(ChannelError,))
-        channels = await within(calls.start({"mode": "gray"}))
+        channels = await within(calls.start({"mode": "gray", "produces_audio": True}))
         assert channels.input and channels.output
         given = {name for name, url in asdict(channels).items() if url}
-        assert given - {"input", "output"} == ({"text"} if start == "http" else {"control", "events"})
+        more = {"text"} if start == "http" else {"control", "events", "sound"}
+        assert given - {"input", "output"} == more
         await calls.update({"mode": "blur", "radius": 3})
         with pytest.raises(AppRefused) as refused:
             await calls.update({"mode": "sepia"})

@@ -60,8 +60,10 @@ async def test_a_stream_is_loaded_started_and_updated_by_messages(
     await channel.load({}, timeout=5)
     with pytest.raises(AppRefused) as refused:
         await channel.start({**HANDSHAKE.start, "graph": {"nodes": []}}, timeout=5)
-    found = channels_of(await channel.start(HANDSHAKE.start, timeout=5))
-    assert set(found) == {"in", "out"}
+    found = channels_of(await channel.start({**HANDSHAKE.start, "produces_audio": True}, timeout=5))
+    assert set(found) == {"in", "out", "sound"}
+    # a handshake that is done again is told no channels: who goes on has to know them
+    assert channels_of(await channel.start(HANDSHAKE.start, timeout=5)) == {}
     assert await channel.update({"mode": "gray"}) == {}
     with pytest.raises(AppRefused):
         await channel.update({"mode": "sepia"})
@@ -70,7 +72,7 @@ async def test_a_stream_is_loaded_started_and_updated_by_messages(
         await within(channel.load({}, timeout=0.2))
 
 
-def test_sound_and_what_makes_no_sense_are_no_channels_of_pictures() -> None:
+def test_sound_has_its_own_channel_and_what_makes_no_sense_is_none() -> None:
     channels: list[Any] = [
         {"url": "https://a/1", "direction": "out", "mime_type": "audio/MP2T", "role": "output_audio"},
         {"url": "https://a/2", "direction": "out", "mime_type": "video/MP2T"},
@@ -78,5 +80,11 @@ def test_sound_and_what_makes_no_sense_are_no_channels_of_pictures() -> None:
         {"url": 7, "direction": "in"},
         "https://a/4",
     ]
-    assert channels_of({"channels": channels}) == {"out": "https://a/2", "in": "https://a/3"}
+    assert channels_of({"channels": channels}) == {
+        "sound": "https://a/1",
+        "out": "https://a/2",
+        "in": "https://a/3",
+    }
+    deaf = {"url": "https://a/5", "direction": "in", "mime_type": "audio/MP2T"}
+    assert channels_of({"channels": [deaf]}) == {}
     assert channels_of({}) == channels_of({"channels": {}}) == {}

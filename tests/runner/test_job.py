@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import aiohttp
 import pytest
 import pytest_asyncio
 import structlog
@@ -20,6 +21,7 @@ from typing_extensions import override
 from gateway.aio import tasks
 from gateway.candidates.verdict import Verdict
 from gateway.devnet.trickle_server import TrickleServer
+from gateway.media.ts_muxer import TsMuxer
 from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.paid_job.former_jobs import FormerJobs
 from gateway.payments.ledger import Ledger
@@ -32,7 +34,7 @@ from gateway.runner.job import RunnerJob
 from gateway.runner.lists import OrchestratorRunners
 from gateway.runner.offer import RunnerOffer
 from gateway.runner.pool import RunnerPool
-from gateway.runner.profile import AppProfile, Limits
+from gateway.runner.profile import AppProfile, Limits, Pause
 from gateway.runner.remains import RunnerRemains
 from gateway.runner.reserve import Challenge, RunnerSession
 from gateway.runner.resources import RunnerResources
@@ -44,7 +46,7 @@ from harness.waiting import DEADLINE, eventually
 from signer_client import SignerClient
 from tests.devnet.live_kit import APP, WEI_PER_SECOND, Live
 from tests.devnet.live_kit import live as devnet_live
-from tests.network.test_job import Host
+from tests.network.test_job import Host, pictures
 
 pytestmark = pytest.mark.asyncio
 
@@ -62,6 +64,7 @@ class EchoApp:
         self.ready = True
         self.starts: list[Any] = []
         self.updates: list[Any] = []
+        self.halts: list[str] = []
         self.url = ""
 
     @asynccontextmanager
@@ -70,6 +73,8 @@ class EchoApp:
         app.add_routes(self.trickle.routes())
         app.router.add_post("/echo", self._start)
         app.router.add_post("/update", self._update)
+        app.router.add_post("/pause", self._halt)
+        app.router.add_post("/resume", self._halt)
         app.on_shutdown.append(self.trickle.shutdown)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
@@ -89,6 +94,18 @@ class EchoApp:
             self.trickle.create("out")
         base = f"{self.url}/ai/trickle"
         return web.json_response({"session": "s", "in": f"{base}/in", "out": f"{base}/out"})
+
+    async def show(self) -> None:
+        """Give a few pictures."""
+        muxer = TsMuxer()
+        shown = muxer.tables(audio=False) + b"".join(map(muxer.frame, pictures(320, 0)))
+        url = f"{self.url}/ai/trickle/out/0"
+        async with aiohttp.ClientSession() as http, http.post(url, data=shown) as answer:
+            assert answer.status == 200
+
+    async def _halt(self, request: web.Request) -> web.Response:
+        self.halts.append(request.path)
+        return web.json_response({})
 
     async def _update(self, request: web.Request) -> web.Response:
         self.updates.append(await request.json())
@@ -304,6 +321,47 @@ async def test_a_session_goes_on_after_a_crash_without_a_second_opening(gateway:
         await again.close(EndReason.DELETED)
         assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
         assert (await verify(run.ledger.reader)).findings == []
+
+
+async def test_a_halted_stream_shows_its_first_picture_and_stays_halted_over_a_crash(
+    gateway: Gateway,
+) -> None:
+    profile, app = replace(ECHO, pause=Pause(path="/pause", resume_path="/resume")), gateway.app
+    async with gateway.run(profile) as run:
+        run.host.params = {**REQUEST.params, "pause": True}
+        job = await run.job()
+        async with live(job):
+            assert (job.paused, app.halts, app.starts) == (False, [], [{"mode": "gray"}])
+            await app.show()
+            await eventually(lambda: job.paused, what="the pause")
+            await job.update({"resume": True})
+            assert (job.paused, app.halts) == (False, ["/pause", "/resume"])
+            await job.update({"pause": True})
+            assert app.updates == [], "it is none of the app's parameters"
+            before = accepted(job)
+            await eventually(lambda: accepted(job) > before, what="a payment that is written with it")
+    async with gateway.run(profile) as run:
+        (stream,) = await run.former()
+        again = stream.jobs[0].open(run.host, structlog.get_logger())
+        again.hold()
+        async with live(again):
+            assert (again.paused, app.halts) == (True, ["/pause", "/resume", "/pause"])
+            await again.update({"pause": False})
+            assert (again.paused, app.halts[3:]) == (False, ["/resume"])
+        await again.close(EndReason.DELETED)
+
+
+async def test_what_an_app_named_is_kept_before_the_next_payment(gateway: Gateway) -> None:
+    async with gateway.run() as run:
+        job = await run.job()
+        async with live(job):
+            pass
+    async with gateway.run() as run:
+        (stream,) = await run.former()
+        again = stream.jobs[0].open(run.host, structlog.get_logger())
+        async with live(again):
+            assert len(gateway.app.starts) == 1, "the app is not started again"
+        await again.close(EndReason.DELETED)
 
 
 async def test_an_app_that_had_not_started_at_the_crash_is_started_again(gateway: Gateway) -> None:

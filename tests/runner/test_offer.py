@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.candidates.verdict import Verdict
 from gateway.money import PIXELS_PER_SECOND
 from gateway.runner.offer import MAX_RUNNERS, RunnerOffer, Unit, parse_discovery
+from gateway.runner.selection import judge
 
 BASE = "https://one.example:8935"
 RUNNER: dict[str, Any] = {
@@ -40,6 +42,14 @@ def test_an_offer_has_where_to_reserve_for_what_price_and_how_much_room() -> Non
     (offer,) = offers(RUNNER)
     assert (offer.url, offer.app, offer.room, offer.gpu) == (RUNNER["url"], RUNNER["app"], 3, "L4")
     assert (offer.price, offer.unit) == (1388888888888, Unit.SECONDS)
+
+
+def test_a_serverless_runner_names_no_mode_and_is_not_reserved_as_a_persistent_one() -> None:
+    unnamed = {key: value for key, value in RUNNER.items() if key != "mode"}
+    plain, serverless = offers(unnamed, {**unnamed, "url": f"{BASE}/scope", "version": "serverless-1.2"})
+    assert (plain.mode, serverless.mode) == ("persistent", "serverless")
+    refusal = judge(serverless, Fraction(10**15))
+    assert refusal is not None and refusal[0] is Verdict.BAD_ANSWER and "serverless" in refusal[1]
 
 
 @pytest.mark.parametrize(

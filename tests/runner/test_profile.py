@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.runner.profile import AppProfile, BadProfile, load_profiles
+from gateway.runner.profile import AppProfile, BadProfile, load_profiles, pause_in
 from gateway.runner.settings import SHIPPED_PROFILES
 
 ECHO = """
@@ -41,6 +41,30 @@ def test_with_a_handshake_the_call_has_the_body_alone_and_the_start_all_paramete
 
 
 @pytest.mark.parametrize(
+    ("params", "halted"),
+    [
+        ({}, None),
+        ({"mode": "gray", "pause": "yes", "resume": False}, None),
+        ({"pause": True}, True),
+        ({"pause": False}, False),
+        ({"pause": True, "resume": True}, False),
+        ({"resume": True, "pause": True}, True),
+    ],
+)
+def test_the_newest_of_a_streams_parameters_says_whether_it_is_halted(
+    params: dict[str, object], halted: bool | None
+) -> None:
+    assert pause_in(params) is halted
+
+
+def test_what_halts_an_app_is_none_of_its_parameters_where_its_profile_has_it_apart() -> None:
+    plain = AppProfile.parse("app = 'x'\n[start]\npath = '/e'", "x.toml")
+    assert plain.translate({"pause": True}) == {"pause": True}
+    apart = AppProfile.parse("app = 'x'\n[start]\npath = '/e'\n[pause]\nparam = 'paused'", "x.toml")
+    assert apart.translate({"pause": True, "resume": True, "mode": "a"}) == {"mode": "a"}
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("", "app must be"),
@@ -50,6 +74,7 @@ def test_with_a_handshake_the_call_has_the_body_alone_and_the_start_all_paramete
         ("app = 'x'\n[start]\npath = '/e'\ntimeout = true", "seconds above 0"),
         ("app = 'x'\n[start]\npath = '/e'\nretries = 3", "accepted are path, body, timeout"),
         ("app = 'x'\n[start]\npath = '/e'\n[handshake]\nload_path = 'load'", "must begin with /"),
+        ("app = 'x'\n[start]\npath = '/e'\n[pause]\npath = '/pause'", "[pause] needs a param, or path and"),
         ("app = 'x'\n[begin]\npath = '/e'", "accepted are start, handshake, channels"),
         ("app = 'x'\n[start]\npath = '/e'\n[params]\nnames = [1]", "a list of names"),
         ("app = 'x'\n[start", "not TOML"),

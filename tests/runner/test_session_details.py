@@ -49,6 +49,12 @@ def test_what_is_kept_is_read_again(details: SessionDetails) -> None:
     assert SessionDetails.parse(kept(details), PUBLIC) == details
 
 
+def test_what_a_gateway_kept_that_knew_no_sound_is_read() -> None:
+    older = kept(DETAILS)
+    del older["channels"]["sound"]
+    assert SessionDetails.parse(older, PUBLIC) == DETAILS
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -14,11 +14,13 @@ from gateway.aio.tasks import TaskGroup
 from gateway.devnet.app.channels import ChannelMaker, NoChannels
 from gateway.devnet.app.echo_request import BadEcho, read_params
 from gateway.devnet.app.session_job import JSON, VIDEO, work_of
+from gateway.devnet.app.tone import send_tone
 from gateway.devnet.runner.runner_job import TransformJob
 from gateway.trickle.control import JsonPublisher
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
 
+AUDIO = "audio/MP2T"
 LOAD = "/api/v1/pipeline/load"
 
 Json = dict[str, Any]
@@ -44,6 +46,7 @@ class ScopeSession:
         self._loaded = False
         self._job: TransformJob | None = None
         self._work: asyncio.Task[None] | None = None
+        self._sound: asyncio.Task[None] | None = None
 
     @property
     def session_id(self) -> str:
@@ -69,6 +72,8 @@ class ScopeSession:
                 async for message in messages:
                     answers.publish(await self._answer(message, group))
                 sending.cancel()
+                if self._sound is not None:
+                    self._sound.cancel()
         except ChannelError as error:
             log.info("no more messages", error=str(error))
         finally:
@@ -97,11 +102,12 @@ class ScopeSession:
             case "parameters":
                 if self._job is None:
                     raise BadMessage("no stream is running")
-                self._job.apply_params(read_params(json.dumps(_object(message, "params")).encode()))
+                self._change(self._job, _object(message, "params"))
                 return {"type": "parameters_ack"}
             case "stop_stream":
-                if self._work is not None:
-                    self._work.cancel()
+                for work in (self._work, self._sound):
+                    if work is not None:
+                        work.cancel()
                 return {"type": "stream_stopped"}
             case other:
                 raise BadMessage(f"unknown type {other!r}")
@@ -119,7 +125,8 @@ class ScopeSession:
         if not self._loaded:
             raise BadMessage("no pipeline is loaded")
         if self._work is not None:
-            raise BadMessage("a stream is running")
+            # as in Scope: who asks again is not told the channels again
+            return {"type": "stream_started", "status": "already_running"}
         graph = params.get("graph")
         nodes = graph.get("nodes") if isinstance(graph, dict) else None
         types = {node.get("type") for node in nodes or () if isinstance(node, dict)}
@@ -127,7 +134,10 @@ class ScopeSession:
             raise BadMessage("the graph has no sink")
         effect = read_params(json.dumps(params).encode())
         wanted = [("in", VIDEO), ("out", VIDEO)] if "source" in types else [("out", VIDEO)]
+        if params.get("produces_audio") is True:
+            wanted.append(("sound", AUDIO))
         made = await self._channels.make(wanted)
+        sound = made.pop("sound", None)
         if "in" in made:
             self._job = work_of(
                 self._http,
@@ -141,7 +151,20 @@ class ScopeSession:
             {"url": one.url, "direction": name, "mime_type": VIDEO, "role": "media"}
             for name, one in made.items()
         ]
+        if sound is not None:
+            self._sound = group.create_task(send_tone(self._http, sound.internal_url), name="app-tone")
+            channels.append(
+                {"url": sound.url, "direction": "out", "mime_type": AUDIO, "role": "output_audio"}
+            )
         return {"type": "stream_started", "channels": channels}
+
+    def _change(self, job: TransformJob, params: Json) -> None:
+        """What the parameters do not name stays as it is, as in Scope."""
+        changes = read_params(json.dumps(params).encode())
+        if isinstance(params.get("paused"), bool):
+            job.pause(on=params["paused"])
+        if changes:
+            job.apply_params(changes)
 
 
 def _object(message: Json, name: str) -> Json:

@@ -208,6 +208,10 @@ class TransformJob:
             self._transform.effect = effect
             self._send(self.status())
 
+    def pause(self, *, on: bool) -> None:
+        """Give no pictures for now, or go on."""
+        self._transform.paused = on
+
     def _report(self, error: str) -> None:
         self._last_error, self._last_error_at = error, _now_ms()
         self._log.warning("error reported", error=error)

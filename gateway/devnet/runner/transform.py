@@ -65,6 +65,8 @@ class Transform:
         self.effect = effect
         self.picture_interval = 0.0
         """Seconds between two pictures at least, after the first ones: for orchestrators that drip."""
+        self.paused = False
+        """Whether it gives no pictures for now."""
         self.counters = Counters()
         self.received = NalHashes()
         self.last_error: str | None = None
@@ -191,6 +193,8 @@ class Transform:
         assert frame.pts is not None
         if self._first_pts is None:
             self._first_pts = frame.pts
+        if self.paused:
+            return False
         since = frame.pts - self._given_pts
         if frame.pts - self._first_pts > FIRST_PICTURES and since < self.picture_interval * TICKS_PER_SECOND:
             return False
