@@ -155,13 +155,16 @@ async def test_without_prompts_the_picture_passes_through_until_some_come(
 async def test_a_workflow_that_raises_after_its_warm_up_passes_the_picture_through_and_is_an_error(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    raising = {"2": {"class_type": "Raise", "inputs": {"run": 40}}}
+
+    def raising(run: int) -> dict[str, Any]:
+        return {"2": {"class_type": "Raise", "inputs": {"run": run}}}
+
     async with (
         own_gateway(tmp_path) as (gateway, _),
         WhepViewer(http, gateway.live("cam/whep")) as viewer,
-        WhipPublisher(http, with_params(gateway, "cam", {"prompts": {**effect("negative"), **raising}})),
+        WhipPublisher(http, with_params(gateway, "cam", {"prompts": {**effect("negative"), **raising(40)}})),
     ):
-        await eventually(lambda: viewer.shows_negative, what="the negative")
+        await eventually(lambda: viewer.negatives, what="the negative")
         await eventually(lambda: viewer.shows_original, what="the pass-through")
         assert await update(gateway, "cam", {"resume": True}) == answered("prompts_resumed")
 
@@ -170,7 +173,7 @@ async def test_a_workflow_that_raises_after_its_warm_up_passes_the_picture_throu
 
         assert await eventually(error, deadline=60, what="the error") == FAILED
         assert (await worker(gateway))["workflow_error"] == FAILED
-        status, problem = await update(gateway, "cam", {"prompts": raising})
+        status, problem = await update(gateway, "cam", {"prompts": raising(1)})
         assert (status, problem["code"], problem["detail"]) == (422, "worker_refused", FAILED)
 
 
