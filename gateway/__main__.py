@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import sys
 from importlib.metadata import version
@@ -13,7 +14,10 @@ from gateway.settings import GATEWAY_FLAGS, PROGRAM, read_flags, settings_from, 
 
 USAGE = f"""usage: {PROGRAM} [flags]
        {PROGRAM} doctor [flags]
-       {PROGRAM} ledger [-help]"""
+       {PROGRAM} ledger [-help]
+       {PROGRAM} publish SOURCE WHIP_URL [flags]
+       {PROGRAM} play WHEP_URL [flags]
+       {PROGRAM} smoke URL [flags]"""
 
 
 def main() -> None:
@@ -29,6 +33,9 @@ def _main(argv: list[str]) -> int:
         from gateway.doctor import doctor
 
         return doctor.main(argv[1:])
+    if argv[:1] in (["publish"], ["play"], ["smoke"]):
+        # av and aiortc take a second to import
+        return int(importlib.import_module(f"gateway.clients.{argv[0]}").main(argv[1:]))
     parsed = Parsed()
     try:
         parsed = read_flags(argv, os.environ)

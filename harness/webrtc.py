@@ -9,13 +9,11 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
 from types import TracebackType
 
 import aiohttp
 import av
-import numpy as np
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
@@ -25,39 +23,15 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError
 
+from gateway.clients.pattern import FPS as FPS
+from gateway.clients.pattern import encoded_pattern as encoded_pattern
 from harness.ice import prepare_clients
 from harness.link import Link
 from harness.waiting import DEADLINE, within
 
-FPS = 30
 CLOCK = 90_000
 
 prepare_clients()
-
-
-@lru_cache(maxsize=8)
-def encoded_pattern(width: int = 320, height: int = 240, seconds: int = 4, gop_s: float = 1.0) -> list[bytes]:
-    """A moving picture as H.264 access units: the left half bright, the right half dark, a bar that moves."""
-    encoder = av.CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.framerate, encoder.time_base = fractions.Fraction(FPS), fractions.Fraction(1, FPS)
-    encoder.bit_rate = width * height * 10
-    encoder.options = {
-        "preset": "ultrafast",
-        "tune": "zerolatency",
-        "profile": "baseline",
-        "x264-params": f"keyint={int(FPS * gop_s)}:min-keyint={int(FPS * gop_s)}:scenecut=0:repeat-headers=1",
-    }
-    units = []
-    for number in range(FPS * seconds):
-        picture = np.full((height, width, 3), 40, np.uint8)
-        picture[:, : width // 2] = 210
-        left = number * width // (FPS * seconds)
-        picture[height // 3 : height // 2, left : left + width // 10] = (200, 60, 60)
-        frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-        frame.pts = number
-        units += [bytes(packet) for packet in encoder.encode(frame)]
-    return units
 
 
 def vcl_hashes(access_unit: bytes) -> list[str]:

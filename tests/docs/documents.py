@@ -13,7 +13,9 @@ COMMANDS = ("sh", "console")
 
 _NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 _FENCE = re.compile(r"^```(\w*)$")
-_GATEWAY = re.compile(r"(scripts/run|\.venv/bin/livepeer-gateway)\b(?! (ledger|-version|-help))")
+_GATEWAY = re.compile(
+    r"(scripts/run|\.venv/bin/livepeer-gateway)\b(?! (ledger|doctor|publish|play|smoke|-version|-help))"
+)
 
 
 @dataclass(frozen=True)
