@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Executable, delete, func, insert, select, update
 
-from gateway.payments.errors import LedgerError, SessionTaken
+from gateway.payments.errors import LedgerError, SessionTakenOver
 from gateway.payments.schema import (
     draws,
     minutes,
@@ -373,7 +373,7 @@ class Books:
         if row is None:
             raise LedgerError(f"session {session_id} is not in the ledger")
         if row["epoch"] != epoch_of(session_id):
-            raise SessionTaken(f"another run or node of the gateway goes on with session {session_id}")
+            raise SessionTakenOver(f"another run or node of the gateway goes on with session {session_id}")
         return row
 
     def _lock_sums(self) -> None:

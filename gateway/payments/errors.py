@@ -25,7 +25,7 @@ class LedgerBusy(LedgerError):
     """Another gateway uses the ledger."""
 
 
-class SessionTaken(LedgerError):
+class SessionTakenOver(LedgerError):
     """Another node, or another run of this one, goes on with the session: nothing may be paid for it here."""
 
 

@@ -86,9 +86,9 @@ class SessionRecord:
 class Ledger:
     """An open ledger. Make one with `Ledger.open`, and `close` it at the end.
 
-    Write methods return when their line is on disk, and raise LedgerError where it cannot be: SessionTaken
-    where another run or node of the gateway goes on with the session. A session is named by what
-    `open_session`, `former_jobs` or `take_over` gave.
+    Write methods return when their line is on disk, and raise LedgerError where it cannot be, such as
+    SessionTakenOver where another run or node of the gateway goes on with the session. A session is named by
+    what `open_session`, `former_jobs` or `take_over` gave.
     """
 
     def __init__(self, database: Database, queue: LedgerWriter, run: str, clocks: Clocks) -> None:
@@ -345,7 +345,7 @@ class Ledger:
         """Go on with a job that another node has, from what is written down by now.
 
         The session is named as `left_jobs` does. From then on that node can write to it no more, so that its
-        next payment fails before the signer is asked. Raises SessionTaken where another was faster,
+        next payment fails before the signer is asked. Raises SessionTakenOver where another was faster,
         LedgerError where there is nothing to go on with.
         """
 

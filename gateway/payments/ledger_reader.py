@@ -50,10 +50,11 @@ class Place:
 
 
 class LedgerReader:
-    """Reads a ledger's database; somebody else may write to it meanwhile."""
+    """Reads a ledger's database, so many rows at a time; somebody else may write to it meanwhile."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, page: int = PAGE) -> None:
         self._database = database
+        self._page = page
 
     async def sessions(
         self, *, stream: str | None = None, payments: bool = False
@@ -62,13 +63,13 @@ class LedgerReader:
 
         With `payments`, those that have few come with them; the others' are for `payments_of` to read.
         """
-        query = select(sessions).where(*_of_stream(stream)).order_by(sessions.c.number).limit(PAGE)
+        query = select(sessions).where(*_of_stream(stream)).order_by(sessions.c.number).limit(self._page)
         last = 0
         while True:
             found = await self._sessions(query.where(sessions.c.number > last), payments)
             for session in found:
                 yield session
-            if len(found) < PAGE:
+            if len(found) < self._page:
                 return
             last = found[-1].row["number"]
 
@@ -81,11 +82,11 @@ class LedgerReader:
         query = select(payments).where(payments.c.session == session.row["number"])
         last = 0
         while True:
-            page = query.where(payments.c.number > last).order_by(payments.c.number).limit(PAGE)
+            page = query.where(payments.c.number > last).order_by(payments.c.number).limit(self._page)
             found = await self._database.rows(page)
             for row in found:
                 yield LedgerPayment.of(row, session.row)
-            if len(found) < PAGE:
+            if len(found) < self._page:
                 return
             last = found[-1]["number"]
 
@@ -142,14 +143,14 @@ class LedgerReader:
             .join(sessions, sessions.c.number == payments.c.session)
             .where(payments.c.state.in_([step.value for step in _SENT]), *_of_stream(stream))
             .order_by(rand_start, *order)
-            .limit(PAGE)
+            .limit(self._page)
         )
         page = query
         while True:
             found = await self._database.rows(page)
             for row in found:
                 yield row
-            if len(found) < PAGE:
+            if len(found) < self._page:
                 return
             last = [found[-1][column.name] for column in order]
             page = query.where(rand_start >= last[0][:RAND_START_BYTES], tuple_(*order) > tuple_(*last))

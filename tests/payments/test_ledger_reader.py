@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import pytest
 
-from gateway.payments import ledger_reader
 from gateway.payments.books import MINUTE
+from gateway.payments.database import Database
 from gateway.payments.ledger import Ledger
 from gateway.payments.ledger_reader import PAGE, LedgerReader
 from gateway.payments.ledger_rows import Grouping, utc
@@ -156,16 +156,17 @@ async def _short(ledger: Ledger, number: int) -> None:
 
 @pytest.mark.asyncio
 async def test_hashes_that_begin_alike_are_read_page_by_page_each_payment_once(
-    where: str, monkeypatch: pytest.MonkeyPatch
+    where: str,
 ) -> None:
-    monkeypatch.setattr(ledger_reader, "PAGE", 3)
     ledger = await Ledger.open(where)
     session = await ledger.open_session(record("one"))
     begin_alike = [1, 2, 2**199, 2**200, 2**200 + 1, 2**201, 2**255, 2**255 + 1]
     made = [(rand, nonce) for rand in reversed(begin_alike) for nonce in (2, 1)]
     for number, (rand, nonce) in enumerate(made, 1):
         await pay(ledger, session, number, payment(rand, nonce, 1), "delivered")
-    rows = [row async for row in ledger.reader.nonces()]
+    database = await Database.open_to_read(where)
+    rows = [row async for row in LedgerReader(database, page=3).nonces()]
+    await database.close()
     found = [(int.from_bytes(row["recipient_rand_hash"], "big"), row["first_nonce"]) for row in rows]
     assert found == sorted(made)
     await ledger.close()

@@ -11,7 +11,7 @@ import pytest_asyncio
 from sqlalchemy import text
 
 from gateway.payments.database import Database
-from gateway.payments.errors import LedgerBusy, LedgerError, SessionTaken
+from gateway.payments.errors import LedgerBusy, LedgerError, SessionTakenOver
 from gateway.payments.ledger import Ledger
 from gateway.payments.session_key import FIRST_EPOCH, SessionKey, epoch_of
 from gateway.payments.steps import Step
@@ -79,7 +79,7 @@ async def test_a_former_owner_can_write_no_line_more(nodes: Nodes) -> None:
     former = await other.take_over(left.session_id)
     assert (former.session_id, former.number, former.payment) == (session, left.number, Step.DELIVERED)
     for line in every_line(one, session):
-        with pytest.raises(SessionTaken):
+        with pytest.raises(SessionTakenOver):
             await line()
     assert await history(other) == ["intended", "signed", "delivered"]
     await other.intended(former.session_id, 2)
@@ -93,7 +93,7 @@ async def test_one_of_two_who_take_a_session_over_gets_it(nodes: Nodes) -> None:
     await paid(one)
     (left,) = await other.left_jobs("cam")
     await other.take_over(left.session_id)
-    with pytest.raises(SessionTaken):
+    with pytest.raises(SessionTakenOver):
         await third.take_over(left.session_id)
 
 
@@ -109,7 +109,7 @@ async def test_who_gets_a_session_back_goes_on_from_what_others_wrote_and_its_fo
     back = await one.take_over((await one.left_jobs("cam"))[0].session_id)
     assert (back.signed, back.payment, epoch_of(back.session_id)) == (2, Step.SIGNED, 3)
     for line in every_line(one, session) + every_line(other, away.session_id):
-        with pytest.raises(SessionTaken):
+        with pytest.raises(SessionTakenOver):
             await line()
     await one.delivered(back.session_id, 2)
     assert await history(one) == [
@@ -153,7 +153,7 @@ async def test_a_run_that_lost_its_place_to_the_next_one_can_write_no_line_more(
     await former.close()
     again = await Ledger.open(where)
     for line in every_line(again, session):
-        with pytest.raises(SessionTaken):
+        with pytest.raises(SessionTakenOver):
             await line()
     (job,) = await again.former_jobs()
     await again.credited(job.session_id, 1)

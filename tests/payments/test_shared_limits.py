@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.payments.errors import LedgerError, SessionTaken
+from gateway.payments.errors import LedgerError, SessionTakenOver
 from gateway.payments.holds import HELD_NS, MINUTE, SKEW, WINDOW_NS
 from gateway.payments.ledger import Ledger
 from gateway.payments.payment import Payment
@@ -206,7 +206,7 @@ class Cluster:
                 self.nodes[node].release(key, session.asked),
                 self.nodes[node].close_session(key, EndReason.DELETED),
             ):
-                with pytest.raises(SessionTaken):
+                with pytest.raises(SessionTakenOver):
                     await line
 
     def payment(self) -> Payment:
@@ -221,7 +221,7 @@ class Cluster:
         former = await self.nodes[node].take_over(left.session_id)
         assert former.signed == session.signed
         assert former.unanswered == (session.asked if session.asked > session.signed else None)
-        with pytest.raises(SessionTaken):
+        with pytest.raises(SessionTakenOver):
             await self.nodes[(node + 1) % 3].take_over(left.session_id)
         session.former.append((session.node, session.key))
         session.node, session.key = node, former.session_id
