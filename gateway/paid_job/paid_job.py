@@ -221,9 +221,8 @@ class PaidJob(ABC):
                 if may_have_started:  # and was credited then
                     return None
             # who had the payment before and said the same then is to blame
-            fair = (
-                isinstance(error, NoCapacity) and self._payer is not None and self._payer.refused_starts < 2
-            )
+            said_before = self._payer is not None and self._payer.refused_starts >= 2
+            fair = isinstance(error, NoCapacity) and not said_before
             kind = NoRoom if fair else Ended
             once_more = ", with a payment that it had before" if again else ""
             self._log.info(failed, error=error.full)
