@@ -14,6 +14,8 @@ AGREEMENT = TICKS_PER_SECOND * 15 // 100
 """Ticks by which reports that agree may differ: jitter of 50 ms either way, and a margin."""
 ENOUGH_REPORTS = 3
 """Reports that must agree before they are believed."""
+FEW_REPORTS_OFF = AGREEMENT // 2
+"""Ticks by which the first of them may be off together: within that the arrival counts as much as they do."""
 MAX_OTHERS = 5
 """Reports among which that many are looked for: a sender that is late for a moment may report it."""
 MAX_REPORTS = 16
@@ -124,6 +126,8 @@ class AudioClock:
             if len(agreed) < ENOUGH_REPORTS:
                 return
             self._reports.clear()
+            if self._offset is not None and abs(fmean(agreed) - self._offset) <= FEW_REPORTS_OFF:
+                self._reports.extend([self._offset] * len(agreed))
             self._reports.extend(agreed)
             self._others.clear()
         self._target = round(fmean(self._reports))

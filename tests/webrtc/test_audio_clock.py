@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,8 @@ from gateway.comfystream.clock import ServerClock
 from gateway.media.clock import Unwrapper, VideoClock
 from gateway.webrtc.audio_clock import TOLERANCE, AudioClock
 from gateway.webrtc.reception import SenderClock
+from tests.webrtc.fed import Fed
+from tests.webrtc.loopback import coded_pictures, nals_of
 
 NTP_SECOND = 1 << 32
 LENGTH = 1_800
@@ -202,3 +205,116 @@ def test_sound_whose_own_clock_starts_over_goes_on_beside_the_pictures(
     source.run(20, 22, microphone=microphone)
     assert max(map(abs, source.skews)) < 0.04
     assert len(source.times) > 50 * 21
+
+
+CAMERA = Path(__file__).parents[1] / "data" / "offers" / "chromium-camera-sendonly.sdp"
+KEY, LATER = (nals_of(picture) for picture in coded_pictures(2, size=(64, 64)))
+OPUS = b"\x78" + bytes(20)
+"""One packet of 20 ms."""
+VIDEO, SOUND = 1, 9
+"""SSRCs."""
+UNSET = 0xFFFFFFFF
+"""The RTP time of a first report that some senders make before they know it."""
+
+
+class Sender:
+    """Sends 25 pictures and 50 packets of sound a second to a publisher, and reports, as on the wire."""
+
+    def __init__(
+        self, chance: random.Random, *, clock: VideoClock, rate: int = 90_000, first_report: int | None = None
+    ) -> None:
+        self.fed = Fed(CAMERA.read_text(), clock=clock)
+        self.camera = 0.0
+        """Seconds by which the camera's clock is off."""
+        self.wrong_steps = 0
+        """Packets that do not lie as far from the one before as they were taken."""
+        self.furthest = 0.0
+        """Seconds that sound lay off its picture at most."""
+        self._chance = chance
+        self._rate = rate
+        self._first_report = {} if first_report is None else {VIDEO: first_report, SOUND: first_report}
+        self._base = -9_000 if first_report is None else 1 << 31
+        """The first timestamp: it wraps soon, or such a report is far from it."""
+        self._frame = 0
+        self._picture = 0, 0.0
+        self._before: tuple[int, float] | None = None
+
+    def send(self, seconds: float, *, pictures: bool = True, sound: bool = True) -> None:
+        """Send for so long; packets take up to 20 ms, and reports are off by 50 ms either way."""
+        for _ in range(round(seconds * 25)):
+            taken = self._frame / 25
+            if pictures:
+                self._arrive(taken)
+                stamp = self._base + round((taken + self.camera) * self._rate)
+                self.fed.picture(KEY if self._frame % 50 == 0 else LATER, stamp & 0xFFFFFFFF, ssrc=VIDEO)
+                self._picture = self.fed.units[-1].pts, taken
+            if sound:
+                for at in (taken, taken + 0.02):
+                    self._say(at, beside_pictures=pictures)
+                if self._frame % 125 == 7:
+                    self._report(SOUND, self._ticks(taken), taken)
+            if pictures and self._frame % 25 == 12:
+                self._arrive(taken + 0.03)  # the first before the picture that tells the rate
+                self._report(VIDEO, stamp, taken)
+            self.fed.frames.clear()
+            self.fed.sent.rtcp.clear()
+            self._frame += 1
+
+    def _say(self, taken: float, *, beside_pictures: bool) -> None:
+        self._arrive(taken)
+        self.fed.sound(OPUS, self._ticks(taken), ssrc=SOUND)
+        (packet,) = self.fed.sounds
+        self.fed.frames.clear()
+        if self._before is not None:
+            pts, then = self._before
+            self.wrong_steps += abs(packet.pts - pts - (taken - then) * 90_000) > TOLERANCE
+        self._before = packet.pts, taken
+        if beside_pictures:
+            shown, then = self._picture
+            self.furthest = max(self.furthest, abs((packet.pts - shown) / 90_000 - (taken - then)))
+
+    def _ticks(self, taken: float) -> int:
+        return self._base + round(taken * 48_000)
+
+    def _arrive(self, taken: float) -> None:
+        self.fed.now = max(self.fed.now, 100 + taken + self._chance.uniform(0, 0.02))
+
+    def _report(self, ssrc: int, stamp: int, taken: float) -> None:
+        stamp = self._first_report.pop(ssrc, stamp)
+        self.fed.report(stamp, _ntp(taken + self._chance.uniform(-0.05, 0.05)), ssrc=ssrc)
+
+
+@pytest.mark.parametrize(
+    ("rate", "first_report"), [(90_000, None), (90_000, UNSET), (VideoClock.WRONG_RATE, UNSET)]
+)
+@pytest.mark.asyncio
+async def test_a_publishers_ten_minutes_with_pauses_have_no_wrong_step(
+    rate: int, first_report: int | None
+) -> None:
+    clock = VideoClock()
+    sender = Sender(random.Random(22), clock=clock, rate=rate, first_report=first_report)
+    sender.send(75)
+    for pause in (5, 20, 60):
+        for pictures, sound in ((False, True), (True, False), (False, False)):
+            sender.send(pause, pictures=pictures, sound=sound)
+            sender.send(30)
+    assert sender.wrong_steps == 0
+    assert sender.furthest < 0.04
+    assert clock.corrected is (rate != 90_000)
+    audio = sender.fed.publisher.stats().audio
+    assert audio is not None
+    assert (audio.packets_lost, audio.packets_dropped) == (0, 0)
+    await sender.fed.publisher.close()
+
+
+@pytest.mark.asyncio
+async def test_ten_minutes_of_a_comfystream_server_with_pauses_have_no_wrong_step() -> None:
+    sender = Sender(random.Random(22), clock=ServerClock())
+    sender.send(120)
+    for pause in (5, 20, 60):
+        sender.send(pause, pictures=False)
+        sender.camera -= pause  # it counts on where it was
+        sender.send(135)
+    assert sender.wrong_steps == 0
+    assert sender.furthest < 0.04
+    await sender.fed.publisher.close()

@@ -6,64 +6,11 @@ import base64
 from pathlib import Path
 
 import pytest
-import structlog
-from aiortc.rtp import RtpPacket
 
-from gateway.media.frames import AccessUnit, Frame
-from gateway.media.rtp_h264 import packetize
-from gateway.webrtc import rtcp
-from gateway.webrtc.config import WebRtcConfig
-from gateway.webrtc.negotiation import Negotiation
-from gateway.webrtc.publisher import Publisher
+from tests.webrtc.fed import RID_EXTENSION, Fed
 from tests.webrtc.loopback import coded_pictures, nals_of
-from tests.webrtc.sent import Sent
 
 CAMERA = Path(__file__).parents[1] / "data" / "offers" / "chromium-camera-sendonly.sdp"
-LOG = structlog.get_logger("test")
-RID_EXTENSION = 10
-
-
-class Fed:
-    """A publisher without a peer: its packets are given to it."""
-
-    def __init__(self, offer: str) -> None:
-        self.frames: list[Frame] = []
-        self.sent = Sent()
-        negotiation = Negotiation.of(offer, publishing=True)
-        self.kind = negotiation.video.codec.payload_type
-        self.now = 100.0
-        self.publisher = Publisher(
-            negotiation,
-            WebRtcConfig(),
-            self.frames.append,
-            LOG,
-            transport=self.sent,  # type: ignore[arg-type]
-            monotonic=lambda: self.now,
-        )
-        self._numbers: dict[int, int] = {}
-
-    def skip(self, numbers: int, *, ssrc: int = 1) -> None:
-        """Have its packets' sequence numbers leave out so many."""
-        self._numbers[ssrc] += numbers
-
-    def picture(self, nals: list[bytes], at: int, *, ssrc: int = 1, rid: str = "") -> None:
-        """Give it one picture's packets; those of a layer that is named carry its name."""
-        payloads = packetize(nals)
-        for place, payload in enumerate(payloads):
-            number = self._numbers.get(ssrc, 0)
-            self._numbers[ssrc] = number + 1
-            packet = RtpPacket(self.kind, int(place == len(payloads) - 1), number, at * 3000, ssrc, payload)
-            data = packet.serialize()
-            if rid:
-                name = bytes([RID_EXTENSION << 4 | len(rid) - 1]) + rid.encode()
-                name += bytes(-len(name) % 4)
-                block = b"\xbe\xde" + (len(name) // 4).to_bytes(2, "big") + name
-                data = bytes([data[0] | 0x10]) + data[1:12] + block + data[12:]
-            self.publisher.on_rtp(data)
-
-    @property
-    def units(self) -> list[AccessUnit]:
-        return [frame for frame in self.frames if isinstance(frame, AccessUnit)]
 
 
 def simulcast(*rids: str) -> str:
@@ -75,6 +22,8 @@ def simulcast(*rids: str) -> str:
     return "\r\n".join([f"{audio}m=video{video}", *lines, ""])
 
 
+STEP = 3_000
+"""Ticks from picture to picture."""
 PICTURES = [nals_of(picture) for picture in coded_pictures(6, gop=6)]
 
 
@@ -82,9 +31,9 @@ PICTURES = [nals_of(picture) for picture in coded_pictures(6, gop=6)]
 async def test_of_simulcast_layers_only_the_one_agreed_on_is_taken() -> None:
     fed = Fed(simulcast("hi", "lo"))
     for at, nals in enumerate(PICTURES):
-        fed.picture(nals, at, ssrc=2, rid="lo")
-        fed.picture(nals, at, ssrc=1, rid="hi" if at < 2 else "")  # named until it was reported on
-    assert [unit.pts for unit in fed.units] == [at * 3000 for at in range(6)]
+        fed.picture(nals, at * STEP, ssrc=2, rid="lo")
+        fed.picture(nals, at * STEP, ssrc=1, rid="hi" if at < 2 else "")  # named until it was reported on
+    assert [unit.pts for unit in fed.units] == [at * STEP for at in range(6)]
     assert fed.publisher.stats().packets_lost == 0
     await fed.publisher.close()
 
@@ -93,7 +42,7 @@ async def test_of_simulcast_layers_only_the_one_agreed_on_is_taken() -> None:
 async def test_a_sender_left_with_one_layer_need_not_name_it() -> None:
     fed = Fed(simulcast("hi", "lo"))
     for at, nals in enumerate(PICTURES):
-        fed.picture(nals, at)
+        fed.picture(nals, at * STEP)
     assert len(fed.units) == 6
     await fed.publisher.close()
 
@@ -103,7 +52,7 @@ async def test_numbers_that_start_over_are_no_loss_in_any_report() -> None:
     fed = Fed(CAMERA.read_text())
     for second, skipped in enumerate((0, 20_000, 0, 40_000, 0)):
         for at, nals in enumerate(PICTURES):
-            fed.picture(nals, second * 30 + at)
+            fed.picture(nals, (second * 30 + at) * STEP)
             if at == 2:
                 fed.skip(skipped)
         fed.publisher.feedback.report(1e6 + second, None, 0)
@@ -117,9 +66,7 @@ async def test_a_senders_round_trip_does_not_contain_the_time_until_its_report_w
     fed = Fed(CAMERA.read_text())
     fed.picture(PICTURES[0], 0)
     fed.sent.late, fed.now = 0.25, 5.0
-    fed.publisher.on_rtcp(
-        rtcp.sender_report(1, ntp=7 << 32, timestamp=0, packets=1, octets=1, cname="camera")
-    )
+    fed.report(0, 7 << 32, ssrc=1)
     fed.publisher.feedback.report(6.0, None, 0)
     (report,) = fed.sent.reports
     assert (report.lsr, report.dlsr / 65536) == (7 << 16, 1.25)
@@ -133,12 +80,12 @@ SMALL = [nals_of(picture) for picture in coded_pictures(6, size=(160, 96), gop=6
 async def test_of_layers_that_do_not_tell_their_size_the_largest_to_come_is_shown() -> None:
     fed = Fed(simulcast("0", "1"))
     for at in range(6):
-        fed.picture(SMALL[at], at, ssrc=2, rid="0")
+        fed.picture(SMALL[at], at * STEP, ssrc=2, rid="0")
     assert fed.publisher.stats().layer == "0"
     assert fed.publisher.size == (160, 96)
     for at in range(6):
-        fed.picture(SMALL[at], 6 + at, ssrc=2, rid="0")
-        fed.picture(PICTURES[at], 900_000 + at, ssrc=1, rid="1")
+        fed.picture(SMALL[at], (6 + at) * STEP, ssrc=2, rid="0")
+        fed.picture(PICTURES[at], (900_000 + at) * STEP, ssrc=1, rid="1")
     assert fed.publisher.stats().layer == "1"
     assert fed.publisher.size == (320, 180)
     times = [unit.pts for unit in fed.units]
@@ -152,13 +99,13 @@ async def test_of_layers_that_do_not_tell_their_size_the_largest_to_come_is_show
 async def test_a_layer_that_falls_silent_gives_way_to_another_that_is_no_longer_named() -> None:
     fed = Fed(simulcast("0", "1"))
     for at in range(3):
-        fed.picture(PICTURES[at], at, ssrc=1, rid="1")
-        fed.picture(SMALL[at], at, ssrc=2, rid="0")
+        fed.picture(PICTURES[at], at * STEP, ssrc=1, rid="1")
+        fed.picture(SMALL[at], at * STEP, ssrc=2, rid="0")
     assert fed.publisher.stats().layer == "1"
     fed.now += 1.5
-    fed.picture(SMALL[0], 6, ssrc=2)
+    fed.picture(SMALL[0], 6 * STEP, ssrc=2)
     assert fed.publisher.stats().layer == "0"
-    fed.picture(PICTURES[0], 7, ssrc=1)
+    fed.picture(PICTURES[0], 7 * STEP, ssrc=1)
     assert fed.publisher.stats().layer == "1"
     await fed.publisher.close()
 
@@ -175,7 +122,7 @@ async def test_parameter_sets_of_the_sdp_alone_are_enough_for_the_first_picture(
     sei = b"\x06\x05\x01\x00\x80"
     fed.picture([sei, *[nal for nal in rest if nal[0] & 0x1F == 5]], 0)
     for at in range(1, 6):
-        fed.picture(PICTURES[at], at)
+        fed.picture(PICTURES[at], at * STEP)
     assert len(fed.units) == 6
     assert fed.units[0].key
     assert set(sets) <= set(fed.units[0].nals)
