@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from gateway.media import opus
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, OpusPacket
 
 MAX_STEP_FORWARD = 10 * TICKS_PER_SECOND
@@ -15,6 +16,11 @@ MAX_STEP_BACK = TICKS_PER_SECOND // 2
 
 MAX_SKEW = 3 * TICKS_PER_SECOND
 """Sound further away from the picture than this belongs to another clock and is dropped."""
+
+AUDIO_TOLERANCE = TICKS_PER_SECOND // 1_000
+"""Ticks by which a packet of sound may begin before the end of the one before: 1 ms."""
+SHORTEST_PACKET = TICKS_PER_SECOND // 400
+"""Ticks that a packet of sound lasts at least, one that cannot be read too: 2.5 ms."""
 
 MIN_JUMP = 3_000
 MAX_JUMP = 10 * TICKS_PER_SECOND
@@ -27,19 +33,21 @@ class Timeline:
     The first source's times are kept as they are. When a source starts over or another takes its
     place, the output goes on from where it was by the wall-clock time since the last picture,
     so that a viewer's playout clock sees no jump. Pictures lead: one offset, found by them, is used
-    for the sound too, which keeps both together. `after` is a time that another output has come to now: this
-    one goes on from there.
+    for the sound too, which keeps both together; a packet of sound whose place is taken is left out. `after`
+    is a time that another output has come to now: this one goes on from there.
     """
 
     def __init__(self, *, after: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.jumps = 0
         """How often the source's clock was mapped anew."""
         self.audio_dropped = 0
+        """Packets of sound left out."""
         self._clock = clock
         self._offset = 0
         self._source_dts: int | None = None
         self._video_out = after
-        self._audio_out: int | None = None
+        self._audio_end: int | None = None
+        """Where the newest packet of sound ends."""
         self._picture_at = clock()
         self._behind = 0
 
@@ -75,16 +83,19 @@ class Timeline:
         return AccessUnit(unit.nals, pts, dts, unit.key)
 
     def audio(self, packet: OpusPacket) -> OpusPacket | None:
-        """The packet with its output time; None before the first picture, too far from it, or not rising."""
+        """The packet with its output time; None before the first picture, too far from it, or without a place.
+
+        From one packet to the next these times rise by the packet's length less AUDIO_TOLERANCE, or more.
+        """
         pts = packet.pts + self._offset
         if (
             self._source_dts is None
             or abs(packet.pts - self._source_dts) > MAX_SKEW
-            or (self._audio_out is not None and pts <= self._audio_out)
+            or (self._audio_end is not None and pts < self._audio_end - AUDIO_TOLERANCE)
         ):
             self.audio_dropped += 1
             return None
-        self._audio_out = pts
+        self._audio_end = pts + max(opus.duration(packet.data), SHORTEST_PACKET)
         return OpusPacket(packet.data, pts) if self._offset else packet
 
     def _continues(self, dts: int) -> bool:
@@ -97,4 +108,4 @@ class Timeline:
         self.jumps += 1
         passed = int((now - self._picture_at) * TICKS_PER_SECOND)
         video = self._video_out + min(max(passed, MIN_JUMP), MAX_JUMP)
-        return video if self._audio_out is None else max(video, self._audio_out + MIN_JUMP)
+        return video if self._audio_end is None else max(video, self._audio_end)

@@ -2,13 +2,21 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.media.frames import AccessUnit, OpusPacket
-from gateway.media.timeline import MAX_JUMP, MAX_SKEW, Timeline
+from gateway.media.opus import duration
+from gateway.media.timeline import AUDIO_TOLERANCE, MAX_JUMP, MAX_SKEW, Timeline
 
 STEP = 3_000
+PACKETS = [
+    *(bytes([config << 3]) for config in (16, 17, 18, 19, 2, 3)),
+    *(bytes([config << 3 | 1]) for config in (2, 3)),
+    bytes([19 << 3 | 3, 5]),
+]
+"""Opus packets of 2.5, 5, 10, 20, 40, 60, 80, 120 and 100 ms."""
 
 
 class Clock:
@@ -168,3 +176,62 @@ def test_what_goes_on_with_another_output_begins_after_it_by_the_time_that_passe
     times = play(timeline, clock, 77, 3)
     assert times == [5_180_000 + index * STEP for index in range(3)]
     assert timeline.newest == times[-1]
+
+
+@pytest.mark.parametrize("packet", PACKETS, ids=lambda packet: f"{duration(packet) / 90:g} ms")
+def test_a_new_source_begins_where_the_formers_sound_ends(packet: bytes) -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    picture = play(timeline, clock, 0, 1)[0]
+    last = timeline.audio(OpusPacket(packet, picture + STEP))
+    timeline.new_source()
+    timeline.video(unit(500_000))
+    first = timeline.audio(OpusPacket(packet, 500_000))
+    assert last is not None
+    assert first is not None
+    assert first.pts - last.pts >= duration(packet)
+    assert timeline.audio_dropped == 0
+
+
+@given(
+    sources=st.lists(
+        st.tuples(
+            st.sampled_from(PACKETS),
+            st.integers(0, 2**34),
+            st.integers(-20_000, 20_000),
+            st.integers(1, 12),
+            st.floats(0, 0.5),
+        ),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_sound_never_overlaps_whatever_its_packets_length(
+    sources: list[tuple[bytes, int, int, int, float]],
+) -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    placed: list[OpusPacket] = []
+    given_in = 0
+    for packet, start, early, pictures, passed in sources:
+        clock.now += passed
+        timeline.new_source()
+        sound, within = start - early, []
+        for number in range(pictures):
+            timeline.video(unit(start + number * STEP))
+            while sound <= start + number * STEP:
+                given_in += 1
+                out = timeline.audio(OpusPacket(packet, sound))
+                sound += duration(packet)
+                if out is not None:
+                    within.append(out)
+            clock.now += 1 / 30
+        assert all(later.pts - earlier.pts == duration(packet) for earlier, later in pairwise(within)), (
+            "only those at its beginning are left out"
+        )
+        placed += within
+    assert all(
+        later.pts - earlier.pts >= duration(earlier.data) - AUDIO_TOLERANCE
+        for earlier, later in pairwise(placed)
+    )
+    assert timeline.audio_dropped == given_in - len(placed)
