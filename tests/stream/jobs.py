@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -72,6 +73,8 @@ class FakeJob:
     credit: float = 0.0
     """Seconds for which it may be held."""
     held: bool = False
+    problem: str = ""
+    """Why nothing that it gives back can be shown."""
     price: Fraction = Fraction(1, 3)
     started: bool = False
     paid: bool = False
@@ -144,7 +147,8 @@ class FakeJob:
             alarms=0,
         )
         orchestrator = OrchestratorRef(url=self.url, price=self.price)
-        return JobStatus(orchestrator=orchestrator, payments=payments, segments=5)
+        problem = (self.problem, time.monotonic()) if self.problem else None
+        return JobStatus(orchestrator=orchestrator, payments=payments, segments=5, problem=problem)
 
 
 class FakeSource:

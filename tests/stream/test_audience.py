@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from gateway.media.frames import AccessUnit
 from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.audience import Audience
 from gateway.stream.quotas import Claim, LimitReached, Quotas
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import OfferRefused
 from harness.waiting import eventually
-from tests.webrtc.loopback import aiortc_client, offer_of, take_answer
+from tests.webrtc.loopback import aiortc_client, coded_pictures, nals_of, offer_of, take_answer
 
+BROWSER = (
+    Path(__file__).parents[1] / "data" / "offers" / "chromium-recvonly-hidden-addresses.sdp"
+).read_text()
 ADDRESS = [Claim("-maxViewersPerAddress", 1, "here")]
 
 
@@ -111,3 +116,19 @@ async def test_nobody_new_watches_while_the_gateway_is_overloaded() -> None:
     with pytest.raises(NotAdmitted, match="watch on another one"):
         await one.audience.watch("cam", "v", "")
     assert len(one.audience) == len(one.quotas) == 0
+
+
+@pytest.mark.asyncio
+async def test_the_profile_of_the_pictures_is_that_of_a_later_viewers_answer() -> None:
+    one = Published()
+    one.names.add("cam")
+    profiles = []
+    for viewer_id in ("before", "after"):
+        viewer = await one.audience.watch("cam", viewer_id, BROWSER)
+        (line,) = (line for line in viewer.answer.splitlines() if "profile-level-id" in line)
+        profiles.append(line.partition("profile-level-id=")[2][:4])
+        one.audience.output("cam").push(AccessUnit(nals_of(coded_pictures(1)[0]), 0, 0, True))
+        await one.audience.stop("cam", viewer_id)
+    assert one.audience.output("cam").profile == "42c0", "constrained baseline"
+    assert profiles == ["4200", "42e0"]
+    await eventually(lambda: len(one.audience) == 0, what="the viewers' end")

@@ -17,6 +17,36 @@ from tests.webrtc.sent import Sent
 RID_EXTENSION = 10
 
 
+def rtp(
+    kind: int,
+    number: int,
+    timestamp: int,
+    ssrc: int,
+    payload: bytes,
+    *,
+    marker: bool = False,
+    rid: str = "",
+) -> bytes:
+    """An RTP packet; one of a layer that is named carries its name."""
+    made = RtpPacket(kind, int(marker), number & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc, payload)
+    data: bytes = made.serialize()
+    if rid:
+        name = bytes([RID_EXTENSION << 4 | len(rid) - 1]) + rid.encode()
+        name += bytes(-len(name) % 4)
+        block = b"\xbe\xde" + (len(name) // 4).to_bytes(2, "big") + name
+        data = bytes([data[0] | 0x10]) + data[1:12] + block + data[12:]
+    return data
+
+
+def simulcast(offer: str, *rids: str) -> str:
+    """A browser's offer with these layers of its video, which comes last in it."""
+    lines = [f"a=rid:{rid} send" for rid in rids] + [f"a=simulcast:send {';'.join(rids)}"]
+    assert f"a=extmap:{RID_EXTENSION} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" in offer
+    audio, video = offer.rstrip().split("m=video")
+    assert "m=audio" in audio
+    return "\r\n".join([f"{audio}m=video{video}", *lines, ""])
+
+
 class Fed:
     """What it hands out is in `frames`, what it sends in `sent`. Timestamps are those on the wire."""
 
@@ -47,29 +77,25 @@ class Fed:
         """Give it one picture's packets; those of a layer that is named carry its name."""
         payloads = packetize(nals)
         for place, payload in enumerate(payloads):
-            data = self._packet(self._video, payload, timestamp, ssrc, marker=place == len(payloads) - 1)
-            if rid:
-                name = bytes([RID_EXTENSION << 4 | len(rid) - 1]) + rid.encode()
-                name += bytes(-len(name) % 4)
-                block = b"\xbe\xde" + (len(name) // 4).to_bytes(2, "big") + name
-                data = bytes([data[0] | 0x10]) + data[1:12] + block + data[12:]
-            self.publisher.on_rtp(data)
+            last = place == len(payloads) - 1
+            self._give(self._video, payload, timestamp, ssrc, marker=last, rid=rid)
 
     def sound(self, opus: bytes, timestamp: int, *, ssrc: int = 9) -> None:
         """Give it one packet of sound."""
         assert self._audio is not None
-        self.publisher.on_rtp(self._packet(self._audio, opus, timestamp, ssrc, marker=False))
+        self._give(self._audio, opus, timestamp, ssrc)
 
     def report(self, timestamp: int, ntp: int, *, ssrc: int) -> None:
         """Give it a sender report: at NTP time `ntp` the stream was at `timestamp`."""
         report = rtcp.sender_report(ssrc, ntp=ntp, timestamp=timestamp, packets=1, octets=1, cname="x")
         self.publisher.on_rtcp(report)
 
-    def _packet(self, kind: int, payload: bytes, timestamp: int, ssrc: int, *, marker: bool) -> bytes:
+    def _give(
+        self, kind: int, payload: bytes, timestamp: int, ssrc: int, *, marker: bool = False, rid: str = ""
+    ) -> None:
         number = self._numbers.get(ssrc, 0)
         self._numbers[ssrc] = number + 1
-        made = RtpPacket(kind, int(marker), number & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc, payload)
-        return made.serialize()
+        self.publisher.on_rtp(rtp(kind, number, timestamp, ssrc, payload, marker=marker, rid=rid))
 
     @property
     def units(self) -> list[AccessUnit]:

@@ -7,19 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.webrtc.fed import RID_EXTENSION, Fed
+from tests.webrtc.fed import Fed, simulcast
 from tests.webrtc.loopback import coded_pictures, nals_of
 
 CAMERA = Path(__file__).parents[1] / "data" / "offers" / "chromium-camera-sendonly.sdp"
-
-
-def simulcast(*rids: str) -> str:
-    lines = [f"a=rid:{rid} send" for rid in rids] + [f"a=simulcast:send {';'.join(rids)}"]
-    offer = CAMERA.read_text().rstrip()
-    assert f"a=extmap:{RID_EXTENSION} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id" in offer
-    audio, video = offer.split("m=video")
-    assert "m=audio" in audio
-    return "\r\n".join([f"{audio}m=video{video}", *lines, ""])
 
 
 STEP = 3_000
@@ -29,7 +20,7 @@ PICTURES = [nals_of(picture) for picture in coded_pictures(6, gop=6)]
 
 @pytest.mark.asyncio
 async def test_of_simulcast_layers_only_the_one_agreed_on_is_taken() -> None:
-    fed = Fed(simulcast("hi", "lo"))
+    fed = Fed(simulcast(CAMERA.read_text(), "hi", "lo"))
     for at, nals in enumerate(PICTURES):
         fed.picture(nals, at * STEP, ssrc=2, rid="lo")
         fed.picture(nals, at * STEP, ssrc=1, rid="hi" if at < 2 else "")  # named until it was reported on
@@ -40,7 +31,7 @@ async def test_of_simulcast_layers_only_the_one_agreed_on_is_taken() -> None:
 
 @pytest.mark.asyncio
 async def test_a_sender_left_with_one_layer_need_not_name_it() -> None:
-    fed = Fed(simulcast("hi", "lo"))
+    fed = Fed(simulcast(CAMERA.read_text(), "hi", "lo"))
     for at, nals in enumerate(PICTURES):
         fed.picture(nals, at * STEP)
     assert len(fed.units) == 6
@@ -78,7 +69,7 @@ SMALL = [nals_of(picture) for picture in coded_pictures(6, size=(160, 96), gop=6
 
 @pytest.mark.asyncio
 async def test_of_layers_that_do_not_tell_their_size_the_largest_to_come_is_shown() -> None:
-    fed = Fed(simulcast("0", "1"))
+    fed = Fed(simulcast(CAMERA.read_text(), "0", "1"))
     for at in range(6):
         fed.picture(SMALL[at], at * STEP, ssrc=2, rid="0")
     assert fed.publisher.stats().layer == "0"
@@ -97,7 +88,7 @@ async def test_of_layers_that_do_not_tell_their_size_the_largest_to_come_is_show
 
 @pytest.mark.asyncio
 async def test_a_layer_that_falls_silent_gives_way_to_another_that_is_no_longer_named() -> None:
-    fed = Fed(simulcast("0", "1"))
+    fed = Fed(simulcast(CAMERA.read_text(), "0", "1"))
     for at in range(3):
         fed.picture(PICTURES[at], at * STEP, ssrc=1, rid="1")
         fed.picture(SMALL[at], at * STEP, ssrc=2, rid="0")
