@@ -7,7 +7,7 @@ from gateway.media.mpegts import STREAM_H264, ElementaryStream, ProgramMap, regi
 ENOUGH = 64 * 1024
 """Bytes within which a transport stream has named its streams."""
 ENOUGH_H264 = 1024 * 1024
-"""Bytes of H.264 within which a picture has come."""
+"""Bytes of H.264 within which a picture comes."""
 
 _TYPES = {
     0x01: "MPEG-1 video",
@@ -35,12 +35,12 @@ _FORMATS = {
 """format_identifier of registration descriptors."""
 
 
-def why_unshowable(program: ProgramMap | None, size: int, pictures: int) -> str:
-    """Why no picture of a stream is shown; empty where some are or may come yet.
+def why_unshowable(program: ProgramMap | None, size: int) -> str:
+    """Why no picture of a stream is shown; empty where one was just shown or may come yet.
 
-    `program` is the newest PMT, `size` how many bytes came, `pictures` how many H.264 pictures were in them.
+    `program` is the newest PMT, `size` how many bytes came since the newest H.264 picture, or the beginning.
     """
-    if pictures:
+    if not size:
         return ""
     if program is None:
         return "its worker answers no MPEG-TS, and H.264 in that is shown" if size > ENOUGH else ""

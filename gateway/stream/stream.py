@@ -206,13 +206,13 @@ class Stream:
         if self.state is State.LIVE and gone > TAKEOVER_AFTER and session.interrupted:
             what = f"the publisher's connection broke off {int(gone)} s ago: it may come back"
             return f"{what} within {session.grace:g} s", _wall_ms() - int(gone * 1000)
+        problem = None if self.ended else self.job_status().problem
+        if problem is not None:  # which says why no picture has come back
+            why, since = problem
+            return why, _wall_ms() - int((time.monotonic() - since) * 1000)
         expected = self.state is State.LIVE and not self.supervisor.paused
         if expected and silence > OUTPUT_SILENCE and gone < OUTPUT_SILENCE:
             return f"no picture has come back for {int(silence)} s", _wall_ms() - int(silence * 1000)
-        problem = None if self.ended else self.job_status().problem
-        if problem is not None:
-            why, since = problem
-            return why, _wall_ms() - int((time.monotonic() - since) * 1000)
         return self.error
 
     def held_bytes(self) -> int:

@@ -130,19 +130,20 @@ class Relay:
     async def read(self, on_output: Callable[[Frame], None]) -> None:
         """Hand on what comes back, until the channel ends. Raises ChannelError."""
         demuxer = TsDemuxer()
-        size = pictures = 0
+        size = 0  # since the newest picture
         try:
             async for segment in self.downlink.segments():
                 async for chunk in segment.chunks():
                     self._last_sign = self._clock()
                     frames = demuxer.feed(chunk)
-                    size += len(chunk)
-                    pictures += sum(isinstance(frame, AccessUnit) for frame in frames)
-                    self._note_problem(why_unshowable(demuxer.program, size, pictures))
+                    size = 0 if _has_picture(frames) else size + len(chunk)
+                    self._note_problem(why_unshowable(demuxer.program, size))
                     await _hand_on(frames, on_output)
                 if segment.truncated:
                     demuxer.discard()
-                await _hand_on(demuxer.flush(), on_output)
+                frames = demuxer.flush()
+                size = 0 if _has_picture(frames) else size
+                await _hand_on(frames, on_output)
         finally:
             await self.downlink.close()
 
@@ -182,6 +183,10 @@ class Relay:
 
 def _ask_nobody() -> None:
     pass
+
+
+def _has_picture(frames: Sequence[Frame]) -> bool:
+    return any(isinstance(frame, AccessUnit) for frame in frames)
 
 
 async def _hand_on(frames: Sequence[Frame], on_output: Callable[[Frame], None]) -> None:

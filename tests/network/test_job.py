@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -181,6 +182,11 @@ class Held:
             await self.job.close(EndReason.ORCHESTRATOR_LOST)
         assert self.job.status().channels == 0
         return ended.value
+
+    def has_judged(self, segments: int, *, fails: bool) -> bool:
+        """Whether so many segments came back, and whether nothing can be shown is as expected."""
+        status = self.job.status()
+        return status.segments >= segments and (status.problem is not None) is fails
 
     @asynccontextmanager
     async def live(self) -> AsyncIterator[asyncio.Task[Ended]]:
@@ -402,23 +408,31 @@ async def test_one_that_answers_is_kept_however_long_its_worker_is_silent(orches
 
 
 @pytest.mark.asyncio
-async def test_a_worker_that_answers_another_codec_is_named(orchestrator: Orchestrator) -> None:
+@pytest.mark.parametrize("shows_first", [False, True])
+async def test_a_worker_that_answers_another_codec_is_named(
+    orchestrator: Orchestrator, shows_first: bool
+) -> None:
     held = orchestrator.job()
     muxer = TsMuxer()
     tables = muxer.tables(audio=False)
     hevc = ProgramMap(1, VIDEO_PID, (ElementaryStream(0x24, VIDEO_PID),))
-    answered = tables[:PACKET_SIZE] + table_packet(PMT_PID, hevc.section(0))
+    other = tables[:PACKET_SIZE] + table_packet(PMT_PID, hevc.section(0))
+    h264 = tables + b"".join(map(muxer.video, pictures(64, 0)))
+    answered = [h264, other, h264] if shows_first else [other, h264]
+    problems = []
     async with held.live() as running:
-        assert held.job.status().problem is None
-        channel = f"{orchestrator.url}/ai/trickle/out/0"
-        async with orchestrator.http.post(channel, data=answered) as response:
-            assert response.status == 200
-        await eventually(lambda: held.job.status().problem is not None, what="the codec to be noticed")
-        problem = held.job.status().problem
-        assert problem is not None
-        assert "HEVC" in problem[0]
+        for number, segment in enumerate(answered):
+            channel = f"{orchestrator.url}/ai/trickle/out/{number}"
+            async with orchestrator.http.post(channel, data=segment) as response:
+                assert response.status == 200
+            await eventually(
+                partial(held.has_judged, number + 1, fails=segment is other), what="the codec to be noticed"
+            )
+            problem = held.job.status().problem
+            problems.append("" if problem is None else problem[0])
         orchestrator.trickle.terminate("out")
         await running
+    assert ["HEVC" in problem for problem in problems] == [segment is other for segment in answered]
 
 
 def table_packet(pid: int, section: bytes) -> bytes:
