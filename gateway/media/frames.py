@@ -18,7 +18,8 @@ class AccessUnit:
 
     `nals` are its NAL units in decoding order without start codes or length fields and without
     access unit delimiters; SPS and PPS are among them where the encoder (or the reader before us)
-    put them. `key` is true where decoding can start here: the picture is an IDR.
+    put them. `key` is true where decoding can start here: the picture is an IDR, or a recovery point of a
+    publisher that sends none (from there on it takes a decoder some pictures to have whole ones).
     """
 
     nals: list[bytes]

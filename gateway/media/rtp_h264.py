@@ -25,6 +25,8 @@ MAX_NALS = 512
 """Limit of NAL units of one coded picture."""
 MAX_GAP = 16
 """Missing packets between two pictures for which frame_num, which may count to 16 only, proves nothing."""
+IDR_LATE = 4 * TICKS_PER_SECOND
+"""Ticks without an IDR, though asked for, after which a recovery point counts as a key frame."""
 GO_ON_AFTER = 10 * TICKS_PER_SECOND
 """Ticks after which pictures go on though no key frame has followed a loss."""
 
@@ -105,8 +107,9 @@ class Depacketizer:
 
     A picture with a hole is dropped whole, and with it what refers to it: nothing comes out until the
     next key frame, which `needs_key_frame` asks for. An encoder that refreshes its pictures part by part
-    sends none: they go on at a recovery point, or else after some seconds. Access unit delimiters and
-    filler are left out. Parameter sets are remembered in `parameter_sets` and put before a key frame that
+    sends no IDR after its first: its recovery points are its key frames, where decoders start without IDRs,
+    and after a loss pictures go on at one, or else after some seconds. Access unit delimiters and filler
+    are left out. Parameter sets are remembered in `parameter_sets` and put before a key frame that
     lacks them.
     """
 
@@ -134,6 +137,7 @@ class Depacketizer:
         self._marked_early = False
         """Whether the first picture had a marker before its first slice."""
         self._last_pts: int | None = None
+        self._last_idr: int | None = None
         self._last_slice = b""
         self._ended_pts: int | None = None
 
@@ -166,7 +170,7 @@ class Depacketizer:
 
     def start_over(self) -> None:
         """Another sender's packets follow: forget what was gathered, and wait for a key frame."""
-        self._next_sequence = self._pts = self._last_pts = self._ended_pts = None
+        self._next_sequence = self._pts = self._last_pts = self._last_idr = self._ended_pts = None
         self._nals, self._fragments = [], []
         self._size, self._gap, self._broken = 0, 0, False
         self._marker_ends_picture, self._marked_early = True, False
@@ -282,17 +286,20 @@ class Depacketizer:
         first_slice = next((nal for nal in nals if nal[0] & 0x1F in _SLICES), None)
         if pts is None or first_slice is None:
             return
-        key = has_idr(nals)
-        if self._gap and (key or not self._only_padding_is_missing(first_slice)):
+        idr = has_idr(nals)
+        if self._gap and (idr or not self._only_padding_is_missing(first_slice)):
             self.damaged += bool(self._last_slice)
             self.needs_key_frame = True
         self._gap, self._last_slice = 0, first_slice[:SLICE_HEADER_BYTES]
-        if key and self.parameter_sets.complete:
-            self.needs_key_frame = self.without_key_frame = False
+        key = self.parameter_sets.complete and (idr or self._starts_without_idr(nals, pts))
+        if key:
+            self.without_key_frame = not idr and (self.needs_key_frame or self.without_key_frame)
+            self.needs_key_frame = False
+            self._last_idr = pts if idr else self._last_idr
             nals = self.parameter_sets.ahead_of(nals)
-        elif not key and self.needs_key_frame and self._may_go_on(nals, pts):
+        elif not idr and self.needs_key_frame and self._may_go_on(nals, pts):
             self.needs_key_frame, self.without_key_frame = False, True
-        elif key or self.needs_key_frame:
+        elif idr or self.needs_key_frame:
             self.needs_key_frame = True
             self.skipped += 1
             return
@@ -304,6 +311,11 @@ class Depacketizer:
 
     def _only_padding_is_missing(self, first_slice: bytes) -> bool:
         return self._gap < MAX_GAP and self.parameter_sets.follows(self._last_slice, first_slice)
+
+    def _starts_without_idr(self, nals: list[bytes], pts: int) -> bool:
+        """Whether a decoder may start here, as no IDR came for long, or none at all."""
+        late = self._last_idr is None or abs(pts - self._last_idr) > IDR_LATE
+        return late and has_recovery_point(nals)
 
     def _may_go_on(self, nals: list[bytes], pts: int) -> bool:
         """Whether a picture after a loss may be shown though it is no key frame."""

@@ -83,7 +83,7 @@ class Timeline:
         return AccessUnit(unit.nals, pts, dts, unit.key)
 
     def audio(self, packet: OpusPacket) -> OpusPacket | None:
-        """The packet with its output time; None before the first picture, too far from it, or without a place.
+        """The packet with its output time; None before the first picture, too far from it, or with no place.
 
         From one packet to the next these times rise by the packet's length less AUDIO_TOLERANCE, or more.
         """

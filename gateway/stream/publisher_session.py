@@ -159,5 +159,5 @@ class PublisherSession:
                 raise Ended(
                     EndReason.NO_KEY_FRAME,
                     f"media came for {KEY_FRAME_TIMEOUT:.0f} s without a key frame: set the encoder's "
-                    "key frame interval to 2 s or less",
+                    "key frame interval to 2 s or less, and turn intra refresh off",
                 )

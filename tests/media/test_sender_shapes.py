@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
 
 import av
 import pytest
 
-from gateway.media.frames import AccessUnit
+from gateway.media.frames import TICKS_PER_SECOND, AccessUnit
 from gateway.media.h264 import NalType, ParameterSets, join_annex_b, nal_type
 from gateway.media.rtp import RtpPacket
-from gateway.media.rtp_h264 import GO_ON_AFTER, Depacketizer, packetize
+from gateway.media.rtp_h264 import GO_ON_AFTER, IDR_LATE, Depacketizer, packetize
+from gateway.media.segmenter import Segmenter
 from tests.media.conftest import STEP, MakeSample
 
 ONE_SLICE = "sliced-threads=0"
@@ -203,6 +205,80 @@ def test_intra_refresh_goes_on_at_a_recovery_point(make_sample: MakeSample) -> N
 
 def has_idr_slice(unit: AccessUnit) -> bool:
     return any(nal_type(nal) == NalType.IDR for nal in unit.nals)
+
+
+def pictures_of(stream: bytes | Iterable[AccessUnit]) -> dict[int, bytes]:
+    """The luma of each picture that a decoder shows, by its time: of MPEG-TS, or of access units."""
+    if isinstance(stream, bytes):
+        with av.open(BytesIO(stream), format="mpegts") as container:
+            shown = list(container.decode(video=0))
+    else:
+        decoder = av.CodecContext.create("h264", "r")
+        shown = []
+        for unit in stream:
+            packet = av.Packet(join_annex_b(unit.nals))
+            packet.pts = packet.dts = unit.pts
+            shown += decoder.decode(packet)
+        shown += decoder.decode(None)
+    return {picture.pts: picture.to_ndarray(format="gray").tobytes() for picture in shown}
+
+
+def test_intra_refresh_starts_at_a_recovery_point_where_its_only_key_frame_is_lost(
+    make_sample: MakeSample,
+) -> None:
+    clip = make_sample(150, gop=30, x264="intra-refresh=1:keyint=30").video
+    sent = payloads_of(clip)
+    lost = [number for number, (pts, _, _) in enumerate(sent) if pts == clip[0].pts]
+    reader = Depacketizer()
+    units = received(sent, lost=lost, depacketizer=reader)
+    assert [unit.pts for unit in units] == [unit.pts for unit in clip[30:]]
+    assert [at for at, unit in enumerate(units) if unit.key] == [0, 30, 60, 90]
+    assert {NalType.SPS, NalType.PPS} <= {nal_type(nal) for nal in units[0].nals}
+    assert (reader.without_key_frame, reader.needs_key_frame) == (True, False)
+    whole, started = pictures_of(clip), pictures_of(units)
+    assert len(started) >= 150 - 30 - 30, "one round of the refresh later at most"
+    assert all(whole[pts] == picture for pts, picture in started.items())
+    segments = segments_of(units)
+    assert len(segments) == 4
+    assert set(pictures_of(b"".join(segments))) >= set(started)
+
+
+def test_recovery_points_are_key_frames_once_no_other_has_come_for_long(make_sample: MakeSample) -> None:
+    clip = make_sample(240, gop=30, size=(64, 64), x264="intra-refresh=1:keyint=30").video
+    reader = Depacketizer()
+    units = received(payloads_of(clip), depacketizer=reader)
+    assert len(units) == 240
+    late = next(at for at in range(0, 240, 30) if clip[at].pts - clip[0].pts > IDR_LATE)
+    assert [at for at, unit in enumerate(units) if unit.key] == [0, *range(late, 240, 30)]
+    assert not reader.without_key_frame
+    assert shown(units[late:]) >= 240 - late - 30
+
+
+class Segments(list[bytes]):
+    """Where a segmenter opens the next."""
+
+    def open(self) -> Segments:
+        self.append(b"")
+        return self
+
+    def write(self, data: bytes) -> bool:
+        self[-1] += data
+        return True
+
+    def close(self) -> None:
+        """It is complete."""
+
+
+def segments_of(units: Sequence[AccessUnit]) -> list[bytes]:
+    """What goes to a worker of pictures that come at their pace."""
+    made = Segments()
+    now = units[0].pts / TICKS_PER_SECOND
+    segmenter = Segmenter(made.open, clock=lambda: now)
+    for unit in units:
+        now = unit.pts / TICKS_PER_SECOND
+        segmenter.push(unit)
+    segmenter.close()
+    return made
 
 
 def test_pictures_go_on_in_the_end_though_no_key_frame_comes(make_sample: MakeSample) -> None:
