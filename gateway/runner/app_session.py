@@ -39,6 +39,8 @@ class AppSession:
         """The stream's parameters that the app has, the newest last."""
         self.paused = False
         """Whether it was asked for no pictures."""
+        self._shown = False
+        """Whether it has shown a picture: until then it is in doubt, and is not halted."""
         self._calls = AppCalls(client, session.app_url, reach, profile, log, name=name)
         self._profile = profile
         self._log = log
@@ -69,7 +71,7 @@ class AppSession:
     def go_on(self, channels: AppChannels, params: Mapping[str, Any]) -> None:
         """A former run of the gateway has started it. Raises Ended."""
         self.params = dict(params)
-        self.paused = self._profile.pause is not None and bool(pause_in(params))
+        self.paused = self._shown = self._profile.pause is not None and bool(pause_in(params))
         try:
             self._calls.go_on(channels)
         except OrchestratorError as error:
@@ -79,6 +81,7 @@ class AppSession:
         """Change these of its parameters. Returns its answer. Raises UpdateRefused."""
         profile = self._profile
         pause = None if profile.pause is None else pause_in(params)
+        halts = pause if self._shown or not pause else None
         if pause is None and not self._calls.takes_updates:
             raise UpdateRefused("worker_refused", f"the app {profile.app} takes no updates")
         wanted = {name: value for name, value in self.params.items() if name not in params} | dict(params)
@@ -90,22 +93,24 @@ class AppSession:
             raise UpdateRefused("worker_refused", f"the app {profile.app} takes {accepted}")
         try:
             answer = await self._calls.update(body) if body else {}
-            if pause is not None:
-                answer = {**answer, **await self._calls.pause(on=pause)}
+            if halts is not None:
+                answer = {**answer, **await self._calls.pause(on=halts)}
         except AppRefused as error:
             raise UpdateRefused("worker_refused", f"the app refused: {error.full}") from error
         except OrchestratorError as error:
             raise UpdateRefused("worker_silent", f"the app did not answer: {error}") from error
         self.params = wanted
+        if halts is not None:
+            self.paused = halts
         if pause is not None:
-            self.paused = pause
             self.params = {name: value for name, value in wanted.items() if name != "resume"} | {
                 "pause": pause
             }
         return answer
 
-    async def pause_again(self) -> None:
-        """Halt it where its stream was halted before it had shown its first picture."""
+    async def first_picture_came(self) -> None:
+        """Halt it where its stream was halted before that."""
+        self._shown = True
         if self._profile.pause is not None and pause_in(self.params) and not self.paused:
             try:
                 await self.update({"pause": True})

@@ -158,18 +158,17 @@ class RunnerJob(ReservedJob):
         )
         group.create_task(liveness.run(), name=f"{name} liveness")
         group.create_task(app.catch_up(host), name=f"{name} catch-up")
-        group.create_task(self._pause_again(app), name=f"{name} pause")
+        group.create_task(self._wait_first_picture(app), name=f"{name} shown")
         if channels.sound:
             sound = SoundChannel(http, channels.sound, self._log, name=self._url, resume=former is not None)
             group.create_task(sound.read(self._show, lambda: self._newest), name=f"{name} sound")
         relay.begin(host.on_started(), audio=self._profile.media.audio)
         self._has_started()
 
-    async def _pause_again(self, app: AppSession) -> None:
-        """A stream that is halted gets its first picture first: until then it is in doubt."""
+    async def _wait_first_picture(self, app: AppSession) -> None:
         assert self._picture is not None
         await self._picture.wait()
-        await app.pause_again()
+        await app.first_picture_came()
 
     async def _read(self, relay: Relay) -> None:
         await relay.read(self._show)
