@@ -161,8 +161,8 @@ class Load:
 async def part_cpu(part: str, way: str, count: int, plan: Plan) -> dict[str, Any]:
     """Percent of a core for `count` sessions of a part alone, and microseconds a packet."""
     async with _program("benchmarks.parts", part, str(plan.height)) as server:
-        port = int(await line(server))
-        async with Load.running(way, f"http://127.0.0.1:{port}/session", count, plan) as load:
+        url = (await line(server)).decode().strip()
+        async with Load.running(way, url + "/session", count, plan) as load:
             passed = await load.window(psutil.Process(server.pid), plan)
     packets = passed["packets_sent"] if way == "publish" else passed["packets_received"]
     return {

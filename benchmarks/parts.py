@@ -1,4 +1,4 @@
-"""Parts of the media path alone, each a program that prints its port: `parts decode|ingest|egress [HEIGHT]`.
+"""Parts of the media path alone, each a program that prints its URL: `parts decode|ingest|egress [HEIGHT]`.
 
 `decode` is what a plain aiortc server does with a publisher, the baseline; `ingest` is the gateway's way from
 the datagram to the coded picture; `egress` its way from the coded picture to the viewers.
@@ -25,6 +25,7 @@ from gateway.webrtc.publisher import Publisher
 from gateway.webrtc.viewer import Viewer
 from harness.ice import prepare_clients
 from harness.load import FPS, SIZE, pictures, size
+from harness.serving import serving
 
 prepare_clients()
 log = structlog.get_logger("bench")
@@ -98,14 +99,9 @@ async def serve(answer: Callable[[str], Awaitable[str]]) -> None:
     async def gone(_: web.Request) -> web.Response:
         return web.Response()
 
-    app = web.Application()
-    app.add_routes([web.post("/session", post), web.delete("/session", gone)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(runner.addresses[0][1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    await runner.cleanup()
+    async with serving(web.post("/session", post), web.delete("/session", gone)) as url:
+        print(url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from gateway.payments.resources import PaymentResources
 from gateway.payments.spending import Spending, SpendLimits
 from gateway.reason import EndReason
 from harness.payment_models import PRICE, SENDER_TEXT, OrchestratorModel, SignerModel, Status
+from harness.serving import serving
 from signer_client import LivePayment, SignerClient, SignerState
 
 INTERVAL = 10**9
@@ -117,14 +118,9 @@ class Counterparts:
 async def serve() -> None:
     """The counterparts' process: prints its URL, ends with its stdin."""
     counterparts = Counterparts()
-    runner = web.AppRunner(counterparts.app(), access_log=None, max_field_size=MAX_FIELD_SIZE)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    counterparts.url = f"http://{host}:{port}"
-    print(counterparts.url, flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    await runner.cleanup()
+    async with serving(app=counterparts.app(), max_field_size=MAX_FIELD_SIZE) as counterparts.url:
+        print(counterparts.url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from grpclib.server import Server, Stream
 
 from gateway.devnet.orchestrator.tls import server_context
 from gateway.orchestrator.livepeer_pb2 import OrchestratorInfo, OrchestratorRequest, PaymentResult
+from harness.serving import serving
 
 DELAY = 0.3
 MAX_FIELD_SIZE = 64 * 1024
@@ -200,14 +201,8 @@ def _given(request: web.Request, answer: web.Response | None, fault: Fault) -> w
 
 
 async def _listen(stack: AsyncExitStack, handler: Any, context: ssl.SSLContext | None) -> str:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, max_field_size=MAX_FIELD_SIZE)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    host, port = runner.addresses[0][:2]
-    return f"{'http' if context is None else 'https'}://{host}:{port}"
+    everything = web.route("*", "/{path:.*}", handler)
+    return await stack.enter_async_context(serving(everything, tls=context, max_field_size=MAX_FIELD_SIZE))
 
 
 @asynccontextmanager

@@ -6,10 +6,13 @@ import asyncio
 import json
 import random
 from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
 from aiohttp import web
+
+from harness.serving import serving
 
 INVENTORY_TIMEOUT = 1.0
 LIES = ('[{"address": "127.0.0.1:9"}]', "nonsense", '[{"address": 7}, {}]', "[]", '{"address": "x"}')
@@ -46,25 +49,19 @@ class Discovery:
         self._truth = json.dumps([{"address": addr} for addr in addrs])
         self._live = list(live)
         self._http = http
-        self._runner: web.AppRunner | None = None
+        self._stack = AsyncExitStack()
 
     @property
     def runners_url(self) -> str:
-        return f"{self.url}runners"
+        return f"{self.url}/runners"
 
     async def __aenter__(self) -> Discovery:
-        app = web.Application()
-        app.router.add_get("/", self._answer)
-        app.router.add_get("/runners", self._answer_runners)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+        routes = (web.get("/", self._answer), web.get("/runners", self._answer_runners))
+        self.url = await self._stack.enter_async_context(serving(*routes))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._stack.aclose()
 
     async def _answer(self, _: web.Request) -> web.Response:
         told = self._truth if self.lies is None else next(self.lies)

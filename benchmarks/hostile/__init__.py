@@ -26,6 +26,7 @@ from benchmarks.hostile.orchestrator import FLOODS, FreeOrchestrator, flooding, 
 from gateway.aio.json_text import MAX_VALUES
 from harness.gateway import GatewayProcess, gateway_process
 from harness.hostile_streams import HOSTILE_STREAMS
+from harness.serving import serving
 from harness.waiting import eventually
 from harness.webrtc import WhepViewer, WhipPublisher, encoded_pattern, longest_gap
 
@@ -155,13 +156,7 @@ async def measure(folder: Path, only: Collection[str] = ()) -> AsyncIterator[dic
         async def webhook(_: web.Request) -> web.Response:
             return web.json_response([{"address": addr} for addr in listed[0]])
 
-        app = web.Application()
-        app.router.add_get("/", webhook)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        url = await stack.enter_async_context(serving(web.get("/", webhook)))
         flags = ("-orchWebhookUrl", url, "-discoveryInterval", "200ms", "-maxRequestsPerAddress", "0")
         gateway = await stack.enter_async_context(gateway_process(folder, *flags, "-v", "3", devnet=False))
         bench = Bench(gateway, http, orchestrator)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +19,7 @@ from gateway.devnet.trickle_server import TrickleServer
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.grpc import GET_ORCHESTRATOR, PlainBytes
 from harness.insides import port_of
+from harness.serving import serving
 
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 PIECE = 65_536
@@ -78,21 +79,19 @@ class FreeOrchestrator:
 @asynccontextmanager
 async def free_orchestrator() -> AsyncIterator[FreeOrchestrator]:
     orchestrator = FreeOrchestrator()
-    app = web.Application()
-    app.router.add_post("/live-video-to-video", orchestrator.start)
-    app.router.add_get("/hostile/{stream}/{channel}/{number}", orchestrator.say)
-    app.add_routes(orchestrator.trickle.routes())
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    async with AsyncExitStack() as stack:
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        orchestrator.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    routes = (
+        web.post("/live-video-to-video", orchestrator.start),
+        web.get("/hostile/{stream}/{channel}/{number}", orchestrator.say),
+        *orchestrator.trickle.routes(),
+    )
+    async with serving(*routes) as orchestrator.url:
         server = Server([orchestrator], codec=PlainBytes())
         await server.start("127.0.0.1", 0)
-        stack.callback(server.close)
         orchestrator.addr = f"http://127.0.0.1:{port_of(server)}"
-        yield orchestrator
+        try:
+            yield orchestrator
+        finally:
+            server.close()
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

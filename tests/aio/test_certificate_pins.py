@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from gateway.aio.certificate_pins import REMEMBERED, CertificateChanged, CertificatePins
 from gateway.aio.client_tls import client_context
@@ -18,6 +19,7 @@ from gateway.aio.inside import Reach
 from gateway.devnet.orchestrator.tls import self_signed
 from gateway.orchestrator.errors import Unreachable
 from gateway.runner.client import RunnerClient
+from harness.serving import serving
 
 HERE = Reach("127.0.0.1")
 
@@ -51,7 +53,7 @@ def trusted(certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @asynccontextmanager
-async def serving(context: ssl.SSLContext | None, port: int = 0) -> AsyncIterator[int]:
+async def showing(context: ssl.SSLContext | None, port: int = 0) -> AsyncIterator[int]:
     """A server that shows this certificate, and closes each connection after its answer."""
 
     async def handle(request: web.Request) -> web.Response:
@@ -59,15 +61,8 @@ async def serving(context: ssl.SSLContext | None, port: int = 0) -> AsyncIterato
         response.force_close()
         return response
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context, reuse_address=True).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    async with serving(web.route("*", "/{path:.*}", handle), port=port, tls=context) as url:
+        yield URL(url).port or 0
 
 
 @asynccontextmanager
@@ -91,12 +86,12 @@ async def test_a_certificate_that_does_not_verify_is_pinned_while_a_session_last
     pins = CertificatePins()
     async with client(pins) as http:
         session, other = pins.session(), pins.session()
-        async with serving(certificates.server(0)) as port:
+        async with showing(certificates.server(0)) as port:
             assert await answers(http, port), "before any session it is taken"
             session.hold(f"https://127.0.0.1:{port}/session")
             other.hold(f"https://127.0.0.1:{port}/session", f"https://127.0.0.1:{port}/app")
             assert await answers(http, port)
-        async with serving(certificates.server(1), port):
+        async with showing(certificates.server(1), port):
             with pytest.raises(aiohttp.ClientConnectorCertificateError) as refused:
                 await answers(http, port)
             assert isinstance(refused.value.__cause__, CertificateChanged)
@@ -111,10 +106,10 @@ async def test_a_certificate_that_does_not_verify_is_pinned_while_a_session_last
 async def test_the_first_certificate_that_a_session_meets_is_its_own(certificates: Certificates) -> None:
     pins = CertificatePins()
     async with client(pins) as http:
-        async with serving(certificates.server(0)) as port:
+        async with showing(certificates.server(0)) as port:
             pins.session().hold(f"https://127.0.0.1:{port}/")
             assert await answers(http, port)
-        async with serving(certificates.server(1), port):
+        async with showing(certificates.server(1), port):
             with pytest.raises(aiohttp.ClientConnectorCertificateError):
                 await answers(http, port)
 
@@ -124,11 +119,11 @@ async def test_the_first_certificate_that_a_session_meets_is_its_own(certificate
 async def test_what_verified_once_has_to_verify_from_then_on(certificates: Certificates) -> None:
     pins = CertificatePins()
     async with client(pins) as http:
-        async with serving(certificates.server(1)) as port:
+        async with showing(certificates.server(1)) as port:
             assert await answers(http, port)
-        async with serving(certificates.server(0), port):
+        async with showing(certificates.server(0), port):
             assert await answers(http, port), "without a session it may become better"
-        async with serving(certificates.server(1), port):
+        async with showing(certificates.server(1), port):
             with pytest.raises(aiohttp.ClientConnectorCertificateError) as refused:
                 await answers(http, port)
             assert isinstance(refused.value.__cause__, ssl.SSLCertVerificationError)
@@ -139,11 +134,11 @@ async def test_an_error_names_what_changed_and_no_url(certificates: Certificates
     runners = RunnerClient(sender="")
     pins = runners.pins()
     try:
-        async with serving(certificates.server(0)) as port:
+        async with showing(certificates.server(0)) as port:
             url = f"https://127.0.0.1:{port}/secret"
             pins.hold(url)
             assert await runners.stop(url, HERE)
-        async with serving(certificates.server(1), port):
+        async with showing(certificates.server(1), port):
             with pytest.raises(Unreachable, match="shows another certificate") as why:
                 await runners.call_app(url, HERE, {})
             assert "secret" not in str(why.value)
@@ -157,10 +152,10 @@ async def test_with_verification_nothing_else_is_taken(
 ) -> None:
     strict, lax = RunnerClient(sender="", verify_tls=True), RunnerClient(sender="")
     try:
-        async with serving(certificates.server(0)) as port:
+        async with showing(certificates.server(0)) as port:
             with pytest.raises(Unreachable):
                 await strict.call_app(f"https://127.0.0.1:{port}/", HERE, {})
-        async with serving(None) as port:
+        async with showing(None) as port:
             with pytest.raises(Unreachable, match="without TLS"):
                 await strict.call_app(f"http://127.0.0.1:{port}/", HERE, {})
             with pytest.raises(Unreachable, match="without TLS"):

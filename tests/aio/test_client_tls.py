@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.aio.client_tls import RECORD, client_context
 from gateway.devnet.orchestrator.tls import server_context
 from harness.insides import replace_tls
+from harness.serving import serving
 
 CONTENT = bytes(range(256)) * 1024
 
@@ -22,17 +23,12 @@ CONTENT = bytes(range(256)) * 1024
 async def url() -> AsyncIterator[str]:
     """A server that nobody vouches for, with 256 KiB to tell."""
     context = server_context("127.0.0.1", alpn=["http/1.1"])
-    app = web.Application()
 
     async def tell(_: web.Request) -> web.Response:
         return web.Response(body=CONTENT)
 
-    app.router.add_get("/", tell)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    yield f"https://127.0.0.1:{runner.addresses[0][1]}/"
-    await runner.cleanup()
+    async with serving(web.get("/", tell), tls=context) as url:
+        yield url + "/"
 
 
 @pytest.mark.asyncio

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
 from gateway.aio.client_tls import client_context
 from gateway.aio.http_client import (
@@ -24,6 +25,7 @@ from gateway.aio.http_client import (
     only_inside,
 )
 from gateway.aio.inside import PUBLIC, Reach
+from harness.serving import serving
 from harness.waiting import DEADLINE
 
 HERE = Reach.of("here", ip_address("127.0.0.1"))
@@ -47,14 +49,9 @@ class Server:
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[Server]:
     server = Server()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.port = runner.addresses[0][1]
-    yield server
-    await runner.cleanup()
+    async with serving(web.get("/{path:.*}", server.handle)) as url:
+        server.port = URL(url).port or 0
+        yield server
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from harness.serving import serving
+
 Answer = Callable[[dict[str, Any]], Awaitable[web.StreamResponse]]
 
 
@@ -89,14 +91,5 @@ class Fake:
 @asynccontextmanager
 async def endpoint(answer: Answer) -> AsyncIterator[Fake]:
     fake = Fake(answer)
-    app = web.Application()
-    app.router.add_post("/", fake.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    fake.url = f"http://{host}:{port}"
-    try:
+    async with serving(web.post("/", fake.handle)) as fake.url:
         yield fake
-    finally:
-        await runner.cleanup()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 import pytest
@@ -15,6 +15,7 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.candidates.verdict import Verdict
 from gateway.comfystream.servers import ComfyServer, ComfyServers
 from gateway.comfystream.timing import DEFAULT_TIMING, ServerTiming
+from harness.serving import serving
 from harness.waiting import DEADLINE, SLACK, eventually
 
 
@@ -25,15 +26,10 @@ class Health:
         self.status = 200
         self.url = ""
         self.asked = 0
-        self._runner: web.AppRunner | None = None
+        self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        app = web.Application()
-        app.router.add_get("/health", self._answer)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = "http://{}:{}".format(*self._runner.addresses[0][:2])
+        self.url = await self._stack.enter_async_context(serving(web.get("/health", self._answer)))
 
     async def _answer(self, _: web.Request) -> web.Response:
         self.asked += 1
@@ -42,8 +38,7 @@ class Health:
         return web.Response(status=self.status)
 
     async def stop(self) -> None:
-        assert self._runner is not None
-        await self._runner.cleanup()
+        await self._stack.aclose()
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from gateway.devnet.live_runners.server import LiveOrchestrator, serve
 from gateway.devnet.signer import Signer, SignerConfig
 from gateway.devnet.signer import serve as serve_signer
 from gateway.orchestrator.livepeer_pb2 import Capabilities, OrchestratorInfo, PaymentResult, SegData
+from harness.serving import serving
 from tests.devnet.peer import HandClock, Sender, base64_of, unverified
 
 APP = "livepeer-example/echo"
@@ -50,23 +51,19 @@ class SmallApp:
 
     url: str = ""
     requests: list[dict[str, str]] = field(default_factory=list)
-    _runner: web.AppRunner | None = None
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self) -> None:
-        app = web.Application()
-        app.router.add_get("/events", self._events)
-        app.router.add_get("/ws", self._websocket)
-        app.router.add_get("/healthz", self._health)
-        app.router.add_route("*", "/{path:.*}", self._any)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        routes = (
+            web.get("/events", self._events),
+            web.get("/ws", self._websocket),
+            web.get("/healthz", self._health),
+            web.route("*", "/{path:.*}", self._any),
+        )
+        self.url = await self._stack.enter_async_context(serving(*routes))
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._stack.aclose()
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response()

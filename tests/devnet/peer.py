@@ -6,7 +6,7 @@ import base64
 import json
 import ssl
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -23,6 +23,7 @@ from gateway.devnet.orchestrator.server import Orchestrator, serve
 from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import capabilities
 from gateway.payments.ticket import Ticket
+from harness.serving import serving
 
 MODEL = "comfystream"
 WEI_PER_SECOND = 10**15
@@ -132,20 +133,14 @@ class RecordingRunner:
     """What names its process, as the devnet's runner has it; the ai-runner says nothing."""
     jobs: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
-    _runner: web.AppRunner | None = None
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self) -> None:
-        app = web.Application()
-        app.router.add_post("/live-video-to-video", self._job)
-        app.router.add_get("/health", self._health)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        routes = (web.post("/live-video-to-video", self._job), web.get("/health", self._health))
+        self.url = await self._stack.enter_async_context(serving(*routes))
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._stack.aclose()
 
     async def _job(self, request: web.Request) -> web.Response:
         self.jobs.append(await request.json())

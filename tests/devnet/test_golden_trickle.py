@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from gateway.devnet.trickle_server import TrickleServer
+from harness.serving import serving, trickle_app
 from tests.devnet.golden import Recorded, own_headers, recorded
 
 
@@ -31,18 +31,10 @@ class Bench:
 
 @asynccontextmanager
 async def bench(content_type: str) -> AsyncIterator[Bench]:
-    server, app = TrickleServer(), web.Application()
-    app.add_routes(server.routes())
-    app.on_shutdown.append(server.shutdown)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server = TrickleServer()
     server.create("c", content_type=content_type)
-    try:
-        async with aiohttp.ClientSession() as http:
-            yield Bench(server, http, f"http://127.0.0.1:{runner.addresses[0][1]}/ai/trickle")
-    finally:
-        await runner.cleanup()
+    async with serving(app=trickle_app(server)) as url, aiohttp.ClientSession() as http:
+        yield Bench(server, http, url + "/ai/trickle")
 
 
 def head(name: str, **numbers: str) -> tuple[int, dict[str, str]]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from gateway.aio import tasks
 from gateway.aio.tasks import spawn
@@ -22,6 +21,7 @@ from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
 from gateway.trickle.publisher import TricklePublisher
 from gateway.trickle.subscriber import TrickleSubscriber
+from harness.serving import serving
 from harness.waiting import eventually
 from tests.devnet.runner_kit import EXPECTED, FPS, TsSegment, look, make_segments, near
 
@@ -126,23 +126,15 @@ class JobEnds:
 @asynccontextmanager
 async def bench(effect: str = "negative") -> AsyncIterator[Bench]:
     trickle = TrickleServer(prefix=PREFIX)
-    app = web.Application()
-    app.router.add_routes(trickle.routes())
-    server = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    host, port = server.addresses[0][:2]
     runner = Runner(RunnerConfig(effect=effect, start_pause=0.01))
-    await runner.start()
-    connector = aiohttp.TCPConnector(limit=0)
-    try:
-        async with aiohttp.ClientSession(connector=connector) as http:
-            yield Bench(http, trickle, runner, f"http://{host}:{port}{PREFIX}")
-    finally:
-        for name in trickle.names():
-            trickle.terminate(name)
-        await runner.stop()
-        await server.cleanup()
+    async with serving(*trickle.routes()) as url:
+        await runner.start()
+        try:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+                yield Bench(http, trickle, runner, url + PREFIX)
+        finally:
+            await trickle.shutdown()
+            await runner.stop()
 
 
 @asynccontextmanager

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from aiohttp import web
+from yarl import URL
 
 from gateway.devnet.trickle_server import TrickleServer
+from harness.serving import serving, trickle_app
 from harness.waiting import DEADLINE, eventually
 
 
@@ -90,19 +91,13 @@ class Bench:
 
 @asynccontextmanager
 async def bench(server: TrickleServer) -> AsyncIterator[Bench]:
-    app = web.Application()
-    app.add_routes(server.routes())
-    app.on_shutdown.append(server.shutdown)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    opened = Bench(server, runner.addresses[0][1])
-    try:
-        yield opened
-    finally:
-        for wire in opened.wires:
-            await wire.aclose()
-        await runner.cleanup()
+    async with serving(app=trickle_app(server)) as url:
+        opened = Bench(server, URL(url).port or 0)
+        try:
+            yield opened
+        finally:
+            for wire in opened.wires:
+                await wire.aclose()
 
 
 @asynccontextmanager

@@ -36,9 +36,7 @@ async def test_the_clock_is_held_against_a_server(ahead: float, level: Level, wo
     async def answer(_: web.Request) -> web.Response:
         return web.Response(headers={"Date": formatdate(NOW, usegmt=True)})
 
-    app = web.Application()
-    app.router.add_get("/", answer)
-    async with serving(app) as url, aiohttp.ClientSession() as http:
+    async with serving(web.get("/", answer)) as url, aiohttp.ClientSession() as http:
         found = await clock(http, url, name="the signer", now=lambda: NOW + ahead)
     assert found is not None
     assert found.level is level

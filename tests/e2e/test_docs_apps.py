@@ -11,6 +11,7 @@ from aiohttp import web
 
 from harness.browser import chromium
 from harness.gateway import gateway_process
+from harness.serving import serving
 from harness.waiting import eventually
 from tests.e2e.test_loop import ended
 
@@ -28,35 +29,27 @@ async def test_the_page_publishes_watches_updates_and_stops(
     async def serve(_: web.Request) -> web.Response:
         return web.Response(text=found[1], content_type="text/html")
 
-    app = web.Application()
-    app.router.add_get("/", serve)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        async with gateway_process(tmp_path) as gateway, chromium() as browser:
-            page = await browser.new_page()
-            errors: list[str] = []
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            port = runner.addresses[0][1]
-            await page.goto(f"http://127.0.0.1:{port}/?gateway={gateway.url.rstrip('/')}")
+    async with (
+        serving(web.get("/", serve)) as url,
+        gateway_process(tmp_path) as gateway,
+        chromium() as browser,
+    ):
+        page = await browser.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        await page.goto(f"{url}/?gateway={gateway.url.rstrip('/')}")
 
-            async def shown() -> bool:
-                return bool(await page.evaluate(SHOWN) > 30)
+        async def shown() -> bool:
+            return bool(await page.evaluate(SHOWN) > 30)
 
-            await eventually(shown, deadline=40, what="the result on the page")
-            assert (
-                await page.evaluate("stream.update({effect: 'none'}).then(answer => answer.status)")
-            ) == 200
-            assert (await page.evaluate("stream.status()"))["state"] == "live"
+        await eventually(shown, deadline=40, what="the result on the page")
+        assert (await page.evaluate("stream.update({effect: 'none'}).then(answer => answer.status)")) == 200
+        assert (await page.evaluate("stream.status()"))["state"] == "live"
 
-            async def paid() -> bool:
-                return bool((await page.evaluate("stream.payments()"))["sessions"][0]["payments"])
+        async def paid() -> bool:
+            return bool((await page.evaluate("stream.payments()"))["sessions"][0]["payments"])
 
-            await eventually(paid, what="the payments")
-            assert await page.evaluate("stream.stop().then(answer => answer.status)") == 200
-            assert (await ended(gateway, "my-camera"))["ended"]["reason"] == "deleted"
-            assert errors == []
-    finally:
-        await runner.cleanup()
+        await eventually(paid, what="the payments")
+        assert await page.evaluate("stream.stop().then(answer => answer.status)") == 200
+        assert (await ended(gateway, "my-camera"))["ended"]["reason"] == "deleted"
+        assert errors == []

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.devnet.orchestrator.tls import self_signed
 from harness.gateway import GatewayProcess, gateway_process
+from harness.serving import serving
 from harness.waiting import eventually
 from tests.e2e.sessions import PUBLISH, SDP, WATCH
 
@@ -85,23 +86,17 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Set
         setup.live = ids
         return web.json_response({"terminatedStreamIds": setup.terminated})
 
-    app = web.Application()
-    app.add_routes([web.post("/decide", decide), web.post("/beat", beat)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    operator = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    flags = (
-        *("-publishTokens", str(folder / "publish"), "-playTokens", str(folder / "play")),
-        *("-httpsCert", str(folder / "tls.pem"), "-httpsKey", str(folder / "tls.pem")),
-        *("-liveAIAuthWebhookUrl", operator + "/decide"),
-        *("-liveAIHeartbeatURL", operator + "/beat", "-liveAIHeartbeatInterval", "200ms"),
-        *("-maxStreams", "3", "-maxViewersPerStream", "2"),
-    )
-    async with gateway_process(folder, *flags) as gateway:
-        setup = Setup(gateway, folder, ssl.create_default_context(cafile=folder / "tls.pem"))
-        yield setup
-    await runner.cleanup()
+    async with serving(web.post("/decide", decide), web.post("/beat", beat)) as operator:
+        flags = (
+            *("-publishTokens", str(folder / "publish"), "-playTokens", str(folder / "play")),
+            *("-httpsCert", str(folder / "tls.pem"), "-httpsKey", str(folder / "tls.pem")),
+            *("-liveAIAuthWebhookUrl", operator + "/decide"),
+            *("-liveAIHeartbeatURL", operator + "/beat", "-liveAIHeartbeatInterval", "200ms"),
+            *("-maxStreams", "3", "-maxViewersPerStream", "2"),
+        )
+        async with gateway_process(folder, *flags) as gateway:
+            setup = Setup(gateway, folder, ssl.create_default_context(cafile=folder / "tls.pem"))
+            yield setup
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -17,6 +17,7 @@ from gateway.http.webhook import AuthWebhook, WebhookAnswer, parse_answer
 from gateway.http.webhook_client import MAX_ANSWER_BYTES, ErrorStatus
 from gateway.payments.spending import StreamLimits
 from harness.pieces import answering_in_pieces
+from harness.serving import serving
 
 
 class Operator:
@@ -37,14 +38,9 @@ class Operator:
 @pytest_asyncio.fixture
 async def operator() -> AsyncIterator[Operator]:
     operator = Operator()
-    app = web.Application()
-    app.router.add_post("/", operator.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    operator.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    yield operator
-    await runner.cleanup()
+    async with serving(web.post("/", operator.handle)) as url:
+        operator.url = url + "/"
+        yield operator
 
 
 @pytest_asyncio.fixture

@@ -27,6 +27,7 @@ from gateway.reason import EndReason
 from gateway.stream.seam import Candidate, PublishRequest, TooManyModels, UnknownModel
 from gateway.stream.sources import JobSources, Preference
 from gateway.telemetry.metrics import Metrics
+from harness.serving import serving
 from tests.e2e.sessions import PUBLISH, SDP
 from tests.stream.jobs import FakeSource, only
 from tests.stream.live import registry_on
@@ -89,15 +90,8 @@ async def deciding(answer: dict[str, Any]) -> AsyncIterator[str]:
     async def decide(_: web.Request) -> web.Response:
         return web.json_response(answer)
 
-    app = web.Application()
-    app.router.add_post("/", decide)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with serving(web.post("/", decide)) as url:
+        yield url + "/"
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ from gateway.stream.seam import Candidate, PublishRequest
 from gateway.trickle.events import JsonSubscriber
 from gateway.trickle.left_channels import LeftChannels
 from gateway.trickle.liveness import LivenessTiming
+from harness.serving import serving, trickle_app
 from harness.waiting import DEADLINE, SLACK, eventually, within
 from harness.webrtc import encoded_pattern
 
@@ -202,15 +203,8 @@ async def orchestrator() -> AsyncIterator[Orchestrator]:
     trickle = TrickleServer()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         made = Orchestrator(trickle, http, "")
-        app = web.Application(middlewares=[made.behave])
-        app.add_routes(trickle.routes())
-        app.on_shutdown.append(trickle.shutdown)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield made
-        await runner.cleanup()
+        async with serving(app=trickle_app(trickle, made.behave)) as made.url:
+            yield made
 
 
 def pictures(width: int, start: int) -> list[AccessUnit]:

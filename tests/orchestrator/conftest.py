@@ -27,6 +27,7 @@ from gateway.orchestrator import livepeer_pb2
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.client import OrchestratorClient
 from harness.insides import abort, port_of
+from harness.serving import serving
 
 SENDER = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
 SIGNATURE = bytes(range(65))
@@ -195,16 +196,9 @@ class HttpOrchestrator:
 @pytest_asyncio.fixture
 async def http_orchestrator(tls: Callable[[], ssl.SSLContext]) -> AsyncIterator[HttpOrchestrator]:
     orchestrator = HttpOrchestrator()
-    app = web.Application()
-    app.router.add_post("/{path:.*}", orchestrator.handle)
-    runner = web.AppRunner(app, max_field_size=64 * 1024, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls())
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    orchestrator.url = f"https://{host}:{port}"
-    yield orchestrator
-    await runner.cleanup()
+    route = web.post("/{path:.*}", orchestrator.handle)
+    async with serving(route, tls=tls(), max_field_size=64 * 1024) as orchestrator.url:
+        yield orchestrator
 
 
 @pytest_asyncio.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -22,30 +23,22 @@ from gateway.orchestrator.discovery import (
     listed_in,
 )
 from harness.pieces import answering_in_pieces
+from harness.serving import serving
 
 Webhook = Callable[[web.Response], Awaitable[str]]
 
 
 @pytest_asyncio.fixture
 async def webhook() -> AsyncIterator[Webhook]:
-    runners: list[web.AppRunner] = []
+    async with AsyncExitStack() as stack:
 
-    async def start(answer: web.Response) -> str:
-        async def give(_: web.Request) -> web.Response:
-            return answer
+        async def start(answer: web.Response) -> str:
+            async def give(_: web.Request) -> web.Response:
+                return answer
 
-        app = web.Application()
-        app.router.add_get("/list", give)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        runners.append(runner)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        return f"http://{host}:{port}/list"
+            return await stack.enter_async_context(serving(web.get("/list", give))) + "/list"
 
-    yield start
-    for runner in runners:
-        await runner.cleanup()
+        yield start
 
 
 @pytest.mark.asyncio

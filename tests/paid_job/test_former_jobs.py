@@ -17,7 +17,6 @@ from typing import Any, cast
 import aiohttp
 import pytest
 import structlog
-from aiohttp import web
 
 from gateway.aio import tasks
 from gateway.candidates.verdict import Verdict
@@ -42,7 +41,7 @@ from gateway.payments.verify import verify
 from gateway.reason import ChooseAgain, EndReason
 from gateway.stream.seam import FormerStream, PublishRequest, UnknownModel
 from harness.payment_models import PRICE, SENDER_TEXT, orchestrator_info
-from harness.serving import serving
+from harness.serving import serving, trickle_app
 from harness.waiting import eventually
 from signer_client import SignerClient, SignerUnreachable
 from tests.network.test_job import Host
@@ -178,10 +177,7 @@ class Gateway:
 @asynccontextmanager
 async def gateway_at(folder: Path) -> AsyncIterator[Gateway]:
     trickle = TrickleServer()
-    app = web.Application()
-    app.add_routes(trickle.routes())
-    app.on_shutdown.append(trickle.shutdown)
-    async with serving(app) as url, aiohttp.ClientSession() as http:
+    async with serving(app=trickle_app(trickle)) as url, aiohttp.ClientSession() as http:
         yield Gateway(folder, http, url, trickle)
 
 

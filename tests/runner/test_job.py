@@ -42,6 +42,7 @@ from gateway.runner.session_details import RUNNER
 from gateway.runner.settings import RunnerSettings
 from gateway.runner.source import RunnerSource
 from gateway.stream.seam import FormerStream, Job, PublishRequest
+from harness.serving import serving, trickle_app
 from harness.waiting import DEADLINE, eventually
 from signer_client import SignerClient
 from tests.devnet.live_kit import APP, WEI_PER_SECOND, Live
@@ -69,21 +70,14 @@ class EchoApp:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[EchoApp]:
-        app = web.Application()
-        app.add_routes(self.trickle.routes())
-        app.router.add_post("/echo", self._start)
-        app.router.add_post("/update", self._update)
-        app.router.add_post("/pause", self._halt)
-        app.router.add_post("/resume", self._halt)
-        app.on_shutdown.append(self.trickle.shutdown)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        try:
+        own = (
+            web.post("/echo", self._start),
+            web.post("/update", self._update),
+            web.post("/pause", self._halt),
+            web.post("/resume", self._halt),
+        )
+        async with serving(*own, app=trickle_app(self.trickle)) as self.url:
             yield self
-        finally:
-            await runner.cleanup()
 
     async def _start(self, request: web.Request) -> web.Response:
         self.starts.append(await request.json())

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from harness.serving import serving
 from signer_client import SignerClient, SignerState
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -56,15 +57,8 @@ def fails(status: int, message: str = "no", **headers: str) -> Handler:
 @asynccontextmanager
 async def signer(*handlers: Handler, **options: Any) -> AsyncIterator[tuple[SignerClient, Server]]:
     server = Server(*handlers)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    try:
-        async with SignerClient(f"http://{host}:{port}/", backoff=0.001, **options) as it:
-            yield it, server
-    finally:
-        await runner.cleanup()
+    async with (
+        serving(web.route("*", "/{path:.*}", server.handle)) as url,
+        SignerClient(url + "/", backoff=0.001, **options) as it,
+    ):
+        yield it, server

@@ -11,10 +11,9 @@ from typing import NoReturn
 import aiohttp
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
 from gateway.devnet.trickle_server import TrickleServer
-from harness.serving import serving
+from harness.serving import serving, trickle_app
 
 
 @pytest_asyncio.fixture
@@ -38,10 +37,7 @@ class Served:
 async def served() -> AsyncIterator[Served]:
     """A running TrickleServer."""
     trickle = TrickleServer(continue_interval=0.05)
-    app = web.Application()
-    app.add_routes(trickle.routes())
-    app.on_shutdown.append(trickle.shutdown)
-    async with serving(app) as url:
+    async with serving(app=trickle_app(trickle)) as url:
         yield Served(trickle, f"{url}/ai/trickle")
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.trickle.errors import ChannelLost
 from gateway.trickle.liveness import Liveness, LivenessTiming
+from harness.serving import serving
 from harness.waiting import DEADLINE, eventually
 
 TIMING = LivenessTiming(doubt=0.05, patience=0.15, longest_patience=0.5, ask_anyway=0.5, pause=0.01)
@@ -35,14 +36,10 @@ class Server:
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[Server]:
-    server, app = Server(), web.Application()
-    app.router.add_get("/c/next", server.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/c"
-    yield server
-    await runner.cleanup()
+    server = Server()
+    async with serving(web.get("/c/next", server.answer)) as url:
+        server.url = url + "/c"
+        yield server
 
 
 class Silence:

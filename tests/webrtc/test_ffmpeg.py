@@ -19,6 +19,7 @@ from gateway.media.frames import AccessUnit, Frame
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.publisher import Publisher
+from harness.serving import serving
 from harness.waiting import DEADLINE
 
 PROGRAM = Path(__file__).with_name("ffmpeg_publisher.py")
@@ -43,26 +44,19 @@ async def ffmpeg(frames: list[Frame], *arguments: str) -> AsyncIterator[Publishe
     async def gone(_: web.Request) -> web.Response:
         return web.Response()
 
-    app = web.Application()
-    app.add_routes([web.post("/whip", whip), web.delete("/session", gone)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    command = [sys.executable, str(PROGRAM), f"http://{host}:{port}/whip", *arguments]
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-    try:
-        publisher = await asyncio.wait_for(arrived, DEADLINE)
+    async with serving(web.post("/whip", whip), web.delete("/session", gone)) as url:
+        command = [sys.executable, str(PROGRAM), f"{url}/whip", *arguments]
+        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
         try:
-            yield publisher
+            publisher = await asyncio.wait_for(arrived, DEADLINE)
+            try:
+                yield publisher
+            finally:
+                await publisher.close()
         finally:
-            await publisher.close()
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await runner.cleanup()
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
 
 def certified(folder: Path, curve: ec.EllipticCurve) -> tuple[str, str]:

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 
 from harness.gateway import BIN, GatewayProcess, gateway_process
+from harness.serving import serving
 from harness.waiting import eventually
-from tests.e2e.bad_input.servers import serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -19,9 +19,9 @@ from gateway.devnet.orchestrator.tls import server_context
 from harness.devnet import devnet_process
 from harness.gateway import BIN, gateway_process
 from harness.ledger import credited, session_reasons
+from harness.serving import serving
 from harness.waiting import eventually
 from harness.webrtc import WhipPublisher
-from tests.e2e.bad_input.servers import serving
 from tests.e2e.sessions import PUBLISH, SDP
 from tests.e2e.test_loop import clean_audits, ended
 from tests.link.network import run_inside
