@@ -15,9 +15,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaBlackhole, MediaRelay
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, BrowserContext, Page
 
 from harness.browser import chromium
+from harness.serving import serving
 from harness.waiting import DEADLINE
 
 PAGES = Path(__file__).parents[2] / "gateway" / "http" / "pages"
@@ -181,41 +182,45 @@ def prefix() -> str:
 
 
 @asynccontextmanager
-async def serving(prefix: str = "") -> AsyncIterator[ScriptedGateway]:
+async def scripted_gateway(prefix: str = "") -> AsyncIterator[ScriptedGateway]:
     scripted = ScriptedGateway(prefix)
-    runner = web.AppRunner(scripted.app())
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    scripted.url = f"http://{host}:{port}{prefix}/"
-    yield scripted
-    await scripted.close()
-    await runner.cleanup()
+    async with serving(app=scripted.app()) as url:
+        scripted.url = f"{url}{prefix}/"
+        yield scripted
+        await scripted.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def desktop(browser: Browser) -> BrowserContext:
+    """One for all tests of a module, since it takes two seconds to make. Each test has its own tab in it."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(1000 * DEADLINE)
+    return context
 
 
 @asynccontextmanager
-async def opened(browser: Browser, gateway: ScriptedGateway) -> AsyncIterator[Page]:
-    """The publishing page, open; a script error on it is a failure."""
-    context = await browser.new_context(viewport={"width": 1280, "height": 900})
-    page = await context.new_page()
-    page.set_default_timeout(1000 * DEADLINE)
+async def opened(desktop: BrowserContext, gateway: ScriptedGateway) -> AsyncIterator[Page]:
+    """The publishing page in a tab of its own; a script error on it is a failure."""
+    page = await desktop.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     await page.goto(gateway.url)
     yield page
-    await context.close()
+    await page.close()
     assert not errors
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def gateway(prefix: str) -> AsyncIterator[ScriptedGateway]:
-    async with serving(prefix) as scripted:
+    async with scripted_gateway(prefix) as scripted:
         yield scripted
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def page(browser: Browser, gateway: ScriptedGateway) -> AsyncIterator[Page]:
+async def page(desktop: BrowserContext, gateway: ScriptedGateway) -> AsyncIterator[Page]:
     """The publishing page, open; a script error on it fails the test."""
-    async with opened(browser, gateway) as page:
+    async with opened(desktop, gateway) as page:
         yield page
+        await desktop.set_offline(False)
+        for other in set(desktop.pages) - {page}:
+            await other.close()

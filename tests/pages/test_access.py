@@ -68,17 +68,12 @@ async def test_a_stream_is_started_and_stopped_with_the_keyboard_alone(page: Pag
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_text_stands_out_from_its_ground(
-    browser: Browser, gateway: Any, scheme: Literal["light", "dark"]
-) -> None:
-    context = await browser.new_context(color_scheme=scheme)
-    page = await context.new_page()
-    await page.goto(gateway.url)
+async def test_text_stands_out_from_its_ground(page: Page, scheme: Literal["light", "dark"]) -> None:
+    await page.emulate_media(color_scheme=scheme)
     await page.evaluate("document.getElementById('error').hidden = false")
     await page.evaluate("document.getElementById('error').textContent = 'words'")
     await page.click("summary")
     assert await page.evaluate(LOW_CONTRAST) == []
-    await context.close()
 
 
 @pytest.mark.parametrize("path", ["", "watch?stream=show"])

@@ -9,22 +9,22 @@ from typing import Any, get_args
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import BrowserContext, Page
 
 from gateway.candidates.verdict import Verdict
 from gateway.http.problem import ProblemCode
 from gateway.payments.status import PaymentState
 from gateway.reason import EndReason
 from gateway.stream.stream import State
-from tests.pages.conftest import opened, serving
+from tests.pages.conftest import opened, scripted_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def page(browser: Browser) -> AsyncIterator[Page]:
+async def page(desktop: BrowserContext) -> AsyncIterator[Page]:
     """One page for all: the modules are only imported on it."""
-    async with serving() as gateway, opened(browser, gateway) as page:
+    async with scripted_gateway() as gateway, opened(desktop, gateway) as page:
         yield page
 
 
@@ -49,14 +49,14 @@ async def test_broken_parameters_are_a_sentence(page: Page, text: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "/media/gateway"])
-async def test_every_url_stays_below_the_path_prefix(browser: Browser, prefix: str) -> None:
+async def test_every_url_stays_below_the_path_prefix(desktop: BrowserContext, prefix: str) -> None:
     script = """async () => {
       const { streamUrl, watchUrl } = await import(new URL("pages/endpoints.js", document.baseURI));
       return [streamUrl("a", "whip", { pipeline: "p q", params: "" }), watchUrl("a", "secret")].map(
         (url) => url.pathname + url.search + url.hash
       );
     }"""
-    async with serving(prefix) as gateway, opened(browser, gateway) as page:
+    async with scripted_gateway(prefix) as gateway, opened(desktop, gateway) as page:
         whip, watch = await page.evaluate(script)
     assert whip == f"{prefix}/live/video-to-video/a/whip?pipeline=p+q"
     assert watch == f"{prefix}/watch?stream=a#token=secret"

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from fractions import Fraction
 
 import pytest
-from playwright.async_api import Page
+import pytest_asyncio
+from playwright.async_api import BrowserContext, Page
+
+from tests.pages.conftest import opened, scripted_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page(desktop: BrowserContext) -> AsyncIterator[Page]:
+    """One page for all: the module is only imported on it."""
+    async with scripted_gateway() as gateway, opened(desktop, gateway) as page:
+        yield page
+
 
 CALL = """async ([name, ...args]) => {
   const module = await import(new URL("pages/money.js", document.baseURI));
