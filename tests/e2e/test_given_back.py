@@ -30,6 +30,10 @@ async def stays_live(
     return publisher
 
 
+async def nothing(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
+    await stream_for(2, gateway, http)
+
+
 async def bad_offer(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
     for offer in ("nonsense", "v=0\r\n", "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"):
         sdp = {"Content-Type": "application/sdp"}
@@ -135,6 +139,7 @@ async def signer_is_away(gateway: GatewayProcess, http: aiohttp.ClientSession) -
 
 Failure = Callable[[GatewayProcess, aiohttp.ClientSession], Awaitable[None]]
 FAILURES: list[Failure] = [
+    nothing,
     bad_offer,
     never_connects,
     deleted_at_once,
@@ -149,17 +154,9 @@ FAILURES: list[Failure] = [
 
 
 @pytest.mark.asyncio
-async def test_everything_is_given_back_after_a_stream(tmp_path: Path, http: aiohttp.ClientSession) -> None:
-    async with gateway_process(tmp_path) as gateway:
-        await stream_for(1, gateway, http, "first")  # what is made once and kept is made now
-        before = await gateway.holds()
-        await stream_for(2, gateway, http, "second")
-        await gateway.given_back(before)
-        await nothing_upstream(gateway, "a stream")
-
-
-@pytest.mark.asyncio
-async def test_whatever_fails_leaves_nothing_behind(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+async def test_whatever_fails_or_not_leaves_nothing_behind(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
     limits = ("-capacity", "1", "-connectTimeout", "2s", "-ingestTimeout", "2s", "-discoveryInterval", "1s")
     async with gateway_process(tmp_path, "-restart", *limits) as gateway:
         # what is made once and kept is made by a first stream

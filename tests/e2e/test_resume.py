@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 
 from harness.gateway import GatewayProcess, gateway_process
 from harness.ledger import session_reasons, verify
@@ -17,7 +19,6 @@ from harness.waiting import SLACK, eventually
 from harness.webrtc import WhepViewer, WhipPublisher, encoded_pattern
 from tests.e2e.test_loop import clean_audits, ended
 
-HELD = ("-resumeTimeout", "10s", "-livePaymentInterval", "1s")
 BACK = 1.0
 """Seconds from a publisher's return to its first picture back, at most."""
 
@@ -37,18 +38,32 @@ async def shows_more(viewer: WhepViewer) -> None:
     )
 
 
-@pytest.mark.asyncio
-async def test_ten_reloads_cost_one_preload(tmp_path: Path, http: aiohttp.ClientSession) -> None:
-    ledger = tmp_path / "ledger.sqlite3"
-    async with (
-        gateway_process(tmp_path, *HELD, "-ledger", str(ledger)) as gateway,
-        WhepViewer(http, gateway.live("cam/whep")) as viewer,
-    ):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("holding") / "ledger.sqlite3"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(ledger: Path) -> AsyncIterator[GatewayProcess]:
+    """One for the first tests: their streams `cam` follow one another."""
+    held = ("-resumeTimeout", "10s", "-livePaymentInterval", "1s", "-ingestTimeout", "30s")
+    async with gateway_process(ledger.parent, *held, "-ledger", str(ledger)) as gateway:
+        yield gateway
+
+
+async def openings(gateway: GatewayProcess) -> int:
+    return int((await gateway.signer_audit())["null_states"])
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_ten_reloads_cost_one_preload(gateway: GatewayProcess, ledger: Path) -> None:
+    opened, closed = await openings(gateway), len(session_reasons(ledger))
+    async with WhepViewer(gateway.http, gateway.live("cam/whep")) as viewer:
         first: dict[str, Any] = {}
         waits = []
         for reloads in range(11):
             came = time.monotonic()
-            async with WhipPublisher(http, gateway.live("cam/whip")) as publisher:
+            async with WhipPublisher(gateway.http, gateway.live("cam/whip")) as publisher:
                 status = await in_state(gateway, "live", resumed=reloads)
                 first = first or status
                 await shows_more(viewer)
@@ -62,22 +77,20 @@ async def test_ten_reloads_cost_one_preload(tmp_path: Path, http: aiohttp.Client
                     await publisher.stop(resume=False)
         assert min(waits[1:]) < SLACK * BACK, waits
         assert (await ended(gateway, "cam"))["ended"]["reason"] == "deleted"
-        signer = await gateway.signer_audit()
-        assert signer["null_states"] == 1
+        assert await openings(gateway) == opened + 1
         await clean_audits(gateway)
         assert all(later > earlier for earlier, later in pairwise(viewer.pts))
-    assert session_reasons(ledger) == ["deleted"]
+    await gateway.given_back()
+    assert session_reasons(ledger)[closed:] == ["deleted"]
     await verify(ledger)
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="module")
 async def test_an_encoder_that_restarts_with_other_settings_goes_on_and_nothing_is_signed_meanwhile(
-    tmp_path: Path, http: aiohttp.ClientSession
+    gateway: GatewayProcess,
 ) -> None:
-    async with (
-        gateway_process(tmp_path, *HELD) as gateway,
-        WhepViewer(http, gateway.live("cam/whep"), audio=True) as viewer,
-    ):
+    http, opened = gateway.http, await openings(gateway)
+    async with WhepViewer(http, gateway.live("cam/whep"), audio=True) as viewer:
         async with WhipPublisher(http, gateway.live("cam/whip"), audio=True) as publisher:
             await shows_more(viewer)
             await eventually(lambda: viewer.sound > 20, what="the sound")
@@ -99,17 +112,17 @@ async def test_an_encoder_that_restarts_with_other_settings_goes_on_and_nothing_
             await publisher.stop(resume=False)
         await ended(gateway, "cam")
         after = await gateway.signer_audit()
-        assert (after["null_states"], after["signings"] > before["signings"]) == (1, True)
+        assert (after["null_states"], after["signings"] > before["signings"]) == (opened + 1, True)
         await clean_audits(gateway)
         assert all(later > earlier for earlier, later in pairwise(viewer.pts))
 
 
-@pytest.mark.asyncio
+@pytest.mark.asyncio(loop_scope="module")
 async def test_whoever_takes_over_from_a_silent_publisher_takes_the_paid_job_too(
-    tmp_path: Path, http: aiohttp.ClientSession
+    gateway: GatewayProcess,
 ) -> None:
+    http, opened = gateway.http, await openings(gateway)
     async with (
-        gateway_process(tmp_path, *HELD, "-ingestTimeout", "30s") as gateway,
         WhepViewer(http, gateway.live("cam/whep")) as viewer,
         WhipPublisher(http, gateway.live("cam/whip")) as silent,
     ):
@@ -133,7 +146,7 @@ async def test_whoever_takes_over_from_a_silent_publisher_takes_the_paid_job_too
             await ended(gateway, "cam")
         finally:
             await publisher.__aexit__(None, None, None)
-        assert (await gateway.signer_audit())["null_states"] == 1
+        assert await openings(gateway) == opened + 1
 
 
 @pytest.mark.asyncio

@@ -70,11 +70,12 @@ async def test_a_stream_ends_after_its_maximum_duration(tmp_path: Path, http: ai
 @pytest.mark.asyncio
 async def test_who_comes_back_again_and_again_spends_no_more_than_its_budget(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
-    tokens.write_text("one maxStreams=1 maxSessionSpend=0.065ETH maxPublisherSpendPerHour=0.13ETH\nother\n")
+    tokens.write_text("one maxStreams=1 maxSessionSpend=0.061ETH maxPublisherSpendPerHour=0.122ETH\nother\n")
     one, other = (
         aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) for token in ("one", "other")
     )
-    flags = ("-publishTokens", str(tokens), "-ledger", str(tmp_path / "ledger.sqlite3"))
+    quick = ("-livePaymentInterval", "200ms")
+    flags = ("-publishTokens", str(tokens), "-ledger", str(tmp_path / "ledger.sqlite3"), *quick)
     async with one, other:
         async with gateway_process(tmp_path, *flags) as gateway:
             for name in ("cam1", "cam2"):

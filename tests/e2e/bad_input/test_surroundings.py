@@ -128,6 +128,13 @@ async def _endless(request: web.Request) -> web.StreamResponse:
         await response.write(b" " * 65_536)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def devnet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Any]]:
+    """One for all who never pay there."""
+    async with devnet_process(tmp_path_factory.mktemp("devnet")) as devnet:
+        yield devnet
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -139,34 +146,32 @@ async def _endless(request: web.Request) -> web.StreamResponse:
     ],
 )
 async def test_a_stream_whose_signer_signs_no_ticket_ends_with_that_reason(
-    answer: Answer, reason: str, http: aiohttp.ClientSession, tmp_path: Path
+    answer: Answer, reason: str, devnet: dict[str, Any], http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    async with devnet_process(tmp_path) as devnet:
+    async def identity(_: web.Request) -> web.Response:
+        async with http.post(devnet["signer"] + "/sign-orchestrator-info") as response:
+            return web.json_response(await response.json())
 
-        async def identity(_: web.Request) -> web.Response:
-            async with http.post(devnet["signer"] + "/sign-orchestrator-info") as response:
-                return web.json_response(await response.json())
-
-        routes = (web.post("/sign-orchestrator-info", identity), web.post("/generate-live-payment", answer))
-        async with serving(*routes) as signer:
-            flags = ("-remoteSignerUrl", signer, "-orchAddr", devnet["orchestrators"][0]["addr"])
-            ledger = tmp_path / "ledger.sqlite3"
-            async with gateway_process(
-                tmp_path,
-                *(*flags, "-maxPricePerUnit", "1ETH", "-ledger", str(ledger)),
-                devnet=False,
-            ) as gateway:
-                async with WhipPublisher(http, gateway.live("cam/whip")):
-                    # one that is silent is asked four times, 5 s each
-                    end = (await ended(gateway, "cam", deadline=110))["ended"]
-                assert end["reason"] == reason
-                assert "signer" in end["detail"]
-                await gateway.given_back()
-                audit = await gateway.fetch(devnet["orchestrators"][0]["audit_url"])
-                assert (audit["payments"], audit["sessions"]) == (0, {})
-                assert "Traceback" not in gateway.log.read_text()
-            assert credited(ledger) == 0
-            assert None not in session_reasons(ledger)
+    routes = (web.post("/sign-orchestrator-info", identity), web.post("/generate-live-payment", answer))
+    async with serving(*routes) as signer:
+        flags = ("-remoteSignerUrl", signer, "-orchAddr", devnet["orchestrators"][0]["addr"])
+        ledger = tmp_path / "ledger.sqlite3"
+        async with gateway_process(
+            tmp_path,
+            *(*flags, "-maxPricePerUnit", "1ETH", "-ledger", str(ledger)),
+            devnet=False,
+        ) as gateway:
+            async with WhipPublisher(http, gateway.live("cam/whip")):
+                # one that is silent is asked four times, 5 s each
+                end = (await ended(gateway, "cam", deadline=110))["ended"]
+            assert end["reason"] == reason
+            assert "signer" in end["detail"]
+            await gateway.given_back()
+            audit = await gateway.fetch(devnet["orchestrators"][0]["audit_url"])
+            assert (audit["payments"], audit["sessions"]) == (0, {})
+            assert "Traceback" not in gateway.log.read_text()
+        assert credited(ledger) == 0
+        assert None not in session_reasons(ledger)
 
 
 # the disk
