@@ -35,7 +35,7 @@ def broker(evm: Evm) -> Any:
     return evm.contracts["TicketBroker"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     recipient=st.binary(min_size=20, max_size=20),
     sender=st.binary(min_size=20, max_size=20),

@@ -111,7 +111,7 @@ CHANGE = st.tuples(
 
 
 @given(changes=st.lists(CHANGE, max_size=12), size=st.integers(1, 5_000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_real_stream_is_read_whatever_happens_to_it(
     make_sample, changes: list[tuple[int, str, bytes]], size: int
 ) -> None:

@@ -137,7 +137,7 @@ def test_a_picture_of_ffmpeg_comes_with_its_last_packet_not_with_the_next_pictur
 
 
 @given(cuts=st.lists(st.integers(1, 1_000), min_size=1, max_size=40), noise=st.binary(max_size=400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_chunks_give_the_same_frames(cuts: list[int], noise: bytes) -> None:
     parts, _ = stream_of(6)
     half = len(flat(parts)) // (2 * PACKET_SIZE) * PACKET_SIZE
@@ -185,7 +185,7 @@ def test_a_segment_that_ends_within_a_packet_gives_no_half_picture() -> None:
 
 
 @given(lost=st.sets(st.integers(0, 200), min_size=1, max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_lost_packets_lose_the_frames_that_they_touch_and_no_other(lost: set[int]) -> None:
     parts, frames = stream_of(12)
     owners = [index for index, part in enumerate(parts) for _ in part]
@@ -260,7 +260,7 @@ def test_a_discontinuity_that_is_announced_is_no_error() -> None:
 
 
 @given(where=st.integers(2, 60), garbage=st.binary(min_size=1, max_size=700))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_garbage_between_packets_costs_little_and_reading_goes_on(where: int, garbage: bytes) -> None:
     parts, frames = stream_of(12)
     everything = [packet for part in parts for packet in part]

@@ -106,7 +106,7 @@ def test_a_key_frame_is_marked_for_random_access_and_every_picture_carries_the_c
     audio_size=st.integers(1, 1_300),
 )
 @example(sizes=[65_833], audio_size=1)  # two bytes of stuffing: a field of flags that are all zero
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_frame_is_read_back_with_its_last_packet(sizes: list[int], audio_size: int) -> None:
     muxer, demuxer = TsMuxer(), TsDemuxer()
     assert demuxer.feed(muxer.tables(audio=True)) == []

@@ -13,7 +13,7 @@ from contextlib import suppress
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -562,12 +562,7 @@ class LongHistories(Histories):
     """The same with ten times the steps."""
 
 
-SHORT = settings(
-    max_examples=HISTORIES,
-    stateful_step_count=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+SHORT = settings(max_examples=HISTORIES, stateful_step_count=15)
 Histories.TestCase.settings = SHORT
 LongHistories.TestCase.settings = settings(SHORT, stateful_step_count=150)
 TestHistories = Histories.TestCase

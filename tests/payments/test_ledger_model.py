@@ -270,14 +270,14 @@ SUPPRESSED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 
 @given(HISTORY)
-@settings(max_examples=HISTORIES, deadline=None, suppress_health_check=SUPPRESSED)
+@settings(max_examples=HISTORIES, suppress_health_check=SUPPRESSED)
 def test_a_file_says_what_happened_to_the_wei(operations: list[Operation]) -> None:
     with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
         check(str(Path(folder) / "ledger.sqlite3"), operations)
 
 
 @given(HISTORY)
-@settings(max_examples=max(1, HISTORIES // 5), deadline=None, suppress_health_check=SUPPRESSED)
+@settings(max_examples=max(1, HISTORIES // 5), suppress_health_check=SUPPRESSED)
 def test_a_server_says_what_happened_to_the_wei(
     postgresql: PostgresqlServer, operations: list[Operation]
 ) -> None:
@@ -285,7 +285,7 @@ def test_a_server_says_what_happened_to_the_wei(
 
 
 @given(HISTORY)
-@settings(max_examples=max(1, HISTORIES // 5), deadline=None, suppress_health_check=SUPPRESSED)
+@settings(max_examples=max(1, HISTORIES // 5), suppress_health_check=SUPPRESSED)
 def test_a_node_of_a_cluster_says_what_happened_to_the_wei(
     postgresql: PostgresqlServer, operations: list[Operation]
 ) -> None:

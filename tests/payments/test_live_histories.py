@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -503,12 +503,7 @@ def test_a_session_goes_on_after_a_crash_at_each_moment_of_a_payment(
         assert history.session.balance.accepted >= steps // 2 + 2
 
 
-SHORT = settings(
-    max_examples=HISTORIES,
-    stateful_step_count=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+SHORT = settings(max_examples=HISTORIES, stateful_step_count=12)
 LiveHistories.TestCase.settings = SHORT
 LongLiveHistories.TestCase.settings = settings(SHORT, max_examples=3 * HISTORIES, stateful_step_count=40)
 TestLiveHistories = LiveHistories.TestCase
