@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.candidates.outage import Outage
 from gateway.candidates.suspension import LONGEST_BACKOFF, ONE_EVENT, Suspension, SuspensionState
+from gateway.candidates.trust_rows import merged_row
 from gateway.money import whole_wei
 
 PROVEN_AFTER = 60.0
@@ -280,6 +281,18 @@ class Trust:
     def failed_for(self, key: str, publisher: str) -> bool:
         """Whether the last start there for this publisher was empty, and no picture has come since."""
         return publisher in self.record(key).before_empty_start
+
+    def learn(self, known: Mapping[str, Any], row: Mapping[str, Any], wall_ns: int) -> None:
+        """Other nodes have made of a stored record, as it was `known` here, this `row`. `wall_ns` is now."""
+        record = self._records.setdefault(row["address"], Record(row["address"]))
+        merged = merged_row(known, record.row(wall_ns), row)
+        if merged["faults"] != record.row(wall_ns)["faults"]:
+            stored = Record.from_row(merged, wall_ns)
+            record.suspension, record.doubted = stored.suspension, stored.doubted
+        record.paid = merged["paid"]
+        record.delivered += (row["delivered_ms"] - known["delivered_ms"]) / 1000
+        record.starts, record.empty_starts = merged["starts"], merged["empty_starts"]
+        record.lasted = merged["lasted"]
 
     def note(self, record: Record) -> None:
         """The record has changed: it is to be written down."""

@@ -66,7 +66,7 @@ class Books:
         else:
             self._holds, self._minutes, self._draws = _shared()
         self._tables = self._sessions, *self._of_sessions, self._minutes, self._draws
-        self._last: list[Executable] = []
+        self._last: list[Callable[[Connection], Any]] = []
         self._locked: set[str] = set()
 
     def begin(self, connection: Connection, session_ids: Iterable[str] = ()) -> None:
@@ -83,7 +83,8 @@ class Books:
         for table in self._tables:
             table.flush()
         last, self._last = self._last, []
-        self.execute(*last)
+        for work in last:
+            work(self._connection)
 
     def forget(self) -> None:
         self._last = []
@@ -97,7 +98,11 @@ class Books:
 
     def execute_last(self, *statements: Executable) -> None:
         """Run statements on other tables after all lines: rows are locked in one order at all nodes."""
-        self._last += statements
+        self.do_last(lambda connection: [connection.execute(statement) for statement in statements])
+
+    def do_last(self, work: Callable[[Connection], Any]) -> None:
+        """Have `work` read and write other tables after all lines."""
+        self._last.append(work)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` reads, with all that the lines so far have changed."""

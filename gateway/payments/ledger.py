@@ -95,7 +95,7 @@ class Ledger:
         self.reader = LedgerReader(database)
         self.redemptions = RedemptionBook(database, self.execute)
         """The chain's redemptions of the tickets in it."""
-        self.trust = TrustStore(database, self.execute)
+        self.trust = TrustStore(database, self.execute, None if database.node is None else self._do)
         """What is known of those who are paid."""
         self.retention = Retention(queue, clocks.wall_ns)
         """Removes old payments."""
@@ -322,6 +322,9 @@ class Ledger:
     async def execute(self, *statements: Executable) -> None:
         """Run statements on other tables than those of payments, in one transaction."""
         await self._queue.write(lambda books: books.execute_last(*statements))
+
+    async def _do(self, work: Callable[[Connection], Any]) -> None:
+        await self._queue.write(lambda books: books.do_last(work))
 
     # jobs of former runs
 
