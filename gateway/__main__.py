@@ -34,7 +34,10 @@ def _main(argv: list[str]) -> int:
 
         return doctor.main(argv[1:])
     if argv[:1] in (["publish"], ["play"], ["smoke"]):
+        from gateway.telemetry import log
+
         # av and aiortc take a second to import
+        log.configure(0, "text")
         return int(importlib.import_module(f"gateway.clients.{argv[0]}").main(argv[1:]))
     parsed = Parsed()
     try:

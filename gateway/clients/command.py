@@ -28,7 +28,6 @@ from gateway.flags import (
     Parsed,
     parse_flags,
 )
-from gateway.telemetry import log
 
 TOKEN = Flag(
     "token", Kind("text", "any text", str, secret=True), None, "Send this token, as -publishTokens has it"
@@ -65,7 +64,6 @@ def main(
     except FlagError as error:
         print(f"{program}: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    log.configure(0, "text")
     result = asyncio.run(_until_signalled(_said(run, given, parsed)))
     # stdout may be the stream itself
     print(json.dumps(result), file=sys.stderr if "-" in (parsed.values.get("o"),) else sys.stdout)
