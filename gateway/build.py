@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -61,6 +61,9 @@ from gateway.webrtc.public_addresses import PublicAddresses
 from gateway.webrtc.udp import local_addresses
 from gateway.webrtc.udp_mux import UdpMux
 from signer_client import SignerClient, SignerError, SignerIdentity
+
+if TYPE_CHECKING:
+    from gateway.cluster.node import ClusterNode
 
 
 class CannotStart(Exception):
@@ -228,6 +231,15 @@ def job_sources(build: Build, kinds: Sequence[JobKind]) -> JobSources:
         COMFYSTREAM if comfy.first else NETWORK, comfy.fallback, alike=frozenset({NETWORK, RUNNER})
     )
     return JobSources([kind.source for kind in kinds], preference)
+
+
+async def open_cluster(build: Build) -> ClusterNode | None:
+    """This node among the others; None without `-cluster`."""
+    if build.settings.cluster is None:
+        return None
+    from gateway.cluster.node import ClusterNode  # imports nats-py, which takes a while
+
+    return await ClusterNode.open(build.settings.cluster, build.stack)
 
 
 async def open_network(build: Build) -> JobKind:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,12 +19,14 @@ from gateway.build import (
     CannotStart,
     begin,
     job_sources,
+    open_cluster,
     open_kinds,
     open_webrtc,
     settings_on_devnet,
     start_devnet,
     start_heartbeat,
 )
+from gateway.cluster.presence import Condition
 from gateway.flags import without_userinfo
 from gateway.http.app import HttpParts, HttpServers
 from gateway.http.server import ListenError
@@ -92,6 +95,7 @@ class Daemon:
         if devnet is not None:
             settings = settings_on_devnet(settings, devnet.description())
         build = await begin(settings, stack)
+        node = await open_cluster(build)
 
         kinds = await open_kinds(build)
         sources = job_sources(build, kinds)
@@ -100,7 +104,8 @@ class Daemon:
         admission = Admission(loop_watch.overloaded, descriptors.few_left)
 
         def reasons_not_ready() -> list[str]:
-            return [] if registry.holds_jobs else sources.reasons_not_ready()
+            away = [] if node is None else node.reasons_not_ready()
+            return [*away, *([] if registry.holds_jobs else sources.reasons_not_ready())]
 
         readiness = Readiness(
             build.ledger,
@@ -123,7 +128,10 @@ class Daemon:
                 settings.stream.max_swaps, settings.stream.max_paid_starts, settings.stream.output_timeout
             ),
             admission=admission,
+            names=None if node is None else node.names,
         )
+        if node is not None:
+            node.when_lost(registry.lose)
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops", leave=True)
         remains = {name: reader for kind in kinds for name, reader in kind.remains.items()}
         former_jobs = FormerJobs(build.ledger, remains, resumes=settings.stream.resume_timeout > 0)
@@ -145,10 +153,14 @@ class Daemon:
                 orchestrators=lambda: {key: value for kind in kinds for key, value in kind.state().items()},
                 ice_servers=settings.ice.servers,
                 chain=build.chain,
+                node=node,
                 devnet=None if devnet is None else devnet.description,
             ),
+            reuse_port=settings.cluster is not None and settings.cluster.reuse_port,
         )
         url = await self._listen(servers, build)
+        if node is not None:
+            await node.start(url, partial(_condition, registry, readiness, loop_watch, admission))
         if settings.http.heartbeat is not None:
             start_heartbeat(build, settings.http.heartbeat, registry)
         build.run(_announce_ready(url, readiness), "ready")
@@ -163,6 +175,9 @@ class Daemon:
         if servers.operator is not None:
             await servers.operator.start()
             build.stack.push_async_callback(servers.operator.stop)
+        if servers.inside is not None:
+            await servers.inside.start()
+            build.stack.push_async_callback(servers.inside.stop)
         url = await servers.public.start()
         build.stack.push_async_callback(servers.public.stop)
         self._listens = True
@@ -188,6 +203,19 @@ class Daemon:
         ]
         await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         await cancel(*waits)
+
+
+def _condition(
+    registry: StreamRegistry, readiness: Readiness, loop_watch: LoopWatch, admission: Admission
+) -> Condition:
+    """What other nodes of a cluster are told of this one."""
+    return Condition(
+        streams=len(registry),
+        viewers=len(registry.audience),
+        lag=loop_watch.window.median,
+        open=not readiness.reasons(),
+        draining=admission.draining,
+    )
 
 
 async def _announce_ready(url: str, readiness: Readiness) -> None:

@@ -23,6 +23,7 @@ class EndReason(StrEnum):
     TIME_LIMIT = "time_limit"
     TERMINATED = "terminated"
     DRAINED = "drained"
+    TAKEN_OVER = "taken_over"
     INTERNAL_ERROR = "internal_error"
 
 

@@ -16,6 +16,7 @@ import platformdirs
 
 from gateway import go_livepeer
 from gateway.chain.settings import CHAIN_FLAGS, ChainSettings, WatchSettings
+from gateway.cluster.settings import CLUSTER_FLAGS, ClusterSettings
 from gateway.comfystream.settings import COMFY_FLAGS, ComfySettings
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flag_text import flags_document
@@ -79,6 +80,7 @@ FLAG_GROUPS: dict[str, tuple[Flag, ...]] = {
     "Chain": CHAIN_FLAGS,
     "ComfyStream": COMFY_FLAGS,
     "Streams": STREAM_FLAGS,
+    "Cluster": CLUSTER_FLAGS,
     "WebRTC": ICE_FLAGS,
     "Devnet": DEVNET_FLAGS,
 }
@@ -101,6 +103,8 @@ class Settings:
     stream: StreamSettings
     ice: IceSettings
     devnet: DevnetSettings | None
+    cluster: ClusterSettings | None
+    """None: there are no other nodes."""
     ledger: str
     """A path, or the URL of a PostgreSQL database."""
     ledger_keep: int | None
@@ -146,6 +150,9 @@ def settings_from(parsed: Parsed) -> Settings:
     http, comfystream = HttpSettings.from_parsed(parsed), ComfySettings.from_parsed(parsed)
     if parsed["remoteSignerUrl"] and http.reached_from_outside:
         warnings += _check_guards(parsed, http, payments)
+    cluster = ClusterSettings.from_parsed(parsed)
+    if cluster is not None and not (parsed["ledger"] or "").startswith("postgresql://"):
+        raise FlagError("-cluster needs a -ledger that all nodes can write: postgresql://user@host/database")
     devnet = DevnetSettings.from_parsed(parsed) if parsed["devnet"] else None
     ice = IceSettings.from_parsed(parsed)
     runner, stream = RunnerSettings.from_parsed(parsed), StreamSettings.from_parsed(parsed)
@@ -165,6 +172,7 @@ def settings_from(parsed: Parsed) -> Settings:
         runner=runner,
         ice=ice,
         devnet=devnet,
+        cluster=cluster,
         ledger=parsed["ledger"] or str(data_dir / "ledger.sqlite3"),
         ledger_keep=nanoseconds(parsed["ledgerKeep"]) or None,
         data_dir=data_dir,

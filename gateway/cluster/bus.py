@@ -41,6 +41,8 @@ RECONNECT_PAUSE = 0.25
 LOOK_INTERVAL = 0.25
 """Seconds between two looks at whether it is still connected: nats-py may never say that it is not."""
 NO_RESPONDERS = {"Status": "503"}
+ACKNOWLEDGED = "Acknowledged"
+"""Header of a message that says only that a request came in."""
 ANSWER_TIMEOUT = 5.0
 
 Handler = Callable[["BusMessage"], None]
@@ -98,10 +100,15 @@ class BusSubscription:
 @dataclass(eq=False)
 class _Asked:
     answer: asyncio.Future[bytes]
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by the first sign of whoever answers."""
     pieces: Pieces = field(default_factory=Pieces)
 
     def take(self, message: BusMessage) -> None:
         if self.answer.done():
+            return
+        self.taken.set()
+        if ACKNOWLEDGED in message.headers:
             return
         if message.headers.get("Status") == NO_RESPONDERS["Status"] and not message.data:
             self.answer.set_exception(NobodyAnswers("nobody answers requests on this subject"))
@@ -158,6 +165,7 @@ class Bus:
         for asked in self._asked.values():
             if not asked.answer.done():
                 asked.answer.set_exception(ClusterAway("the gateway stops"))
+                asked.taken.set()
 
     @property
     def connected(self) -> bool:
@@ -208,25 +216,35 @@ class Bus:
     def forget(self, subscription: BusSubscription) -> None:
         self._subscriptions.discard(subscription)
 
-    async def ask(self, subject: str, data: bytes = b"", *, timeout: float = ANSWER_TIMEOUT) -> bytes:
-        """The answer to a request, of up to MAX_BYTES as itself. `timeout` in seconds, for all of it.
+    async def ask(
+        self, subject: str, data: bytes = b"", *, timeout: float = ANSWER_TIMEOUT, sign: float | None = None
+    ) -> bytes:
+        """The answer to a request, of up to MAX_BYTES as itself.
 
+        `timeout` is in seconds, for all of it; `sign` for the first piece or the acknowledgement.
         Raises NobodyAnswers, NoAnswerInTime, MessageTooLarge, Backlogged and ClusterAway.
         """
         token = secrets.token_hex(12)
         asked = self._asked[token] = _Asked(asyncio.get_running_loop().create_future())
         try:
             await self._publish_pieces(subject, data, reply=self.subjects.inbox(f"{self._inbox}.{token}"))
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as whole:
+                async with asyncio.timeout(sign):
+                    await asked.taken.wait()
                 return await asked.answer
         except TimeoutError:
-            raise NoAnswerInTime(f"no answer within {timeout:g} s") from None
+            late = f"no answer within {timeout:g} s" if whole.expired() else f"no sign within {sign:g} s"
+            raise NoAnswerInTime(late, taken=asked.taken.is_set()) from None
         finally:
             del self._asked[token]
 
     async def answer(self, reply: str, data: bytes) -> None:
         """Answer a request whose message had this `reply`. Raises as `ask` does while it sends."""
         await self._publish_pieces(reply, data)
+
+    async def acknowledge(self, reply: str) -> None:
+        """Say that a request came in whose answer may take long. Raises as `publish` does."""
+        await self.publish(reply, headers={ACKNOWLEDGED: "1"})
 
     async def flush(self, timeout: float = CONNECT_TIMEOUT) -> None:
         """Wait until NATS has taken all that was sent, and all subscriptions. Raises ClusterAway."""
@@ -332,6 +350,7 @@ class Bus:
         for asked in self._asked.values():
             if not asked.answer.done():
                 asked.answer.set_exception(ClusterAway("the connection to NATS was lost"))
+                asked.taken.set()
 
 
 async def _flush(client: Client) -> None:

@@ -16,7 +16,14 @@ class NobodyAnswers(ClusterError):
 
 
 class NoAnswerInTime(ClusterError):
-    """Somebody subscribes to the subject of a request, but its answer did not come whole in time."""
+    """Somebody subscribes to the subject of a request, but its answer did not come whole in time.
+
+    `taken`: whether it said that the request came in.
+    """
+
+    def __init__(self, detail: str, *, taken: bool = False) -> None:
+        super().__init__(detail)
+        self.taken = taken
 
 
 class MessageTooLarge(ClusterError):

@@ -5,24 +5,27 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from gateway.chain.service import ChainService
 from gateway.http.access import Access
 from gateway.http.chain import ChainRoutes
 from gateway.http.connections import Connections
-from gateway.http.forwarding import Forwarding
+from gateway.http.forwarding import OF_OTHER_NODES, Forwarding
 from gateway.http.health import HealthRoutes
 from gateway.http.limits import RequestRate, rate_limit
 from gateway.http.openapi import OpenApiRoutes
 from gateway.http.operator import OperatorRoutes
 from gateway.http.origins import Origins, own_names
+from gateway.http.other_nodes import OtherNodes
 from gateway.http.pages import PageRoutes
 from gateway.http.payments import PaymentRoutes
 from gateway.http.route import Route, Token
-from gateway.http.server import ListenError, Server, application
+from gateway.http.server import ListenError, Server, SocketServer, application
 from gateway.http.sessions import Links
 from gateway.http.settings import HttpSettings
 from gateway.http.streams import StreamRoutes
@@ -40,6 +43,9 @@ from gateway.stream.settings import StreamSettings
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.ice_servers import IceServer
 
+if TYPE_CHECKING:
+    from gateway.cluster.node import ClusterNode  # imports nats-py, which takes a while
+
 
 @dataclass(frozen=True)
 class HttpParts:
@@ -56,6 +62,8 @@ class HttpParts:
     ice_servers: Sequence[IceServer] = ()
     """For the Link headers of WHIP and WHEP."""
     chain: ChainService | None = None
+    node: ClusterNode | None = None
+    """This one among the nodes of a cluster."""
     devnet: Callable[[], Json] | None = None
     """What `/devnet` shows; None: there is none."""
 
@@ -70,12 +78,20 @@ class HttpServers:
     """For publishers, viewers and the page."""
     operator: Server | None
     """None: the public one serves the operator's routes, too."""
+    inside: SocketServer | None = None
+    """For what other nodes of a cluster send on; None without one."""
 
-    def __init__(self, settings: HttpSettings, stream: StreamSettings, parts: HttpParts) -> None:
+    def __init__(
+        self, settings: HttpSettings, stream: StreamSettings, parts: HttpParts, *, reuse_port: bool = False
+    ) -> None:
+        self._reuse_port = reuse_port
         self._settings = settings
         self._stream = stream
         self._parts = parts
         self._forwarding = Forwarding(settings.external_url, settings.trusted_proxies)
+        self._others = None
+        if parts.node is not None:
+            self._others = OtherNodes(parts.node, parts.registry, self._forwarding)
         public, operator = self._public_routes(), self._operator_routes()
         self.operator = None
         if settings.cli_addr is None:
@@ -98,13 +114,25 @@ class HttpServers:
         token_files = {kind: TokenFile(path) for kind, path in files.items() if path is not None}
         access = Access(token_files, self._parts.registry.watched_name)
         described = [*groups, OpenApiRoutes(groups, access.kinds, self._forwarding).routes()]
-        middlewares = []
+        middlewares: list[Middleware] = []
         if settings.limits.requests_per_address:
             rate = RequestRate(settings.limits.requests_per_address)
             middlewares.append(rate_limit(rate, self._forwarding.client))
+        if self._others is not None and self._parts.node is not None:
+            inside = application(described, guards=[access.guard])
+            inside[OF_OTHER_NODES] = True
+            self.inside = SocketServer(inside, self._parts.node.socket)
+            middlewares.append(self._others.send_on)
         app = application(described, guards=[access.guard], middlewares=middlewares, origins=origins)
         connections = self._connections()
-        return Server(app, settings.http_addr, "httpAddr", _tls(settings), connections=connections)
+        return Server(
+            app,
+            settings.http_addr,
+            "httpAddr",
+            _tls(settings),
+            connections=connections,
+            reuse_port=self._reuse_port,
+        )
 
     def _connections(self) -> Connections:
         return Connections(self._settings.connections, shared=self._forwarding.is_trusted)
@@ -127,7 +155,12 @@ class HttpServers:
                 webhook=webhook,
                 everybody_chooses=not (settings.publishing_is_guarded or settings.reached_from_outside),
             ).routes(),
-            WhepRoutes(parts.registry, links, settings.limits).routes(),
+            WhepRoutes(
+                parts.registry,
+                links,
+                settings.limits,
+                node_tag="" if parts.node is None else parts.node.tag,
+            ).routes(),
             StreamRoutes(parts.registry, links, funds=funds).routes(),
             PaymentRoutes(parts.registry, parts.ledger_reader).routes(),
             HealthRoutes(parts.readiness.reasons, parts.readiness.notes).routes(),
@@ -143,6 +176,8 @@ class HttpServers:
         routes += UsageRoutes(parts.ledger_reader, self._settings.usage_markup).routes()
         if parts.chain is not None:
             routes += ChainRoutes(parts.chain.json, parts.chain.luck_chart).routes()
+        if self._others is not None:
+            routes += self._others.routes()
         return routes
 
 

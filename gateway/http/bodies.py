@@ -37,8 +37,16 @@ async def refuse_compressed(request: web.Request, handler: Handler) -> web.Strea
     return response
 
 
+BODY = web.RequestKey("body", bytes)
+"""The body of a request that was read before it was known who serves it."""
+
+
 async def read_body(request: web.Request, limit: int, timeout: float = BODY_TIMEOUT) -> bytes:
     """The whole body. Raises Problem 413 above `limit` bytes and 408 after `timeout` seconds."""
+    if BODY in request:
+        if len(request[BODY]) > limit:
+            raise _too_large(limit)
+        return request[BODY]
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
     try:

@@ -205,9 +205,12 @@ class Site(web.BaseSite):
         address: tuple[str, int],
         connections: Connections,
         ssl_context: Any = None,
+        *,
+        reuse_port: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(runner, ssl_context=ssl_context)
+        self._reuse_port = reuse_port
         self._address = address
         self._connections = connections
         self._options = options
@@ -229,5 +232,6 @@ class Site(web.BaseSite):
             port,
             ssl=self._ssl_context,
             backlog=self._backlog,
+            reuse_port=self._reuse_port or None,
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._ssl_context is not None else None,
         )

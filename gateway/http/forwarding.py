@@ -10,6 +10,9 @@ from aiohttp import web
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+OF_OTHER_NODES = web.AppKey("of_other_nodes", bool)
+"""Set of the application that serves what other nodes of a cluster send on, which only they reach."""
+
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]+)*/?")
 
@@ -27,7 +30,7 @@ class Forwarding:
     def client(self, request: web.Request) -> str:
         """The client's address: the last hop that is not a trusted proxy."""
         address = request.remote or ""
-        if not self.is_trusted(address):
+        if not self.by_proxy(request):
             return address
         # several lines of a header are one list (RFC 9110, 5.3): some proxies add a line of their own
         hops = [hop.strip() for hop in ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")]
@@ -40,29 +43,35 @@ class Forwarding:
         return address
 
     def by_proxy(self, request: web.Request) -> bool:
-        """Whether a trusted proxy sent the request."""
-        return self.is_trusted(request.remote or "")
+        """Whether a trusted proxy, or another node, sent the request."""
+        return request.app.get(OF_OTHER_NODES, False) or self.is_trusted(request.remote or "")
 
     def link(self, request: web.Request, path: str) -> str:
         """`path` for the client: an absolute path below the proxy's prefix; a URL with -externalUrl."""
         if self._external_url is not None:
             return self._external_url + path
-        return self._prefix(request) + path
+        return self.prefix(request) + path
 
     def url(self, request: web.Request, path: str) -> str:
         """`path` as a whole URL, for somebody other than the client."""
         if self._external_url is not None:
             return self._external_url + path
+        scheme, host = self.base(request)
+        return f"{scheme}://{host}{self.prefix(request)}{path}"
+
+    def base(self, request: web.Request) -> tuple[str, str]:
+        """Scheme and host of the URL that the client asked for."""
         scheme, host = request.scheme, request.host
-        if self.is_trusted(request.remote or ""):
+        if self.by_proxy(request):
             forwarded = _newest(request, "X-Forwarded-Proto")
             scheme = forwarded if forwarded in ("http", "https") else scheme
             forwarded = _newest(request, "X-Forwarded-Host")
             host = forwarded if _HOST.fullmatch(forwarded) else host
-        return f"{scheme}://{host}{self._prefix(request)}{path}"
+        return scheme, host
 
-    def _prefix(self, request: web.Request) -> str:
-        if not self.is_trusted(request.remote or ""):
+    def prefix(self, request: web.Request) -> str:
+        """What a trusted proxy took off the path of the client's URL."""
+        if not self.by_proxy(request):
             return ""
         prefix = _newest(request, "X-Forwarded-Prefix")
         return prefix.rstrip("/") if _PREFIX.fullmatch(prefix) else ""

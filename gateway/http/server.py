@@ -6,6 +6,7 @@ import errno
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -93,6 +94,32 @@ def _is_without_ipv6(error: OSError) -> bool:
     return error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
 
+class SocketServer:
+    """Serves an app on a socket in the file system: whoever may open it is trusted."""
+
+    def __init__(self, app: web.Application, path: Path) -> None:
+        self._path = path
+        self._runner = web.AppRunner(
+            app,
+            handle_signals=False,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+            access_log=None,
+            logger=_server_log,
+            auto_decompress=False,
+        )
+
+    async def start(self) -> None:
+        """Raises ListenError."""
+        await self._runner.setup()
+        try:
+            await web.UnixSite(self._runner, self._path).start()
+        except OSError as error:
+            raise ListenError(f"the socket {self._path} cannot be used: {error}") from error
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+
 class Server:
     """Serves an app on one address; `::` is all of IPv4 and IPv6. `flag` gave it, for errors."""
 
@@ -104,8 +131,11 @@ class Server:
         tls: ssl.SSLContext | None = None,
         *,
         connections: Connections | None = None,
+        reuse_port: bool = False,
     ) -> None:
+        """`reuse_port`: share the port with other processes, each of which gets a part of the connections."""
         self._address = address
+        self._reuse_port = reuse_port
         self._flag = flag
         self._tls = tls
         if connections is None:
@@ -139,6 +169,7 @@ class Server:
             (host, port),
             self._connections,
             self._tls,
+            reuse_port=self._reuse_port,
             access_log=None,
             logger=_server_log,
             auto_decompress=False,  # also what no handler reads would be: a megabyte may hold a gigabyte

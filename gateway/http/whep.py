@@ -31,12 +31,18 @@ WHEP = STREAM + "/whep"
 
 
 class WhepRoutes:
-    """Creates, updates and ends viewers' sessions. A viewer may come before the publisher."""
+    """Creates, updates and ends viewers' sessions. A viewer may come before the publisher.
 
-    def __init__(self, registry: StreamRegistry, links: Links, limits: ClientLimits) -> None:
+    Their ids begin with `node_tag`, by which other nodes of a cluster know where a viewer is served.
+    """
+
+    def __init__(
+        self, registry: StreamRegistry, links: Links, limits: ClientLimits, *, node_tag: str = ""
+    ) -> None:
         self._registry = registry
         self._links = links
         self._limits = limits
+        self._id_prefix = f"{node_tag}-" if node_tag else ""
 
     def routes(self) -> list[Route]:
         return [
@@ -62,7 +68,7 @@ class WhepRoutes:
         path_name = request.match_info["stream"]
         name = checked(self._registry.watched_name(path_name))
         offer = await read_sdp(request)
-        viewer_id = secrets.token_hex(16)
+        viewer_id = self._id_prefix + secrets.token_hex(16)
         claims = self._limits.on_viewer(name, self._links.forwarding.client(request), request.get(GRANT))
         try:
             viewer = await self._registry.audience.watch(name, viewer_id, offer, claims)

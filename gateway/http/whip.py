@@ -36,9 +36,10 @@ from gateway.payments.spending import NO_LIMITS, SpendLimitReached
 from gateway.payments.steps import clean
 from gateway.reason import EndReason
 from gateway.stream.admission import NotAdmitted
+from gateway.stream.claims import NameTaken
 from gateway.stream.paid_starts import MayNotStart, TooManyStarts
 from gateway.stream.quotas import LimitReached
-from gateway.stream.registry import NameTaken, NoOrchestrator, StreamRegistry
+from gateway.stream.registry import NoOrchestrator, StreamRegistry
 from gateway.stream.seam import PublishRequest, TooManyModels, UnknownModel
 from gateway.stream.status import candidate_json
 from gateway.stream.stream import Stream

@@ -11,6 +11,7 @@ from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission
 from gateway.stream.audience import Audience
+from gateway.stream.claims import NameClaims, NameTaken, NoClaims
 from gateway.stream.ended import EndedStream, EndedStreams
 from gateway.stream.names import output_name
 from gateway.stream.paid_starts import PaidStarts
@@ -24,10 +25,6 @@ from gateway.stream.totals import sample_of, totals_of
 from gateway.telemetry.metrics import Metrics, Snapshot, Totals
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.feedback import KEY_FRAME_EVERY
-
-
-class NameTaken(Exception):
-    """Another live stream has this name or id, as a sentence."""
 
 
 class NoOrchestrator(Exception):
@@ -55,7 +52,9 @@ class StreamRegistry:
         admission: Admission,
         resume_timeout: float = 0.0,
         limits: StreamLimits = NO_LIMITS,
+        names: NameClaims | None = None,
     ) -> None:
+        self._names = names or NoClaims()
         self._sources = sources
         self._metrics = metrics
         self._webrtc = webrtc
@@ -98,6 +97,17 @@ class StreamRegistry:
         """
         request = replace(request, limits=self._limits.lowered_by(request.limits))
         self._check(request)
+        await self._names.claim(names_of(request))
+        try:
+            stream = await self._publish(request, offer, claims)
+        except BaseException:
+            self._names.release(names_of(request))
+            raise
+        if stream.request is not request:
+            self._names.release(names_of(request))  # it goes on with a stream that has claims of its own
+        return stream
+
+    async def _publish(self, request: PublishRequest, offer: str, claims: Sequence[Claim]) -> Stream:
         await self._sources.prepare(request)
         former = self._check(request)
         if former is not None and former.may_be_resumed_by(request):
@@ -149,6 +159,7 @@ class StreamRegistry:
 
     def restore(self, former: FormerStream) -> Stream:
         """Have the paid jobs of a former run wait for their publisher. To be called before anybody comes."""
+        self._names.restore(names_of(former.request))
         stream = Stream(
             former.request,
             self._sources,
@@ -218,6 +229,7 @@ class StreamRegistry:
             await stream.run()
         finally:
             self._forget(stream)
+            self._names.release(names_of(stream.request))
             self._running.remove(stream)
             self._ended.add(stream)
             self._totals_of_ended += totals_of(stream)
@@ -238,6 +250,13 @@ class StreamRegistry:
             del self._live[stream.request.name]
         stream.publishers.reservation.release()
         self.audience.drop_unused(stream.request.name)
+
+    def lose(self, name: str) -> None:
+        """End the stream of this name or id, which another node has taken."""
+        stream = self.find(name)
+        if stream is not None:
+            detail = f"another node of the cluster has taken the name {name!r} while this one was cut off"
+            stream.end(EndReason.TAKEN_OVER, detail)
 
     def _request_key_frame(self, name: str) -> None:
         """A viewer cannot go on without one: the publisher's makes the worker begin anew with one too."""
@@ -320,3 +339,8 @@ class StreamRegistry:
             stream.end(reason, detail, leave=leave and self._resume_timeout > 0)
         await self.wait_idle()
         await self.audience.close()
+
+
+def names_of(request: PublishRequest) -> tuple[str, str]:
+    """What no other live stream may be called: its name and its id."""
+    return (request.name, request.stream_id)

@@ -20,7 +20,7 @@ from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.ended import KEEP_ENDED, MAX_ENDED, EndedStream, EndedStreams
 from gateway.stream.paid_starts import NobodyShows, TooManyStarts
 from gateway.stream.quotas import Claim, LimitReached, Quotas
-from gateway.stream.registry import NameTaken, NoOrchestrator, StreamRegistry
+from gateway.stream.registry import NoOrchestrator, StreamRegistry
 from gateway.stream.seam import Candidate, PublishRequest
 from gateway.stream.status import stream_status
 from gateway.stream.stream import TAKEOVER_AFTER, Stream

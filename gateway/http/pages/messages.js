@@ -42,6 +42,7 @@ export const END_REASONS = {
   time_limit: "The time limit for one stream is reached. Start again.",
   terminated: "The operator of this gateway ended the stream.",
   drained: "The gateway is shutting down. Start again in a moment.",
+  taken_over: "This part of the gateway was cut off, and another one has the stream now. Start again.",
   internal_error: "The gateway failed. Its log has the error.",
 };
 
@@ -81,6 +82,7 @@ export const PROBLEMS = {
   bad_params: "The orchestrators cannot use these parameters. Change them and start again.",
   bad_sdp: "The gateway does not understand this browser's offer. Try another browser.",
   body_too_slow: "The request took too long to arrive. Check the network and try again.",
+  cluster_away: "The gateway cannot reach its other nodes and takes no new streams. Try again in a little while.",
   draining: "The gateway is shutting down. Try again in a moment.",
   forbidden: "This token is not for this stream. Use another token or another stream name.",
   internal_error: "The gateway failed. Its log has the error.",
@@ -89,6 +91,7 @@ export const PROBLEMS = {
   may_not_choose: "You may not choose the orchestrator here. Leave that to the gateway, or use another token.",
   nobody_shows: "No worker could show your last stream. Wait half a minute, then try another picture size or encoder.",
   name_taken: "Someone is already publishing under this name. Choose another stream name.",
+  node_silent: "The part of the gateway that has this stream does not answer. Try again in a little while.",
   no_common_codec: "The gateway takes H.264 video only, and this browser did not offer it.",
   no_orchestrator: "This gateway knows no orchestrator for this stream.",
   no_udp_port: "The gateway has no free UDP port. Wait a little and try again.",

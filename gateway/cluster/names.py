@@ -1,0 +1,217 @@
+"""The names and ids of this node's streams, held as keys that all nodes see: at most one node holds each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import structlog
+
+from gateway.aio.tasks import cancel, spawn
+from gateway.cluster.bucket import Bucket
+from gateway.cluster.bus import Bus, BusSubscription, Handler
+from gateway.cluster.errors import ClusterAway, ClusterError, KeyTaken, NobodyAnswers
+from gateway.cluster.ownership import OwnerKey, Step, next_step, owner_in, value_of
+from gateway.cluster.presence import DEAD_AFTER, Identity, Life, NodeView
+from gateway.cluster.subjects import encode
+from gateway.stream.admission import NotAdmitted
+from gateway.stream.claims import NameTaken
+
+log = structlog.get_logger("cluster")
+
+LOOK_AGAIN = 0.2
+"""Seconds between two looks at a key whose owner may be dead."""
+PROBE_TIMEOUT = 0.4
+MAX_WAIT = DEAD_AFTER + 1.5
+"""Seconds after which a name counts as taken whose owner still may be dead."""
+PROBE = b""
+
+
+@dataclass(eq=False)
+class _Held:
+    holders: int = 0
+    revision: int | None = None
+    """Of the key that this node wrote; None: it is not written yet, or lost."""
+    subscription: BusSubscription | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class ClusterNames:
+    """Claims names by keys of `bucket`, and subscribes to the subjects of those that it holds.
+
+    `serve` gets the requests on them, `lost` is called with a name that another node has taken meanwhile,
+    `beat` has this node's beat sent now, which tells sooner who is dead.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        bucket: Bucket,
+        view: NodeView,
+        own: Identity,
+        *,
+        serve: Handler,
+        lost: Callable[[str], None],
+        beat: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._bucket = bucket
+        self._view = view
+        self._own = own
+        self._serve = serve
+        self._lost = lost
+        self._beat = beat
+        self._clock = clock
+        self._held: dict[str, _Held] = {}
+        self._left_behind: set[int] = set()
+        """Revisions of keys that could not be removed."""
+        self._check: asyncio.Task[None] | None = None
+        bus.watch(self._changed)
+
+    async def claim(self, names: Collection[str]) -> None:
+        """Hold these, all or none. Raises NameTaken, and NotAdmitted where NATS is away."""
+        held: list[str] = []
+        try:
+            for name in sorted(set(names)):  # in one order, or two nodes could refuse each other
+                held.append(name)
+                await self._hold(name)
+        except BaseException:
+            self.release(held)
+            raise
+
+    def restore(self, names: Collection[str]) -> None:
+        for name in set(names):
+            self._held.setdefault(name, _Held()).holders += 1
+        self._check_soon()
+
+    def release(self, names: Collection[str]) -> None:
+        for name in set(names):
+            held = self._held[name]
+            held.holders -= 1
+            if held.holders == 0:
+                spawn(self._give_back(name, held), name="cluster release")
+
+    def holds(self, name: str) -> bool:
+        """Whether this node owns the name, as far as it knows."""
+        held = self._held.get(name)
+        return held is not None and held.revision is not None
+
+    async def close(self) -> None:
+        """Give back what is still held."""
+        await cancel(self._check)
+        for name, held in list(self._held.items()):
+            held.holders = 0
+            await self._give_back(name, held)
+
+    async def _hold(self, name: str) -> None:
+        held = self._held.setdefault(name, _Held())
+        held.holders += 1
+        async with held.lock:
+            if held.revision is not None:
+                return
+            try:
+                held.revision = await self._write(name)
+                await self._subscribe(name, held)
+            except ClusterAway as error:
+                raise NotAdmitted("cluster_away", f"names cannot be kept unique now: {error}") from error
+            if held.revision is None:
+                raise NameTaken(f"{name!r} is being published on another node: use another name")
+
+    async def _write(self, name: str) -> int | None:
+        """The revision of the key that says that this node owns the name; None where another one does."""
+        key, value = encode(name), value_of(self._own)
+        until = self._clock() + MAX_WAIT
+        while True:
+            found = await self._read(name)
+            life = Life.ALIVE if found is None or found.owner is None else self._view.judge(found.owner)
+            step = next_step(found, self._own, life)
+            try:
+                if step is Step.CREATE:
+                    return await self._bucket.create(key, value)
+                if found is not None and step is Step.TAKE:
+                    revision = await self._bucket.update(key, value, found.revision)
+                    log.info("name taken over", name=name, owner=found.owner and found.owner.node)
+                    return revision
+            except KeyTaken:
+                continue
+            if found is not None and step is Step.KEEP:
+                return found.revision
+            if step is Step.REFUSE or self._clock() > until:
+                return None
+            if found is not None and found.owner is not None:
+                await self._probe(name, found.owner)
+            await asyncio.sleep(LOOK_AGAIN)
+
+    async def _read(self, name: str) -> OwnerKey | None:
+        entry = await self._bucket.get(encode(name))
+        return None if entry is None else OwnerKey(owner_in(entry.value), entry.revision)
+
+    async def _probe(self, name: str, owner: Identity) -> None:
+        """Ask whether anybody serves the name: NATS knows at once where its owner is gone."""
+        self._beat()
+        try:
+            await self._bus.ask(self._bus.subjects.stream(name), PROBE, timeout=PROBE_TIMEOUT)
+        except NobodyAnswers:
+            self._view.nobody_answered(owner, self._clock())
+        except ClusterAway:
+            raise
+        except ClusterError:
+            pass  # it does not answer, or too slowly: only its silence tells
+
+    async def _subscribe(self, name: str, held: _Held) -> None:
+        if held.revision is not None and held.subscription is None:
+            held.subscription = await self._bus.subscribe(self._bus.subjects.stream(name), self._serve)
+            await self._bus.flush()
+
+    async def _give_back(self, name: str, held: _Held) -> None:
+        async with held.lock:
+            if held.holders:
+                return  # it was claimed again
+            subscription, held.subscription = held.subscription, None
+            revision, held.revision = held.revision, None
+            if subscription is not None:
+                await subscription.close()
+            if revision is not None:
+                await self._remove(revision)
+            if not held.holders:
+                self._held.pop(name, None)
+
+    async def _remove(self, revision: int) -> None:
+        try:
+            await self._bucket.remove(revision)
+        except ClusterError:
+            self._left_behind.add(revision)
+        else:
+            self._left_behind.discard(revision)
+
+    # after NATS was away
+
+    def _changed(self, connected: bool) -> None:
+        if connected:
+            self._check_soon()
+
+    def _check_soon(self) -> None:
+        if self._check is not None:
+            self._check.cancel()
+        self._check = spawn(self._check_all(), name="cluster check", expected=(ClusterAway,))
+
+    async def _check_all(self) -> None:
+        """Write the keys that are missing, and give up the names that others took. Raises ClusterAway."""
+        for revision in list(self._left_behind):
+            await self._remove(revision)
+        for name, held in list(self._held.items()):
+            async with held.lock:
+                if not held.holders:
+                    continue
+                held.revision = await self._write(name)
+                await self._subscribe(name, held)
+                subscription = held.subscription
+                if held.revision is None and subscription is not None:
+                    held.subscription = None
+                    await subscription.close()
+            if held.revision is None:
+                log.warning("name lost to another node", name=name)
+                self._lost(name)

@@ -1,0 +1,163 @@
+"""This node among the others: its parts, and requests to those that own a stream or a viewer."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+from gateway.aio.tasks import cancel, spawn
+from gateway.cluster.beats import KEEP_KEY, Beats
+from gateway.cluster.bucket import Bucket
+from gateway.cluster.bus import Bus
+from gateway.cluster.errors import ClusterAway, NoAnswerInTime, NobodyAnswers
+from gateway.cluster.names import ClusterNames
+from gateway.cluster.placement import Placement
+from gateway.cluster.presence import Condition, Identity, NodeState, NodeView
+from gateway.cluster.requests import BadMessage, ForwardedAnswer, ForwardedRequest
+from gateway.cluster.responder import Responder
+from gateway.cluster.settings import ClusterSettings
+from gateway.cluster.subjects import Subjects, node_tag
+
+SIGN_TIMEOUT = 3.0
+"""Seconds for a node to say that a request came in."""
+REQUEST_TIMEOUT = 45.0
+"""Seconds for a node's answer: a publish may wait for a webhook and for an orchestrator's room."""
+
+
+class ClusterNode:
+    """One node. `open` makes it; `start` has the others know of it."""
+
+    def __init__(self, settings: ClusterSettings, bus: Bus, folder: Path) -> None:
+        self.bus = bus
+        self.identity = Identity(settings.node_name, secrets.token_hex(8))
+        self.tag = node_tag(settings.node_name)
+        self.socket = folder / "socket"
+        """Where this node's own application is to serve what other nodes send on."""
+        self.view = NodeView(self.identity)
+        self._url = ""
+        self._beating: asyncio.Task[None] | None = None
+        self._condition: Callable[[], Condition] = lambda: Condition(0, 0, 0.0, open=False, draining=False)
+        self._lost: Callable[[str], None] = lambda name: None
+        self._placement = Placement()
+        self._responder = Responder(bus, self.socket)
+        subjects = bus.subjects
+        nodes = Bucket(bus, subjects.nodes_bucket, ttl=KEEP_KEY, in_memory=True)
+        self._beats = Beats(bus, nodes, self.view, self._state)
+        self.names = ClusterNames(
+            bus,
+            Bucket(bus, subjects.names_bucket),
+            self.view,
+            self.identity,
+            serve=self._responder.serve,
+            lost=self._when_lost,
+            beat=self._beats.beat_now,
+        )
+
+    @classmethod
+    async def open(cls, settings: ClusterSettings, stack: AsyncExitStack) -> ClusterNode:
+        """A node that is connected, or goes on trying to be; `stack` undoes it."""
+        folder = Path(tempfile.mkdtemp(prefix="livepeer-node-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        bus = await stack.enter_async_context(
+            Bus(
+                settings.servers,
+                Subjects(settings.name),
+                name=settings.node_name,
+                credentials=settings.credentials,
+            )
+        )
+        node = cls(settings, bus, folder)
+        await stack.enter_async_context(node._responder)
+        stack.push_async_callback(node._leave)
+        return node
+
+    async def start(self, url: str, condition: Callable[[], Condition]) -> None:
+        """Have the others send requests. The application serves on `socket` by now, and clients at `url`."""
+        self._url, self._condition = url, condition
+        await self.bus.subscribe(self.bus.subjects.node(self.tag), self._responder.serve)
+        self._beating = spawn(self._beats.run(), name="cluster beats")
+
+    async def _leave(self) -> None:
+        """The last thing that a node does, when its streams have ended: it gives back their names."""
+        await cancel(self._beating)
+        await self.names.close()
+        if self._beating is not None:
+            await self._beats.leave()
+
+    def when_lost(self, lost: Callable[[str], None]) -> None:
+        """Have `lost` called with each name of this node that another one has taken."""
+        self._lost = lost
+
+    def _when_lost(self, name: str) -> None:
+        self._lost(name)
+
+    # what is known of the others
+
+    def reasons_not_ready(self) -> list[str]:
+        """Why no publisher can be taken, as far as the cluster is concerned."""
+        failure = self._beats.failure
+        return [] if failure is None else [f"cluster_away: NATS does not serve: {failure}"]
+
+    def nodes(self) -> list[NodeState]:
+        """All nodes that are not dead, this one among them."""
+        return self.view.alive()
+
+    # requests to others
+
+    async def ask_owner(self, name: str, request: ForwardedRequest) -> ForwardedAnswer | None:
+        """The answer of the node that owns this name or id; None where none does.
+
+        Raises ClusterError.
+        """
+        if self.names.holds(name):
+            return None
+        return await self._ask(self.bus.subjects.stream(name), request)
+
+    async def ask_node(self, tag: str, request: ForwardedRequest) -> ForwardedAnswer | None:
+        """The answer of the node with this tag; None where it is gone. Raises ClusterError."""
+        return await self._ask(self.bus.subjects.node(tag), request)
+
+    async def place(self, request: ForwardedRequest) -> ForwardedAnswer | None:
+        """Have the least loaded node take a publisher. None: this one is to do it. Raises ClusterError."""
+        own = self.identity.node
+        for node in self._placement.order(self.nodes(), own):
+            self._placement.sent(node)
+            if node == own:
+                return None
+            try:
+                answer = await self.ask_node(node_tag(node), request)
+            except NoAnswerInTime as late:
+                if late.taken:
+                    raise  # it may have taken the publisher
+                continue
+            if answer is not None:
+                return answer
+        return None
+
+    async def _ask(self, subject: str, request: ForwardedRequest) -> ForwardedAnswer | None:
+        try:
+            data = await self.bus.ask(subject, request.encode(), timeout=REQUEST_TIMEOUT, sign=SIGN_TIMEOUT)
+            return ForwardedAnswer.decode(data)
+        except NobodyAnswers:
+            return None
+        except BadMessage as error:
+            raise ClusterAway(f"another node's answer cannot be read: {error}") from error
+
+    def _state(self) -> NodeState:
+        condition = self._condition()
+        return NodeState(
+            self.identity,
+            version=version("livepeer-live-gateway"),
+            url=self._url,
+            streams=condition.streams,
+            viewers=condition.viewers,
+            lag=condition.lag,
+            open=condition.open,
+            draining=condition.draining,
+        )

@@ -1,0 +1,172 @@
+"""Requests about streams and viewers that another node has: sent on to it, and answered with what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from multidict import CIMultiDict
+
+from gateway.cluster.errors import ClusterAway, ClusterError, NoAnswerInTime
+from gateway.cluster.presence import NodeState
+from gateway.cluster.requests import ForwardedAnswer, ForwardedRequest
+from gateway.cluster.subjects import TAG_DIGITS
+from gateway.http.bodies import BODY, MAX_JSON_BYTES, read_body
+from gateway.http.forwarding import Forwarding
+from gateway.http.problem import Problem, ProblemCode
+from gateway.http.route import Route
+from gateway.http.sessions import STREAM
+from gateway.http.whep import WHEP
+from gateway.http.whip import WHIP
+from gateway.stream.admission import RETRY_AFTER
+from gateway.stream.registry import StreamRegistry
+
+if TYPE_CHECKING:
+    from gateway.cluster.node import ClusterNode  # imports nats-py, which takes a while
+
+SESSION = "/{session}"
+OF_STREAMS = frozenset(
+    {
+        ("PATCH", WHIP + SESSION),
+        ("DELETE", WHIP + SESSION),
+        ("POST", STREAM + "/update"),
+        ("GET", STREAM + "/status"),
+        ("GET", STREAM + "/payments"),
+        ("POST", WHEP),
+    }
+)
+"""Method and path of the routes that the node serves which owns {stream}."""
+OF_VIEWERS = frozenset({("PATCH", WHEP + SESSION), ("DELETE", WHEP + SESSION)})
+NOT_SENT_ON = frozenset({"connection", "content-length", "expect", "host", "keep-alive", "origin", "te"})
+"""Headers that are this connection's own, or checked here; lower case. X-Forwarded ones are made anew."""
+
+
+class OtherNodes:
+    """A middleware for `-httpAddr`, and the route that shows all nodes."""
+
+    def __init__(self, node: ClusterNode, registry: StreamRegistry, forwarding: Forwarding) -> None:
+        self._node = node
+        self._registry = registry
+        self._forwarding = forwarding
+
+    @web.middleware
+    async def send_on(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Serve the request here, or where it belongs."""
+        resource = request.match_info.route.resource
+        route = (request.method, resource.canonical if resource is not None else "")
+        if route == ("POST", WHIP):
+            answer = await self._publish(request)
+        elif route in OF_STREAMS:
+            answer = await self._ask_owner(request)
+        elif route in OF_VIEWERS:
+            answer = await self._ask_viewers_node(request)
+        else:
+            answer = None
+        return await handler(request) if answer is None else _response(answer)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/nodes", self.nodes, "all nodes, as this one sees them", {200: "the nodes"}),
+        ]
+
+    async def nodes(self, _: web.Request) -> web.Response:
+        own = self._node.identity.node
+        return web.json_response({"nodes": [_json(state, own) for state in self._node.nodes()]})
+
+    async def _publish(self, request: web.Request) -> ForwardedAnswer | None:
+        name = request.match_info["stream"]
+        if self._registry.find(name) is not None or self._node.reasons_not_ready():
+            return None  # the publisher may come back to a stream of this node, whatever is away
+        message = await self._message(request)
+        try:
+            answer = await self._node.ask_owner(name, message)
+        except NoAnswerInTime as late:
+            if late.taken:
+                raise _silent(late) from late
+            answer = None  # its owner may be dead: who takes the name finds out
+        except ClusterError:
+            return None
+        if answer is not None:
+            return answer
+        try:
+            return await self._node.place(message)
+        except NoAnswerInTime as late:
+            raise _silent(late) from late
+        except ClusterError:
+            return None
+
+    async def _ask_owner(self, request: web.Request) -> ForwardedAnswer | None:
+        name = request.match_info["stream"]
+        if self._registry.find(name) is not None:
+            return None
+        message = await self._message(request)
+        try:
+            return await self._node.ask_owner(name, message)
+        except NoAnswerInTime as late:
+            raise _silent(late) from late
+        except ClusterAway:
+            return None  # served from what is known here
+        except ClusterError as error:
+            raise _away(error) from error
+
+    async def _ask_viewers_node(self, request: web.Request) -> ForwardedAnswer | None:
+        tag, dash, _ = request.match_info["session"].partition("-")
+        if not dash or len(tag) != TAG_DIGITS or tag == self._node.tag:
+            return None
+        message = await self._message(request)
+        try:
+            return await self._node.ask_node(tag, message)
+        except NoAnswerInTime as late:
+            raise _silent(late) from late
+        except ClusterError as error:
+            raise _away(error) from error
+
+    async def _message(self, request: web.Request) -> ForwardedRequest:
+        """The request for another node. Its body stays with it, for the case that it is served here."""
+        body = request[BODY] = await read_body(request, MAX_JSON_BYTES)
+        scheme, host = self._forwarding.base(request)
+        return ForwardedRequest(
+            method=request.method,
+            target=request.raw_path,
+            headers=tuple(
+                (name, value)
+                for name, value in request.headers.items()
+                if name.lower() not in NOT_SENT_ON and not name.lower().startswith("x-forwarded-")
+            ),
+            body=body,
+            client=self._forwarding.client(request),
+            scheme=scheme,
+            host=host,
+            prefix=self._forwarding.prefix(request),
+        )
+
+
+def _response(answer: ForwardedAnswer) -> web.Response:
+    return web.Response(status=answer.status, headers=CIMultiDict(answer.headers), body=answer.body)
+
+
+def _silent(error: NoAnswerInTime) -> Problem:
+    detail = f"the node that has it does not answer ({error}): try again"
+    headers = {"Retry-After": str(RETRY_AFTER)}
+    return Problem(504, ProblemCode.NODE_SILENT, detail, headers=headers)
+
+
+def _away(error: ClusterError) -> Problem:
+    detail = f"the node that has it cannot be reached ({error}): try again"
+    headers = {"Retry-After": str(RETRY_AFTER)}
+    return Problem(503, ProblemCode.CLUSTER_AWAY, detail, headers=headers)
+
+
+def _json(state: NodeState, own: str) -> dict[str, object]:
+    return {
+        "name": state.identity.node,
+        "url": state.url,
+        "version": state.version,
+        "streams": state.streams,
+        "viewers": state.viewers,
+        "lag_seconds": round(state.lag, 3),
+        "takes_publishers": state.open,
+        "draining": state.draining,
+        "answers": state.identity.node == own,
+    }

@@ -1,0 +1,39 @@
+"""Who may use a name: with other nodes of a cluster, it is asked for before a publisher is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+
+class NameTaken(Exception):
+    """Another live stream has this name or id, as a sentence."""
+
+
+class NameClaims(Protocol):
+    """The names and ids of this node's streams, which no other node may have. Release each claim once."""
+
+    async def claim(self, names: Collection[str]) -> None:
+        """Hold these, all or none, also where this node holds them already.
+
+        Raises NameTaken, and NotAdmitted where it cannot be known whether others hold them.
+        """
+
+    def restore(self, names: Collection[str]) -> None:
+        """Hold these for a stream of a former run of this node, as soon as that is possible."""
+
+    def release(self, names: Collection[str]) -> None:
+        """Give back one `claim` or `restore`."""
+
+
+class NoClaims:
+    """There are no other nodes."""
+
+    async def claim(self, names: Collection[str]) -> None:
+        pass
+
+    def restore(self, names: Collection[str]) -> None:
+        pass
+
+    def release(self, names: Collection[str]) -> None:
+        pass

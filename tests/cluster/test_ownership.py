@@ -1,0 +1,140 @@
+"""At most one node owns a name, whatever order its steps and those of others come in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from gateway.cluster.ownership import OwnerKey, Step, next_step, owner_in, value_of
+from gateway.cluster.presence import Identity, Life
+
+OWN, OTHER = Identity("own", "1"), Identity("other", "1")
+
+
+@pytest.mark.parametrize(
+    ("key", "life", "step"),
+    [
+        (None, Life.ALIVE, Step.CREATE),
+        (OwnerKey(OWN, 7), Life.ALIVE, Step.KEEP),
+        (OwnerKey(OTHER, 7), Life.ALIVE, Step.REFUSE),
+        (OwnerKey(OTHER, 7), Life.UNSURE, Step.WAIT),
+        (OwnerKey(OTHER, 7), Life.DEAD, Step.TAKE),
+        (OwnerKey(Identity("own", "0"), 7), Life.DEAD, Step.TAKE),
+        (OwnerKey(None, 7), Life.DEAD, Step.REFUSE),
+    ],
+)
+def test_what_a_node_does_that_wants_a_name(key: OwnerKey | None, life: Life, step: Step) -> None:
+    assert next_step(key, OWN, life) is step
+
+
+def test_a_value_names_its_owner() -> None:
+    assert owner_in(value_of(OTHER)) == OTHER
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"x", b"[]", b"{}", b'{"node": 1, "incarnation": "x"}', b"null", b"\xff"]
+)
+def test_a_value_of_another_form_names_nobody(value: bytes) -> None:
+    assert owner_in(value) is None
+
+
+@dataclass
+class Node:
+    identity: Identity
+    alive: bool = True
+    read: tuple[OwnerKey | None, Step] | None = None
+    """What it saw and decided, and has not done yet."""
+    owns: int | None = None
+    """The revision by which it thinks that it owns the name."""
+
+
+@dataclass
+class Key:
+    """A key of a bucket: changed by whoever knows its revision."""
+
+    revision: int = 0
+    value: bytes | None = None
+    owners: list[Identity] = field(default_factory=list)
+
+    def write(self, value: bytes, expected: int) -> int | None:
+        if (self.revision if self.value is not None else 0) != expected:
+            return None
+        self.revision += 1
+        self.value = value
+        return self.revision
+
+    def remove(self, revision: int) -> None:
+        if self.value is not None and self.revision == revision:
+            self.value = None
+            self.revision += 1
+
+
+class Nodes(RuleBasedStateMachine):
+    """Three nodes read, decide and write in any order, with pauses in between; some die and start again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.key = Key()
+        self.nodes = [Node(Identity(name, "1")) for name in "abc"]
+
+    def life_of(self, identity: Identity) -> Life:
+        node = next(node for node in self.nodes if node.identity.node == identity.node)
+        return Life.ALIVE if node.identity == identity and node.alive else Life.DEAD
+
+    @rule(which=st.integers(0, 2))
+    def look(self, which: int) -> None:
+        node = self.nodes[which]
+        if not node.alive or node.owns is not None:
+            return
+        key = None
+        if self.key.value is not None:
+            key = OwnerKey(owner_in(self.key.value), self.key.revision)
+        life = Life.ALIVE if key is None or key.owner is None else self.life_of(key.owner)
+        node.read = (key, next_step(key, node.identity, life))
+
+    @rule(which=st.integers(0, 2), lost=st.booleans())
+    def act(self, which: int, lost: bool) -> None:
+        """`lost`: the write is done and its answer does not come."""
+        node = self.nodes[which]
+        if not node.alive or node.read is None:
+            return
+        (key, step), node.read = node.read, None
+        if step is Step.KEEP and key is not None:
+            node.owns = key.revision
+        elif step in (Step.CREATE, Step.TAKE):
+            revision = self.key.write(value_of(node.identity), 0 if key is None else key.revision)
+            if not lost:
+                node.owns = revision
+
+    @rule(which=st.integers(0, 2))
+    def give_back(self, which: int) -> None:
+        node = self.nodes[which]
+        if node.alive and node.owns is not None:
+            self.key.remove(node.owns)
+            node.owns = None
+
+    @rule(which=st.integers(0, 2))
+    def die(self, which: int) -> None:
+        self.nodes[which].alive = False
+
+    @rule(which=st.integers(0, 2))
+    def start_again(self, which: int) -> None:
+        node = self.nodes[which]
+        if not node.alive:
+            run = Identity(node.identity.node, str(int(node.identity.incarnation) + 1))
+            self.nodes[which] = Node(run)
+
+    @invariant()
+    def at_most_one_living_node_owns_the_name(self) -> None:
+        owners = [node for node in self.nodes if node.alive and node.owns is not None]
+        assert len(owners) <= 1
+        for node in owners:
+            assert (self.key.value, self.key.revision) == (value_of(node.identity), node.owns)
+
+
+TestOwnership = Nodes.TestCase
+TestOwnership.settings = settings(max_examples=50, stateful_step_count=40)
