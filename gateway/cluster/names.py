@@ -25,7 +25,7 @@ LOOK_AGAIN = 0.2
 """Seconds between two looks at a key whose owner may be dead."""
 PROBE_TIMEOUT = 0.4
 MAX_WAIT = DEAD_AFTER + 1.5
-"""Seconds after which a name counts as taken whose owner still may be dead."""
+"""Seconds after which a name counts as taken whose owner neither answers nor is known to be dead."""
 PROBE = b""
 
 
@@ -141,16 +141,16 @@ class ClusterNames:
                 return found.revision
             if step is Step.REFUSE or self._clock() > until:
                 return None
-            if found is not None and found.owner is not None:
-                await self._probe(name, found.owner)
+            if found is not None and found.owner is not None and await self._answers(name, found.owner):
+                return None
             await asyncio.sleep(LOOK_AGAIN)
 
     async def _read(self, name: str) -> OwnerKey | None:
         entry = await self._bucket.get(encode(name))
         return None if entry is None else OwnerKey(owner_in(entry.value), entry.revision)
 
-    async def _probe(self, name: str, owner: Identity) -> None:
-        """Ask whether anybody serves the name: NATS knows at once where its owner is gone."""
+    async def _answers(self, name: str, owner: Identity) -> bool:
+        """Whether anybody serves the name; NATS knows at once where its owner is gone."""
         self._beat()
         try:
             await self._bus.ask(self._bus.subjects.stream(name), PROBE, timeout=PROBE_TIMEOUT)
@@ -160,6 +160,9 @@ class ClusterNames:
             raise
         except ClusterError:
             pass  # it does not answer, or too slowly: only its silence tells
+        else:
+            return True
+        return False
 
     async def _subscribe(self, name: str, held: _Held) -> None:
         if held.revision is not None and held.subscription is None:

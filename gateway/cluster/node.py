@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -126,8 +127,8 @@ class ClusterNode:
     async def place(self, request: ForwardedRequest) -> ForwardedAnswer | None:
         """Have the least loaded node take a publisher. None: this one is to do it. Raises ClusterError."""
         own = self.identity.node
-        for node in self._placement.order(self.nodes(), own):
-            self._placement.sent(node)
+        for node in self._placement.order(self.nodes(), own, time.monotonic()):
+            self._placement.sent(node, time.monotonic())
             if node == own:
                 return None
             try:

@@ -18,8 +18,8 @@ class Step(Enum):
     CREATE = "create the key"
     KEEP = "it is this node's already"
     TAKE = "replace the dead owner in the key, at this revision"
-    WAIT = "look again: the owner may be dead"
-    REFUSE = "the owner is alive"
+    ASK = "the name is taken if its owner answers; else look again, as it may be dead or give it back"
+    REFUSE = "the name is taken"
 
 
 @dataclass(frozen=True)
@@ -53,4 +53,4 @@ def next_step(key: OwnerKey | None, own: Identity, life: Life) -> Step:
         return Step.KEEP
     if key.owner is None:
         return Step.REFUSE  # of a later release: it knows what it means
-    return {Life.DEAD: Step.TAKE, Life.UNSURE: Step.WAIT, Life.ALIVE: Step.REFUSE}[life]
+    return Step.TAKE if life is Life.DEAD else Step.ASK

@@ -1,35 +1,32 @@
-"""Which node takes a new publisher: the one with the least to do. Plain logic."""
+"""Which node takes a new publisher: the one with the least to do. Plain logic without a clock."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
-from gateway.cluster.presence import NodeState
+from gateway.cluster.presence import BEAT, NodeState
+
+COUNTED_AFTER = 3 * BEAT
+"""Seconds after which a node's beats count a publisher that was sent there."""
 
 
 class Placement:
-    """Counts what was sent to each node since it last said how many streams it has."""
+    """Remembers for a short while what was sent to each node. `now` is in seconds."""
 
     def __init__(self) -> None:
-        self._sent: Counter[str] = Counter()
-        self._said: dict[str, NodeState] = {}
+        self._sent: list[tuple[float, str]] = []
 
-    def order(self, nodes: Iterable[NodeState], own: str) -> list[str]:
+    def order(self, nodes: Iterable[NodeState], own: str, now: float) -> list[str]:
         """The names of the nodes that take publishers, the best first; `own` first among equals."""
-        nodes = [node for node in nodes if node.open and not node.draining]
-        for node in nodes:
-            name = node.identity.node
-            if self._said.get(name) is not node:  # it has counted them by now
-                self._said[name] = node
-                self._sent[name] = 0
-        nodes.sort(key=lambda node: self._key(node, own))
-        return [node.identity.node for node in nodes]
+        self._sent = [(at, node) for at, node in self._sent if now - at < COUNTED_AFTER]
+        candidates = [node for node in nodes if node.open and not node.draining]
+        return [node.identity.node for node in sorted(candidates, key=lambda node: self._key(node, own))]
 
-    def sent(self, node: str) -> None:
+    def sent(self, node: str, now: float) -> None:
         """A publisher was sent there."""
-        self._sent[node] += 1
+        self._sent.append((now, node))
 
     def _key(self, node: NodeState, own: str) -> tuple[int, float, bool, str]:
         name = node.identity.node
-        return (node.streams + self._sent[name], round(node.lag, 1), name != own, name)
+        sent = sum(to == name for _, to in self._sent)
+        return (node.streams + sent, round(node.lag, 1), name != own, name)

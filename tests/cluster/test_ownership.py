@@ -20,8 +20,8 @@ OWN, OTHER = Identity("own", "1"), Identity("other", "1")
     [
         (None, Life.ALIVE, Step.CREATE),
         (OwnerKey(OWN, 7), Life.ALIVE, Step.KEEP),
-        (OwnerKey(OTHER, 7), Life.ALIVE, Step.REFUSE),
-        (OwnerKey(OTHER, 7), Life.UNSURE, Step.WAIT),
+        (OwnerKey(OTHER, 7), Life.ALIVE, Step.ASK),
+        (OwnerKey(OTHER, 7), Life.UNSURE, Step.ASK),
         (OwnerKey(OTHER, 7), Life.DEAD, Step.TAKE),
         (OwnerKey(Identity("own", "0"), 7), Life.DEAD, Step.TAKE),
         (OwnerKey(None, 7), Life.DEAD, Step.REFUSE),

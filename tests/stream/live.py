@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiortc import RTCPeerConnection
 
 from gateway.stream.admission import Admission
+from gateway.stream.claims import NameClaims
 from gateway.stream.quotas import Claim
 from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import PublishRequest
@@ -24,7 +25,11 @@ REQUEST = PublishRequest("cam", "id", "1", "m", params={"prompt": "x" * 10_000})
 
 
 def registry_on(
-    sources: JobSources, admission: Admission | None = None, *, resume_timeout: float = 0.0
+    sources: JobSources,
+    admission: Admission | None = None,
+    *,
+    resume_timeout: float = 0.0,
+    names: NameClaims | None = None,
 ) -> StreamRegistry:
     return StreamRegistry(
         sources,
@@ -34,6 +39,7 @@ def registry_on(
         resume_timeout=resume_timeout,
         swaps=SwapPolicy(timing=HASTY),
         admission=admission or Admission(),
+        names=names,
     )
 
 

@@ -17,6 +17,7 @@ from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached, StreamLimits
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission, NotAdmitted
+from gateway.stream.claims import NameTaken
 from gateway.stream.ended import KEEP_ENDED, MAX_ENDED, EndedStream, EndedStreams
 from gateway.stream.paid_starts import NobodyShows, TooManyStarts
 from gateway.stream.quotas import Claim, LimitReached, Quotas
