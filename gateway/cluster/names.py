@@ -13,7 +13,7 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.cluster.bucket import Bucket
 from gateway.cluster.bus import Bus, BusSubscription, Handler
 from gateway.cluster.errors import ClusterAway, ClusterError, KeyTaken, NobodyAnswers
-from gateway.cluster.ownership import OwnerKey, Step, next_step, owner_in, value_of
+from gateway.cluster.ownership import OwnerKey, OwnerStep, next_step, owner_in, value_of
 from gateway.cluster.presence import DEAD_AFTER, Identity, Life, NodeView
 from gateway.cluster.subjects import encode
 from gateway.stream.admission import NotAdmitted
@@ -129,17 +129,17 @@ class ClusterNames:
             life = Life.ALIVE if found is None or found.owner is None else self._view.judge(found.owner)
             step = next_step(found, self._own, life)
             try:
-                if step is Step.CREATE:
+                if step is OwnerStep.CREATE:
                     return await self._bucket.create(key, value)
-                if found is not None and step is Step.TAKE:
+                if found is not None and step is OwnerStep.TAKE:
                     revision = await self._bucket.update(key, value, found.revision)
                     log.info("name taken over", name=name, owner=found.owner and found.owner.node)
                     return revision
             except KeyTaken:
                 continue
-            if found is not None and step is Step.KEEP:
+            if found is not None and step is OwnerStep.KEEP:
                 return found.revision
-            if step is Step.REFUSE or self._clock() > until:
+            if step is OwnerStep.REFUSE or self._clock() > until:
                 return None
             if found is not None and found.owner is not None and await self._answers(name, found.owner):
                 return None

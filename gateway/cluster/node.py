@@ -20,7 +20,7 @@ from gateway.cluster.errors import ClusterAway, NoAnswerInTime, NobodyAnswers
 from gateway.cluster.names import ClusterNames
 from gateway.cluster.placement import Placement
 from gateway.cluster.presence import Condition, Identity, NodeState, NodeView
-from gateway.cluster.requests import BadMessage, ForwardedAnswer, ForwardedRequest
+from gateway.cluster.requests import BadNodeMessage, ForwardedAnswer, ForwardedRequest
 from gateway.cluster.responder import Responder
 from gateway.cluster.settings import ClusterSettings
 from gateway.cluster.subjects import Subjects, node_tag
@@ -147,7 +147,7 @@ class ClusterNode:
             return ForwardedAnswer.decode(data)
         except NobodyAnswers:
             return None
-        except BadMessage as error:
+        except BadNodeMessage as error:
             raise ClusterAway(f"another node's answer cannot be read: {error}") from error
 
     def _state(self) -> NodeState:

@@ -12,7 +12,7 @@ FORMAT = 1
 MAX_VALUE = 1024
 
 
-class Step(Enum):
+class OwnerStep(Enum):
     """What a node that wants a name does next."""
 
     CREATE = "create the key"
@@ -45,12 +45,12 @@ def owner_in(value: bytes) -> Identity | None:
     return Identity(node, incarnation) if isinstance(node, str) and isinstance(incarnation, str) else None
 
 
-def next_step(key: OwnerKey | None, own: Identity, life: Life) -> Step:
+def next_step(key: OwnerKey | None, own: Identity, life: Life) -> OwnerStep:
     """What the node `own` does that wants a name; `life` is of the owner in the key."""
     if key is None:
-        return Step.CREATE
+        return OwnerStep.CREATE
     if key.owner == own:
-        return Step.KEEP
+        return OwnerStep.KEEP
     if key.owner is None:
-        return Step.REFUSE  # of a later release: it knows what it means
-    return Step.TAKE if life is Life.DEAD else Step.ASK
+        return OwnerStep.REFUSE  # of a later release: it knows what it means
+    return OwnerStep.TAKE if life is Life.DEAD else OwnerStep.ASK

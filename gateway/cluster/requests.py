@@ -11,7 +11,7 @@ MAX_HEAD = 256 * 1024
 METHODS = frozenset({"GET", "POST", "PATCH", "DELETE"})
 
 
-class BadMessage(ValueError):
+class BadNodeMessage(ValueError):
     """A message that is no request or answer, or one of a release that is not understood."""
 
 
@@ -47,7 +47,7 @@ class ForwardedRequest:
 
     @classmethod
     def decode(cls, data: bytes) -> ForwardedRequest:
-        """Raises BadMessage."""
+        """Raises BadNodeMessage."""
         head, body = _split(data)
         try:
             request = cls(
@@ -61,9 +61,9 @@ class ForwardedRequest:
                 prefix=_text(head["prefix"]),
             )
         except KeyError as error:
-            raise BadMessage(f"a request without {error}") from None
+            raise BadNodeMessage(f"a request without {error}") from None
         if request.method not in METHODS or not request.target.startswith("/"):
-            raise BadMessage(f"a request {request.method[:20]!r} for {request.target[:100]!r}")
+            raise BadNodeMessage(f"a request {request.method[:20]!r} for {request.target[:100]!r}")
         return request
 
 
@@ -80,11 +80,11 @@ class ForwardedAnswer:
 
     @classmethod
     def decode(cls, data: bytes) -> ForwardedAnswer:
-        """Raises BadMessage."""
+        """Raises BadNodeMessage."""
         head, body = _split(data)
         status = head.get("status")
         if not isinstance(status, int) or not 200 <= status <= 599:
-            raise BadMessage(f"an answer with status {str(status)[:20]}")
+            raise BadNodeMessage(f"an answer with status {str(status)[:20]}")
         return cls(status, _pairs(head.get("headers")), body)
 
 
@@ -95,23 +95,23 @@ def _join(head: dict[str, Any], body: bytes) -> bytes:
 def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     end = data.find(b"\n", 0, MAX_HEAD)
     if end < 0:
-        raise BadMessage("a message without a head")
+        raise BadNodeMessage("a message without a head")
     try:
         head = json.loads(data[:end])
     except (ValueError, RecursionError):
-        raise BadMessage("a message whose head is not JSON") from None
+        raise BadNodeMessage("a message whose head is not JSON") from None
     if not isinstance(head, dict) or head.get("v") != FORMAT:
-        raise BadMessage("a message of another release")
+        raise BadNodeMessage("a message of another release")
     return head, data[end + 1 :]
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or "\r" in value or "\n" in value:
-        raise BadMessage(f"{str(value)[:100]!r} is no text of one line")
+        raise BadNodeMessage(f"{str(value)[:100]!r} is no text of one line")
     return value
 
 
 def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
-        raise BadMessage("headers that are no list of pairs")
+        raise BadNodeMessage("headers that are no list of pairs")
     return tuple((_text(name), _text(content)) for name, content in value)

@@ -16,7 +16,7 @@ from gateway.aio.tasks import spawn
 from gateway.cluster.bus import Bus, BusMessage
 from gateway.cluster.errors import ClusterError, NoAnswerInTime
 from gateway.cluster.pieces import MAX_BYTES, Pieces
-from gateway.cluster.requests import BadMessage, ForwardedAnswer, ForwardedRequest
+from gateway.cluster.requests import BadNodeMessage, ForwardedAnswer, ForwardedRequest
 
 log = structlog.get_logger("cluster")
 
@@ -92,7 +92,7 @@ class Responder:
             await self._bus.acknowledge(reply)
             try:
                 answer = await self._ask_application(ForwardedRequest.decode(data))
-            except (BadMessage, BodyTooLarge, aiohttp.ClientError, TimeoutError, ValueError) as error:
+            except (BadNodeMessage, BodyTooLarge, aiohttp.ClientError, TimeoutError, ValueError) as error:
                 log.warning("a request of another node failed", error=str(error) or type(error).__name__)
                 return
             await self._bus.answer(reply, answer.encode())

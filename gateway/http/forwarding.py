@@ -44,7 +44,7 @@ class Forwarding:
 
     def by_proxy(self, request: web.Request) -> bool:
         """Whether a trusted proxy, or another node, sent the request."""
-        return request.app.get(OF_OTHER_NODES, False) or self.is_trusted(request.remote or "")
+        return request.app.get(OF_OTHER_NODES) is True or self.is_trusted(request.remote or "")
 
     def link(self, request: web.Request, path: str) -> str:
         """`path` for the client: an absolute path below the proxy's prefix; a URL with -externalUrl."""

@@ -11,6 +11,7 @@ import pytest
 from harness.nats import NatsServer
 from harness.waiting import eventually, within
 from tests.cluster.nodes import PATH, running_node, running_nodes
+from tests.e2e.sessions import SDP, WATCH
 
 pytestmark = pytest.mark.asyncio
 
@@ -120,6 +121,26 @@ async def test_a_draining_node_sends_publishers_to_others(nats: NatsServer, tmp_
         await eventually(lambda: not any(one.open for one in b.node.nodes() if one.identity.node == "a"))
         assert [(await a.publish(name)).status for name in ("one", "two")] == [201, 201]
         assert b.streams == ["one", "two"]
+
+
+async def test_a_viewer_is_served_by_the_owner_and_its_session_is_found_by_any_node(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    async with running_nodes(nats.url, tmp_path, "a", "b") as (a, b):
+        assert (await a.publish("mine")).status == 201
+        owner, other = (a, b) if a.streams else (b, a)
+        watched = await other.ask("POST", f"{PATH}mine/whep", data=WATCH, headers=SDP)
+        assert watched.status == 201, await watched.text()
+        location = watched.headers["Location"]
+        assert location.rpartition("/")[2].startswith(f"{owner.node.tag}-")
+        assert (len(owner.registry.audience), len(other.registry.audience)) == (1, 0)
+        patch = {"Content-Type": "application/trickle-ice-sdpfrag"}
+        assert (await other.ask("PATCH", location, data="a=x", headers=patch)).status == 428
+        assert (await other.ask("DELETE", location)).status == 200
+        await eventually(lambda: not len(owner.registry.audience))
+        unknown = location.rpartition("/")[0] + "/000000000000-x"
+        assert (await other.ask("PATCH", unknown, data="a=x", headers=patch)).status == 404
+        assert (await other.ask("DELETE", unknown)).status == 200
 
 
 async def test_all_nodes_are_shown(nats: NatsServer, tmp_path: Path) -> None:

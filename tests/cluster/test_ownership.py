@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.cluster.ownership import OwnerKey, Step, next_step, owner_in, value_of
+from gateway.cluster.ownership import OwnerKey, OwnerStep, next_step, owner_in, value_of
 from gateway.cluster.presence import Identity, Life
 
 OWN, OTHER = Identity("own", "1"), Identity("other", "1")
@@ -18,16 +18,16 @@ OWN, OTHER = Identity("own", "1"), Identity("other", "1")
 @pytest.mark.parametrize(
     ("key", "life", "step"),
     [
-        (None, Life.ALIVE, Step.CREATE),
-        (OwnerKey(OWN, 7), Life.ALIVE, Step.KEEP),
-        (OwnerKey(OTHER, 7), Life.ALIVE, Step.ASK),
-        (OwnerKey(OTHER, 7), Life.UNSURE, Step.ASK),
-        (OwnerKey(OTHER, 7), Life.DEAD, Step.TAKE),
-        (OwnerKey(Identity("own", "0"), 7), Life.DEAD, Step.TAKE),
-        (OwnerKey(None, 7), Life.DEAD, Step.REFUSE),
+        (None, Life.ALIVE, OwnerStep.CREATE),
+        (OwnerKey(OWN, 7), Life.ALIVE, OwnerStep.KEEP),
+        (OwnerKey(OTHER, 7), Life.ALIVE, OwnerStep.ASK),
+        (OwnerKey(OTHER, 7), Life.UNSURE, OwnerStep.ASK),
+        (OwnerKey(OTHER, 7), Life.DEAD, OwnerStep.TAKE),
+        (OwnerKey(Identity("own", "0"), 7), Life.DEAD, OwnerStep.TAKE),
+        (OwnerKey(None, 7), Life.DEAD, OwnerStep.REFUSE),
     ],
 )
-def test_what_a_node_does_that_wants_a_name(key: OwnerKey | None, life: Life, step: Step) -> None:
+def test_what_a_node_does_that_wants_a_name(key: OwnerKey | None, life: Life, step: OwnerStep) -> None:
     assert next_step(key, OWN, life) is step
 
 
@@ -46,7 +46,7 @@ def test_a_value_of_another_form_names_nobody(value: bytes) -> None:
 class Node:
     identity: Identity
     alive: bool = True
-    read: tuple[OwnerKey | None, Step] | None = None
+    read: tuple[OwnerKey | None, OwnerStep] | None = None
     """What it saw and decided, and has not done yet."""
     owns: int | None = None
     """The revision by which it thinks that it owns the name."""
@@ -103,9 +103,9 @@ class Nodes(RuleBasedStateMachine):
         if not node.alive or node.read is None:
             return
         (key, step), node.read = node.read, None
-        if step is Step.KEEP and key is not None:
+        if step is OwnerStep.KEEP and key is not None:
             node.owns = key.revision
-        elif step in (Step.CREATE, Step.TAKE):
+        elif step in (OwnerStep.CREATE, OwnerStep.TAKE):
             revision = self.key.write(value_of(node.identity), 0 if key is None else key.revision)
             if not lost:
                 node.owns = revision

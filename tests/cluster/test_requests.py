@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cluster.requests import BadMessage, ForwardedAnswer, ForwardedRequest
+from gateway.cluster.requests import BadNodeMessage, ForwardedAnswer, ForwardedRequest
 
 LINES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=20)
 HEADERS = st.lists(st.tuples(LINES, LINES), max_size=4).map(tuple)
@@ -61,13 +61,13 @@ def changed(**members: object) -> bytes:
     ],
 )
 def test_what_is_no_request_is_refused(data: bytes) -> None:
-    with pytest.raises(BadMessage):
+    with pytest.raises(BadNodeMessage):
         ForwardedRequest.decode(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"{}\n", b'{"v": 1, "status": 99, "headers": []}\n', b'{"v": 1}\n'])
 def test_what_is_no_answer_is_refused(data: bytes) -> None:
-    with pytest.raises(BadMessage):
+    with pytest.raises(BadNodeMessage):
         ForwardedAnswer.decode(data)
 
 

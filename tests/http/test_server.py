@@ -48,6 +48,18 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.mark.asyncio
+async def test_two_servers_share_a_port_only_where_both_are_to() -> None:
+    first = Server(application([]), ("127.0.0.1", 0), "httpAddr", reuse_port=True)
+    port = int((await first.start()).rstrip("/").rpartition(":")[2])
+    second = Server(application([]), ("127.0.0.1", port), "httpAddr", reuse_port=True)
+    await second.start()
+    await second.stop()
+    with pytest.raises(ListenError):
+        await Server(application([]), ("127.0.0.1", port), "httpAddr").start()
+    await first.stop()
+
+
+@pytest.mark.asyncio
 async def test_a_refusal_is_a_problem_with_its_own_members_and_headers(
     url: str, http: aiohttp.ClientSession
 ) -> None:
