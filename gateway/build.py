@@ -149,7 +149,8 @@ def _runners_on_devnet(settings: Settings, runners: list[dict[str, Any]]) -> Run
 
 async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
     """The parts that several others need. Raises CannotStart or LedgerError."""
-    ledger = await Ledger.open(settings.ledger)
+    cluster = settings.cluster
+    ledger = await Ledger.open(settings.ledger, node=None if cluster is None else cluster.node_name)
     stack.push_async_callback(ledger.close)
     tls = client_context(verify=settings.network.verify_tls)
     http = await stack.enter_async_context(client_session(None, tls=tls))
