@@ -117,6 +117,8 @@ class Daemon:
         build.run(readiness.run(), "readiness")
         metrics = Metrics()
         metrics.watch(loop_watch)
+        remains = {name: reader for kind in kinds for name, reader in kind.remains.items()}
+        former_jobs = FormerJobs(build.ledger, remains, resumes=settings.stream.resume_timeout > 0)
         registry = StreamRegistry(
             sources,
             metrics,
@@ -129,12 +131,11 @@ class Daemon:
             ),
             admission=admission,
             names=None if node is None else node.names,
+            left_streams=None if node is None else former_jobs.take_over,
         )
         if node is not None:
             node.when_lost(registry.lose)
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops", leave=True)
-        remains = {name: reader for kind in kinds for name, reader in kind.remains.items()}
-        former_jobs = FormerJobs(build.ledger, remains, resumes=settings.stream.resume_timeout > 0)
         for former in await former_jobs.take():
             registry.restore(former)
         if build.chain is not None:

@@ -42,7 +42,7 @@ def left_open(path: Path) -> int:
         return int(connection.execute(query).fetchone()[0])
 
 
-async def verify(ledger: Path) -> dict[str, Any]:
+async def verify(ledger: Path | str) -> dict[str, Any]:
     """What `ledger verify` says; fails where something does not add up."""
     process = await asyncio.create_subprocess_exec(
         BIN / "livepeer-gateway",

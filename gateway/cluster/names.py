@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -13,7 +14,7 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.cluster.bucket import Bucket
 from gateway.cluster.bus import Bus, BusSubscription, Handler
 from gateway.cluster.errors import ClusterAway, ClusterError, KeyTaken, NobodyAnswers
-from gateway.cluster.ownership import OwnerKey, OwnerStep, next_step, owner_in, value_of
+from gateway.cluster.ownership import OwnerKey, OwnerStep, next_step, value_of
 from gateway.cluster.presence import DEAD_AFTER, Identity, Life, NodeView
 from gateway.cluster.subjects import encode
 from gateway.stream.admission import NotAdmitted
@@ -35,6 +36,8 @@ class _Held:
     revision: int | None = None
     """Of the key that this node wrote; None: it is not written yet, or lost."""
     subscription: BusSubscription | None = None
+    left: bool = False
+    """Whether its key is to say, when it is given back, that a stream was left behind."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -71,26 +74,32 @@ class ClusterNames:
         self._check: asyncio.Task[None] | None = None
         bus.watch(self._changed)
 
-    async def claim(self, names: Collection[str]) -> None:
-        """Hold these, all or none. Raises NameTaken, and NotAdmitted where NATS is away."""
+    async def claim(self, names: Collection[str]) -> bool:
+        """Hold these, all or none. True where one was that of a node that is dead or has left it.
+
+        Raises NameTaken, and NotAdmitted where NATS is away.
+        """
         held: list[str] = []
+        inherited = False
         try:
             for name in sorted(set(names)):  # in one order, or two nodes could refuse each other
                 held.append(name)
-                await self._hold(name)
+                inherited |= await self._hold(name)
         except BaseException:
-            self.release(held)
+            self.release(held, left=inherited)
             raise
+        return inherited
 
     def restore(self, names: Collection[str]) -> None:
         for name in set(names):
             self._held.setdefault(name, _Held()).holders += 1
         self._check_soon()
 
-    def release(self, names: Collection[str]) -> None:
+    def release(self, names: Collection[str], *, left: bool = False) -> None:
         for name in set(names):
             held = self._held[name]
             held.holders -= 1
+            held.left = left
             if held.holders == 0:
                 spawn(self._give_back(name, held), name="cluster release")
 
@@ -106,22 +115,27 @@ class ClusterNames:
             held.holders = 0
             await self._give_back(name, held)
 
-    async def _hold(self, name: str) -> None:
+    async def _hold(self, name: str) -> bool:
+        """Whether it was a dead node's until now."""
         held = self._held.setdefault(name, _Held())
         held.holders += 1
         async with held.lock:
             if held.revision is not None:
-                return
+                return False
             try:
-                held.revision = await self._write(name)
+                held.revision, inherited = await self._write(name)
                 await self._subscribe(name, held)
             except ClusterAway as error:
                 raise NotAdmitted("cluster_away", f"names cannot be kept unique now: {error}") from error
             if held.revision is None:
                 raise NameTaken(f"{name!r} is being published on another node: use another name")
+            return inherited
 
-    async def _write(self, name: str) -> int | None:
-        """The revision of the key that says that this node owns the name; None where another one does."""
+    async def _write(self, name: str) -> tuple[int | None, bool]:
+        """The revision of the key that says that this node owns the name, and whether a dead node did.
+
+        No revision where another node owns it.
+        """
         key, value = encode(name), value_of(self._own)
         until = self._clock() + MAX_WAIT
         while True:
@@ -130,24 +144,24 @@ class ClusterNames:
             step = next_step(found, self._own, life)
             try:
                 if step is OwnerStep.CREATE:
-                    return await self._bucket.create(key, value)
+                    return await self._bucket.create(key, value), False
                 if found is not None and step is OwnerStep.TAKE:
                     revision = await self._bucket.update(key, value, found.revision)
                     log.info("name taken over", name=name, owner=found.owner and found.owner.node)
-                    return revision
+                    return revision, True
             except KeyTaken:
                 continue
             if found is not None and step is OwnerStep.KEEP:
-                return found.revision
+                return found.revision, False
             if step is OwnerStep.REFUSE or self._clock() > until:
-                return None
+                return None, False
             if found is not None and found.owner is not None and await self._answers(name, found.owner):
-                return None
+                return None, False
             await asyncio.sleep(LOOK_AGAIN)
 
     async def _read(self, name: str) -> OwnerKey | None:
         entry = await self._bucket.get(encode(name))
-        return None if entry is None else OwnerKey(owner_in(entry.value), entry.revision)
+        return None if entry is None else OwnerKey.read(entry.value, entry.revision)
 
     async def _answers(self, name: str, owner: Identity) -> bool:
         """Whether anybody serves the name; NATS knows at once where its owner is gone."""
@@ -177,7 +191,10 @@ class ClusterNames:
             revision, held.revision = held.revision, None
             if subscription is not None:
                 await subscription.close()
-            if revision is not None:
+            if revision is not None and held.left:
+                with suppress(ClusterError):  # else it is free when this node is known to be gone
+                    await self._bucket.update(encode(name), value_of(self._own, left=True), revision)
+            elif revision is not None:
                 await self._remove(revision)
             if not held.holders:
                 self._held.pop(name, None)
@@ -209,7 +226,7 @@ class ClusterNames:
             async with held.lock:
                 if not held.holders:
                     continue
-                held.revision = await self._write(name)
+                held.revision, _ = await self._write(name)
                 await self._subscribe(name, held)
                 subscription = held.subscription
                 if held.revision is None and subscription is not None:

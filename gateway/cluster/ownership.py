@@ -17,7 +17,7 @@ class OwnerStep(Enum):
 
     CREATE = "create the key"
     KEEP = "it is this node's already"
-    TAKE = "replace the dead owner in the key, at this revision"
+    TAKE = "replace the owner in the key that is dead or has left, at this revision"
     ASK = "the name is taken if its owner answers; else look again, as it may be dead or give it back"
     REFUSE = "the name is taken"
 
@@ -29,26 +29,33 @@ class OwnerKey:
     owner: Identity | None
     """None: its value cannot be read."""
     revision: int
+    left: bool = False
+    """Whether the owner has left the stream behind, for whoever takes the name."""
+
+    @classmethod
+    def read(cls, value: bytes, revision: int) -> OwnerKey:
+        try:
+            members = json.loads(value[:MAX_VALUE])
+            node, incarnation = members["node"], members["incarnation"]
+            if not isinstance(node, str) or not isinstance(incarnation, str):
+                raise TypeError(node)
+            return cls(Identity(node, incarnation), revision, left=bool(members.get("left", False)))
+        except (ValueError, KeyError, TypeError):
+            return cls(None, revision)
 
 
-def value_of(owner: Identity) -> bytes:
-    return json.dumps({"v": FORMAT, "node": owner.node, "incarnation": owner.incarnation}).encode()
-
-
-def owner_in(value: bytes) -> Identity | None:
-    """The owner that a key's value names; None for a value of another form."""
-    try:
-        read = json.loads(value[:MAX_VALUE])
-        node, incarnation = read["node"], read["incarnation"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return Identity(node, incarnation) if isinstance(node, str) and isinstance(incarnation, str) else None
+def value_of(owner: Identity, *, left: bool = False) -> bytes:
+    """What `OwnerKey.read` reads."""
+    members = {"v": FORMAT, "node": owner.node, "incarnation": owner.incarnation}
+    return json.dumps(members | ({"left": True} if left else {})).encode()
 
 
 def next_step(key: OwnerKey | None, own: Identity, life: Life) -> OwnerStep:
     """What the node `own` does that wants a name; `life` is of the owner in the key."""
     if key is None:
         return OwnerStep.CREATE
+    if key.left:
+        return OwnerStep.TAKE
     if key.owner == own:
         return OwnerStep.KEEP
     if key.owner is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio.tasks import spawn
 from gateway.paid_job.former_run import FormerRun
 from gateway.paid_job.remains import Remains, RemainsReader
-from gateway.payments.errors import LedgerError
+from gateway.payments.errors import LedgerError, SessionTakenOver
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
 from gateway.payments.resources import PaymentResources
@@ -77,9 +77,24 @@ class FormerJobs:
 
     async def take(self) -> list[FormerStream]:
         """The streams that may be gone on with. Raises LedgerError."""
+        return await self._go_on(await self._ledger.former_jobs())
+
+    async def take_over(self, stream: str) -> list[FormerStream]:
+        """What may be gone on with of a stream whose node is gone. Raises LedgerError."""
+        taken = []
+        for left in await self._ledger.left_jobs(stream):
+            if not _has_started(left):
+                continue  # a first payment that waits to be used again, on its own node
+            try:
+                taken.append(await self._ledger.take_over(left.session_id))
+            except SessionTakenOver:
+                log.info("another node goes on with a job", stream=stream, session=left.session_id)
+        return await self._go_on(taken)
+
+    async def _go_on(self, jobs: Sequence[FormerJob]) -> list[FormerStream]:
         now = Moment(self._ledger.wall_ns, self._monotonic_ns())
         resumed: dict[str, list[_Resumed]] = {}
-        for former in reversed(await self._ledger.former_jobs()):
+        for former in reversed(jobs):
             remains: Remains | None = None
             try:
                 details, position, saved = former.read()
@@ -169,6 +184,14 @@ class FormerJobs:
         """Count in the stream's limits what it spent before."""
         spent = await self._ledger.reader.signed_for(former.job.stream, former.job.request_id)
         payments.spending.restore_stream(former.job.request_id, spent)
+
+
+def _has_started(job: FormerJob) -> bool:
+    """Whether it is known to have run; what cannot be read has not."""
+    try:
+        return job.read()[2].started_at is not None
+    except ValueError:
+        return False
 
 
 def _publish(details: Json) -> tuple[PublishRequest, Json | None]:

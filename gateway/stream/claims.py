@@ -13,27 +13,31 @@ class NameTaken(Exception):
 class NameClaims(Protocol):
     """The names and ids of this node's streams, which no other node may have. Release each claim once."""
 
-    async def claim(self, names: Collection[str]) -> None:
+    async def claim(self, names: Collection[str]) -> bool:
         """Hold these, all or none, also where this node holds them already.
 
+        True where a node had one of them that is gone, and may have left a stream behind.
         Raises NameTaken, and NotAdmitted where it cannot be known whether others hold them.
         """
 
     def restore(self, names: Collection[str]) -> None:
         """Hold these for a stream of a former run of this node, as soon as that is possible."""
 
-    def release(self, names: Collection[str]) -> None:
-        """Give back one `claim` or `restore`."""
+    def release(self, names: Collection[str], *, left: bool = False) -> None:
+        """Give back one `claim` or `restore`.
+
+        `left`: this run of the node leaves the stream behind, for the node that takes the names next.
+        """
 
 
 class NoClaims:
     """There are no other nodes."""
 
-    async def claim(self, names: Collection[str]) -> None:
-        pass
+    async def claim(self, names: Collection[str]) -> bool:
+        return False
 
     def restore(self, names: Collection[str]) -> None:
         pass
 
-    def release(self, names: Collection[str]) -> None:
+    def release(self, names: Collection[str], *, left: bool = False) -> None:
         pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -25,6 +25,8 @@ from gateway.stream.totals import sample_of, totals_of
 from gateway.telemetry.metrics import Metrics, Snapshot, Totals
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.feedback import KEY_FRAME_EVERY
+
+LeftStreams = Callable[[str], Awaitable[Sequence[FormerStream]]]
 
 
 class NoOrchestrator(Exception):
@@ -53,7 +55,10 @@ class StreamRegistry:
         resume_timeout: float = 0.0,
         limits: StreamLimits = NO_LIMITS,
         names: NameClaims | None = None,
+        left_streams: LeftStreams | None = None,
     ) -> None:
+        """`left_streams` gives what a node that is gone left of the stream of a name, to be gone on with."""
+        self._left_streams = left_streams
         self._names = names or NoClaims()
         self._sources = sources
         self._metrics = metrics
@@ -97,15 +102,25 @@ class StreamRegistry:
         """
         request = replace(request, limits=self._limits.lowered_by(request.limits))
         self._check(request)
-        await self._names.claim(names_of(request))
+        inherited = await self._names.claim(names_of(request))
         try:
+            if inherited:
+                await self._take_over(request.name)
             stream = await self._publish(request, offer, claims)
         except BaseException:
-            self._names.release(names_of(request))
+            self._names.release(names_of(request), left=inherited)
             raise
         if stream.request is not request:
             self._names.release(names_of(request))  # it goes on with a stream that has claims of its own
         return stream
+
+    async def _take_over(self, name: str) -> None:
+        """Have the paid jobs wait for their publisher that a node left which is gone."""
+        if self._left_streams is None or name in self._live:
+            return
+        for former in await self._left_streams(name):
+            if former.request.name not in self._live:
+                self.restore(former)
 
     async def _publish(self, request: PublishRequest, offer: str, claims: Sequence[Claim]) -> Stream:
         await self._sources.prepare(request)
@@ -229,7 +244,7 @@ class StreamRegistry:
             await stream.run()
         finally:
             self._forget(stream)
-            self._names.release(names_of(stream.request))
+            self._names.release(names_of(stream.request), left=stream.left_behind)
             self._running.remove(stream)
             self._ended.add(stream)
             self._totals_of_ended += totals_of(stream)

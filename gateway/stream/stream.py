@@ -111,6 +111,8 @@ class Stream:
         """The publisher's frames since its last key frame."""
         self._told_to_end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._leaves_jobs = False
+        self.left_behind = False
+        """Whether its paid jobs were left for another run of the gateway."""
         self.finished = asyncio.Event()
         self._is_former = former is not None
         if former is not None:
@@ -310,7 +312,7 @@ class Stream:
         if ended.reason not in {EndReason.PUBLISHER_LEFT, EndReason.DELETED, EndReason.DRAINED}:
             self._note_error(ended.detail)
         await self.publishers.close()
-        leave = self._leaves_jobs and ended is self._told_to_end.result()
+        leave = self.left_behind = self._leaves_jobs and ended is self._told_to_end.result()
         await self.supervisor.close(ended, leave=leave)
         self.held.clear()
         self.state = State.ENDED

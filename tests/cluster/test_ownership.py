@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gateway.cluster.ownership import OwnerKey, OwnerStep, next_step, owner_in, value_of
+from gateway.cluster.ownership import OwnerKey, OwnerStep, next_step, value_of
 from gateway.cluster.presence import Identity, Life
 
 OWN, OTHER = Identity("own", "1"), Identity("other", "1")
@@ -25,6 +25,8 @@ OWN, OTHER = Identity("own", "1"), Identity("other", "1")
         (OwnerKey(OTHER, 7), Life.DEAD, OwnerStep.TAKE),
         (OwnerKey(Identity("own", "0"), 7), Life.DEAD, OwnerStep.TAKE),
         (OwnerKey(None, 7), Life.DEAD, OwnerStep.REFUSE),
+        (OwnerKey(OTHER, 7, left=True), Life.ALIVE, OwnerStep.TAKE),
+        (OwnerKey(OWN, 7, left=True), Life.ALIVE, OwnerStep.TAKE),
     ],
 )
 def test_what_a_node_does_that_wants_a_name(key: OwnerKey | None, life: Life, step: OwnerStep) -> None:
@@ -32,14 +34,15 @@ def test_what_a_node_does_that_wants_a_name(key: OwnerKey | None, life: Life, st
 
 
 def test_a_value_names_its_owner() -> None:
-    assert owner_in(value_of(OTHER)) == OTHER
+    assert OwnerKey.read(value_of(OTHER), 7) == OwnerKey(OTHER, 7)
+    assert OwnerKey.read(value_of(OTHER, left=True), 7) == OwnerKey(OTHER, 7, left=True)
 
 
 @pytest.mark.parametrize(
     "value", [b"", b"x", b"[]", b"{}", b'{"node": 1, "incarnation": "x"}', b"null", b"\xff"]
 )
 def test_a_value_of_another_form_names_nobody(value: bytes) -> None:
-    assert owner_in(value) is None
+    assert OwnerKey.read(value, 7) == OwnerKey(None, 7)
 
 
 @dataclass
@@ -92,7 +95,7 @@ class Nodes(RuleBasedStateMachine):
             return
         key = None
         if self.key.value is not None:
-            key = OwnerKey(owner_in(self.key.value), self.key.revision)
+            key = OwnerKey.read(self.key.value, self.key.revision)
         life = Life.ALIVE if key is None or key.owner is None else self.life_of(key.owner)
         node.read = (key, next_step(key, node.identity, life))
 
@@ -110,11 +113,14 @@ class Nodes(RuleBasedStateMachine):
             if not lost:
                 node.owns = revision
 
-    @rule(which=st.integers(0, 2))
-    def give_back(self, which: int) -> None:
+    @rule(which=st.integers(0, 2), leave=st.booleans())
+    def give_back(self, which: int, leave: bool) -> None:
         node = self.nodes[which]
         if node.alive and node.owns is not None:
-            self.key.remove(node.owns)
+            if leave:
+                self.key.write(value_of(node.identity, left=True), node.owns)
+            else:
+                self.key.remove(node.owns)
             node.owns = None
 
     @rule(which=st.integers(0, 2))

@@ -10,7 +10,7 @@ from aiortc import RTCPeerConnection
 from gateway.stream.admission import Admission
 from gateway.stream.claims import NameClaims
 from gateway.stream.quotas import Claim
-from gateway.stream.registry import StreamRegistry
+from gateway.stream.registry import LeftStreams, StreamRegistry
 from gateway.stream.seam import PublishRequest
 from gateway.stream.sources import JobSources
 from gateway.stream.stream import State, Stream
@@ -30,6 +30,7 @@ def registry_on(
     *,
     resume_timeout: float = 0.0,
     names: NameClaims | None = None,
+    left_streams: LeftStreams | None = None,
 ) -> StreamRegistry:
     return StreamRegistry(
         sources,
@@ -40,6 +41,7 @@ def registry_on(
         swaps=SwapPolicy(timing=HASTY),
         admission=admission or Admission(),
         names=names,
+        left_streams=left_streams,
     )
 
 

@@ -11,11 +11,13 @@ import pytest
 from gateway.reason import EndReason
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.claims import NameTaken
+from gateway.stream.seam import FormerStream
 from gateway.stream.stream import State
 from gateway.webrtc.errors import OfferRefused
 from harness.waiting import eventually
 from tests.stream.jobs import FakeSource, only
 from tests.stream.live import REQUEST, live_publisher, live_stream, offer, registry_on
+from tests.stream.test_former_streams import FormerRun
 
 
 class CountedNames:
@@ -24,16 +26,20 @@ class CountedNames:
     def __init__(self) -> None:
         self.held: Counter[str] = Counter()
         self.refusal: Exception | None = None
+        self.inherits = False
+        self.left: list[bool] = []
 
-    async def claim(self, names: Collection[str]) -> None:
+    async def claim(self, names: Collection[str]) -> bool:
         if self.refusal is not None:
             raise self.refusal
         self.held.update(set(names))
+        return self.inherits
 
     def restore(self, names: Collection[str]) -> None:
         self.held.update(set(names))
 
-    def release(self, names: Collection[str]) -> None:
+    def release(self, names: Collection[str], *, left: bool = False) -> None:
+        self.left.append(left)
         self.held.subtract(set(names))
         assert min(self.held.values()) >= 0
 
@@ -98,3 +104,35 @@ async def test_a_stream_whose_name_another_node_took_ends_and_says_so() -> None:
         assert stream.ended is not None
         assert stream.ended[0].reason is EndReason.TAKEN_OVER
         assert "another node" in stream.ended[0].detail
+
+
+@pytest.mark.asyncio
+async def test_the_publisher_of_a_node_that_is_gone_goes_on_with_its_job_on_another_one() -> None:
+    names, run, asked = CountedNames(), FormerRun({"shows": True}), []
+
+    async def left_streams(name: str) -> list[FormerStream]:
+        asked.append(name)
+        return [run.stream(seconds=30.0)]
+
+    registry = registry_on(only(run.network), resume_timeout=30, names=names, left_streams=left_streams)
+    names.inherits = True
+    async with live_publisher(registry, replace(REQUEST, request_id="2"), live=False) as (stream, _):
+        assert (asked, stream.request.request_id) == (["cam"], "1")
+        await eventually(lambda: stream.publishers.resumed == 1, what="its first key frame")
+        assert (len(run.jobs), run.network.asked) == (1, "")
+        assert names.now == {"cam": 1, "id": 1}
+        stream.end(EndReason.DRAINED, "this node stops", leave=True)
+        await stream.finished.wait()
+    await eventually(lambda: names.now == {})
+    assert names.left == [False, True]  # the claim of the publisher, and that of the stream
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_asked_for_that_no_other_node_can_have_left() -> None:
+    async def left_streams(name: str) -> list[FormerStream]:
+        raise AssertionError("asked for")
+
+    registry = registry_on(only(FakeSource({})), names=CountedNames(), left_streams=left_streams)
+    async with live_stream(registry) as stream:
+        stream.end(EndReason.DELETED, "enough")
+        await stream.finished.wait()
