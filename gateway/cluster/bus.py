@@ -88,13 +88,14 @@ class BusSubscription:
             await self.close()
 
     async def close(self) -> None:
-        """Nothing more comes to the handler, also where NATS is away."""
+        """Nothing more comes to the handler but what has come in already, also where NATS is away."""
         self._closed = True
         self._bus.forget(self)
         current, self._current = self._current, None
         if current is not None:
-            with suppress(nats.errors.Error, OSError):
-                await current.unsubscribe()
+            with suppress(nats.errors.Error, OSError, TimeoutError):
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await current.drain()  # type: ignore[no-untyped-call]
 
 
 @dataclass(eq=False)

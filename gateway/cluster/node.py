@@ -125,9 +125,13 @@ class ClusterNode:
         return await self._ask(self.bus.subjects.node(tag), request)
 
     async def place(self, request: ForwardedRequest) -> ForwardedAnswer | None:
-        """Have the least loaded node take a publisher. None: this one is to do it. Raises ClusterError."""
-        own = self.identity.node
-        for node in self._placement.order(self.nodes(), own, time.monotonic()):
+        """Have the least loaded node take a publisher, or the next one where that is full or drains by now.
+
+        None: this one is to do it. Raises ClusterError.
+        """
+        own, refusal = self.identity.node, None
+        nodes = [self._state() if one.identity == self.identity else one for one in self.nodes()]
+        for node in self._placement.order(nodes, own, time.monotonic()):
             self._placement.sent(node, time.monotonic())
             if node == own:
                 return None
@@ -137,9 +141,10 @@ class ClusterNode:
                 if late.taken:
                     raise  # it may have taken the publisher
                 continue
-            if answer is not None:
+            if answer is not None and not answer.takes_nobody:
                 return answer
-        return None
+            refusal = answer or refusal
+        return refusal
 
     async def _ask(self, subject: str, request: ForwardedRequest) -> ForwardedAnswer | None:
         try:

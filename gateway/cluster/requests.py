@@ -8,6 +8,9 @@ from typing import Any
 
 FORMAT = 1
 MAX_HEAD = 256 * 1024
+MAX_REFUSAL = 4096
+TAKES_NOBODY = ("draining", "overloaded", "no_udp_port")
+"""Codes of refusals that concern one node."""
 METHODS = frozenset({"GET", "POST", "PATCH", "DELETE"})
 
 
@@ -74,6 +77,17 @@ class ForwardedAnswer:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+
+    @property
+    def takes_nobody(self) -> bool:
+        """Whether the node refuses everybody now, so that another one may take the publisher."""
+        if self.status != 503 or len(self.body) > MAX_REFUSAL:
+            return False
+        try:
+            refusal = json.loads(self.body)
+        except ValueError:
+            return False
+        return isinstance(refusal, dict) and refusal.get("code") in TAKES_NOBODY
 
     def encode(self) -> bytes:
         return _join({"v": FORMAT, "status": self.status, "headers": self.headers}, self.body)

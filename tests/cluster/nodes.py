@@ -60,7 +60,8 @@ class TestNode:
         return sorted(stream.request.name for stream in self.registry)
 
     def sees(self, nodes: int) -> bool:
-        return len(self.node.nodes()) == nodes and not self.node.reasons_not_ready()
+        """Whether it knows that so many nodes take publishers."""
+        return sum(node.open for node in self.node.nodes()) == nodes
 
 
 @asynccontextmanager

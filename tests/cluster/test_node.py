@@ -143,6 +143,21 @@ async def test_a_viewer_is_served_by_the_owner_and_its_session_is_found_by_any_n
         assert (await other.ask("DELETE", unknown)).status == 200
 
 
+async def test_a_node_that_drains_since_its_last_beat_is_passed_over(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    async with running_nodes(nats.url, tmp_path, "a", "b") as (a, b):
+        assert (await a.publish("one")).status == 201
+        full, idle = (a, b) if a.streams else (b, a)
+        idle.admission.draining = True
+        for asked in (full, idle):
+            assert (await asked.publish(f"by-{asked.node.tag}")).status == 201
+        assert len(full.streams) == 3
+        full.admission.draining = True
+        refused = await idle.publish("two")
+        assert (refused.status, (await refused.json(content_type=None))["code"]) == (503, "draining")
+
+
 async def test_all_nodes_are_shown(nats: NatsServer, tmp_path: Path) -> None:
     async with running_nodes(nats.url, tmp_path, "a", "b") as (a, b):
         await a.publish("one")
@@ -167,8 +182,12 @@ async def test_without_nats_only_a_nodes_own_streams_go_on(nats: NatsServer, tmp
             assert owner.streams == ["mine"]
         finally:
             nats.start()
-        await eventually(lambda: a.sees(2) and b.sees(2))
         other = b if owner is a else a
-        assert (await other.ask("GET", f"{PATH}mine/status")).status == 200
+
+        async def found() -> bool:
+            return (await other.ask("GET", f"{PATH}mine/status")).status == 200
+
+        await eventually(found)
+        await eventually(lambda: not a.node.reasons_not_ready() and not b.node.reasons_not_ready())
         assert (await other.publish("mine")).status == 409
         assert (await other.publish("new")).status == 201

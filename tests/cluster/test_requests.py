@@ -71,5 +71,22 @@ def test_what_is_no_answer_is_refused(data: bytes) -> None:
         ForwardedAnswer.decode(data)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "takes_nobody"),
+    [
+        (503, b'{"code": "draining"}', True),
+        (503, b'{"code": "overloaded"}', True),
+        (503, b'{"code": "no_orchestrator"}', False),
+        (409, b'{"code": "draining"}', False),
+        (503, b"busy", False),
+        (503, b"[]", False),
+    ],
+)
+def test_only_what_concerns_one_node_is_asked_of_another(
+    status: int, body: bytes, takes_nobody: bool
+) -> None:
+    assert ForwardedAnswer(status, (), body).takes_nobody is takes_nobody
+
+
 def test_members_of_a_later_release_are_ignored() -> None:
     assert ForwardedRequest.decode(changed(later=1)).client == "1.2.3.4"
