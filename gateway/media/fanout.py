@@ -15,9 +15,10 @@ from gateway.media.h264 import ParameterSets
 from gateway.media.opus import SAMPLE_RATE
 from gateway.media.rate import RateMeter
 from gateway.media.rtp_h264 import packetize as packetize_h264
+from gateway.media.rtp_h264 import unpacketize
 from gateway.media.timeline import Timeline
 
-__all__ = ["Fanout", "GopBuffer", "ViewerSink"]
+__all__ = ["Fanout", "FrameTap", "GopBuffer", "ViewerSink"]
 
 
 class ViewerSink(Protocol):
@@ -33,6 +34,16 @@ class ViewerSink(Protocol):
         """Whether it cannot take more now. It then gets nothing until the next key frame."""
 
 
+class FrameTap(Protocol):
+    """Takes the output's frames as they are before they are packetised. Calls must neither block nor raise."""
+
+    def on_frame(self, frame: Frame) -> None:
+        """A frame on the output's time line; a key frame has its parameter sets."""
+
+    def on_clear(self) -> None:
+        """The stream ended."""
+
+
 @dataclass(slots=True)
 class _Viewer:
     sink: ViewerSink
@@ -45,6 +56,7 @@ class _Viewer:
 class _Video:
     payloads: list[bytes]
     timestamp: int
+    dts: int
     key: bool
 
 
@@ -52,6 +64,7 @@ class _Video:
 class _Audio:
     payload: bytes
     timestamp: int
+    pts: int
 
 
 class Fanout:
@@ -81,6 +94,8 @@ class Fanout:
         """Pictures not sent to a congested viewer, summed over viewers."""
         self.viewers_failed = 0
         """Viewers removed because they raised."""
+        self.tap: FrameTap | None = None
+        """Takes all frames from now on; `held_frames` are those before."""
         self._packetize = packetize
         self._on_key_frame_needed = on_key_frame_needed
         self._log = log if log is not None else structlog.get_logger("fanout")
@@ -144,6 +159,12 @@ class Fanout:
         """The stream ended: drop the held pictures, which later viewers are not to see."""
         self.new_source()
         self._gop.clear()
+        if self.tap is not None:
+            self.tap.on_clear()
+
+    def held_frames(self) -> list[Frame]:
+        """The held pictures and sound, key frame first, as they were before they were packetised."""
+        return [_unpacked(held) for held in self._gop.entries()]
 
     def add(self, viewer: ViewerSink) -> bool:
         """Send `viewer` the held pictures, then all further frames. Idempotent.
@@ -182,7 +203,9 @@ class Fanout:
             return
         unit = self._timeline.video(unit)
         nals = self._parameter_sets.ahead_of(unit.nals) if unit.key else unit.nals
-        video = _Video(self._packetize(nals), unit.pts, unit.key)
+        if self.tap is not None:
+            self.tap.on_frame(AccessUnit(nals, unit.pts, unit.dts, unit.key))
+        video = _Video(self._packetize(nals), unit.pts, unit.dts, unit.key)
         size = sum(map(len, video.payloads))
         self._rate.add(size)
         if unit.key:
@@ -196,8 +219,10 @@ class Fanout:
         placed = None if self._waits_for_key else self._timeline.audio(packet)
         if placed is None:
             return
+        if self.tap is not None:
+            self.tap.on_frame(placed)
         timestamp = placed.pts * SAMPLE_RATE // TICKS_PER_SECOND
-        audio = _Audio(placed.data, timestamp)
+        audio = _Audio(placed.data, timestamp, placed.pts)
         self._audio_rate.add(len(placed.data))
         self._gop.add(audio, len(placed.data))
         for viewer in tuple(self._viewers.values()):
@@ -235,3 +260,9 @@ class Fanout:
         if self._viewers.pop(id(viewer.sink), None) is not None:
             self.viewers_failed += 1
             self._log.warning("viewer removed", exc_info=True)
+
+
+def _unpacked(held: _Video | _Audio) -> Frame:
+    if isinstance(held, _Audio):
+        return OpusPacket(held.payload, held.pts)
+    return AccessUnit(unpacketize(held.payloads), held.timestamp, held.dts, held.key)

@@ -83,6 +83,29 @@ def _fragment(nal: bytes, max_payload: int) -> Iterator[bytes]:
         yield bytes([indicator, first | last | kind]) + nal[start:end]
 
 
+def unpacketize(payloads: Sequence[bytes]) -> list[bytes]:
+    """The NAL units that `packetize` made these payloads of, without empty ones."""
+    nals: list[bytes] = []
+    fragments: list[bytes] = []
+    for payload in payloads:
+        kind = payload[0] & 0x1F
+        if kind == STAP_A:
+            at = 1
+            while at < len(payload):
+                begin = at + 2
+                at = begin + int.from_bytes(payload[at:begin], "big")
+                nals.append(payload[begin:at])
+        elif kind != FU_A:
+            nals.append(payload)
+        else:
+            if payload[1] & 0x80:
+                fragments = [bytes([payload[0] & 0xE0 | payload[1] & 0x1F])]
+            fragments.append(payload[2:])
+            if payload[1] & 0x40:
+                nals.append(b"".join(fragments))
+    return nals
+
+
 def _first_nal(payload: bytes) -> tuple[int, int]:
     """Type and first byte after the header of the NAL unit that a payload begins with; type 0 for none."""
     kind, head = payload[0] & 0x1F, payload[:8]

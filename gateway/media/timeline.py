@@ -60,7 +60,8 @@ class Timeline:
         """What comes from now on has nothing to do with the times before.
 
         Its first picture is `behind` ticks older than the present one: those up to there follow each other
-        at once, as viewers have had that time's pictures from another source.
+        at once, as viewers have had that time's pictures from another source. The very first source keeps
+        its times all the same.
         """
         self._source_dts = None
         self._behind = max(0, behind)
@@ -69,7 +70,7 @@ class Timeline:
         """The picture with output times; its DTS is above all before it."""
         now = self._clock()
         if not self._continues(unit.dts):
-            self._offset = self._resume_at(unit.dts, now) - unit.dts - self._behind
+            self._offset = self._resume_at(unit.dts, now) - unit.dts
             self._behind = 0
         self._source_dts = unit.dts
         self._picture_at = now
@@ -108,4 +109,5 @@ class Timeline:
         self.jumps += 1
         passed = int((now - self._picture_at) * TICKS_PER_SECOND)
         video = self._video_out + min(max(passed, MIN_JUMP), MAX_JUMP)
-        return video if self._audio_end is None else max(video, self._audio_end)
+        present = video if self._audio_end is None else max(video, self._audio_end)
+        return present - self._behind

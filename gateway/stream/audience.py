@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -16,6 +17,37 @@ from gateway.stream.quotas import Claim, Quotas, Reservation
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.errors import ConnectFailed
 from gateway.webrtc.viewer import Viewer
+
+
+class RemoteOutputs(Protocol):
+    """Other nodes, as the audience sees them: outputs of theirs that are watched here, and the reverse.
+
+    Names are those of streams. Calls that are not coroutines do not block.
+    """
+
+    def began(self, name: str, output: Fanout) -> None:
+        """`name` is published here: other nodes may have its output. Idempotent."""
+
+    def ended(self, name: str) -> None:
+        """`name` is not published here any more."""
+
+    async def watch(self, name: str, output: Fanout) -> None:
+        """One more viewer here watches `name`: while another node publishes it, its frames go to `output`.
+
+        Returns when frames have come, if there are any now. To be followed by `unwatch`, whatever it raises.
+        """
+
+    def unwatch(self, name: str) -> None:
+        """One viewer less."""
+
+    def watches(self, name: str) -> bool:
+        """Whether viewers here watch `name`, those among them that are about to connect."""
+
+    def viewers_of(self, name: str) -> int:
+        """Viewers on other nodes of a name that is published here."""
+
+    def request_key_frame(self, name: str) -> None:
+        """Ask the node that publishes `name` for a key frame."""
 
 
 class Audience:
@@ -39,7 +71,9 @@ class Audience:
         self._quotas = quotas
         self._admission = admission
         self._is_live = is_live
-        self._request_key_frame = request_key_frame
+        self._ask_publisher = request_key_frame
+        self.remote: RemoteOutputs | None = None
+        """Set before anybody publishes or watches; None without other nodes."""
         self._outputs: dict[str, Fanout] = {}
         self._viewers: dict[tuple[str, str], Viewer] = {}
 
@@ -55,9 +89,12 @@ class Audience:
         log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id[:8])
         reservation = self._quotas.take(claims)
         try:
+            if self.remote is not None:
+                await self.remote.watch(name, self.output(name))
             profile = self._outputs[name].profile if name in self._outputs else ""
             viewer = await Viewer.answer_offer(offer, config=self._webrtc, log=log, profile=profile)
         except BaseException:
+            self._unwatch(name)
             reservation.release()
             raise
         self._viewers[name, viewer_id] = viewer
@@ -69,9 +106,9 @@ class Audience:
     ) -> None:
         try:
             await viewer.connect()
-            viewer.on_key_frame_needed = partial(self._request_key_frame, name)
+            viewer.on_key_frame_needed = partial(self.request_key_frame, name)
             if not self.output(name).add(viewer):
-                self._request_key_frame(name)
+                self.request_key_frame(name)
             log.info("viewer connected")
             why = await viewer.wait_closed()
             log.info("viewer left", detail=why)
@@ -82,8 +119,20 @@ class Audience:
             reservation.release()
             if name in self._outputs:
                 self._outputs[name].remove(viewer)
-                self.drop_unused(name)
+            self._unwatch(name)
             await viewer.close()
+
+    def _unwatch(self, name: str) -> None:
+        if self.remote is not None:
+            self.remote.unwatch(name)
+        self.drop_unused(name)
+
+    def request_key_frame(self, name: str) -> None:
+        """Ask for a key frame of `name`, whoever publishes it."""
+        if self.remote is None or self._is_live(name):
+            self._ask_publisher(name)
+        else:
+            self.remote.request_key_frame(name)
 
     def find(self, name: str, viewer_id: str) -> Viewer | None:
         """The viewer of this id among those of `name`."""
@@ -96,19 +145,33 @@ class Audience:
             await viewer.close()
 
     def viewers_of(self, name: str) -> int:
-        """How many are connected to the output of `name`."""
-        return len(self._outputs[name]) if name in self._outputs else 0
+        """How many are connected to the output of `name`, on all nodes where it is published here."""
+        elsewhere = 0 if self.remote is None else self.remote.viewers_of(name)
+        return elsewhere + (len(self._outputs[name]) if name in self._outputs else 0)
 
     def output(self, name: str) -> Fanout:
         """The output of `name`, made where there is none."""
         if name not in self._outputs:
-            self._outputs[name] = Fanout(on_key_frame_needed=partial(self._request_key_frame, name))
+            self._outputs[name] = Fanout(on_key_frame_needed=partial(self.request_key_frame, name))
         return self._outputs[name]
+
+    def began(self, name: str) -> None:
+        """`name` is published here from now on."""
+        if self.remote is not None:
+            self.remote.began(name, self.output(name))
+
+    def ended(self, name: str) -> None:
+        """A publish of `name` here is over; another may have taken its place."""
+        if self.remote is not None and not self._is_live(name):
+            self.remote.ended(name)
+        self.drop_unused(name)
 
     def drop_unused(self, name: str) -> None:
         """Drop the output of `name` where nobody publishes or watches it."""
         output = self._outputs.get(name)
-        if output is not None and not self._is_live(name) and len(output) == 0:
+        if output is None or self._is_live(name) or len(output) > 0:
+            return
+        if self.remote is None or not self.remote.watches(name):
             del self._outputs[name]
 
     @property

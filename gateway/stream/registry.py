@@ -166,6 +166,7 @@ class StreamRegistry:
             raise
         self._live[request.name] = stream
         self._running.append(stream)
+        self.audience.began(request.name)
         if former is not None:
             former.end(EndReason.PUBLISHER_LEFT, "another publisher took the name over")
             self._forget(former)
@@ -190,6 +191,7 @@ class StreamRegistry:
         )
         self._live[former.request.name] = stream
         self._running.append(stream)
+        self.audience.began(former.request.name)
         spawn(self._run(stream), name=f"stream {former.request.request_id}")
         return stream
 
@@ -264,7 +266,7 @@ class StreamRegistry:
         if self._live.get(stream.request.name) is stream:
             del self._live[stream.request.name]
         stream.publishers.reservation.release()
-        self.audience.drop_unused(stream.request.name)
+        self.audience.ended(stream.request.name)
 
     def lose(self, name: str) -> None:
         """End the stream of this name or id, which another node has taken."""

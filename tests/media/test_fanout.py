@@ -287,6 +287,62 @@ def test_after_a_clear_nothing_old_is_shown(make_sample) -> None:
     assert not output.watch().video
 
 
+class Tap:
+    def __init__(self) -> None:
+        self.frames: list[Frame | None] = []
+        """None where the stream ended."""
+
+    def on_frame(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def on_clear(self) -> None:
+        self.frames.append(None)
+
+
+def test_held_frames_and_what_a_tap_gets_are_the_output_before_it_was_packetised(make_sample) -> None:
+    sample, other = make_sample(60, bframes=2, audio="libopus"), make_sample(40)
+    fanout = Fanout()
+    tap = Tap()
+    assert fanout.held_frames() == []
+    cut = next(i for i, one in enumerate(sample.frames) if one is sample.video[40])
+    for one in sample.frames[:cut]:
+        fanout.push(one)
+    held = fanout.held_frames()
+    assert held[0] == sample.video[30]
+    assert [one for one in held if isinstance(one, AccessUnit)] == sample.video[30:40]
+    assert [one for one in held if isinstance(one, OpusPacket)]
+    fanout.tap = tap
+    for one in sample.frames[cut:]:
+        fanout.push(one)
+    assert [one for one in tap.frames if isinstance(one, AccessUnit)] == sample.video[40:]
+    played = [*held, *tap.frames]
+    assert played == [one for one in sample.frames if one in played]
+    fanout.new_source()
+    fanout.push(bare(other.video[0]))
+    fanout.push(other.video[0])
+    moved_on = tap.frames[-1]
+    assert isinstance(moved_on, AccessUnit)
+    assert moved_on.dts > sample.video[-1].dts
+    fanout.clear()
+    assert tap.frames[-1] is None
+
+
+def test_a_second_output_that_is_fed_by_the_first_shows_the_same(make_sample) -> None:
+    sample = make_sample(60, audio="libopus")
+    first, second = Output(), Output()
+    first.push(*sample.frames[:70])
+    tap = Tap()
+    first.fanout.tap = tap
+    second.fanout.new_source(first.fanout.held_frames())
+    here, there = first.watch(), second.watch()
+    assert there.video == here.video
+    first.push(*sample.frames[70:])
+    second.push(*(one for one in tap.frames if one is not None))
+    assert there.video == here.video
+    assert there.audio == here.audio
+    assert second.fanout.size == first.fanout.size
+
+
 def test_the_rate_of_the_output_is_measured(make_sample) -> None:
     sample = make_sample(90)
     output = Output()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.media.frames import AccessUnit
 from gateway.media.h264 import ParameterSets, join_annex_b, split_annex_b
 from gateway.media.rtp import RtpPacket
-from gateway.media.rtp_h264 import MAX_ACCESS_UNIT, Depacketizer, packetize
+from gateway.media.rtp_h264 import MAX_ACCESS_UNIT, Depacketizer, packetize, unpacketize
 from harness.insides import packetized
 
 SPS = bytes.fromhex("6742c01fd9005005bb0110000003001000000303c0f1831920")
@@ -60,6 +60,11 @@ def test_what_is_packetized_comes_out_again(pictures: list[list[bytes]], max_pay
         assert all(len(payload) <= max_payload for payload in packetize(nals, max_payload))
     units = feed(Depacketizer(), packets(pictures))
     assert [unit.nals[-len(nals) :] for unit, nals in zip(units, pictures, strict=True)] == pictures
+
+
+@given(st.lists(nal_units(4000), max_size=8), st.integers(100, 1400))
+def test_what_is_packetized_can_be_unpacked_as_it_was(nals: list[bytes], max_payload: int) -> None:
+    assert unpacketize(packetize(nals, max_payload)) == nals
 
 
 @given(st.lists(nal_units(4000), min_size=1, max_size=8))

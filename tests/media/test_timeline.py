@@ -46,6 +46,13 @@ def test_the_first_source_keeps_its_times() -> None:
     assert play(timeline, clock, 777, 5) == [777 + index * STEP for index in range(5)]
     packet = OpusPacket(b"x", 800)
     assert timeline.audio(packet) == packet
+
+
+def test_the_first_source_keeps_its_times_also_where_it_begins_with_older_pictures() -> None:
+    clock = Clock()
+    timeline = Timeline(clock=clock)
+    timeline.new_source(behind=10 * STEP)
+    assert play(timeline, clock, 777, 2) == [777, 777 + STEP]
     assert timeline.jumps == 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.media.fanout import Fanout
 from gateway.media.frames import AccessUnit
 from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.audience import Audience
@@ -38,6 +39,38 @@ class Published:
             is_live=self.names.__contains__,
             request_key_frame=self.asked.append,
         )
+
+
+class OtherNodes:
+    """What an audience asks of other nodes."""
+
+    def __init__(self) -> None:
+        self.shared: dict[str, Fanout] = {}
+        self.watched: dict[str, int] = {}
+        self.outputs: list[Fanout] = []
+        self.asked: list[str] = []
+
+    def began(self, name: str, output: Fanout) -> None:
+        self.shared[name] = output
+
+    def ended(self, name: str) -> None:
+        del self.shared[name]
+
+    async def watch(self, name: str, output: Fanout) -> None:
+        self.watched[name] = self.watched.get(name, 0) + 1
+        self.outputs.append(output)
+
+    def unwatch(self, name: str) -> None:
+        self.watched[name] -= 1
+
+    def watches(self, name: str) -> bool:
+        return self.watched.get(name, 0) > 0
+
+    def viewers_of(self, name: str) -> int:
+        return 7 if name in self.shared else 0
+
+    def request_key_frame(self, name: str) -> None:
+        self.asked.append(name)
 
 
 @asynccontextmanager
@@ -132,3 +165,49 @@ async def test_the_profile_of_the_pictures_is_that_of_a_later_viewers_answer() -
     assert one.audience.output("cam").profile == "42c0", "constrained baseline"
     assert profiles == ["4200", "42e0"]
     await eventually(lambda: len(one.audience) == 0, what="the viewers' end")
+
+
+@pytest.mark.asyncio
+async def test_other_nodes_are_asked_for_what_is_watched_and_not_published_here() -> None:
+    one, others = Published(), OtherNodes()
+    one.audience.remote = others
+    with pytest.raises(OfferRefused):
+        await one.audience.watch("cam", "v", "v=1", ADDRESS)
+    assert not others.watches("cam")
+    async with watching(one.audience, "cam"):
+        output = one.audience.output("cam")
+        assert others.outputs[-1] is output
+        assert (others.watched, others.asked, one.asked) == ({"cam": 1}, ["cam"], [])
+        one.names.add("cam")
+        one.audience.request_key_frame("cam")
+        assert (others.asked, one.asked) == (["cam"], ["cam"])
+    await eventually(lambda: len(one.audience) == 0, what="the viewer's end")
+    assert not others.watches("cam")
+
+
+@pytest.mark.asyncio
+async def test_an_output_stays_while_a_viewer_of_another_node_s_stream_connects() -> None:
+    one, others = Published(), OtherNodes()
+    one.audience.remote = others
+    output = one.audience.output("cam")
+    others.watched["cam"] = 1
+    one.audience.drop_unused("cam")
+    assert one.audience.output("cam") is output
+    others.watched.clear()
+    one.audience.drop_unused("cam")
+    assert one.audience.output("cam") is not output
+
+
+def test_other_nodes_get_what_is_published_here_until_nobody_publishes_it() -> None:
+    one, others = Published(), OtherNodes()
+    one.audience.remote = others
+    one.names.add("cam")
+    one.audience.began("cam")
+    assert others.shared == {"cam": one.audience.output("cam")}
+    assert one.audience.viewers_of("cam") == 7
+    one.audience.ended("cam")
+    assert others.shared, "another publisher has taken its place"
+    one.names.clear()
+    one.audience.ended("cam")
+    assert one.audience.viewers_of("cam") == 0
+    assert not others.shared
