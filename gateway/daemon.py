@@ -135,6 +135,7 @@ class Daemon:
         )
         if node is not None:
             node.when_lost(registry.lose)
+            metrics.attach_relay(node.relay_for(registry.audience).counts)
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops", leave=True)
         for former in await former_jobs.take():
             registry.restore(former)

@@ -103,10 +103,14 @@ class ClusterNames:
             if held.holders == 0:
                 spawn(self._give_back(name, held), name="cluster release")
 
+    def revision(self, name: str) -> int:
+        """Of the key by which this node owns the name, above each former owner's; 0: it does not own it."""
+        held = self._held.get(name)
+        return 0 if held is None else held.revision or 0
+
     def holds(self, name: str) -> bool:
         """Whether this node owns the name, as far as it knows."""
-        held = self._held.get(name)
-        return held is not None and held.revision is not None
+        return self.revision(name) > 0
 
     async def close(self) -> None:
         """Give back what is still held."""

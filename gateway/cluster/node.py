@@ -20,10 +20,12 @@ from gateway.cluster.errors import ClusterAway, NoAnswerInTime, NobodyAnswers
 from gateway.cluster.names import ClusterNames
 from gateway.cluster.placement import Placement
 from gateway.cluster.presence import Condition, Identity, NodeState, NodeView
+from gateway.cluster.relay import MediaRelay
 from gateway.cluster.requests import BadNodeMessage, ForwardedAnswer, ForwardedRequest
 from gateway.cluster.responder import Responder
 from gateway.cluster.settings import ClusterSettings
 from gateway.cluster.subjects import Subjects, node_tag
+from gateway.stream.audience import Audience
 
 SIGN_TIMEOUT = 3.0
 """Seconds for a node to say that a request came in."""
@@ -41,6 +43,8 @@ class ClusterNode:
         self.socket = folder / "socket"
         """Where this node's own application is to serve what other nodes send on."""
         self.view = NodeView(self.identity)
+        self.relay: MediaRelay | None = None
+        """Media between this node and others, by `relay_for`."""
         self._url = ""
         self._beating: asyncio.Task[None] | None = None
         self._condition: Callable[[], Condition] = lambda: Condition(0, 0, 0.0, open=False, draining=False)
@@ -87,6 +91,8 @@ class ClusterNode:
     async def _leave(self) -> None:
         """The last thing that a node does, when its streams have ended: it gives back their names."""
         await cancel(self._beating)
+        if self.relay is not None:
+            await self.relay.close()
         await self.names.close()
         if self._beating is not None:
             await self._beats.leave()
@@ -97,6 +103,21 @@ class ClusterNode:
 
     def _when_lost(self, name: str) -> None:
         self._lost(name)
+
+    def relay_for(self, audience: Audience) -> MediaRelay:
+        """Have `audience` share outputs with other nodes. To be called before anybody comes."""
+        self.relay = audience.remote = MediaRelay(
+            self.bus,
+            self.tag,
+            is_live=audience.is_live,
+            request_key_frame=audience.request_key_frame,
+            epoch_of=self.names.revision,
+        )
+        return self.relay
+
+    async def relays(self, name: str) -> bool:
+        """Whether viewers here can be served a stream of this name (not id) that another node publishes."""
+        return self.relay is not None and await self.relay.is_elsewhere(name)
 
     # what is known of the others
 

@@ -69,9 +69,13 @@ class Subjects:
     def node(self, tag: str) -> str:
         return f"{self.cluster}.node.{encode(tag)}"
 
-    def media(self, name: str) -> str:
-        """The beginning of what the media of one stream is sent on; a token is to be added."""
-        return f"{self.cluster}.media.{encode(name)}"
+    def frames(self, name: str) -> str:
+        """Where the owner of a stream sends its output."""
+        return f"{self.cluster}.media.{encode(name)}.frames"
+
+    def ask_for_frames(self, name: str) -> str:
+        """Where nodes ask the owner of a stream for its output."""
+        return f"{self.cluster}.media.{encode(name)}.ask"
 
     def inbox(self, token: str) -> str:
         return f"{self.cluster}.inbox.{token}"

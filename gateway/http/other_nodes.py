@@ -57,6 +57,8 @@ class OtherNodes:
         route = (request.method, resource.canonical if resource is not None else "")
         if route == ("POST", WHIP):
             answer = await self._publish(request)
+        elif route == ("POST", WHEP) and await self._serves_viewer(request):
+            answer = None
         elif route in OF_STREAMS:
             answer = await self._ask_owner(request)
         elif route in OF_VIEWERS:
@@ -95,6 +97,11 @@ class OtherNodes:
             raise _silent(late) from late
         except ClusterError:
             return None
+
+    async def _serves_viewer(self, request: web.Request) -> bool:
+        """Whether a viewer that comes here can get its stream here."""
+        name = self._registry.watched_name(request.match_info["stream"])
+        return self._registry.find(name) is not None or await self._node.relays(name)
 
     async def _ask_owner(self, request: web.Request) -> ForwardedAnswer | None:
         name = request.match_info["stream"]

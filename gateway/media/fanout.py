@@ -35,7 +35,7 @@ class ViewerSink(Protocol):
 
 
 class FrameTap(Protocol):
-    """Takes the output's frames as they are before they are packetised. Calls must neither block nor raise."""
+    """Takes the output's frames before they are packetised. Calls must neither block nor raise."""
 
     def on_frame(self, frame: Frame) -> None:
         """A frame on the output's time line; a key frame has its parameter sets."""

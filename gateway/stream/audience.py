@@ -70,7 +70,7 @@ class Audience:
         self._webrtc = webrtc
         self._quotas = quotas
         self._admission = admission
-        self._is_live = is_live
+        self.is_live = is_live
         self._ask_publisher = request_key_frame
         self.remote: RemoteOutputs | None = None
         """Set before anybody publishes or watches; None without other nodes."""
@@ -129,7 +129,7 @@ class Audience:
 
     def request_key_frame(self, name: str) -> None:
         """Ask for a key frame of `name`, whoever publishes it."""
-        if self.remote is None or self._is_live(name):
+        if self.remote is None or self.is_live(name):
             self._ask_publisher(name)
         else:
             self.remote.request_key_frame(name)
@@ -162,14 +162,14 @@ class Audience:
 
     def ended(self, name: str) -> None:
         """A publish of `name` here is over; another may have taken its place."""
-        if self.remote is not None and not self._is_live(name):
+        if self.remote is not None and not self.is_live(name):
             self.remote.ended(name)
         self.drop_unused(name)
 
     def drop_unused(self, name: str) -> None:
         """Drop the output of `name` where nobody publishes or watches it."""
         output = self._outputs.get(name)
-        if output is None or self._is_live(name) or len(output) > 0:
+        if output is None or self.is_live(name) or len(output) > 0:
             return
         if self.remote is None or not self.remote.watches(name):
             del self._outputs[name]

@@ -56,6 +56,16 @@ class Snapshot:
     totals: Totals
 
 
+@dataclass(frozen=True)
+class RelayCounts:
+    """Media between the nodes of a cluster, since the start."""
+
+    gaps: int
+    """How often messages from other nodes were missing."""
+    dropped: int
+    """Frames that other nodes were not sent."""
+
+
 class Metrics:
     """The gateway's metrics. `attach` sets where the streams are read from at each scrape."""
 
@@ -86,6 +96,10 @@ class Metrics:
         """Add the signer's funds on chain, from the JSON of `/chain`."""
         self.registry.register(_Chain(look))
 
+    def attach_relay(self, look: Callable[[], RelayCounts]) -> None:
+        """Add what was lost between the nodes of a cluster."""
+        self.registry.register(_Relay(look))
+
     def render(self) -> bytes:
         """Every metric, in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -113,6 +127,24 @@ class _Loop(Collector):
         for name, count in tasks.failures.items():
             failed.add_metric([name], count)
         yield failed
+
+
+class _Relay(Collector):
+    def __init__(self, look: Callable[[], RelayCounts]) -> None:
+        self._look = look
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        counts = self._look()
+        yield CounterMetricFamily(
+            "livepeer_relay_gaps", "Gaps in what came from other nodes, each up to a key frame", counts.gaps
+        )
+        yield CounterMetricFamily(
+            "livepeer_relay_drops", "Frames that NATS did not take in time for other nodes", counts.dropped
+        )
 
 
 class _Chain(Collector):

@@ -79,9 +79,10 @@ async def running_node(
         stack.push_async_callback(ledger.close)
         admission, metrics = Admission(), Metrics()
         registry = registry_on(
-            only(FakeSource(urls="abcdef")), admission, resume_timeout=resume_timeout, names=node.names
+            only(FakeSource({}, urls="abcdef")), admission, resume_timeout=resume_timeout, names=node.names
         )
         node.when_lost(registry.lose)
+        node.relay_for(registry.audience)
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the test is over")
         http = await stack.enter_async_context(aiohttp.ClientSession())
         readiness = Readiness(ledger, None, admission, node.reasons_not_ready)
