@@ -13,7 +13,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("aiohttp", "aioice", "aiortc", "asyncio", "grpclib", "h2", "pylibsrtp", "uvloop")
-TO_IMPLEMENT = ("asyncio.protocols", "asyncio.transports", "aiohttp.abc")
+TO_IMPLEMENT = ("asyncio.protocols", "asyncio.transports", "aiohttp.abc", "aiortc.mediastreams")
 """Modules whose classes are there to be implemented: what they have is documented."""
 PRIVATE = re.compile(r"_[a-z]\w*")
 

@@ -109,7 +109,7 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
         "prices",
         PRICES,
         None,
-        "Set each orchestrator's price of the first model (wei per second), the last repeated",
+        "Set the orchestrators' prices of the first model, wei a second; the last repeats",
         "-aiModels' price for the first, twice that for the others",
     ),
     Flag(
