@@ -20,6 +20,7 @@ import pytest
 from gateway.devnet.devnet import Devnet
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.flags import parse_flags
+from harness.gateway import READY_DEADLINE
 from harness.waiting import DEADLINE, eventually
 
 pytestmark = pytest.mark.heavy
@@ -55,7 +56,7 @@ async def devnet(*argv: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, 
     process = await asyncio.create_subprocess_exec(*COMMAND, *argv, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(READY_DEADLINE):
             line = await process.stdout.readline()
         yield process, json.loads(line)
     finally:
