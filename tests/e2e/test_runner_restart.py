@@ -21,15 +21,17 @@ from harness.webrtc import WhipPublisher
 from tests.e2e.test_crash_resume import fetch, publishing
 
 STREAMS = ("cam0", "cam1")
-TICKETS = ("-ticketSeconds", "50")
+TICKETS = ("-ticketSeconds", "40")
 """So large that the opening outlasts the start of a gateway on a busy machine."""
+TICKETS_LAST = 60.0
+"""Seconds, at most, from a restart to the next payments: the openings' tickets are used up first."""
 
 
 @asynccontextmanager
 async def gateway_on(devnet: dict[str, Any], folder: Path) -> AsyncIterator[GatewayProcess]:
     """A gateway on that devnet's live runners, with the ledger of all that are started in this folder."""
     runners = devnet["runners"]
-    flags = ("-remoteSignerUrl", devnet["signer"], "-maxPricePerUnit", "0.001ETH", "-resumeTimeout", "50s")
+    flags = ("-remoteSignerUrl", devnet["signer"], "-maxPricePerUnit", "0.001ETH", "-resumeTimeout", "40s")
     where = ("-orchAddr", ",".join(one["url"] for one in runners), "-app", runners[0]["app"])
     ledger = ("-ledger", str(folder / "ledger.sqlite3"))
     async with gateway_process(folder, *flags, *where, *ledger, devnet=False) as gateway:
@@ -75,7 +77,7 @@ async def test_sessions_go_on_without_a_second_opening(
                     now = await fetch(http, devnet["signer_audit_url"])
                     return int(now["signings"]) >= signed + len(STREAMS)
 
-                await eventually(more_was_paid, what="the next payments")
+                await eventually(more_was_paid, what="the next payments", deadline=TICKETS_LAST)
                 await stop(publishers)
         signer = await fetch(http, devnet["signer_audit_url"])
         assert (signer["null_states"], signer["stale_states"]) == (len(STREAMS), 0), "no second opening"
