@@ -71,6 +71,7 @@ class Publishers:
         self._log = log
         self._holds = asyncio.Event()
         self._came = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
         self.session = self._new_session()
         """The publisher's session, the last one while nobody publishes."""
 
@@ -132,7 +133,9 @@ class Publishers:
             await asyncio.wait([running])
             if session is self.session:
                 self._hold(running.result())
-            await session.close()
+            # in a task of its own: aioice's close takes the cancellation of who awaits it for its own
+            self._closing = spawn(session.close(), name=f"publisher-close {self._name}")
+            await asyncio.wait([self._closing])
             await self._next_came()
 
     async def check_held(self) -> NoReturn:
@@ -146,6 +149,8 @@ class Publishers:
     async def close(self) -> None:
         """Close the session; its last figures are kept."""
         await self.session.close()
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
         del self._stream  # which holds these publishers
 
     async def _next_came(self) -> None:
