@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fractions
 import hashlib
 import time
 from collections import deque
@@ -23,13 +22,13 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError
 
+from gateway.clients import pattern
+from gateway.clients.pattern import CLOCK as CLOCK
 from gateway.clients.pattern import FPS as FPS
 from gateway.clients.pattern import encoded_pattern as encoded_pattern
 from harness.ice import prepare_clients
 from harness.link import Link
 from harness.waiting import DEADLINE, within
-
-CLOCK = 90_000
 
 prepare_clients()
 
@@ -52,37 +51,21 @@ def longest_gap(times: Iterable[float]) -> float:
     return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
 
-class PatternTrack(MediaStreamTrack):
-    """A video track whose frames are encoded already; aiortc packetises them as they are."""
-
-    kind = "video"
-    TIME_BASE = fractions.Fraction(1, CLOCK)
+class PatternTrack(pattern.PatternTrack):
+    """Counts and remembers what it sends, and can be paused."""
 
     def __init__(self, units: list[bytes]) -> None:
-        super().__init__()
-        self._units = units
-        self._number = 0
-        self._started = 0.0
+        super().__init__(units)
         self.paused = asyncio.Event()
         self.sent = 0
         self.hashes: list[str] = []
 
     async def recv(self) -> av.Packet:
-        if self.readyState != "live":
-            raise MediaStreamError
-        if self.paused.is_set():
+        if self.paused.is_set() and self.readyState == "live":
             await asyncio.get_running_loop().create_future()
-        if not self._started:
-            self._started = time.monotonic()
-        # even when late: a sender that never waits keeps the event loop for itself, time limits included
-        await asyncio.sleep(max(0.0, self._started + self._number / FPS - time.monotonic()))
-        unit = self._units[self._number % len(self._units)]
-        self.hashes += vcl_hashes(unit)
+        packet = await super().recv()
+        self.hashes += vcl_hashes(bytes(packet))
         self.sent += 1
-        packet = av.Packet(unit)
-        packet.pts = packet.dts = self._number * CLOCK // FPS
-        packet.time_base = self.TIME_BASE
-        self._number += 1
         return packet
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import av
+from aiortc import MediaStreamTrack
+from aiortc.mediastreams import MediaStreamError
+from typing_extensions import override
 
 FPS = 30
+CLOCK = 90_000
 BRIGHT, DARK, BAR = bytes((210, 210, 210)), bytes((40, 40, 40)), bytes((200, 60, 60))
 """RGB."""
 
@@ -44,3 +52,29 @@ def picture(width: int, height: int, position: float) -> av.VideoFrame:
     rows = (with_bar if height // 3 <= y < height // 2 else row for y in range(height))
     plane.update(b"".join(one.ljust(plane.line_size, b"\0") for one in rows))
     return frame
+
+
+class PatternTrack(MediaStreamTrack):
+    """A video track of access units that are encoded already, at their pace, again and again."""
+
+    kind = "video"
+    TIME_BASE = Fraction(1, CLOCK)
+
+    def __init__(self, units: Sequence[bytes]) -> None:
+        super().__init__()
+        self._units = units
+        self._number = 0
+        self._started = 0.0
+
+    @override
+    async def recv(self) -> av.Packet[Any]:
+        if self.readyState != "live":
+            raise MediaStreamError
+        self._started = self._started or time.monotonic()
+        # even when late: a sender that never waits keeps the event loop for itself, time limits included
+        await asyncio.sleep(max(0.0, self._started + self._number / FPS - time.monotonic()))
+        packet = av.Packet(self._units[self._number % len(self._units)])
+        packet.pts = packet.dts = self._number * CLOCK // FPS
+        packet.time_base = self.TIME_BASE
+        self._number += 1
+        return packet

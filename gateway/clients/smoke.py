@@ -7,19 +7,14 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from fractions import Fraction
 from typing import Any
 
 import aiohttp
-import av
-from aiortc import MediaStreamTrack
-from aiortc.mediastreams import MediaStreamError
-from typing_extensions import override
 from yarl import URL
 
 from gateway.aio.tasks import cancel, spawn
 from gateway.clients import command
-from gateway.clients.pattern import FPS, encoded_pattern, picture
+from gateway.clients.pattern import PatternTrack, encoded_pattern, picture
 from gateway.clients.pictures import Pictures, brightness
 from gateway.clients.session import ClientFailed, connected, peer_connection, send_h264, session
 from gateway.flags import BOOLEAN, POSITIVE_DURATION, Flag, Parsed
@@ -41,33 +36,8 @@ WORDS = (
 WIDTH, HEIGHT = 640, 360
 CONNECTING = 15.0
 POLL = 0.05
-CLOCK = Fraction(1, 90_000)
 ENOUGH = 0.5
 """Of the pictures have to be changed: the first ones may come from before the worker is warm."""
-
-
-class PatternTrack(MediaStreamTrack):
-    """The test picture, encoded already, at its pace."""
-
-    kind = "video"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._units = encoded_pattern(WIDTH, HEIGHT)
-        self._number = 0
-        self._began = 0.0
-
-    @override
-    async def recv(self) -> av.Packet[Any]:
-        if self.readyState != "live":
-            raise MediaStreamError
-        self._began = self._began or time.monotonic()
-        await asyncio.sleep(max(0.0, self._began + self._number / FPS - time.monotonic()))
-        packet = av.Packet(self._units[self._number % len(self._units)])
-        packet.pts = packet.dts = self._number * 90_000 // FPS
-        packet.time_base = CLOCK
-        self._number += 1
-        return packet
 
 
 def main(argv: Sequence[str]) -> int:
@@ -80,7 +50,7 @@ async def run(arguments: Sequence[str], parsed: Parsed) -> command.Result:
     sent = brightness(picture(WIDTH, HEIGHT, 0.5))
     pictures, began = Pictures(sent), time.monotonic()
     publisher, viewer = peer_connection(), peer_connection()
-    send_h264(publisher, PatternTrack())
+    send_h264(publisher, PatternTrack(encoded_pattern(WIDTH, HEIGHT)))
     viewer.addTransceiver("video", direction="recvonly")
     watching: list[asyncio.Task[None]] = []
     viewer.on("track", lambda track: watching.append(spawn(pictures.take(track), name="smoke pictures")))
