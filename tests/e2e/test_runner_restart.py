@@ -42,11 +42,10 @@ async def gateway_on(devnet: dict[str, Any], folder: Path) -> AsyncIterator[Gate
 @pytest.mark.parametrize(
     ("network", "how"),
     [
-        (("-dialect", "go"), signal.SIGKILL),
-        (("-dialect", "node"), signal.SIGTERM),
-        (("-dialect", "go", "-appStart", "messages"), signal.SIGKILL),
+        pytest.param(("-dialect", "go", "-appStart", "messages"), signal.SIGKILL, id="messages-killed"),
+        pytest.param(("-dialect", "node"), signal.SIGTERM, id="node-restarted"),
+        pytest.param(("-dialect", "go"), signal.SIGKILL, id="go-killed", marks=pytest.mark.long),
     ],
-    ids=["go-killed", "node-restarted", "messages-killed"],
 )
 async def test_sessions_go_on_without_a_second_opening(
     network: tuple[str, ...], how: signal.Signals, tmp_path: Path, http: aiohttp.ClientSession
