@@ -46,6 +46,9 @@ MAX_MESSAGE_CHARS = 500
 """Longer error messages of a signer are cut."""
 FIRST_BACKOFF = 0.2
 """Seconds before the first retry; doubled for each further one. A random half of each wait is left out."""
+MIN_SECRET_CHARS = 4
+MIN_WORD_CHARS = 8
+"""Shorter values of headers, and shorter words in them, are not looked for in messages."""
 MAY_PASS = frozenset({408, 425, 429, 500, 501, 502, 503, 504, 507, *range(520, 530)})
 """Statuses of a signer that failed, or of a proxy before it."""
 
@@ -66,6 +69,21 @@ def parse_headers(text: str) -> dict[str, str]:
             raise ValueError(f"header {position} is not of the form name:value")
         headers[name.strip()] = value.strip()
     return headers
+
+
+def merged_headers(defaults: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """All of `own`, and those of `defaults` that have other names; names are the same in any case."""
+    names = {name.lower() for name in own}
+    return {**{name: value for name, value in defaults.items() if name.lower() not in names}, **own}
+
+
+def without_values(message: str, headers: Mapping[str, str]) -> str:
+    """A server's message without the headers' values, which it may repeat, or their longer words."""
+    secrets = {value for value in headers.values() if len(value) >= MIN_SECRET_CHARS}
+    secrets |= {word for value in headers.values() for word in value.split() if len(word) >= MIN_WORD_CHARS}
+    for secret in sorted(secrets, key=len, reverse=True):
+        message = message.replace(secret, "***")
+    return message
 
 
 class SignerClient:
@@ -149,11 +167,14 @@ class SignerClient:
         max_price: MaxPrice | None = None,
         app: str = "",
         retries: int | None = None,
+        headers: Mapping[str, str] = {},
     ) -> LivePayment:
         """The payment for the time since `state`, or the first one of a new session where it is None.
 
         `orchestrator` is the newest OrchestratorInfo, serialised as the orchestrator sent it. `manifest_id`
         is required with a state. `capabilities` belong to every call. `retries` overrides the client's own.
+        `headers` go with this call beside the client's, and replace those of the same names: a session's
+        have to stay the same. Errors do not repeat their values.
 
         An answer is money spent: keep its state, and deliver its payment before the next call. After a lost
         answer the same call may be repeated, since the signer stores nothing.
@@ -175,7 +196,9 @@ class SignerClient:
                 "currency": max_price.currency,
                 "unit": max_price.unit,
             }
-        answer = _object(await self._call("POST", "/generate-live-payment", body=request, retries=retries))
+        answer = _object(
+            await self._call("POST", "/generate-live-payment", body=request, retries=retries, headers=headers)
+        )
         new_state = _object(_field(answer, "state"))
         return LivePayment(
             payment=_base64(answer, "payment"),
@@ -205,12 +228,13 @@ class SignerClient:
         body: Any = None,
         query: Sequence[tuple[str, str]] = (),
         retries: int | None = None,
+        headers: Mapping[str, str] = {},
     ) -> Any:
         left = self._retries if retries is None else retries
         backoff = self._backoff
         while True:
             try:
-                return await self._try(method, path, body, query)
+                return await self._try(method, path, body, query, headers)
             except (SignerUnavailable, SignerUnreachable):
                 if left <= 0:
                     raise
@@ -218,7 +242,15 @@ class SignerClient:
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff *= 2
 
-    async def _try(self, method: str, path: str, body: Any, query: Sequence[tuple[str, str]]) -> Any:
+    async def _try(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: Sequence[tuple[str, str]],
+        headers: Mapping[str, str] = {},
+    ) -> Any:
+        sent_headers = merged_headers(self._headers, headers)
         if self._session is None:
             self._session = aiohttp.ClientSession()
         try:
@@ -227,7 +259,7 @@ class SignerClient:
                 self.url + path,
                 json=body,
                 params=query,
-                headers={"Accept-Encoding": "identity", **self._headers},
+                headers={"Accept-Encoding": "identity", **sent_headers},
                 timeout=self._timeout,
                 auto_decompress=False,
                 allow_redirects=False,  # the headers are for this server only
@@ -241,7 +273,8 @@ class SignerClient:
             sent = not isinstance(error, aiohttp.ClientConnectorError)
             raise SignerUnreachable(_reason(error), sent=sent) from error
         if response.status != 200:
-            raise _status_error(response.status, _message(content), response.headers)
+            message = without_values(_message(content), sent_headers)
+            raise _status_error(response.status, message, response.headers)
         return _json(content)
 
 

@@ -153,6 +153,7 @@ class ComfyJob:
                 stream_id=request.stream_id,
                 request_id=request.request_id,
                 addr=self._server.url,
+                customer=request.customer,
             ),
             sender="",
             orchestrator_address="",

@@ -49,6 +49,7 @@ class ProblemCode(StrEnum):
     NO_VIDEO = "no_video"
     OVERLOADED = "overloaded"
     REFUSED_BY_WEBHOOK = "refused_by_webhook"
+    SIGNER_REFUSED = "signer_refused"
     SPEND_LIMIT = "spend_limit"
     TOO_LARGE = "too_large"
     TOO_MANY_REQUESTS = "too_many_requests"

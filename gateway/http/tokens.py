@@ -16,14 +16,15 @@ import structlog
 
 from gateway.aio.stamp import Stamp, stamp
 from gateway.http.limit_words import AMOUNTS, COUNTS, limits_of
+from gateway.http.token_words import CUSTOMER, MARKUP, SIGNER_HEADERS, customer_of, words_of
+from gateway.payments.customer import ANYBODY, Customer
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 
 log = structlog.get_logger("access")
 
-_COMMENT = re.compile(r"(^|\s)#.*")
 _COUNTS = ("maxStreams", "maxViewers", *COUNTS)
 _CHOOSE = "chooseOrchestrator"
-_KEYS = ("streams", "pipeline", *_COUNTS, *AMOUNTS)
+_KEYS = ("streams", "pipeline", CUSTOMER, SIGNER_HEADERS, MARKUP, *_COUNTS, *AMOUNTS)
 STILL = 0.2
 """Seconds without a change after which a file that changed is read; until then the former one counts."""
 _STARTS_OF_ONE_STREAM = 6
@@ -49,6 +50,8 @@ class Grant:
     """Limits of its streams, where these are below the operator's."""
     may_choose: bool = False
     """Whether its publisher may name an orchestrator."""
+    customer: Customer = ANYBODY
+    """Whom its streams are for."""
     models: tuple[str, ...] = ()
     """Models that its publisher may ask for in any case; the first where it asks for none."""
 
@@ -60,23 +63,30 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     """A token's digest and what it allows; None for an empty line.
 
     A line is `TOKEN [streams=GLOB,..] [pipeline=MODEL,..] [maxStreams=N] [maxViewers=N]
-    [chooseOrchestrator]` and limits, each as `maxSessionSpend=0.1ETH` (limit_words.py); `#` starts a
-    comment. Raises BadTokenLine.
+    [chooseOrchestrator] [customer=NAME] [signerHeaders=NAME:VALUE,..] [usageMarkup=N]` and limits, each as
+    `maxSessionSpend=0.1ETH` (limit_words.py); `#` starts a comment, and values with spaces are quoted. Raises
+    BadTokenLine, whose text has no header's value.
     """
-    words = _COMMENT.sub("", line).split()
+    try:
+        words = words_of(line)
+    except ValueError as error:
+        raise BadTokenLine(str(error)) from error
     if not words:
         return None
     digest = _digest(words[0])
     given: dict[str, str] = {}
-    for word in words[1:]:
+    for number, word in enumerate(words[1:], 2):
         name, equals, value = word.partition("=")
         if word == _CHOOSE:
             continue
         if not equals or name not in _KEYS:
+            shown = f"{name}=" if equals and name.isalpha() else f"word {number}"  # it may be a secret
             raise BadTokenLine(
-                f"{word!r} is invalid: a token may be followed by {_CHOOSE}, and by {', '.join(_KEYS)}, each "
-                "as name=value"
+                f"{shown} is invalid: a token may be followed by {_CHOOSE}, and by {', '.join(_KEYS)}, each "
+                "as name=value; values with spaces are quoted"
             )
+        if name in given and name in (SIGNER_HEADERS, CUSTOMER):
+            raise BadTokenLine(f"{name}= stands there twice")
         given[name] = value
     for name in _COUNTS:
         if name in given and not re.fullmatch(r"\d{1,9}", given[name]):
@@ -92,6 +102,7 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
             {name: given[name] for name in AMOUNTS if name in given},
             {name: counts[name] for name in COUNTS if name in counts},
         )
+        customer = customer_of(given.get(CUSTOMER, ""), given.get(SIGNER_HEADERS), given.get(MARKUP))
     except ValueError as error:
         raise BadTokenLine(str(error)) from error
     return digest, Grant(
@@ -101,6 +112,7 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
         max_viewers=counts.get("maxViewers"),
         limits=limits,
         may_choose=_CHOOSE in words[1:],
+        customer=customer,
         models=tuple(part for part in given.get("pipeline", "").split(",") if part),
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import aiohttp
@@ -12,6 +13,7 @@ import structlog
 from gateway.http.limit_words import AMOUNTS, COUNTS, limits_of
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.webhook_client import ErrorStatus, WebhookClient
+from gateway.payments.customer import checked_headers, parse_markup
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.names import check_name
 from gateway.stream.params import MAX_PARAMS, json_size
@@ -36,7 +38,11 @@ class WebhookAnswer:
     limits: StreamLimits = NO_LIMITS
     """From the words of limit_words.py."""
     customer: str | None = None
-    """Who publishes, where limits over time count publishers."""
+    """Whom the stream is for; who publishes, where limits over time count publishers."""
+    signer_headers: Mapping[str, str] | None = field(default=None, repr=False)
+    """Who the stream is to the signer."""
+    markup: Fraction | None = None
+    """What the customer is charged for a wei that was spent."""
 
 
 class AuthWebhook:
@@ -96,7 +102,24 @@ def parse_answer(answer: Any) -> WebhookAnswer:
         _flag(answer, "standby"),
         _limits(answer),
         _text(answer, "customer"),
+        _headers(answer),
+        _markup(answer),
     )
+
+
+def _headers(answer: Mapping[str, Any]) -> dict[str, str] | None:
+    headers = answer.get("signer_headers")
+    if headers is not None and not isinstance(headers, dict):
+        raise ValueError("signer_headers is not a JSON object")
+    try:
+        return checked_headers(headers) if headers else None
+    except ValueError as error:
+        raise ValueError(f"signer_headers: {error}") from error
+
+
+def _markup(answer: Mapping[str, Any]) -> Fraction | None:
+    markup = _text(answer, "usageMarkup")
+    return None if markup is None else parse_markup(markup)
 
 
 def _limits(answer: Mapping[str, Any]) -> StreamLimits:

@@ -30,6 +30,7 @@ from gateway.http.sessions import (
 )
 from gateway.http.tokens import Grant
 from gateway.http.webhook import AuthWebhook, WebhookAnswer
+from gateway.payments.customer import ANYBODY, MAX_NAME, Customer
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.ledger import MAX_PUBLISHER
 from gateway.payments.spending import NO_LIMITS, SpendLimitReached
@@ -37,7 +38,7 @@ from gateway.payments.steps import clean
 from gateway.reason import EndReason
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.claims import NameTaken
-from gateway.stream.paid_starts import MayNotStart, TooManyStarts
+from gateway.stream.paid_starts import MayNotStart, RefusedBySigner, TooManyStarts
 from gateway.stream.quotas import LimitReached
 from gateway.stream.registry import NoOrchestrator, StreamRegistry
 from gateway.stream.seam import PublishRequest, TooManyModels, UnknownModel
@@ -137,8 +138,9 @@ class WhipRoutes:
         if decided is None or decided.orchestrator is None:
             self._check_choice(wanted, request.get(GRANT))
         client, grant = self._links.forwarding.client(request), request.get(GRANT)
-        customer = None if decided is None else decided.customer
-        wanted = replace(wanted, publisher=_publisher(grant, customer, client))
+        name = None if decided is None else decided.customer
+        customer = _customer(grant, decided)
+        wanted = replace(wanted, publisher=_publisher(grant, name, client), customer=customer)
         claims = self._limits.on_stream(client, grant)
         try:
             stream = await self._registry.publish(wanted, offer, claims)
@@ -267,6 +269,8 @@ def _may_not_start(error: MayNotStart) -> Problem:
     if isinstance(error, TooManyStarts):
         limit = "maxPaidStartsPerMinute"
         return Problem(429, ProblemCode.LIMIT_REACHED, str(error), headers=headers, limit=limit)
+    if isinstance(error, RefusedBySigner):
+        return Problem(402, ProblemCode.SIGNER_REFUSED, str(error), headers=headers)
     return Problem(429, ProblemCode.NOBODY_SHOWS, str(error), headers=headers)
 
 
@@ -277,6 +281,17 @@ def _publisher(grant: Grant | None, customer: str | None, address: str) -> str:
     if customer is not None:
         return clean(f"customer {customer}", MAX_PUBLISHER)
     return f"address {client_key(address)}"
+
+
+def _customer(grant: Grant | None, decided: WebhookAnswer | None) -> Customer:
+    """Whom the stream is for: what the webhook says of it goes before the token's line."""
+    customer = ANYBODY if grant is None else grant.customer
+    if decided is None:
+        return customer
+    name = None if decided.customer is None else clean(decided.customer, MAX_NAME)
+    headers = customer.signer_headers if decided.signer_headers is None else decided.signer_headers
+    markup = customer.markup if decided.markup is None else decided.markup
+    return Customer(customer.name if name is None else name, headers, markup)
 
 
 def _flag(value: str, name: str) -> bool:

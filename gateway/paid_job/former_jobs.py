@@ -177,6 +177,7 @@ class FormerJobs:
             session,
             limit=request.limits.wei,
             budget=request.budget,
+            customer=request.customer,
             log=log.bind(stream=request.name, request_id=request.request_id),
         )
 

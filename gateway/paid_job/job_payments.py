@@ -8,6 +8,7 @@ from collections.abc import Callable
 from structlog.typing import FilteringBoundLogger
 
 from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments.customer import Customer
 from gateway.payments.first_payments import FirstPayments, Turn
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.payee import Payee
@@ -80,10 +81,14 @@ class JobPayments:
         """
         request = self._request
         job = JobIdentity(
-            stream=request.name, stream_id=request.stream_id, request_id=request.request_id, addr=self._addr
+            stream=request.name,
+            stream_id=request.stream_id,
+            request_id=request.request_id,
+            addr=self._addr,
+            customer=request.customer,
         )
         limit, budget, log = request.limits.wei, request.budget, self._log
-        turn = await self._wait_turn(info.recipient)
+        turn = await self._wait_turn(info.recipient, request.customer)
         if turn.kept is None:
             chosen(payee)
             self.payer = Payer(
@@ -130,10 +135,10 @@ class JobPayments:
         elif self.payer is not None:
             await self.payer.close(reason)
 
-    async def _wait_turn(self, recipient: str) -> Turn:
+    async def _wait_turn(self, recipient: str, customer: Customer) -> Turn:
         try:
             async with asyncio.timeout(self._max_turn):
-                self._turn = await self._first_payments.turn(recipient)
+                self._turn = await self._first_payments.turn(recipient, customer)
         except TimeoutError:
             detail = f"{self._url} has not answered another stream's start yet"
             raise NoRoom(EndReason.ORCHESTRATOR_LOST, detail) from None

@@ -1,7 +1,8 @@
 """First payments: whose turn it is to hand one out, and those that wait for the next start.
 
 A first payment that was handed out and not credited can be redeemed, whatever came of the job. The next start
-at that address hands out the same bytes, for whatever stream, before another is signed.
+at that address hands out the same bytes, for whatever stream, before another is signed. Only a stream with
+another identity at the signer gets one of its own: the signer knows a session by who opened it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from gateway.payments.customer import ANYBODY, Customer
 from gateway.payments.payer import Payer
 from gateway.reason import EndReason
 
@@ -32,6 +34,11 @@ class _Address:
     def in_use(self) -> bool:
         return bool(self.kept or self.waiting or self.under_way)
 
+    def kept_for(self, customer: Customer) -> Payer | None:
+        """One whose session the signer knows by the same headers."""
+        fits = (one for one in reversed(self.kept) if one.customer.signer_headers == customer.signer_headers)
+        return next(fits, None)
+
 
 class FirstPayments:
     """All streams' first payments, by the address that is paid (0x..).
@@ -47,8 +54,8 @@ class FirstPayments:
     def __len__(self) -> int:
         return len(self._addresses)
 
-    async def turn(self, address: str) -> Turn:
-        """Wait until a first payment may be handed out there.
+    async def turn(self, address: str, customer: Customer = ANYBODY) -> Turn:
+        """Wait until a first payment may be handed out there, for a stream of that customer.
 
         While the address credits them there is no wait. Else one start at a time signs a payment.
         """
@@ -58,11 +65,11 @@ class FirstPayments:
         self._addresses.move_to_end(address)
         one.waiting += 1
         try:
-            while one.under_way and not one.kept and not one.credits:
+            while one.under_way and one.kept_for(customer) is None and not one.credits:
                 await one.changed.wait()
         finally:
             one.waiting -= 1
-        return Turn(one)
+        return Turn(one, customer)
 
     def keep(self, address: str, payer: Payer) -> None:
         """The next start there hands out the first payment that a former run of the gateway signed."""
@@ -95,9 +102,11 @@ class FirstPayments:
 class Turn:
     """The right to hand out one first payment. `credited` ends it, or `close`, which follows anyway."""
 
-    def __init__(self, address: _Address) -> None:
-        self.kept = address.kept.pop() if address.kept else None
+    def __init__(self, address: _Address, customer: Customer) -> None:
+        self.kept = address.kept_for(customer)
         """Who has a first payment for that address which was not credited: it is to be handed out again."""
+        if self.kept is not None:
+            address.kept.remove(self.kept)
         self._address = address
         self._is_over = False
         address.under_way += 1
@@ -112,7 +121,8 @@ class Turn:
             self._address.kept.append(payer)
         elif payer is not None:
             await payer.close(reason)
-        self._end(credits=False)
+        not_asked = reason is EndReason.SIGNER_REFUSED  # which says nothing about the address
+        self._end(credits=self._address.credits and not_asked)
 
     def _end(self, *, credits: bool) -> None:
         if not self._is_over:

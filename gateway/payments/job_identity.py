@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.payments.customer import ANYBODY, Customer
+
 
 @dataclass(frozen=True, slots=True)
 class JobIdentity:
@@ -16,3 +18,5 @@ class JobIdentity:
     """One publish of the stream; its jobs on several orchestrators share it."""
     addr: str
     """The orchestrator as the gateway reaches it: an address from `-orchAddr`, or a server's URL."""
+    customer: Customer = ANYBODY
+    """Whom the stream is for."""

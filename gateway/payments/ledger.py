@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Executable, extract, func, select
 
 from gateway.payments.books import Books
+from gateway.payments.customer import MAX_NAME
 from gateway.payments.database import Database, rows_of
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger_reader import LedgerReader
@@ -185,6 +186,7 @@ class Ledger:
             "run": self._run,
             **{name: clean(value, MAX_TEXT) for name, value in texts.items()},
             "publisher": clean(record.publisher, MAX_PUBLISHER),
+            **_of_customer(record.job),
             "sender": clean(record.sender, 42),
             "orchestrator_address": clean(record.orchestrator_address, 42),
             "manifest_id": "",
@@ -214,8 +216,9 @@ class Ledger:
         """
         at = self._now()
         texts = {"stream": job.stream, "stream_id": job.stream_id, "request_id": job.request_id}
-        values = {name: clean(value, MAX_TEXT) for name, value in texts.items()}
+        values: dict[str, Any] = {name: clean(value, MAX_TEXT) for name, value in texts.items()}
         values["publisher"] = clean(publisher, MAX_PUBLISHER)
+        values |= _of_customer(job)
 
         def move(books: Books) -> str:
             refused = books.move(session_id, values, request, at)
@@ -459,3 +462,8 @@ def _abandoned(connection: Connection, node: str | None) -> list[tuple[str, int 
         )
         for row in rows_of(connection, query)
     ]
+
+
+def _of_customer(job: JobIdentity) -> dict[str, Any]:
+    """The columns of whom a session is for; the headers for the signer are not among them."""
+    return {"customer": clean(job.customer.name, MAX_NAME), "markup": job.customer.markup}

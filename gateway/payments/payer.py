@@ -24,6 +24,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.payments.actions import Action, Deliver, Leave, Refresh, RefreshKind, Sign, StartJob, Wait
 from gateway.payments.alarms import Alarms
 from gateway.payments.cadence import Cadence
+from gateway.payments.customer import ANYBODY, Customer
 from gateway.payments.delivery import Delivery
 from gateway.payments.figures import json_seconds
 from gateway.payments.job_identity import JobIdentity
@@ -127,6 +128,7 @@ class Payer:
         limit: int | None,
         budget: PublisherBudget,
         log: FilteringBoundLogger,
+        customer: Customer = ANYBODY,
         clock: Callable[[], int] = now_ns,
     ) -> Payer:
         """Who goes on with a session of a former run, by `session` as it was then. It signs nothing yet."""
@@ -134,7 +136,7 @@ class Payer:
             resources,
             orchestrator,
             session.info,
-            job=former.job,
+            job=replace(former.job, customer=customer),
             flow=session.flow,
             limit=limit,
             budget=budget,
@@ -160,6 +162,7 @@ class Payer:
             self._alarms,
             capabilities=self._orchestrator.capabilities,
             flow=self._flow,
+            customer=job.customer,
             stream=job.request_id,
             limit=limit,
             budget=budget,
@@ -290,6 +293,11 @@ class Payer:
         await asyncio.shield(self._closing)
 
     # what others may look at
+
+    @property
+    def customer(self) -> Customer:
+        """Whom the stream is for that it pays for now."""
+        return self._job.customer
 
     @property
     def payee(self) -> Payee:

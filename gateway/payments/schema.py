@@ -129,6 +129,8 @@ sessions = Table(
     Column("owed", Exact),
     Column("node", Text, nullable=False, server_default=""),
     Column("epoch", Integer, nullable=False, server_default="1"),
+    Column("customer", Text, nullable=False, server_default=""),
+    Column("markup", Exact),
     Index("sessions_stream", "stream"),
     Index("sessions_stream_id", "stream_id"),
     Index(
@@ -140,7 +142,8 @@ sessions = Table(
 )
 """One job on one orchestrator, whose `orchestrator_address` the tickets pay. `asked_..` is of the payment
 that the signer was asked for last, `owed` the fee for the time that the job ran. `node` is whose it is in a
-cluster; `epoch` is one more for each run that took it over (`session_key.py`)."""
+cluster; `epoch` is one more for each run that took it over (`session_key.py`). `customer` is whom it was for,
+`markup` what that one is charged for a wei that was spent, none where it is what all are charged."""
 
 payments = Table(
     "payments",

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway import money
 from gateway.payments.actions import Sign
 from gateway.payments.alarms import Alarms
+from gateway.payments.customer import Customer
 from gateway.payments.journal import Journal
 from gateway.payments.payment import Payment, PaymentMismatch
 from gateway.payments.resources import PaymentResources
@@ -45,8 +46,8 @@ VERIFIED_ON_THE_LOOP = 5
 class Signing:
     """Gets the payments that a session asks for from the signer, and tells the session the result.
 
-    `stream` is the key that spending is counted under and `limit` its own limit in wei; `clock` is monotonic
-    nanoseconds.
+    `customer` is who it is to the signer, `stream` the key that spending is counted under and `limit` its own
+    limit in wei; `clock` is monotonic nanoseconds.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Signing:
         *,
         capabilities: bytes,
         flow: PaymentFlow,
+        customer: Customer,
         stream: str,
         limit: int | None,
         budget: PublisherBudget,
@@ -72,6 +74,7 @@ class Signing:
         self._alarms = alarms
         self._capabilities = capabilities
         self._flow = flow
+        self._customer = customer
         self._stream = stream
         self._limit = limit
         self._budget = budget
@@ -160,6 +163,7 @@ class Signing:
                 app=self._flow.app,
                 max_price=self._max_price,
                 retries=0,  # the session decides when to try again
+                headers=self._customer.signer_headers,
             )
         except RefreshNeeded as error:
             self._log.info("signer needs newer ticket params", error=str(error))
@@ -175,8 +179,9 @@ class Signing:
                 self._resources.types.told(self._flow.rules.type, error)
             session.signing_refused(str(error))
         except Rejected as error:
-            self._alarms.report("signer rejected this gateway", error=str(error))
-            session.withheld(EndReason.SIGNER_REFUSED, str(error))
+            who = f"customer {self._customer.name!r}" if self._customer.name else "this gateway"
+            self._alarms.report("signer refused", who=who, error=str(error))
+            session.withheld(EndReason.SIGNER_REFUSED, f"the signer refused {who}: {error}")
         except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
             session.signer_failed(f"no payment from the signer: {error}", self._clock())
             self._log.warning("signer failed", error=str(error), tries=session.schedule.failures)

@@ -1,4 +1,5 @@
-"""What holds a publisher's next paid stream back: many starts in a minute, streams that nobody can show."""
+"""What holds a publisher's next paid stream back: many starts in a minute, streams that nobody can show, and
+those that the signer refuses to pay."""
 
 from __future__ import annotations
 
@@ -6,11 +7,17 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gateway.candidates.suspension import SuspensionState
+from gateway.payments.customer import Customer
 
 WINDOW = 60.0
 """Seconds in which starts are counted."""
+FIRST_REFUSED = 5.0
+LONGEST_REFUSED = 300.0
+"""Seconds for which a publisher that the signer refuses is held back, twice as long each time: encoders come
+back at once, and a budget may be filled up."""
 MAX_PUBLISHERS = 10_000
 """Publishers whose starts are kept: those that started last."""
 
@@ -31,6 +38,18 @@ class NobodyShows(MayNotStart):
     """No worker could show its last one: each costs a first payment at several orchestrators."""
 
 
+class RefusedBySigner(MayNotStart):
+    """The signer refused to pay its last one, as it knows this customer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    customer: Customer
+    why: str
+    pause: float
+    until: float
+
+
 class PaidStarts:
     """Counts starts. `clock` gives seconds."""
 
@@ -39,6 +58,8 @@ class PaidStarts:
         self._starts: OrderedDict[str, dict[str, float]] = OrderedDict()
         """By publisher: when each publish started, by its request id, the oldest first."""
         self._unshown: OrderedDict[str, SuspensionState] = OrderedDict()
+        self._refused: OrderedDict[str, _Refused] = OrderedDict()
+        """The publishers whose last stream the signer refused to pay."""
 
     def check(self, publisher: str, most: int | None) -> None:
         """Raise TooManyStarts where the publisher has started `most` within a minute."""
@@ -80,6 +101,25 @@ class PaidStarts:
     def shown(self, publisher: str) -> None:
         """A worker showed one."""
         self._unshown.pop(publisher, None)
+
+    def check_accepted(self, publisher: str, customer: Customer) -> None:
+        """Raise RefusedBySigner for a while after the signer refused this customer, longer each time."""
+        refused, now = self._refused.get(publisher), self._clock()
+        if refused is not None and refused.customer == customer and now < refused.until:
+            raise RefusedBySigner(refused.why, math.ceil(refused.until - now))
+
+    def refused(self, publisher: str, customer: Customer, why: str) -> None:
+        """The signer refused to pay a stream of this publisher's."""
+        known, pause = self._refused.pop(publisher, None), FIRST_REFUSED
+        if known is not None and known.customer == customer:
+            pause = min(2 * known.pause, LONGEST_REFUSED)
+        self._refused[publisher] = _Refused(customer, why, pause, self._clock() + pause)
+        if len(self._refused) > MAX_PUBLISHERS:
+            self._refused.popitem(last=False)
+
+    def accepted(self, publisher: str) -> None:
+        """The signer pays one."""
+        self._refused.pop(publisher, None)
 
     def give_back(self, publisher: str, request_id: str) -> None:
         """Forget a start for which nothing was paid; none where it was not counted."""

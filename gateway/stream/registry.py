@@ -140,6 +140,7 @@ class StreamRegistry:
         best = next(candidate for candidate in candidates if candidate.admissible)
         most_starts = request.limits.paid_starts if best.first_payment else None
         if best.first_payment:
+            self._paid_starts.check_accepted(request.publisher, request.customer)
             self._paid_starts.check_shown(request.publisher)
         self._paid_starts.check(request.publisher, most_starts)
         reservation = self._quotas.take(claims, replacing=former.publishers.reservation if former else None)
@@ -254,6 +255,12 @@ class StreamRegistry:
                 self._paid_starts.shown(stream.request.publisher)
             elif stream.supervisor.no_worker_showed_it and stream.ended is not None:
                 self._paid_starts.unshown(stream.request.publisher, stream.ended[0].detail)
+            if stream.ended is not None and stream.ended[0].reason is EndReason.SIGNER_REFUSED:
+                self._paid_starts.refused(
+                    stream.request.publisher, stream.request.customer, stream.ended[0].detail
+                )
+            elif stream.supervisor.was_live:
+                self._paid_starts.accepted(stream.request.publisher)
             if stream.job_status().payments is None:
                 self._paid_starts.give_back(stream.request.publisher, stream.request.request_id)
             if stream.ended is not None:

@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.candidates.verdict import Judged
 from gateway.media.frames import Frame
 from gateway.media.gop import GopBuffer
+from gateway.payments.customer import ANYBODY, Customer
 from gateway.payments.spending import NO_LIMITS, PublisherBudget, StreamLimits
 from gateway.payments.status import PaymentStatus
 from gateway.reason import Ended, EndReason
@@ -44,6 +45,8 @@ class PublishRequest:
     """What this stream may cost and how long it may last: the operator's limits or lower ones."""
     publisher: str = ""
     """Whom limits over time count: a token, a customer or an address; empty where nobody is told apart."""
+    customer: Customer = ANYBODY
+    """Whom the stream is for, and who it is to the signer."""
     wall_ns: int = field(default_factory=time.time_ns, compare=False)
     """When it came, in nanoseconds since 1970."""
 
@@ -66,12 +69,14 @@ class PublishRequest:
         return alike == former
 
     def json(self) -> Json:
-        """All of it, for `parse` in another run of the gateway."""
-        return asdict(self)
+        """All of it, for `parse` in another run of the gateway: secret, as the signer's headers are."""
+        return {**asdict(self), "customer": self.customer.json()}
 
     @classmethod
     def parse(cls, value: object) -> PublishRequest:
         """Raises ValueError for what `json` cannot have given."""
+        if isinstance(value, dict):
+            value = {"customer": ANYBODY.json(), **value}  # releases before 0.2 kept none
         if not isinstance(value, dict) or set(value) != {one.name for one in fields(cls)}:
             raise ValueError("it has other fields than a publish")
         limits = value["limits"]
@@ -88,7 +93,8 @@ class PublishRequest:
             isinstance(one, bool) for one in flags
         ):
             raise ValueError("a publish names an orchestrator or none")
-        return cls(**{**value, "limits": StreamLimits(**limits)})
+        customer = Customer.parse(value["customer"])
+        return cls(**{**value, "limits": StreamLimits(**limits), "customer": customer})
 
 
 class UnknownModel(Exception):

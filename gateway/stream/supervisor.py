@@ -279,6 +279,8 @@ class Supervisor:
             self._no_standby = failure.detail
             self._standby_starts.count(self._clock(), failure, live=slot.live, paid=slot.job.paid)
             self._give_up(slot, failure)
+            if failure.reason is EndReason.SIGNER_REFUSED:
+                pause = self._timing.max_standby_pause  # who refuses this customer does so for a while
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._timing.max_standby_pause)
 

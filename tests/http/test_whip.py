@@ -22,6 +22,7 @@ from gateway.http.sessions import Links
 from gateway.http.tokens import TokenFile
 from gateway.http.webhook import AuthWebhook
 from gateway.http.whip import WhipRoutes
+from gateway.payments.customer import Customer
 from gateway.payments.spending import PublisherBudget
 from gateway.reason import EndReason
 from gateway.stream.seam import Candidate, PublishRequest, TooManyModels, UnknownModel
@@ -178,6 +179,26 @@ async def test_the_pipeline_of_a_publish_a_token_or_the_webhook_chooses_the_mode
         ("third", False),
         ("hooked", True),
     ]
+
+
+@pytest.mark.asyncio
+async def test_a_token_and_the_webhook_say_whom_a_stream_is_for(tmp_path: Path) -> None:
+    tokens, source = tmp_path / "customers", Paid()
+    tokens.write_text('ann customer=ann signerHeaders="Authorization: Bearer a" usageMarkup=1.5\nplain\n')
+    ann = Customer("ann", {"Authorization": "Bearer a"}, Fraction(3, 2))
+    async with publishing(tokens=tokens, source=source) as client:
+        for token in ("ann", "plain"):
+            assert (await client.publish(token, "", token))[0] == 201
+    answer = {"customer": "b\0b", "signer_headers": {"X-Key": "b"}, "usageMarkup": "2"}
+    async with deciding(answer) as url, publishing(webhook=url, tokens=tokens, source=source) as client:
+        assert (await client.publish("bob", "", "ann"))[0] == 201
+    async with deciding({}) as url, publishing(webhook=url, tokens=tokens, source=source) as client:
+        assert (await client.publish("none", "", "ann"))[0] == 201
+    bob = Customer("b?b", {"X-Key": "b"}, Fraction(2))
+    assert [one.customer for one in source.admitted] == [ann, Customer(), bob, ann]
+    for wrong in ({"Host": "x"}, ["X-Key"], {"X-Key": 1}, {"X-Key": "a\r\nb"}):
+        async with deciding({"signer_headers": wrong}) as url, publishing(webhook=url) as client:
+            assert (await client.publish("cam"))[:2] == (403, "refused_by_webhook")
 
 
 @pytest.mark.asyncio

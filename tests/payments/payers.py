@@ -12,6 +12,7 @@ from typing import Any, cast
 from gateway.aio import tasks
 from gateway.orchestrator.client import OrchestratorClient
 from gateway.orchestrator.info import OrchestratorInfo
+from gateway.payments.customer import ANYBODY, Customer
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
@@ -151,6 +152,7 @@ async def bench(
     budget: PublisherBudget = TOKEN,
     details: JobDetails | None = None,
     node: Ledger | None = None,
+    customer: Customer = ANYBODY,
 ) -> AsyncIterator[Bench]:
     """`node` is the ledger of a cluster's node, which stays open; None opens one in a file."""
     signer, orchestrator = signer or ScriptedSigner(60), orchestrator or ScriptedOrchestrator()
@@ -171,7 +173,9 @@ async def bench(
             resources,
             cast(OrchestratorClient, orchestrator),
             info or orchestrator_info(),
-            job=JobIdentity(stream="cam", stream_id="cam", request_id="r1", addr="127.0.0.1:8935"),
+            job=JobIdentity(
+                stream="cam", stream_id="cam", request_id="r1", addr="127.0.0.1:8935", customer=customer
+            ),
             limit=limit,
             budget=budget,
             details=details,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from gateway.orchestrator.errors import (
 )
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobRequest, JobUrls
+from gateway.payments.customer import ANYBODY, Customer
 from gateway.payments.first_payments import FirstPayments
 from gateway.payments.ledger import Ledger
 from gateway.payments.ledger_rows import Grouping
@@ -117,14 +119,22 @@ class Setup:
             cast(Any, self.orchestrator), cast(Any, pool), cast(Any, None), payments
         )
 
-    def job(self, stream: str, limits: StreamLimits = NO_LIMITS, publisher: str = "") -> OrchestratorJob:
+    def job(
+        self,
+        stream: str,
+        limits: StreamLimits = NO_LIMITS,
+        publisher: str = "",
+        customer: Customer = ANYBODY,
+    ) -> OrchestratorJob:
         candidate = Candidate(
             source=NetworkSource(ModelNetworks(["m"], lambda _: self.network)),
             url="https://o",
             addr="o",
             price=None,
         )
-        request = PublishRequest(stream, stream, f"{stream}-1", "m", limits=limits, publisher=publisher)
+        request = PublishRequest(
+            stream, stream, f"{stream}-1", "m", limits=limits, publisher=publisher, customer=customer
+        )
         return OrchestratorJob(self.network, candidate, request, Host(), structlog.get_logger())
 
     async def fails(self, job: OrchestratorJob) -> Ended:
@@ -180,6 +190,37 @@ async def test_a_payment_that_was_not_credited_starts_the_next_job_there_whateve
     assert setup.spending.spent_by("a-1") == 0
     assert setup.spending.spent_by("b-1") == PRELOAD
     assert await setup.sessions() == [("b", "credited")]
+
+
+@pytest.mark.asyncio
+async def test_a_payment_that_was_not_credited_serves_only_who_is_the_same_to_the_signer(
+    setup: Setup,
+) -> None:
+    ann = Customer("ann", {"Authorization": "Bearer ann"})
+    bob = Customer("bob", {"Authorization": "Bearer bob"})
+    setup.orchestrator.script = [NoCapacity("HTTP 503")] * 2
+    await setup.fails(setup.job("a", customer=ann))
+    await setup.fails(setup.job("b", customer=bob))
+    await setup.starts(setup.job("c", customer=replace(ann, name="anna")))
+    await setup.starts(setup.job("d", customer=bob))
+    assert [call["headers"] for call in setup.signer.calls] == [ann.signer_headers, bob.signer_headers]
+    handed_out = setup.orchestrator.handed_out
+    assert (handed_out[2], handed_out[3]) == (handed_out[0], handed_out[1])
+    rows = [one.row async for one in setup.ledger.reader.sessions()]
+    assert [(row["stream"], row["customer"]) for row in rows] == [("c", "anna"), ("d", "bob")]
+
+
+@pytest.mark.asyncio
+async def test_a_refusal_of_the_signer_takes_nothing_from_an_address_that_credits() -> None:
+    turns = FirstPayments()
+    credited = await turns.turn("o")
+    credited.credited()
+    refused = await turns.turn("o")
+    await refused.close(None, EndReason.SIGNER_REFUSED)
+    under_way = await turns.turn("o")
+    async with asyncio.timeout(DEADLINE):
+        await turns.turn("o")
+    await under_way.close(None, EndReason.ORCHESTRATOR_LOST)
 
 
 @pytest.mark.asyncio
@@ -295,6 +336,7 @@ class KeptPayer:
     """Has a first payment that nobody credited."""
 
     first_payment_usable = True
+    customer = ANYBODY
 
     async def close(self, reason: EndReason) -> None:
         pass

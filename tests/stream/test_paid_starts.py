@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.stream.paid_starts import MAX_PUBLISHERS, WINDOW, NobodyShows, PaidStarts, TooManyStarts
+from gateway.payments.customer import Customer
+from gateway.stream.paid_starts import (
+    MAX_PUBLISHERS,
+    WINDOW,
+    NobodyShows,
+    PaidStarts,
+    RefusedBySigner,
+    TooManyStarts,
+)
 
 
 class Clock:
@@ -29,6 +37,29 @@ def test_a_start_is_free_again_a_minute_after_the_oldest_that_counts() -> None:
     starts.count("ann", "6", 3)
     clock.now += WINDOW
     starts.check("ann", 1)
+
+
+def test_whom_the_signer_refuses_is_held_back_longer_each_time_until_it_is_another_customer() -> None:
+    clock, ann = Clock(), Customer("ann", {"Authorization": "Bearer 1"})
+    starts, waits = PaidStarts(clock), []
+    for _ in range(8):
+        starts.refused("token 1", ann, "the signer refused customer 'ann': no budget")
+        with pytest.raises(RefusedBySigner, match="no budget") as refused:
+            starts.check_accepted("token 1", ann)
+        waits.append(refused.value.retry_after)
+        starts.check_accepted("token 2", ann)
+        starts.check_accepted("token 1", Customer("ann", {"Authorization": "Bearer 2"}))
+        clock.now += refused.value.retry_after
+        starts.check_accepted("token 1", ann)
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
+    starts.accepted("token 1")
+    starts.refused("token 1", ann, "no budget")
+    with pytest.raises(RefusedBySigner) as refused:
+        starts.check_accepted("token 1", ann)
+    assert refused.value.retry_after == 5
+    for number in range(MAX_PUBLISHERS):
+        starts.refused(f"token n{number}", ann, "no budget")
+    starts.check_accepted("token 1", ann)
 
 
 def test_a_start_that_cost_nothing_is_given_back_and_no_other() -> None:

@@ -97,6 +97,7 @@ export const PROBLEMS = {
   no_udp_port: "The gateway has no free UDP port. Wait a little and try again.",
   no_video: "The browser offered no video. Choose another source.",
   not_found: "This address is not a gateway's. Open the page that the gateway serves.",
+  signer_refused: "Whoever pays for this stream has refused to. Ask the gateway's operator about your account.",
   overloaded: "The gateway is busy and takes nobody new. Try again in a little while.",
   refused_by_webhook: "The operator of this gateway did not allow this stream.",
   spend_limit: "The spending limit is reached. The operator of this gateway can raise it.",
