@@ -45,6 +45,20 @@ class Access:
         refuse_unless_allowed(grant, self._stream_name(name) if route.by_id else name)
         request[GRANT] = grant
 
+    def holder(self, request: web.Request) -> Grant | None:
+        """Who sent a request to publish or to look, by the token; None without a token of any kind.
+
+        Raises Problem 401 for a token that is in no file, or for watching only.
+        """
+        token = _bearer(request)
+        if not token:
+            return None
+        file = self._files.get(Token.PUBLISH)
+        grant = None if file is None else file.find(token)
+        if grant is None:
+            raise Problem(401, ProblemCode.UNAUTHORIZED, "nobody who publishes here has this token")
+        return grant
+
 
 def refuse_unless_allowed(grant: Grant, stream: str) -> None:
     if not grant.allows(stream):

@@ -92,16 +92,23 @@ class HttpServers:
         self._others = None
         if parts.node is not None:
             self._others = OtherNodes(parts.node, parts.registry, self._forwarding)
+        files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
+        token_files = {kind: TokenFile(path) for kind, path in files.items() if path is not None}
+        self._access = Access(token_files, parts.registry.watched_name)
         public, operator = self._public_routes(), self._operator_routes()
         self.operator = None
+        paths = {route.path for route in operator}
         if settings.cli_addr is None:
             public.append(operator)
         else:
+            own = self._usage(for_operator=False)
+            paths -= {route.path for route in own}
+            public.append(own)
             groups = [operator, OpenApiRoutes([operator], (), self._forwarding).routes()]
             origins = Origins((), self._forwarding, hosts=self._hosts(settings.cli_addr))
             app = application(groups, origins=origins)
             self.operator = Server(app, settings.cli_addr, "cliAddr", connections=self._connections())
-        self.public = self._public_server(public, {route.path for route in operator})
+        self.public = self._public_server(public, paths)
 
     def _hosts(self, address: tuple[str, int]) -> Collection[str] | None:
         return own_names(address[0], self._settings.external_url, self._settings.allowed_hosts)
@@ -110,9 +117,7 @@ class HttpServers:
         settings = self._settings
         hosts = self._hosts(settings.http_addr)
         origins = Origins(settings.cors_origins, self._forwarding, operator=operator, hosts=hosts)
-        files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
-        token_files = {kind: TokenFile(path) for kind, path in files.items() if path is not None}
-        access = Access(token_files, self._parts.registry.watched_name)
+        access = self._access
         described = [*groups, OpenApiRoutes(groups, access.kinds, self._forwarding).routes()]
         middlewares: list[Middleware] = []
         if settings.limits.requests_per_address:
@@ -170,10 +175,20 @@ class HttpServers:
             groups.append([_devnet_route(parts.devnet)])
         return groups
 
+    def _usage(self, *, for_operator: bool) -> list[Route]:
+        """On an address of its own the operator's has no tokens."""
+        alone = for_operator and self._settings.cli_addr is not None
+        return UsageRoutes(
+            self._parts.ledger_reader,
+            self._settings.usage_markup,
+            holder=None if alone else self._access.holder,
+            for_operator=for_operator,
+        ).routes()
+
     def _operator_routes(self) -> list[Route]:
         parts = self._parts
         routes = OperatorRoutes(parts.registry, parts.metrics, parts.orchestrators).routes()
-        routes += UsageRoutes(parts.ledger_reader, self._settings.usage_markup).routes()
+        routes += self._usage(for_operator=True)
         if parts.chain is not None:
             routes += ChainRoutes(parts.chain.json, parts.chain.luck_chart).routes()
         if self._others is not None:

@@ -55,6 +55,11 @@ class Grant:
     models: tuple[str, ...] = ()
     """Models that its publisher may ask for in any case; the first where it asks for none."""
 
+    @property
+    def publisher(self) -> str:
+        """Whom limits over time count, as the ledger keeps it."""
+        return f"token {self.id}"
+
     def allows(self, stream: str) -> bool:
         return any(fnmatchcase(stream, pattern) for pattern in self.streams)
 

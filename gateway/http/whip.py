@@ -277,7 +277,7 @@ def _may_not_start(error: MayNotStart) -> Problem:
 def _publisher(grant: Grant | None, customer: str | None, address: str) -> str:
     """Whom limits over time count, as the ledger keeps it: they count the same after a restart."""
     if grant is not None:
-        return f"token {grant.id}"
+        return grant.publisher
     if customer is not None:
         return clean(f"customer {customer}", MAX_PUBLISHER)
     return f"address {client_key(address)}"

@@ -30,7 +30,7 @@ from gateway.payments.schema import (
 )
 from gateway.payments.steps import Step
 from gateway.payments.ticket import MAX_WIN_PROB
-from gateway.payments.usage import Every, Period, Usage, UsedBy, read_usage
+from gateway.payments.usage import Every, Period, Usage, UsageOwner, UsedBy, read_usage
 
 PAGE = 200
 """Rows that are read in one transaction."""
@@ -175,9 +175,11 @@ class LedgerReader:
 
         return await self._database.read(work)
 
-    async def usage(self, by: UsedBy, every: Every, period: Period) -> list[Usage]:
-        """Who used how much, sorted by stretch of time and key. Raises LedgerError."""
-        return await self._database.read(lambda connection: read_usage(connection, by, every, period))
+    async def usage(
+        self, by: UsedBy, every: Every, period: Period, owner: UsageOwner | None = None
+    ) -> list[Usage]:
+        """Who used how much, sorted by stretch of time and key, or what the owner did. Raises LedgerError."""
+        return await self._database.read(lambda connection: read_usage(connection, by, every, period, owner))
 
     async def signed_since(self, wall_ns: int) -> list[tuple[int, Fraction, str]]:
         """What was signed since then: ends of minutes (nanoseconds since 1970), wei, publishers.

@@ -2,6 +2,7 @@
 
 A payment counts on the UTC day on which it was signed, a session's seconds on the day on which it ended.
 Spent is what orchestrators may have: what they credited, and tickets that they got and did not credit.
+Charged is that times the mark-up that was the customer's when the session was opened, else times everybody's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, or_, select
 
 from gateway import money
 from gateway.payments.books import day_of
@@ -62,6 +63,18 @@ class Period:
         return first, 2**63 - 1 if self.last is None else _start_ns(self.last + timedelta(days=1))
 
 
+@dataclass(frozen=True, slots=True)
+class UsageOwner:
+    """Whose sessions are meant: those of a publisher, and those for a customer where it has a name."""
+
+    publisher: str
+    customer: str = ""
+
+    def condition(self) -> ColumnElement[bool]:
+        published = sessions.c.publisher == self.publisher
+        return or_(published, sessions.c.customer == self.customer) if self.customer else published
+
+
 @dataclass(slots=True)
 class Usage:
     """What one customer, or whatever usage is grouped by, used in one stretch of time."""
@@ -73,14 +86,28 @@ class Usage:
     payments: int = 0
     seconds: Fraction = Fraction(0)
     units: int = 0
-    """1/(2^256 - 1) wei."""
+    """What was spent, in 1/(2^256 - 1) wei."""
+    marked_units: int = 0
+    """That of it which has a mark-up of its own, and what this makes of it."""
+    charged_units: Fraction = Fraction(0)
 
     @property
     def wei(self) -> Fraction:
         return Fraction(self.units, MAX_WIN_PROB)
 
+    def charged(self, markup: Fraction) -> Fraction:
+        """Wei that are charged, where `markup` is everybody's."""
+        return ((self.units - self.marked_units) * markup + self.charged_units) / MAX_WIN_PROB
+
+    def spend(self, units: int, markup: Fraction | None) -> None:
+        """Add what a session spent, with the mark-up that it has of its own."""
+        self.units += units
+        if markup is not None:
+            self.marked_units += units
+            self.charged_units += units * markup
+
     def row(self, markup: Fraction = Fraction(1)) -> dict[str, Any]:
-        """For tables and JSON; `charged_wei` is what was spent times `markup`, rounded towards zero."""
+        """For tables and JSON: sums are rounded towards zero. `markup` is everybody's."""
         return {
             "key": self.key,
             "period": self.period,
@@ -89,12 +116,14 @@ class Usage:
             "seconds": money.decimal(self.seconds),
             "payments": self.payments,
             "spent_wei": money.whole_wei(self.wei),
-            "charged_wei": money.whole_wei(self.wei * markup),
+            "charged_wei": money.whole_wei(self.charged(markup)),
         }
 
 
 _OF_SESSION = (
     sessions.c.publisher,
+    sessions.c.customer,
+    sessions.c.markup,
     sessions.c.app,
     sessions.c.orchestrator_address,
     sessions.c.stream_id,
@@ -103,8 +132,10 @@ _OF_SESSION = (
 _OF_END = (sessions.c.price, sessions.c.owed, sessions.c.closed_wall_ns)
 
 
-def read_usage(connection: Connection, by: UsedBy, every: Every, period: Period) -> list[Usage]:
-    """The usage of a period, sorted by stretch of time and key."""
+def read_usage(
+    connection: Connection, by: UsedBy, every: Every, period: Period, owner: UsageOwner | None = None
+) -> list[Usage]:
+    """The usage of a period, sorted by stretch of time and key; with an owner its own only."""
     first_day, last_day = period.names()
     first_ns, after_ns = period.wall_ns()
     paid = (
@@ -115,6 +146,8 @@ def read_usage(connection: Connection, by: UsedBy, every: Every, period: Period)
     ended = select(sessions.c.number.label("session"), *_OF_SESSION, *_OF_END).where(
         sessions.c.closed_wall_ns >= first_ns, sessions.c.closed_wall_ns < after_ns
     )
+    if owner is not None:
+        paid, ended = paid.where(owner.condition()), ended.where(owner.condition())
     return sums(rows_of(connection, paid), rows_of(connection, ended), by, every)
 
 
@@ -132,7 +165,7 @@ def sums(paid: Iterable[Row], ended: Iterable[Row], by: UsedBy, every: Every) ->
     for row in paid:
         one = usage(row, row["day"])
         one.payments += row["payments"]
-        one.units += sum(row[outcome.value] for outcome in SPENT)
+        one.spend(sum(row[outcome.value] for outcome in SPENT), row["markup"])
     for row in ended:
         if row["owed"] is not None and row["price"]:
             usage(row, day_of(row["closed_wall_ns"])).seconds += row["owed"] / row["price"]
@@ -142,7 +175,9 @@ def sums(paid: Iterable[Row], ended: Iterable[Row], by: UsedBy, every: Every) ->
 def _key(row: Row, by: UsedBy) -> str:
     kind, _, name = row["publisher"].partition(" ")
     match by:
-        case UsedBy.CUSTOMER | UsedBy.TOKEN:
+        case UsedBy.CUSTOMER:
+            return str(row["customer"])
+        case UsedBy.TOKEN:
             return name if kind == by else ""
         case UsedBy.PUBLISHER:
             return str(row["publisher"])

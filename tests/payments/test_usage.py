@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.payments.books import day_of
+from gateway.payments.customer import Customer
 from gateway.payments.ledger import Clocks, Ledger
 from gateway.payments.steps import Outcome
 from gateway.payments.ticket import MAX_WIN_PROB
-from gateway.payments.usage import SPENT, Every, Period, UsedBy, sums
+from gateway.payments.usage import SPENT, Every, Period, UsageOwner, UsedBy, sums
 from gateway.reason import EndReason
 from harness.payment_models import PRICE
 from tests.payments.ledgers import pay, payment, record
@@ -27,6 +28,8 @@ session = st.fixed_dictionaries(
     {
         "session": st.integers(1, 20),
         "publisher": st.sampled_from(["customer ann", "customer bob", "token abc", "address 192.0.2.1", ""]),
+        "customer": st.sampled_from(["ann", "bob", ""]),
+        "markup": st.none() | st.fractions(Fraction(1, 100), 100),
         "app": st.sampled_from(["", "a/b"]),
         "orchestrator_address": st.sampled_from(["0xAA", "0xBB"]),
         "stream_id": st.sampled_from(["one", "two"]),
@@ -63,8 +66,31 @@ def test_however_it_is_grouped_nothing_is_lost_and_nothing_counts_twice(
     assert sum((row.wei for row in rows), Fraction(0)) == Fraction(spent, MAX_WIN_PROB)
 
 
+@given(
+    st.lists(paid_day), st.sampled_from(UsedBy), st.sampled_from(Every), st.fractions(Fraction(1, 100), 100)
+)
+def test_each_session_is_charged_by_its_own_mark_up_exactly(
+    days: list[dict[str, Any]], by: UsedBy, every: Every, markup: Fraction
+) -> None:
+    rows = sums(days, [], by, every)
+    charged = sum(
+        Fraction(sum(day[outcome.value] for outcome in SPENT), MAX_WIN_PROB)
+        * (markup if day["markup"] is None else day["markup"])
+        for day in days
+    )
+    assert sum((row.charged(markup) for row in rows), Fraction(0)) == charged
+    assert all(int(row.row(markup)["charged_wei"]) == row.charged(markup) // 1 for row in rows)
+
+
 def test_what_is_charged_is_exact_and_rounded_once() -> None:
-    day = {"session": 1, "publisher": "customer ann", "app": "", "orchestrator_address": "0xAA"}
+    day = {
+        "session": 1,
+        "publisher": "token a",
+        "customer": "ann",
+        "markup": None,
+        "app": "",
+        "orchestrator_address": "0xAA",
+    }
     day |= {"stream_id": "one", "request_id": "r1", "day": "2026-02-01", "payments": 1}
     day |= {outcome.value: 0 for outcome in Outcome} | {"credited": 10 * MAX_WIN_PROB + 1, "refused": 5}
     (row,) = sums([day], [], UsedBy.CUSTOMER, Every.DAY)
@@ -76,7 +102,8 @@ def test_what_is_charged_is_exact_and_rounded_once() -> None:
 async def test_it_is_read_by_customer_and_day(where: str) -> None:
     at = MIDNIGHT - 10 * 10**9
     ledger = await Ledger.open(where, clocks=Clocks(wall_ns=lambda: at))
-    ann = await ledger.open_session(replace(record("one"), publisher="customer ann"))
+    one = replace(record("one").job, customer=Customer("ann"))
+    ann = await ledger.open_session(replace(record("one"), job=one, publisher="token ann"))
     await pay(ledger, ann, 1, payment(1, 1, 60), "delivered", "credited")
     other = await ledger.open_session(replace(record("two", "0xBB"), publisher="token abc"))
     await pay(ledger, other, 1, payment(2, 1, 60), "delivered", "refused")
@@ -92,6 +119,11 @@ async def test_it_is_read_by_customer_and_day(where: str) -> None:
     month = await ledger.reader.usage(UsedBy.ORCHESTRATOR, Every.MONTH, Period(date(2026, 2, 1)))
     assert [(row.period, row.key, len(row.streams)) for row in month] == [("2026-02", "0xAA", 1)]
     before = await ledger.reader.usage(UsedBy.TOKEN, Every.ALL, Period(None, date(2026, 1, 31)))
-    assert [(row.period, row.key) for row in before] == [("", ""), ("", "abc")]
+    assert [(row.period, row.key) for row in before] == [("", "abc"), ("", "ann")]
+    own = await ledger.reader.usage(UsedBy.CUSTOMER, Every.ALL, Period(), UsageOwner("token abc", ""))
+    assert [(row.key, row.sessions, row.seconds) for row in own] == [("", {2}, 0)]
+    own = await ledger.reader.usage(UsedBy.CUSTOMER, Every.ALL, Period(), UsageOwner("token no", "ann"))
+    assert [(row.key, row.sessions, row.seconds) for row in own] == [("ann", {1}, 11)]
+    assert await ledger.reader.usage(UsedBy.TOKEN, Every.ALL, Period(), UsageOwner("token no")) == []
     assert day_of(at) == "2026-02-01"
     await ledger.close()
