@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ import aiohttp
 from gateway.aio.client_tls import client_context
 from gateway.aio.http_client import client_session, only_inside
 from gateway.aio.tasks import cancel, spawn
+from gateway.candidates.suspension import Suspension
 from gateway.candidates.trust import Trust
 from gateway.chain.networks import ChainNetwork
 from gateway.chain.service import ChainService
@@ -23,6 +25,9 @@ from gateway.comfystream.resources import ComfyResources
 from gateway.comfystream.servers import COMFYSTREAM, ComfyServers
 from gateway.comfystream.source import ComfySource
 from gateway.devnet.devnet import Devnet
+from gateway.events.file import EventFile
+from gateway.events.outbox_writer import OutboxWriter
+from gateway.events.webhook import WebhookDelivery
 from gateway.flags import without_userinfo
 from gateway.http.heartbeat import Heartbeat
 from gateway.http.settings import Heartbeats
@@ -55,6 +60,7 @@ from gateway.settings import Settings
 from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import JobSource, Json, UnknownModel
 from gateway.stream.sources import JobSources, Preference
+from gateway.telemetry.events import EventHub, EventType
 from gateway.trickle.left_channels import LeftChannels
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.public_addresses import PublicAddresses
@@ -88,6 +94,17 @@ class Build:
     payments: PaymentResources | None
     """None: nothing is paid."""
     trust: Trust
+    events: EventHub = field(default_factory=EventHub)
+
+    def suspended(self, who: str, suspension: Suspension) -> None:
+        """Tell that one who could take jobs is passed over for a fault."""
+        data = {
+            "orchestrator": who,
+            "detail": suspension.reason,
+            "faults": suspension.faults,
+            "seconds": round(suspension.seconds_left(time.monotonic()), 1),
+        }
+        self.events.emit(EventType.ORCHESTRATOR_SUSPENDED, data)
 
     def run(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         """Run `coroutine` as a task until the daemon stops."""
@@ -169,12 +186,15 @@ async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
             book=ledger.redemptions,
             reached_inside=partial(only_inside, chain_http),
         )
-    payments = None
+    payments, events = None, EventHub("" if cluster is None else cluster.node_name)
     if signer is not None and identity is not None:
-        payments = await PaymentResources.open(settings.payments, ledger, signer, identity)
+        payments = await PaymentResources.open(settings.payments, ledger, signer, identity, events)
     store = ledger.trust
     trust = Trust(await store.records(), await store.paid_addresses())
-    build = Build(settings, stack, ledger, http, signer_http, signer, identity, chain, payments, trust)
+    build = Build(
+        settings, stack, ledger, http, signer_http, signer, identity, chain, payments, trust, events
+    )
+    trust.on_fault = build.suspended
     build.run(store.keep(trust), "trust")
     if payments is not None:
         build.run(payments.types.run(payments.signer), "signer-types")
@@ -359,6 +379,7 @@ def open_comfystream(build: Build) -> JobKind:
     """Jobs on the operator's own ComfyStream servers."""
     settings = build.settings
     servers = ComfyServers(settings.comfystream.urls, build.http)
+    servers.on_suspended = build.suspended
     build.run(servers.run(), "comfystream-servers")
     # without the ICE flags, which are for publishers and viewers
     webrtc = WebRtcConfig(handshake_timeout=settings.ice.connect_timeout)
@@ -386,6 +407,31 @@ async def open_webrtc(build: Build) -> WebRtcConfig:
         raise CannotStart(f"-iceUdpMuxPort {ice.mux_port} cannot be used: {error}") from error
     build.stack.callback(mux.close)
     return replace(config, mux=mux)
+
+
+async def open_events(build: Build) -> Callable[[set[str]], Coroutine[Any, Any, None]]:
+    """Deliver events where the settings say.
+
+    Gives what emits the end of the streams of a former run, but of those with these request ids.
+    """
+    settings, hub = build.settings.events, build.events
+    if settings.file is not None:
+        file = EventFile(settings.file, hub)
+        build.stack.push_async_callback(file.close)
+        hub.sinks.append(file.take)
+    if settings.webhook is None:
+        return _nothing_to_end
+    outbox = build.ledger.events
+    delivery = WebhookDelivery(build.http, settings.webhook, settings.secrets, outbox, hub)
+    writer = OutboxWriter(hub, outbox, delivery.wake)
+    build.stack.push_async_callback(writer.close)
+    hub.sinks.append(writer.take)
+    build.run(delivery.run(), "events")
+    return writer.end_former
+
+
+async def _nothing_to_end(_: set[str]) -> None:
+    """Nobody is told of streams that a former run did not end."""
 
 
 def start_heartbeat(build: Build, settings: Heartbeats, registry: StreamRegistry) -> None:

@@ -20,6 +20,7 @@ from gateway.build import (
     begin,
     job_sources,
     open_cluster,
+    open_events,
     open_kinds,
     open_webrtc,
     settings_on_devnet,
@@ -40,6 +41,7 @@ from gateway.stream.admission import Admission
 from gateway.stream.registry import StreamRegistry
 from gateway.stream.swap import SwapPolicy
 from gateway.telemetry import descriptors
+from gateway.telemetry.events import EventType
 from gateway.telemetry.lag import LoopWatch
 from gateway.telemetry.metrics import Metrics
 
@@ -117,6 +119,8 @@ class Daemon:
         build.run(readiness.run(), "readiness")
         metrics = Metrics()
         metrics.watch(loop_watch)
+        metrics.attach_events(build.events)
+        end_former = await open_events(build)
         remains = {name: reader for kind in kinds for name, reader in kind.remains.items()}
         former_jobs = FormerJobs(build.ledger, remains, resumes=settings.stream.resume_timeout > 0)
         registry = StreamRegistry(
@@ -132,13 +136,16 @@ class Daemon:
             admission=admission,
             names=None if node is None else node.names,
             left_streams=None if node is None else former_jobs.take_over,
+            events=build.events,
         )
         if node is not None:
             node.when_lost(registry.lose)
+            node.share_events(build.events, stack)
             metrics.attach_relay(node.relay_for(registry.audience).counts)
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops", leave=True)
         for former in await former_jobs.take():
             registry.restore(former)
+        await end_former({stream.request.request_id for stream in registry})
         if build.chain is not None:
             build.chain.watch.burn = registry.burn
             metrics.attach_chain(build.chain.watch.json)
@@ -152,6 +159,7 @@ class Daemon:
                 readiness,
                 build.ledger.reader,
                 build.http,
+                events=build.events,
                 orchestrators=lambda: {key: value for kind in kinds for key, value in kind.state().items()},
                 ice_servers=settings.ice.servers,
                 chain=build.chain,
@@ -168,8 +176,10 @@ class Daemon:
         build.run(_announce_ready(url, readiness), "ready")
         await self._stop.wait()
         admission.draining = True
+        build.events.emit(EventType.NODE_DRAINING, {"streams": len(registry), "detail": "the gateway stops"})
         registry.leave_held("the gateway stops")
         await self._drain(registry)
+        build.events.close_readers()
         log.info("gateway stops", streams=len(registry), viewers=len(registry.audience))
 
     async def _listen(self, servers: HttpServers, build: Build) -> str:

@@ -19,6 +19,7 @@ from gateway.chain.settings import CHAIN_FLAGS, ChainSettings, WatchSettings
 from gateway.cluster.settings import CLUSTER_FLAGS, ClusterSettings
 from gateway.comfystream.settings import COMFY_FLAGS, ComfySettings
 from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
+from gateway.events.settings import EVENT_FLAGS, EventSettings
 from gateway.flag_text import flags_document
 from gateway.flags import (
     BOOLEAN,
@@ -80,6 +81,7 @@ FLAG_GROUPS: dict[str, tuple[Flag, ...]] = {
     "Chain": CHAIN_FLAGS,
     "ComfyStream": COMFY_FLAGS,
     "Streams": STREAM_FLAGS,
+    "Events": EVENT_FLAGS,
     "Cluster": CLUSTER_FLAGS,
     "WebRTC": ICE_FLAGS,
     "Devnet": DEVNET_FLAGS,
@@ -101,6 +103,7 @@ class Settings:
     """For a chain that the devnet starts, too."""
     comfystream: ComfySettings
     stream: StreamSettings
+    events: EventSettings
     ice: IceSettings
     devnet: DevnetSettings | None
     cluster: ClusterSettings | None
@@ -169,6 +172,7 @@ def settings_from(parsed: Parsed) -> Settings:
         chain_watch=WatchSettings.from_parsed(parsed),
         comfystream=comfystream,
         stream=stream,
+        events=EventSettings.from_parsed(parsed),
         runner=runner,
         ice=ice,
         devnet=devnet,

@@ -165,6 +165,8 @@ class Trust:
         """By host and port, where the address that is paid there has changed since the start."""
         self._clock = clock
         self._outage = Outage()
+        self.on_fault: Callable[[str, Suspension], None] = lambda key, suspension: None
+        """Called with each new suspension for a fault."""
         self._changed: dict[str, Record] = {}
         self._changed_places: dict[str, str] = {}
         self._has_changed = asyncio.Event()
@@ -249,6 +251,8 @@ class Trust:
         longest = LONGEST_BACKOFF if record.delivered else LONGEST_UNPROVEN_BACKOFF
         suspension = record.suspension.fault(reason, now, took_pay=took_pay, longest=longest)
         self.note(record)
+        if suspension is not last:
+            self.on_fault(key, suspension)
         return suspension
 
     def shown(self, record: Record) -> None:

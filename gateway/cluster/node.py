@@ -24,8 +24,10 @@ from gateway.cluster.relay import MediaRelay
 from gateway.cluster.requests import BadNodeMessage, ForwardedAnswer, ForwardedRequest
 from gateway.cluster.responder import Responder
 from gateway.cluster.settings import ClusterSettings
+from gateway.cluster.shared_events import SharedEvents
 from gateway.cluster.subjects import Subjects, node_tag
 from gateway.stream.audience import Audience
+from gateway.telemetry.events import EventHub
 
 SIGN_TIMEOUT = 3.0
 """Seconds for a node to say that a request came in."""
@@ -114,6 +116,11 @@ class ClusterNode:
             epoch_of=self.names.revision,
         )
         return self.relay
+
+    def share_events(self, hub: EventHub, stack: AsyncExitStack) -> None:
+        """Have readers of `hub` get the events of streams on other nodes, too."""
+        shared = hub.remote = SharedEvents(self.bus, self.tag, hub)
+        stack.push_async_callback(shared.close)
 
     async def relays(self, name: str) -> bool:
         """Whether viewers here can be served a stream of this name (not id) that another node publishes."""

@@ -77,6 +77,10 @@ class Subjects:
         """Where nodes ask the owner of a stream for its output."""
         return f"{self.cluster}.media.{encode(name)}.ask"
 
+    def events(self, name: str) -> str:
+        """Where the owner of a stream sends its events."""
+        return f"{self.cluster}.events.{encode(name)}"
+
     def inbox(self, token: str) -> str:
         return f"{self.cluster}.inbox.{token}"
 

@@ -168,13 +168,17 @@ class ComfyJob:
             # nothing is spent, so the stream may go on
             self._log.warning("this stream is not in the ledger", detail=str(error))
 
+    def _take_text(self, text: str) -> None:
+        self._texts.add(text)
+        self._host.on_worker_event({"type": "text", "text": text})
+
     async def _one_connection(self, wanted: Wanted) -> None:
         """Relay over one connection until another one is needed. Raises ComfyStreamError."""
         peer = self._peer = ServerPeer(
             self._resources.webrtc,
             self._host.on_output,
             self._host.request_key_frame,
-            self._texts.add,
+            self._take_text,
             self._log,
             self._resources.timing,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ import aiohttp
 import structlog
 
 from gateway.aio.tasks import TaskGroup, cancel, spawn
-from gateway.candidates.suspension import SuspensionState
+from gateway.candidates.suspension import Suspension, SuspensionState
 from gateway.candidates.verdict import Judged, Verdict
 from gateway.comfystream.timing import DEFAULT_TIMING, ServerTiming
 from gateway.flags import without_userinfo
@@ -166,6 +166,8 @@ class ComfyServers:
         servers = [ComfyServer(url.rstrip("/"), timing) for url in urls]
         self._servers = {server.url: server for server in servers}
         self._http = http
+        self.on_suspended: Callable[[str, Suspension], None] = lambda url, suspension: None
+        """Called with each suspension."""
 
     async def run(self) -> None:
         try:
@@ -195,7 +197,8 @@ class ComfyServers:
 
     def suspend(self, url: str, reason: str) -> None:
         """Pass a server over for a while after a fault, as long as there is another."""
-        self._servers[url].suspension.fault(reason, time.monotonic())
+        suspension = self._servers[url].suspension.fault(reason, time.monotonic())
+        self.on_suspended(url, suspension)
 
     def forgive(self, url: str, reason: str) -> None:
         """Take back a suspension for this reason."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -15,6 +15,7 @@ from gateway.chain.service import ChainService
 from gateway.http.access import Access
 from gateway.http.chain import ChainRoutes
 from gateway.http.connections import Connections
+from gateway.http.events import EventRoutes, OperatorEventRoutes
 from gateway.http.forwarding import OF_OTHER_NODES, Forwarding
 from gateway.http.health import HealthRoutes
 from gateway.http.limits import RequestRate, rate_limit
@@ -40,6 +41,7 @@ from gateway.readiness import Readiness
 from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import Json
 from gateway.stream.settings import StreamSettings
+from gateway.telemetry.events import EventHub
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.ice_servers import IceServer
 
@@ -59,6 +61,7 @@ class HttpParts:
     """For the auth webhook."""
     orchestrators: Callable[[], Json]
     """What `/orchestrators` shows."""
+    events: EventHub = field(default_factory=EventHub)
     ice_servers: Sequence[IceServer] = ()
     """For the Link headers of WHIP and WHEP."""
     chain: ChainService | None = None
@@ -168,6 +171,7 @@ class HttpServers:
             ).routes(),
             StreamRoutes(parts.registry, links, funds=funds).routes(),
             PaymentRoutes(parts.registry, parts.ledger_reader).routes(),
+            EventRoutes(parts.events, parts.registry.watched_name).routes(),
             HealthRoutes(parts.readiness.reasons, parts.readiness.notes).routes(),
             PageRoutes(settings.frame_ancestors, settings.external_url).routes(),
         ]
@@ -188,6 +192,7 @@ class HttpServers:
     def _operator_routes(self) -> list[Route]:
         parts = self._parts
         routes = OperatorRoutes(parts.registry, parts.metrics, parts.orchestrators).routes()
+        routes += OperatorEventRoutes(parts.events).routes()
         routes += self._usage(for_operator=True)
         if parts.chain is not None:
             routes += ChainRoutes(parts.chain.json, parts.chain.luck_chart).routes()

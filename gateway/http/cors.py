@@ -12,7 +12,7 @@ from gateway.http.route import Route
 EXPOSED = (
     "Location, ETag, Link, Retry-After, Accept-Post, Accept-Patch, WWW-Authenticate, Livepeer-Playback-URL"
 )
-ALLOWED_HEADERS = "Authorization, Content-Type, If-Match"
+ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Last-Event-ID"
 PREFLIGHT_SECONDS = 86_400
 
 

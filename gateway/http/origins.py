@@ -44,19 +44,16 @@ class Origins:
         self._operator = frozenset(operator)
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
 
-    @web.middleware
-    async def headers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Say which pages may read the answer."""
-        response = await handler(request)
+    async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Say which pages may read the answer, before it begins."""
         origin = request.headers.get("Origin", "")
         if request.path in self._operator:
-            return response
+            return
         if ANY in self._allowed or origin in self._allowed:
             response.headers["Access-Control-Allow-Origin"] = ANY if ANY in self._allowed else origin
             response.headers["Access-Control-Expose-Headers"] = EXPOSED
         if ANY not in self._allowed:
             response.headers["Vary"] = "Origin"
-        return response
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:

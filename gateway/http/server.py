@@ -46,9 +46,10 @@ def application(
 
     `guards` run for each route; `middlewares` also see requests that match no route.
     """
-    always = [bounded_head, refuse_compressed, origins.headers, problems, origins.check]
+    always = [bounded_head, refuse_compressed, problems, origins.check]
     app = web.Application(middlewares=[*always, *middlewares])
     app.on_response_prepare.append(_add_headers)
+    app.on_response_prepare.append(origins.add_headers)
     by_path: dict[str, list[Route]] = {}
     for route in (route for group in routes for route in group):
         by_path.setdefault(route.path, []).append(route)

@@ -97,7 +97,10 @@ class OrchestratorJob(PaidJob):
         self._manifest_id = ""
         self._control: JsonPublisher | None = None
         self._worker = WorkerStatus(
-            candidate.url, max_silence=timing.max_worker_silence, check_interval=timing.worker_check
+            candidate.url,
+            max_silence=timing.max_worker_silence,
+            check_interval=timing.worker_check,
+            tell=host.on_worker_event,
         )
         self._open_channels = 0
         if former is not None:

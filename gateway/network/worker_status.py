@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from gateway.reason import Ended, EndReason
@@ -25,7 +26,16 @@ class WorkerStatus:
     that is checked.
     """
 
-    def __init__(self, url: str, *, max_silence: float, check_interval: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_silence: float,
+        check_interval: float,
+        tell: Callable[[Json], None] = lambda event: None,
+    ) -> None:
+        """`tell` is called with each event."""
+        self._tell = tell
         self.newest: Json = {}
         self.last_event = time.monotonic()
         """When an event came last, on the monotonic clock."""
@@ -46,6 +56,7 @@ class WorkerStatus:
     def take(self, event: Json) -> None:
         """Take one event that has come."""
         self.last_event = time.monotonic()
+        self._tell(event)
         if event.get("type") == "status":
             self.newest = self._bounded(merge_status(self.newest, event), event)
 

@@ -9,14 +9,16 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway import money
 from gateway.payments.figures import json_seconds
+from gateway.payments.payment_events import PaymentEvents
 from gateway.payments.timebase import NANOSECONDS
 
 
 class Alarms:
     """One job's alarms."""
 
-    def __init__(self, log: FilteringBoundLogger) -> None:
+    def __init__(self, log: FilteringBoundLogger, events: PaymentEvents) -> None:
         self.count = 0
+        self.events = events
         self._log = log
         self._credit_is_low = False
         self._is_overbilled = False
@@ -25,6 +27,11 @@ class Alarms:
         """Log an error and count it."""
         self.count += 1
         self._log.error(event, **details)
+
+    def payment_failed(self, event: str, error: str) -> None:
+        """Report a payment that the signer did not make, or not as it was asked to."""
+        self.report(event, error=error)
+        self.events.failed("signer", event, error)
 
     def watch_credit(self, seconds_left: Fraction | None, interval: int) -> None:
         """Report a credit that falls below one interval (nanoseconds), once until it recovers."""

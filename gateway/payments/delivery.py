@@ -92,6 +92,7 @@ class Delivery:
         except (Refused, NoCapacity) as error:
             session.delivery_refused(str(error))
             self._log.error("orchestrator refused a payment", error=error.full, attempt=deliver.attempt)
+            self._alarms.events.failed("orchestrator", "orchestrator refused a payment", str(error))
             await self._journal.refused(error.full)
         else:
             session.delivered(info, self._clock())
@@ -106,6 +107,7 @@ class Delivery:
 
     async def _credited(self, payment: Payment, detail: str) -> None:
         await self._journal.credited(detail)
+        self._alarms.events.credited()
         self._log.info(
             "payment credited",
             number=self._journal.number,

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Executable, extract, func, select
 from gateway.payments.books import Books
 from gateway.payments.customer import MAX_NAME
 from gateway.payments.database import Database, rows_of
+from gateway.payments.event_outbox import EventOutbox
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger_reader import LedgerReader
 from gateway.payments.ledger_writer import DEFAULT_TIMING, LedgerWriter, WriterTiming
@@ -100,6 +101,8 @@ class Ledger:
         """What is known of those who are paid."""
         self.retention = Retention(queue, clocks.wall_ns)
         """Removes old payments."""
+        self.events = EventOutbox(database, self._do, clocks.wall_ns)
+        """Events that wait for the operator's webhook."""
         self._database = database
         self._node = database.node
         self._queue = queue

@@ -154,7 +154,8 @@ class Payer:
     def _serve(
         self, job: JobIdentity, limit: int | None, budget: PublisherBudget, log: FilteringBoundLogger
     ) -> None:
-        self._job, self._log, self._alarms = job, log, Alarms(log)
+        self._job, self._log = job, log
+        self._alarms = Alarms(log, self._resources.events_of(job, budget))
         self._signing = Signing(
             self._resources,
             self._session,

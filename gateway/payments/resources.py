@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from gateway.payments.errors import LedgerUnavailable
+from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger
+from gateway.payments.payment_events import NearLimits, PaymentEvents
 from gateway.payments.settings import PaymentSettings
 from gateway.payments.signer_types import SignerTypes
 from gateway.payments.spending import DAY, MINUTE, NOBODY, PublisherBudget, Spending
 from gateway.payments.ticket_limits import DEFAULT_TICKET_LIMITS, TicketLimits
+from gateway.telemetry.events import EventHub
 from signer_client import SignerClient, SignerIdentity
 
 
@@ -34,16 +37,32 @@ class PaymentResources:
     ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS
     types: SignerTypes = field(default_factory=SignerTypes)
     """Those of payments that the signer makes."""
+    events: EventHub = field(default_factory=EventHub)
+    near_limits: NearLimits | None = None
+    """None: nobody is told that a limit is near."""
+
+    def events_of(self, job: JobIdentity, budget: PublisherBudget) -> PaymentEvents:
+        """Tells of the payments for a job."""
+        near = self.near_limits or NearLimits(self.events, self.spending)
+        return PaymentEvents(self.events, near, job, budget)
 
     @classmethod
     async def open(
-        cls, settings: PaymentSettings, ledger: Ledger, signer: SignerClient, identity: SignerIdentity
+        cls,
+        settings: PaymentSettings,
+        ledger: Ledger,
+        signer: SignerClient,
+        identity: SignerIdentity,
+        events: EventHub | None = None,
     ) -> PaymentResources:
         """The resources, with the spending of the last day, read from the ledger."""
         assert settings.ceiling is not None, "a paid network has a ceiling"
         spending = Spending(settings.spend_limits)
         spending.restore(await ledger.reader.signed_since(time.time_ns() - DAY * MINUTE))
+        hub = events or EventHub()
         return cls(
+            events=hub,
+            near_limits=NearLimits(hub, spending),
             signer=signer,
             sender=identity.address,
             ledger=ledger,

@@ -335,3 +335,38 @@ chain_checkpoints = Table(
     Column("wall_ns", BigInteger, nullable=False),
 )
 """Blocks up to which the chain was followed, with the hashes that they had then."""
+
+event_outbox = Table(
+    "event_outbox",
+    metadata,
+    Column("number", _ROW, primary_key=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("stream", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+    Index("event_outbox_stream", "stream", "number"),
+    sqlite_autoincrement=True,
+)
+"""Events that wait for the webhook's server, by stream in the order of `number` (`event_outbox.py`)."""
+
+event_streams = Table(
+    "event_streams",
+    metadata,
+    Column("request_id", String(64), primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("stream_id", Text, nullable=False),
+    Column("publisher", Text, nullable=False),
+    Column("customer", Text, nullable=False),
+    Column("wall_ns", BigInteger, nullable=False),
+)
+"""Streams of which a `stream.created` was written and no `stream.ended`."""
+
+event_lease = Table(
+    "event_lease",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until_ns", BigInteger, nullable=False),
+)
+"""Which node of a cluster delivers events, until a time by the database's clock."""

@@ -140,6 +140,7 @@ class Signing:
             self._limited(limit)
             return
         self.hold = hold
+        self._alarms.events.spent(self._stream, self._limit, now)
         before = session.billing.payments
         try:
             await self._call(hold, sign, request)
@@ -174,17 +175,18 @@ class Signing:
             self._log.warning("signer refused the price", error=str(error))
             session.price_exceeded(str(error))
         except BadRequest as error:
-            self._alarms.report("signer refused to pay", error=str(error))
+            self._alarms.payment_failed("signer refused to pay", str(error))
             if sign.state is None:
                 self._resources.types.told(self._flow.rules.type, error)
             session.signing_refused(str(error))
         except Rejected as error:
             who = f"customer {self._customer.name!r}" if self._customer.name else "this gateway"
-            self._alarms.report("signer refused", who=who, error=str(error))
+            self._alarms.payment_failed(f"signer refused {who}", str(error))
             session.withheld(EndReason.SIGNER_REFUSED, f"the signer refused {who}: {error}")
         except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
             session.signer_failed(f"no payment from the signer: {error}", self._clock())
             self._log.warning("signer failed", error=str(error), tries=session.schedule.failures)
+            self._alarms.events.failed("signer", "signer failed", str(error))
             if _may_be_billed(error):
                 await self._journal.lost(hold.wei, str(error))
         else:
@@ -197,7 +199,7 @@ class Signing:
         try:
             payment = Payment.read(live)
         except PaymentMismatch as mismatch:
-            self._alarms.report("payment is not what was asked for", error=str(mismatch))
+            self._alarms.payment_failed("payment is not what was asked for", str(mismatch))
             session.withheld(EndReason.PAYMENT_REFUSED, str(mismatch))
             await self._journal.lost(hold.wei, str(mismatch))
             return
@@ -214,7 +216,7 @@ class Signing:
                 payment.verify(self._sender)
             hold.cover(payment.value, self._limit)
         except PaymentMismatch as mismatch:
-            self._alarms.report("payment is not what was asked for", error=str(mismatch))
+            self._alarms.payment_failed("payment is not what was asked for", str(mismatch))
             await self._withhold(EndReason.PAYMENT_REFUSED, str(mismatch))
         except SpendLimitReached as limit:
             await self._withhold(EndReason.SPEND_LIMIT, str(limit))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ class AppCalls:
     """`run` carries messages and texts, and goes on beside the other calls.
 
     `app_url` and the channels are secrets: `name` stands for them in logs and errors. `reach` is where the
-    session's URLs may lead.
+    session's URLs may lead. `tell` is called with each text.
     """
 
     def __init__(
@@ -42,7 +42,9 @@ class AppCalls:
         log: FilteringBoundLogger,
         *,
         name: str,
+        tell: Callable[[Json], None] = lambda text: None,
     ) -> None:
+        self._tell = tell
         self.text: Json = {}
         """The app's newest."""
         self._client = client
@@ -134,5 +136,6 @@ class AppCalls:
         try:
             async for text in texts:
                 self.text = text
+                self._tell(text)
         except ChannelError as error:
             self._log.info("no more texts of the app", error=str(error))

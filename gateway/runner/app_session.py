@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -22,7 +22,8 @@ from gateway.stream.seam import JobHost, Json, UpdateRefused
 class AppSession:
     """One session's app, as `profile` says; `name` stands for it in errors, as its URL is a secret.
 
-    `reach` is where the session's URLs may lead. `run` goes on beside all other calls.
+    `reach` is where the session's URLs may lead. `tell` gets each of its texts. `run` goes on
+    beside all other calls.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class AppSession:
         log: FilteringBoundLogger,
         *,
         name: str,
+        tell: Callable[[Json], None] = lambda text: None,
     ) -> None:
         self.params: Json = {}
         """The stream's parameters that the app has, the newest last."""
@@ -41,7 +43,7 @@ class AppSession:
         """Whether it was asked for no pictures."""
         self._shown = False
         """Whether it has shown a picture: until then it is in doubt, and is not halted."""
-        self._calls = AppCalls(client, session.app_url, reach, profile, log, name=name)
+        self._calls = AppCalls(client, session.app_url, reach, profile, log, name=name, tell=tell)
         self._profile = profile
         self._log = log
         self._name = name

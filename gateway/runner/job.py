@@ -57,7 +57,13 @@ class RunnerJob(ReservedJob):
                 watch = picture.watch(self._url, lambda: self._held)
                 group.create_task(watch, name=f"{name} first picture")
                 app = self._app = AppSession(
-                    self._resources.client, session, self._reach, self._profile, self._log, name=self._url
+                    self._resources.client,
+                    session,
+                    self._reach,
+                    self._profile,
+                    self._log,
+                    name=self._url,
+                    tell=self._host.on_worker_event,
                 )
                 group.create_task(app.run(), name=f"{name} app")
                 self._begin(group, name, app, *await self._channels(app))

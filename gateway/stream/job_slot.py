@@ -12,7 +12,7 @@ from gateway.aio.tasks import TaskGroup
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason, NoRoom
-from gateway.stream.seam import Candidate, Job, PublisherControl, PublishRequest, UpdateRefused
+from gateway.stream.seam import Candidate, Job, Json, PublisherControl, PublishRequest, UpdateRefused
 from gateway.stream.swap import DripWatch, OutputWatch, SwapPolicy
 
 CHECKS = 10
@@ -56,6 +56,12 @@ class SupervisedStream(Protocol):
 
     def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
         """There is no active job for the moment."""
+
+    def on_standby(self, state: str, detail: str) -> None:
+        """The job that stands by has its first picture (`ready`), or is over (`none`)."""
+
+    def on_worker_event(self, event: Json) -> None:
+        """The active job's worker said something."""
 
     def input_age(self) -> float:
         """Seconds since the publisher's last frame."""
@@ -168,6 +174,10 @@ class JobSlot:
         if self.active:
             self._stream.report_error(detail)
 
+    def on_worker_event(self, event: Json) -> None:
+        if self.active:
+            self._stream.on_worker_event(event)
+
     def on_started(self) -> GopBuffer:
         self._watch = OutputWatch(self._policy.output_timeout, self._clock())
         return self._stream.held
@@ -181,6 +191,8 @@ class JobSlot:
                 self.live = True
                 if self.active:
                     self._on_active(())
+                else:
+                    self._stream.on_standby("ready", "")
         if not self.active:
             self._made.push(frame)
         elif self.live:

@@ -22,6 +22,7 @@ from gateway.stream.sources import JobSources
 from gateway.stream.stream import TAKEOVER_AFTER, Stream
 from gateway.stream.swap import SwapPolicy
 from gateway.stream.totals import sample_of, totals_of
+from gateway.telemetry.events import EventHub
 from gateway.telemetry.metrics import Metrics, Snapshot, Totals
 from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.feedback import KEY_FRAME_EVERY
@@ -56,8 +57,10 @@ class StreamRegistry:
         limits: StreamLimits = NO_LIMITS,
         names: NameClaims | None = None,
         left_streams: LeftStreams | None = None,
+        events: EventHub | None = None,
     ) -> None:
         """`left_streams` gives what a node that is gone left of the stream of a name, to be gone on with."""
+        self._events = events or EventHub()
         self._left_streams = left_streams
         self._names = names or NoClaims()
         self._sources = sources
@@ -155,6 +158,7 @@ class StreamRegistry:
             make_room=self._make_room,
             reservation=reservation,
             await_room=former is not None,
+            events=self._events,
         )
         try:
             await stream.publishers.session.answer(offer, self._webrtc)
@@ -171,6 +175,7 @@ class StreamRegistry:
         if former is not None:
             former.end(EndReason.PUBLISHER_LEFT, "another publisher took the name over")
             self._forget(former)
+        stream.events.created()
         spawn(self._run(stream), name=f"stream {request.request_id}")
         return stream
 
@@ -189,6 +194,7 @@ class StreamRegistry:
             reservation=self._quotas.take(()),
             await_room=True,
             former=former,
+            events=self._events,
         )
         self._live[former.request.name] = stream
         self._running.append(stream)

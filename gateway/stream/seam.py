@@ -253,6 +253,9 @@ class JobHost(PublisherControl, Protocol):
     def report_error(self, detail: str) -> None:
         """Show in the status what the worker does not do though the job goes on."""
 
+    def on_worker_event(self, event: Json) -> None:
+        """Tell those who read the stream's events what its worker said: a status, a text or data."""
+
     def on_started(self) -> GopBuffer:
         """The job takes frames from now on, to be called once. Returns what it begins with."""
 

@@ -30,8 +30,10 @@ from gateway.stream.seam import (
     UpdateRefused,
 )
 from gateway.stream.sources import JobSources
+from gateway.stream.stream_events import WARN_AT, StreamEvents
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
+from gateway.telemetry.events import EventHub
 
 TAKEOVER_AFTER = 2.0
 """Seconds without media after which another publisher may take the name over."""
@@ -70,8 +72,10 @@ class Stream:
         make_room: Callable[[Sequence[Candidate]], bool] = lambda candidates: False,
         await_room: bool = False,
         former: FormerStream | None = None,
+        events: EventHub | None = None,
     ) -> None:
         self.request = request
+        self.events = StreamEvents(events or EventHub(), request)
         self.output = output
         self.state = State.STARTING
         self.error: tuple[str, int] | None = None
@@ -262,6 +266,18 @@ class Stream:
         if self.publishers.held_job is None:
             self.state = State.LIVE
         self.log.info("stream live", seconds=round(self.elapsed, 3), swaps=self.supervisor.swaps)
+        orchestrator = self.job_status().orchestrator
+        failure = None if self.error is None else self.error[0]
+        self.events.live(orchestrator, self.supervisor.swaps, self.elapsed, failure)
+
+    def on_standby(self, state: str, detail: str) -> None:
+        """The job that stands by has its first picture, or is over."""
+        standby = self.supervisor.standby_status()
+        self.events.standby(state, detail, None if standby is None else standby.orchestrator)
+
+    def on_worker_event(self, event: Json) -> None:
+        """The active job's worker said something."""
+        self.events.worker_said(event)
 
     def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
         """There is no active job for the moment."""
@@ -327,6 +343,7 @@ class Stream:
             payments=payments.accepted if payments else 0,
             swaps=self.supervisor.swaps,
         )
+        self.events.ended(ended, self.elapsed, self.supervisor.swaps, payments)
 
     async def _live(self) -> Ended:
         steps = (
@@ -354,6 +371,9 @@ class Stream:
     async def _until_time_is_up(self) -> None:
         seconds = self.request.limits.seconds
         if seconds is not None:
+            await asyncio.sleep(WARN_AT * seconds - self.elapsed)
+            if self.elapsed < seconds:
+                self.events.limit_near("stream_seconds", str(int(self.elapsed)), str(seconds), "s")
             await asyncio.sleep(seconds - self.elapsed)
             raise Ended(EndReason.TIME_LIMIT, f"a stream may last {seconds} s here")
 

@@ -277,6 +277,8 @@ class Supervisor:
             self._standby = None
             failure = slot.over.result()
             self._no_standby = failure.detail
+            if slot.live:
+                self._stream.on_standby("none", failure.detail)
             self._standby_starts.count(self._clock(), failure, live=slot.live, paid=slot.job.paid)
             self._give_up(slot, failure)
             if failure.reason is EndReason.SIGNER_REFUSED:

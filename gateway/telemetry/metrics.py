@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from gateway.aio import tasks
+from gateway.telemetry.events import EventHub, EventType
 from gateway.telemetry.lag import LoopWatch
 
 START_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30)
@@ -92,6 +93,10 @@ class Metrics:
         """Add the streams."""
         self.registry.register(_Streams(look))
 
+    def attach_events(self, hub: EventHub) -> None:
+        """Add the events for others."""
+        self.registry.register(_Events(hub))
+
     def attach_chain(self, look: Callable[[], dict[str, Any]]) -> None:
         """Add the signer's funds on chain, from the JSON of `/chain`."""
         self.registry.register(_Chain(look))
@@ -145,6 +150,33 @@ class _Relay(Collector):
         yield CounterMetricFamily(
             "livepeer_relay_drops", "Frames that NATS did not take in time for other nodes", counts.dropped
         )
+
+
+class _Events(Collector):
+    def __init__(self, hub: EventHub) -> None:
+        self._hub = hub
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        hub = self._hub
+        emitted = CounterMetricFamily("livepeer_events", "Events for others, by type", labels=["type"])
+        for kind in EventType:
+            emitted.add_metric([kind.value], hub.emitted[kind])
+        yield emitted
+        yield CounterMetricFamily(
+            "livepeer_events_delivered", "Events that the webhook's server took", hub.delivered
+        )
+        yield CounterMetricFamily(
+            "livepeer_event_attempts_failed",
+            "Requests to the webhook's server that failed",
+            hub.failed_attempts,
+        )
+        dropped = CounterMetricFamily(
+            "livepeer_events_dropped", "Events that never reached the webhook or the file", labels=["to"]
+        )
+        for to in ("webhook", "file"):
+            dropped.add_metric([to], hub.dropped[to])
+        yield dropped
 
 
 class _Chain(Collector):

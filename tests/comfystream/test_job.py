@@ -69,6 +69,8 @@ class Host:
     def keep_params(self, params: Mapping[str, Any]) -> None:
         self.params = WorkerParams.of(self.params).updated(params).values
 
+    def on_worker_event(self, event: dict[str, Any]) -> None: ...
+
     def on_started(self) -> GopBuffer:
         return self.held
 

@@ -145,6 +145,8 @@ class Host:
     def keep_params(self, params: Mapping[str, Any]) -> None:
         self.last_update = params
 
+    def on_worker_event(self, event: dict[str, Any]) -> None: ...
+
     def on_started(self) -> GopBuffer:
         return self.held
 

@@ -237,6 +237,8 @@ class Publisher:
     def __init__(self) -> None:
         self.silence = 0.0
         self.failures: list[Ended] = []
+        self.standbys: list[str] = []
+        self.said: list[dict[str, Any]] = []
         self.held = GopBuffer()
         self.held.push(KEY)
         self.shown: list[Frame] = []
@@ -250,6 +252,12 @@ class Publisher:
 
     def on_live(self, made: Sequence[Frame]) -> None:
         self.shown += made
+
+    def on_standby(self, state: str, detail: str) -> None:
+        self.standbys.append(state)
+
+    def on_worker_event(self, event: dict[str, Any]) -> None:
+        self.said.append(event)
 
     def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
         self.failures.append(failure)

@@ -1,0 +1,1 @@
+"""Events delivered to the operator's webhook and written to a file."""
