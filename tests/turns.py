@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ TURNS = pytest.StashKey[str]()
 """The folder whose files the workers lock. Not set where there is one process only."""
 GIVING_WAY = 10
 """Niceness of light tests beside one that is alone: they get a tenth of what it gets."""
+NORMAL = os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,16 +51,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
         return (yield)
     room = Path(folder) / "room"
     if not _is_heavy(item):
-        if _somebody_is_alone(room):
-            _give_way()
+        _set_niceness(GIVING_WAY if _somebody_is_alone(room) else NORMAL)
         return (yield)
     alone = item.get_closest_marker("alone") is not None
     with _turn(room, alone=alone):
+        _set_niceness(NORMAL)
         try:
             return (yield)
         finally:
-            if alone:  # else this worker would outrun those that gave way to it
-                _give_way()
+            if alone:  # where nobody may come back from it, this worker would outrun those that gave way
+                _set_niceness(GIVING_WAY)
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks are chosen from
@@ -88,9 +89,10 @@ def _is_heavy(item: pytest.Item) -> bool:
     return item.get_closest_marker("heavy") is not None
 
 
-def _give_way() -> None:
-    """Lower this process's priority, for good: only root could raise it again."""
-    os.nice(max(0, GIVING_WAY - os.nice(0)))
+def _set_niceness(niceness: int) -> None:
+    """Set that of this process, and of those that it starts. Only root may come back to a lower one."""
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(niceness, NORMAL))
 
 
 def _somebody_is_alone(room: Path) -> bool:
