@@ -11,6 +11,9 @@ COPY config config
 RUN scripts/prepare
 
 FROM python:3.12-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
+# for outputs, recordings and HLS; without it the gateway has none of these
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends ffmpeg && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 gateway \
     && useradd --uid 10001 --gid gateway --home-dir /data --create-home gateway
 COPY --from=build /srv/gateway /srv/gateway

@@ -31,6 +31,7 @@ from gateway.cluster.presence import Condition
 from gateway.flags import without_userinfo
 from gateway.http.app import HttpParts, HttpServers
 from gateway.http.server import ListenError
+from gateway.outputs.outputs import Outputs
 from gateway.paid_job.former_jobs import FormerJobs
 from gateway.payments.errors import LedgerError
 from gateway.payments.timebase import NANOSECONDS
@@ -142,6 +143,8 @@ class Daemon:
             node.when_lost(registry.lose)
             node.share_events(build.events, stack)
             metrics.attach_relay(node.relay_for(registry.audience).counts)
+        outputs = Outputs(settings.outputs, registry.audience.request_key_frame)
+        stack.push_async_callback(outputs.close)
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops", leave=True)
         for former in await former_jobs.take():
             registry.restore(former)
@@ -161,6 +164,7 @@ class Daemon:
                 build.http,
                 events=build.events,
                 orchestrators=lambda: {key: value for kind in kinds for key, value in kind.state().items()},
+                outputs=outputs,
                 ice_servers=settings.ice.servers,
                 chain=build.chain,
                 node=node,

@@ -36,6 +36,7 @@ from gateway.flags import (
 )
 from gateway.http.settings import HTTP_FLAGS, HttpSettings
 from gateway.network.settings import NETWORK_FLAGS, NetworkSettings
+from gateway.outputs.settings import OUTPUT_FLAGS, OutputSettings
 from gateway.payments.figures import nanoseconds
 from gateway.payments.settings import PAYMENT_FLAGS, PaymentSettings
 from gateway.private_files import make_folder
@@ -82,6 +83,7 @@ FLAG_GROUPS: dict[str, tuple[Flag, ...]] = {
     "ComfyStream": COMFY_FLAGS,
     "Streams": STREAM_FLAGS,
     "Events": EVENT_FLAGS,
+    "Outputs": OUTPUT_FLAGS,
     "Cluster": CLUSTER_FLAGS,
     "WebRTC": ICE_FLAGS,
     "Devnet": DEVNET_FLAGS,
@@ -104,6 +106,7 @@ class Settings:
     comfystream: ComfySettings
     stream: StreamSettings
     events: EventSettings
+    outputs: OutputSettings
     ice: IceSettings
     devnet: DevnetSettings | None
     cluster: ClusterSettings | None
@@ -173,6 +176,7 @@ def settings_from(parsed: Parsed) -> Settings:
         comfystream=comfystream,
         stream=stream,
         events=EventSettings.from_parsed(parsed),
+        outputs=OutputSettings.from_parsed(parsed),
         runner=runner,
         ice=ice,
         devnet=devnet,

@@ -76,8 +76,7 @@ class SharedOutput:
 
     def close(self) -> None:
         """The name is published here no more."""
-        if self._output is not None and self._output.tap is self:
-            self._output.tap = None
+        self._detach()
         self._output = None
         self._closed = True
         self._more.set()
@@ -126,8 +125,8 @@ class SharedOutput:
             self._take_leave(ask.node, message.reply)
             return
         self.leases.renew(ask.node, ask.viewers)
-        if output.tap is None:
-            output.tap = self
+        if self not in output.taps:
+            output.taps.append(self)
             self._sequence += 1  # who had the stream before has missed what came meanwhile
             self._waits_for_key = False
         if message.reply:
@@ -149,8 +148,8 @@ class SharedOutput:
         return self._queued + self._bus.backlog > MAX_BACKLOG
 
     def _detach(self) -> None:
-        if self._output is not None and self._output.tap is self:
-            self._output.tap = None
+        if self._output is not None and self in self._output.taps:
+            self._output.taps.remove(self)
 
     # what is sent
 

@@ -23,6 +23,7 @@ from gateway.http.openapi import OpenApiRoutes
 from gateway.http.operator import OperatorRoutes
 from gateway.http.origins import Origins, own_names
 from gateway.http.other_nodes import OtherNodes
+from gateway.http.outputs import OutputRoutes
 from gateway.http.pages import PageRoutes
 from gateway.http.payments import PaymentRoutes
 from gateway.http.route import Route, Token
@@ -36,6 +37,7 @@ from gateway.http.usage import UsageRoutes
 from gateway.http.webhook import AuthWebhook
 from gateway.http.whep import WhepRoutes
 from gateway.http.whip import WhipRoutes
+from gateway.outputs.outputs import Outputs
 from gateway.payments.ledger_reader import LedgerReader
 from gateway.readiness import Readiness
 from gateway.stream.registry import StreamRegistry
@@ -62,6 +64,7 @@ class HttpParts:
     orchestrators: Callable[[], Json]
     """What `/orchestrators` shows."""
     events: EventHub = field(default_factory=EventHub)
+    outputs: Outputs | None = None
     ice_servers: Sequence[IceServer] = ()
     """For the Link headers of WHIP and WHEP."""
     chain: ChainService | None = None
@@ -151,6 +154,7 @@ class HttpServers:
         webhook = None
         if settings.auth_webhook is not None:
             webhook = AuthWebhook(parts.client, settings.auth_webhook, settings.auth_api_key)
+        free = not (settings.publishing_is_guarded or settings.reached_from_outside)
         funds = None if parts.chain is None else parts.chain.watch.funds
         groups = [
             WhipRoutes(
@@ -161,7 +165,8 @@ class HttpServers:
                 default_model=self._stream.model,
                 standby=self._stream.standby,
                 webhook=webhook,
-                everybody_chooses=not (settings.publishing_is_guarded or settings.reached_from_outside),
+                everybody_chooses=free,
+                outputs=parts.outputs,
             ).routes(),
             WhepRoutes(
                 parts.registry,
@@ -169,12 +174,14 @@ class HttpServers:
                 settings.limits,
                 node_tag="" if parts.node is None else parts.node.tag,
             ).routes(),
-            StreamRoutes(parts.registry, links, funds=funds).routes(),
+            StreamRoutes(parts.registry, links, funds=funds, outputs=parts.outputs).routes(),
             PaymentRoutes(parts.registry, parts.ledger_reader).routes(),
             EventRoutes(parts.events, parts.registry.watched_name).routes(),
             HealthRoutes(parts.readiness.reasons, parts.readiness.notes).routes(),
             PageRoutes(settings.frame_ancestors, settings.external_url).routes(),
         ]
+        if parts.outputs is not None:
+            groups.append(OutputRoutes(parts.registry, parts.outputs, everybody=free).routes())
         if parts.devnet is not None:
             groups.append([_devnet_route(parts.devnet)])
         return groups

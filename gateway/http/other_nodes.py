@@ -14,6 +14,7 @@ from gateway.cluster.requests import ForwardedAnswer, ForwardedRequest
 from gateway.cluster.subjects import TAG_DIGITS
 from gateway.http.bodies import BODY, MAX_JSON_BYTES, read_body
 from gateway.http.forwarding import Forwarding
+from gateway.http.outputs import OUTPUTS
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import Route
 from gateway.http.sessions import STREAM
@@ -33,6 +34,9 @@ OF_STREAMS = frozenset(
         ("POST", STREAM + "/update"),
         ("GET", STREAM + "/status"),
         ("GET", STREAM + "/payments"),
+        ("GET", OUTPUTS),
+        ("POST", OUTPUTS),
+        ("DELETE", OUTPUTS + "/{output}"),
         ("POST", WHEP),
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.outputs.output import OutputState
 from gateway.reason import EndReason
 from gateway.stream.stream import State
 
@@ -76,6 +77,20 @@ STATUS: Schema = _object(
             )
         ),
         output=_object("viewers", fps=_or_null(NUMBER), segments=WHOLE, gaps=WHOLE, viewers=WHOLE),
+        outputs={
+            "type": "array",
+            "items": _object(
+                "id url source state bytes dropped restarts error",
+                id=TEXT,
+                url=TEXT,
+                source=FLAG,
+                state={"type": "string", "enum": [str(state) for state in OutputState]},
+                bytes=WHOLE,
+                dropped=WHOLE,
+                restarts=WHOLE,
+                error=TEXT,
+            ),
+        },
         error=_or_null(_object("error_message error_time", error_message=TEXT, error_time=WHOLE)),
         ended=_or_null(
             _object(

@@ -12,6 +12,7 @@ from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import JSON, Route, Token
 from gateway.http.schemas import STATUS
 from gateway.http.sessions import STREAM, Links
+from gateway.outputs.outputs import Outputs
 from gateway.stream.ended import EndedStream
 from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import Json, UpdateRefused
@@ -24,11 +25,17 @@ class StreamRoutes:
     """`funds` gives the signer's funds on chain, for the status; None where no chain is read."""
 
     def __init__(
-        self, registry: StreamRegistry, links: Links, *, funds: Callable[[], Json] | None = None
+        self,
+        registry: StreamRegistry,
+        links: Links,
+        *,
+        funds: Callable[[], Json] | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
         self._registry = registry
         self._links = links
         self._funds = funds
+        self._outputs = outputs
 
     def routes(self) -> list[Route]:
         return [
@@ -80,6 +87,8 @@ class StreamRoutes:
         body = tell(
             viewers=self._registry.audience.viewers_of(name), whep_url=self._links.playback(request, name)
         )
+        if self._outputs is not None and not isinstance(stream, EndedStream):
+            body["gateway_status"]["outputs"] = self._outputs.status(stream)
         if self._funds is not None:
             body["gateway_status"]["funds"] = self._funds()
         return web.json_response(body, headers={"Cache-Control": "no-store"})

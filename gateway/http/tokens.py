@@ -24,6 +24,9 @@ log = structlog.get_logger("access")
 
 _COUNTS = ("maxStreams", "maxViewers", *COUNTS)
 _CHOOSE = "chooseOrchestrator"
+_OUTPUTS = "outputs"
+_WORDS = (_CHOOSE, _OUTPUTS)
+"""Words without a value."""
 _KEYS = ("streams", "pipeline", CUSTOMER, SIGNER_HEADERS, MARKUP, *_COUNTS, *AMOUNTS)
 STILL = 0.2
 """Seconds without a change after which a file that changed is read; until then the former one counts."""
@@ -52,6 +55,8 @@ class Grant:
     """Whether its publisher may name an orchestrator."""
     customer: Customer = ANYBODY
     """Whom its streams are for."""
+    may_output: bool = False
+    """Whether its publisher may send streams on to other servers."""
     models: tuple[str, ...] = ()
     """Models that its publisher may ask for in any case; the first where it asks for none."""
 
@@ -68,9 +73,9 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     """A token's digest and what it allows; None for an empty line.
 
     A line is `TOKEN [streams=GLOB,..] [pipeline=MODEL,..] [maxStreams=N] [maxViewers=N]
-    [chooseOrchestrator] [customer=NAME] [signerHeaders=NAME:VALUE,..] [usageMarkup=N]` and limits, each as
-    `maxSessionSpend=0.1ETH` (limit_words.py); `#` starts a comment, and values with spaces are quoted. Raises
-    BadTokenLine, whose text has no header's value.
+    [chooseOrchestrator] [outputs] [customer=NAME] [signerHeaders=NAME:VALUE,..] [usageMarkup=N]` and limits,
+    each as `maxSessionSpend=0.1ETH` (limit_words.py); `#` starts a comment, and values with spaces are
+    quoted. Raises BadTokenLine, whose text has no header's value.
     """
     try:
         words = words_of(line)
@@ -82,13 +87,13 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     given: dict[str, str] = {}
     for number, word in enumerate(words[1:], 2):
         name, equals, value = word.partition("=")
-        if word == _CHOOSE:
+        if word in _WORDS:
             continue
         if not equals or name not in _KEYS:
             shown = f"{name}=" if equals and name.isalpha() else f"word {number}"  # it may be a secret
             raise BadTokenLine(
-                f"{shown} is invalid: a token may be followed by {_CHOOSE}, and by {', '.join(_KEYS)}, each "
-                "as name=value; values with spaces are quoted"
+                f"{shown} is invalid: a token may be followed by {', '.join(_WORDS)}, and by "
+                f"{', '.join(_KEYS)}, each as name=value; values with spaces are quoted"
             )
         if name in given and name in (SIGNER_HEADERS, CUSTOMER):
             raise BadTokenLine(f"{name}= stands there twice")
@@ -118,6 +123,7 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
         limits=limits,
         may_choose=_CHOOSE in words[1:],
         customer=customer,
+        may_output=_OUTPUTS in words[1:],
         models=tuple(part for part in given.get("pipeline", "").split(",") if part),
     )
 

@@ -37,6 +37,10 @@ class WebhookAnswer:
     """Whether to run a second job. Not in go-livepeer's webhook, as the limits are not."""
     limits: StreamLimits = NO_LIMITS
     """From the words of limit_words.py."""
+    rtmp_output: str | None = None
+    """Where the stream is sent on to, in the place of what the publisher asks for."""
+    outputs: bool | None = None
+    """Whether the publisher may have outputs. Not in go-livepeer's webhook."""
     customer: str | None = None
     """Whom the stream is for; who publishes, where limits over time count publishers."""
     signer_headers: Mapping[str, str] | None = field(default=None, repr=False)
@@ -101,6 +105,8 @@ def parse_answer(answer: Any) -> WebhookAnswer:
         _text(answer, "orchestrator"),
         _flag(answer, "standby"),
         _limits(answer),
+        _text(answer, "rtmp_output_url"),
+        _flag(answer, "outputs"),
         _text(answer, "customer"),
         _headers(answer),
         _markup(answer),

@@ -14,6 +14,7 @@ from gateway.flags import BOOLEAN
 from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import parse_json_object, read_sdp
 from gateway.http.limits import ClientLimits, client_key
+from gateway.http.outputs import MAY_NOT_OUTPUT, output_refused
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import SDP, Route, Token
 from gateway.http.sessions import (
@@ -30,6 +31,8 @@ from gateway.http.sessions import (
 )
 from gateway.http.tokens import Grant
 from gateway.http.webhook import AuthWebhook, WebhookAnswer
+from gateway.outputs.outputs import OutputRefused, Outputs
+from gateway.outputs.target import Target
 from gateway.payments.customer import ANYBODY, MAX_NAME, Customer
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.ledger import MAX_PUBLISHER
@@ -71,6 +74,7 @@ class WhipRoutes:
         standby: bool = False,
         webhook: AuthWebhook | None = None,
         everybody_chooses: bool = False,
+        outputs: Outputs | None = None,
     ) -> None:
         self._registry = registry
         self._metrics = metrics
@@ -80,6 +84,7 @@ class WhipRoutes:
         self._standby = standby
         self._webhook = webhook
         self._everybody_chooses = everybody_chooses
+        self._outputs = outputs
 
     def routes(self) -> list[Route]:
         kinds = " or ".join(self._registry.kinds)
@@ -92,7 +97,7 @@ class WhipRoutes:
                 {
                     201: "the answer, with Location, ETag, Link and Livepeer-Playback-URL",
                     402: "a spend limit of the operator's or of the publisher's is reached",
-                    403: "the auth webhook refuses the stream, or the token does not allow it",
+                    403: "the auth webhook refuses the stream, or the token does not allow it or its outputs",
                     404: "no orchestrator offers the model",
                     409: "the name or id is taken",
                     503: "no orchestrator can take it (the candidates say why), or the gateway drains",
@@ -106,6 +111,7 @@ class WhipRoutes:
                     "params": "parameters for the worker, a JSON object",
                     "streamId": "the stream's id; its name by default",
                     "orchestrator": f"use this one: an orchestrator's URL or address, or {kinds}",
+                    "rtmpOutput": "send it on to this rtmp://, rtmps:// or srt:// URL; may be repeated",
                     "standby": "true or false: whether to run a second job; -standby by default",
                 },
             ),
@@ -137,6 +143,8 @@ class WhipRoutes:
             wanted = self._with_answer(wanted, decided)
         if decided is None or decided.orchestrator is None:
             self._check_choice(wanted, request.get(GRANT))
+        may_output = self._may_output(request.get(GRANT), decided)
+        targets = await self._targets(request, decided, may_output)
         client, grant = self._links.forwarding.client(request), request.get(GRANT)
         name = None if decided is None else decided.customer
         customer = _customer(grant, decided)
@@ -169,6 +177,9 @@ class WhipRoutes:
             raise Problem(503, ProblemCode.LEDGER_UNAVAILABLE, str(error), headers=retry) from error
         except OfferRefused as error:
             raise offer_refused(error) from error
+        stream.may_output = may_output
+        if self._outputs is not None:
+            self._outputs.begin(stream, targets)
         publisher = stream.publishers.peer
         assert publisher is not None
         return web.Response(
@@ -210,6 +221,28 @@ class WhipRoutes:
         if not free and wanted.orchestrator not in {None, *self._registry.kinds}:
             detail = "only a token with chooseOrchestrator, or the auth webhook, may name an orchestrator"
             raise Problem(403, ProblemCode.MAY_NOT_CHOOSE, f"{detail}: leave orchestrator out")
+
+    def _may_output(self, grant: Grant | None, decided: WebhookAnswer | None) -> bool:
+        """Whether the publisher may name servers that its stream is sent on to."""
+        if decided is not None and decided.outputs is not None:
+            return decided.outputs
+        return self._everybody_chooses or (grant is not None and grant.may_output)
+
+    async def _targets(
+        self, request: web.Request, decided: WebhookAnswer | None, may_output: bool
+    ) -> list[Target]:
+        """Where the stream is to be sent on to. Raises Problem 400, 403 or 429."""
+        urls = request.query.getall("rtmpOutput", [])
+        if decided is not None and decided.rtmp_output is not None:
+            urls = [decided.rtmp_output]
+        elif urls and not may_output:
+            raise Problem(403, ProblemCode.MAY_NOT_OUTPUT, MAY_NOT_OUTPUT)
+        if self._outputs is None:
+            return []
+        try:
+            return await self._outputs.check(urls)
+        except OutputRefused as error:
+            raise output_refused(error) from error
 
     def _model_of(self, pipeline: str, grant: Grant | None) -> dict[str, Any]:
         """The model of a publish, and whether its token says that it may be used."""

@@ -94,8 +94,8 @@ class Fanout:
         """Pictures not sent to a congested viewer, summed over viewers."""
         self.viewers_failed = 0
         """Viewers removed because they raised."""
-        self.tap: FrameTap | None = None
-        """Takes all frames from now on; `held_frames` are those before."""
+        self.taps: list[FrameTap] = []
+        """These take all frames from now on; `held_frames` are those before."""
         self._packetize = packetize
         self._on_key_frame_needed = on_key_frame_needed
         self._log = log if log is not None else structlog.get_logger("fanout")
@@ -159,8 +159,8 @@ class Fanout:
         """The stream ended: drop the held pictures, which later viewers are not to see."""
         self.new_source()
         self._gop.clear()
-        if self.tap is not None:
-            self.tap.on_clear()
+        for tap in tuple(self.taps):
+            tap.on_clear()
 
     def held_frames(self) -> list[Frame]:
         """The held pictures and sound, key frame first, as they were before they were packetised."""
@@ -203,8 +203,8 @@ class Fanout:
             return
         unit = self._timeline.video(unit)
         nals = self._parameter_sets.ahead_of(unit.nals) if unit.key else unit.nals
-        if self.tap is not None:
-            self.tap.on_frame(AccessUnit(nals, unit.pts, unit.dts, unit.key))
+        for tap in tuple(self.taps):
+            tap.on_frame(AccessUnit(nals, unit.pts, unit.dts, unit.key))
         video = _Video(self._packetize(nals), unit.pts, unit.dts, unit.key)
         size = sum(map(len, video.payloads))
         self._rate.add(size)
@@ -219,8 +219,8 @@ class Fanout:
         placed = None if self._waits_for_key else self._timeline.audio(packet)
         if placed is None:
             return
-        if self.tap is not None:
-            self.tap.on_frame(placed)
+        for tap in tuple(self.taps):
+            tap.on_frame(placed)
         timestamp = placed.pts * SAMPLE_RATE // TICKS_PER_SECOND
         audio = _Audio(placed.data, timestamp, placed.pts)
         self._audio_rate.add(len(placed.data))

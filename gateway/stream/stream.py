@@ -13,7 +13,7 @@ import structlog
 
 from gateway import money
 from gateway.aio.tasks import TaskGroup
-from gateway.media.fanout import Fanout
+from gateway.media.fanout import Fanout, FrameTap
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason
@@ -113,6 +113,10 @@ class Stream:
         self._last_input = self._started
         self.held = GopBuffer()
         """The publisher's frames since its last key frame."""
+        self.source_taps: list[FrameTap] = []
+        """These take the publisher's frames too, from now on; `held` are those before."""
+        self.may_output = False
+        """Whether its publisher may have it sent on to other servers."""
         self._told_to_end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._leaves_jobs = False
         self.left_behind = False
@@ -232,6 +236,8 @@ class Stream:
         self.held.push(frame)
         self._last_input = time.monotonic()
         self.supervisor.push(frame)
+        for tap in tuple(self.source_taps):
+            tap.on_frame(frame)
 
     def on_output(self, frame: Frame) -> None:
         """Take one frame of a job, for the viewers."""
@@ -296,6 +302,8 @@ class Stream:
         """Nobody publishes: the job waits."""
         self.supervisor.hold()
         self.held.clear()
+        for tap in tuple(self.source_taps):
+            tap.on_clear()
         self.state = State.WAITING_FOR_PUBLISHER
 
     def on_resumed(self) -> None:

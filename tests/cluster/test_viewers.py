@@ -61,7 +61,7 @@ async def test_the_node_that_is_asked_serves_a_viewer_and_any_ends_it(
             lambda: not any(len(node.registry.audience) for node in (owner, other)), what="their end"
         )
         source = pictures(1)
-        await pushed_until(lambda: output.tap is None, output, source, "the owner to send nothing more")
+        await pushed_until(lambda: not output.taps, output, source, "the owner to send nothing more")
 
 
 async def test_the_node_that_takes_a_dead_one_s_name_is_shown_to_viewers_of_a_third(

@@ -22,6 +22,8 @@ from gateway.http.sessions import Links
 from gateway.http.tokens import TokenFile
 from gateway.http.webhook import AuthWebhook
 from gateway.http.whip import WhipRoutes
+from gateway.outputs.outputs import Outputs
+from gateway.outputs.settings import OutputSettings
 from gateway.payments.customer import Customer
 from gateway.payments.spending import PublisherBudget
 from gateway.reason import EndReason
@@ -73,6 +75,7 @@ async def publishing(
             default_model="m",
             webhook=None if webhook is None else AuthWebhook(http, webhook, None),
             everybody_chooses=everybody_chooses,
+            outputs=Outputs(OutputSettings(program="true"), lambda name: None),
         ).routes()
         files = {} if tokens is None else {Token.PUBLISH: TokenFile(tokens)}
         guards = [Access(files, registry.watched_name).guard]
@@ -109,6 +112,29 @@ async def test_only_a_token_that_allows_it_names_an_orchestrator(tokens: Path) -
         assert (await client.publish("b", "?orchestrator=network", "plain"))[0] == 201
         assert (await client.publish("c", "", "plain"))[0] == 201
         assert (await client.publish("d", "?orchestrator=a", "chooser"))[0] == 201
+
+
+@pytest.mark.asyncio
+async def test_only_who_may_names_servers_that_the_stream_goes_on_to(tokens: Path) -> None:
+    tokens.write_text("plain\nsender outputs\n")
+    inside, ill = "?rtmpOutput=rtmp://127.0.0.1/live/key", "?rtmpOutput=http://a.example/"
+    async with publishing(tokens=tokens) as client:
+        assert (await client.publish("a", inside, "plain"))[:2] == (403, "may_not_output")
+        for query in (inside, ill, "&rtmpOutput=".join(["?x=", *(f"rtmp://h/a/{n}" for n in range(5))])):
+            assert (await client.publish("a", query, "sender"))[1] in ("bad_output", "limit_reached")
+        assert (await client.publish("a", "", "sender"))[0] == 201
+
+
+@pytest.mark.asyncio
+async def test_a_webhooks_output_that_cannot_be_served_refuses_the_publisher() -> None:
+    for answer, code in (
+        ({"rtmp_output_url": "rtmp://10.0.0.1/live/key"}, "bad_output"),
+        ({"rtmp_output_url": "file:/tmp/x.ts", "outputs": True}, "bad_output"),
+        ({"outputs": False}, "may_not_output"),
+    ):
+        async with deciding(answer) as webhook, publishing(webhook=webhook, everybody_chooses=True) as client:
+            query = "?rtmpOutput=rtmp://10.0.0.1/live/key" if code == "may_not_output" else ""
+            assert (await client.publish("a", query))[1] == code
 
 
 @pytest.mark.asyncio

@@ -311,7 +311,7 @@ def test_held_frames_and_what_a_tap_gets_are_the_output_before_it_was_packetised
     assert held[0] == sample.video[30]
     assert [one for one in held if isinstance(one, AccessUnit)] == sample.video[30:40]
     assert [one for one in held if isinstance(one, OpusPacket)]
-    fanout.tap = tap
+    fanout.taps.append(tap)
     for one in sample.frames[cut:]:
         fanout.push(one)
     assert [one for one in tap.frames if isinstance(one, AccessUnit)] == sample.video[40:]
@@ -332,7 +332,7 @@ def test_a_second_output_that_is_fed_by_the_first_shows_the_same(make_sample) ->
     first, second = Output(), Output()
     first.push(*sample.frames[:70])
     tap = Tap()
-    first.fanout.tap = tap
+    first.fanout.taps.append(tap)
     second.fanout.new_source(first.fanout.held_frames())
     here, there = first.watch(), second.watch()
     assert there.video == here.video

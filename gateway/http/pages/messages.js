@@ -88,6 +88,8 @@ export const PROBLEMS = {
   internal_error: "The gateway failed. Its log has the error.",
   ledger_unavailable: "The gateway's ledger cannot be used, so nothing can be paid. The operator must repair it.",
   limit_reached: "A limit of this gateway is reached. Wait a little and try again.",
+  bad_output: "The stream cannot be sent on to the server that was named. Check its URL.",
+  may_not_output: "You may not send the stream on to other servers here. Ask for a token that allows it.",
   may_not_choose: "You may not choose the orchestrator here. Leave that to the gateway, or use another token.",
   nobody_shows: "No worker could show your last stream. Wait half a minute, then try another picture size or encoder.",
   name_taken: "Someone is already publishing under this name. Choose another stream name.",

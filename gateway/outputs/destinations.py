@@ -1,0 +1,69 @@
+"""Where outputs go: a far end, or a file."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from gateway.outputs.ffmpeg import FfmpegFailed, file_arguments, network_arguments
+from gateway.outputs.hosts import HostRules
+from gateway.outputs.output import DestinationGone
+from gateway.outputs.target import BadTarget, Target, file_of
+
+
+class FarEnd:
+    """A server by RTMP or SRT. `rules` are None for one that the operator names."""
+
+    def __init__(self, target: Target, rules: HostRules | None) -> None:
+        self.target = target
+        self._rules = rules
+
+    @property
+    def shown(self) -> str:
+        return self.target.shown
+
+    async def begin(self, *, audio: bool) -> list[str]:
+        try:
+            address = None if self._rules is None else await self._rules.address_of(self.target)
+        except BadTarget as error:
+            raise FfmpegFailed(str(error)) from error
+        return network_arguments(self.target, audio=audio, address=address)
+
+    def is_due(self) -> bool:
+        return False
+
+    async def ended(self, written: int) -> None:
+        """Nothing is left to do."""
+
+    def masked(self, text: str) -> str:
+        return self.target.masked(text)
+
+
+class FileEnd:
+    """A file of the operator's, a new one for each process."""
+
+    def __init__(self, target: Target, stream: str) -> None:
+        self.target = target
+        self._stream = stream
+
+    @property
+    def shown(self) -> str:
+        return self.target.shown
+
+    async def begin(self, *, audio: bool) -> list[str]:
+        time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        try:
+            path = await asyncio.to_thread(file_of, self.target, self._stream, time)
+            await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise DestinationGone(f"the file cannot be written: {error}") from error
+        return file_arguments(str(path), audio=audio)
+
+    def is_due(self) -> bool:
+        return False
+
+    async def ended(self, written: int) -> None:
+        """Nothing is left to do."""
+
+    def masked(self, text: str) -> str:
+        return self.target.masked(text)
