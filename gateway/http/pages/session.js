@@ -1,9 +1,9 @@
 // One stream from start to end: publishes, plays the result, polls the status.
 
 import { streamUrl } from "./endpoints.js";
+import { LiveStream } from "./livestream.js";
 import { Player } from "./player.js";
 import { StatusPoller, fetchStatus } from "./poller.js";
-import { authorization, request } from "./request.js";
 import { VideoStats } from "./stats.js";
 import { WhipPublisher } from "./whip.js";
 import { GATEWAY_SILENT, MEDIA_LOST, SOURCE_ENDED, STREAM_FORGOTTEN, TAKEN_OVER, explainEnd } from "./messages.js";
@@ -25,12 +25,13 @@ export class Session {
   #received = null;
 
   constructor({ name, pipeline, orchestrator, params, publishToken, playToken }, source, video, on) {
-    Object.assign(this, { name, publishToken, source, on });
+    Object.assign(this, { source, on });
+    this.stream = new LiveStream(document.baseURI, name, { publishToken, playToken });
     const filled = Object.keys(params).length ? JSON.stringify(params) : "";
     const query = { pipeline, orchestrator, params: filled };
     this.publisher = new WhipPublisher(streamUrl(name, "whip", query), publishToken);
-    this.statusUrl = streamUrl(name, "status");
-    this.#player = new Player(video, streamUrl(name, "whep"), playToken, {
+    this.statusUrl = this.stream.urls.status;
+    this.#player = new Player(video, this.stream.urls.whep, playToken, {
       playing: () => this.on.picture(true),
       waiting: () => this.on.picture(false),
       problem: (error) => this.on.playProblem(error),
@@ -60,8 +61,7 @@ export class Session {
 
   /** Send new parameters to the worker. Throws Refused or NotReached. */
   async update(params) {
-    const headers = { "Content-Type": "application/json", ...authorization(this.publishToken) };
-    await request(streamUrl(this.name, "update"), { method: "POST", headers, body: JSON.stringify(params) });
+    await this.stream.update(params);
   }
 
   /** Rates of both directions: {sent, received}, each null while unknown. */

@@ -1,0 +1,1 @@
+../gateway/http/pages/whip.js
