@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -35,6 +36,7 @@ from gateway.outputs.outputs import Outputs
 from gateway.paid_job.former_jobs import FormerJobs
 from gateway.payments.errors import LedgerError
 from gateway.payments.timebase import NANOSECONDS
+from gateway.private_files import make_file
 from gateway.readiness import Readiness
 from gateway.reason import EndReason
 from gateway.settings import Settings
@@ -169,6 +171,8 @@ class Daemon:
                 chain=build.chain,
                 node=node,
                 devnet=None if devnet is None else devnet.description,
+                created_streams=build.ledger.created_streams,
+                jwt_secret=_jwt_secret(settings),
             ),
             reuse_port=settings.cluster is not None and settings.cluster.reuse_port,
         )
@@ -238,3 +242,17 @@ async def _announce_ready(url: str, readiness: Readiness) -> None:
     while readiness.reasons():  # noqa: ASYNC110 (no single part can say when all are ready)
         await asyncio.sleep(READY_POLL)
     print(f"ready: {url}", flush=True)  # noqa: T201
+
+
+def _jwt_secret(settings: Settings) -> bytes | None:
+    """What signs tokens of single streams where no flag says it: kept, so that they outlive a restart."""
+    if settings.http.api_tokens is None or settings.http.jwt.secret is not None:
+        return None
+    path = settings.data_dir / "jwt_secret"
+    try:
+        make_file(path)
+        if not path.read_bytes():
+            path.write_bytes(secrets.token_hex(32).encode())
+        return path.read_bytes()
+    except OSError as error:
+        raise CannotStart(f"{path}, which signs tokens, cannot be used: {error.strerror}") from error

@@ -15,9 +15,12 @@ from gateway.chain.service import ChainService
 from gateway.http.access import Access
 from gateway.http.chain import ChainRoutes
 from gateway.http.connections import Connections
+from gateway.http.create import CreateRoutes
 from gateway.http.events import EventRoutes, OperatorEventRoutes
 from gateway.http.forwarding import OF_OTHER_NODES, Forwarding
 from gateway.http.health import HealthRoutes
+from gateway.http.jwks import KeySet
+from gateway.http.jwt_tokens import JwtTokens
 from gateway.http.limits import RequestRate, rate_limit
 from gateway.http.openapi import OpenApiRoutes
 from gateway.http.operator import OperatorRoutes
@@ -38,6 +41,7 @@ from gateway.http.webhook import AuthWebhook
 from gateway.http.whep import WhepRoutes
 from gateway.http.whip import WhipRoutes
 from gateway.outputs.outputs import Outputs
+from gateway.payments.created_streams import CreatedStreams
 from gateway.payments.ledger_reader import LedgerReader
 from gateway.readiness import Readiness
 from gateway.stream.registry import StreamRegistry
@@ -60,7 +64,7 @@ class HttpParts:
     readiness: Readiness
     ledger_reader: LedgerReader
     client: aiohttp.ClientSession
-    """For the auth webhook."""
+    """For the auth webhook, and the keys of an issuer of tokens."""
     orchestrators: Callable[[], Json]
     """What `/orchestrators` shows."""
     events: EventHub = field(default_factory=EventHub)
@@ -72,6 +76,10 @@ class HttpParts:
     """This one among the nodes of a cluster."""
     devnet: Callable[[], Json] | None = None
     """What `/devnet` shows; None: there is none."""
+    created_streams: CreatedStreams | None = None
+    """Those that the API created; None: it creates none."""
+    jwt_secret: bytes | None = field(default=None, repr=False)
+    """Signs tokens of single streams where the settings have no secret."""
 
 
 class HttpServers:
@@ -98,9 +106,14 @@ class HttpServers:
         self._others = None
         if parts.node is not None:
             self._others = OtherNodes(parts.node, parts.registry, self._forwarding)
-        files = {Token.PUBLISH: settings.publish_tokens, Token.PLAY: settings.play_tokens}
+        files = {
+            Token.PUBLISH: settings.publish_tokens,
+            Token.PLAY: settings.play_tokens,
+            Token.API: settings.api_tokens,
+        }
         token_files = {kind: TokenFile(path) for kind, path in files.items() if path is not None}
-        self._access = Access(token_files, parts.registry.watched_name)
+        self._jwt = _jwt_tokens(settings, parts, token_files.get(Token.API))
+        self._access = Access(token_files, parts.registry.watched_name, self._jwt)
         public, operator = self._public_routes(), self._operator_routes()
         self.operator = None
         paths = {route.path for route in operator}
@@ -182,6 +195,8 @@ class HttpServers:
         ]
         if parts.outputs is not None:
             groups.append(OutputRoutes(parts.registry, parts.outputs, everybody=free).routes())
+        if self._jwt is not None and settings.api_tokens is not None and parts.created_streams is not None:
+            groups.append(CreateRoutes(parts.registry, links, parts.created_streams, self._jwt).routes())
         if parts.devnet is not None:
             groups.append([_devnet_route(parts.devnet)])
         return groups
@@ -206,6 +221,21 @@ class HttpServers:
         if self._others is not None:
             routes += self._others.routes()
         return routes
+
+
+def _jwt_tokens(settings: HttpSettings, parts: HttpParts, api: TokenFile | None) -> JwtTokens | None:
+    """None where no JSON Web Tokens are taken."""
+    jwt = settings.jwt
+    secret = parts.jwt_secret if jwt.secret is None else jwt.secret
+    if secret is None and jwt.jwks_url is None:
+        return None
+    return JwtTokens(
+        secret=secret,
+        keys=None if jwt.jwks_url is None else KeySet(parts.client, jwt.jwks_url),
+        audience=jwt.audience,
+        issuer=jwt.issuer,
+        maker=lambda grant_id: None if api is None else api.by_id(grant_id),
+    )
 
 
 def _tls(settings: HttpSettings) -> ssl.SSLContext | None:

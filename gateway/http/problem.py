@@ -36,6 +36,8 @@ class ProblemCode(StrEnum):
     IF_MATCH_FAILED = "if_match_failed"
     IF_MATCH_MISSING = "if_match_missing"
     INTERNAL_ERROR = "internal_error"
+    ISSUER_UNREACHABLE = "issuer_unreachable"
+    KEY_USED = "key_used"
     LEDGER_UNAVAILABLE = "ledger_unavailable"
     LIMIT_REACHED = "limit_reached"
     MAY_NOT_CHOOSE = "may_not_choose"

@@ -19,6 +19,7 @@ class Token(StrEnum):
 
     PUBLISH = "publish"
     PLAY = "play"
+    API = "api"
 
 
 @dataclass(frozen=True)

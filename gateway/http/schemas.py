@@ -30,6 +30,18 @@ WEI: Schema = {"type": "string", "description": "wei, in decimal; n/d where it i
 ORCHESTRATOR = _or_null(_object(url=TEXT, address=_or_null(TEXT), price_wei_per_second=_or_null(WEI)))
 PAYMENTS = _or_null(_object("accepted", accepted=WHOLE, credited_wei=WEI, owed_wei=WEI))
 AUDIO = _object(codec=TEXT, packets=WHOLE, packets_lost=WHOLE, packets_dropped=WHOLE, live=FLAG)
+CREATED: Schema = _object(
+    "name whip_url whep_url status_url events_url publish_token play_token expires_at",
+    name=TEXT,
+    customer=_or_null(TEXT),
+    whip_url=TEXT,
+    whep_url=TEXT,
+    status_url=TEXT,
+    events_url=TEXT,
+    publish_token=TEXT,
+    play_token=TEXT,
+    expires_at=TIME,
+)
 STATUS: Schema = _object(
     "gateway_status",
     gateway_status=_object(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -31,8 +31,8 @@ class ListenError(Exception):
     """A server cannot be started, as a sentence."""
 
 
-Guard = Callable[[web.Request, Route], None]
-"""Called before a route's handler; raises Problem to refuse the request."""
+Guard = Callable[[web.Request, Route], Awaitable[None]]
+"""Awaited before a route's handler; raises Problem to refuse the request."""
 
 
 def application(
@@ -71,7 +71,7 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
 def _guarded(route: Route, guards: Sequence[Guard]) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         for guard in guards:
-            guard(request, route)
+            await guard(request, route)
         return await route.handler(request)
 
     return handle

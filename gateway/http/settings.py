@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +33,8 @@ from gateway.http.tokens import TokenFile
 from gateway.network.settings import HEADERS
 
 LOOPBACK_CLI_PORT = 5935
+JWT_AUDIENCE = "livepeer-gateway"
+MIN_SECRET = 32
 
 
 def _parse_origins(value: str) -> tuple[str, ...]:
@@ -50,6 +52,19 @@ def _parse_listen_address(value: str) -> tuple[str, int]:
     return ("::" if value.startswith(":") and value.count(":") == 1 else host), port
 
 
+def _parse_secret(value: str) -> bytes:
+    """The secret, or what the file of that path has."""
+    path = Path(value).expanduser()
+    try:
+        secret = path.read_bytes().strip() if path.is_file() else value.encode()
+    except OSError as error:
+        raise ValueError(value) from error
+    if len(secret) < MIN_SECRET:
+        raise ValueError(value)
+    return secret
+
+
+SECRET = Kind("secret|path", f"a text of {MIN_SECRET} bytes or more, or a file of it", _parse_secret, True)
 LISTEN_ADDRESS = replace(ADDRESS, parse=_parse_listen_address)
 NETWORKS = Kind("networks", "addresses or networks such as 10.0.0.0/8, comma-separated", parse_networks)
 ORIGINS = Kind("origin,..", "origins such as https://video.example, comma-separated, or *", _parse_origins)
@@ -110,6 +125,23 @@ HTTP_FLAGS: tuple[Flag, ...] = (
         "no token is asked for",
     ),
     Flag("playTokens", PATH, None, "Ask for a token of this file to watch", "no token is asked for"),
+    Flag(
+        "apiTokens",
+        PATH,
+        None,
+        "Create streams by POST /live/video-to-video for the tokens of this file",
+        "streams are not created",
+    ),
+    Flag(
+        "jwtSecret",
+        SECRET,
+        None,
+        "Sign and check tokens of single streams with this (HS256)",
+        "with -apiTokens one of its own in the data directory",
+    ),
+    Flag("jwtJwksUrl", URL, None, "Accept JSON Web Tokens of an issuer whose public keys are here (JWKS)"),
+    Flag("jwtIssuer", TEXT, None, "Accept tokens by -jwtJwksUrl with this iss only", "any"),
+    Flag("jwtAudience", TEXT, JWT_AUDIENCE, "Accept JSON Web Tokens whose aud has this"),
     Flag("liveAIAuthWebhookUrl", URL, None, "Ask this URL about each publisher before answering it"),
     Flag(
         "allowNoAuth",
@@ -186,6 +218,20 @@ class Heartbeats:
 
 
 @dataclass(frozen=True)
+class JwtSettings:
+    """Which JSON Web Tokens are accepted."""
+
+    secret: bytes | None = field(default=None, repr=False)
+    jwks_url: str | None = None
+    audience: str = JWT_AUDIENCE
+    issuer: str | None = None
+
+    @property
+    def used(self) -> bool:
+        return self.secret is not None or self.jwks_url is not None
+
+
+@dataclass(frozen=True)
 class HttpSettings:
     """Addresses, access, limits and webhooks. Durations are seconds."""
 
@@ -202,6 +248,9 @@ class HttpSettings:
     """Certificate chain and private key; None: plain http."""
     publish_tokens: Path | None
     play_tokens: Path | None
+    api_tokens: Path | None
+    """Who may create streams."""
+    jwt: JwtSettings
     auth_webhook: str | None
     auth_api_key: str | None
     heartbeat: Heartbeats | None
@@ -218,7 +267,8 @@ class HttpSettings:
     @property
     def publishing_is_guarded(self) -> bool:
         """Whether somebody decides who may publish."""
-        return self.publish_tokens is not None or self.auth_webhook is not None
+        own = self.publish_tokens is not None or self.auth_webhook is not None
+        return own or self.api_tokens is not None or self.jwt.used
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> HttpSettings:
@@ -234,6 +284,8 @@ class HttpSettings:
             tls=_tls(parsed),
             publish_tokens=_tokens(parsed, "publishTokens"),
             play_tokens=_tokens(parsed, "playTokens"),
+            api_tokens=_tokens(parsed, "apiTokens"),
+            jwt=_jwt(parsed),
             auth_webhook=parsed["liveAIAuthWebhookUrl"],
             auth_api_key=parsed["liveAIAuthApiKey"],
             heartbeat=_heartbeat(parsed),
@@ -257,7 +309,8 @@ class HttpSettings:
 def _cors_origins(parsed: Parsed) -> tuple[str, ...]:
     if parsed["corsOrigins"] is not None:
         return tuple(parsed["corsOrigins"])
-    guarded = parsed["publishTokens"] or parsed["liveAIAuthWebhookUrl"]
+    guards = ("publishTokens", "liveAIAuthWebhookUrl", "apiTokens", "jwtSecret", "jwtJwksUrl")
+    guarded = any(parsed[name] for name in guards)
     return (ANY,) if guarded or not parsed["remoteSignerUrl"] else ()
 
 
@@ -282,6 +335,15 @@ def _tokens(parsed: Parsed, name: str) -> Path | None:
         except (OSError, ValueError) as error:
             raise FlagError(f"-{name} {path} is refused ({error}): it takes a file of tokens") from error
     return path
+
+
+def _jwt(parsed: Parsed) -> JwtSettings:
+    if parsed["apiTokens"] is not None and parsed["cluster"] and parsed["jwtSecret"] is None:
+        raise FlagError("-apiTokens in a cluster needs -jwtSecret, the same at all nodes")
+    if parsed["jwtIssuer"] is not None and parsed["jwtJwksUrl"] is None:
+        raise FlagError("-jwtIssuer needs -jwtJwksUrl")
+    names = ("jwtSecret", "jwtJwksUrl", "jwtAudience", "jwtIssuer")
+    return JwtSettings(*(parsed[name] for name in names))
 
 
 def _heartbeat(parsed: Parsed) -> Heartbeats | None:

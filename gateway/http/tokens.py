@@ -6,11 +6,12 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -59,14 +60,23 @@ class Grant:
     """Whether its publisher may send streams on to other servers."""
     models: tuple[str, ...] = ()
     """Models that its publisher may ask for in any case; the first where it asks for none."""
+    params: Mapping[str, Any] | None = None
+    """The worker's parameters where the publish has none of that name."""
+    within: tuple[str, ...] = ("*",)
+    """Patterns that a name has to fit into as well: those of the token that made this one."""
+    named: str | None = None
+    """Whom limits over time count, where it is not the token."""
 
     @property
     def publisher(self) -> str:
         """Whom limits over time count, as the ledger keeps it."""
-        return f"token {self.id}"
+        return f"token {self.id}" if self.named is None else self.named
 
     def allows(self, stream: str) -> bool:
-        return any(fnmatchcase(stream, pattern) for pattern in self.streams)
+        return all(
+            any(fnmatchcase(stream, pattern) for pattern in patterns)
+            for patterns in (self.streams, self.within)
+        )
 
 
 def parse_line(line: str) -> tuple[bytes, Grant] | None:
@@ -168,6 +178,11 @@ class TokenFile:
             if hmac.compare_digest(digest, wanted):
                 found = grant
         return found
+
+    def by_id(self, grant_id: str) -> Grant | None:
+        """What the token with this id allows; None where it is gone."""
+        self._reread()
+        return next((grant for _, grant in self._grants if grant.id == grant_id), None)
 
     def _reread(self) -> None:
         now = _stamp(self._path)

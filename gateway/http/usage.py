@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from datetime import date
 from fractions import Fraction
@@ -41,7 +41,7 @@ class UsageRoutes:
         ledger_reader: LedgerReader,
         markup: Fraction,
         *,
-        holder: Callable[[web.Request], Grant | None] | None = None,
+        holder: Callable[[web.Request], Awaitable[Grant | None]] | None = None,
         for_operator: bool = True,
     ) -> None:
         self._ledger_reader = ledger_reader
@@ -73,7 +73,7 @@ class UsageRoutes:
         ]
 
     async def usage(self, request: web.Request) -> web.Response:
-        query, owner = request.query, self._owner(request)
+        query, owner = request.query, await self._owner(request)
         by = _read("by", query.get("by", UsedBy.CUSTOMER), UsedBy, ", ".join(UsedBy))
         if owner is not None and by not in OF_ONES_OWN:
             detail = f"with a customer's token, the query's by takes {', '.join(OF_ONES_OWN)}"
@@ -97,9 +97,9 @@ class UsageRoutes:
         told = {"by": by, "every": every, "usage": rows}
         return web.json_response(told, headers={"Cache-Control": "no-store"})
 
-    def _owner(self, request: web.Request) -> UsageOwner | None:
+    async def _owner(self, request: web.Request) -> UsageOwner | None:
         """Whose usage is told; None is everybody's."""
-        grant = None if self._holder is None else self._holder(request)
+        grant = None if self._holder is None else await self._holder(request)
         if grant is not None:
             return UsageOwner(grant.publisher, grant.customer.name)
         if self._for_operator:

@@ -36,7 +36,7 @@ from gateway.outputs.target import Target
 from gateway.payments.customer import ANYBODY, MAX_NAME, Customer
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.ledger import MAX_PUBLISHER
-from gateway.payments.spending import NO_LIMITS, SpendLimitReached
+from gateway.payments.spending import NO_LIMITS, SpendLimitReached, StreamLimits
 from gateway.payments.steps import clean
 from gateway.reason import EndReason
 from gateway.stream.admission import NotAdmitted
@@ -199,11 +199,12 @@ class WhipRoutes:
         name = checked(request.match_info["stream"])
         params = parse_json_object(query["params"], "the query's params") if query.get("params") else {}
         stream_id = checked(query["streamId"], "stream id") if query.get("streamId") else name
-        limits = NO_LIMITS
+        limits: StreamLimits = NO_LIMITS
         grant = request.get(GRANT)
         if grant is not None:
             refuse_unless_allowed(grant, stream_id)
             limits = grant.limits
+            params = {**(grant.params or {}), **params}
         return PublishRequest(
             name=name,
             stream_id=stream_id,
@@ -310,7 +311,7 @@ def _may_not_start(error: MayNotStart) -> Problem:
 def _publisher(grant: Grant | None, customer: str | None, address: str) -> str:
     """Whom limits over time count, as the ledger keeps it: they count the same after a restart."""
     if grant is not None:
-        return grant.publisher
+        return clean(grant.publisher, MAX_PUBLISHER)
     if customer is not None:
         return clean(f"customer {customer}", MAX_PUBLISHER)
     return f"address {client_key(address)}"

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Executable, extract, func, select
 
 from gateway.payments.books import Books
+from gateway.payments.created_streams import CreatedStreams
 from gateway.payments.customer import MAX_NAME
 from gateway.payments.database import Database, rows_of
 from gateway.payments.event_outbox import EventOutbox
@@ -99,6 +100,8 @@ class Ledger:
         """The chain's redemptions of the tickets in it."""
         self.trust = TrustStore(database, self.execute, None if database.node is None else self._do)
         """What is known of those who are paid."""
+        self.created_streams = CreatedStreams(self._do, clocks.wall_ns)
+        """Streams that the API created."""
         self.retention = Retention(queue, clocks.wall_ns)
         """Removes old payments."""
         self.events = EventOutbox(database, self._do, clocks.wall_ns)

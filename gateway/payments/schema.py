@@ -277,6 +277,23 @@ incidents = Table(
 """Times in which the ledger could not be written, noted when it could be again."""
 
 
+created_streams = Table(
+    "created_streams",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("customer", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("token_id", String(32), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("asked", Text, nullable=False),
+    Index("created_streams_owner", "owner", "key"),
+    Index("created_streams_expires", "expires"),
+)
+"""Whose the names are of streams that the API created, while their tokens are good (`created_streams.py`)."""
+
 redemptions = Table(
     "redemptions",
     metadata,

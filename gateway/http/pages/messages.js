@@ -43,6 +43,7 @@ export const END_REASONS = {
   terminated: "The operator of this gateway ended the stream.",
   drained: "The gateway is shutting down. Start again in a moment.",
   taken_over: "This part of the gateway was cut off, and another one has the stream now. Start again.",
+  issuer_unreachable: "The gateway cannot check this token now. Try again in a little while.",
   internal_error: "The gateway failed. Its log has the error.",
 };
 
