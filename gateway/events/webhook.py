@@ -28,7 +28,7 @@ PAGE = 20
 """Events of a stream that are read at once."""
 GIVE_UP_AFTER = 86_400
 """Seconds after which an event is dropped."""
-LEASE = 40.0
+LEASE = 40
 RENEW = 10.0
 """Seconds of a cluster's lease, and after how many it is renewed."""
 SPARE = TIMEOUT + 5.0

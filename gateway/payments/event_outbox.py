@@ -16,6 +16,7 @@ from gateway.payments.database import Database, rows_of
 from gateway.payments.schema import event_lease, event_outbox, event_streams, session_days, sessions
 from gateway.payments.steps import Outcome
 from gateway.payments.ticket import MAX_WIN_PROB
+from gateway.payments.timebase import NANOSECONDS
 
 MAX_ROWS = 50_000
 """Events that wait at most: the oldest are dropped."""
@@ -110,11 +111,11 @@ class EventOutbox:
         gone = delete(event_outbox).where(event_outbox.c.id.in_(list(ids)))
         await self._work(lambda connection: _execute(connection, gone))
 
-    async def lease(self, seconds: float) -> bool:
+    async def lease(self, seconds: int) -> bool:
         """Whether this node delivers for so many seconds from now."""
         now, taken = self._wall_ns(), list[bool]()
         columns = event_lease.c
-        until = now + round(seconds * 1e9)
+        until = now + seconds * NANOSECONDS
 
         def take(connection: Connection) -> None:
             taken.clear()

@@ -299,18 +299,20 @@ def supervised(
     max_paid_starts: int = 3,
     output_timeout: float = 30,
     pause: float = HASTY.first_pause,
+    max_standby_pause: float = HASTY.max_standby_pause,
     standby: bool = False,
     await_room: bool = False,
     make_room: Callable[[Sequence[Candidate]], bool] = lambda candidates: False,
 ) -> Supervisor:
     request = PublishRequest(name="cam", stream_id="cam", request_id="1", model="m", standby=standby)
     sources = only(network)
+    timing = replace(HASTY, first_pause=pause, max_standby_pause=max_standby_pause)
     return Supervisor(
         sources,
         request,
         sources.candidates(request),
         publisher or Publisher(),
-        policy=SwapPolicy(max_swaps, max_paid_starts, output_timeout, replace(HASTY, first_pause=pause)),
+        policy=SwapPolicy(max_swaps, max_paid_starts, output_timeout, timing),
         log=structlog.get_logger(),
         await_room=await_room,
         make_room=make_room,

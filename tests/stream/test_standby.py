@@ -126,7 +126,7 @@ async def test_it_is_never_where_the_active_job_is() -> None:
 async def test_its_failure_ends_nothing_and_another_one_takes_its_place(failure: BaseException) -> None:
     fails = asyncio.Event()
     network, publisher = FakeSource({}, {"until": fails, "ends": failure}, {}), Publisher()
-    async with standing_by(network, publisher) as supervisor:
+    async with standing_by(network, publisher, max_standby_pause=0.1) as supervisor:
         fails.set()
         await eventually(lambda: len(network.jobs) == 3, every=0.001)
         assert supervisor.live
@@ -135,6 +135,20 @@ async def test_its_failure_ends_nothing_and_another_one_takes_its_place(failure:
         assert network.jobs[0].closed is None
         blamed = not isinstance(failure, Ended) or failure.reason is EndReason.ORCHESTRATOR_LOST
         assert ("b" in network.suspended) == blamed
+
+
+@pytest.mark.asyncio
+async def test_after_a_refusal_by_the_signer_the_next_one_comes_after_the_longest_pause() -> None:
+    refused = Ended(EndReason.SIGNER_REFUSED, "no money left")
+    network = FakeSource({}, {"ends": refused}, {})
+    supervisor = supervised(network, standby=True)
+    running = asyncio.get_running_loop().create_task(supervisor.run())
+    await eventually(lambda: "no money left" in standby(supervisor).detail, every=0.001)
+    await asyncio.sleep(0.05)  # five looks
+    assert len(network.jobs) == 2
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await supervisor.close(DELETED)
 
 
 @pytest.mark.asyncio
