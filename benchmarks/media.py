@@ -233,7 +233,7 @@ async def added_delay(folder: Path, plan: Plan) -> dict[str, Any]:
             process.send_signal(signal.SIGUSR1)
             await load.window(process, plan)
     delays = sorted(json.loads(report.read_text()))
-    centiles = statistics.quantiles(delays, n=100)
+    centiles = statistics.quantiles(delays, n=100, method="inclusive")
     return {
         "figure": "milliseconds from a frame's last packet to the orchestrator's connection",
         "streams": plan.delay_streams,

@@ -226,7 +226,7 @@ async def chaos(minutes: float, seed: int, folder: Path, *, runners: int) -> dic
         run.broken.append(f"{wei} wei are unexplained")
     if grown > MEMORY_GROWTH:
         run.broken.append(f"memory grew by {grown} bytes")
-    cuts = statistics.quantiles(run.gaps, n=100) if len(run.gaps) > 1 else [0.0] * 99
+    cuts = statistics.quantiles(run.gaps, n=100, method="inclusive") if len(run.gaps) > 1 else [0.0] * 99
     return {
         "minutes": minutes,
         "seed": seed,
