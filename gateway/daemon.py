@@ -165,6 +165,8 @@ class Daemon:
                 build.ledger.reader,
                 build.http,
                 events=build.events,
+                admission=admission,
+                spending=None if build.payments is None else build.payments.spending,
                 orchestrators=lambda: {key: value for kind in kinds for key, value in kind.state().items()},
                 outputs=outputs,
                 ice_servers=settings.ice.servers,

@@ -46,5 +46,9 @@ class NoRoom(Ended):
     """A job that did not start because there was no capacity: not a fault. Its payment is kept."""
 
 
+class MoveAsked(Ended):
+    """The operator wants the job elsewhere: no fault."""
+
+
 class ChooseAgain(Ended):
     """A candidate's offer is no longer what it was chosen for: no fault, and nothing was paid."""

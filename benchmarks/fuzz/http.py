@@ -73,7 +73,7 @@ async def _schemathesis(folder: Path, url: str, seconds: float, seed: int) -> st
         *("run", f"{url}openapi.json", "--checks", "not_a_server_error", "--phases", "fuzzing"),
         *("--max-time", str(max(1, int(seconds))), "--seed", str(seed)),
         *("--generation-database", "none", "--suppress-health-check", "all", "--no-color"),
-        *("--exclude-path-regex", "/events$"),  # its answers end when the client goes
+        *("--exclude-path-regex", "/(events|drain)$"),  # the first have no end
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=folder,

@@ -15,6 +15,7 @@ from gateway.chain.service import ChainService
 from gateway.http.access import Access
 from gateway.http.chain import ChainRoutes
 from gateway.http.connections import Connections
+from gateway.http.control import ControlRoutes
 from gateway.http.create import CreateRoutes
 from gateway.http.events import EventRoutes, OperatorEventRoutes
 from gateway.http.forwarding import OF_OTHER_NODES, Forwarding
@@ -22,12 +23,13 @@ from gateway.http.health import HealthRoutes
 from gateway.http.jwks import KeySet
 from gateway.http.jwt_tokens import JwtTokens
 from gateway.http.limits import RequestRate, rate_limit
+from gateway.http.limits_used import limits_used
 from gateway.http.openapi import OpenApiRoutes
 from gateway.http.operator import OperatorRoutes
 from gateway.http.origins import Origins, own_names
 from gateway.http.other_nodes import OtherNodes
 from gateway.http.outputs import OutputRoutes
-from gateway.http.pages import PageRoutes
+from gateway.http.pages import OperatorPageRoutes, PageRoutes
 from gateway.http.payments import PaymentRoutes
 from gateway.http.route import Route, Token
 from gateway.http.server import ListenError, Server, SocketServer, application
@@ -43,7 +45,9 @@ from gateway.http.whip import WhipRoutes
 from gateway.outputs.outputs import Outputs
 from gateway.payments.created_streams import CreatedStreams
 from gateway.payments.ledger_reader import LedgerReader
+from gateway.payments.spending import Spending
 from gateway.readiness import Readiness
+from gateway.stream.admission import Admission
 from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import Json
 from gateway.stream.settings import StreamSettings
@@ -69,6 +73,9 @@ class HttpParts:
     """What `/orchestrators` shows."""
     events: EventHub = field(default_factory=EventHub)
     outputs: Outputs | None = None
+    admission: Admission = field(default_factory=Admission)
+    spending: Spending | None = None
+    """None: nothing is paid."""
     ice_servers: Sequence[IceServer] = ()
     """For the Link headers of WHIP and WHEP."""
     chain: ChainService | None = None
@@ -123,7 +130,9 @@ class HttpServers:
             own = self._usage(for_operator=False)
             paths -= {route.path for route in own}
             public.append(own)
-            groups = [operator, OpenApiRoutes([operator], (), self._forwarding).routes()]
+            beside = self._beside_operator()
+            described = OpenApiRoutes([operator, *beside], (), self._forwarding).routes()
+            groups = [operator, *beside, described]
             origins = Origins((), self._forwarding, hosts=self._hosts(settings.cli_addr))
             app = application(groups, origins=origins)
             self.operator = Server(app, settings.cli_addr, "cliAddr", connections=self._connections())
@@ -211,10 +220,27 @@ class HttpServers:
             for_operator=for_operator,
         ).routes()
 
+    def _limits_used(self) -> list[Json]:
+        return limits_used(self._settings.limits, self._parts.registry, self._parts.spending)
+
+    def _beside_operator(self) -> list[list[Route]]:
+        """What the operator's page uses of the public routes, where it has an address of its own."""
+        parts = self._parts
+        links = Links(self._forwarding, parts.ice_servers)
+        tag = "" if parts.node is None else parts.node.tag
+        return [
+            WhepRoutes(parts.registry, links, self._settings.limits, node_tag=tag).routes(),
+            HealthRoutes(parts.readiness.reasons, parts.readiness.notes).routes(),
+            OperatorPageRoutes().files(),
+        ]
+
     def _operator_routes(self) -> list[Route]:
         parts = self._parts
         routes = OperatorRoutes(parts.registry, parts.metrics, parts.orchestrators).routes()
         routes += OperatorEventRoutes(parts.events).routes()
+        control = ControlRoutes(parts.registry, parts.admission, parts.events, self._limits_used)
+        routes += control.routes()
+        routes += OperatorPageRoutes().routes()
         routes += self._usage(for_operator=True)
         if parts.chain is not None:
             routes += ChainRoutes(parts.chain.json, parts.chain.luck_chart).routes()

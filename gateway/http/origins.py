@@ -27,8 +27,8 @@ FREE_PATHS = frozenset({"/healthz", "/readyz"})
 class Origins:
     """Pages of `allowed` origins (ANY for all) and the gateway's own may change things and read answers.
 
-    No other page may read the paths of `operator`. A Host that is a name has to be one of `hosts`; None
-    takes every name.
+    No other page may read the paths of `operator` (as routes have them), or change anything there. A Host
+    that is a name has to be one of `hosts`; None takes every name.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Origins:
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """Say which pages may read the answer, before it begins."""
         origin = request.headers.get("Origin", "")
-        if request.path in self._operator:
+        if self._is_operators(request):
             return
         if ANY in self._allowed or origin in self._allowed:
             response.headers["Access-Control-Allow-Origin"] = ANY if ANY in self._allowed else origin
@@ -64,9 +64,13 @@ class Origins:
             raise Problem(403, ProblemCode.CROSS_ORIGIN, detail)
         return await handler(request)
 
+    def _is_operators(self, request: web.Request) -> bool:
+        resource = request.match_info.route.resource
+        return resource is not None and resource.canonical in self._operator
+
     def _may_change(self, request: web.Request) -> bool:
         origin = request.headers.get("Origin")
-        if ANY in self._allowed or origin in self._allowed:
+        if not self._is_operators(request) and (ANY in self._allowed or origin in self._allowed):
             return True
         if origin is None:
             return request.headers.get("Sec-Fetch-Site") != "cross-site"

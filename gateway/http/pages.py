@@ -12,6 +12,7 @@ from gateway.http.route import Route
 
 PAGES = Path(__file__).parent / "pages"
 
+FILES = "/pages/{file}"
 _HEADERS = {"Cache-Control": "no-cache"}
 _POLICY = (
     "default-src 'none'",
@@ -23,6 +24,25 @@ _POLICY = (
     "form-action 'self'",
 )
 """What the pages may load (Content Security Policy 3): their own files, nothing written into the document."""
+
+
+class OperatorPageRoutes:
+    """The operator's page at `/operator`, whose files are under `/pages/` too."""
+
+    def __init__(self) -> None:
+        self._pages = PageRoutes()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/operator", self.page, "the operator's page", {200: "the page"}, gives="text/html")
+        ]
+
+    def files(self) -> list[Route]:
+        """Scripts and styles, for an address that does not serve the other pages."""
+        return [route for route in self._pages.routes() if route.path == FILES]
+
+    async def page(self, _: web.Request) -> web.FileResponse:
+        return self._pages.page("operator.html", ())
 
 
 class PageRoutes:
@@ -46,7 +66,7 @@ class PageRoutes:
             Route("GET", "/watch", self.watch, "the page for viewers", {200: "the page"}, gives=html),
             Route(
                 "GET",
-                "/pages/{file}",
+                FILES,
                 self.file,
                 "scripts and styles of the pages",
                 {200: "the file", 404: "no such file"},
@@ -55,10 +75,10 @@ class PageRoutes:
         ]
 
     async def index(self, _: web.Request) -> web.FileResponse:
-        return self._page("index.html", ())
+        return self.page("index.html", ())
 
     async def watch(self, _: web.Request) -> web.FileResponse:
-        return self._page("watch.html", self._watch_in_frame)
+        return self.page("watch.html", self._watch_in_frame)
 
     async def file(self, request: web.Request) -> web.FileResponse:
         name = request.match_info["file"]
@@ -66,6 +86,7 @@ class PageRoutes:
             raise web.HTTPNotFound
         return web.FileResponse(PAGES / name, headers=_HEADERS)
 
-    def _page(self, name: str, framed_by: Sequence[str]) -> web.FileResponse:
+    def page(self, name: str, framed_by: Sequence[str]) -> web.FileResponse:
+        """One of the pages, which pages of these origins may show in a frame."""
         policy = "; ".join([*_POLICY, self._reached, " ".join(["frame-ancestors 'self'", *framed_by])])
         return web.FileResponse(PAGES / name, headers={**_HEADERS, "Content-Security-Policy": policy})

@@ -106,6 +106,7 @@ class JobSlot:
         self._made = GopBuffer()
         self._promoted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._update_refusal = ""
+        self._told_to_leave: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
     # the supervisor's side
 
@@ -124,12 +125,18 @@ class JobSlot:
             async with TaskGroup() as group:
                 group.create_task(_run(self.job), name=f"{self._name} run")
                 group.create_task(self._watch_output(), name=f"{self._name} output watch")
+                group.create_task(self._until_told(), name=f"{self._name} until told")
         except Ended as ended:
             return ended.without_frames()
         except (Exception, GeneratorExit) as error:
             self._log.exception("job failed unexpectedly")
             return UnexpectedFailure(EndReason.INTERNAL_ERROR, f"an error in the gateway: {error!r}")
         raise AssertionError("a job ends with a reason")
+
+    def leave(self, why: Ended) -> None:
+        """End the job for this reason; further calls change nothing."""
+        if not self._told_to_leave.done():
+            self._told_to_leave.set_result(why)
 
     async def stand_by(self) -> None:
         """Wait until it is promoted or over."""
@@ -212,6 +219,9 @@ class JobSlot:
     def limit_bitrate(self, bits_per_second: int | None) -> None:
         if self.active:
             self._stream.ingest.limit_bitrate(bits_per_second)
+
+    async def _until_told(self) -> NoReturn:
+        raise await self._told_to_leave
 
     async def _watch_output(self) -> NoReturn:
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
+from gateway.reason import ChooseAgain, Ended, EndReason, MoveAsked, NoRoom
 from gateway.stream.candidate_list import CandidateList
 from gateway.stream.job_slot import SupervisedStream
 from gateway.stream.seam import Candidate
@@ -63,7 +63,7 @@ class NextCandidate:
             free = bool(refusal) or waits
             candidate = self._candidates.best(stream.params, now, again=again, free=free)
             if candidate is not None:
-                if self.was_live:
+                if self.was_live and not isinstance(failures[-1], MoveAsked):
                     self._budget.spend(failures[-1], now)
                 return candidate
             if refusal:
@@ -85,7 +85,8 @@ class NextCandidate:
 
     def swap(self, failure: Ended) -> None:
         """Count a swap to the job that stood by. Raises Ended where there were too many."""
-        self._budget.spend(failure, self._clock())
+        if not isinstance(failure, MoveAsked):
+            self._budget.spend(failure, self._clock())
 
     def job_over(self, candidate: Candidate, failure: Ended, *, live: bool, paid: bool) -> None:
         """The active job failed: `live` if it showed a picture, `paid` if a first payment was signed."""

@@ -40,15 +40,8 @@ def _gateway_status(stream: Stream, *, viewers: int, whep_url: str) -> Json:
         "resumed": stream.publishers.resumed,
         "standby": _standby(stream.supervisor.standby_status()),
         "payments": payments_json(job.payments),
-        "ingest": _ingest(stream, segments_dropped=job.dropped),
-        "output": {
-            "fps": stream.output.fps,
-            "bitrate_bps": stream.output.bitrate_bps,
-            "audio": stream.output.has_audio,
-            "segments": job.segments,
-            "gaps": job.gaps,
-            "viewers": viewers,
-        },
+        "ingest": ingest_json(stream, segments_dropped=job.dropped),
+        "output": output_json(stream, viewers),
         "error": None if error is None else {"error_message": error[0], "error_time": error[1]},
         "ended": _ended(stream),
     }
@@ -115,7 +108,21 @@ def _standby(standby: StandbyStatus | None) -> Json | None:
     }
 
 
-def _ingest(stream: Stream, *, segments_dropped: int) -> Json | None:
+def output_json(stream: Stream, viewers: int) -> Json:
+    """What comes back, and who watches it."""
+    job = stream.job_status()
+    return {
+        "fps": stream.output.fps,
+        "bitrate_bps": stream.output.bitrate_bps,
+        "audio": stream.output.has_audio,
+        "segments": job.segments,
+        "gaps": job.gaps,
+        "viewers": viewers,
+    }
+
+
+def ingest_json(stream: Stream, *, segments_dropped: int) -> Json | None:
+    """What the publisher sends; None before it was answered."""
     stats = stream.publishers.session.stats
     if stats is None:
         return None

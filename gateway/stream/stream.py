@@ -16,7 +16,7 @@ from gateway.aio.tasks import TaskGroup
 from gateway.media.fanout import Fanout, FrameTap
 from gateway.media.frames import AccessUnit, Frame
 from gateway.media.gop import GopBuffer
-from gateway.reason import Ended, EndReason
+from gateway.reason import Ended, EndReason, MoveAsked
 from gateway.stream.params import WorkerParams
 from gateway.stream.publisher_session import PublisherSession
 from gateway.stream.publishers import Publishers
@@ -48,6 +48,10 @@ class State(StrEnum):
     SWAPPING = "swapping"
     WAITING_FOR_PUBLISHER = "waiting_for_publisher"
     ENDED = "ended"
+
+
+class CannotMove(Exception):
+    """A stream cannot be moved to another orchestrator now, as a sentence."""
 
 
 class Stream:
@@ -122,6 +126,8 @@ class Stream:
         self.left_behind = False
         """Whether its paid jobs were left for another run of the gateway."""
         self.finished = asyncio.Event()
+        self._left_for = ""
+        """Why the last active job is over."""
         self._is_former = former is not None
         if former is not None:
             self._hold_former(former)
@@ -168,6 +174,14 @@ class Stream:
     def ending(self) -> bool:
         """Whether the end has been asked for, or has come."""
         return self._told_to_end.done()
+
+    def move(self, why: str) -> None:
+        """Have another orchestrator take it. Raises CannotMove."""
+        if self.state is not State.LIVE or self.ending:
+            state = str(self.state).replace("_", " ")
+            raise CannotMove(f"only a live stream can be moved, and this one is {state}")
+        if not self.supervisor.move(why):
+            raise CannotMove("nobody else can take the stream now")
 
     async def update(self, params: Mapping[str, Any]) -> Json:
         """Hand new parameters to the worker, and to that of every later job.
@@ -273,8 +287,7 @@ class Stream:
             self.state = State.LIVE
         self.log.info("stream live", seconds=round(self.elapsed, 3), swaps=self.supervisor.swaps)
         orchestrator = self.job_status().orchestrator
-        failure = None if self.error is None else self.error[0]
-        self.events.live(orchestrator, self.supervisor.swaps, self.elapsed, failure)
+        self.events.live(orchestrator, self.supervisor.swaps, self.elapsed, self._left_for)
 
     def on_standby(self, state: str, detail: str) -> None:
         """The job that stands by has its first picture, or is over."""
@@ -288,7 +301,9 @@ class Stream:
     def on_job_failed(self, failure: Ended, *, was_live: bool) -> None:
         """There is no active job for the moment."""
         self.end_held(f"its job failed meanwhile: {failure.detail}")
-        self._note_error(failure.detail)
+        self._left_for = failure.detail
+        if not isinstance(failure, MoveAsked):
+            self._note_error(failure.detail)
         if was_live:
             self.state = State.SWAPPING
 

@@ -34,15 +34,13 @@ class StreamEvents:
     def created(self) -> None:
         self._emit(EventType.STREAM_CREATED, {"pipeline": self._pipeline})
 
-    def live(
-        self, orchestrator: OrchestratorRef | None, swaps: int, seconds: float, failure: str | None
-    ) -> None:
+    def live(self, orchestrator: OrchestratorRef | None, swaps: int, seconds: float, failure: str) -> None:
         """Another job is the active one, after so many swaps; `failure` is why the last one is not."""
         before, self._served_by = self._served_by, "" if orchestrator is None else orchestrator.url
         data: Json = {"orchestrator": where(orchestrator), "elapsed_s": round(seconds, 3)}
         if swaps > self._swaps:
             self._swaps = swaps
-            swapped = {"from_url": before, "swaps": swaps, "detail": failure or ""}
+            swapped = {"from_url": before, "swaps": swaps, "detail": failure}
             self._emit(EventType.STREAM_SWAPPED, {**data, **swapped})
         else:
             self._emit(EventType.STREAM_LIVE, data)

@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio.tasks import TaskGroup
 from gateway.media.frames import Frame
 from gateway.payments.status import PaymentStatus
-from gateway.reason import ChooseAgain, Ended, EndReason
+from gateway.reason import ChooseAgain, Ended, EndReason, MoveAsked
 from gateway.stream.candidate_list import CandidateList
 from gateway.stream.closing import ClosingJobs
 from gateway.stream.job_slot import JobSlot, SupervisedStream, UnexpectedFailure
@@ -200,6 +200,17 @@ class Supervisor:
         await self._closing.wait()
         del self._stream  # which holds this supervisor
 
+    def move(self, why: str) -> bool:
+        """Have the active job end and another take its place. False where nobody else can take the stream."""
+        slot = self._active
+        if slot is None or slot.over.done():
+            return False
+        ready = self._standby is not None and self._standby.ready
+        if not ready and self._another(slot.candidate) is None:
+            return False
+        slot.leave(MoveAsked(EndReason.TERMINATED, why))
+        return True
+
     def _slots(self) -> list[JobSlot]:
         """Those whose job runs, the active one last."""
         return [slot for slot in (self._standby, self._active) if slot is not None]
@@ -252,7 +263,7 @@ class Supervisor:
         self._active = None
         self._next.job_over(slot.candidate, failure, live=was_live, paid=slot.job.paid)
         self._give_up(slot, failure)
-        if not was_live:
+        if not was_live or isinstance(failure, MoveAsked):
             self._candidates.retry_later(slot.candidate, failure, self._clock())
         self._stream.on_job_failed(failure, was_live=was_live)
         return failure, was_live
@@ -362,7 +373,7 @@ class Supervisor:
             standby=not slot.active,
         )
         self._closing.add(slot, failure.reason)
-        if isinstance(failure, ChooseAgain):
+        if isinstance(failure, ChooseAgain | MoveAsked):
             pass
         elif failure.reason is EndReason.PRICE_RAISED:
             self._candidates.never_retry(candidate, failure)
@@ -376,4 +387,4 @@ class Supervisor:
 
 
 def _ends_the_stream(failure: Ended) -> bool:
-    return failure.reason in ENDS_THE_STREAM and not isinstance(failure, UnexpectedFailure)
+    return failure.reason in ENDS_THE_STREAM and not isinstance(failure, UnexpectedFailure | MoveAsked)

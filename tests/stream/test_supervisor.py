@@ -520,3 +520,37 @@ async def test_an_update_after_the_end_changes_nothing() -> None:
     await end_of(supervisor)
     assert await supervisor.update({"effect": "mirror"}) == {}
     assert publisher.params == {}
+
+
+@pytest.mark.asyncio
+async def test_a_move_that_is_asked_for_is_no_fault_and_counts_for_no_limit() -> None:
+    network, publisher = FakeSource({}, {}, {}, {}, {}, {}, urls="ab"), Publisher()
+    supervisor = supervised(network, publisher)
+
+    async def moves() -> None:
+        for jobs in range(1, 6):
+            await eventually(lambda n=jobs: len(network.jobs) == n and supervisor.live, what="the next job")
+            assert supervisor.move("the operator asked")
+        await eventually(lambda: len(network.jobs) == 6 and supervisor.live, what="the last job")
+
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(supervisor.run())
+        await moves()
+        running.cancel()
+    await supervisor.close(DELETED)
+    assert network.asked == "ababab"
+    assert network.suspended == {}
+    assert {job.closed for job in network.jobs[:-1]} == {EndReason.TERMINATED}
+
+
+@pytest.mark.asyncio
+async def test_where_nobody_else_can_take_the_stream_it_stays() -> None:
+    network = FakeSource({}, urls="a")
+    supervisor = supervised(network)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(supervisor.run())
+        await eventually(lambda: supervisor.live, what="the job")
+        assert not supervisor.move("the operator asked")
+        running.cancel()
+    await supervisor.close(DELETED)
+    assert network.asked == "a"
