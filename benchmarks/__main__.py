@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import browser, hostile, ledger, loop, media, payments, relays
+from benchmarks import browser, cluster, counting, hostile, ledger, loop, media, payments, relays
 from gateway.telemetry import log
 
 BENCHMARKS: dict[str, Callable[[Path], AsyncIterator[dict[str, Any]]]] = {
     "browser": browser.measure,
+    "cluster": cluster.measure,
+    "counting": counting.measure,
     "hostile": hostile.measure,
     "ledger": ledger.measure,
     "loop": loop.measure,

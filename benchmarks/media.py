@@ -205,13 +205,14 @@ async def whole_loop(
         }
         row["ratio_to_baseline"] = _ratio(row, baselines)
         row["aim_ratio"] = 0.35
-        limit = _limit(passed, plan)
+        limit = limit_of(passed)
         yield {**row, "limit": limit} if limit else row
         if limit:
             return
 
 
-def _limit(passed: dict[str, float], plan: Plan) -> str | None:
+def limit_of(passed: dict[str, float]) -> str | None:
+    """What was at its limit; None where all frames came."""
     if passed["cpu"] / passed["at"] > LOAD_LIMIT:
         return "the load generator"
     if passed["frames_received"] < 0.97 * passed["frames_sent"] or passed["packets_missing"] > 0:

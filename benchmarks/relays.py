@@ -40,11 +40,11 @@ def effect(relay: str, name: str) -> dict[str, Any]:
     return {"prompts": {"1": {"class_type": "Effect", "inputs": {"effect": name}}}}
 
 
-def flashes() -> list[bytes]:
-    """Two seconds of 720p30 whose bright half changes its side with each key frame, once a second."""
+def flashes(size: tuple[int, int] = SIZE) -> list[bytes]:
+    """Two seconds at 30 a second whose bright half changes its side with each key frame, once a second."""
     encoder = av.CodecContext.create("libx264", "w")
     assert isinstance(encoder, av.VideoCodecContext)
-    encoder.width, encoder.height = SIZE
+    encoder.width, encoder.height = size
     encoder.pix_fmt = "yuv420p"
     encoder.framerate, encoder.time_base = fractions.Fraction(FPS), fractions.Fraction(1, FPS)
     encoder.bit_rate = 2_500_000
@@ -54,7 +54,7 @@ def flashes() -> list[bytes]:
         "profile": "baseline",
         "x264-params": f"keyint={FPS}:min-keyint={FPS}:scenecut=0:repeat-headers=1",
     }
-    width, height = SIZE
+    width, height = size
     noise = np.random.default_rng(1).integers(0, 30, (height // 8, width // 8, 3), np.uint8)
     units = []
     for number in range(2 * FPS):

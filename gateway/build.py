@@ -29,8 +29,8 @@ from gateway.events.file import EventFile
 from gateway.events.outbox_writer import OutboxWriter
 from gateway.events.webhook import WebhookDelivery
 from gateway.flags import without_userinfo
+from gateway.http.all_nodes import AllNodes
 from gateway.http.heartbeat import Heartbeat
-from gateway.http.settings import Heartbeats
 from gateway.network.checks import funds_check, ticket_check, type_check, version_check
 from gateway.network.models import ModelNetworks
 from gateway.network.remains import OrchestratorRemains
@@ -47,7 +47,6 @@ from gateway.paid_job.former_jobs import JOB
 from gateway.paid_job.remains import RemainsReader
 from gateway.payments.ledger import Ledger
 from gateway.payments.resources import PaymentResources
-from gateway.reason import EndReason
 from gateway.runner.client import RunnerClient
 from gateway.runner.lists import DiscoveryService, OrchestratorRunners, SignerRunners
 from gateway.runner.pool import RunnerList, RunnerPool
@@ -57,7 +56,6 @@ from gateway.runner.session_details import RUNNER
 from gateway.runner.settings import RunnerSettings
 from gateway.runner.source import RunnerSource
 from gateway.settings import Settings
-from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import JobSource, Json, UnknownModel
 from gateway.stream.sources import JobSources, Preference
 from gateway.telemetry.events import EventHub, EventType
@@ -434,20 +432,25 @@ async def _nothing_to_end(_: set[str]) -> None:
     """Nobody is told of streams that a former run did not end."""
 
 
-def start_heartbeat(build: Build, settings: Heartbeats, registry: StreamRegistry) -> None:
-    """Report the live streams to the operator's URL, and end those that its answer names."""
+def start_what_is_done_once(build: Build, nodes: AllNodes, node: ClusterNode | None) -> None:
+    """What one node of a cluster does for all: heartbeats, redemptions, keys of nodes that are gone."""
+    settings = build.settings
 
-    def terminate(stream_id: str) -> None:
-        stream = registry.find(stream_id)
-        if stream is not None:
-            stream.end(EndReason.TERMINATED, "the heartbeat's answer named it")
+    def on_duty() -> bool:
+        return node is None or node.duty.mine
 
-    heartbeat = Heartbeat(
-        build.http,
-        settings.url,
-        interval=settings.interval,
-        headers=settings.headers,
-        live=lambda: [stream.request.stream_id for stream in registry],
-        terminate=terminate,
-    )
-    build.run(heartbeat.run(), "heartbeat")
+    if node is not None:
+        build.run(node.do_what_is_done_once(settings.stream.resume_timeout), "cluster-duty")
+    if build.chain is not None:
+        build.chain.follow_while(on_duty)
+    if settings.http.heartbeat is not None:
+        heartbeat = Heartbeat(
+            build.http,
+            settings.http.heartbeat.url,
+            interval=settings.http.heartbeat.interval,
+            headers=settings.http.heartbeat.headers,
+            live=nodes.stream_ids,
+            terminate=nodes.end,
+            on_duty=on_duty,
+        )
+        build.run(heartbeat.run(), "heartbeat")

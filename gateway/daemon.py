@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from gateway.aio.tasks import watch as watch_tasks
 from gateway.build import (
     Build,
     CannotStart,
+    JobKind,
     begin,
     job_sources,
     open_cluster,
@@ -26,10 +28,11 @@ from gateway.build import (
     open_webrtc,
     settings_on_devnet,
     start_devnet,
-    start_heartbeat,
+    start_what_is_done_once,
 )
 from gateway.cluster.presence import Condition
 from gateway.flags import without_userinfo
+from gateway.http.all_nodes import AllNodes
 from gateway.http.app import HttpParts, HttpServers
 from gateway.http.server import ListenError
 from gateway.outputs.outputs import Outputs
@@ -120,7 +123,7 @@ class Daemon:
             sources_left_out=list if build.payments is None else build.payments.types.refusals,
         )
         build.run(readiness.run(), "readiness")
-        metrics = Metrics()
+        metrics = Metrics("" if settings.cluster is None else settings.cluster.node_name)
         metrics.watch(loop_watch)
         metrics.attach_events(build.events)
         end_former = await open_events(build)
@@ -140,10 +143,13 @@ class Daemon:
             names=None if node is None else node.names,
             left_streams=None if node is None else former_jobs.take_over,
             events=build.events,
+            counts=None if node is None else node.counts,
+            starts_elsewhere=None if node is None else build.ledger.recent_starts,
         )
         if node is not None:
             node.when_lost(registry.lose)
             node.share_events(build.events, stack)
+            node.when_ended_elsewhere(registry.forget_ended)
             metrics.attach_relay(node.relay_for(registry.audience).counts)
         outputs = Outputs(settings.outputs, registry.audience.request_key_frame)
         stack.push_async_callback(outputs.close)
@@ -155,12 +161,14 @@ class Daemon:
             build.chain.watch.burn = registry.burn
             metrics.attach_chain(build.chain.watch.json)
 
+        nodes = AllNodes(registry, metrics, partial(_orchestrators, kinds), node)
         servers = HttpServers(
             settings.http,
             settings.stream,
             HttpParts(
                 registry,
                 metrics,
+                nodes,
                 readiness,
                 build.ledger.reader,
                 build.http,
@@ -181,8 +189,7 @@ class Daemon:
         url = await self._listen(servers, build)
         if node is not None:
             await node.start(url, partial(_condition, registry, readiness, loop_watch, admission))
-        if settings.http.heartbeat is not None:
-            start_heartbeat(build, settings.http.heartbeat, registry)
+        start_what_is_done_once(build, nodes, node)
         build.run(_announce_ready(url, readiness), "ready")
         await self._stop.wait()
         admission.draining = True
@@ -238,6 +245,10 @@ def _condition(
         open=not readiness.reasons(),
         draining=admission.draining,
     )
+
+
+def _orchestrators(kinds: Sequence[JobKind]) -> dict[str, Any]:
+    return {key: value for kind in kinds for key, value in kind.state().items()}
 
 
 async def _announce_ready(url: str, readiness: Readiness) -> None:

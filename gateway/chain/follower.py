@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -47,6 +47,8 @@ class RedemptionFollower:
         self._book = book
         self._followed = followed
         self._interval = interval
+        self.on_duty: Callable[[], bool] = lambda: True
+        """Whether it is for this node to do; of a cluster's nodes, one writes what the chain says."""
         self._range = MAX_RANGE
         self._answered = 0
         self._error = ""
@@ -56,7 +58,8 @@ class RedemptionFollower:
         """Read until cancelled."""
         while True:
             try:
-                await self.step()
+                if self.on_duty():
+                    await self.step()
                 self._error = ""
             except (ChainError, LedgerError) as error:
                 if str(error) != self._error:

@@ -104,6 +104,11 @@ class ChainService:
             interval=settings.watch.interval,
         )
 
+    def follow_while(self, on_duty: Callable[[], bool]) -> None:
+        """Read redemptions only while this is the node of a cluster which does that."""
+        if self._follower is not None:
+            self._follower.on_duty = on_duty
+
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Background tasks for the daemon's lifetime, by name."""
         tasks = {"chain-watch": self.watch.run}

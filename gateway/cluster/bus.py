@@ -149,6 +149,7 @@ class Bus:
         self._tried = asyncio.Event()
         self._said_away: bool | None = None
         self._problem = ""
+        self._closing = False
         self.dropped = 0
         """Messages that came in faster than they were handled."""
 
@@ -162,6 +163,7 @@ class Bus:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing = True  # nats-py may swallow the cancellation
         await cancel(self._task)
         for asked in self._asked.values():
             if not asked.answer.done():
@@ -266,7 +268,7 @@ class Bus:
 
     async def _run(self) -> None:
         """Connect again and again until cancelled."""
-        while True:
+        while not self._closing:
             client, lost, self._problem = Client(), asyncio.Event(), ""
             try:
                 await self._connect(client, lost)
@@ -278,7 +280,7 @@ class Bus:
                 self._tried.set()
                 self._tell(True)
                 try:
-                    while client.is_connected and not lost.is_set():
+                    while client.is_connected and not lost.is_set() and not self._closing:
                         with suppress(TimeoutError):
                             async with asyncio.timeout(LOOK_INTERVAL):
                                 await lost.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -16,6 +16,7 @@ from gateway.cluster.bus import Bus, BusSubscription, Handler
 from gateway.cluster.errors import ClusterAway, ClusterError, KeyTaken, NobodyAnswers
 from gateway.cluster.ownership import OwnerKey, OwnerStep, next_step, value_of
 from gateway.cluster.presence import DEAD_AFTER, Identity, Life, NodeView
+from gateway.cluster.remembered import Remembered
 from gateway.cluster.subjects import encode
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.claims import NameTaken
@@ -45,7 +46,8 @@ class ClusterNames:
     """Claims names by keys of `bucket`, and subscribes to the subjects of those that it holds.
 
     `serve` gets the requests on them, `lost` is called with a name that another node has taken meanwhile,
-    `beat` has this node's beat sent now, which tells sooner who is dead.
+    `beat` has this node's beat sent now, which tells sooner who is dead. `before_release` gives back what
+    goes with a name: who gets the name next needs it.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class ClusterNames:
         *,
         serve: Handler,
         lost: Callable[[str], None],
+        remembered: Remembered | None = None,
         beat: Callable[[], None] = lambda: None,
+        before_release: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
@@ -66,7 +70,9 @@ class ClusterNames:
         self._own = own
         self._serve = serve
         self._lost = lost
+        self._remembered = remembered
         self._beat = beat
+        self._before_release = before_release
         self._clock = clock
         self._held: dict[str, _Held] = {}
         self._left_behind: set[int] = set()
@@ -102,6 +108,10 @@ class ClusterNames:
             held.left = left
             if held.holders == 0:
                 spawn(self._give_back(name, held), name="cluster release")
+
+    def remember(self, names: Collection[str], seconds: float) -> None:
+        if self._remembered is not None:
+            self._remembered.add(names, seconds)
 
     def revision(self, name: str) -> int:
         """Of the key by which this node owns the name, above each former owner's; 0: it does not own it."""
@@ -189,6 +199,8 @@ class ClusterNames:
 
     async def _give_back(self, name: str, held: _Held) -> None:
         async with held.lock:
+            if self._before_release is not None:
+                await self._before_release()
             if held.holders:
                 return  # it was claimed again
             subscription, held.subscription = held.subscription, None

@@ -16,21 +16,27 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.cluster.beats import KEEP_KEY, Beats
 from gateway.cluster.bucket import Bucket
 from gateway.cluster.bus import Bus
-from gateway.cluster.errors import ClusterAway, NoAnswerInTime, NobodyAnswers
+from gateway.cluster.counts import ClusterCounts
+from gateway.cluster.duty import Duty
+from gateway.cluster.errors import ClusterAway, ClusterError, NoAnswerInTime, NobodyAnswers
 from gateway.cluster.names import ClusterNames
 from gateway.cluster.placement import Placement
 from gateway.cluster.presence import Condition, Identity, NodeState, NodeView
 from gateway.cluster.relay import MediaRelay
+from gateway.cluster.remembered import Remembered
 from gateway.cluster.requests import BadNodeMessage, ForwardedAnswer, ForwardedRequest
 from gateway.cluster.responder import Responder
 from gateway.cluster.settings import ClusterSettings
 from gateway.cluster.shared_events import SharedEvents
 from gateway.cluster.subjects import Subjects, node_tag
+from gateway.cluster.sweep import Sweep
 from gateway.stream.audience import Audience
 from gateway.telemetry.events import EventHub
 
 SIGN_TIMEOUT = 3.0
 """Seconds for a node to say that a request came in."""
+OTHERS_TIMEOUT = 3.0
+"""Seconds for the answers of all nodes to the operator."""
 REQUEST_TIMEOUT = 45.0
 """Seconds for a node's answer: a publish may wait for a webhook and for an orchestrator's room."""
 
@@ -56,15 +62,25 @@ class ClusterNode:
         subjects = bus.subjects
         nodes = Bucket(bus, subjects.nodes_bucket, ttl=KEEP_KEY, in_memory=True)
         self._beats = Beats(bus, nodes, self.view, self._state)
+        counts = Bucket(bus, subjects.counts_bucket)
+        self.counts = ClusterCounts(bus, counts, self.view, self.identity)
+        self._forget: Callable[[str], None] = lambda name: None
+        self._remembered = Remembered(bus, self.tag, serve=self._responder.serve, forget=self._when_newer)
+        names = Bucket(bus, subjects.names_bucket)
         self.names = ClusterNames(
             bus,
-            Bucket(bus, subjects.names_bucket),
+            names,
             self.view,
             self.identity,
             serve=self._responder.serve,
             lost=self._when_lost,
+            remembered=self._remembered,
             beat=self._beats.beat_now,
+            before_release=self.counts.settle,
         )
+        self.duty = Duty(self.names, lambda: bus.connected)
+        """Whether this node does what one does for all."""
+        self._sweep = Sweep(names, counts, self.view, lambda: self.duty.mine)
 
     @classmethod
     async def open(cls, settings: ClusterSettings, stack: AsyncExitStack) -> ClusterNode:
@@ -84,6 +100,15 @@ class ClusterNode:
         stack.push_async_callback(node._leave)
         return node
 
+    async def do_what_is_done_once(self, keep: float) -> None:
+        """Until cancelled: be on duty where nobody else is, and sweep the buckets then.
+
+        `keep` is for how many seconds a paid job may wait for its publisher.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.duty.run(), name="cluster duty")
+            group.create_task(self._sweep.run(keep), name="cluster sweep")
+
     async def start(self, url: str, condition: Callable[[], Condition]) -> None:
         """Have the others send requests. The application serves on `socket` by now, and clients at `url`."""
         self._url, self._condition = url, condition
@@ -95,6 +120,8 @@ class ClusterNode:
         await cancel(self._beating)
         if self.relay is not None:
             await self.relay.close()
+        await self._remembered.close()
+        await self.counts.close()
         await self.names.close()
         if self._beating is not None:
             await self._beats.leave()
@@ -102,6 +129,13 @@ class ClusterNode:
     def when_lost(self, lost: Callable[[str], None]) -> None:
         """Have `lost` called with each name of this node that another one has taken."""
         self._lost = lost
+
+    def when_ended_elsewhere(self, forget: Callable[[str], None]) -> None:
+        """Have `forget` called with each name of which another node knows a stream that ended later."""
+        self._forget = forget
+
+    def _when_newer(self, name: str) -> None:
+        self._forget(name)
 
     def _when_lost(self, name: str) -> None:
         self._lost(name)
@@ -147,6 +181,32 @@ class ClusterNode:
         if self.names.holds(name):
             return None
         return await self._ask(self.bus.subjects.stream(name), request)
+
+    async def ask_where_it_ended(self, name: str, request: ForwardedRequest) -> ForwardedAnswer | None:
+        """The answer of the node where a stream of this name or id ended last; None where none knows it.
+
+        Raises ClusterError.
+        """
+        return await self._ask(self.bus.subjects.ended(name), request)
+
+    async def ask_owner_of(self, name: str, method: str, target: str) -> ForwardedAnswer | None:
+        """The same as `ask_owner`, for a request of this node's own."""
+        return await self.ask_owner(name, _own_request(method, target))
+
+    async def ask_others(self, method: str, target: str) -> dict[str, ForwardedAnswer | None]:
+        """What each other node answers to a request of this node's own; None where it does not in time."""
+        request = _own_request(method, target)
+
+        async def ask(tag: str) -> ForwardedAnswer | None:
+            try:
+                async with asyncio.timeout(OTHERS_TIMEOUT):
+                    return await self.ask_node(tag, request)
+            except (ClusterError, TimeoutError):
+                return None
+
+        others = [one.identity.node for one in self.nodes() if one.identity != self.identity]
+        answers = await asyncio.gather(*(ask(node_tag(node)) for node in others))
+        return dict(zip(others, answers, strict=True))
 
     async def ask_node(self, tag: str, request: ForwardedRequest) -> ForwardedAnswer | None:
         """The answer of the node with this tag; None where it is gone. Raises ClusterError."""
@@ -195,3 +255,7 @@ class ClusterNode:
             open=condition.open,
             draining=condition.draining,
         )
+
+
+def _own_request(method: str, target: str) -> ForwardedRequest:
+    return ForwardedRequest(method, target, (), b"", client="127.0.0.1", scheme="http", host="node")

@@ -2,6 +2,7 @@
 
 livepeer.stream.<name>      requests to the node that owns the stream with this name
 livepeer.id.<stream id>     the same, by the stream's id
+livepeer.ended.<name>       requests to the node where a stream of this name or id ended last
 livepeer.node.<tag>         requests to one node
 livepeer.inbox.<random>     answers
 livepeer.media.<name>.>     media of a stream for nodes with viewers
@@ -66,6 +67,9 @@ class Subjects:
     def stream_id(self, stream_id: str) -> str:
         return f"{self.cluster}.id.{encode(stream_id)}"
 
+    def ended(self, name: str) -> str:
+        return f"{self.cluster}.ended.{encode(name)}"
+
     def node(self, tag: str) -> str:
         return f"{self.cluster}.node.{encode(tag)}"
 
@@ -93,3 +97,8 @@ class Subjects:
     def names_bucket(self) -> str:
         """Ownership: a key for each name and each stream id."""
         return f"{self.cluster}-names"
+
+    @property
+    def counts_bucket(self) -> str:
+        """What all nodes have together under a limit: a key for each limit and what it is of."""
+        return f"{self.cluster}-counts"

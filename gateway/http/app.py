@@ -13,6 +13,7 @@ from aiohttp.typedefs import Middleware
 
 from gateway.chain.service import ChainService
 from gateway.http.access import Access
+from gateway.http.all_nodes import AllNodes
 from gateway.http.chain import ChainRoutes
 from gateway.http.connections import Connections
 from gateway.http.control import ControlRoutes
@@ -65,6 +66,8 @@ class HttpParts:
 
     registry: StreamRegistry
     metrics: Metrics
+    nodes: AllNodes
+    """What the operator is shown of all nodes of a cluster."""
     readiness: Readiness
     ledger_reader: LedgerReader
     client: aiohttp.ClientSession
@@ -152,7 +155,7 @@ class HttpServers:
             rate = RequestRate(settings.limits.requests_per_address)
             middlewares.append(rate_limit(rate, self._forwarding.client))
         if self._others is not None and self._parts.node is not None:
-            inside = application(described, guards=[access.guard])
+            inside = application([*described, self._parts.nodes.own_routes()], guards=[access.guard])
             inside[OF_OTHER_NODES] = True
             self.inside = SocketServer(inside, self._parts.node.socket)
             middlewares.append(self._others.send_on)
@@ -236,7 +239,7 @@ class HttpServers:
 
     def _operator_routes(self) -> list[Route]:
         parts = self._parts
-        routes = OperatorRoutes(parts.registry, parts.metrics, parts.orchestrators).routes()
+        routes = OperatorRoutes(parts.registry, parts.nodes, parts.orchestrators).routes()
         routes += OperatorEventRoutes(parts.events).routes()
         control = ControlRoutes(parts.registry, parts.admission, parts.events, self._limits_used)
         routes += control.routes()

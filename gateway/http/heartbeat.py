@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import aiohttp
 import structlog
@@ -16,7 +16,8 @@ log = structlog.get_logger("heartbeat")
 class Heartbeat:
     """POSTs the ids of the live streams to `url` every `interval` seconds; the answer names those to end.
 
-    `live` gives the ids, `terminate` ends the stream of an id.
+    `live` gives the ids, `terminate` ends the stream of an id, `on_duty` says whether it is for this
+    node of a cluster to do.
     """
 
     def __init__(
@@ -26,26 +27,28 @@ class Heartbeat:
         *,
         interval: float,
         headers: Mapping[str, str],
-        live: Callable[[], Sequence[str]],
-        terminate: Callable[[str], None],
+        live: Callable[[], Awaitable[Sequence[str]]],
+        terminate: Callable[[str], Awaitable[None]],
+        on_duty: Callable[[], bool] = lambda: True,
     ) -> None:
         self._server = WebhookClient(http, url, headers)
         self._interval = interval
         self._live = live
         self._terminate = terminate
+        self._on_duty = on_duty
 
     async def run(self) -> None:
         while True:
             try:
-                for stream_id in await self.beat():
-                    self._terminate(stream_id)
+                for stream_id in await self.beat() if self._on_duty() else ():
+                    await self._terminate(stream_id)
             except (ErrorStatus, aiohttp.ClientError, TimeoutError, ValueError) as error:
                 log.warning("heartbeat failed", error=str(error) or type(error).__name__)
             await asyncio.sleep(self._interval)
 
     async def beat(self) -> list[str]:
         """Send one heartbeat; gives the ids to end. Raises what `run` catches."""
-        answer = await self._server.ask({"ids": list(self._live())})
+        answer = await self._server.ask({"ids": list(await self._live())})
         ids = answer.get("terminatedStreamIds") if isinstance(answer, dict) else None
         if ids is None:
             return []

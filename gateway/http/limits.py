@@ -65,7 +65,7 @@ def client_key(address: str) -> str:
 
 
 def _of_token(name: str, maximum: int, grant: Grant) -> Claim:
-    return Claim(f"{name} of this token", maximum, grant.id)
+    return Claim(f"{name} of this token", maximum, grant.id, shared=True)
 
 
 class RequestRate:

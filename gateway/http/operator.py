@@ -14,9 +14,9 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.aio.tasks import kind
+from gateway.http.all_nodes import AllNodes
 from gateway.http.route import Route
 from gateway.stream.registry import StreamRegistry
-from gateway.telemetry.metrics import Metrics
 
 HEAVY_MODULES = ("web3", "eth_account", "pygal", "asyncpg")
 THREAD_POOL = ("uvloop_", "asyncio_")
@@ -27,10 +27,10 @@ class OperatorRoutes:
     """For the operator, not for publishers and viewers."""
 
     def __init__(
-        self, registry: StreamRegistry, metrics: Metrics, orchestrators: Callable[[], dict[str, Any]]
+        self, registry: StreamRegistry, nodes: AllNodes, orchestrators: Callable[[], dict[str, Any]]
     ) -> None:
         self._registry = registry
-        self._metrics = metrics
+        self._nodes = nodes
         self._orchestrators = orchestrators
 
     def routes(self) -> list[Route]:
@@ -42,12 +42,20 @@ class OperatorRoutes:
                 "metrics for Prometheus",
                 {200: "the metrics"},
                 gives="text/plain",
+                query={"nodes": "`all`: those of all nodes of a cluster, which the label `node` tells apart"},
+            ),
+            Route(
+                "GET",
+                "/streams",
+                self.streams,
+                "the live streams, in a cluster those of all nodes",
+                {200: "the streams"},
             ),
             Route(
                 "GET",
                 "/orchestrators",
                 self.orchestrators,
-                "every orchestrator, with price and verdict",
+                "every orchestrator, with price and verdict; in a cluster at each node, as `nodes`",
                 {200: "the orchestrators"},
             ),
             Route(
@@ -59,11 +67,15 @@ class OperatorRoutes:
             ),
         ]
 
-    async def metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics(self, request: web.Request) -> web.Response:
+        body = await self._nodes.metrics(everywhere=request.query.get("nodes") == "all")
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def streams(self, _: web.Request) -> web.Response:
+        return web.json_response({"streams": await self._nodes.streams()})
 
     async def orchestrators(self, _: web.Request) -> web.Response:
-        return web.json_response(self._orchestrators())
+        return web.json_response(await self._nodes.orchestrators(self._orchestrators()))
 
     async def state(self, _: web.Request) -> web.Response:
         return web.json_response(debug_state(self._registry))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
+from gateway.aio.json_text import parse_json
 from gateway.cluster.errors import ClusterAway, ClusterError, NoAnswerInTime
 from gateway.cluster.presence import NodeState
 from gateway.cluster.requests import ForwardedAnswer, ForwardedRequest
@@ -21,6 +23,7 @@ from gateway.http.sessions import STREAM
 from gateway.http.whep import WHEP
 from gateway.http.whip import WHIP
 from gateway.stream.admission import RETRY_AFTER
+from gateway.stream.names import output_name
 from gateway.stream.registry import StreamRegistry
 
 if TYPE_CHECKING:
@@ -32,15 +35,16 @@ OF_STREAMS = frozenset(
         ("PATCH", WHIP + SESSION),
         ("DELETE", WHIP + SESSION),
         ("POST", STREAM + "/update"),
-        ("GET", STREAM + "/status"),
         ("GET", STREAM + "/payments"),
         ("GET", OUTPUTS),
         ("POST", OUTPUTS),
         ("DELETE", OUTPUTS + "/{output}"),
-        ("POST", WHEP),
     }
 )
-"""Method and path of the routes that the node serves which owns {stream}."""
+"""Method and path of the routes that the node serves which owns {stream}, beside the three below."""
+STATUS = ("GET", STREAM + "/status")
+OF_A_PUBLISH = re.compile(r"(.+)-([0-9a-f]{16})")
+"""Before `-out` in go-livepeer's playback path of one publish: its stream's name and its request id."""
 OF_VIEWERS = frozenset({("PATCH", WHEP + SESSION), ("DELETE", WHEP + SESSION)})
 NOT_SENT_ON = frozenset({"connection", "content-length", "expect", "host", "keep-alive", "origin", "te"})
 """Headers that are this connection's own, or checked here; lower case. X-Forwarded ones are made anew."""
@@ -61,8 +65,10 @@ class OtherNodes:
         route = (request.method, resource.canonical if resource is not None else "")
         if route == ("POST", WHIP):
             answer = await self._publish(request)
-        elif route == ("POST", WHEP) and await self._serves_viewer(request):
-            answer = None
+        elif route == ("POST", WHEP):
+            answer = await self._watch(request)
+        elif route == STATUS:
+            answer = await self._ask_owner(request) or await self._ask_where_it_ended(request)
         elif route in OF_STREAMS:
             answer = await self._ask_owner(request)
         elif route in OF_VIEWERS:
@@ -102,13 +108,36 @@ class OtherNodes:
         except ClusterError:
             return None
 
-    async def _serves_viewer(self, request: web.Request) -> bool:
-        """Whether a viewer that comes here can get its stream here."""
+    async def _watch(self, request: web.Request) -> ForwardedAnswer | None:
+        """A viewer is served here where it can get its stream here, else by the stream's owner."""
         name = self._registry.watched_name(request.match_info["stream"])
-        return self._registry.find(name) is not None or await self._node.relays(name)
+        if self._registry.find(name) is not None or await self._node.relays(name):
+            return None
+        publish = OF_A_PUBLISH.fullmatch(output_name(request.match_info["stream"]) or "")
+        if publish is not None and await self._is_publish(*publish.groups()):
+            return await self._ask_owner(request, publish[1])
+        return await self._ask_owner(request)
 
-    async def _ask_owner(self, request: web.Request) -> ForwardedAnswer | None:
+    async def _is_publish(self, name: str, request_id: str) -> bool:
+        """Whether another node has a live stream of this name and request id."""
+        try:
+            answer = await self._node.ask_owner_of(name, "GET", STATUS[1].format(stream=name))
+            told = None if answer is None else parse_json(answer.body)
+            return isinstance(told, dict) and told["gateway_status"]["request_id"] == request_id
+        except (ClusterError, ValueError, KeyError, TypeError):
+            return False
+
+    async def _ask_where_it_ended(self, request: web.Request) -> ForwardedAnswer | None:
         name = request.match_info["stream"]
+        if self._registry.find_with_ended(name) is not None:
+            return None
+        try:
+            return await self._node.ask_where_it_ended(name, await self._message(request))
+        except ClusterError:
+            return None
+
+    async def _ask_owner(self, request: web.Request, name: str = "") -> ForwardedAnswer | None:
+        name = name or request.match_info["stream"]
         if self._registry.find(name) is not None:
             return None
         message = await self._message(request)

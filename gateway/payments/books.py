@@ -250,6 +250,8 @@ class Books:
         }
         value, signed_ns = value_of(payment), signed_wall_ns(payment)
         refused = ""
+        if self._holds is not None:
+            self._holds.forget()
         if self._holds is not None and request is not None:
             if value > self._holds.held(session["number"], at.wall_ns):
                 self._lock_sums()

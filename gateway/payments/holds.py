@@ -7,7 +7,7 @@ the payment's value. What is held and never signed is free after its time.
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, literal, select, update
@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from gateway.payments.schema import holds, minutes
 from gateway.payments.shared_limits import Counted, HoldRequest, refusal
-from gateway.payments.spending import DAY, HOUR
+from gateway.payments.spending import DAY, HOUR, NOBODY, PublisherBudget, SpendLimits
 from gateway.payments.timebase import NANOSECONDS
 
 LOCK = 0x6C697665_686F6C64
@@ -32,12 +32,25 @@ SKEW = 1
 class Holds:
     """`begin`, then the rest within the transaction. Times are nanoseconds of the wall clock."""
 
+    def __init__(self) -> None:
+        self._locked = False
+        self._known: dict[tuple[SpendLimits, PublisherBudget], Counted] = {}
+        """What counts at most, by what it counts for: nobody else adds to it before the transaction ends."""
+
     def begin(self, connection: Connection) -> None:
         self._connection = connection
+        self._locked = False
+        self.forget()
 
     def lock(self) -> None:
         """Wait for the others' transactions that count, and have later ones wait for this one's end."""
-        self._connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+        if not self._locked:
+            self._connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+            self._locked = True
+
+    def forget(self) -> None:
+        """Something is about to count that was not asked for with `request`."""
+        self._known.clear()
 
     def request(self, session: int, number: int, request: HoldRequest, now_ns: int) -> str:
         """Hold the most that payment `number` of a session may cost; gives the refusal, where there is one.
@@ -55,6 +68,7 @@ class Holds:
                 "started_ns": now_ns if number == 1 else None,
             }
             self._write(row)
+            self._add(request, starts=number == 1)
         return refused
 
     def held(self, session: int, now_ns: int) -> int:
@@ -67,6 +81,7 @@ class Holds:
 
         After `lock`, and before `minutes` counts it.
         """
+        self.forget()
         return self._refusal(session, request, units, now_ns, starts=False)
 
     def release(self, session: int, *, unpaid: bool = False) -> None:
@@ -81,7 +96,9 @@ class Holds:
 
         Gives the refusal. After `lock`, and before `minutes` counts it there.
         """
+        self.forget()
         refused = self._refusal(session, request, units, now_ns, starts=True)
+        self.forget()
         if not refused:
             row = {
                 "session": session,
@@ -103,8 +120,42 @@ class Holds:
         )
 
     def _refusal(self, session: int, request: HoldRequest, units: int, now_ns: int, *, starts: bool) -> str:
-        counted = self._connection.execute(_counted(session, request, now_ns)).mappings().one()
-        return refusal(request, Counted(**counted), units, starts=starts)
+        """Counts once for all questions of a transaction, and again before one is refused."""
+        asked = _limited(request, starts=starts)
+        key = asked.limits, asked.budget
+        known = self._known.get(key)
+        if known is not None and not refusal(asked, known, units, starts=starts):
+            return ""
+        row = self._connection.execute(_counted(session, asked, now_ns)).mappings().one()
+        counted = self._known[key] = Counted(**row)
+        return refusal(asked, counted, units, starts=starts)
+
+    def _add(self, request: HoldRequest, *, starts: bool) -> None:
+        """What was held now counts for the questions that follow, whichever session's it is."""
+        for key, known in self._known.items():
+            same = key[1].publisher == request.budget.publisher
+            of_publisher = request.units if same else 0
+            self._known[key] = Counted(
+                hour=known.hour + request.units,
+                day=known.day + request.units,
+                publisher_hour=known.publisher_hour + of_publisher,
+                publisher_day=known.publisher_day + of_publisher,
+                starts=known.starts + (starts and same),
+            )
+
+
+def _limited(request: HoldRequest, *, starts: bool) -> HoldRequest:
+    """The same without what does not limit it: many publishers' questions are then one."""
+    budget = request.budget if starts else replace(request.budget, starts=None)
+    limits = budget.hour, budget.day, budget.starts
+    return replace(request, budget=NOBODY if limits == (None, None, None) else budget)
+
+
+def started_within_a_minute(publisher: str, now_ns: int) -> Select[Any]:
+    """When each publish of a publisher asked for its first payment: `request_id` and `started_ns`."""
+    since = holds.c.started_ns > now_ns - WINDOW_NS
+    started = select(holds.c.request_id, func.max(holds.c.started_ns).label("started_ns"))
+    return started.where(holds.c.publisher == publisher, since).group_by(holds.c.request_id)
 
 
 def _counted(session: int, request: HoldRequest, now_ns: int) -> Select[Any]:

@@ -21,6 +21,7 @@ from gateway.payments.books import Books
 from gateway.payments.created_streams import CreatedStreams
 from gateway.payments.customer import MAX_NAME
 from gateway.payments.database import Database, rows_of
+from gateway.payments.errors import LedgerError
 from gateway.payments.event_outbox import EventOutbox
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger_reader import LedgerReader
@@ -352,6 +353,22 @@ class Ledger:
             lambda connection: read_former_jobs(connection, sessions.c.stream == stream)
         )
         return [self._by_server_clock(one) for one in former]
+
+    async def recent_starts(self, publisher: str) -> dict[str, float]:
+        """A publisher's publishes that asked for a first payment within a minute, at any node of a cluster.
+
+        Seconds ago, by request id; none where the database cannot be read: it is asked again, and then
+        exactly, before the first payment.
+        """
+        from gateway.payments.holds import started_within_a_minute  # SQLAlchemy's part for PostgreSQL
+
+        now = self.wall_ns
+        query = started_within_a_minute(publisher, now)
+        try:
+            rows = await self._database.rows(query)
+        except LedgerError:
+            return {}
+        return {row["request_id"]: (now - row["started_ns"]) / NANOSECONDS for row in rows}
 
     async def take_over(self, session_id: str) -> FormerJob:
         """Go on with a job that another node has, from what is written down by now.

@@ -87,7 +87,7 @@ class Audience:
         """
         self._admission.check_viewer()
         log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id[:8])
-        reservation = self._quotas.take(claims)
+        reservation = await self._quotas.reserve(claims)
         try:
             if self.remote is not None:
                 await self.remote.watch(name, self.output(name))

@@ -29,6 +29,9 @@ class NameClaims(Protocol):
         `left`: this run of the node leaves the stream behind, for the node that takes the names next.
         """
 
+    def remember(self, names: Collection[str], seconds: float) -> None:
+        """A stream of these ended here, and its status is known for so long: other nodes may ask for it."""
+
 
 class NoClaims:
     """There are no other nodes."""
@@ -40,4 +43,7 @@ class NoClaims:
         pass
 
     def release(self, names: Collection[str], *, left: bool = False) -> None:
+        pass
+
+    def remember(self, names: Collection[str], seconds: float) -> None:
         pass

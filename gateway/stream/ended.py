@@ -61,6 +61,12 @@ class EndedStreams:
                 return ended
         return None
 
+    def forget(self, name: str) -> None:
+        """Drop those of this name: another node knows a newer one."""
+        for stream_id, ended in list(self._by_id.items()):
+            if name in (stream_id, ended.request.name):
+                del self._by_id[stream_id]
+
     def _drop_old(self) -> None:
         oldest = self._clock() - KEEP_ENDED
         for stream_id, ended in list(self._by_id.items()):

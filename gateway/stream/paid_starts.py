@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gateway.candidates.suspension import SuspensionState
 from gateway.payments.customer import Customer
@@ -20,6 +21,8 @@ LONGEST_REFUSED = 300.0
 back at once, and a budget may be filled up."""
 MAX_PUBLISHERS = 10_000
 """Publishers whose starts are kept: those that started last."""
+
+NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class MayNotStart(Exception):
@@ -61,20 +64,28 @@ class PaidStarts:
         self._refused: OrderedDict[str, _Refused] = OrderedDict()
         """The publishers whose last stream the signer refused to pay."""
 
-    def check(self, publisher: str, most: int | None) -> None:
-        """Raise TooManyStarts where the publisher has started `most` within a minute."""
-        if most is None or publisher not in self._starts:
+    def check(self, publisher: str, most: int | None, elsewhere: Mapping[str, float] = NONE) -> None:
+        """Raise TooManyStarts where the publisher has started `most` within a minute.
+
+        `elsewhere` are its starts on all nodes of a cluster: how many seconds ago, by request id.
+        """
+        if most is None:
             return
         now = self._clock()
-        recent = {one: at for one, at in self._starts[publisher].items() if at > now - WINDOW}
-        self._starts[publisher] = recent
-        if len(recent) >= most:
+        recent = {one: at for one, at in self._starts.get(publisher, NONE).items() if at > now - WINDOW}
+        if publisher in self._starts:
+            self._starts[publisher] = recent
+        others = {one: now - age for one, age in elsewhere.items() if age < WINDOW}
+        started = sorted({**others, **recent}.values())
+        if len(started) >= most:
             why = f"{most} paid streams were started within a minute, which is the limit"
-            raise TooManyStarts(why, math.ceil(list(recent.values())[-most] + WINDOW - now))
+            raise TooManyStarts(why, math.ceil(started[-most] + WINDOW - now))
 
-    def count(self, publisher: str, request_id: str, most: int | None) -> None:
+    def count(
+        self, publisher: str, request_id: str, most: int | None, elsewhere: Mapping[str, float] = NONE
+    ) -> None:
         """Count one more start. Raises TooManyStarts instead, where `check` does."""
-        self.check(publisher, most)
+        self.check(publisher, most, elsewhere)
         if most is None:
             return
         recent = self._starts[publisher] = self._starts.pop(publisher, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,10 +12,10 @@ from gateway.reason import EndReason
 from gateway.stream.admission import Admission
 from gateway.stream.audience import Audience
 from gateway.stream.claims import NameClaims, NameTaken, NoClaims
-from gateway.stream.ended import EndedStream, EndedStreams
+from gateway.stream.ended import KEEP_ENDED, EndedStream, EndedStreams
 from gateway.stream.names import output_name
 from gateway.stream.paid_starts import PaidStarts
-from gateway.stream.quotas import Claim, Quotas
+from gateway.stream.quotas import Claim, Quotas, SharedCounts
 from gateway.stream.room import count_room_of, make_room, wait_for_room
 from gateway.stream.seam import Candidate, FormerStream, PublishRequest
 from gateway.stream.sources import JobSources
@@ -28,6 +28,7 @@ from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.feedback import KEY_FRAME_EVERY
 
 LeftStreams = Callable[[str], Awaitable[Sequence[FormerStream]]]
+StartsElsewhere = Callable[[str], Awaitable[Mapping[str, float]]]
 
 
 class NoOrchestrator(Exception):
@@ -58,8 +59,15 @@ class StreamRegistry:
         names: NameClaims | None = None,
         left_streams: LeftStreams | None = None,
         events: EventHub | None = None,
+        counts: SharedCounts | None = None,
+        starts_elsewhere: StartsElsewhere | None = None,
     ) -> None:
-        """`left_streams` gives what a node that is gone left of the stream of a name, to be gone on with."""
+        """What other nodes of a cluster have is known by these; None without one.
+
+        `left_streams` gives what a node that is gone left of the stream of a name, to be gone on with.
+        `starts_elsewhere` gives how many seconds ago a publisher's paid publishes started, by request id.
+        """
+        self._starts_elsewhere = starts_elsewhere
         self._events = events or EventHub()
         self._left_streams = left_streams
         self._names = names or NoClaims()
@@ -76,7 +84,7 @@ class StreamRegistry:
         """By name: those that requests may find."""
         self._running: list[Stream] = []
         """All that have not given everything back yet, the live ones among them."""
-        self._quotas = Quotas()
+        self._quotas = Quotas(counts)
         self._paid_starts = PaidStarts()
         self.audience = Audience(
             webrtc,
@@ -127,6 +135,9 @@ class StreamRegistry:
 
     async def _publish(self, request: PublishRequest, offer: str, claims: Sequence[Claim]) -> Stream:
         await self._sources.prepare(request)
+        elsewhere: Mapping[str, float] = {}
+        if self._starts_elsewhere is not None and request.limits.paid_starts is not None:
+            elsewhere = await self._starts_elsewhere(request.publisher)
         former = self._check(request)
         if former is not None and former.may_be_resumed_by(request):
             if await self._resume(former, request, offer, claims):
@@ -145,8 +156,9 @@ class StreamRegistry:
         if best.first_payment:
             self._paid_starts.check_accepted(request.publisher, request.customer)
             self._paid_starts.check_shown(request.publisher)
-        self._paid_starts.check(request.publisher, most_starts)
-        reservation = self._quotas.take(claims, replacing=former.publishers.reservation if former else None)
+        self._paid_starts.check(request.publisher, most_starts, elsewhere)
+        replacing = former.publishers.reservation if former else None
+        reservation = await self._quotas.reserve(claims, replacing=replacing)
         stream = Stream(
             request,
             self._sources,
@@ -163,7 +175,7 @@ class StreamRegistry:
         try:
             await stream.publishers.session.answer(offer, self._webrtc)
             former = self._check(request)
-            self._paid_starts.count(request.publisher, request.request_id, most_starts)
+            self._paid_starts.count(request.publisher, request.request_id, most_starts, elsewhere)
         except BaseException:
             reservation.release()
             await stream.discard()
@@ -206,7 +218,7 @@ class StreamRegistry:
         self, stream: Stream, request: PublishRequest, offer: str, claims: Sequence[Claim]
     ) -> bool:
         """Let a publisher go on with the paid job of its stream. False where that ended meanwhile."""
-        reservation = self._quotas.take(claims, replacing=stream.publishers.reservation)
+        reservation = await self._quotas.reserve(claims, replacing=stream.publishers.reservation)
         session, resumed = None, False
         try:
             session = await stream.publishers.answer_next(offer, self._webrtc)
@@ -256,6 +268,7 @@ class StreamRegistry:
             self._names.release(names_of(stream.request), left=stream.left_behind)
             self._running.remove(stream)
             self._ended.add(stream)
+            self._names.remember(names_of(stream.request), KEEP_ENDED)
             self._totals_of_ended += totals_of(stream)
             if stream.supervisor.was_live:
                 self._paid_starts.shown(stream.request.publisher)
@@ -306,6 +319,10 @@ class StreamRegistry:
     def find_with_ended(self, name_or_id: str) -> Stream | EndedStream | None:
         """The live stream of this name or id, else the newest that ended within the last minute."""
         return self.find(name_or_id) or self._ended.find(name_or_id)
+
+    def forget_ended(self, name: str) -> None:
+        """A stream of this name has ended on another node since."""
+        self._ended.forget(name)
 
     def by_session(self, session_id: str) -> Stream | None:
         """The live stream whose publisher's session this is."""

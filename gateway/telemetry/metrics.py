@@ -16,6 +16,7 @@ from typing_extensions import override
 from gateway.aio import tasks
 from gateway.telemetry.events import EventHub, EventType
 from gateway.telemetry.lag import LoopWatch
+from gateway.telemetry.node_metrics import of_node
 
 START_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30)
 
@@ -70,7 +71,9 @@ class RelayCounts:
 class Metrics:
     """The gateway's metrics. `attach` sets where the streams are read from at each scrape."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: str = "") -> None:
+        """`node` is the name of this node of a cluster, for the label `node`."""
+        self._node = node
         self.registry = CollectorRegistry()
         self.starts = Counter(
             "livepeer_stream_starts", "WHIP requests by outcome", ["outcome"], registry=self.registry
@@ -107,7 +110,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """Every metric, in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return of_node(self.registry, self._node) if self._node else generate_latest(self.registry)
 
 
 class _Loop(Collector):

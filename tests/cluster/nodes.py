@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import aiohttp
 from gateway.cluster.node import ClusterNode
 from gateway.cluster.presence import Condition
 from gateway.cluster.settings import ClusterSettings, Credentials
+from gateway.http.all_nodes import AllNodes
 from gateway.http.app import HttpParts, HttpServers
 from gateway.payments.ledger import Ledger
 from gateway.readiness import Readiness
@@ -40,6 +42,7 @@ class TestNode:
     admission: Admission
     url: str
     http: aiohttp.ClientSession
+    all: AllNodes
 
     async def publish(
         self, name: str, query: str = "", headers: dict[str, str] | None = None, offer: str = PUBLISH
@@ -77,16 +80,23 @@ async def running_node(
         node = await ClusterNode.open(chosen, stack)
         ledger = await Ledger.open(settings.ledger)
         stack.push_async_callback(ledger.close)
-        admission, metrics = Admission(), Metrics()
+        admission, metrics = Admission(), Metrics(name)
         registry = registry_on(
-            only(FakeSource({}, urls="abcdef")), admission, resume_timeout=resume_timeout, names=node.names
+            only(FakeSource({}, urls="abcdef")),
+            admission,
+            resume_timeout=resume_timeout,
+            names=node.names,
+            counts=node.counts,
         )
         node.when_lost(registry.lose)
+        node.when_ended_elsewhere(registry.forget_ended)
         node.relay_for(registry.audience)
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the test is over")
         http = await stack.enter_async_context(aiohttp.ClientSession())
         readiness = Readiness(ledger, None, admission, node.reasons_not_ready)
-        parts = HttpParts(registry, metrics, readiness, ledger.reader, http, orchestrators=dict, node=node)
+        orchestrators = partial(dict, orchestrators=[])
+        nodes = AllNodes(registry, metrics, orchestrators, node)
+        parts = HttpParts(registry, metrics, nodes, readiness, ledger.reader, http, orchestrators, node=node)
         server = HttpServers(settings.http, settings.stream, parts)
         assert server.inside is not None
         await server.inside.start()
@@ -101,7 +111,7 @@ async def running_node(
             )
 
         await node.start(url, condition)
-        yield TestNode(node, registry, admission, url, http)
+        yield TestNode(node, registry, admission, url, http, nodes)
 
 
 @asynccontextmanager

@@ -94,6 +94,31 @@ async def test_tokens_are_checked_by_the_owner(nats: NatsServer, tmp_path: Path)
             assert (await node.ask("POST", f"{PATH}mine/update", json={}, headers=login)).status != 401
 
 
+async def test_a_token_has_its_streams_and_viewers_over_all_nodes(nats: NatsServer, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("secret maxStreams=2 maxViewers=1\n")
+    flags = ("-publishTokens", str(tokens), "-playTokens", str(tokens))
+    login = {"Authorization": "Bearer secret"}
+    async with (
+        running_node(nats.url, "a", tmp_path / "a", *flags) as a,
+        running_node(nats.url, "b", tmp_path / "b", *flags) as b,
+    ):
+        await eventually(lambda: a.sees(2) and b.sees(2))
+        answers = await asyncio.gather(
+            *(node.publish(f"{node.node.identity.node}{n}", headers=login) for node in (a, b) for n in "123")
+        )
+        assert sorted(one.status for one in answers) == [201, 201, 429, 429, 429, 429]
+        location = next(one.headers["Location"] for one in answers if one.status == 201)
+        assert (await b.ask("DELETE", location, headers=login)).status == 200
+        await eventually(lambda: len(a.streams) + len(b.streams) == 1)
+        assert (await within(a.publish("again", headers=login))).status == 201
+        watching = {"data": WATCH, "headers": {**SDP, **login}}
+        viewers = await asyncio.gather(
+            *(node.ask("POST", f"{PATH}again/whep", **watching) for node in (a, b) * 2)
+        )
+        assert sorted(one.status for one in viewers) == [201, 429, 429, 429]
+
+
 async def test_the_owner_sees_the_clients_address_and_url(nats: NatsServer, tmp_path: Path) -> None:
     flags = ("-trustedProxies", "127.0.0.1", "-maxStreamsPerAddress", "1")
     async with (

@@ -155,14 +155,23 @@ def test_an_answer_decides_and_a_workflow_without_a_prompt_becomes_one(
     assert parse_answer(answer) == verdict
 
 
-def heartbeat(operator: Operator, http: aiohttp.ClientSession) -> Heartbeat:
+def heartbeat(
+    operator: Operator, http: aiohttp.ClientSession, on_duty: Callable[[], bool] = lambda: True
+) -> Heartbeat:
+    async def live() -> list[str]:
+        return ["a", "b"]
+
+    async def terminate(stream_id: str) -> None:
+        pass
+
     return Heartbeat(
         http,
         operator.url,
         interval=60,
         headers={"X-Key": "k"},
-        live=lambda: ["a", "b"],
-        terminate=lambda _: None,
+        live=live,
+        terminate=terminate,
+        on_duty=on_duty,
     )
 
 

@@ -77,6 +77,48 @@ async def test_two_nodes_race_for_the_last_wei(two: Two) -> None:
     await two.one.intended(session, 1, request(left, hour=12))
 
 
+async def test_questions_of_one_transaction_are_counted_together(two: Two) -> None:
+    """They come at once at one node, some of sessions that hold something already, of several publishers."""
+    again = await open_session(two.one, publisher="a")
+    await two.one.intended(again, 1, request(4, publisher="a", hour=12, publisher_hour=6))
+    others = [await open_session(two.one, publisher=name, request_id=name) for name in "aabbb"]
+    asks = [
+        (again, request(3, publisher="a", hour=12, publisher_hour=6)),  # instead of what it holds
+        *(
+            (one, request(2, publisher=name, hour=12, publisher_hour=6))
+            for one, name in zip(others, "aabbb", strict=True)
+        ),
+    ]
+    answers = await asyncio.gather(
+        *(two.one.intended(session, 1, asked) for session, asked in asks), return_exceptions=True
+    )
+    # 3 + 2 of a's 6, and a's next 2 are too many; then b's 6 of the 7 that are left
+    assert [isinstance(one, SpendLimitReached) for one in answers] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+    last = await open_session(two.other, publisher="c")
+    with pytest.raises(SpendLimitReached, match="the last hour"):
+        await two.other.intended(last, 1, request(2, publisher="c", hour=12))
+    await two.other.intended(last, 1, request(1, publisher="c", hour=12))
+
+
+async def test_starts_of_one_transaction_count_together(two: Two) -> None:
+    sessions = [await open_session(two.one, publisher="a", request_id=f"r{index}") for index in range(4)]
+    answers = await asyncio.gather(
+        *(
+            two.one.intended(session, 1, request(1, publisher="a", request_id=f"r{index % 3}", starts=2))
+            for index, session in enumerate(sessions)
+        ),
+        return_exceptions=True,
+    )  # the last one is of the first one's publish
+    assert [isinstance(one, SpendLimitReached) for one in answers] == [False, False, True, False]
+
+
 async def test_a_wei_above_the_limit_is_refused(two: Two) -> None:
     session, asks = await open_session(two.one), request(3)
     exact = replace(asks, most=Fraction(10), limits=SpendLimits(hour=10))
@@ -164,6 +206,9 @@ async def test_paid_starts_of_a_publisher_count_over_all_nodes(two: Two) -> None
         session = await open_session(node, publisher="a", request_id=f"r{index}")
         await node.intended(session, 1, request(1, request_id=f"r{index}", **asks)) if index < 2 else None
     again = await open_session(two.other, publisher="a", request_id="r0")
+    two.clock.pass_seconds(7)
+    assert await two.one.recent_starts("a") == {"r0": 7.0, "r1": 7.0}
+    assert await two.one.recent_starts("b") == {}
     await two.other.intended(again, 1, request(1, request_id="r0", **asks))  # the same publish, elsewhere
     with pytest.raises(SpendLimitReached, match="2 paid streams were started within a minute"):
         await two.one.intended(session, 1, request(1, request_id="r2", **asks))

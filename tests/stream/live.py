@@ -9,7 +9,7 @@ from aiortc import RTCPeerConnection
 
 from gateway.stream.admission import Admission
 from gateway.stream.claims import NameClaims
-from gateway.stream.quotas import Claim
+from gateway.stream.quotas import Claim, SharedCounts
 from gateway.stream.registry import LeftStreams, StreamRegistry
 from gateway.stream.seam import PublishRequest
 from gateway.stream.sources import JobSources
@@ -31,6 +31,7 @@ def registry_on(
     resume_timeout: float = 0.0,
     names: NameClaims | None = None,
     left_streams: LeftStreams | None = None,
+    counts: SharedCounts | None = None,
 ) -> StreamRegistry:
     return StreamRegistry(
         sources,
@@ -42,6 +43,7 @@ def registry_on(
         admission=admission or Admission(),
         names=names,
         left_streams=left_streams,
+        counts=counts,
     )
 
 

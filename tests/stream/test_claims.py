@@ -38,6 +38,9 @@ class CountedNames:
     def restore(self, names: Collection[str]) -> None:
         self.held.update(set(names))
 
+    def remember(self, names: Collection[str], seconds: float) -> None:
+        self.remembered = [*names]
+
     def release(self, names: Collection[str], *, left: bool = False) -> None:
         self.left.append(left)
         self.held.subtract(set(names))

@@ -113,3 +113,16 @@ def test_of_many_publishers_that_nobody_can_show_the_last_are_kept() -> None:
     starts.check_shown("0")
     with pytest.raises(NobodyShows):
         starts.check_shown(str(MAX_PUBLISHERS))
+
+
+def test_starts_on_other_nodes_count_once() -> None:
+    clock = Clock()
+    starts = PaidStarts(clock)
+    starts.count("ann", "here", 3, {"there": 50.0, "long ago": WINDOW + 1})
+    clock.now += 5
+    everywhere = {"there": 55.0, "here": 5.0}
+    starts.check("ann", 3, everywhere)
+    with pytest.raises(TooManyStarts) as refused:
+        starts.count("ann", "another", 2, everywhere)
+    assert refused.value.retry_after == 5
+    starts.count("ann", "another", 2, {"here": 5.0})  # what was there cost nothing
