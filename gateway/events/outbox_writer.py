@@ -73,7 +73,7 @@ class OutboxWriter:
         for one in await self._outbox.open_streams():
             if one.request_id in going_on:
                 continue
-            credited = await self._outbox.credited(one.request_id)
+            credited = await self._outbox.credited(one)
             data = {
                 "reason": str(EndReason.INTERNAL_ERROR),
                 "detail": KILLED,

@@ -29,12 +29,13 @@ PAGE = 20
 GIVE_UP_AFTER = 86_400
 """Seconds after which an event is dropped."""
 LEASE = 40
-RENEW = 10.0
-"""Seconds of a cluster's lease, and after how many it is renewed."""
+RENEW_AT = 30.0
+"""Seconds of a cluster's lease, and how many are left of it when it is renewed."""
 SPARE = TIMEOUT + 5.0
 """Seconds that are left of it when a request begins."""
 LOOK = 60.0
-"""Seconds between two looks for events that nobody told of."""
+LOOK_SHARED = 2.0
+"""Seconds between two looks for events that nobody told of; in a cluster for those of other nodes."""
 RETRY = 1.0
 """Seconds between two tries while the ledger cannot be read."""
 
@@ -66,7 +67,9 @@ class WebhookDelivery:
         self._leased_until = float("-inf")
 
     def wake(self, streams: Iterable[str]) -> None:
-        """Events of these streams were written."""
+        """Events of these streams were written; who does not deliver now finds them later."""
+        if not self._leads:
+            return
         for stream in streams:
             self._lanes.add(stream)
         self._changed.set()
@@ -86,13 +89,13 @@ class WebhookDelivery:
                 now = self._clock()
                 if not shared:
                     self._leased_until = float("inf")
-                elif await self._outbox.lease(LEASE):
+                elif now + RENEW_AT > self._leased_until and await self._outbox.lease(LEASE):
                     self._leased_until = now + LEASE
                 if self._leads:
                     self.wake(await self._outbox.streams())
             except LedgerError as error:
                 log.warning("events cannot be read", error=str(error))
-            await asyncio.sleep(RENEW if shared else LOOK)
+            await asyncio.sleep(LOOK_SHARED if shared else LOOK)
 
     @property
     def _leads(self) -> bool:

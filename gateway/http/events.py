@@ -86,6 +86,8 @@ async def send_events(request: web.Request, hub: EventHub, stream: str | None) -
         with hub.reading(stream, after[:MAX_ID], abort) as reader:
             async with _other_nodes(hub, stream):
                 await response.prepare(request)
+                if request.method == "HEAD":
+                    return response
                 await response.write(f"retry: {RETRY_MS}\n\n".encode())
                 while (message := await reader.take(KEEP_ALIVE)) is not None:
                     await response.write(message or b": \n\n")

@@ -140,11 +140,11 @@ class EventOutbox:
         query = query.where(columns.node == self.node).order_by(columns.wall_ns).limit(MAX_STREAMS)
         return [OpenStream(**row) for row in await self._database.rows(query)]
 
-    async def credited(self, request_id: str) -> Fraction:
+    async def credited(self, one: OpenStream) -> Fraction:
         """Wei that were credited for a publish, by the ledger."""
         column = session_days.c[Outcome.CREDITED.value]
         query = select(column).join(sessions, sessions.c.number == session_days.c.session)
-        query = query.where(sessions.c.request_id == request_id)
+        query = query.where(sessions.c.stream == one.stream, sessions.c.request_id == one.request_id)
         rows = await self._database.read(lambda connection: rows_of(connection, query))
         return Fraction(sum(row[column.name] for row in rows), MAX_WIN_PROB)
 

@@ -29,6 +29,7 @@ MAX_QUEUED = 256
 MAX_QUEUED_BYTES = 1024 * 1024
 """Their bytes: a reader that is slower loses its connection."""
 MAX_READERS = 1000
+"""Of all streams' events, and as many of single streams'."""
 
 
 class EventType(StrEnum):
@@ -222,7 +223,8 @@ class EventHub:
         It begins after the event with the id `after`, where that is among the last ones; with none of them
         where it is empty, with all where the id is unknown. Raises TooManyReaders.
         """
-        if len(self._readers) >= MAX_READERS:
+        alike = sum((reader.stream is None) == (stream is None) for reader in self._readers)
+        if alike >= MAX_READERS:
             raise TooManyReaders(f"{MAX_READERS} connections read events")
         reader = Reader(stream, abort)
         for event in self.recent(after)[-MAX_QUEUED // 2 :] if after else ():

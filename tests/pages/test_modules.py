@@ -62,6 +62,23 @@ async def test_every_url_stays_below_the_path_prefix(desktop: BrowserContext, pr
     assert watch == f"{prefix}/watch?stream=a#token=secret"
 
 
+async def test_a_created_stream_has_the_urls_and_tokens_of_the_answer(page: Page) -> None:
+    script = """async () => {
+      const { LiveStream } = await import(new URL("pages/livestream.js", document.baseURI));
+      const stream = LiveStream.created({
+        whip_url: "https://g.example/media/live/video-to-video/a/whip", events_url: "/elsewhere",
+        publish_token: "p", play_token: "w",
+      }, "https://g.example/");
+      return [stream.name, stream.urls.update.href, stream.urls.events.href, stream.tokens];
+    }"""
+    assert await page.evaluate(script) == [
+        "a",
+        "https://g.example/media/live/video-to-video/a/update",
+        "https://g.example/elsewhere",
+        {"publish": "p", "play": "w"},
+    ]
+
+
 async def test_h264_in_packetization_mode_1_comes_first_and_nothing_is_lost(page: Page) -> None:
     codecs = [
         {"mimeType": "video/VP8"},
@@ -185,10 +202,11 @@ NOT_FOR_PAGES = {
     ProblemCode.ICE_RESTART,
     ProblemCode.IF_MATCH_FAILED,
     ProblemCode.IF_MATCH_MISSING,
+    ProblemCode.KEY_USED,
     ProblemCode.METHOD_NOT_ALLOWED,
     ProblemCode.UNKNOWN_SESSION,
 }
-"""Problems of what the pages never do: they send no PATCH, and are the gateway's own."""
+"""Problems of what the pages never do: they send no PATCH, create no streams, and are the gateway's own."""
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ async def test_streams_without_an_end_are_known(where: str) -> None:
 async def test_what_a_publish_cost_is_read_from_the_ledger(where: str) -> None:
     ledger = await Ledger.open(where)
     await fill(ledger)
-    assert await ledger.events.credited("r1") == await credited(ledger) > 0
+    publish = OpenStream("r1", "cam", "one", "", "", 0)
+    assert await ledger.events.credited(publish) == await credited(ledger) > 0
     await ledger.close()
 
 

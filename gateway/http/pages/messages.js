@@ -43,7 +43,6 @@ export const END_REASONS = {
   terminated: "The operator of this gateway ended the stream.",
   drained: "The gateway is shutting down. Start again in a moment.",
   taken_over: "This part of the gateway was cut off, and another one has the stream now. Start again.",
-  issuer_unreachable: "The gateway cannot check this token now. Try again in a little while.",
   internal_error: "The gateway failed. Its log has the error.",
 };
 
@@ -87,6 +86,7 @@ export const PROBLEMS = {
   draining: "The gateway is shutting down. Try again in a moment.",
   forbidden: "This token is not for this stream. Use another token or another stream name.",
   internal_error: "The gateway failed. Its log has the error.",
+  issuer_unreachable: "The gateway cannot check this token now. Try again in a little while.",
   ledger_unavailable: "The gateway's ledger cannot be used, so nothing can be paid. The operator must repair it.",
   limit_reached: "A limit of this gateway is reached. Wait a little and try again.",
   bad_output: "The stream cannot be sent on to the server that was named. Check its URL.",
