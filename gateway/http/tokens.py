@@ -18,6 +18,7 @@ import structlog
 from gateway.aio.stamp import Stamp, stamp
 from gateway.http.limit_words import AMOUNTS, COUNTS, limits_of
 from gateway.http.token_words import CUSTOMER, MARKUP, SIGNER_HEADERS, customer_of, words_of
+from gateway.outputs.recorder import RecordOf
 from gateway.payments.customer import ANYBODY, Customer
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 
@@ -28,7 +29,8 @@ _CHOOSE = "chooseOrchestrator"
 _OUTPUTS = "outputs"
 _WORDS = (_CHOOSE, _OUTPUTS)
 """Words without a value."""
-_KEYS = ("streams", "pipeline", CUSTOMER, SIGNER_HEADERS, MARKUP, *_COUNTS, *AMOUNTS)
+_RECORD = "record"
+_KEYS = ("streams", "pipeline", _RECORD, CUSTOMER, SIGNER_HEADERS, MARKUP, *_COUNTS, *AMOUNTS)
 STILL = 0.2
 """Seconds without a change after which a file that changed is read; until then the former one counts."""
 _STARTS_OF_ONE_STREAM = 6
@@ -56,6 +58,8 @@ class Grant:
     """Whether its publisher may name an orchestrator."""
     customer: Customer = ANYBODY
     """Whom its streams are for."""
+    record: RecordOf | None = None
+    """What of its streams is recorded; None: as for all."""
     may_output: bool = False
     """Whether its publisher may send streams on to other servers."""
     models: tuple[str, ...] = ()
@@ -83,9 +87,9 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
     """A token's digest and what it allows; None for an empty line.
 
     A line is `TOKEN [streams=GLOB,..] [pipeline=MODEL,..] [maxStreams=N] [maxViewers=N]
-    [chooseOrchestrator] [outputs] [customer=NAME] [signerHeaders=NAME:VALUE,..] [usageMarkup=N]` and limits,
-    each as `maxSessionSpend=0.1ETH` (limit_words.py); `#` starts a comment, and values with spaces are
-    quoted. Raises BadTokenLine, whose text has no header's value.
+    [chooseOrchestrator] [outputs] [record=WHAT] [customer=NAME] [signerHeaders=NAME:VALUE,..]
+    [usageMarkup=N]` and limits, each as `maxSessionSpend=0.1ETH` (limit_words.py); `#` starts a comment, and
+    values with spaces are quoted. Raises BadTokenLine, whose text has no header's value.
     """
     try:
         words = words_of(line)
@@ -112,6 +116,8 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
         if name in given and not re.fullmatch(r"\d{1,9}", given[name]):
             raise BadTokenLine(f"{name}={given[name]} is not a whole number")
     patterns = tuple(part for part in given.get("streams", "*").split(",") if part)
+    if _RECORD in given and given[_RECORD] not in tuple(RecordOf):
+        raise BadTokenLine(f"record= takes {', '.join(RecordOf)}")
     if not patterns:
         raise BadTokenLine("streams= names no stream: leave it out to allow all")
     counts = {name: int(given[name]) for name in _COUNTS if name in given}
@@ -133,6 +139,7 @@ def parse_line(line: str) -> tuple[bytes, Grant] | None:
         limits=limits,
         may_choose=_CHOOSE in words[1:],
         customer=customer,
+        record=RecordOf(given[_RECORD]) if _RECORD in given else None,
         may_output=_OUTPUTS in words[1:],
         models=tuple(part for part in given.get("pipeline", "").split(",") if part),
     )

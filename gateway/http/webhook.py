@@ -13,6 +13,7 @@ import structlog
 from gateway.http.limit_words import AMOUNTS, COUNTS, limits_of
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.webhook_client import ErrorStatus, WebhookClient
+from gateway.outputs.recorder import RecordOf
 from gateway.payments.customer import checked_headers, parse_markup
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.names import check_name
@@ -39,6 +40,8 @@ class WebhookAnswer:
     """From the words of limit_words.py."""
     rtmp_output: str | None = None
     """Where the stream is sent on to, in the place of what the publisher asks for."""
+    record: RecordOf | None = None
+    """What of the stream is recorded. Not in go-livepeer's webhook."""
     outputs: bool | None = None
     """Whether the publisher may have outputs. Not in go-livepeer's webhook."""
     customer: str | None = None
@@ -106,6 +109,7 @@ def parse_answer(answer: Any) -> WebhookAnswer:
         _flag(answer, "standby"),
         _limits(answer),
         _text(answer, "rtmp_output_url"),
+        _record(answer),
         _flag(answer, "outputs"),
         _text(answer, "customer"),
         _headers(answer),
@@ -135,6 +139,13 @@ def _limits(answer: Mapping[str, Any]) -> StreamLimits:
         if type(count) is not int:
             raise ValueError(f"{name} is not a whole number")
     return limits_of({name: amount for name, amount in amounts.items() if amount is not None}, counts)
+
+
+def _record(answer: Mapping[str, Any]) -> RecordOf | None:
+    value = _text(answer, "record")
+    if value is not None and value not in tuple(RecordOf):
+        raise ValueError(f"record is none of {', '.join(RecordOf)}")
+    return None if value is None else RecordOf(value)
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str | None:

@@ -32,6 +32,7 @@ from gateway.http.sessions import (
 from gateway.http.tokens import Grant
 from gateway.http.webhook import AuthWebhook, WebhookAnswer
 from gateway.outputs.outputs import OutputRefused, Outputs
+from gateway.outputs.recorder import RecordOf
 from gateway.outputs.target import Target
 from gateway.payments.customer import ANYBODY, MAX_NAME, Customer
 from gateway.payments.errors import LedgerUnavailable
@@ -179,7 +180,7 @@ class WhipRoutes:
             raise offer_refused(error) from error
         stream.may_output = may_output
         if self._outputs is not None:
-            self._outputs.begin(stream, targets)
+            self._outputs.begin(stream, targets, _recorded(grant, decided))
         publisher = stream.publishers.peer
         assert publisher is not None
         return web.Response(
@@ -296,6 +297,13 @@ class WhipRoutes:
         """The stream of a WHIP Location; its name and its secret must both fit."""
         stream = self._registry.by_session(request.match_info["session"])
         return stream if stream and stream.request.name == request.match_info["stream"] else None
+
+
+def _recorded(grant: Grant | None, decided: WebhookAnswer | None) -> RecordOf | None:
+    """What of a stream is recorded, where its token or the webhook says."""
+    if decided is not None and decided.record is not None:
+        return decided.record
+    return None if grant is None else grant.record
 
 
 def _may_not_start(error: MayNotStart) -> Problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+from gateway.outputs.disk import new_file
 from gateway.outputs.ffmpeg import FfmpegFailed, file_arguments, network_arguments
 from gateway.outputs.hosts import HostRules
 from gateway.outputs.output import DestinationGone
@@ -53,8 +54,7 @@ class FileEnd:
     async def begin(self, *, audio: bool) -> list[str]:
         time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         try:
-            path = await asyncio.to_thread(file_of, self.target, self._stream, time)
-            await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+            path = await asyncio.to_thread(new_file, file_of(self.target, self._stream, time))
         except (OSError, ValueError) as error:
             raise DestinationGone(f"the file cannot be written: {error}") from error
         return file_arguments(str(path), audio=audio)
@@ -66,4 +66,4 @@ class FileEnd:
         """Nothing is left to do."""
 
     def masked(self, text: str) -> str:
-        return self.target.masked(text)
+        return text.replace(str(self.target.path), self.shown)

@@ -33,8 +33,11 @@ AAC = [
 """Most far ends take no Opus. Gaps in the sound become silence."""
 OPUS = ["-map", "0:a:0", "-c:a", "copy"]
 NO_SOUND = ["-an"]
-FRAGMENTS = ["-f", "mp4", "-movflags", "+frag_keyframe+empty_moov+default_base_moof"]
-"""MP4 that can be read up to its last key frame, however it ends."""
+FRAGMENTS = [
+    *("-f", "mp4", "-movflags", "+frag_keyframe+empty_moov+default_base_moof"),
+    *("-frag_duration", "1000000"),
+]
+"""MP4 that can be read up to its last second (in microseconds) or key frame, however it ends."""
 WRITE = ["-max_interleave_delta", "1000000", "-flush_packets", "1"]
 """Waits at most a second (in microseconds) for sound that does not come."""
 PROGRESS = ["-progress", "pipe:1", "-stats_period", "1"]

@@ -14,6 +14,7 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.outputs.destinations import FarEnd, FileEnd
 from gateway.outputs.hosts import HostRules, Resolve, system_addresses
 from gateway.outputs.output import Destination, Output, OutputState
+from gateway.outputs.recorder import Recorder, RecordOf
 from gateway.outputs.settings import OutputSettings
 from gateway.outputs.source_tap import SourceTap
 from gateway.outputs.target import BadTarget, Target, parse_target
@@ -48,6 +49,8 @@ class _Beside:
     stream: Stream
     entries: dict[str, _Entry] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
+    noting: asyncio.Task[None] | None = None
+    """Notes for the recordings what changes."""
 
 
 class Outputs:
@@ -63,6 +66,11 @@ class Outputs:
         self._settings = settings
         self._request_key_frame = request_key_frame
         self._rules = HostRules(settings.hosts, resolve)
+        record = settings.record
+        self._record = record
+        self._recorder = None
+        if record is not None:
+            self._recorder = Recorder(record.folder, retention=record.retention, done=record.done)
         self._beside: dict[str, _Beside] = {}
         """By request id."""
 
@@ -88,15 +96,24 @@ class Outputs:
             targets.append(target)
         return targets
 
-    def begin(self, stream: Stream, targets: Sequence[Target]) -> None:
-        """A publisher has come, with these targets: those of its publish before that it names no more end."""
-        if not targets and not self._settings.always and stream.request.request_id not in self._beside:
+    def begin(self, stream: Stream, targets: Sequence[Target], record: RecordOf | None = None) -> None:
+        """A publisher has come, with these targets: those of its publish before that it names no more end.
+
+        `record` is what its token or the webhook says is recorded; None: nothing.
+        """
+        if self._record is None or record is None:
+            record = RecordOf.NONE if self._record is None else self._record.what
+        sides = record.sides
+        wanted_any = targets or self._settings.always or sides
+        if not wanted_any and stream.request.request_id not in self._beside:
             return
         beside = self._of(stream)
         wanted = {target.url for target in targets}
         for entry in list(beside.entries.values()):
             if entry.by_query and entry.url not in wanted:
                 self._drop(beside, entry)
+        if beside.noting is None and sides:
+            self._start_recording(beside, sides)
         present = {entry.url for entry in beside.entries.values()}
         for target in targets:
             if target.url not in present:
@@ -129,6 +146,8 @@ class Outputs:
     async def close(self) -> None:
         """End all of them."""
         await asyncio.gather(*(self._end(beside) for beside in list(self._beside.values())))
+        if self._recorder is not None:
+            await self._recorder.close()
 
     def _of(self, stream: Stream) -> _Beside:
         beside = self._beside.get(stream.request.request_id)
@@ -146,7 +165,7 @@ class Outputs:
 
     async def _end(self, beside: _Beside) -> None:
         self._beside.pop(beside.stream.request.request_id, None)
-        await cancel(beside.task)
+        await cancel(beside.task, beside.noting)
         entries = list(beside.entries.values())
         beside.entries.clear()
         for entry in entries:
@@ -162,13 +181,28 @@ class Outputs:
         return self._start(beside, target, url=target.url, source=source, by_query=by_query)
 
     def _start(self, beside: _Beside, target: Target, *, url: str, source: bool, by_query: bool) -> Output:
-        stream = beside.stream
-        name = stream.request.name
+        name = beside.stream.request.name
         destination: Destination
         if not target.is_network:
             destination = FileEnd(target, name)
         else:
             destination = FarEnd(target, self._rules) if url else FarEnd(target.of(name), None)
+        return self._run(beside, destination, url=url, source=source, by_query=by_query)
+
+    def _start_recording(self, beside: _Beside, sides: Sequence[bool]) -> None:
+        assert self._recorder is not None
+        notes = self._recorder.notes_of(beside.stream)
+        noting = self._recorder.keep_notes(beside.stream, notes)
+        beside.noting = spawn(noting, name=f"record-notes {beside.stream.request.request_id}")
+        for source in sides:
+            destination = self._recorder.destination(beside.stream, notes, source=source)
+            self._run(beside, destination, url="", source=source, by_query=False)
+
+    def _run(
+        self, beside: _Beside, destination: Destination, *, url: str, source: bool, by_query: bool
+    ) -> Output:
+        stream = beside.stream
+        name = stream.request.name
         output = Output(
             destination,
             self._settings.program,

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from gateway.flags import LIST, POSITIVE_INTEGER, TEXT, Flag, Kind, Parsed
+from gateway.flags import (
+    DURATION,
+    INTEGER,
+    LIST,
+    PATH,
+    POSITIVE_INTEGER,
+    TEXT,
+    Flag,
+    FlagError,
+    Kind,
+    Parsed,
+    choice,
+)
+from gateway.outputs.done_commands import parse_command
+from gateway.outputs.recorder import RecordOf
+from gateway.outputs.retention import Retention
 from gateway.outputs.target import Target, parse_target
 
 
@@ -20,6 +36,8 @@ TARGETS = Kind(
     secret=True,
 )
 
+COMMAND = Kind("command", "a program with its words, {file} among them", parse_command, secret=True)
+
 OUTPUT_FLAGS: tuple[Flag, ...] = (
     Flag("output", TARGETS, None, "Send every stream there too: rtmp://, rtmps://, srt:// or file: URLs"),
     Flag(
@@ -31,8 +49,30 @@ OUTPUT_FLAGS: tuple[Flag, ...] = (
     ),
     Flag("maxOutputs", POSITIVE_INTEGER, "64", "Run at most this many outputs of publishers at once"),
     Flag("maxOutputsPerStream", POSITIVE_INTEGER, "4", "Run at most this many of one stream"),
+    Flag("record", PATH, None, "Record streams below this folder (docs/recording.md)"),
+    Flag(
+        "recordWhat",
+        choice(*RecordOf),
+        "result",
+        "Record this of a stream whose token and webhook do not say",
+    ),
+    Flag("recordKeep", DURATION, "0", "Remove recordings after this; 0 keeps them"),
+    Flag("recordMaxGB", INTEGER, "0", "Remove the oldest recordings above so many GB; 0: no limit"),
+    Flag("recordDone", COMMAND, None, "Run this command for each finished file: 'upload {file}'"),
     Flag("ffmpeg", TEXT, "ffmpeg", "Run this FFmpeg for outputs"),
 )
+
+
+@dataclass(frozen=True)
+class RecordSettings:
+    """What is recorded, where, and what becomes of it."""
+
+    folder: Path
+    what: RecordOf
+    """Of a stream whose token and webhook do not say."""
+    retention: Retention
+    done: tuple[str, ...] | None
+    """The words of a command for each finished file."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +84,7 @@ class OutputSettings:
     total: int = 64
     per_stream: int = 4
     program: str = "ffmpeg"
+    record: RecordSettings | None = None
 
     @classmethod
     def from_parsed(cls, parsed: Parsed) -> OutputSettings:
@@ -54,4 +95,17 @@ class OutputSettings:
             total=parsed["maxOutputs"],
             per_stream=parsed["maxOutputsPerStream"],
             program=parsed["ffmpeg"],
+            record=_record(parsed),
         )
+
+
+def _record(parsed: Parsed) -> RecordSettings | None:
+    if parsed["record"] is None:
+        for name in ("recordWhat", "recordKeep", "recordMaxGB", "recordDone"):
+            if name in parsed.given:
+                raise FlagError(f"-{name} needs -record, the folder that recordings go to")
+        return None
+    gigabytes = parsed["recordMaxGB"]
+    retention = Retention(parsed["recordKeep"] or None, gigabytes * 10**9 if gigabytes else None)
+    folder: Path = parsed["record"]
+    return RecordSettings(folder.absolute(), RecordOf(parsed["recordWhat"]), retention, parsed["recordDone"])

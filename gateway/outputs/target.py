@@ -138,16 +138,11 @@ def _file(url: str) -> Target:
 
 
 def file_of(target: Target, stream: str, time: str) -> Path:
-    """The file of a target for a stream: `{stream}` and `{time}` in its path replaced, a name not yet taken.
+    """The file of a target for a stream: `{stream}` and `{time}` in its path replaced.
 
-    It touches the disk. Raises ValueError where the name leads out of its folder.
+    Raises ValueError where the name would lead out of its folder.
     """
     assert target.path is not None
     if stream.strip(".") == "":
         raise ValueError(f"no file is called {stream!r}")
-    path = Path(str(target.path).replace("{stream}", stream).replace("{time}", time))
-    number, free = 0, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return free
+    return Path(str(target.path).replace("{stream}", stream).replace("{time}", time))

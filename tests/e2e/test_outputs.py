@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +16,7 @@ from tests.outputs.media import far_end, probed, transport_stream
 
 
 async def outputs(gateway: GatewayProcess) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await gateway.status("cam"))["outputs"]
+    found: list[dict[str, Any]] = (await gateway.status("cam")).get("outputs", [])
     return found
 
 
@@ -64,3 +65,54 @@ async def test_a_stream_goes_on_to_servers_and_files(tmp_path: Path, unused_tcp_
         await gateway.given_back()
     for name in (got["rtmp"], got["srt"], tmp_path / "cam.ts"):
         assert (await probed(name))["video"]["packets"] > 15, name
+
+
+@pytest.mark.asyncio
+async def test_a_recording_is_read_after_the_stream_and_after_a_kill(tmp_path: Path) -> None:
+    folder, copies = tmp_path / "recordings", tmp_path / "copies"
+    copies.mkdir()
+    clip = tmp_path / "clip.ts"
+    clip.write_bytes(transport_stream(4))
+    flags = ("-record", str(folder), "-recordWhat", "both", "-recordDone", f"cp {{file}} {copies}")
+    async with gateway_process(tmp_path, *flags) as gateway:
+
+        async def publish(seconds: float) -> asyncio.subprocess.Process:
+            publisher = await asyncio.create_subprocess_exec(
+                *(BIN / "livepeer-gateway", "publish", clip, gateway.live("cam/whip"), "-loop"),
+                stdout=asyncio.subprocess.DEVNULL,
+            )
+
+            async def recorded() -> bool:
+                response = await gateway.http.get(gateway.live("cam/status"))
+                if response.status != 200:
+                    return False
+                found = await outputs(gateway)
+                return len(found) == 2 and all(one["bytes"] > 30_000 for one in found)
+
+            await eventually(recorded, what="the recordings")
+            await asyncio.sleep(seconds)
+            return publisher
+
+        publisher = await publish(1.0)
+        async with gateway.http.post(gateway.live("cam/update"), json={"effect": "mirror"}) as response:
+            assert response.status == 200
+        publisher.terminate()
+        await within(publisher.wait())
+        await eventually(lambda: len(list(copies.glob("*.mp4"))) == 2, what="the command for both files")
+        await gateway.given_back()
+        for file in copies.glob("*.mp4"):
+            assert (await probed(file))["video"]["packets"] > 15, file
+            facts = json.loads((folder / "cam" / file.name).with_suffix(".json").read_text())
+            assert facts["ended_at"] > facts["began_at"]
+            assert int(facts["stream_credited_wei"]) > 0
+            assert facts["params"][-1]["params"] == {"effect": "mirror"}
+            assert facts["orchestrators"][0]["url"].startswith("https://")
+        former = set(folder.glob("cam/*.mp4"))
+        publisher = await publish(2.0)
+        gateway.process.kill()
+        await gateway.process.wait()
+        await within(publisher.wait())
+        after = set(folder.glob("cam/*.mp4")) - former
+        assert len(after) == 2
+        for file in after:
+            assert (await probed(file))["video"]["packets"] > 30, file

@@ -130,3 +130,18 @@ async def test_another_size_and_sound_that_comes_late_begin_another_file(tmp_pat
     found = [await probed(tmp_path / name) for name in ("cam.mp4", "cam-1.mp4", "cam-2.mp4")]
     assert ["audio" in one for one in found] == [False, True, True]
     assert sum(one["video"]["packets"] for one in found) == 11 * FPS
+
+
+@pytest.mark.asyncio
+async def test_a_file_whose_process_is_killed_can_be_read_to_its_last_second(tmp_path: Path) -> None:
+    async with running(f"file:{tmp_path}/{{stream}}.mp4") as output:
+        await send(output, frames(6), speed=1.5)
+        pid = output.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: output.restarts == 1, what="the end of the process")
+        found = await probed(tmp_path / "cam.mp4")
+        await send(output, frames(3, start=20), speed=1.5)
+    assert 16.0 - 10.0 - (found["video"]["end"] - found["video"]["start"]) < 1.5
+    assert abs(found["video"]["end"] - found["audio"]["end"]) < 1.1
+    assert (await probed(tmp_path / "cam-1.mp4"))["video"]["packets"] > FPS

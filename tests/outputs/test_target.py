@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.outputs.disk import new_file
 from gateway.outputs.ffmpeg import network_arguments
+from gateway.outputs.output import DestinationGone
 from gateway.outputs.target import BadTarget, file_of, parse_target
 
 
@@ -88,10 +90,11 @@ def test_no_word_of_ffmpeg_holds_a_secret() -> None:
 
 def test_a_file_never_replaces_another_and_no_name_leads_out(tmp_path: Path) -> None:
     target = parse_target(f"file:{tmp_path}/{{stream}}/{{time}}.ts")
-    first = file_of(target, "cam", "t")
-    first.parent.mkdir()
-    first.touch()
-    assert (first.name, file_of(target, "cam", "t").name) == ("t.ts", "t-1.ts")
+    file = file_of(target, "cam", "t")
+    new_file(file).touch()
+    assert (file.name, new_file(file).name) == ("t.ts", "t-1.ts")
+    with pytest.raises(DestinationGone, match="full"):
+        new_file(file, free=lambda folder: 0)
     for name in (".", ".."):
         with pytest.raises(ValueError, match="no file"):
             file_of(target, name, "t")
