@@ -35,6 +35,7 @@ from gateway.flags import without_userinfo
 from gateway.http.all_nodes import AllNodes
 from gateway.http.app import HttpParts, HttpServers
 from gateway.http.server import ListenError
+from gateway.outputs.hls_streams import HlsStreams
 from gateway.outputs.outputs import Outputs
 from gateway.paid_job.former_jobs import FormerJobs
 from gateway.payments.errors import LedgerError
@@ -153,6 +154,12 @@ class Daemon:
             metrics.attach_relay(node.relay_for(registry.audience).counts)
         outputs = Outputs(settings.outputs, registry.audience.request_key_frame)
         stack.push_async_callback(outputs.close)
+
+        async def is_live(name: str) -> bool:
+            return registry.find(name) is not None or (node is not None and await node.relays(name))
+
+        hls = HlsStreams(registry.audience, settings.outputs.program, is_live)
+        stack.push_async_callback(hls.close)
         stack.push_async_callback(registry.close, EndReason.DRAINED, "the gateway stops", leave=True)
         for former in await former_jobs.take():
             registry.restore(former)
@@ -177,6 +184,7 @@ class Daemon:
                 spending=None if build.payments is None else build.payments.spending,
                 orchestrators=lambda: {key: value for kind in kinds for key, value in kind.state().items()},
                 outputs=outputs,
+                hls=hls,
                 ice_servers=settings.ice.servers,
                 chain=build.chain,
                 node=node,

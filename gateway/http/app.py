@@ -21,6 +21,7 @@ from gateway.http.create import CreateRoutes
 from gateway.http.events import EventRoutes, OperatorEventRoutes
 from gateway.http.forwarding import OF_OTHER_NODES, Forwarding
 from gateway.http.health import HealthRoutes
+from gateway.http.hls import HlsRoutes
 from gateway.http.jwks import KeySet
 from gateway.http.jwt_tokens import JwtTokens
 from gateway.http.limits import RequestRate, rate_limit
@@ -43,6 +44,7 @@ from gateway.http.usage import UsageRoutes
 from gateway.http.webhook import AuthWebhook
 from gateway.http.whep import WhepRoutes
 from gateway.http.whip import WhipRoutes
+from gateway.outputs.hls_streams import HlsStreams
 from gateway.outputs.outputs import Outputs
 from gateway.payments.created_streams import CreatedStreams
 from gateway.payments.ledger_reader import LedgerReader
@@ -79,6 +81,7 @@ class HttpParts:
     admission: Admission = field(default_factory=Admission)
     spending: Spending | None = None
     """None: nothing is paid."""
+    hls: HlsStreams | None = None
     ice_servers: Sequence[IceServer] = ()
     """For the Link headers of WHIP and WHEP."""
     chain: ChainService | None = None
@@ -205,6 +208,8 @@ class HttpServers:
             HealthRoutes(parts.readiness.reasons, parts.readiness.notes).routes(),
             PageRoutes(settings.frame_ancestors, settings.external_url).routes(),
         ]
+        if parts.hls is not None:
+            groups.append(HlsRoutes(parts.hls).routes())
         if parts.outputs is not None:
             groups.append(OutputRoutes(parts.registry, parts.outputs, everybody=free).routes())
         if self._jwt is not None and settings.api_tokens is not None and parts.created_streams is not None:

@@ -48,6 +48,7 @@ class ProblemCode(StrEnum):
     NOT_FOUND = "not_found"
     NOBODY_SHOWS = "nobody_shows"
     NO_COMMON_CODEC = "no_common_codec"
+    NO_HLS = "no_hls"
     NO_ORCHESTRATOR = "no_orchestrator"
     NO_UDP_PORT = "no_udp_port"
     NO_VIDEO = "no_video"

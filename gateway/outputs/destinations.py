@@ -15,6 +15,8 @@ from gateway.outputs.target import BadTarget, Target, file_of
 class FarEnd:
     """A server by RTMP or SRT. `rules` are None for one that the operator names."""
 
+    on_output = None
+
     def __init__(self, target: Target, rules: HostRules | None) -> None:
         self.target = target
         self._rules = rules
@@ -42,6 +44,8 @@ class FarEnd:
 
 class FileEnd:
     """A file of the operator's, a new one for each process."""
+
+    on_output = None
 
     def __init__(self, target: Target, stream: str) -> None:
         self.target = target

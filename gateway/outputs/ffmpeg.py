@@ -47,6 +47,20 @@ class FfmpegFailed(Exception):
     """A process did not start, ended or stalled; the text says why, without secrets."""
 
 
+HLS_ARGUMENTS = [
+    *READ,
+    *("-max_interleave_delta", "500000", "-flush_packets", "1", "-protocol_whitelist", "pipe"),
+    *("-f", "mp4", "-movflags", "+frag_keyframe+empty_moov+default_base_moof"),
+    "pipe:1",
+]
+"""Fragmented MP4 on the standard output, a fragment for each group of pictures."""
+
+
+def hls_sound(*, audio: bool) -> list[str]:
+    """For browsers: not all of them play Opus in MP4."""
+    return AAC if audio else NO_SOUND
+
+
 def network_arguments(target: Target, *, audio: bool, address: str | None) -> list[str]:
     """FFmpeg's arguments for a far end, reached at `address` where one is given."""
     pinned = address is not None and target.kind is not TargetKind.RTMPS  # whose certificate has the name

@@ -49,6 +49,10 @@ class Destination(Protocol):
     def shown(self) -> str:
         """As people may see it."""
 
+    @property
+    def on_output(self) -> Callable[[bytes], None] | None:
+        """Takes what FFmpeg writes to its standard output; None: its progress is there."""
+
     async def begin(self, *, audio: bool) -> list[str]:
         """FFmpeg's arguments for a new process. Raises FfmpegFailed, or DestinationGone: not again."""
 
@@ -192,7 +196,9 @@ class Output:
         audio = self.queue.has_audio
         self.state = OutputState.CONNECTING
         arguments = await self.destination.begin(audio=audio)
-        self._process = process = await FfmpegProcess.start(self._program, arguments, self.destination.masked)
+        self._process = process = await FfmpegProcess.start(
+            self._program, arguments, self.destination.masked, self.destination.on_output
+        )
         steps = [
             spawn(self._feed(process, audio), name=f"output-feed {self.id}", expected=(Exception,)),
             spawn(process.wait(), name=f"output-wait {self.id}"),

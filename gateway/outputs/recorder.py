@@ -75,6 +75,8 @@ class _Notes:
 class RecordedFile:
     """Where one side of a stream is recorded: a destination, a new file for each process and each hour."""
 
+    on_output = None
+
     def __init__(self, recorder: Recorder, stream: Stream, notes: _Notes, *, source: bool) -> None:
         self._recorder = recorder
         self._stream = stream

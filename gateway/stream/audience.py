@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -75,6 +76,7 @@ class Audience:
         self.remote: RemoteOutputs | None = None
         """Set before anybody publishes or watches; None without other nodes."""
         self._outputs: dict[str, Fanout] = {}
+        self._followers: Counter[str] = Counter()
         self._viewers: dict[tuple[str, str], Viewer] = {}
 
     def __len__(self) -> int:
@@ -121,6 +123,24 @@ class Audience:
                 self._outputs[name].remove(viewer)
             self._unwatch(name)
             await viewer.close()
+
+    async def follow(self, name: str) -> Fanout:
+        """The output of `name` for a reader that is no viewer, kept over publishes until `unfollow`.
+
+        Raises NotAdmitted. `unfollow` follows in every case.
+        """
+        self._followers[name] += 1
+        self._admission.check_viewer()
+        if self.remote is not None:
+            await self.remote.watch(name, self.output(name))
+        return self.output(name)
+
+    def unfollow(self, name: str) -> None:
+        """One such reader less."""
+        self._followers[name] -= 1
+        if self._followers[name] == 0:
+            del self._followers[name]
+        self._unwatch(name)
 
     def _unwatch(self, name: str) -> None:
         if self.remote is not None:
@@ -169,7 +189,7 @@ class Audience:
     def drop_unused(self, name: str) -> None:
         """Drop the output of `name` where nobody publishes or watches it."""
         output = self._outputs.get(name)
-        if output is None or self.is_live(name) or len(output) > 0:
+        if output is None or self.is_live(name) or len(output) > 0 or self._followers[name] > 0:
             return
         if self.remote is None or not self.remote.watches(name):
             del self._outputs[name]

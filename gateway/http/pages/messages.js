@@ -96,6 +96,7 @@ export const PROBLEMS = {
   name_taken: "Someone is already publishing under this name. Choose another stream name.",
   node_silent: "The part of the gateway that has this stream does not answer. Try again in a little while.",
   no_common_codec: "The gateway takes H.264 video only, and this browser did not offer it.",
+  no_hls: "The stream cannot be shown in this way yet. Try again in a moment.",
   no_orchestrator: "This gateway knows no orchestrator for this stream.",
   no_udp_port: "The gateway has no free UDP port. Wait a little and try again.",
   no_video: "The browser offered no video. Choose another source.",

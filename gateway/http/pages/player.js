@@ -7,9 +7,13 @@ import { WhepViewer } from "./whep.js";
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 5000;
 const STALL_MS = 2500;
+const NO_WAY_MS = 8000;
 const GIVE_UP = new Set([400, 401, 403, 406]);
 
-/** Calls `on.playing()` when frames come, `on.waiting()` when they stop, `on.problem(error)` after a failure. */
+/**
+ * Calls `on.playing()` when frames come, `on.waiting()` when they stop, `on.problem(error)` after a failure, and
+ * `on.noWay()` where an answer came but no connection: media does not get through.
+ */
 export class Player {
   #stopped = false;
   #viewer = null;
@@ -35,7 +39,9 @@ export class Player {
       try {
         await this.#viewer.watch(this.video);
         failures = 0;
+        const noWay = setTimeout(() => this.#checkWay(), NO_WAY_MS);
         await this.#viewer.lost;
+        clearTimeout(noWay);
       } catch (error) {
         failures += 1;
         if (!this.#stopped) this.on.problem?.(error);
@@ -45,6 +51,11 @@ export class Player {
       }
       if (!this.#stopped) await this.#pause(Math.min(FIRST_WAIT_MS * 2 ** failures, LONGEST_WAIT_MS));
     }
+  }
+
+  #checkWay() {
+    const state = this.connection?.connectionState;
+    if (!this.#stopped && (state === "new" || state === "connecting" || state === "failed")) this.on.noWay?.();
   }
 
   stop() {

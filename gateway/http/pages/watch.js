@@ -1,13 +1,15 @@
 // The page for viewers: plays one stream, and plays it again after an interruption.
 
 import { streamUrl } from "./endpoints.js";
+import { HlsPlayer } from "./hls.js";
 import { Player } from "./player.js";
 import { explain } from "./messages.js";
 
 const NEEDS_TOKEN = "This link needs a token. Ask the publisher for the whole link.";
 
 const byId = (id) => document.getElementById(id);
-const name = new URLSearchParams(location.search).get("stream") ?? "";
+const asked = new URLSearchParams(location.search);
+const name = asked.get("stream") ?? "";
 const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
 
 function say(sentence) {
@@ -27,13 +29,21 @@ function toggleFullScreen() {
 }
 
 function watch() {
-  const player = new Player(byId("video"), streamUrl(name, "whep"), token, {
+  let player = null;
+  const on = {
     playing: () => say(""),
     waiting: () => say("The picture has stopped. It continues by itself when the stream does."),
     problem: (error) => say(error.status === 401 ? NEEDS_TOKEN : explain(error)),
-  });
+    noWay: () => play("hls"),
+  };
+  function play(way) {
+    player?.stop();
+    const Kind = way === "hls" ? HlsPlayer : Player;
+    player = new Kind(byId("video"), streamUrl(name, way === "hls" ? "index.m3u8" : "whep"), token, on);
+    player.run();
+  }
   say("Waiting for the picture. It starts by itself when the stream does.");
-  player.run();
+  play(asked.get("by") === "hls" ? "hls" : "whep");
   window.addEventListener("pagehide", () => player.stop(), { once: true });
 }
 
