@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -17,6 +18,10 @@ IO_TIMEOUT = 10.0
 STOP = 5.0
 """Seconds that a process may take to finish when its input has ended."""
 WRITE_BUFFER = 64 * 1024
+LAST_LINES = 3
+"""Lines of FFmpeg's that say why it ended: the cause comes before what followed from it."""
+_PART = re.compile(r"^\[\w+ @ 0x[0-9a-f]+\] *")
+"""The part of FFmpeg that says a line."""
 MAX_SAID = 2_000
 """Limit of bytes kept of what FFmpeg says."""
 
@@ -159,9 +164,9 @@ class FfmpegProcess:
             await asyncio.wait_for(asyncio.shield(self._process.wait()), STOP)
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*self._readers, return_exceptions=True), 1.0)
-        lines = [line for line in self._said.decode(errors="replace").splitlines() if line.strip()]
-        last = lines[-1] if lines else f"FFmpeg ended with status {self._process.returncode}"
-        return self._masked(last)[:300]
+        lines = [_PART.sub("", line) for line in self._said.decode(errors="replace").splitlines()]
+        last = "; ".join(filter(None, lines[-LAST_LINES:]))
+        return self._masked(last or f"FFmpeg ended with status {self._process.returncode}")[:300]
 
     async def wait(self) -> None:
         await self._process.wait()

@@ -35,7 +35,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Fragment:
+class MovieFragment:
     """`moof` and `mdat`, beginning with a key frame. `seconds` is how long its video lasts."""
 
     data: bytes
@@ -51,10 +51,10 @@ class FragmentReader:
         self._moof = b""
         self._header: Header | None = None
 
-    def feed(self, data: bytes) -> list[Header | Fragment]:
+    def feed(self, data: bytes) -> list[Header | MovieFragment]:
         """The headers and fragments that these bytes complete."""
         self._rest += data
-        found: list[Header | Fragment] = []
+        found: list[Header | MovieFragment] = []
         while len(self._rest) >= 8:
             size = int.from_bytes(self._rest[:4], "big")
             if not 8 <= size <= MAX_BOX:
@@ -66,7 +66,7 @@ class FragmentReader:
             found += self._box(box)
         return found
 
-    def _box(self, box: bytes) -> list[Header | Fragment]:
+    def _box(self, box: bytes) -> list[Header | MovieFragment]:
         match box[4:8]:
             case b"ftyp":
                 self._start = box
@@ -78,7 +78,7 @@ class FragmentReader:
             case b"mdat" if self._moof and self._header is not None:
                 seconds = _ticks(self._moof, self._header) / self._header.timescale
                 moof, self._moof = self._moof, b""
-                return [Fragment(moof + box, seconds)]
+                return [MovieFragment(moof + box, seconds)]
         return []
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gateway.outputs.fragments import Fragment, Header
+from gateway.outputs.fragments import Header, MovieFragment
 
 LISTED = 6
 """Segments that the playlist names."""
@@ -51,7 +51,7 @@ class HlsWindow:
         self._changes = 0
         """Headers whose segments are all gone: EXT-X-DISCONTINUITY-SEQUENCE."""
         self._longest = 1
-        self._waiting: list[Fragment] = []
+        self._waiting: list[MovieFragment] = []
         self._header = ""
         self._more = asyncio.Event()
 
@@ -75,7 +75,7 @@ class HlsWindow:
             return False
         return True
 
-    def add(self, one: Header | Fragment) -> None:
+    def add(self, one: Header | MovieFragment) -> None:
         """Take what FFmpeg wrote next."""
         if isinstance(one, Header):
             self._waiting = []

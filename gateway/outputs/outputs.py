@@ -14,7 +14,7 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.outputs.destinations import FarEnd, FileEnd
 from gateway.outputs.hosts import HostRules, Resolve, system_addresses
 from gateway.outputs.output import Destination, Output, OutputState
-from gateway.outputs.recorder import Recorder, RecordOf
+from gateway.outputs.recorder import RecordOf, StreamRecorder
 from gateway.outputs.settings import OutputSettings
 from gateway.outputs.source_tap import SourceTap
 from gateway.outputs.target import BadTarget, Target, parse_target
@@ -70,7 +70,7 @@ class Outputs:
         self._record = record
         self._recorder = None
         if record is not None:
-            self._recorder = Recorder(record.folder, retention=record.retention, done=record.done)
+            self._recorder = StreamRecorder(record.folder, retention=record.retention, done=record.done)
         self._beside: dict[str, _Beside] = {}
         """By request id."""
 

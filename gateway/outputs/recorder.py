@@ -18,7 +18,7 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.outputs.disk import FreeBytes, free_bytes, new_file
 from gateway.outputs.done_commands import DoneCommands
 from gateway.outputs.ffmpeg import FfmpegFailed, file_arguments
-from gateway.outputs.retention import KEEP_ALL, SUFFIX, Retention, recorded, remove, to_remove
+from gateway.outputs.retention import KEEP_ALL, SUFFIX, KeepRule, recorded, remove, to_remove
 from gateway.stream.params import json_size
 from gateway.stream.seam import Json
 from gateway.stream.status import orchestrator_json, rfc3339
@@ -77,7 +77,7 @@ class RecordedFile:
 
     on_output = None
 
-    def __init__(self, recorder: Recorder, stream: Stream, notes: _Notes, *, source: bool) -> None:
+    def __init__(self, recorder: StreamRecorder, stream: Stream, notes: _Notes, *, source: bool) -> None:
         self._recorder = recorder
         self._stream = stream
         self._notes = notes
@@ -146,14 +146,14 @@ class RecordedFile:
         await asyncio.to_thread(_write_json, self._path.with_suffix(".json"), facts)
 
 
-class Recorder:
+class StreamRecorder:
     """Writes recordings below one folder, keeps them as long as is wanted, and has each one uploaded."""
 
     def __init__(
         self,
         folder: Path,
         *,
-        retention: Retention = KEEP_ALL,
+        retention: KeepRule = KEEP_ALL,
         done: tuple[str, ...] | None = None,
         file_seconds: float = FILE_SECONDS,
         free: FreeBytes = free_bytes,

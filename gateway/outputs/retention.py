@@ -20,17 +20,17 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class Retention:
+class KeepRule:
     """None keeps all. `seconds` since the last change, `size` in bytes of all files together."""
 
     seconds: float | None = None
     size: int | None = None
 
 
-KEEP_ALL = Retention()
+KEEP_ALL = KeepRule()
 
 
-def to_remove(files: Sequence[Recorded], rule: Retention, now: float) -> list[Recorded]:
+def to_remove(files: Sequence[Recorded], rule: KeepRule, now: float) -> list[Recorded]:
     """The oldest first."""
     removed = []
     total = sum(file.size for file in files)

@@ -21,7 +21,7 @@ from gateway.flags import (
 )
 from gateway.outputs.done_commands import parse_command
 from gateway.outputs.recorder import RecordOf
-from gateway.outputs.retention import Retention
+from gateway.outputs.retention import KeepRule
 from gateway.outputs.target import Target, parse_target
 
 
@@ -70,7 +70,7 @@ class RecordSettings:
     folder: Path
     what: RecordOf
     """Of a stream whose token and webhook do not say."""
-    retention: Retention
+    retention: KeepRule
     done: tuple[str, ...] | None
     """The words of a command for each finished file."""
 
@@ -106,6 +106,6 @@ def _record(parsed: Parsed) -> RecordSettings | None:
                 raise FlagError(f"-{name} needs -record, the folder that recordings go to")
         return None
     gigabytes = parsed["recordMaxGB"]
-    retention = Retention(parsed["recordKeep"] or None, gigabytes * 10**9 if gigabytes else None)
+    retention = KeepRule(parsed["recordKeep"] or None, gigabytes * 10**9 if gigabytes else None)
     folder: Path = parsed["record"]
     return RecordSettings(folder.absolute(), RecordOf(parsed["recordWhat"]), retention, parsed["recordDone"])

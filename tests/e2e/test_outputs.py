@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -56,6 +57,10 @@ async def test_a_stream_goes_on_to_servers_and_files(tmp_path: Path, unused_tcp_
                 assert response.status == status
                 assert (await response.json())["code"] == "bad_output"
         assert "s3cret" not in str(await gateway.status("cam")) + gateway.log.read_text()
+        far[0].send_signal(signal.SIGSTOP)
+        await asyncio.sleep(2)
+        assert (await gateway.status("cam"))["output"]["gaps"] == 0
+        far[0].send_signal(signal.SIGCONT)
         async with gateway.http.delete(gateway.live(f"cam/outputs/{added}")) as response:
             assert response.status == 200
         await within(far[1].wait(), what="the end of the output that was removed")

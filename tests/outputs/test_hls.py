@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.outputs.ffmpeg import HLS_ARGUMENTS, hls_sound
-from gateway.outputs.fragments import BadFragments, Fragment, FragmentReader, Header
+from gateway.outputs.fragments import BadFragments, FragmentReader, Header, MovieFragment
 from gateway.outputs.hls import KEPT, LISTED, HlsWindow
 from tests.outputs.media import probed, transport_stream
 
@@ -30,7 +30,7 @@ def test_short_fragments_share_a_segment_and_names_are_never_used_again() -> Non
     assert window.playlist() == ""
     seen: dict[str, bytes] = {}
     for number in range(40):
-        window.add(Fragment(b"%d" % number, 0.5))
+        window.add(MovieFragment(b"%d" % number, 0.5))
         for name in names(window.playlist()):
             data = window.file(name)
             assert data is not None
@@ -50,15 +50,15 @@ def test_another_process_is_a_discontinuity_that_is_counted_when_it_has_gone() -
     for part in range(2):
         window.add(header(part))
         for _ in range(3):
-            window.add(Fragment(b"x", 1.0))
+            window.add(MovieFragment(b"x", 1.0))
     text = window.playlist()
     assert (text.count("#EXT-X-MAP"), text.count("#EXT-X-DISCONTINUITY\n")) == (2, 1)
     assert "#EXT-X-DISCONTINUITY-SEQUENCE:0\n" in text
     for _ in range(LISTED):
-        window.add(Fragment(b"x", 1.0))
+        window.add(MovieFragment(b"x", 1.0))
     assert "#EXT-X-DISCONTINUITY-SEQUENCE:1\n" in window.playlist()
     for _ in range(KEPT):
-        window.add(Fragment(b"x", 1.0))
+        window.add(MovieFragment(b"x", 1.0))
     text = window.playlist()
     assert (text.count("#EXT-X-MAP"), "#EXT-X-DISCONTINUITY-SEQUENCE:1\n" in text) == (1, True)
 
@@ -69,7 +69,7 @@ async def test_who_waits_for_a_segment_gets_it_when_it_is_there() -> None:
     window.add(header())
     waiting = [asyncio.ensure_future(window.wait(0, 10)) for _ in range(3)]  # noqa: TID251
     await asyncio.sleep(0)
-    window.add(Fragment(b"x", 1.0))
+    window.add(MovieFragment(b"x", 1.0))
     assert await asyncio.gather(*waiting) == [True] * 3
     assert not await window.wait(1, 0.01)
 

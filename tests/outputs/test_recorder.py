@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.outputs.done_commands import DoneCommands, parse_command
 from gateway.outputs.output import DestinationGone
-from gateway.outputs.recorder import Recorder, RecordOf
-from gateway.outputs.retention import Recorded, Retention, recorded, remove, to_remove
+from gateway.outputs.recorder import RecordOf, StreamRecorder
+from gateway.outputs.retention import KeepRule, Recorded, recorded, remove, to_remove
 
 FILES = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=20)
 
@@ -22,7 +22,7 @@ def test_what_stays_is_young_and_small_enough_and_the_newest(
     said: list[tuple[int, int]], seconds: int | None, size: int | None
 ) -> None:
     files = [Recorded(Path(f"{n}.mp4"), changed, bytes_) for n, (changed, bytes_) in enumerate(said)]
-    removed = to_remove(files, Retention(seconds, size), now=100)
+    removed = to_remove(files, KeepRule(seconds, size), now=100)
     kept = [file for file in files if file not in removed]
     assert all(seconds is None or 100 - file.changed <= seconds for file in kept)
     assert size is None or sum(file.size for file in kept) <= size
@@ -43,14 +43,14 @@ def test_a_removed_recording_takes_its_json_and_an_empty_folder_along(tmp_path: 
 
 @pytest.mark.asyncio
 async def test_no_name_leads_out_of_the_folder_and_a_full_disk_ends_it(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path)
+    recorder = StreamRecorder(tmp_path)
     for name in (".", "..", "cam"):
         assert recorder.new_file(name, "t").parent.parent == tmp_path
     first = recorder.new_file("cam", "t")
     recorder.writing.add(first)
     assert recorder.new_file("cam", "t") != first
     with pytest.raises(DestinationGone, match="full"):
-        Recorder(tmp_path, free=lambda path: 0).new_file("cam", "t")
+        StreamRecorder(tmp_path, free=lambda path: 0).new_file("cam", "t")
 
 
 @pytest.mark.asyncio
