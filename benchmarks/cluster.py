@@ -223,7 +223,7 @@ async def _owner_first(nodes: Sequence[GatewayProcess], name: str) -> list[Gatew
     """The node that has the stream, then another one."""
 
     async def owner() -> str:
-        streams = (await nodes[0].get("streams"))["streams"]
+        streams = (await nodes[0].get("nodes/streams"))["streams"]
         return str(next((one["node"] for one in streams if one["name"] == name), ""))
 
     chosen = await eventually(owner, what="the stream's owner")

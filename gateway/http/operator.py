@@ -46,9 +46,9 @@ class OperatorRoutes:
             ),
             Route(
                 "GET",
-                "/streams",
+                "/nodes/streams",
                 self.streams,
-                "the live streams, in a cluster those of all nodes",
+                "the live streams of all nodes of a cluster, in brief",
                 {200: "the streams"},
             ),
             Route(

@@ -27,7 +27,7 @@ async def test_the_operator_sees_the_streams_metrics_and_orchestrators_of_all(
         for name in ("one", "two"):
             assert (await nodes[0].publish(name, f"?streamId=id-{name}")).status == 201
         for node in nodes:
-            streams = (await (await node.ask("GET", "/streams")).json())["streams"]
+            streams = (await (await node.ask("GET", "/nodes/streams")).json())["streams"]
             assert [(one["name"], one["id"]) for one in streams] == [("one", "id-one"), ("two", "id-two")]
             assert sorted(one["node"] for one in streams) == ["a", "b"]
             orchestrators = await (await node.ask("GET", "/orchestrators")).json()
