@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from gateway.comfystream.resources import ComfyResources
 from gateway.comfystream.servers import COMFYSTREAM, ComfyServers
 from gateway.comfystream.source import ComfySource
 from gateway.devnet.devnet import Devnet
+from gateway.eth_rate import EthRate, PriceNow, moving
 from gateway.events.file import EventFile
 from gateway.events.outbox_writer import OutboxWriter
 from gateway.events.webhook import WebhookDelivery
@@ -93,6 +93,8 @@ class Build:
     """None: nothing is paid."""
     trust: Trust
     events: EventHub = field(default_factory=EventHub)
+    rate: EthRate = field(default_factory=EthRate)
+    """What an ether is in dollars."""
 
     def suspended(self, who: str, suspension: Suspension) -> None:
         """Tell that one who could take jobs is passed over for a fault."""
@@ -172,7 +174,9 @@ async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
     signer_http = await stack.enter_async_context(client_session(None))
     signer = await _open_signer(settings, signer_http, stack)
     identity = None if signer is None else await _identity(signer, settings.network.signer_url)
-    chain = None
+    chain, fixed = None, settings.payments.eth_usd
+    fed = fixed is None and settings.chain is not None and settings.chain.network.price_feed is not None
+    rate = EthRate(fixed, expected=fed, required=settings.payments.uses_usd)
     if settings.chain is not None:
         chain_http = await stack.enter_async_context(client_session(None))
         sender = identity.address if identity else ""
@@ -183,14 +187,15 @@ async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
             folder=settings.data_dir,
             book=ledger.redemptions,
             reached_inside=partial(only_inside, chain_http),
+            rate=rate if fed else None,
         )
     payments, events = None, EventHub("" if cluster is None else cluster.node_name)
     if signer is not None and identity is not None:
-        payments = await PaymentResources.open(settings.payments, ledger, signer, identity, events)
+        payments = await PaymentResources.open(settings.payments, ledger, signer, identity, events, rate)
     store = ledger.trust
     trust = Trust(await store.records(), await store.paid_addresses())
     build = Build(
-        settings, stack, ledger, http, signer_http, signer, identity, chain, payments, trust, events
+        settings, stack, ledger, http, signer_http, signer, identity, chain, payments, trust, events, rate
     )
     trust.on_fault = build.suspended
     build.run(store.keep(trust), "trust")
@@ -271,7 +276,8 @@ async def open_network(build: Build) -> JobKind:
 
     def open_model(model: str) -> NetworkResources:
         default = model == settings.stream.model
-        ceiling = settings.payments.ceiling if default else settings.payments.ceiling_of(model)
+        allowed = settings.payments.ceiling if default else settings.payments.ceiling_of(model)
+        ceiling = moving(allowed, build.rate)
         if payments is not None and ceiling is None:
             raise UnknownModel(f"the operator allows no price for the model {model!r}")
         orchestrators = OrchestratorClient(
@@ -288,7 +294,7 @@ async def open_network(build: Build) -> JobKind:
             checks=[*_checks(build, ceiling), *versions, address_change.check],
             trust=build.trust,
         )
-        paid = None if payments is None or ceiling is None else replace(payments, ceiling=ceiling)
+        paid = None if payments is None or ceiling is None else payments.at(ceiling)
         uplink = Uplink(pool, orchestrators, build.signer)
         return NetworkResources(orchestrators, pool, uplink, paid, left_channels=left_channels)
 
@@ -300,7 +306,7 @@ async def open_network(build: Build) -> JobKind:
     return JobKind(source, networks.state, {JOB: partial(OrchestratorRemains, networks, source)})
 
 
-def _checks(build: Build, ceiling: Fraction | None) -> list[Check]:
+def _checks(build: Build, ceiling: PriceNow) -> list[Check]:
     """What an orchestrator has to pass beside model and price."""
     payments, blocklist = build.settings.payments, build.settings.network.blocklist
     checks: list[Check] = [] if blocklist is None else [blocklist.check]
@@ -344,12 +350,13 @@ def open_runners(build: Build) -> JobKind | None:
     address_change = AddressChange(build.trust.paid_as, build.settings.network.accepted_addresses)
     client = RunnerClient(sender=sender, verify_tls=build.settings.network.verify_tls)
     build.stack.push_async_callback(client.close)
+    ceiling = moving(build.settings.payments.ceiling, build.rate)
     pool = RunnerPool(
         _runner_lists(build, client),
         frozenset(settings.apps.values()),
         challenge=client.challenge,
-        ceiling=build.settings.payments.ceiling,
-        checks=[*_checks(build, build.settings.payments.ceiling), address_change.check],
+        ceiling=ceiling,
+        checks=[*_checks(build, ceiling), address_change.check],
         trust=build.trust,
     )
     build.run(pool.run(), "runners")

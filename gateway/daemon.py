@@ -31,6 +31,7 @@ from gateway.build import (
     start_what_is_done_once,
 )
 from gateway.cluster.presence import Condition
+from gateway.eth_rate import moving, wei_now
 from gateway.flags import without_userinfo
 from gateway.http.all_nodes import AllNodes
 from gateway.http.app import HttpParts, HttpServers
@@ -114,7 +115,9 @@ class Daemon:
 
         def reasons_not_ready() -> list[str]:
             away = [] if node is None else node.reasons_not_ready()
-            return [*away, *([] if registry.holds_jobs else sources.reasons_not_ready())]
+            nobody = [] if registry.holds_jobs else sources.reasons_not_ready()
+            no_rate = build.rate.refusal() if build.rate.required and nobody else None
+            return [*away, *([] if no_rate is None else [no_rate]), *nobody]
 
         readiness = Readiness(
             build.ledger,
@@ -135,6 +138,7 @@ class Daemon:
             metrics,
             webrtc=await open_webrtc(build),
             limits=settings.payments.stream_limits,
+            rate=build.rate,
             ingest_timeout=settings.stream.ingest_timeout,
             resume_timeout=settings.stream.resume_timeout,
             swaps=SwapPolicy(
@@ -191,6 +195,7 @@ class Daemon:
                 devnet=None if devnet is None else devnet.description,
                 created_streams=build.ledger.created_streams,
                 jwt_secret=_jwt_secret(settings),
+                rate=build.rate,
             ),
             reuse_port=settings.cluster is not None and settings.cluster.reuse_port,
         )
@@ -219,11 +224,12 @@ class Daemon:
         build.stack.push_async_callback(servers.public.stop)
         self._listens = True
         payments = build.settings.payments
+        ceiling = wei_now(moving(payments.ceiling, build.rate))
         log.info(
             "gateway listens",
             url=url,
             signer=without_userinfo(build.settings.network.signer_url or "none"),
-            ceiling_wei_per_second="none" if payments.ceiling is None else money.text(payments.ceiling),
+            ceiling_wei_per_second="none" if ceiling is None else money.text(ceiling),
             payment_interval_s=payments.interval / NANOSECONDS,
         )
         return url

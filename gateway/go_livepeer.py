@@ -69,7 +69,6 @@ GO_FLAGS: tuple[GoFlag, ...] = (
     *(GoFlag(name, SIGNER) for name in ("remoteSignerWebhookUrl", "remoteSignerWebhookHeaders")),
     GoFlag("remoteSignerAllowNoAuth", SIGNER, boolean=True),
     GoFlag("initializeRound", SIGNER, boolean=True),
-    GoFlag("priceFeedAddr", "prices are in ETH or wei here"),
     *(GoFlag(name, ORCHESTRATOR) for name in ("serviceAddr", "nodes", "orchSecret", "ethOrchAddr")),
     *(GoFlag(name, ORCHESTRATOR) for name in ("ticketEV", "pricePerUnit", "pricePerGateway")),
     *(GoFlag(name, ORCHESTRATOR) for name in ("pricePerBroadcaster", "redeemerAddr", "nvidia", "netint")),
@@ -113,7 +112,15 @@ ALSO_OURS = (
     ),
     *("liveAIAuthApiKey", "liveAIAuthWebhookUrl", "liveAIHeartbeatURL", "liveAIHeartbeatHeaders"),
     *("liveAIHeartbeatInterval", "livePaymentInterval", "liveOutSegmentTimeout"),
-    *("ethUrl", "ethController", "blockPollingInterval", "dataDir", "remoteSignerUrl", "remoteSignerHeaders"),
+    *(
+        "ethUrl",
+        "ethController",
+        "priceFeedAddr",
+        "blockPollingInterval",
+        "dataDir",
+        "remoteSignerUrl",
+        "remoteSignerHeaders",
+    ),
 )
 """go-livepeer's flags that this gateway has under the same name."""
 DEVNETS = ("aiModels", "autoAdjustPrice")

@@ -150,6 +150,7 @@ def settings_from(parsed: Parsed) -> Settings:
     payments, warnings = PaymentSettings.from_parsed(parsed, paid=paid)
     chain = ChainSettings.from_parsed(parsed)
     _check_sources(parsed, chain)
+    _check_rate(payments, chain)
     for name in ("minDepositHours", "blockPollingInterval"):
         if name in parsed.given and chain is None and not parsed["chain"]:
             raise FlagError(f"-{name} needs -ethUrl, or a -devnet with -chain")
@@ -189,6 +190,16 @@ def settings_from(parsed: Parsed) -> Settings:
         log_format=parsed["logFormat"],
         warnings=(*parsed.warnings, *warnings),
     )
+
+
+def _check_rate(payments: PaymentSettings, chain: ChainSettings | None) -> None:
+    """Raises FlagError for dollars of which nothing says what they are in ether."""
+    fed = chain is not None and chain.network.price_feed is not None
+    if payments.uses_usd and payments.eth_usd is None and not fed:
+        raise FlagError(
+            "prices and limits in USD need a rate: set -ethUsd, or -ethUrl with -priceFeedAddr or with "
+            "-network arbitrum-one-mainnet"
+        )
 
 
 def _check_guards(parsed: Parsed, http: HttpSettings, payments: PaymentSettings) -> tuple[str, ...]:

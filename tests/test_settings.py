@@ -282,3 +282,19 @@ def test_a_data_directory_that_is_made_is_its_owners_alone(tmp_path: Path) -> No
         "700",
         "700",
     ]
+
+
+def test_dollars_need_a_rate(tmp_path: Path) -> None:
+    in_usd = (*PAID, "-maxPricePerUnit", "0.50USD/h")
+    chain = ("-ethUrl", "http://127.0.0.1:1", "-network", "arbitrum-one-mainnet")
+    for flags in (in_usd, (*PRICED, "-maxSpendPerDay", "5USD"), (*PRICED, "-maxSessionSpend", "0.1USD")):
+        with pytest.raises(FlagError, match="-ethUsd"):
+            settings(*flags, folder=tmp_path)
+        for rate in (("-ethUsd", "3000"), chain):
+            assert settings(*flags, *rate, folder=tmp_path).payments.uses_usd
+    known = settings(*in_usd, *chain, folder=tmp_path).chain
+    assert known is not None
+    assert known.network.price_feed == "0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612"
+    with pytest.raises(FlagError, match="needs -ethUrl"):
+        settings(*PRICED, "-priceFeedAddr", "0x" + "11" * 20, folder=tmp_path)
+    assert not settings(*PRICED, folder=tmp_path).payments.uses_usd

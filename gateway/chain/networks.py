@@ -16,6 +16,8 @@ class ChainNetwork:
     controller: str
     chain_id: int | None = None
     ai_registry: str | None = None
+    price_feed: str | None = None
+    """Chainlink's feed of ETH to USD."""
 
 
 CHAIN_NETWORKS = {
@@ -23,5 +25,6 @@ CHAIN_NETWORKS = {
         controller="0xD8E8328501E9645d16Cf49539efC04f734606ee4",
         chain_id=42161,
         ai_registry="0x04C0b249740175999E5BF5c9ac1dA92431EF34C5",
+        price_feed="0x639Fe6ab55C921f74e7fac1ee960C0B6293ba612",
     )
 }

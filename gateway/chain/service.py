@@ -17,9 +17,11 @@ from gateway.chain.follower import RedemptionFollower
 from gateway.chain.luck import luck_of
 from gateway.chain.luck_chart import luck_chart
 from gateway.chain.networks import ChainNetwork
+from gateway.chain.price_feed import PriceFeed
 from gateway.chain.rpc import Endpoints
 from gateway.chain.settings import ChainSettings
 from gateway.chain.watch import ChainWatch
+from gateway.eth_rate import EthRate
 from gateway.payments.redemptions import FollowedSender, RedemptionBook
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class ChainService:
     """`sender` is the signer's address or empty, `folder` is for caches; `http` is not closed here.
 
     `reached_inside` says whether all RPC endpoints are in a private network: then so may be orchestrators.
+    `rate` is told what the network's price feed says; None reads none.
     """
 
     def __init__(
@@ -87,11 +90,15 @@ class ChainService:
         folder: Path,
         book: RedemptionBook,
         reached_inside: Callable[[], bool] = lambda: False,
+        rate: EthRate | None = None,
     ) -> None:
         self._endpoints = Endpoints(http, settings.urls, chain_id=settings.network.chain_id)
         reader = DeferredReader(self._endpoints, settings.network)
         cache = folder / f"orchestrators-{settings.network.controller.lower()}.json"
         self.source = ChainSource(reader, cache, reached_inside=reached_inside)
+        self._feed = None
+        if rate is not None and settings.network.price_feed is not None:
+            self._feed = PriceFeed(self._endpoints, settings.network.price_feed, rate)
         self._book = book
         self._follower = None
         if sender:
@@ -111,7 +118,9 @@ class ChainService:
 
     def tasks(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Background tasks for the daemon's lifetime, by name."""
-        tasks = {"chain-watch": self.watch.run}
+        tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {"chain-watch": self.watch.run}
+        if self._feed is not None:
+            tasks["price-feed"] = self._feed.run
         if self._follower is not None:
             tasks["redemptions"] = self._follower.run
         return tasks

@@ -58,6 +58,13 @@ CHAIN_FLAGS: tuple[Flag, ...] = (
     ),
     Flag("ethController", ETH_ADDRESS, None, "Use this Controller contract", "that of -network"),
     Flag(
+        "priceFeedAddr",
+        ETH_ADDRESS,
+        None,
+        "Read what an ether is in US dollars from this Chainlink feed",
+        "that of -network; with -ethUsd none is read",
+    ),
+    Flag(
         "minDepositHours",
         HOURS,
         "24",
@@ -98,12 +105,15 @@ class ChainSettings:
         urls: tuple[str, ...] | None = parsed["ethUrl"]
         controller: str | None = parsed["ethController"]
         if urls is None:
-            if controller is not None:
-                raise FlagError("-ethController needs -ethUrl")
+            for name in ("ethController", "priceFeedAddr"):
+                if parsed[name] is not None:
+                    raise FlagError(f"-{name} needs -ethUrl")
             return None
         network = CHAIN_NETWORKS.get(parsed["network"])
         if controller is not None:
             network = replace(network or ChainNetwork(controller), controller=controller)
+        if network is not None and parsed["priceFeedAddr"] is not None:
+            network = replace(network, price_feed=parsed["priceFeedAddr"])
         if network is None:
             raise FlagError("-ethUrl needs -network arbitrum-one-mainnet or -ethController")
         return cls(urls, network, WatchSettings.from_parsed(parsed))

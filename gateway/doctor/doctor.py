@@ -30,6 +30,7 @@ from gateway.doctor.certificates import verified
 from gateway.doctor.finding import Finding, Level, as_json, as_text, would_serve
 from gateway.doctor.money import funds, ledger_findings, no_signer, signer_findings
 from gateway.doctor.paths import media_paths
+from gateway.eth_rate import moving, wei_now
 from gateway.flag_text import help_text
 from gateway.flags import BOOLEAN, POSITIVE_DURATION, Flag, FlagError, HelpRequested
 from gateway.settings import GATEWAY_FLAGS, Settings, read_flags, settings_from
@@ -116,7 +117,7 @@ async def _ask(build: Build, wait: float) -> AsyncIterator[Finding]:
     payments = build.settings.payments
     states = [kind.state() for kind in kinds]
     certificates = await verified(row["url"] for state in states for row in _rows(state))
-    terms = OperatorTerms(payments.ceiling, payments.interval, certificates)
+    terms = OperatorTerms(wei_now(moving(payments.ceiling, build.rate)), payments.interval, certificates)
     for state in states:
         for finding in of_orchestrators(state, terms):
             yield finding

@@ -11,7 +11,9 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from gateway import money
 from gateway.chain.service import ChainService
+from gateway.eth_rate import EthRate
 from gateway.http.access import Access
 from gateway.http.all_nodes import AllNodes
 from gateway.http.chain import ChainRoutes
@@ -93,6 +95,8 @@ class HttpParts:
     """Those that the API created; None: it creates none."""
     jwt_secret: bytes | None = field(default=None, repr=False)
     """Signs tokens of single streams where the settings have no secret."""
+    rate: EthRate = field(default_factory=EthRate)
+    """What an ether is in dollars, for status and page."""
 
 
 class HttpServers:
@@ -202,7 +206,7 @@ class HttpServers:
                 settings.limits,
                 node_tag="" if parts.node is None else parts.node.tag,
             ).routes(),
-            StreamRoutes(parts.registry, links, funds=funds, outputs=parts.outputs).routes(),
+            StreamRoutes(parts.registry, links, funds=funds, outputs=parts.outputs, rate=parts.rate).routes(),
             PaymentRoutes(parts.registry, parts.ledger_reader).routes(),
             EventRoutes(parts.events, parts.registry.watched_name).routes(),
             HealthRoutes(parts.readiness.reasons, parts.readiness.notes).routes(),
@@ -217,6 +221,10 @@ class HttpServers:
         if parts.devnet is not None:
             groups.append([_devnet_route(parts.devnet)])
         return groups
+
+    def _orchestrators(self) -> Json:
+        rate = self._parts.rate.current
+        return {**self._parts.orchestrators(), "eth_usd": None if rate is None else money.decimal(rate, 6)}
 
     def _usage(self, *, for_operator: bool) -> list[Route]:
         """On an address of its own the operator's has no tokens."""
@@ -244,7 +252,7 @@ class HttpServers:
 
     def _operator_routes(self) -> list[Route]:
         parts = self._parts
-        routes = OperatorRoutes(parts.registry, parts.nodes, parts.orchestrators).routes()
+        routes = OperatorRoutes(parts.registry, parts.nodes, self._orchestrators).routes()
         routes += OperatorEventRoutes(parts.events).routes()
         control = ControlRoutes(parts.registry, parts.admission, parts.events, self._limits_used)
         routes += control.routes()

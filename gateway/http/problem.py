@@ -53,6 +53,7 @@ class ProblemCode(StrEnum):
     NO_UDP_PORT = "no_udp_port"
     NO_VIDEO = "no_video"
     OVERLOADED = "overloaded"
+    RATE_UNKNOWN = "rate_unknown"
     REFUSED_BY_WEBHOOK = "refused_by_webhook"
     SIGNER_REFUSED = "signer_refused"
     SPEND_LIMIT = "spend_limit"

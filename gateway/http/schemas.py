@@ -53,6 +53,15 @@ STATUS: Schema = _object(
         whep_url=TEXT,
         started_at=TIME,
         elapsed_s=NUMBER,
+        usd=_or_null(
+            _object(
+                "eth_usd credited owed",
+                eth_usd=TEXT,
+                credited=TEXT,
+                owed=TEXT,
+                price_per_hour=_or_null(TEXT),
+            )
+        ),
         first_frame_s=_or_null(NUMBER),
         orchestrator=ORCHESTRATOR,
         candidates={

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 
 from aiohttp import web
 
+from gateway import money
+from gateway.eth_rate import EthRate, usd_of
 from gateway.http.bodies import read_json_object
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import JSON, Route, Token
@@ -22,7 +25,10 @@ _UPDATE_STATUS = {"too_large": 413, "worker_busy": 503, "worker_refused": 422, "
 
 
 class StreamRoutes:
-    """`funds` gives the signer's funds on chain, for the status; None where no chain is read."""
+    """`funds` gives the signer's funds on chain, for the status; None where no chain is read.
+
+    `rate` is what an ether is in dollars.
+    """
 
     def __init__(
         self,
@@ -31,11 +37,13 @@ class StreamRoutes:
         *,
         funds: Callable[[], Json] | None = None,
         outputs: Outputs | None = None,
+        rate: EthRate | None = None,
     ) -> None:
         self._registry = registry
         self._links = links
         self._funds = funds
         self._outputs = outputs
+        self._rate = EthRate() if rate is None else rate
 
     def routes(self) -> list[Route]:
         return [
@@ -91,7 +99,26 @@ class StreamRoutes:
             body["gateway_status"]["outputs"] = self._outputs.status(stream)
         if self._funds is not None:
             body["gateway_status"]["funds"] = self._funds()
+        body["gateway_status"]["usd"] = in_usd(body["gateway_status"], self._rate.current)
         return web.json_response(body, headers={"Cache-Control": "no-store"})
+
+
+def in_usd(status: Json, rate: Fraction | None) -> Json | None:
+    """What a stream costs in dollars, to a millionth; None without a rate, or where nothing is paid."""
+    payments, orchestrator = status["payments"], status["orchestrator"]
+    if rate is None or payments is None:
+        return None
+    price = None if orchestrator is None else orchestrator["price_wei_per_second"]
+
+    def dollars(wei: str | None, times: int = 1) -> str | None:
+        return None if wei is None else money.decimal(usd_of(Fraction(wei), rate) * times, 6)
+
+    return {
+        "eth_usd": money.decimal(rate, 6),
+        "credited": dollars(payments["credited_wei"]),
+        "owed": dollars(payments["owed_wei"]),
+        "price_per_hour": dollars(price, money.SECONDS_PER_HOUR),
+    }
 
 
 def _unknown_stream(request: web.Request) -> Problem:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from gateway.candidates.verdict import Verdict
+from gateway.eth_rate import PriceNow, wei_now
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
 from gateway.orchestrator.selection import Check, Refusal
@@ -16,7 +17,7 @@ from gateway.payments.ticket_limits import TicketLimits
 from signer_client import PaymentType
 
 
-def ticket_check(limits: TicketLimits, ceiling: Fraction, interval: int) -> Check:
+def ticket_check(limits: TicketLimits, ceiling: PriceNow, interval: int) -> Check:
     """Refuses tickets that are too large for the limits, or too small for a session's first payment.
 
     `ceiling` is wei per second, `interval` the nanoseconds between payments.
@@ -28,7 +29,7 @@ def ticket_check(limits: TicketLimits, ceiling: Fraction, interval: int) -> Chec
         rules = PIXEL_RULES if info.unit is PriceUnit.PIXELS else SECOND_RULES
         cadence = Cadence(info.price, info.ticket_ev, interval, rules.opening)
         too_large = limits.refusal_of_first(cadence.first_tickets, cadence.ticket_ev)
-        why = limits.refusal(info, ceiling) or cadence.refusal or too_large
+        why = limits.refusal(info, wei_now(ceiling) or Fraction(0)) or cadence.refusal or too_large
         return (Verdict.BAD_TICKET_PARAMS, why) if why else None
 
     return check

@@ -159,7 +159,7 @@ class OrchestratorJob(PaidJob):
         if network.payments is None:
             payment, credentials = "", unsigned_credentials(info)
         else:
-            payer, first = await self._first_payment(network.payments, network.orchestrators, info)
+            payer, first = await self._first_payment(network.payments.now(), network.orchestrators, info)
             self._info = info = payer.info
             payment, credentials = first.payment, first.seg_creds
         urls = await self._start_with(

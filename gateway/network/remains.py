@@ -54,7 +54,8 @@ class OrchestratorRemains:
 
     @property
     def payments(self) -> PaymentResources | None:
-        return self._network.payments
+        payments = self._network.payments
+        return None if payments is None else payments.now()
 
     @property
     def payee(self) -> OrchestratorClient:

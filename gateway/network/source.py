@@ -45,7 +45,7 @@ class NetworkSource:
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
         first_payments = [candidate.first_payment for candidate in candidates]
-        self._check_affordable(first_payments, request.limits.wei, request.budget)
+        self._check_affordable(first_payments, request.wei_limits.wei, request.budget)
         self._network(request).pool.ask_again(candidates[0].addr)  # while the key frame is awaited
 
     def open(

@@ -8,6 +8,7 @@ from fractions import Fraction
 from gateway.candidates.suspension import Suspension
 from gateway.candidates.trust import Trust
 from gateway.candidates.verdict import Verdict
+from gateway.eth_rate import PriceNow, wei_now
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.member import Member
@@ -26,16 +27,20 @@ class Judge:
         self,
         *,
         model: str,
-        ceiling: Fraction | None,
+        ceiling: PriceNow,
         checks: Sequence[Check],
         trust: Trust,
         clock: Callable[[], float],
     ) -> None:
         self._model = model
-        self._ceiling = ceiling
+        self._price = ceiling
         self._checks = checks
         self._trust = trust
         self._clock = clock
+
+    @property
+    def _ceiling(self) -> Fraction | None:
+        return wei_now(self._price)
 
     def answer(self, listing: Listing, info: OrchestratorInfo) -> Refusal:
         """The verdict on an answer: available, or why not."""

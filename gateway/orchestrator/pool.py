@@ -11,6 +11,7 @@ import structlog
 
 from gateway.candidates.trust import TrackedJob, Trust
 from gateway.candidates.verdict import Verdict, reasons_of
+from gateway.eth_rate import PriceNow, wei_now
 from gateway.money import text
 from gateway.orchestrator.client import INFO_TIMEOUT
 from gateway.orchestrator.discovery import Listing, Source
@@ -46,7 +47,7 @@ class OrchestratorPool:
         sources: Sequence[Source | str],
         *,
         model: str,
-        ceiling: Fraction | None,
+        ceiling: PriceNow,
         refresh_interval: float = REFRESH_INTERVAL,
         checks: Sequence[Check] = (),
         trust: Trust | None = None,
@@ -54,7 +55,7 @@ class OrchestratorPool:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.model = model
-        self.ceiling = ceiling
+        self._price = ceiling
         self.trust = Trust(clock=clock) if trust is None else trust
         self._judge = Judge(model=model, ceiling=ceiling, checks=checks, trust=self.trust, clock=clock)
         self._members = Members(
@@ -67,6 +68,11 @@ class OrchestratorPool:
             wall=wall,
         )
         self._clock = clock
+
+    @property
+    def ceiling(self) -> Fraction | None:
+        """In wei per second, now; None where nothing is paid."""
+        return wei_now(self._price)
 
     # what is known
 

@@ -175,7 +175,7 @@ class FormerJobs:
             remains.payee,
             former,
             session,
-            limit=request.limits.wei,
+            limit=request.wei_limits.wei,
             budget=request.budget,
             customer=request.customer,
             log=log.bind(stream=request.name, request_id=request.request_id),

@@ -87,7 +87,7 @@ class JobPayments:
             addr=self._addr,
             customer=request.customer,
         )
-        limit, budget, log = request.limits.wei, request.budget, self._log
+        limit, budget, log = request.wei_limits.wei, request.budget, self._log
         turn = await self._wait_turn(info.recipient, request.customer)
         if turn.kept is None:
             chosen(payee)

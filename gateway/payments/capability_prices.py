@@ -12,18 +12,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from gateway.eth_rate import Price
 from gateway.payments.ceiling import PriceCeiling
 
 PIPELINE = "live-video-to-video"
 DEFAULT_MODEL = "default"
 
 
-def parse_capability_prices(value: str) -> Mapping[str, Fraction]:
-    """Ceilings in wei per second by model, from JSON or the path of a JSON file.
+def parse_capability_prices(value: str) -> Mapping[str, Price]:
+    """Ceilings per second by model, from JSON or the path of a JSON file.
 
     Raises ValueError with a sentence.
     """
@@ -47,20 +47,22 @@ def parse_capability_prices(value: str) -> Mapping[str, Fraction]:
     }
 
 
-def ceiling_for(model: str, prices: Mapping[str, Fraction]) -> Fraction | None:
+def ceiling_for(model: str, prices: Mapping[str, Price]) -> Price | None:
     """The ceiling for a model: its own, else its pipeline's default; None where there is neither."""
     return prices.get(model, prices.get(DEFAULT_MODEL))
 
 
-def _price(entry: Mapping[str, Any]) -> Fraction:
+def _price(entry: Mapping[str, Any]) -> Price:
     price, pixels = entry.get("price_per_unit"), entry.get("pixels_per_unit")
     if str(entry.get("currency") or "wei").lower() != "wei":
-        raise ValueError(f"the currency {entry['currency']} is not supported: prices are in wei")
+        raise ValueError(
+            f"the currency {entry['currency']} is not supported: write price_per_unit as text: 0.5USD/h"
+        )
     if type(price) not in (int, str):
         raise ValueError("price_per_unit must be a whole number of wei, or text such as 0.001ETH")
     if pixels is not None and type(pixels) is not int:
         raise ValueError("pixels_per_unit must be a whole number")
     try:
-        return PriceCeiling.parse(str(price)).per_second(pixels)
+        return PriceCeiling.parse(str(price)).price(pixels)
     except ValueError as error:
         raise ValueError(f"the price_per_unit {price!r} cannot be read: {error}") from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from gateway.eth_rate import DollarPrice, EthRate, PriceNow, moving, wei_now
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger
@@ -46,6 +47,18 @@ class PaymentResources:
         near = self.near_limits or NearLimits(self.events, self.spending)
         return PaymentEvents(self.events, near, job, budget)
 
+    moving: DollarPrice | None = None
+    """The ceiling, where it is in dollars: `ceiling` is what it was when this was made."""
+
+    def at(self, price: PriceNow) -> PaymentResources:
+        """The same with another ceiling."""
+        moving = price if isinstance(price, DollarPrice) else None
+        return replace(self, ceiling=wei_now(price) or Fraction(0), moving=moving)
+
+    def now(self) -> PaymentResources:
+        """With the ceiling as it is now, for a session that begins: it keeps it."""
+        return self if self.moving is None else self.at(self.moving)
+
     @classmethod
     async def open(
         cls,
@@ -54,10 +67,12 @@ class PaymentResources:
         signer: SignerClient,
         identity: SignerIdentity,
         events: EventHub | None = None,
+        rate: EthRate | None = None,
     ) -> PaymentResources:
         """The resources, with the spending of the last day, read from the ledger."""
         assert settings.ceiling is not None, "a paid network has a ceiling"
-        spending = Spending(settings.spend_limits)
+        price = moving(settings.ceiling, rate or EthRate(settings.eth_usd))
+        spending = Spending(settings.spend_limits, rate=rate)
         spending.restore(await ledger.reader.signed_since(time.time_ns() - DAY * MINUTE))
         hub = events or EventHub()
         return cls(
@@ -67,7 +82,8 @@ class PaymentResources:
             sender=identity.address,
             ledger=ledger,
             spending=spending,
-            ceiling=settings.ceiling,
+            ceiling=wei_now(price) or Fraction(0),
+            moving=price if isinstance(price, DollarPrice) else None,
             interval=settings.interval,
             signing_slots=asyncio.Semaphore(settings.signing_calls),
             ticket_limits=settings.ticket_limits,

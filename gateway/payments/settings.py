@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from gateway.eth_rate import Price, Usd
 from gateway.flags import (
     DURATION,
     INTEGER,
@@ -18,7 +19,7 @@ from gateway.flags import (
     within,
 )
 from gateway.payments.capability_prices import ceiling_for, parse_capability_prices
-from gateway.payments.ceiling import PriceCeiling, parse_amount
+from gateway.payments.ceiling import PriceCeiling, parse_amount, parse_limit
 from gateway.payments.figures import nanoseconds
 from gateway.payments.schedule import SHORTEST_INTERVAL
 from gateway.payments.spending import SpendLimits, StreamLimits
@@ -29,7 +30,7 @@ LONGEST_INTERVAL = 30 * NANOSECONDS
 
 PRICE = Kind(
     "price",
-    "an integer of wei per second, or a decimal with a unit such as 0.001ETH, 1000000gwei or 3.6ETH/h",
+    "an integer of wei per second, or a decimal with a unit: 0.001ETH, 1000000gwei, 3.6ETH/h or 0.50USD/h",
     PriceCeiling.parse,
 )
 
@@ -42,6 +43,9 @@ CAPABILITY_PRICES = Kind(
 AMOUNT = Kind(
     "amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH or 1000gwei", parse_amount
 )
+LIMIT = Kind(
+    "amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH, 1000gwei or 5USD", parse_limit
+)
 PAYMENT_INTERVAL = within(
     DURATION, "100ms to 30s", lambda seconds: SHORTEST_INTERVAL <= nanoseconds(seconds) <= LONGEST_INTERVAL
 )
@@ -51,7 +55,7 @@ PAYMENT_FLAGS: tuple[Flag, ...] = (
         "maxPricePerUnit",
         PRICE,
         None,
-        "Pay at most this: wei per second, or with a unit: 0.001ETH, 3.6ETH/h",
+        "Pay at most this: wei per second, or with a unit: 3.6ETH/h, 0.50USD/h",
         "required on a paid network",
     ),
     Flag(
@@ -78,19 +82,19 @@ PAYMENT_FLAGS: tuple[Flag, ...] = (
     Flag("maxFaceValue", AMOUNT, None, "Refuse tickets that take more than this when they win", "no limit"),
     Flag("maxTicketEV", AMOUNT, None, "Refuse tickets that are worth more than this", "no limit"),
     Flag("maxTotalEV", AMOUNT, None, "Refuse first payments that are worth more than this", "no limit"),
-    Flag("maxSessionSpend", AMOUNT, None, "Spend at most this on one stream, over all its jobs", "no limit"),
-    Flag("maxSpendPerHour", AMOUNT, None, "Spend at most this on all streams within an hour", "no limit"),
-    Flag("maxSpendPerDay", AMOUNT, None, "Spend at most this on all streams within a day", "no limit"),
+    Flag("maxSessionSpend", LIMIT, None, "Spend at most this on one stream, over all its jobs", "no limit"),
+    Flag("maxSpendPerHour", LIMIT, None, "Spend at most this on all streams within an hour", "no limit"),
+    Flag("maxSpendPerDay", LIMIT, None, "Spend at most this on all streams within a day", "no limit"),
     Flag(
         "maxPublisherSpendPerHour",
-        AMOUNT,
+        LIMIT,
         None,
         "Spend at most this on all streams of one publisher within an hour",
         "no limit",
     ),
     Flag(
         "maxPublisherSpendPerDay",
-        AMOUNT,
+        LIMIT,
         None,
         "Spend at most this on all streams of one publisher within a day",
         "no limit",
@@ -103,15 +107,22 @@ PAYMENT_FLAGS: tuple[Flag, ...] = (
     ),
     Flag("maxStreamSeconds", INTEGER, None, "End a stream after this many seconds", "no limit"),
     Flag("livePaymentInterval", PAYMENT_INTERVAL, "5s", "Pay for each stream this often, 100ms to 30s"),
+    Flag(
+        "ethUsd",
+        POSITIVE_NUMBER,
+        None,
+        "Take an ether for this many US dollars, in prices and limits in USD",
+        "what -priceFeedAddr says",
+    ),
     Flag("maxSigningCalls", POSITIVE_INTEGER, "64", "Send the signer at most this many calls at once"),
 )
 
 
 @dataclass(frozen=True)
 class PaymentSettings:
-    """Prices are wei per second."""
+    """Prices are wei per second, or in dollars."""
 
-    ceiling: Fraction | None
+    ceiling: Price | None
     """None: free of charge, or (under devnet) the devnet's list price once it is known."""
     spend_limits: SpendLimits
     stream_limits: StreamLimits
@@ -119,12 +130,21 @@ class PaymentSettings:
     """Nanoseconds between payments."""
     signing_calls: int
     ticket_limits: TicketLimits = DEFAULT_TICKET_LIMITS
-    capability_prices: Mapping[str, Fraction] = field(default_factory=dict)
+    capability_prices: Mapping[str, Price] = field(default_factory=dict)
     """Ceilings of single models."""
-    general_ceiling: Fraction | None = None
+    general_ceiling: Price | None = None
     """For all models without one of their own; None where they may not be paid."""
+    eth_usd: Fraction | None = None
+    """Dollars for an ether, where the operator says it."""
 
-    def ceiling_of(self, model: str) -> Fraction | None:
+    @property
+    def uses_usd(self) -> bool:
+        """Whether a price or a limit needs the rate."""
+        prices = (self.ceiling, self.general_ceiling, *self.capability_prices.values())
+        limits = self.stream_limits.in_usd or self.spend_limits.in_usd
+        return limits or any(isinstance(price, Usd) for price in prices)
+
+    def ceiling_of(self, model: str) -> Price | None:
         """The ceiling for this model; None where it may not be paid."""
         own = ceiling_for(model, self.capability_prices)
         return self.general_ceiling if own is None else own
@@ -134,12 +154,13 @@ class PaymentSettings:
         """Whether any limit on wei is set."""
         own = self.stream_limits
         amounts = (own.wei, own.publisher_hour, own.publisher_day)
-        return self.spend_limits != SpendLimits() or any(amount is not None for amount in amounts)
+        limited = self.spend_limits != SpendLimits() or own.in_usd
+        return limited or any(amount is not None for amount in amounts)
 
     @classmethod
     def from_parsed(cls, parsed: Parsed, *, paid: bool) -> tuple[PaymentSettings, tuple[str, ...]]:
         """The settings, and what to warn the operator of. Raises FlagError for what does not fit."""
-        prices: Mapping[str, Fraction] = parsed["maxPricePerCapability"] or {}
+        prices: Mapping[str, Price] = parsed["maxPricePerCapability"] or {}
         default, *others = parsed["model"]
         own = ceiling_for(default, prices)
         general, warnings = _general_ceiling(parsed, paid and own is None)
@@ -151,14 +172,23 @@ class PaymentSettings:
             ceiling=general if own is None else own,
             capability_prices=prices,
             general_ceiling=general,
-            spend_limits=SpendLimits(hour=parsed["maxSpendPerHour"], day=parsed["maxSpendPerDay"]),
-            stream_limits=StreamLimits(
-                wei=parsed["maxSessionSpend"],
-                seconds=parsed["maxStreamSeconds"],
-                publisher_hour=parsed["maxPublisherSpendPerHour"],
-                publisher_day=parsed["maxPublisherSpendPerDay"],
-                paid_starts=parsed["maxPaidStartsPerMinute"] or None,
+            spend_limits=SpendLimits(
+                hour=_wei(parsed, "maxSpendPerHour"),
+                day=_wei(parsed, "maxSpendPerDay"),
+                hour_usd=_usd(parsed, "maxSpendPerHour"),
+                day_usd=_usd(parsed, "maxSpendPerDay"),
             ),
+            stream_limits=StreamLimits(
+                wei=_wei(parsed, "maxSessionSpend"),
+                seconds=parsed["maxStreamSeconds"],
+                publisher_hour=_wei(parsed, "maxPublisherSpendPerHour"),
+                publisher_day=_wei(parsed, "maxPublisherSpendPerDay"),
+                paid_starts=parsed["maxPaidStartsPerMinute"] or None,
+                usd=_usd(parsed, "maxSessionSpend"),
+                publisher_hour_usd=_usd(parsed, "maxPublisherSpendPerHour"),
+                publisher_day_usd=_usd(parsed, "maxPublisherSpendPerDay"),
+            ),
+            eth_usd=parsed["ethUsd"],
             interval=nanoseconds(parsed["livePaymentInterval"]),
             signing_calls=parsed["maxSigningCalls"],
             ticket_limits=TicketLimits(
@@ -168,6 +198,16 @@ class PaymentSettings:
         return chosen, warnings
 
 
+def _wei(parsed: Parsed, name: str) -> int | None:
+    limit: int | Usd | None = parsed[name]
+    return None if isinstance(limit, Usd) else limit
+
+
+def _usd(parsed: Parsed, name: str) -> Fraction | None:
+    limit: int | Usd | None = parsed[name]
+    return limit.amount if isinstance(limit, Usd) else None
+
+
 def _ticket_seconds(parsed: Parsed) -> Fraction:
     if parsed["maxTicketSeconds"] is not None:
         return Fraction(parsed["maxTicketSeconds"])
@@ -175,7 +215,7 @@ def _ticket_seconds(parsed: Parsed) -> Fraction:
     return max(usual, parsed["ticketSeconds"]) if parsed["devnet"] else usual
 
 
-def _general_ceiling(parsed: Parsed, required: bool) -> tuple[Fraction | None, tuple[str, ...]]:
+def _general_ceiling(parsed: Parsed, required: bool) -> tuple[Price | None, tuple[str, ...]]:
     """The ceiling for models without one of their own, and what to warn the operator of."""
     price: PriceCeiling | None = parsed["maxPricePerUnit"]
     pixels: int | None = parsed["pixelsPerUnit"]
@@ -186,7 +226,7 @@ def _general_ceiling(parsed: Parsed, required: bool) -> tuple[Fraction | None, t
             raise FlagError(f"-maxPricePerUnit is required on a paid network: it takes {PRICE.accepts}")
         return None, ()
     try:
-        ceiling = price.per_second(pixels)
+        ceiling = price.price(pixels)
     except ValueError as error:
         raise FlagError(f"-pixelsPerUnit {pixels} is refused: {error}") from error
     if price.is_suspiciously_low(pixels):

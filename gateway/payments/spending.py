@@ -9,12 +9,15 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from fractions import Fraction
+from typing import TypeVar
 
 from gateway import money
+from gateway.eth_rate import EthRate, Usd
 from gateway.payments.timebase import now_ns
 
+T = TypeVar("T", int, Fraction)
 MINUTE = 60 * 10**9
 HOUR = 60
 DAY = 24 * HOUR
@@ -32,6 +35,18 @@ class SpendLimits:
 
     hour: int | None = None
     day: int | None = None
+    hour_usd: Fraction | None = None
+    day_usd: Fraction | None = None
+    """Dollars; the lower one counts where there are two."""
+
+    @property
+    def in_usd(self) -> bool:
+        return self.hour_usd is not None or self.day_usd is not None
+
+    def in_wei(self, rate: Fraction | None) -> SpendLimits:
+        """Without dollars, at so many for an ether; where the rate is not known they are nothing."""
+        hour, day = _in_wei(self.hour, self.hour_usd, rate), _in_wei(self.day, self.day_usd, rate)
+        return SpendLimits(hour, day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,27 @@ class StreamLimits:
     """Wei of the publisher's streams within a day."""
     paid_starts: int | None = None
     """Paid streams that the publisher may start within a minute."""
+    usd: Fraction | None = None
+    """Dollars of the stream, as `wei`; the lower one counts where there are two."""
+    publisher_hour_usd: Fraction | None = None
+    publisher_day_usd: Fraction | None = None
+
+    @property
+    def in_usd(self) -> bool:
+        amounts = (self.usd, self.publisher_hour_usd, self.publisher_day_usd)
+        return any(amount is not None for amount in amounts)
+
+    def in_wei(self, rate: Fraction | None) -> StreamLimits:
+        """Without dollars, at so many for an ether; where the rate is not known they are nothing."""
+        return replace(
+            self,
+            wei=_in_wei(self.wei, self.usd, rate),
+            publisher_hour=_in_wei(self.publisher_hour, self.publisher_hour_usd, rate),
+            publisher_day=_in_wei(self.publisher_day, self.publisher_day_usd, rate),
+            usd=None,
+            publisher_hour_usd=None,
+            publisher_day_usd=None,
+        )
 
     def lowered_by(self, other: StreamLimits) -> StreamLimits:
         """The lower of each limit."""
@@ -95,12 +131,22 @@ class Spending:
     short. `clock` is monotonic nanoseconds.
     """
 
-    def __init__(self, limits: SpendLimits, *, clock: Callable[[], int] = now_ns) -> None:
-        self.limits = limits
+    def __init__(
+        self, limits: SpendLimits, *, clock: Callable[[], int] = now_ns, rate: EthRate | None = None
+    ) -> None:
+        self._limits = limits
+        self._rate = rate
         self._clock = clock
         self._all = Minutes()
         self._publishers: OrderedDict[str, Minutes] = OrderedDict()
         self._streams: OrderedDict[str, Fraction] = OrderedDict()
+
+    @property
+    def limits(self) -> SpendLimits:
+        """In wei; those in dollars at the newest rate."""
+        if not self._limits.in_usd:
+            return self._limits
+        return self._limits.in_wei(None if self._rate is None else self._rate.last)
 
     def restore(self, signed: Iterable[tuple[int, Fraction, str]], *, wall_ns: int | None = None) -> None:
         """Count payments from before this start: wall-clock times in nanoseconds, wei, and publishers."""
@@ -151,10 +197,11 @@ class Spending:
             )
         if budget.day is not None:
             check_limit("this publisher's last day", self.spent_by_publisher(budget, DAY), most, budget.day)
-        if self.limits.hour is not None:
-            check_limit("the last hour", self.spent(HOUR), most, self.limits.hour)
-        if self.limits.day is not None:
-            check_limit("the last day", self.spent(DAY), most, self.limits.day)
+        limits = self.limits
+        if limits.hour is not None:
+            check_limit("the last hour", self.spent(HOUR), most, limits.hour)
+        if limits.day is not None:
+            check_limit("the last day", self.spent(DAY), most, limits.day)
 
     def move(self, hold: Hold, stream: str, limit: int | None, budget: PublisherBudget) -> Hold:
         """Count a payment for another stream and its publisher, still in the minute when it was asked for.
@@ -235,6 +282,13 @@ def check_limit(what: str, spent: Fraction, more: Fraction, limit: int | None) -
         )
 
 
-def _lower(one: int | None, other: int | None) -> int | None:
+def _in_wei(wei: int | None, usd: Fraction | None, rate: Fraction | None) -> int | None:
+    """The lower of two limits, of which one is in dollars: rounded down to a wei."""
+    if usd is None:
+        return wei
+    return _lower(wei, 0 if rate is None else int(Usd(usd).wei(rate)))
+
+
+def _lower(one: T | None, other: T | None) -> T | None:
     given = [limit for limit in (one, other) if limit is not None]
     return min(given) if given else None

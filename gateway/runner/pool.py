@@ -16,6 +16,7 @@ from gateway.aio.tasks import TaskGroup
 from gateway.candidates.suspension import Suspension, SuspensionState
 from gateway.candidates.trust import TrackedJob, Trust
 from gateway.candidates.verdict import Verdict, reasons_of
+from gateway.eth_rate import PriceNow, wei_now
 from gateway.orchestrator.discovery import Listing
 from gateway.orchestrator.errors import OfferChanged, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
@@ -89,13 +90,13 @@ class RunnerPool:
         apps: frozenset[str],
         *,
         challenge: Challenger,
-        ceiling: Fraction | None,
+        ceiling: PriceNow,
         checks: Sequence[Check] = (),
         trust: Trust | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.apps = apps
-        self.ceiling = ceiling
+        self._price = ceiling
         self.trust = Trust(clock=clock) if trust is None else trust
         self._lists = [_List(one) for one in lists]
         self._challenge = challenge
@@ -104,6 +105,11 @@ class RunnerPool:
         self._asked: dict[str, _Asked] = {}
         self._unanswered = UnansweredReserves(clock)
         self._skips: dict[str, SuspensionState] = {}
+
+    @property
+    def ceiling(self) -> Fraction | None:
+        """In wei per second, now; None where nothing is paid."""
+        return wei_now(self._price)
 
     # what is known
 

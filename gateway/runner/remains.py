@@ -59,7 +59,8 @@ class RunnerRemains:
 
     @property
     def payments(self) -> PaymentResources | None:
-        return self._resources.payments
+        payments = self._resources.payments
+        return None if payments is None else payments.now()
 
     def refusal(self, info: OrchestratorInfo) -> Refusal | None:
         return self._resources.pool.refusal(self._left.offer, info)

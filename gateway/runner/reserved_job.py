@@ -87,9 +87,9 @@ class ReservedJob(PaidJob):
             raise self._not_taken(error) from error
         if isinstance(asked, RunnerSession):
             return asked
-        payments = resources.payments
-        if payments is None:
+        if resources.payments is None:
             raise Ended(EndReason.ORCHESTRATOR_LOST, f"{self._url}: it wants to be paid, but nothing is paid")
+        payments = resources.payments.now()
         chosen = self._candidate.price or Fraction(0)
         check_challenge(resources.pool, offer, asked, ceiling=payments.ceiling, chosen=chosen)
         return await self._reserve_paid(offer, asked, payments)

@@ -44,7 +44,7 @@ class RunnerSource:
         payments = self._resources.payments
         costs = [one.first_payment for one in candidates if one.first_payment]
         if payments is not None and costs:
-            payments.check_affordable(min(costs), request.limits.wei, request.budget)
+            payments.check_affordable(min(costs), request.wei_limits.wei, request.budget)
 
     def open(
         self, candidate: Candidate, request: PublishRequest, host: JobHost, log: FilteringBoundLogger

@@ -7,9 +7,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from gateway.aio.tasks import spawn
+from gateway.eth_rate import EthRate
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.reason import EndReason
-from gateway.stream.admission import Admission
+from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.audience import Audience
 from gateway.stream.claims import NameClaims, NameTaken, NoClaims
 from gateway.stream.ended import KEEP_ENDED, EndedStream, EndedStreams
@@ -61,6 +62,7 @@ class StreamRegistry:
         events: EventHub | None = None,
         counts: SharedCounts | None = None,
         starts_elsewhere: StartsElsewhere | None = None,
+        rate: EthRate | None = None,
     ) -> None:
         """What other nodes of a cluster have is known by these; None without one.
 
@@ -70,6 +72,7 @@ class StreamRegistry:
         self._starts_elsewhere = starts_elsewhere
         self._events = events or EventHub()
         self._left_streams = left_streams
+        self._rate = EthRate() if rate is None else rate
         self._names = names or NoClaims()
         self._sources = sources
         self._metrics = metrics
@@ -111,7 +114,8 @@ class StreamRegistry:
         SpendLimitReached, LedgerUnavailable, LimitReached, MayNotStart, UnknownModel, TooManyModels or
         OfferRefused, each with nothing changed.
         """
-        request = replace(request, limits=self._limits.lowered_by(request.limits))
+        limits = self._limits.lowered_by(request.limits)
+        request = replace(request, limits=limits, eth_usd=self._rate.last)
         self._check(request)
         inherited = await self._names.claim(names_of(request))
         try:
@@ -148,6 +152,7 @@ class StreamRegistry:
         if await wait_for_room(self._running, candidates):
             former = self._check(request)
             candidates = count_room_of(former, self._sources.candidates(request))
+        self._check_rate(request, candidates)
         if not any(candidate.admissible for candidate in candidates):
             raise NoOrchestrator(candidates)
         self._sources.admit(request, candidates)
@@ -256,6 +261,15 @@ class StreamRegistry:
             if request.name == other.request.stream_id:
                 raise NameTaken(f"the name {request.name!r} is the id of a live stream: use another")
         return former
+
+    def _check_rate(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
+        """Raises NotAdmitted where a start would cost something and needs a rate that is not known now."""
+        if not self._rate.required and not request.limits.in_usd:
+            return
+        refusal = self._rate.refusal()
+        best = next((candidate for candidate in candidates if candidate.admissible), None)
+        if refusal is not None and (best is None or best.first_payment):
+            raise NotAdmitted("rate_unknown", refusal)
 
     def _make_room(self, candidates: Sequence[Candidate]) -> bool:
         return make_room(self._live.values(), candidates)

@@ -6,6 +6,7 @@ them opened as a `Job`, and is a `JobHost` to that job.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -47,12 +48,19 @@ class PublishRequest:
     """Whom limits over time count: a token, a customer or an address; empty where nobody is told apart."""
     customer: Customer = ANYBODY
     """Whom the stream is for, and who it is to the signer."""
+    eth_usd: Fraction | None = field(default=None, compare=False)
+    """Dollars for an ether when it came: its limits in dollars stay what they were then."""
     wall_ns: int = field(default_factory=time.time_ns, compare=False)
     """When it came, in nanoseconds since 1970."""
 
     @property
+    def wei_limits(self) -> StreamLimits:
+        """The limits without dollars."""
+        return self.limits.in_wei(self.eth_usd) if self.limits.in_usd else self.limits
+
+    @property
     def budget(self) -> PublisherBudget:
-        limits = self.limits
+        limits = self.wei_limits
         return PublisherBudget(
             self.publisher, limits.publisher_hour, limits.publisher_day, limits.paid_starts
         )
@@ -70,19 +78,24 @@ class PublishRequest:
 
     def json(self) -> Json:
         """All of it, for `parse` in another run of the gateway: secret, as the signer's headers are."""
-        return {**asdict(self), "customer": self.customer.json()}
+        limits = {name: _json(limit) for name, limit in asdict(self.limits).items()}
+        changed = {"customer": self.customer.json(), "limits": limits, "eth_usd": _json(self.eth_usd)}
+        return {**asdict(self), **changed}
 
     @classmethod
     def parse(cls, value: object) -> PublishRequest:
         """Raises ValueError for what `json` cannot have given."""
         if isinstance(value, dict):
-            value = {"customer": ANYBODY.json(), **value}  # releases before 0.2 kept none
+            value = {"customer": ANYBODY.json(), "eth_usd": None, **value}  # which came with 0.2
         if not isinstance(value, dict) or set(value) != {one.name for one in fields(cls)}:
             raise ValueError("it has other fields than a publish")
         limits = value["limits"]
+        if isinstance(limits, dict):
+            limits = {**dict.fromkeys(_DOLLARS), **limits}
         if not isinstance(limits, dict) or set(limits) != {one.name for one in fields(StreamLimits)}:
             raise ValueError("it has other fields than a stream's limits")
         texts = (value[name] for name in ("name", "stream_id", "request_id", "model", "publisher"))
+        dollars: dict[str, Any] = {name: _exact(limits.pop(name)) for name in _DOLLARS}
         numbers = (value["wall_ns"], *(limit for limit in limits.values() if limit is not None))
         if not all(isinstance(text, str) for text in texts) or not isinstance(value["params"], dict):
             raise ValueError("a publish has texts, and parameters")
@@ -94,7 +107,27 @@ class PublishRequest:
         ):
             raise ValueError("a publish names an orchestrator or none")
         customer = Customer.parse(value["customer"])
-        return cls(**{**value, "limits": StreamLimits(**limits), "customer": customer})
+        rate = _exact(value["eth_usd"])
+        if rate == 0:
+            raise ValueError("a rate is above 0")
+        changed = {"limits": StreamLimits(**limits, **dollars), "customer": customer, "eth_usd": rate}
+        return cls(**{**value, **changed})
+
+
+_DOLLARS = ("usd", "publisher_hour_usd", "publisher_day_usd")
+
+
+def _json(value: Any) -> Any:
+    return str(value) if isinstance(value, Fraction) else value
+
+
+def _exact(value: object) -> Fraction | None:
+    """A number of `json`, which JSON has as text. Raises ValueError."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,60}(/[1-9][0-9]{0,59})?", value):
+        raise ValueError("an exact number is missing")
+    return Fraction(value)
 
 
 class UnknownModel(Exception):

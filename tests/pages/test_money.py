@@ -62,6 +62,15 @@ async def test_prices_are_compared_as_exact_rationals(page: Page) -> None:
     assert signs == [(Fraction(p) > limit) - (Fraction(p) < limit) for p in prices]
 
 
+async def test_dollars_stand_beside_ether_where_a_rate_is_known(page: Page) -> None:
+    assert await page.evaluate(CALL, ["usdPerHour", "1000000000000000", "3000.5"]) == "10801.800000"
+    assert await page.evaluate(CALL, ["usdPerHour", "1/3", "3000"]) == "0.000000"
+    assert await page.evaluate(CALL, ["usdPerHour", "1", None]) is None
+    assert await page.evaluate(CALL, ["besideEth", "3.6 ETH", "10801.800000"]) == "3.6 ETH (10801.80 USD)"
+    assert await page.evaluate(CALL, ["besideEth", "1 ETH", "0.000123"]) == "1 ETH (0.000123 USD)"
+    assert await page.evaluate(CALL, ["besideEth", "1 ETH", None]) == "1 ETH"
+
+
 async def test_digits_are_grouped_by_thousands(page: Page) -> None:
     assert await page.evaluate(CALL, ["groupDigits", "1234567"]) == "1\u202f234\u202f567"
     assert await page.evaluate(CALL, ["groupDigits", "999"]) == "999"

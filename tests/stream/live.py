@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiortc import RTCPeerConnection
 
+from gateway.eth_rate import EthRate
 from gateway.stream.admission import Admission
 from gateway.stream.claims import NameClaims
 from gateway.stream.quotas import Claim, SharedCounts
@@ -32,6 +33,7 @@ def registry_on(
     names: NameClaims | None = None,
     left_streams: LeftStreams | None = None,
     counts: SharedCounts | None = None,
+    rate: EthRate | None = None,
 ) -> StreamRegistry:
     return StreamRegistry(
         sources,
@@ -44,6 +46,7 @@ def registry_on(
         names=names,
         left_streams=left_streams,
         counts=counts,
+        rate=rate,
     )
 
 

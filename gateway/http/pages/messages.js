@@ -102,6 +102,7 @@ export const PROBLEMS = {
   no_video: "The browser offered no video. Choose another source.",
   not_found: "This address is not a gateway's. Open the page that the gateway serves.",
   signer_refused: "Whoever pays for this stream has refused to. Ask the gateway's operator about your account.",
+  rate_unknown: "The gateway does not know what an ether costs in dollars now. Try again in a little while.",
   overloaded: "The gateway is busy and takes nobody new. Try again in a little while.",
   refused_by_webhook: "The operator of this gateway did not allow this stream.",
   spend_limit: "The spending limit is reached. The operator of this gateway can raise it.",

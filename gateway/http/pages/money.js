@@ -29,6 +29,27 @@ export function ethPerHour(weiPerSecond) {
   return decimalEth(numerator * SECONDS_PER_HOUR, denominator);
 }
 
+/** "0.01 ETH" and "30.512345" -> "0.01 ETH (30.51 USD)"; without dollars the ether alone. */
+export function besideEth(eth, usd) {
+  return usd === undefined || usd === null ? eth : `${eth} (${shortUsd(usd)} USD)`;
+}
+
+/** "30.5" -> "30.50"; below one dollar all digits that are there. */
+export function shortUsd(text) {
+  const [whole, places = ""] = String(text).split(".");
+  return whole === "0" ? String(text) : `${whole}.${places.padEnd(2, "0").slice(0, 2)}`;
+}
+
+/** A price in wei per second as dollars per hour with 6 places; null without a rate, dollars for an ether. */
+export function usdPerHour(weiPerSecond, ethUsd) {
+  if (!ethUsd) return null;
+  const [numerator, denominator] = parseWei(weiPerSecond);
+  const [whole, places = ""] = String(ethUsd).split(".");
+  const millionths = BigInt(whole + places.padEnd(6, "0").slice(0, 6));
+  const usd = (numerator * SECONDS_PER_HOUR * millionths) / (denominator * WEI_PER_ETH);
+  return `${usd / 1000000n}.${(usd % 1000000n).toString().padStart(6, "0")}`;
+}
+
 /** "1234567" -> "1 234 567", with spaces that do not break; a rational keeps its denominator. */
 export function groupDigits(text) {
   return String(text).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");

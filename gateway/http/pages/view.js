@@ -1,7 +1,7 @@
 // Shows a stream's status on the page.
 
 import { CostChart } from "./chart.js";
-import { compareWei, ethFromWei, ethPerHour, groupDigits, shortEth } from "./money.js";
+import { besideEth, compareWei, ethFromWei, ethPerHour, groupDigits, shortEth, usdPerHour } from "./money.js";
 import { bitrateText } from "./stats.js";
 import { PAYMENTS_ENDED, PAYMENT_STATES, STATES, ingestNotes, verdictText } from "./messages.js";
 
@@ -53,11 +53,12 @@ export class View {
   status({ gateway_status: gateway = {}, ...worker }) {
     this.candidates(gateway.candidates ?? [], gateway.orchestrator, Boolean(gateway.ended));
     if (gateway.orchestrator?.price_wei_per_second) {
-      byId("price-hour").textContent = `${ethPerHour(gateway.orchestrator.price_wei_per_second)} ETH`;
+      const price = `${ethPerHour(gateway.orchestrator.price_wei_per_second)} ETH`;
+      byId("price-hour").textContent = besideEth(price, gateway.usd?.price_per_hour);
       byId("price-note").textContent = "";
     }
     if (gateway.orchestrator?.kind === "comfystream") this.#free();
-    if (gateway.payments) this.#paymentsOf(gateway.payments, gateway.elapsed_s ?? 0);
+    if (gateway.payments) this.#paymentsOf(gateway.payments, gateway.elapsed_s ?? 0, gateway.usd ?? {});
     byId("viewers").textContent = gateway.output?.viewers ?? UNKNOWN;
     byId("swaps").textContent = gateway.swaps ?? 0;
     byId("gaps").textContent = gateway.output?.gaps ?? 0;
@@ -67,15 +68,16 @@ export class View {
   }
 
   /** Before a start: who could take a stream, and the highest price that this gateway pays (wei per second). */
-  offer({ orchestrators = [], runners = [], max_price_wei_per_second: ceiling }) {
+  offer({ orchestrators = [], runners = [], max_price_wei_per_second: ceiling, eth_usd: rate }) {
     const all = [...orchestrators, ...runners];
     const offers = all.map((one) => (one.verdict === "chosen" ? { ...one, verdict: "available" } : one));
     this.candidates(offers);
     const usable = offers.filter((one) => one.verdict === "available" && one.price_wei_per_second);
     const [cheapest] = usable.map((one) => one.price_wei_per_second).sort(compareWei);
     if (!cheapest) return;
-    byId("price-hour").textContent = `${ethPerHour(cheapest)} ETH`;
-    byId("price-note").textContent = ceiling ? `at most ${ethPerHour(ceiling)} ETH by this gateway's limit` : "";
+    const perHour = (price) => besideEth(`${ethPerHour(price)} ETH`, usdPerHour(price, rate));
+    byId("price-hour").textContent = perHour(cheapest);
+    byId("price-note").textContent = ceiling ? `at most ${perHour(ceiling)} by this gateway's limit` : "";
   }
 
   /** The candidates, and the one in use: that it was, once the stream has `ended`. */
@@ -133,15 +135,15 @@ export class View {
     byId("payment-state").textContent = "Nothing is paid: the gateway uses its own ComfyStream server.";
   }
 
-  #money(paid, owed) {
-    byId("cost-eth").textContent = `${ethFromWei(paid)} ETH`;
+  #money(paid, owed, usd = {}) {
+    byId("cost-eth").textContent = besideEth(`${ethFromWei(paid)} ETH`, usd.credited);
     byId("cost-wei").textContent = `${groupDigits(paid)} wei`;
-    byId("owed-eth").textContent = `${shortEth(owed)} ETH`;
+    byId("owed-eth").textContent = besideEth(`${shortEth(owed)} ETH`, usd.owed);
     byId("owed-wei").textContent = `${groupDigits(owed)} wei`;
   }
 
-  #paymentsOf(payments, elapsed) {
-    this.#money(payments.credited_wei, payments.owed_wei);
+  #paymentsOf(payments, elapsed, usd) {
+    this.#money(payments.credited_wei, payments.owed_wei, usd);
     byId("main").dataset.paid = "";
     this.#chart.add(elapsed, payments.credited_wei, payments.owed_wei);
     byId("payments").textContent = payments.accepted;
