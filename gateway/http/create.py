@@ -97,7 +97,7 @@ class CreateRoutes:
         wanted = CreatedStream(
             name=name,
             owner=grant.id,
-            customer=customer or "",
+            customer=grant.customer.named(customer).name,
             digest=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
             token_id=token_id,
             created=now,

@@ -122,6 +122,19 @@ async def test_a_created_stream_is_opened_by_its_tokens_and_no_other_is(tmp_path
 
 
 @pytest.mark.asyncio
+async def test_a_customers_own_token_makes_streams_of_that_customer(tmp_path: Path) -> None:
+    async with creating(tmp_path) as client:
+        for body in ({}, {"customer": "ann"}):
+            status, made = await client.create("ann", **body)
+            assert (status, made["customer"]) == (201, "ann")
+            assert await client.post(made["whip_url"], made["publish_token"]) == 201
+            stream = client.registry.find(made["name"])
+            assert stream is not None
+            assert stream.request.customer == Customer("ann")
+        assert (await client.create("other"))[1]["customer"] is None
+
+
+@pytest.mark.asyncio
 async def test_a_repeated_request_makes_one_stream(tmp_path: Path) -> None:
     async with creating(tmp_path) as client:
         first = await client.create("shop", "key-1", customer="bob")

@@ -30,6 +30,7 @@ from gateway.orchestrator.errors import NoCapacity, UnknownOutcome
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobUrls
 from gateway.paid_job.former_jobs import JOB, FormerJobs
+from gateway.payments.customer import Customer
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
@@ -240,6 +241,27 @@ async def test_a_first_payment_that_nobody_credited_is_handed_out_again(tmp_path
                 spent = {who: run.spending.spent_by(who) for who in ("r1", "r2")}
                 assert spent == {"r1": 0, "r2": PRELOAD}
                 assert run.spending.spent(HOUR) == PRELOAD
+
+
+async def test_who_it_is_to_the_signer_outlives_a_restart_and_nobody_else_gets_its_payment(
+    tmp_path: Path,
+) -> None:
+    ann = Customer("ann", {"Authorization": "Bearer of-ann"})
+    async with gateway_at(tmp_path) as gateway:
+        async with gateway.run() as run:
+            payer = run.payer(replace(REQUEST, customer=ann))
+            await payer.first_payment()
+            await payer.job_refused(NoCapacity("HTTP 503"))
+        async with gateway.run() as run:
+            assert await run.take() == []
+            recipient = orchestrator_info().recipient
+            theirs = await run.network.first_payments.turn(recipient, Customer("bob"))
+            assert theirs.kept is None
+            await theirs.close(None, EndReason.ORCHESTRATOR_LOST)
+            turn = await run.network.first_payments.turn(recipient, ann)
+            assert turn.kept is not None
+            assert turn.kept.customer == ann
+            await turn.kept.close(EndReason.DELETED)
 
 
 async def test_a_job_that_may_not_go_on_is_closed_with_the_reason_and_its_channels_are_deleted(
