@@ -8,9 +8,11 @@ import os
 import sys
 from importlib.metadata import version
 
+from gateway.devnet.child_process import die_with_parent
+from gateway.devnet.description import VARIABLE
 from gateway.flag_text import help_text
 from gateway.flags import FlagError, HelpRequested, Parsed
-from gateway.settings import GATEWAY_FLAGS, PROGRAM, read_flags, settings_from, wants_version
+from gateway.settings import GATEWAY_FLAGS, PROGRAM, Settings, read_flags, settings_from, wants_version
 
 USAGE = f"""usage: {PROGRAM} [flags]
        {PROGRAM} doctor [flags]
@@ -21,6 +23,7 @@ USAGE = f"""usage: {PROGRAM} [flags]
 
 
 def main() -> None:
+    die_with_parent()
     sys.exit(_main(sys.argv[1:]))
 
 
@@ -46,6 +49,10 @@ def _main(argv: list[str]) -> int:
             print(f"{PROGRAM} {version('livepeer-live-gateway')}")  # noqa: T201
             return 0
         settings = settings_from(parsed)
+        if _starts_many(settings):
+            from gateway.devnet_cluster import check_flags
+
+            check_flags(parsed)
     except HelpRequested:
         print(help_text(GATEWAY_FLAGS, usage=USAGE))  # noqa: T201
         return 0
@@ -56,19 +63,28 @@ def _main(argv: list[str]) -> int:
     # imported here: they take a second, and a wrong flag is answered before
     gc.disable()  # looking for garbage meanwhile would take a tenth more
     from gateway.aio import event_loop
-    from gateway.daemon import Daemon
     from gateway.telemetry import log
 
+    if _starts_many(settings):
+        from gateway.devnet_cluster import run_cluster
+
+        running = run_cluster(settings, argv)
+    else:
+        from gateway.daemon import run_daemon
+
+        running = run_daemon(settings)
     # keep the imports' objects out of later collections, which would block the loop for 0.1 s
     gc.collect()
     gc.freeze()
     gc.enable()
     log.configure(settings.log_level, settings.log_format)
+    return event_loop.run(running)
 
-    async def run() -> int:
-        return await Daemon(settings).run()
 
-    return event_loop.run(run())
+def _starts_many(settings: Settings) -> bool:
+    """Whether this process is to start gateways, and to be none."""
+    devnet = settings.devnet
+    return devnet is not None and devnet.gateways > 1 and not os.environ.get(VARIABLE)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from gateway.chain.signer import ChainSigner
 from gateway.comfystream.resources import ComfyResources
 from gateway.comfystream.servers import COMFYSTREAM, ComfyServers
 from gateway.comfystream.source import ComfySource
+from gateway.devnet.description import Description, described_devnet
 from gateway.devnet.devnet import Devnet
 from gateway.eth_rate import EthRate, PriceNow, moving
 from gateway.events.file import EventFile
@@ -111,10 +112,13 @@ class Build:
         self.stack.push_async_callback(cancel, spawn(coroutine, name=name))
 
 
-async def start_devnet(settings: Settings, stack: AsyncExitStack) -> Devnet | None:
-    """The devnet of `-devnet`, None without the flag. Raises CannotStart."""
+async def start_devnet(settings: Settings, stack: AsyncExitStack) -> Description | None:
+    """The devnet of `-devnet`, None without the flag; a node's runs already. Raises CannotStart."""
     if settings.devnet is None:
         return None
+    running = described_devnet()
+    if running is not None:
+        return running
     log_flags = (f"-v={settings.log_level}", f"-logFormat={settings.log_format}")
     devnet = Devnet(settings.devnet, settings.data_dir, log_flags=log_flags)
     stack.push_async_callback(devnet.stop)
@@ -122,7 +126,7 @@ async def start_devnet(settings: Settings, stack: AsyncExitStack) -> Devnet | No
         await devnet.start()
     except OSError as error:
         raise CannotStart(f"the devnet did not start: {error}") from error
-    return devnet
+    return devnet.description
 
 
 def settings_on_devnet(settings: Settings, description: dict[str, Any]) -> Settings:

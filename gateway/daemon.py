@@ -72,6 +72,8 @@ class Daemon:
         loop, this = asyncio.get_running_loop(), asyncio.current_task()
         assert this is not None
         watch_tasks(loop)
+        if self._settings.cluster is not None:
+            structlog.contextvars.bind_contextvars(node=self._settings.cluster.node_name)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._signalled, this)
         try:
@@ -103,7 +105,7 @@ class Daemon:
             log.warning(sentence)
         devnet = await start_devnet(settings, stack)
         if devnet is not None:
-            settings = settings_on_devnet(settings, devnet.description())
+            settings = settings_on_devnet(settings, devnet())
         build = await begin(settings, stack)
         node = await open_cluster(build)
 
@@ -192,16 +194,16 @@ class Daemon:
                 ice_servers=settings.ice.servers,
                 chain=build.chain,
                 node=node,
-                devnet=None if devnet is None else devnet.description,
+                devnet=devnet,
                 created_streams=build.ledger.created_streams,
                 jwt_secret=_jwt_secret(settings),
                 rate=build.rate,
             ),
             reuse_port=settings.cluster is not None and settings.cluster.reuse_port,
         )
-        url = await self._listen(servers, build)
+        url, own_url = await self._listen(servers, build)
         if node is not None:
-            await node.start(url, partial(_condition, registry, readiness, loop_watch, admission))
+            await node.start(own_url, partial(_condition, registry, readiness, loop_watch, admission))
         start_what_is_done_once(build, nodes, node)
         build.run(_announce_ready(url, readiness), "ready")
         await self._stop.wait()
@@ -212,16 +214,19 @@ class Daemon:
         build.events.close_readers()
         log.info("gateway stops", streams=len(registry), viewers=len(registry.audience))
 
-    async def _listen(self, servers: HttpServers, build: Build) -> str:
-        """Start the servers; gives the public one's URL. Raises ListenError."""
+    async def _listen(self, servers: HttpServers, build: Build) -> tuple[str, str]:
+        """Start the servers; gives the public URL, and that of this node alone. Raises ListenError."""
         if servers.operator is not None:
             await servers.operator.start()
             build.stack.push_async_callback(servers.operator.stop)
         if servers.inside is not None:
             await servers.inside.start()
             build.stack.push_async_callback(servers.inside.stop)
-        url = await servers.public.start()
+        url = own_url = await servers.public.start()
         build.stack.push_async_callback(servers.public.stop)
+        if servers.own is not None:
+            own_url = await servers.own.start()
+            build.stack.push_async_callback(servers.own.stop)
         self._listens = True
         payments = build.settings.payments
         ceiling = wei_now(moving(payments.ceiling, build.rate))
@@ -232,7 +237,7 @@ class Daemon:
             ceiling_wei_per_second="none" if ceiling is None else money.text(ceiling),
             payment_interval_s=payments.interval / NANOSECONDS,
         )
-        return url
+        return url, own_url
 
     async def _drain(self, registry: StreamRegistry) -> None:
         """Wait until no stream is live, the time limit has passed, or a second signal comes."""
@@ -246,6 +251,11 @@ class Daemon:
         ]
         await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         await cancel(*waits)
+
+
+async def run_daemon(settings: Settings) -> int:
+    """The whole life of a gateway; gives the exit status."""
+    return await Daemon(settings).run()
 
 
 def _condition(

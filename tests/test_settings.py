@@ -176,6 +176,11 @@ def test_a_devnet_brings_its_network_and_a_folder_of_its_own() -> None:
         ((), "no orchestrator to use: -orchAddr takes"),
         (("-devnet", "-orchAddr", "x:1"), "leave out -orchAddr, or -devnet"),
         (("-devnet", "-remoteSignerUrl", "http://x"), "leave out -remoteSignerUrl, or -devnet"),
+        (("-devnet", "-gateways", "0"), "-gateways '0' is refused: it takes 1 to 16"),
+        (
+            ("-devnet", "-nodeAddr", "0.0.0.0:1"),
+            "-nodeAddr '0.0.0.0:1' is refused: it takes host:port on loop",
+        ),
         (("-orchAddr", "x:1", "-effect", "grey"), "-effect is a flag of the devnet"),
         (
             ("-devnet", "-livePaymentInterval", "31s"),

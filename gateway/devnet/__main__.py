@@ -46,7 +46,10 @@ def _main(argv: Sequence[str]) -> int:
         parsed = parse_flags(flags, argv if part is None else argv[1:], os.environ, program=program)
         if part is not None:
             return _run(parsed, part.start(parsed))
-        return _run(parsed, _start_devnet(DevnetSettings.from_parsed(parsed), parsed))
+        settings = DevnetSettings.from_parsed(parsed)
+        if settings.gateways > 1:
+            raise FlagError("-gateways is for livepeer-gateway -devnet: there are no gateways here")
+        return _run(parsed, _start_devnet(settings, parsed))
     except HelpRequested:
         print(_help(program, flags))  # noqa: T201
         return 0

@@ -1,7 +1,7 @@
 """Child processes that report when they are ready, end with their parent, and stop in bounded time.
 
-A child prints one JSON object on one line when it is ready; stderr is its parent's. When the parent dies,
-the kernel kills the child (PR_SET_PDEATHSIG).
+A child prints one JSON object on one line when it is ready, or is found to be in another way; stderr is its
+parent's. When the parent dies, the kernel kills the child (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -32,6 +33,8 @@ READ_AT_ONCE = 65_536
 _PR_SET_PDEATHSIG = 1
 
 Ready = dict[str, Any]
+WhenReady = Callable[[asyncio.subprocess.Process], Awaitable[Ready | None]]
+"""Waits until a process is ready, and gives what is known of it then; None where it ended before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,27 @@ def die_with_parent(environ: Mapping[str, str] = os.environ) -> None:
         os._exit(1)
 
 
+async def printed_json(process: asyncio.subprocess.Process) -> Ready | None:
+    """The JSON object that a process prints when it is ready. Raises ValueError for anything else."""
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        return None
+    try:
+        ready = json.loads(line)
+    except ValueError:
+        ready = None
+    if not isinstance(ready, dict):
+        raise ValueError("did not print a JSON object when ready")
+    return ready
+
+
 class Child:
     """One child process; with `restart`, it is started again after it died.
 
     `command` gives its arguments from the ready line of the former process (None at first), so that a
-    restarted process can take the same ports.
+    restarted process can take the same ports. `environment` is given to it beside this process's, without
+    the flags in that. Its stderr goes on to `log_file`, where one is named.
     """
 
     def __init__(
@@ -76,12 +95,20 @@ class Child:
         *,
         restart: bool = False,
         timing: ChildTiming = ChildTiming(),
+        when_ready: WhenReady = printed_json,
+        environment: Mapping[str, str] | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        log_file: Path | None = None,
     ) -> None:
         self.name = name
         self.restarts = 0
         self._command = command
         self._restart = restart
         self._timing = timing
+        self._when_ready = when_ready
+        self._environment = dict(environment or {})
+        self._stop_signal = stop_signal
+        self._log_file = log_file
         self._ready: Ready | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -116,35 +143,39 @@ class Child:
         return self._ready
 
     async def stop(self) -> None:
-        """Send SIGTERM, and SIGKILL where that does not end it in time. Idempotent."""
+        """Send the signal to stop, and SIGKILL where that does not end it in time. Idempotent."""
         keeper, self._keeper = self._keeper, None
         await cancel(keeper)
         await self._end_process()
 
+    def terminate(self) -> None:
+        """Have it end, and wait for nothing."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(self._stop_signal)
+
     async def _launch(self) -> Ready:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LP_")}
-        self._process = process = await asyncio.create_subprocess_exec(
-            *self._command(self._ready),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            env={**environment, PARENT_VARIABLE: str(os.getpid())},
-            # a terminal's SIGINT goes to the parent alone, which stops its children in order
-            start_new_session=True,
-        )
-        assert process.stdout is not None
+        with ExitStack() as stack:
+            log_file = None if self._log_file is None else stack.enter_context(self._log_file.open("ab"))
+            self._process = process = await asyncio.create_subprocess_exec(
+                *self._command(self._ready),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log_file,
+                env={**environment, **self._environment, PARENT_VARIABLE: str(os.getpid())},
+                # a terminal's SIGINT goes to the parent alone, which stops its children in order
+                start_new_session=True,
+            )
         try:
             async with asyncio.timeout(self._timing.ready):
-                line = await process.stdout.readline()
+                ready = await self._when_ready(process)
         except TimeoutError:
             raise ChildFailed(f"{self.name} was not ready within {self._timing.ready:g} s") from None
-        if not line:
+        except ValueError as error:
+            raise ChildFailed(f"{self.name} {error}") from None
+        if ready is None:
             raise ChildFailed(f"{self.name} ended with status {await process.wait()} before it was ready")
-        try:
-            ready = json.loads(line)
-        except ValueError:
-            ready = None
-        if not isinstance(ready, dict):
-            raise ChildFailed(f"{self.name} did not print a JSON object when ready")
         return ready
 
     async def _keep(self) -> None:
@@ -180,9 +211,7 @@ class Child:
         process = self._process
         if process is None:
             return
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.terminate()
+        self.terminate()
         try:
             async with asyncio.timeout(self._timing.stop):
                 await self._wait()

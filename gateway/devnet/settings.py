@@ -45,6 +45,7 @@ SHORTEST_TOKEN_LIFE = 180.0
 
 MAX_ORCHESTRATORS = 32
 MAX_COMFYSTREAMS = 16
+MAX_GATEWAYS = 16
 
 DEFAULT_AI_MODELS = "config/aiModels.json"
 _INSTALLED_FROM = Path(__file__).resolve().parents[2]
@@ -87,9 +88,16 @@ TOKEN_LIFE = within(
 )
 ORCHESTRATORS = within(INTEGER, f"0 to {MAX_ORCHESTRATORS}", lambda count: 0 <= count <= MAX_ORCHESTRATORS)
 COMFYSTREAMS = within(INTEGER, f"0 to {MAX_COMFYSTREAMS}", lambda count: count <= MAX_COMFYSTREAMS)
+GATEWAYS = within(INTEGER, f"1 to {MAX_GATEWAYS}", lambda count: 1 <= count <= MAX_GATEWAYS)
 AMOUNT = Kind("amount", "a whole number of wei, or a decimal with a unit such as 0.05ETH", parse_amount)
 
 DEVNET_FLAGS: tuple[Flag, ...] = (
+    Flag(
+        "gateways",
+        GATEWAYS,
+        "1",
+        "Start this many gateways on one port, with a NATS and a PostgreSQL of theirs",
+    ),
     Flag("orchestrators", ORCHESTRATORS, "2", "Start this many orchestrators, each a process of its own"),
     Flag("runners", ORCHESTRATORS, "0", "Start this many orchestrators of live runners, each with an app"),
     Flag("dialect", choice(*DIALECTS), "go", "Have them speak as go-livepeer or livepeer/node does"),
@@ -159,6 +167,8 @@ DEVNET_FLAGS: tuple[Flag, ...] = (
 class DevnetSettings:
     """The devnet's checked settings. Durations are seconds, prices wei per second."""
 
+    gateways: int
+    """Nodes of a cluster, where there are more than one."""
     orchestrators: int
     ai_models: Path
     models: tuple[AiModel, ...]
@@ -222,6 +232,7 @@ class DevnetSettings:
         # what is named goes on from the orchestrators of jobs to those of live runners, as prices do
         hostile = _hostile(parsed["hostile"] or (), count + runners)
         return cls(
+            gateways=parsed["gateways"],
             orchestrators=count,
             ai_models=find_ai_models(parsed["aiModels"]),
             models=models,

@@ -90,7 +90,7 @@ async def examine(settings: Settings, *, wait: float) -> list[Finding]:
         try:
             devnet = await start_devnet(settings, stack)
             if devnet is not None:
-                settings = settings_on_devnet(settings, devnet.description())
+                settings = settings_on_devnet(settings, devnet())
             # a ledger of its own: the real one belongs to the gateway that may be running
             aside = replace(settings, ledger=str(folder / "ledger.sqlite3"), data_dir=folder)
             build = replace(await begin(aside, stack), trust=trust)

@@ -109,6 +109,8 @@ class HttpServers:
     """For publishers, viewers and the page."""
     operator: Server | None
     """None: the public one serves the operator's routes, too."""
+    own: Server | None
+    """On `-nodeAddr`: all routes, where `public` shares its port with other nodes."""
     inside: SocketServer | None = None
     """For what other nodes of a cluster send on; None without one."""
 
@@ -132,6 +134,7 @@ class HttpServers:
         self._jwt = _jwt_tokens(settings, parts, token_files.get(Token.API))
         self._access = Access(token_files, parts.registry.watched_name, self._jwt)
         public, operator = self._public_routes(), self._operator_routes()
+        everything = [*public, operator]
         self.operator = None
         paths = {route.path for route in operator}
         if settings.cli_addr is None:
@@ -146,43 +149,71 @@ class HttpServers:
             origins = Origins((), self._forwarding, hosts=self._hosts(settings.cli_addr))
             app = application(groups, origins=origins)
             self.operator = Server(app, settings.cli_addr, "cliAddr", connections=self._connections())
-        self.public = self._public_server(public, paths)
+        self._serve_public(public, everything, paths)
 
     def _hosts(self, address: tuple[str, int]) -> Collection[str] | None:
         return own_names(address[0], self._settings.external_url, self._settings.allowed_hosts)
 
-    def _public_server(self, groups: list[list[Route]], operator: Collection[str]) -> Server:
+    def _serve_public(
+        self, groups: list[list[Route]], everything: list[list[Route]], operator: Collection[str]
+    ) -> None:
+        """Make `public`, `own` and `inside`.
+
+        `groups` are the routes of `-httpAddr`, `everything` those of `-nodeAddr`; `operator` are the paths
+        that no other page may read.
+        """
         settings = self._settings
-        hosts = self._hosts(settings.http_addr)
-        origins = Origins(settings.cors_origins, self._forwarding, operator=operator, hosts=hosts)
         access = self._access
-        described = [*groups, OpenApiRoutes(groups, access.kinds, self._forwarding).routes()]
         middlewares: list[Middleware] = []
         if settings.limits.requests_per_address:
             rate = RequestRate(settings.limits.requests_per_address)
             middlewares.append(rate_limit(rate, self._forwarding.client))
+
+        def described(groups: list[list[Route]]) -> list[list[Route]]:
+            return [*groups, OpenApiRoutes(groups, access.kinds, self._forwarding).routes()]
+
         if self._others is not None and self._parts.node is not None:
-            inside = application([*described, self._parts.nodes.own_routes()], guards=[access.guard])
+            inside = application([*described(groups), self._parts.nodes.own_routes()], guards=[access.guard])
             inside[OF_OTHER_NODES] = True
             self.inside = SocketServer(inside, self._parts.node.socket)
             middlewares.append(self._others.send_on)
-        app = application(described, guards=[access.guard], middlewares=middlewares, origins=origins)
-        connections = self._connections()
-        return Server(
-            app,
+
+        def app(groups: list[list[Route]], address: tuple[str, int]) -> web.Application:
+            origins = Origins(
+                settings.cors_origins,
+                self._forwarding,
+                operator=operator,
+                hosts=self._hosts(address),
+            )
+            return application(
+                described(groups), guards=[access.guard], middlewares=middlewares, origins=origins
+            )
+
+        self.public = Server(
+            app(groups, settings.http_addr),
             settings.http_addr,
             "httpAddr",
             _tls(settings),
-            connections=connections,
+            connections=self._connections(),
             reuse_port=self._reuse_port,
         )
+        self.own = None
+        if settings.node_addr is not None:
+            self.own = Server(
+                app(everything, settings.node_addr),
+                settings.node_addr,
+                "nodeAddr",
+                connections=self._connections(),
+                reuse_port=self._reuse_port,  # who starts nodes may keep the port for them
+            )
 
     def _connections(self) -> Connections:
         return Connections(self._settings.connections, shared=self._forwarding.is_trusted)
 
     def _public_routes(self) -> list[list[Route]]:
         settings, parts = self._settings, self._parts
-        links = Links(self._forwarding, parts.ice_servers)
+        node_name = "" if parts.node is None else parts.node.identity.node
+        links = Links(self._forwarding, parts.ice_servers, node=node_name)
         webhook = None
         if settings.auth_webhook is not None:
             webhook = AuthWebhook(parts.client, settings.auth_webhook, settings.auth_api_key)
@@ -206,7 +237,9 @@ class HttpServers:
                 settings.limits,
                 node_tag="" if parts.node is None else parts.node.tag,
             ).routes(),
-            StreamRoutes(parts.registry, links, funds=funds, outputs=parts.outputs, rate=parts.rate).routes(),
+            StreamRoutes(
+                parts.registry, links, funds=funds, outputs=parts.outputs, rate=parts.rate, node=node_name
+            ).routes(),
             PaymentRoutes(parts.registry, parts.ledger_reader).routes(),
             EventRoutes(parts.events, parts.registry.watched_name).routes(),
             HealthRoutes(parts.readiness.reasons, parts.readiness.notes).routes(),

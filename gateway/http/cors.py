@@ -10,7 +10,8 @@ from aiohttp.typedefs import Handler
 from gateway.http.route import Route
 
 EXPOSED = (
-    "Location, ETag, Link, Retry-After, Accept-Post, Accept-Patch, WWW-Authenticate, Livepeer-Playback-URL"
+    "Location, ETag, Link, Retry-After, Accept-Post, Accept-Patch, WWW-Authenticate, "
+    "Livepeer-Playback-URL, Livepeer-Node"
 )
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, Last-Event-ID"
 PREFLIGHT_SECONDS = 86_400

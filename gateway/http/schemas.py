@@ -50,6 +50,7 @@ STATUS: Schema = _object(
         state={"type": "string", "enum": [str(state) for state in State]},
         request_id=TEXT,
         stream=TEXT,
+        node=TEXT,
         whep_url=TEXT,
         started_at=TIME,
         elapsed_s=NUMBER,

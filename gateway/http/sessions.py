@@ -49,10 +49,12 @@ _OFFER_STATUS = {"no_common_codec": 406, "ice_restart": 422, "no_udp_port": 503}
 
 @dataclass(frozen=True)
 class Links:
-    """Makes the URLs and the Link headers of sessions."""
+    """Makes the URLs and the headers of sessions."""
 
     forwarding: Forwarding
     ice_servers: Sequence[IceServer] = ()
+    node: str = ""
+    """This node's name; empty where there is no cluster."""
 
     def created(
         self, request: web.Request, location: str, etag: str, more: Mapping[str, str] | None = None
@@ -62,6 +64,8 @@ class Links:
         headers["Location"] = self.forwarding.link(request, location)
         headers["ETag"] = etag
         headers["Accept-Patch"] = SDP_FRAGMENT
+        if self.node:
+            headers["Livepeer-Node"] = self.node
         for server in self.ice_servers:
             headers.add("Link", server.link(time.time()))
         return headers

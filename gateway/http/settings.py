@@ -66,6 +66,9 @@ def _parse_secret(value: str) -> bytes:
 
 SECRET = Kind("secret|path", f"a text of {MIN_SECRET} bytes or more, or a file of it", _parse_secret, True)
 LISTEN_ADDRESS = replace(ADDRESS, parse=_parse_listen_address)
+LOOPBACK_ADDRESS = within(
+    ADDRESS, "host:port on loopback, such as 127.0.0.1:9936", lambda address: is_loopback(address[0])
+)
 NETWORKS = Kind("networks", "addresses or networks such as 10.0.0.0/8, comma-separated", parse_networks)
 ORIGINS = Kind("origin,..", "origins such as https://video.example, comma-separated, or *", _parse_origins)
 HEARTBEAT_INTERVAL = within(DURATION, "100ms or more", lambda seconds: seconds >= 0.1)
@@ -115,6 +118,7 @@ HTTP_FLAGS: tuple[Flag, ...] = (
         "Serve the operator's routes here: metrics, orchestrators, debug state",
         "-httpAddr where that is loopback, else 127.0.0.1:5935",
     ),
+    Flag("nodeAddr", LOOPBACK_ADDRESS, None, "Serve all routes here too, where nodes share -httpAddr's port"),
     Flag("httpsCert", PATH, None, "Serve -httpAddr over https, with this certificate chain (PEM)"),
     Flag("httpsKey", PATH, None, "Use this private key (PEM) with -httpsCert"),
     Flag(
@@ -244,6 +248,8 @@ class HttpSettings:
     trusted_proxies: tuple[IpNetwork, ...]
     cli_addr: tuple[str, int] | None
     """None: `http_addr` serves the operator's routes, too."""
+    node_addr: tuple[str, int] | None
+    """On loopback, for all routes: no other node is there."""
     tls: tuple[Path, Path] | None
     """Certificate chain and private key; None: plain http."""
     publish_tokens: Path | None
@@ -281,6 +287,7 @@ class HttpSettings:
             frame_ancestors=parsed["frameAncestors"] or (),
             trusted_proxies=parsed["trustedProxies"] or (),
             cli_addr=_cli_addr(parsed["cliAddr"], parsed["httpAddr"]),
+            node_addr=parsed["nodeAddr"],
             tls=_tls(parsed),
             publish_tokens=_tokens(parsed, "publishTokens"),
             play_tokens=_tokens(parsed, "playTokens"),

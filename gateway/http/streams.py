@@ -27,7 +27,7 @@ _UPDATE_STATUS = {"too_large": 413, "worker_busy": 503, "worker_refused": 422, "
 class StreamRoutes:
     """`funds` gives the signer's funds on chain, for the status; None where no chain is read.
 
-    `rate` is what an ether is in dollars.
+    `rate` is what an ether is in dollars. `node` is this node's name, empty where there is no cluster.
     """
 
     def __init__(
@@ -38,12 +38,14 @@ class StreamRoutes:
         funds: Callable[[], Json] | None = None,
         outputs: Outputs | None = None,
         rate: EthRate | None = None,
+        node: str = "",
     ) -> None:
         self._registry = registry
         self._links = links
         self._funds = funds
         self._outputs = outputs
         self._rate = EthRate() if rate is None else rate
+        self._node = node
 
     def routes(self) -> list[Route]:
         return [
@@ -100,6 +102,8 @@ class StreamRoutes:
         if self._funds is not None:
             body["gateway_status"]["funds"] = self._funds()
         body["gateway_status"]["usd"] = in_usd(body["gateway_status"], self._rate.current)
+        if self._node:
+            body["gateway_status"]["node"] = self._node
         return web.json_response(body, headers={"Cache-Control": "no-store"})
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 import textwrap
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -166,3 +168,27 @@ async def test_a_child_dies_with_a_parent_that_is_killed(delay: str, wait: str) 
     os.kill(parent.pid, signal.SIGKILL)
     await eventually(lambda: not runs(grandchild))
     await parent.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_child_may_be_found_ready_in_another_way_and_write_its_errors_to_a_file(
+    tmp_path: Path,
+) -> None:
+    tells = "import os, sys, time; print(os.environ['KIND'], file=sys.stderr, flush=True); time.sleep(60)"
+    log = tmp_path / "log"
+
+    async def has_written(process: asyncio.subprocess.Process) -> Ready:
+        await eventually(lambda: log.exists() and log.read_text())
+        return {"at": process.pid}
+
+    child = Child(
+        *("nine", script(tells)),
+        when_ready=has_written,
+        environment={"KIND": "engine"},
+        stop_signal=signal.SIGINT,
+        log_file=log,
+    )
+    ready = await child.start()
+    assert (ready["at"], log.read_text()) == (child.pid, "engine\n")
+    await child.stop()
+    assert not runs(child.pid)

@@ -207,6 +207,7 @@ async def test_a_runner_runs_alone() -> None:
     [
         (["-tokenLife", "2m"], "livepeer-devnet: -tokenLife"),
         (["-effects", "grey"], "livepeer-devnet: -effects"),
+        (["-gateways", "2"], "livepeer-devnet: -gateways is for livepeer-gateway"),
         (["signers"], "livepeer-devnet: 'signers'"),
         (["orchestrator", "-tokenLife", "3m"], "livepeer-devnet orchestrator: -tokenLife"),
         (["orchestrator", "-aiModels", "/nowhere"], "livepeer-devnet orchestrator: -aiModels"),

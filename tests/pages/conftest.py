@@ -33,8 +33,8 @@ def problem(status: int, code: str, detail: str = "", **members: Any) -> web.Res
 class ScriptedGateway:
     """Serves the pages and the routes that they use; sends a publisher's picture back to viewers.
 
-    Served below `prefix`, as a reverse proxy would. Tests set `refusal`, `status` and `devnet`, and read
-    what the pages asked for.
+    Served below `prefix`, as a reverse proxy would. Tests set `refusal`, `status`, `devnet` and `nodes`, and
+    read what the pages asked for.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -45,6 +45,8 @@ class ScriptedGateway:
         self.update_refusal: web.Response | None = None
         self.status: dict[str, Any] = {"gateway_status": {"state": "starting", "request_id": "r1"}}
         self.devnet = False
+        self.nodes: list[dict[str, Any]] = []
+        """Of a cluster, whose last one serves viewers; none: it is a single gateway."""
         self.offers: list[str] = []
         self.queries: list[dict[str, str]] = []
         self.authorizations: list[str | None] = []
@@ -84,6 +86,7 @@ class ScriptedGateway:
                 web.get(f"{self.prefix}/watch", self._file("watch.html")),
                 web.static(f"{self.prefix}/pages", PAGES),
                 web.get(f"{self.prefix}/devnet", self._devnet),
+                web.get(f"{self.prefix}/nodes", self._nodes),
                 web.post(f"{self.prefix}{PREFIX}/{{stream}}/whip", self._publish),
                 web.post(f"{self.prefix}{PREFIX}/{{stream}}/whep", self._watch),
                 web.post(f"{self.prefix}{PREFIX}/{{stream}}/update", self._update),
@@ -107,6 +110,9 @@ class ScriptedGateway:
 
     async def _devnet(self, _: web.Request) -> web.Response:
         return web.json_response({"orchestrators": []}) if self.devnet else problem(404, "not_found")
+
+    async def _nodes(self, _: web.Request) -> web.Response:
+        return web.json_response({"nodes": self.nodes}) if self.nodes else problem(404, "not_found")
 
     async def _publish(self, request: web.Request) -> web.Response:
         self.offers.append(await request.text())
@@ -166,6 +172,8 @@ class ScriptedGateway:
 
     def _created(self, request: web.Request, answer: str, name: str) -> web.Response:
         headers = {"Location": f"{request.path}/{name}"}
+        if self.nodes:
+            headers["Livepeer-Node"] = self.nodes[-1]["name"]
         return web.Response(status=201, text=answer, content_type="application/sdp", headers=headers)
 
 

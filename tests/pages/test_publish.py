@@ -487,3 +487,26 @@ async def test_what_is_wrong_with_the_sending_is_told_in_plain_words(page: Page,
     )
     gateway.script(ingest={**ingest, "gop_note": None, "rejected": []})
     await expect(notes).to_be_hidden()
+
+
+async def test_a_cluster_shows_which_node_does_what_and_a_single_gateway_nothing(
+    page: Page, gateway: Any
+) -> None:
+    go_live(gateway)
+    await start(page)
+    await expect(page.locator("#state")).to_have_text("Live.")
+    card = page.locator("#nodes-card")
+    await expect(card).to_be_hidden()
+    gateway.nodes = [{"name": f"node-{n}", "streams": n, "viewers": 0, "draining": n == 2} for n in (1, 2, 3)]
+    gateway.script(node="node-1")
+    await page.reload()
+    rows = page.locator("#nodes tr")
+    await expect(rows).to_have_count(3)
+    await expect(rows.nth(1)).to_contain_text("is stopping")
+    await start(page)
+    await expect(rows.first).to_contain_text("gets your video, has it transformed and pays")
+    await expect(rows.last).to_contain_text("serves the result on this page")
+    await page.click("#stop")
+    await expect(page.locator("#start")).to_be_enabled()
+    await expect(rows.last).not_to_contain_text("serves")
+    await expect(card).to_be_visible()

@@ -36,12 +36,16 @@ async def test_a_viewer_gets_the_picture_muted_and_without_a_click(page: Page, g
     await watch.wait_for_function(PLAYS)
     assert await watch.evaluate("document.getElementById('video').muted")
     await expect(watch.locator("#state")).to_be_hidden()
+    await expect(watch.locator("#node")).to_be_hidden()
     await watch.click("#sound")
     assert not await watch.evaluate("document.getElementById('video').muted")
     await expect(watch.locator("#sound")).to_have_attribute("aria-pressed", "true")
 
 
-async def test_a_viewer_that_was_cut_off_comes_back(page: Page, gateway: Any) -> None:
+async def test_a_viewer_that_was_cut_off_comes_back_and_sees_which_node_serves_it(
+    page: Page, gateway: Any
+) -> None:
+    gateway.nodes = [{"name": "node-3", "streams": 1, "viewers": 1, "draining": False}]
     await publish(page, gateway)
     watch = await open_watch(page, gateway)
     await watch.wait_for_function(PLAYS)
@@ -49,6 +53,7 @@ async def test_a_viewer_that_was_cut_off_comes_back(page: Page, gateway: Any) ->
     await gateway.viewers[-1].close()
     await gateway.until(lambda: gateway.watches > former)
     await watch.wait_for_function(PLAYS)
+    await expect(watch.locator("#node")).to_have_text("node-3")
 
 
 async def test_a_viewer_who_came_too_early_is_told_to_wait(page: Page, gateway: Any) -> None:

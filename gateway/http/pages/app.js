@@ -3,6 +3,7 @@
 import { MotionTrace, delayBetween, whenCaptured, whenShown } from "./delay.js";
 import { devnetUrl, orchestratorsUrl, watchUrl } from "./endpoints.js";
 import { forget, keep, kept } from "./kept.js";
+import { NodesView } from "./nodes.js";
 import { effectParams, parseParams } from "./params.js";
 import { request } from "./request.js";
 import { Session } from "./session.js";
@@ -16,6 +17,7 @@ const KEPT = ["stream-name", "pipeline", "through", "params", "effect"];
 
 const byId = (id) => document.getElementById(id);
 const view = new View();
+const nodes = new NodesView();
 let session = null;
 let measuring = null;
 let attempts = 0;
@@ -89,6 +91,7 @@ const listeners = {
   state: (key) => view.state(key),
   status: (status) => {
     view.status(status);
+    nodes.roles({ publisher: status.gateway_status?.node });
     const state = status.gateway_status?.state;
     if (state && state !== "ended" && byId("state").dataset.state !== "stopping") view.state(state);
   },
@@ -98,6 +101,7 @@ const listeners = {
     byId("result-stage").classList.toggle("waiting", !flows);
     if (flows) tell({ playback: null });
   },
+  playedBy: (player) => nodes.roles({ player }),
   over: (sentence) => ended(sentence, "ended"),
 };
 
@@ -116,6 +120,7 @@ function ended(sentence, state) {
   view.delay(null);
   view.state(state);
   view.over();
+  nodes.roles({ publisher: null, player: null });
   view.error(sentence);
   byId("source-video").srcObject = null;
   byId("result-video").srcObject = null;
@@ -258,6 +263,7 @@ function prepare() {
   setRunning(false);
   offerEffects();
   showOffers();
+  nodes.watch();
   selectSourceAtHand();
 }
 

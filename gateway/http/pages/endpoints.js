@@ -16,6 +16,11 @@ export function orchestratorsUrl() {
   return new URL("orchestrators", document.baseURI);
 }
 
+/** All nodes of a cluster: an operator's route, as the one above; 404 where there is one gateway only. */
+export function nodesUrl() {
+  return new URL("nodes", document.baseURI);
+}
+
 /** The description of the devnet; 404 without one. */
 export function devnetUrl() {
   return new URL("devnet", document.baseURI);

@@ -34,6 +34,8 @@ export class HttpPeer {
     this.url = url;
     this.token = token;
     this.location = null;
+    /** The node of a cluster that serves the session; null where there is one gateway only. */
+    this.node = null;
     this.closed = false;
     this.query = {};
     this.connection = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
@@ -49,6 +51,7 @@ export class HttpPeer {
       body: this.connection.localDescription.sdp,
     });
     const location = response.headers.get("Location");
+    this.node = response.headers.get("Livepeer-Node");
     this.location = location ? new URL(location, response.url || this.url) : null;
     const sdp = await response.text();
     if (this.closed) {

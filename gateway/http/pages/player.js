@@ -12,7 +12,8 @@ const GIVE_UP = new Set([400, 401, 403, 406]);
 
 /**
  * Calls `on.playing()` when frames come, `on.waiting()` when they stop, `on.problem(error)` after a failure, and
- * `on.noWay()` where an answer came but no connection: media does not get through.
+ * `on.noWay()` where an answer came but no connection: media does not get through; `on.node(name or null)` when a node of a
+ * cluster serves it.
  */
 export class Player {
   #stopped = false;
@@ -38,6 +39,7 @@ export class Player {
       this.#viewer = new WhepViewer(this.url, this.token);
       try {
         await this.#viewer.watch(this.video);
+        this.on.node?.(this.#viewer.node);
         failures = 0;
         const noWay = setTimeout(() => this.#checkWay(), NO_WAY_MS);
         await this.#viewer.lost;

@@ -13,8 +13,8 @@ const FINAL_POLL_MS = 300;
 
 /**
  * Calls `on.state(key)` with a key of messages.STATES, `on.status(json)`, `on.warning(sentence or null)` for a
- * problem that may pass, `on.picture(flows)`, `on.playProblem(error)`, and once, at the end,
- * `on.over(sentence or null)`.
+ * problem that may pass, `on.picture(flows)`, `on.playProblem(error)`, `on.playedBy(node or null)`, and once, at the
+ * end, `on.over(sentence or null)`.
  */
 export class Session {
   #requestId = null;
@@ -35,6 +35,7 @@ export class Session {
       playing: () => this.on.picture(true),
       waiting: () => this.on.picture(false),
       problem: (error) => this.on.playProblem(error),
+      node: (name) => this.on.playedBy(name),
     });
   }
 

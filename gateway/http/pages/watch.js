@@ -28,6 +28,11 @@ function toggleFullScreen() {
   else byId("stage").requestFullscreen?.();
 }
 
+function showNode(node) {
+  byId("node").textContent = node ?? "";
+  byId("node").hidden = !node;
+}
+
 function watch() {
   let player = null;
   const on = {
@@ -35,6 +40,7 @@ function watch() {
     waiting: () => say("The picture has stopped. It continues by itself when the stream does."),
     problem: (error) => say(error.status === 401 ? NEEDS_TOKEN : explain(error)),
     noWay: () => play("hls"),
+    node: showNode,
   };
   function play(way) {
     player?.stop();
