@@ -169,6 +169,7 @@ class WhepViewer:
         self.size = (0, 0)
         self._tasks: list[asyncio.Task[None]] = []
         self.location = ""
+        self.headers: dict[str, str] = {}
 
     @property
     def shows_negative(self) -> bool:
@@ -189,8 +190,8 @@ class WhepViewer:
 
         try:
             await self.peer.setLocalDescription(await self.peer.createOffer())
-            headers, answer = await _exchange(self._http, self._url, self.peer.localDescription.sdp)
-            self.location = headers["Location"]
+            self.headers, answer = await _exchange(self._http, self._url, self.peer.localDescription.sdp)
+            self.location = self.headers["Location"]
             await self.peer.setRemoteDescription(RTCSessionDescription(answer, "answer"))
         except BaseException:
             await _close(self.peer)
