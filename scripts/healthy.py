@@ -1,11 +1,15 @@
-"""Exit status 0 while the gateway at LP_HTTPADDR answers /healthz, over http or https: for HEALTHCHECK."""
+"""Exit status 0 while the gateway at LP_HTTPADDR answers /healthz, over http or https: for HEALTHCHECK.
+
+Nodes of a cluster may share that port; LP_NODEADDR is this one's own.
+"""
 
 import os
 import ssl
 import sys
 import urllib.request
 
-port = os.environ.get("LP_HTTPADDR", "127.0.0.1:9935").rpartition(":")[2]
+address = os.environ.get("LP_NODEADDR") or os.environ.get("LP_HTTPADDR", "127.0.0.1:9935")
+port = address.rpartition(":")[2]
 anybody = ssl.create_default_context()
 anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE  # the certificate is not for 127.0.0.1
 for scheme in ("http", "https"):

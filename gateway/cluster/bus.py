@@ -175,6 +175,11 @@ class Bus:
         return self._client is not None
 
     @property
+    def problem(self) -> str:
+        """What NATS or nats-py complained of last on this connection; empty: of nothing."""
+        return self._problem
+
+    @property
     def client(self) -> Client:
         """nats-py's, for the buckets. Raises ClusterAway."""
         if self._client is None or not self._client.is_connected:

@@ -84,6 +84,10 @@ async def examine(settings: Settings, *, wait: float) -> list[Finding]:
     findings += await media_paths(WebRtcConfig(ice=settings.ice), reached_from_outside=outside)
     of_ledger, trust = await ledger_findings(settings.ledger, settings.payments)
     findings += of_ledger
+    if settings.cluster is not None:
+        from gateway.doctor.cluster import cluster_findings  # imports nats-py, which takes a while
+
+        findings += await cluster_findings(settings.cluster)
     async with AsyncExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="livepeer-doctor-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -92,7 +96,7 @@ async def examine(settings: Settings, *, wait: float) -> list[Finding]:
             if devnet is not None:
                 settings = settings_on_devnet(settings, devnet())
             # a ledger of its own: the real one belongs to the gateway that may be running
-            aside = replace(settings, ledger=str(folder / "ledger.sqlite3"), data_dir=folder)
+            aside = replace(settings, ledger=str(folder / "ledger.sqlite3"), cluster=None, data_dir=folder)
             build = replace(await begin(aside, stack), trust=trust)
         except CannotStart as error:
             return [*findings, no_signer(str(error))]
