@@ -14,7 +14,7 @@ from gateway.aio.tasks import spawn
 from gateway.cluster.bucket import Bucket
 from gateway.cluster.bus import Bus, BusMessage
 from gateway.cluster.errors import ClusterError
-from gateway.cluster.presence import BEAT, Identity, NodeState, NodeView
+from gateway.cluster.presence import BEAT, DEAD_AFTER, Identity, NodeState, NodeView
 from gateway.cluster.subjects import encode
 
 log = structlog.get_logger("cluster")
@@ -22,6 +22,8 @@ log = structlog.get_logger("cluster")
 FORMAT = 1
 KEEP_KEY = 30.0
 """Seconds after which NATS removes the key of a node that is gone."""
+LONG_PAUSE = DEAD_AFTER - 2 * BEAT
+"""Seconds between two beats after which the others may soon take a node for dead."""
 MAX_BEAT = 4096
 LAST_BEAT_TIMEOUT = 1.0
 
@@ -29,7 +31,8 @@ LAST_BEAT_TIMEOUT = 1.0
 class Beats:
     """Writes this node's key every BEAT seconds, and tells `view` what all nodes write.
 
-    `state` gives what this node says of itself.
+    `state` gives what this node says of itself. `stood_still` is called after a pause between two beats in
+    which the others may have taken this node for dead: it was halted, or NATS took no beat.
     """
 
     def __init__(
@@ -39,13 +42,16 @@ class Beats:
         view: NodeView,
         state: Callable[[], NodeState],
         *,
+        stood_still: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._bucket = bucket
         self._view = view
         self._state = state
+        self._stood_still = stood_still
         self._clock = clock
+        self._beaten_at = clock()
         self._failure: str | None = "it is not connected yet"
 
     @property
@@ -59,6 +65,10 @@ class Beats:
         await self._bus.subscribe(f"{self._bucket.subject}*", self._hear)
         while True:
             await self._beat(self._state())
+            now, former = self._clock(), self._beaten_at
+            self._beaten_at = now
+            if now - former >= LONG_PAUSE:
+                self._stood_still()
             await asyncio.sleep(BEAT)
 
     def beat_now(self) -> None:

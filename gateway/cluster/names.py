@@ -99,7 +99,13 @@ class ClusterNames:
     def restore(self, names: Collection[str]) -> None:
         for name in set(names):
             self._held.setdefault(name, _Held()).holders += 1
-        self._check_soon()
+        self.check()
+
+    def check(self) -> None:
+        """Look soon at all names that this node holds, and give up those that others have taken."""
+        if self._check is not None:
+            self._check.cancel()
+        self._check = spawn(self._check_all(), name="cluster check", expected=(ClusterAway,))
 
     def release(self, names: Collection[str], *, left: bool = False) -> None:
         for name in set(names):
@@ -223,16 +229,11 @@ class ClusterNames:
         else:
             self._left_behind.discard(revision)
 
-    # after NATS was away
+    # after NATS was away, or this node was halted
 
     def _changed(self, connected: bool) -> None:
         if connected:
-            self._check_soon()
-
-    def _check_soon(self) -> None:
-        if self._check is not None:
-            self._check.cancel()
-        self._check = spawn(self._check_all(), name="cluster check", expected=(ClusterAway,))
+            self.check()
 
     async def _check_all(self) -> None:
         """Write the keys that are missing, and give up the names that others took. Raises ClusterAway."""

@@ -61,7 +61,7 @@ class ClusterNode:
         self._responder = Responder(bus, self.socket)
         subjects = bus.subjects
         nodes = Bucket(bus, subjects.nodes_bucket, ttl=KEEP_KEY, in_memory=True)
-        self._beats = Beats(bus, nodes, self.view, self._state)
+        self._beats = Beats(bus, nodes, self.view, self._state, stood_still=self._check_names)
         counts = Bucket(bus, subjects.counts_bucket)
         self.counts = ClusterCounts(bus, counts, self.view, self.identity)
         self._forget: Callable[[str], None] = lambda name: None
@@ -125,6 +125,9 @@ class ClusterNode:
         await self.names.close()
         if self._beating is not None:
             await self._beats.leave()
+
+    def _check_names(self) -> None:
+        self.names.check()
 
     def when_lost(self, lost: Callable[[str], None]) -> None:
         """Have `lost` called with each name of this node that another one has taken."""
