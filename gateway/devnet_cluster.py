@@ -40,7 +40,7 @@ OWN = (
     *("ledger", "cliAddr", "iceUdpMuxPort"),
 )
 """Flags that each node gets a value of its own for."""
-NODE_READY = 60.0
+NODE_READY = 120.0
 CLOSING = 15.0
 """Seconds that a node may take to end, beyond the time for which it drains."""
 MEET_DEADLINE = 15.0

@@ -133,6 +133,7 @@ async def gateway_process(
     *flags: str,
     devnet: bool = True,
     wait_ready: bool = True,
+    ready_deadline: float = READY_DEADLINE,
     program: Sequence[str | Path] = (BIN / "livepeer-gateway",),
 ) -> AsyncIterator[GatewayProcess]:
     """A gateway on a free port with its log in `folder`; stopped at the end, whatever happened.
@@ -159,7 +160,7 @@ async def gateway_process(
         )
         gateway = GatewayProcess(process, log, http)
         if wait_ready:
-            gateway.url = await within(_ready_line(gateway), deadline=READY_DEADLINE, what="the gateway")
+            gateway.url = await within(_ready_line(gateway), deadline=ready_deadline, what="the gateway")
             gateway.seconds_to_ready = time.monotonic() - started
         yield gateway
         if process.returncode is None:

@@ -26,12 +26,16 @@ FLAGS = (
     *("-livePaymentInterval", "1s", "-resumeTimeout", "60s"),
 )
 STREAMS = 3
+START = 120.0
+"""Seconds until all are ready: some ten processes start at once."""
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def gateways(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("gateways")
-    async with gateway_process(folder, *FLAGS, devnet=False, program=(ROOT / "scripts/run",)) as gateway:
+    async with gateway_process(
+        folder, *FLAGS, devnet=False, program=(ROOT / "scripts/run",), ready_deadline=START
+    ) as gateway:
         yield gateway
 
 
@@ -126,7 +130,7 @@ async def test_they_end_together_and_leave_nothing(gateways: GatewayProcess) -> 
 
 
 async def test_nothing_outlives_gateways_that_are_killed(tmp_path: Path) -> None:
-    async with gateway_process(tmp_path, "-gateways", "2") as gateway:
+    async with gateway_process(tmp_path, "-gateways", "2", ready_deadline=START) as gateway:
         devnet = await gateway.devnet()
         children = psutil.Process(gateway.pid).children(recursive=True)
         gateway.process.kill()
