@@ -88,7 +88,6 @@ export const PROBLEMS = {
   internal_error: "The gateway failed. Its log has the error.",
   issuer_unreachable: "The gateway cannot check this token now. Try again in a little while.",
   ledger_unavailable: "The gateway's ledger cannot be used, so nothing can be paid. The operator must repair it.",
-  issuer_unreachable: "The gateway cannot check this token now. Try again in a little while.",
   limit_reached: "A limit of this gateway is reached. Wait a little and try again.",
   bad_output: "The stream cannot be sent on to the server that was named. Check its URL.",
   may_not_output: "You may not send the stream on to other servers here. Ask for a token that allows it.",
