@@ -354,10 +354,10 @@ class Ledger:
         )
         return [self._by_server_clock(one) for one in former]
 
-    async def recent_starts(self, publisher: str) -> dict[str, float]:
+    async def recent_starts(self, publisher: str) -> dict[str, int]:
         """A publisher's publishes that asked for a first payment within a minute, at any node of a cluster.
 
-        Seconds ago, by request id; none where the database cannot be read: it is asked again, and then
+        Nanoseconds ago, by request id; none where the database cannot be read: it is asked again, and then
         exactly, before the first payment.
         """
         from gateway.payments.holds import started_within_a_minute  # SQLAlchemy's part for PostgreSQL
@@ -368,7 +368,7 @@ class Ledger:
             rows = await self._database.rows(query)
         except LedgerError:
             return {}
-        return {row["request_id"]: (now - row["started_ns"]) / NANOSECONDS for row in rows}
+        return {row["request_id"]: now - row["started_ns"] for row in rows}
 
     async def take_over(self, session_id: str) -> FormerJob:
         """Go on with a job that another node has, from what is written down by now.

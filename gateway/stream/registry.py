@@ -9,6 +9,7 @@ from fractions import Fraction
 from gateway.aio.tasks import spawn
 from gateway.eth_rate import EthRate
 from gateway.payments.spending import NO_LIMITS, StreamLimits
+from gateway.payments.timebase import NANOSECONDS
 from gateway.reason import EndReason
 from gateway.stream.admission import Admission, NotAdmitted
 from gateway.stream.audience import Audience
@@ -29,7 +30,7 @@ from gateway.webrtc.config import WebRtcConfig
 from gateway.webrtc.feedback import KEY_FRAME_EVERY
 
 LeftStreams = Callable[[str], Awaitable[Sequence[FormerStream]]]
-StartsElsewhere = Callable[[str], Awaitable[Mapping[str, float]]]
+StartsElsewhere = Callable[[str], Awaitable[Mapping[str, int]]]
 
 
 class NoOrchestrator(Exception):
@@ -67,7 +68,7 @@ class StreamRegistry:
         """What other nodes of a cluster have is known by these; None without one.
 
         `left_streams` gives what a node that is gone left of the stream of a name, to be gone on with.
-        `starts_elsewhere` gives how many seconds ago a publisher's paid publishes started, by request id.
+        `starts_elsewhere` gives how many nanoseconds ago a publisher's paid publishes started, by request id.
         """
         self._starts_elsewhere = starts_elsewhere
         self._events = events or EventHub()
@@ -141,7 +142,8 @@ class StreamRegistry:
         await self._sources.prepare(request)
         elsewhere: Mapping[str, float] = {}
         if self._starts_elsewhere is not None and request.limits.paid_starts is not None:
-            elsewhere = await self._starts_elsewhere(request.publisher)
+            ages = await self._starts_elsewhere(request.publisher)
+            elsewhere = {one: age / NANOSECONDS for one, age in ages.items()}
         former = self._check(request)
         if former is not None and former.may_be_resumed_by(request):
             if await self._resume(former, request, offer, claims):

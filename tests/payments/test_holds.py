@@ -207,7 +207,7 @@ async def test_paid_starts_of_a_publisher_count_over_all_nodes(two: Two) -> None
         await node.intended(session, 1, request(1, request_id=f"r{index}", **asks)) if index < 2 else None
     again = await open_session(two.other, publisher="a", request_id="r0")
     two.clock.pass_seconds(7)
-    assert await two.one.recent_starts("a") == {"r0": 7.0, "r1": 7.0}
+    assert await two.one.recent_starts("a") == {"r0": 7 * NANOSECONDS, "r1": 7 * NANOSECONDS}
     assert await two.one.recent_starts("b") == {}
     await two.other.intended(again, 1, request(1, request_id="r0", **asks))  # the same publish, elsewhere
     with pytest.raises(SpendLimitReached, match="2 paid streams were started within a minute"):
