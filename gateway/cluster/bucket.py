@@ -58,7 +58,7 @@ class Bucket:
     async def get(self, key: str) -> BucketEntry | None:
         _, bucket = await self._open()
         try:
-            entry = await _translated(bucket.get(key))
+            entry = await _translated(bucket.get(key), nats.js.errors.KeyNotFoundError)
         except nats.js.errors.KeyNotFoundError:
             return None
         return BucketEntry(entry.value or b"", entry.revision or 0)
@@ -76,7 +76,8 @@ class Bucket:
         """Write where the newest revision is this one; gives the new one. Raises KeyTaken."""
         _, bucket = await self._open()
         try:
-            return await _translated(bucket.update(key, value, last=revision))
+            changed = nats.js.errors.KeyWrongLastSequenceError
+            return await _translated(bucket.update(key, value, last=revision), changed)
         except nats.js.errors.KeyWrongLastSequenceError:
             raise KeyTaken(f"{key} was changed meanwhile") from None
 
@@ -84,7 +85,8 @@ class Bucket:
         """Remove the key with this revision; false where it was changed or removed meanwhile."""
         context, _ = await self._open()
         try:
-            return bool(await _translated(context.delete_msg(self._stream, revision)))
+            deleted = context.delete_msg(self._stream, revision)
+            return bool(await _translated(deleted, nats.js.errors.APIError))
         except nats.js.errors.APIError as error:
             if error.err_code == NO_SUCH_MESSAGE:
                 return False
@@ -105,7 +107,7 @@ class Bucket:
         if self._opened is None or self._opened[0] is not client:
             context = client.jetstream(timeout=TIMEOUT)
             with suppress(nats.js.errors.APIError):  # it is there already, as its operator has configured it
-                await _translated(context.add_stream(self._config()))
+                await _translated(context.add_stream(self._config()), nats.js.errors.APIError)
             self._opened = (client, context, await _translated(context.key_value(self._name)))
         return self._opened[1:]
 
@@ -122,8 +124,12 @@ class Bucket:
         )
 
 
-async def _translated(operation: Awaitable[T]) -> T:
-    """What it gives; what means that NATS or JetStream does not serve becomes ClusterAway."""
+async def _translated(operation: Awaitable[T], *told: type[nats.js.errors.APIError]) -> T:
+    """What it gives; what means that NATS or JetStream does not serve becomes ClusterAway.
+
+    So does any other refusal of JetStream's, such as that its storage is used up, but for those that the
+    caller is to be `told`.
+    """
     try:
         return await operation
     except (
@@ -132,6 +138,10 @@ async def _translated(operation: Awaitable[T]) -> T:
         nats.js.errors.BucketNotFoundError,
     ) as error:
         raise ClusterAway(f"JetStream does not serve: {error}") from None
+    except told:
+        raise
+    except nats.js.errors.APIError as error:
+        raise ClusterAway(f"JetStream refuses: {error}") from None
     except nats.js.errors.Error:
         raise
     except (nats.errors.Error, OSError, TimeoutError) as error:

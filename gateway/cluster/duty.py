@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from gateway.cluster.errors import ClusterError
 from gateway.stream.admission import NotAdmitted
 from gateway.stream.claims import NameTaken
 
@@ -56,6 +57,6 @@ class Duty:
                 try:
                     await self._names.claim([NAME])
                     claimed = True
-                except (NameTaken, NotAdmitted):
-                    pass
+                except (NameTaken, NotAdmitted, ClusterError):
+                    pass  # another one has it, or nobody can know
             await self._sleep(LOOK_EVERY)

@@ -25,6 +25,8 @@ log = structlog.get_logger("cluster")
 
 LOOK_AGAIN = 0.2
 """Seconds between two looks at a key whose owner may be dead."""
+CHECK_AGAIN = 0.5
+"""Seconds after which a check of this node's names is tried again that NATS or JetStream did not serve."""
 PROBE_TIMEOUT = 0.4
 MAX_WAIT = DEAD_AFTER + 1.5
 """Seconds after which a name counts as taken whose owner neither answers nor is known to be dead."""
@@ -63,6 +65,7 @@ class ClusterNames:
         beat: Callable[[], None] = lambda: None,
         before_release: Callable[[], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._bus = bus
         self._bucket = bucket
@@ -74,6 +77,7 @@ class ClusterNames:
         self._beat = beat
         self._before_release = before_release
         self._clock = clock
+        self._sleep = sleep
         self._held: dict[str, _Held] = {}
         self._left_behind: set[int] = set()
         """Revisions of keys that could not be removed."""
@@ -105,7 +109,7 @@ class ClusterNames:
         """Look soon at all names that this node holds, and give up those that others have taken."""
         if self._check is not None:
             self._check.cancel()
-        self._check = spawn(self._check_all(), name="cluster check", expected=(ClusterAway,))
+        self._check = spawn(self._check_until_served(), name="cluster check")
 
     def release(self, names: Collection[str], *, left: bool = False) -> None:
         for name in set(names):
@@ -177,7 +181,7 @@ class ClusterNames:
                 return None, False
             if found is not None and found.owner is not None and await self._answers(name, found.owner):
                 return None, False
-            await asyncio.sleep(LOOK_AGAIN)
+            await self._sleep(LOOK_AGAIN)
 
     async def _read(self, name: str) -> OwnerKey | None:
         entry = await self._bucket.get(encode(name))
@@ -234,6 +238,14 @@ class ClusterNames:
     def _changed(self, connected: bool) -> None:
         if connected:
             self.check()
+
+    async def _check_until_served(self) -> None:
+        """Check, again and again until it went through: JetStream may serve later than NATS connects."""
+        while True:
+            try:
+                return await self._check_all()
+            except ClusterError:
+                await self._sleep(CHECK_AGAIN)
 
     async def _check_all(self) -> None:
         """Write the keys that are missing, and give up the names that others took. Raises ClusterAway."""
