@@ -138,18 +138,21 @@ class PaidJob(ABC):
     async def close(self, reason: EndReason, *, leave: bool = False) -> None:
         """End the payments, and free the orchestrator's capacity.
 
-        With `leave`, another run of the gateway is to go on with the job: session and channels stay.
+        With `leave`, another run of the gateway is to go on with the job: session and channels stay. They
+        stay, too, where another node has taken the job over: it uses them by now.
         """
         if self._relay is not None:
             self._relay.end_input()
         works, payer = self.started or self._former is not None, self._payer
-        if leave and works and payer is not None and payer.resumable:
+        resumable = works and payer is not None and payer.resumable
+        if leave and resumable and payer is not None:
             await asyncio.gather(self._give_back(leave=True), payer.leave())
             self._closed = True
             return
         await self._settle_start()
+        elsewhere = resumable and reason is EndReason.TAKEN_OVER
         try:
-            await asyncio.gather(self._give_back(leave=False), self._payments.close(reason))
+            await asyncio.gather(self._give_back(leave=elsewhere), self._payments.close(reason))
         finally:
             self._trusted.end(self._payer.status().credited if self._payer is not None else Fraction(0))
             self._is_over()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-from gateway.payments.errors import LedgerError
+from gateway.payments.errors import LedgerError, SessionTakenOver
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger, SessionRecord
 from gateway.payments.payment import Payment
@@ -138,6 +138,8 @@ class Journal:
 async def _written(write: Coroutine[Any, Any, Any]) -> Any:
     try:
         return await write
+    except SessionTakenOver as error:
+        raise Ended(EndReason.TAKEN_OVER, str(error)) from error
     except LedgerError as error:
         raise Ended(
             EndReason.INTERNAL_ERROR, f"payments stopped, since they cannot be written down: {error}"

@@ -24,6 +24,7 @@ ENDS_THE_STREAM = frozenset(
         EndReason.SIGNER_UNREACHABLE,
         EndReason.SPEND_LIMIT,
         EndReason.TIME_LIMIT,
+        EndReason.TAKEN_OVER,
         EndReason.INTERNAL_ERROR,
     }
 )

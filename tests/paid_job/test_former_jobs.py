@@ -440,6 +440,22 @@ async def test_a_job_that_the_orchestrator_forgot_fails_without_blame(tmp_path: 
         assert gateway.reasons()[0][0] == "orchestrator_lost"
 
 
+async def test_the_channels_of_a_job_that_another_node_took_over_stay_open(tmp_path: Path) -> None:
+    async with gateway_at(tmp_path) as gateway:
+        for name in CHANNELS:
+            gateway.trickle.create(name)
+        async with gateway.run() as run:
+            await run.job()
+        async with gateway.run() as run:
+            (stream,) = await run.take()
+            job = stream.jobs[0].open(cast(Any, Host()), structlog.get_logger())
+            running = asyncio.get_running_loop().create_task(job.run())
+            await eventually(lambda: job.started, every=0.002)
+            await tasks.cancel(running)
+            await job.close(EndReason.TAKEN_OVER)
+        assert gateway.trickle.names() == list(CHANNELS)
+
+
 async def test_a_job_that_is_left_is_there_for_the_next_run(tmp_path: Path) -> None:
     async with gateway_at(tmp_path) as gateway:
         for name in CHANNELS:

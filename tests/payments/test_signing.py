@@ -62,7 +62,7 @@ async def test_the_signer_is_not_asked_for_a_session_that_another_node_took_over
         taken.append((await other.take_over(left.session_id)).session_id)
         with pytest.raises(Ended, match="another run or node") as ended:
             await b.run_until(lambda: False)
-        assert ended.value.reason is EndReason.INTERNAL_ERROR
+        assert ended.value.reason is EndReason.TAKEN_OVER
         assert len(b.signer.calls) == asked
     (session,) = [one async for one in other.reader.sessions()]
     assert session.closed is None, "whose it was does not close it either"

@@ -58,6 +58,7 @@ async def test_a_job_that_fails_is_replaced_and_the_next_one_begins_with_the_hel
         EndReason.SIGNER_UNREACHABLE,
         EndReason.SPEND_LIMIT,
         EndReason.TIME_LIMIT,
+        EndReason.TAKEN_OVER,
         EndReason.INTERNAL_ERROR,
     ],
 )
