@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gateway.aio.tasks import kind
 from gateway.http.all_nodes import AllNodes
 from gateway.http.route import Route
+from gateway.http.schemas import ORCHESTRATORS
 from gateway.stream.registry import StreamRegistry
 
 HEAVY_MODULES = ("web3", "eth_account", "pygal", "asyncpg")
@@ -57,6 +58,7 @@ class OperatorRoutes:
                 self.orchestrators,
                 "every orchestrator, with price and verdict; in a cluster at each node, as `nodes`",
                 {200: "the orchestrators"},
+                schema=ORCHESTRATORS,
             ),
             Route(
                 "GET",

@@ -27,8 +27,33 @@ NUMBER: Schema = {"type": "number"}
 TIME: Schema = {"type": "string", "format": "date-time"}
 WEI: Schema = {"type": "string", "description": "wei, in decimal; n/d where it is not whole"}
 
-ORCHESTRATOR = _or_null(_object(url=TEXT, address=_or_null(TEXT), price_wei_per_second=_or_null(WEI)))
-PAYMENTS = _or_null(_object("accepted", accepted=WHOLE, credited_wei=WEI, owed_wei=WEI))
+RUNNER_APP: dict[str, Schema] = {"app": TEXT, "version": TEXT, "gpu": TEXT}
+ORCHESTRATOR = _or_null(
+    _object(
+        "url kind address price_wei_per_second",
+        url=TEXT,
+        kind=TEXT,
+        address=TEXT,
+        price_wei_per_second=_or_null(WEI),
+        manifest_id=TEXT,
+        **RUNNER_APP,
+    )
+)
+PAYMENTS = _or_null(
+    _object(
+        "accepted credited_wei owed_wei overpaid_wei",
+        accepted=WHOLE,
+        tickets=WHOLE,
+        credited_wei=WEI,
+        owed_wei=WEI,
+        overpaid_wei=WEI,
+        last_accepted_age_s=_or_null(NUMBER),
+        next_due_in_s=_or_null(NUMBER),
+        credit_left_s=_or_null(NUMBER),
+        state=TEXT,
+        alarms=WHOLE,
+    )
+)
 AUDIO = _object(codec=TEXT, packets=WHOLE, packets_lost=WHOLE, packets_dropped=WHOLE, live=FLAG)
 CREATED: Schema = _object(
     "name whip_url whep_url status_url events_url publish_token play_token expires_at",
@@ -129,4 +154,48 @@ READINESS: Schema = _object(
     status=TEXT,
     reasons={"type": "array", "items": TEXT},
     notes={"type": "array", "items": TEXT},
+)
+
+
+def _list(row: Schema) -> Schema:
+    return {"type": "array", "items": row}
+
+
+def _candidates(**properties: Schema) -> Schema:
+    """Rows with a verdict each."""
+    row = _object("url verdict", url=TEXT, verdict=TEXT, price_wei_per_second=_or_null(WEI), **properties)
+    return _list(row)
+
+
+SUSPENSION = _or_null(_object("reason seconds_left", reason=TEXT, seconds_left=NUMBER))
+TRUST = _or_null(
+    _object(
+        "paid_wei delivered_s proven",
+        paid_wei=WEI,
+        delivered_s=NUMBER,
+        starts=WHOLE,
+        empty_starts=WHOLE,
+        proven=FLAG,
+        starts_at_once=_or_null(WHOLE),
+    )
+)
+LISTS = _list(_object("name", name=TEXT, listed=WHOLE, age_s=_or_null(NUMBER), error=_or_null(TEXT)))
+ORCHESTRATORS: Schema = _object(
+    "eth_usd",
+    model=TEXT,
+    max_price_wei_per_second=_or_null(WEI),
+    orchestrators=_candidates(address=_or_null(TEXT), trust=TRUST),
+    runners=_candidates(
+        **RUNNER_APP,
+        room=_or_null(WHOLE),
+        detail=_or_null(TEXT),
+        address=TEXT,
+        ticket_wei=_or_null(WEI),
+        set_aside=SUSPENSION,
+        trust=TRUST,
+    ),
+    runner_sources=LISTS,
+    comfystreams=_candidates(kind=TEXT, detail=_or_null(TEXT), suspended=SUSPENSION),
+    eth_usd=_or_null(TEXT),
+    nodes={"type": "object", "additionalProperties": _or_null({"type": "object"})},
 )

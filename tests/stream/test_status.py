@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from gateway.candidates.verdict import Verdict
+from gateway.http.schemas import ORCHESTRATOR, PAYMENTS
 from gateway.payments.status import PaymentStatus
 from gateway.stream.seam import Candidate, JobStatus, OrchestratorRef
 from gateway.stream.status import candidate_json, orchestrator_json, payments_json
@@ -42,6 +43,7 @@ def test_sums_of_several_jobs_are_exact_and_rounded_once() -> None:
         "state": "ok",
         "alarms": 0,
     }
+    assert payments_json(total.payments).keys() == PAYMENTS["properties"].keys()  # type: ignore[union-attr]
     assert payments_json(JobStatus().after(total).payments) == payments_json(total.payments)
     assert payments_json(None) is None
 
@@ -73,6 +75,8 @@ def test_the_kind_of_a_job_is_told_and_the_id_of_a_live_runners_session_is_not()
         "version": "",
         "gpu": "",
     }
+    described = ORCHESTRATOR["properties"].keys()
+    assert all((orchestrator_json(ref) or {}).keys() <= described for ref in (one, own, runner))
     assert orchestrator_json(None) is None
 
 
