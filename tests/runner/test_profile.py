@@ -25,6 +25,17 @@ def test_the_shipped_profiles_are_good_and_the_example_apps_are_among_them() -> 
     assert {"livepeer-example/echo", "livepeer-example/comfystream"} <= shipped.keys()
 
 
+@pytest.mark.parametrize("profile", load_profiles([SHIPPED_PROFILES]).values(), ids=lambda one: one.app)
+def test_a_shipped_profile_gives_time_for_a_picture_after_the_longest_start(profile: AppProfile) -> None:
+    assert profile.limits.first_picture > profile.start.timeout
+
+
+@pytest.mark.parametrize("app", ["livepeer-example/flux-klein", "livepeer-sample/streamdiffusion"])
+def test_prompts_of_a_stream_are_the_prompt_of_an_app_that_takes_one(app: str) -> None:
+    profile = load_profiles([SHIPPED_PROFILES])[app]
+    assert profile.translate({"prompts": "a cat"}) == {"prompt": "a cat"}
+
+
 def test_a_streams_parameters_are_renamed_and_put_over_the_body_that_the_profile_has() -> None:
     profile = AppProfile.parse(ECHO, "echo.toml")
     assert profile.start_body({}) == {"mode": "invert"}
