@@ -12,6 +12,9 @@ from gateway.media.h264 import ParameterSets
 from gateway.media.timeline import Timeline
 from gateway.media.ts_muxer import TsMuxer
 
+MAX_BYTES = 9_500_000
+"""Bytes of one segment: a node of live runners closes a channel at the 10,000,000th."""
+
 
 class Segment(Protocol):
     """Where the bytes of one segment go."""
@@ -28,7 +31,8 @@ class Segmenter:
 
     A segment starts with PAT, PMT and a key frame with its parameter sets. It is at least
     `min_duration` seconds long by the media's clock and by the wall clock, except that a key frame
-    of another size always starts one. Each frame is written at once, in one piece.
+    of another size always starts one. Each frame is written at once, in one piece. A segment that would be
+    over `max_bytes` ends before that, and frames are dropped until the next key frame.
 
     `audio` declares sound for the first segment; a later one declares it where some came since the
     segment before began. A reader waits for a stream that is declared and silent.
@@ -43,6 +47,7 @@ class Segmenter:
         open_segment: Callable[[], Segment],
         *,
         min_duration: float = 1.0,
+        max_bytes: int = MAX_BYTES,
         audio: bool = False,
         after: int | None = None,
         sprop: str = "",
@@ -56,12 +61,15 @@ class Segmenter:
         """Frames that their segment did not take."""
         self._open_segment = open_segment
         self._min_duration = min_duration
+        self._max_bytes = max_bytes
         self._clock = clock
         self._parameter_sets = ParameterSets(sprop)
         self._order = DecodeOrder()
         self._timeline = Timeline(after=after, clock=clock)
         self._muxer = TsMuxer()
         self._segment: Segment | None = None
+        self._bytes = 0
+        self._was_full = False
         self._began_at = 0.0
         self._began_dts = self._newest_dts = 0
         self._audio_declared = False
@@ -80,7 +88,12 @@ class Segmenter:
 
     @property
     def age(self) -> float:
-        """Seconds of media in the segment; 0 while it is too young, by the wall clock, to be ended."""
+        """Seconds of media in the segment; 0 while it is too young, by the wall clock, to be ended.
+
+        After one that was full they are those since it began, until a key frame comes.
+        """
+        if self._was_full:
+            return self._clock() - self._began_at
         if self._segment is None or self._clock() - self._began_at < self._min_duration:
             return 0.0
         return (self._newest_dts - self._began_dts) / TICKS_PER_SECOND
@@ -97,6 +110,7 @@ class Segmenter:
     def new_source(self) -> None:
         """End the segment. What comes from now on is another encoder's: other times, other parameter sets."""
         self._end_segment()
+        self._was_full = False
         self._audio_came = False
         self._parameter_sets = ParameterSets()
         self._order = DecodeOrder()
@@ -146,6 +160,7 @@ class Segmenter:
         if self._segment is not None:
             self._segment.close()
         self._segment = self._open_segment()
+        self._bytes, self._was_full = 0, False
         self.segments += 1
         self._began_at = self._clock()
         self._began_dts = unit.dts
@@ -155,5 +170,12 @@ class Segmenter:
 
     def _write(self, data: bytes) -> None:
         self.frames += 1
-        if self._segment is not None and not self._segment.write(data):
+        if self._segment is None:
+            return
+        self._bytes += len(data)
+        if self._bytes > self._max_bytes:
+            self._end_segment()
+            self._was_full = True
+            self.frames_dropped += 1
+        elif not self._segment.write(data):
             self.frames_dropped += 1

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.media.frames import TICKS_PER_SECOND, AccessUnit, Frame, OpusPacket
 from gateway.media.h264 import NalType, nal_type
-from gateway.media.segmenter import Segmenter
+from gateway.media.segmenter import MAX_BYTES, Segmenter
 from gateway.media.ts_demuxer import TsDemuxer
 
 STEP = 3_000
@@ -48,10 +48,12 @@ class Segment:
 class Uplink:
     """A segmenter with a clock of its own and every segment that it opened."""
 
-    def __init__(self, *, audio: bool = False, sprop: str = "") -> None:
+    def __init__(self, *, audio: bool = False, sprop: str = "", max_bytes: int = MAX_BYTES) -> None:
         self.clock = Clock()
         self.segments: list[Segment] = []
-        self.segmenter = Segmenter(self._open, audio=audio, sprop=sprop, clock=self.clock)
+        self.segmenter = Segmenter(
+            self._open, max_bytes=max_bytes, audio=audio, sprop=sprop, clock=self.clock
+        )
         self.refuses = False
 
     def _open(self) -> Segment:
@@ -259,6 +261,22 @@ def test_what_a_segment_refuses_is_counted_and_the_next_one_starts_as_ever(make_
     uplink.push(*sample.video[30:])
     assert uplink.segmenter.frames_dropped == 30
     assert uplink.pictures()[1] == sample.video[30:]
+
+
+def test_a_segment_has_a_limit_and_the_next_one_waits_for_a_key_frame(make_sample) -> None:
+    sample = make_sample(60)
+    whole = Uplink()
+    whole.push(*sample.video)
+    limit = sum(map(len, whole.segments[0].writes[:20]))
+    uplink = Uplink(max_bytes=limit)
+    uplink.push(*sample.video[:30])
+    assert [len(pictures) for pictures in uplink.pictures()] == [20]
+    assert uplink.segments[0].closed
+    assert uplink.segmenter.age == pytest.approx(30 * 0.034), "so that a key frame is asked for"
+    uplink.push(*sample.video[30:])
+    assert uplink.pictures()[1][0] == sample.video[30]
+    assert all(sum(map(len, segment.writes)) <= limit for segment in uplink.segments)
+    assert uplink.segmenter.frames_dropped + uplink.segmenter.frames_before_key >= 10
 
 
 def test_it_can_be_closed_twice_and_ignores_what_comes_later(make_sample) -> None:
