@@ -379,8 +379,7 @@ def _runner_lists(build: Build, client: RunnerClient) -> list[RunnerList]:
     ]
     lists += [DiscoveryService(client, url) for url in settings.runner.discovery_urls]
     if not lists and signer is not None:
-        apps = sorted(set(settings.runner.apps.values()))
-        lists.append(SignerRunners(signer, apps, reached_inside=partial(only_inside, build.signer_http)))
+        lists.append(SignerRunners(signer, reached_inside=partial(only_inside, build.signer_http)))
     return lists
 
 

@@ -37,6 +37,8 @@ from signer_client.types import (
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds for one request, from connecting to the last byte of the answer."""
+DISCOVERY_TIMEOUT = 35.0
+"""Seconds for the runners: livepeer/node's signer asks one orchestrator after the other, for 30 s in all."""
 DEFAULT_RETRIES = 2
 MAX_ANSWER_BYTES = 1 << 20
 MAX_CONTAINERS = 8_000
@@ -214,8 +216,17 @@ class SignerClient:
         return [_discovered(_object(entry)) for entry in answer]
 
     async def discover_runners(self, apps: Sequence[str]) -> list[Any]:
-        """The entries of its list that have live runners with any of `apps`, as they came."""
-        answer = await self._call("GET", "/discover-orchestrators", query=[("app", app) for app in apps])
+        """The entries of its list that have live runners with any of `apps`, as they came.
+
+        A signer may ask all on its list before it answers: this waits for DISCOVERY_TIMEOUT.
+        """
+        answer = await self._call(
+            "GET",
+            "/discover-orchestrators",
+            query=[("app", app) for app in apps],
+            retries=0,
+            timeout=DISCOVERY_TIMEOUT,
+        )
         if not isinstance(answer, list):
             raise SignerBadAnswer("the signer's orchestrators are not a list")
         return answer
@@ -229,12 +240,13 @@ class SignerClient:
         query: Sequence[tuple[str, str]] = (),
         retries: int | None = None,
         headers: Mapping[str, str] = {},
+        timeout: float | None = None,
     ) -> Any:
         left = self._retries if retries is None else retries
         backoff = self._backoff
         while True:
             try:
-                return await self._try(method, path, body, query, headers)
+                return await self._try(method, path, body, query, headers, timeout)
             except (SignerUnavailable, SignerUnreachable):
                 if left <= 0:
                     raise
@@ -249,6 +261,7 @@ class SignerClient:
         body: Any,
         query: Sequence[tuple[str, str]],
         headers: Mapping[str, str] = {},
+        timeout: float | None = None,
     ) -> Any:
         sent_headers = merged_headers(self._headers, headers)
         if self._session is None:
@@ -260,7 +273,7 @@ class SignerClient:
                 json=body,
                 params=query,
                 headers={"Accept-Encoding": "identity", **sent_headers},
-                timeout=self._timeout,
+                timeout=self._timeout if timeout is None else aiohttp.ClientTimeout(total=timeout),
                 auto_decompress=False,
                 allow_redirects=False,  # the headers are for this server only
             ) as response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -86,8 +86,10 @@ class RunnerClient:
     async def close(self) -> None:
         await self._sessions.close()
 
-    async def discover(self, url: str, base: str) -> list[RunnerOffer]:
-        """The live runners that `url`, which the operator named, lists; none where it answers 404.
+    async def discover(self, url: str, base: str, apps: Container[str] | None = None) -> list[RunnerOffer]:
+        """The live runners for `apps`, or for any, that `url` lists, which the operator named.
+
+        None where it answers 404.
 
         `base` completes relative URLs.
         """
@@ -96,7 +98,7 @@ class RunnerClient:
         if answer.status == 404:
             return []
         try:
-            return parse_discovery(answer.accepted(), base, reach)
+            return parse_discovery(answer.accepted(), base, reach, apps)
         except ValueError as error:
             raise BadAnswer(str(error)) from error
 

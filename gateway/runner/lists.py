@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.orchestrator.errors import OrchestratorError
@@ -16,52 +16,52 @@ class OrchestratorRunners:
     """One orchestrator's own `/discovery`. `addr` is host:port or a URL, as in `-orchAddr`."""
 
     lists_itself = True
+    quick = True
 
     def __init__(self, client: RunnerClient, addr: str) -> None:
         self.name = addr
         self._client = client
         self._url = base_url(addr)
 
-    async def offers(self) -> list[RunnerOffer]:
-        return await self._client.discover(f"{self._url}/discovery", self._url)
+    async def offers(self, apps: frozenset[str]) -> list[RunnerOffer]:
+        return await self._client.discover(f"{self._url}/discovery", self._url, apps)
 
 
 class DiscoveryService:
     """A URL of `-discoveryUrl`, whose entries are those of orchestrators."""
 
     lists_itself = False
+    quick = True
 
     def __init__(self, client: RunnerClient, url: str) -> None:
         self.name = url
         self._client = client
         self._url = url
 
-    async def offers(self) -> list[RunnerOffer]:
-        return await self._client.discover(self._url, self._url)
+    async def offers(self, apps: frozenset[str]) -> list[RunnerOffer]:
+        return await self._client.discover(self._url, self._url, apps)
 
 
 class SignerRunners:
-    """The signer's discovery, for these apps.
+    """The signer's discovery. It asks the orchestrators on its list one by one.
 
     Where the signer was reached inside, its runners may be there too: each at its own host.
     """
 
     name = "signer"
     lists_itself = False
+    quick = False
 
-    def __init__(
-        self, signer: SignerClient, apps: Sequence[str], *, reached_inside: Callable[[], bool]
-    ) -> None:
+    def __init__(self, signer: SignerClient, *, reached_inside: Callable[[], bool]) -> None:
         self._signer = signer
-        self._apps = apps
         self._reached_inside = reached_inside
 
-    async def offers(self) -> list[RunnerOffer]:
+    async def offers(self, apps: frozenset[str]) -> list[RunnerOffer]:
         try:
-            entries = await self._signer.discover_runners(self._apps)
+            entries = await self._signer.discover_runners(sorted(apps))
         except SignerError as error:
             raise OrchestratorError(f"the signer lists no runners: {error}") from error
-        found = offers_in(entries, "")
+        found = offers_in(entries, "", apps=apps)
         return [await _at_home(one) for one in found] if self._reached_inside() else found
 
 

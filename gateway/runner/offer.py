@@ -5,7 +5,7 @@ Two dialects answer it, go-livepeer's and that of livepeer/node; unknown fields 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -60,8 +60,12 @@ class RunnerOffer:
         return self.unit is not None
 
 
-def parse_discovery(body: bytes, base: str, reach: Reach = PUBLIC) -> list[RunnerOffer]:
+def parse_discovery(
+    body: bytes, base: str, reach: Reach = PUBLIC, apps: Container[str] | None = None
+) -> list[RunnerOffer]:
     """The runners in an answer; `base`, the orchestrator's URL, completes relative ones.
+
+    Those of other apps than `apps` are left out; None: of none.
 
     Raises ValueError for what is no such list.
     """
@@ -71,19 +75,21 @@ def parse_discovery(body: bytes, base: str, reach: Reach = PUBLIC) -> list[Runne
         raise ValueError(f"the list of runners is not JSON that is taken: {error}") from error
     if not isinstance(entries, list):
         raise ValueError("the list of runners is not a JSON list")
-    return offers_in(entries, base, reach)
+    return offers_in(entries, base, reach, apps)
 
 
-def offers_in(entries: Sequence[Any], base: str, reach: Reach = PUBLIC) -> list[RunnerOffer]:
-    """The runners in the entries of a list; those that make no sense are left out.
+def offers_in(
+    entries: Sequence[Any], base: str, reach: Reach = PUBLIC, apps: Container[str] | None = None
+) -> list[RunnerOffer]:
+    """The first MAX_RUNNERS runners for `apps`, or for any, in the entries of a list.
 
-    `reach` is where the one who lists them may lead.
+    Those that make no sense are left out. `reach` is where the one who lists them may lead.
     """
     found: list[RunnerOffer] = []
     for entry in entries:
         runners = entry.get("runners") if isinstance(entry, dict) else None
         for runner in runners if isinstance(runners, list) else ():
-            offer = _offer(runner, base, reach) if isinstance(runner, dict) else None
+            offer = _offer(runner, base, reach, apps) if isinstance(runner, dict) else None
             if offer is not None:
                 found.append(offer)
             if len(found) == MAX_RUNNERS:
@@ -91,9 +97,11 @@ def offers_in(entries: Sequence[Any], base: str, reach: Reach = PUBLIC) -> list[
     return found
 
 
-def _offer(runner: Mapping[str, Any], base: str, reach: Reach) -> RunnerOffer | None:
+def _offer(
+    runner: Mapping[str, Any], base: str, reach: Reach, apps: Container[str] | None
+) -> RunnerOffer | None:
     app = _text(runner, "app")
-    if not app:
+    if not app or (apps is not None and app not in apps):
         return None
     try:
         url = complete(_text(runner, "url", 2048), base)

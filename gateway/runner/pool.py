@@ -49,8 +49,11 @@ class RunnerList(Protocol):
     lists_itself: bool
     """Whether it is the runners' own orchestrator: where it does not answer, they do not either."""
 
-    async def offers(self) -> list[RunnerOffer]:
-        """The runners listed now. Raises OrchestratorError."""
+    quick: bool
+    """Whether it answers soon enough to be read again while a stream waits for its reserve."""
+
+    async def offers(self, apps: frozenset[str]) -> list[RunnerOffer]:
+        """The runners for these apps that are listed now. Raises OrchestratorError."""
 
 
 class _List:
@@ -159,12 +162,12 @@ class RunnerPool:
     # for streams
 
     async def take(self, url: str) -> RunnerOffer:
-        """The offer at this URL, read anew unless that was just done.
+        """The offer at this URL, read anew unless that was just done or its list is slow.
 
         Raises OfferChanged where it is no longer listed or usable, or OrchestratorError.
         """
         for one in self._lists:
-            if one.names(url):
+            if one.source.quick and one.names(url):
                 await self._read(one)
         offer = self._offers().get(url)
         if offer is None:
@@ -244,7 +247,7 @@ class RunnerPool:
             if one.read_at is not None and one.error is None and self._clock() - one.read_at < FRESH:
                 return
             try:
-                found = await one.source.offers()
+                found = await one.source.offers(self.apps)
             except OrchestratorError as error:
                 if one.error != error.detail:
                     log.warning("discovery of runners failed", source=one.source.name, detail=error.full)
@@ -283,7 +286,10 @@ class RunnerPool:
 
     def _judged(self, offer: RunnerOffer, *, forgiving: bool) -> RunnerCandidate:
         asked = self._asked.get(offer.url)
-        candidate = RunnerCandidate(offer=offer, info=None if asked is None else asked.info)
+        info = None if asked is None else asked.info
+        if info is not None and info.price and offer.price and info.price > offer.price:
+            offer = replace(offer, price=info.price)  # a list may be old: a signer keeps its own for 25 min
+        candidate = RunnerCandidate(offer=offer, info=info)
         candidate.proven = not offer.price or self.trust.record(self.payee(offer)).proven
         refusal = (
             self._unreachable(offer)

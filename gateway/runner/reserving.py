@@ -38,10 +38,10 @@ def check_challenge(
 
     `ceiling` and `chosen`, the price in the choice, are wei per second.
     """
+    refusal = pool.challenged(offer, challenge.info)
     why = price_refusal(offer, challenge.info, ceiling, chosen)
     if why is not None:
         raise ChooseAgain(EndReason.PRICE_RAISED, f"{offer.url}: {why}")
-    refusal = pool.challenged(offer, challenge.info)
     if refusal is not None:
         raise ChooseAgain(EndReason.ORCHESTRATOR_LOST, f"{offer.url}: {refusal[1]}")
 

@@ -101,6 +101,12 @@ def test_a_list_has_a_limit() -> None:
     assert len(offers(*[RUNNER] * (MAX_RUNNERS + 1))) == MAX_RUNNERS
 
 
+def test_runners_of_other_apps_do_not_count_towards_the_limit() -> None:
+    runners = [*[RUNNER | {"app": "other"}] * MAX_RUNNERS, RUNNER]
+    body = json.dumps([{"address": BASE, "runners": runners}]).encode()
+    assert [one.app for one in parse_discovery(body, BASE, apps={RUNNER["app"]})] == [RUNNER["app"]]
+
+
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_offers_or_a_value_error(body: bytes) -> None:
     with suppress(ValueError):

@@ -10,13 +10,17 @@ import pytest
 
 from gateway.aio.tasks import cancel, spawn
 from gateway.candidates.verdict import Verdict
+from gateway.http.schemas import ORCHESTRATORS
 from gateway.orchestrator.errors import OfferChanged, OrchestratorError
 from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.selection import NEARLY
+from gateway.reason import ChooseAgain
 from gateway.runner.offer import RunnerOffer, Unit
 from gateway.runner.pool import FRESH, UNASKED, RunnerPool
+from gateway.runner.reserve import Challenge
+from gateway.runner.reserving import check_challenge
 from gateway.runner.selection import judge, price_refusal
-from harness.payment_models import orchestrator_info
+from harness.payment_models import PRICE, orchestrator_info
 from harness.waiting import eventually
 
 APP = "acme/app"
@@ -35,13 +39,14 @@ class Clock:
 class ScriptedList:
     name = "list"
 
-    def __init__(self, *offers: RunnerOffer, lists_itself: bool = True) -> None:
+    def __init__(self, *offers: RunnerOffer, lists_itself: bool = True, quick: bool = True) -> None:
         self.listed = list(offers)
         self.lists_itself = lists_itself
+        self.quick = quick
         self.down = False
         self.reads = 0
 
-    async def offers(self) -> list[RunnerOffer]:
+    async def offers(self, apps: frozenset[str]) -> list[RunnerOffer]:
         self.reads += 1
         if self.down:
             raise OrchestratorError("no connection")
@@ -109,6 +114,35 @@ async def test_a_list_that_fails_is_kept_and_an_orchestrator_that_does_not_answe
 
 
 @pytest.mark.asyncio
+async def test_all_that_is_shown_of_runners_is_described() -> None:
+    pool, _ = await pool_of(ScriptedList(CHEAP))
+    (shown,), (source,) = pool.state()["runners"], pool.state()["runner_sources"]
+    described = ORCHESTRATORS["properties"]
+    assert shown.keys() == described["runners"]["items"]["properties"].keys()
+    assert source.keys() == described["runner_sources"]["items"]["properties"].keys()
+
+
+@pytest.mark.asyncio
+async def test_a_list_that_answers_slowly_is_not_waited_for_by_a_reserve() -> None:
+    slow = ScriptedList(CHEAP, lists_itself=False, quick=False)
+    pool, clock = await pool_of(slow)
+    clock.now += FRESH + 1
+    assert (await pool.take(CHEAP.url), slow.reads) == (CHEAP, 1)
+
+
+@pytest.mark.asyncio
+async def test_a_runner_that_asks_more_than_its_list_says_is_used_at_its_newest_price() -> None:
+    pool, _ = await pool_of(ScriptedList(CHEAP, DEAR, lists_itself=False), ceiling=PRICE)
+    dearer = orchestrator_info(price=PRICE)
+    challenge = Challenge(dearer, "m", "https://a.example/payment")
+    with pytest.raises(ChooseAgain, match="was chosen for 2"):
+        check_challenge(pool, CHEAP, challenge, ceiling=Fraction(PRICE), chosen=Fraction(2))
+    best, second = pool.candidates()
+    assert (best.offer, second.offer) == (DEAR, replace(CHEAP, price=Fraction(PRICE)))
+    check_challenge(pool, CHEAP, challenge, ceiling=Fraction(PRICE), chosen=Fraction(PRICE))
+
+
+@pytest.mark.asyncio
 async def test_who_took_pay_and_showed_nothing_is_not_used_even_where_nobody_else_is_left() -> None:
     pool, _ = await pool_of(ScriptedList(CHEAP))
     key = pool.payee(CHEAP)
@@ -135,11 +169,11 @@ async def test_a_runner_that_may_hold_a_session_of_ours_has_room_for_one_start(
     pool, clock = await pool_of(ScriptedList(DEAR, *listed))
     full = [("a", Verdict.NO_CAPACITY)] * len(listed)
     for _ in range(2):
-        pool.may_hold_ours(CHEAP, orchestrator_info(), 10)
+        pool.may_hold_ours(CHEAP, orchestrator_info(price=2), 10)
         assert verdicts(pool) == [("a", Verdict.AVAILABLE), ("b", Verdict.AVAILABLE)]
         assert (await pool.take(CHEAP.url)).url == CHEAP.url
         assert verdicts(pool) == [("b", Verdict.AVAILABLE), *full]
-    pool.may_hold_ours(CHEAP, orchestrator_info(), 10)
+    pool.may_hold_ours(CHEAP, orchestrator_info(price=2), 10)
     clock.now += 10
     assert verdicts(pool) == [("b", Verdict.AVAILABLE), *full]
 
