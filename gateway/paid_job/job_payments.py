@@ -8,7 +8,6 @@ from collections.abc import Callable
 from structlog.typing import FilteringBoundLogger
 
 from gateway.orchestrator.info import OrchestratorInfo
-from gateway.payments.customer import Customer
 from gateway.payments.first_payments import FirstPayments, Turn
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.payee import Payee
@@ -72,12 +71,15 @@ class JobPayments:
         *,
         flow: PaymentFlow = JOB_FLOW,
         serves: Callable[[Payee], bool] = lambda payee: True,
+        proven: bool = False,
         chosen: Callable[[Payee], None] = lambda payee: None,
     ) -> LivePayment:
         """The payment for the start: one that was handed out there before, or a new one.
 
-        `serves` tells whether a former one's payee can serve this job; `chosen` is told who is paid before
-        anything is written down. Raises Ended.
+        `serves` tells whether a former one's payee can serve this job: where it cannot, who is `proven` to
+        have delivered gets a new one. `chosen` is told who is paid before anything is written down.
+
+        Raises Ended.
         """
         request = self._request
         job = JobIdentity(
@@ -88,7 +90,7 @@ class JobPayments:
             customer=request.customer,
         )
         limit, budget, log = request.wei_limits.wei, request.budget, self._log
-        turn = await self._wait_turn(info.recipient, request.customer)
+        turn = await self._wait_turn(info.recipient, serves, proven=proven)
         if turn.kept is None:
             chosen(payee)
             self.payer = Payer(
@@ -135,10 +137,12 @@ class JobPayments:
         elif self.payer is not None:
             await self.payer.close(reason)
 
-    async def _wait_turn(self, recipient: str, customer: Customer) -> Turn:
+    async def _wait_turn(self, recipient: str, serves: Callable[[Payee], bool], *, proven: bool) -> Turn:
         try:
             async with asyncio.timeout(self._max_turn):
-                self._turn = await self._first_payments.turn(recipient, customer)
+                self._turn = await self._first_payments.turn(
+                    recipient, self._request.customer, serves=lambda one: serves(one.payee), proven=proven
+                )
         except TimeoutError:
             detail = f"{self._url} has not answered another stream's start yet"
             raise NoRoom(EndReason.ORCHESTRATOR_LOST, detail) from None

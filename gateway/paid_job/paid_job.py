@@ -196,7 +196,13 @@ class PaidJob(ABC):
     ) -> tuple[Payer, LivePayment]:
         """Who pays, and the payment for the start. Raises Ended."""
         first = await self._payments.first(
-            payments, payee, info, flow=flow, serves=self._serves, chosen=self._paid_through
+            payments,
+            payee,
+            info,
+            flow=flow,
+            serves=self._serves,
+            proven=self._candidate.proven,
+            chosen=self._paid_through,
         )
         payer = self._payments.payer
         assert payer is not None, "it has given a payment"

@@ -2,13 +2,15 @@
 
 A first payment that was handed out and not credited can be redeemed, whatever came of the job. The next start
 at that address hands out the same bytes, for whatever stream, before another is signed. Only a stream with
-another identity at the signer gets one of its own: the signer knows a session by who opened it.
+another identity at the signer gets one of its own: the signer knows a session by who opened it. Who has
+delivered before may have several, for live runners that a former start's payment is not for.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gateway.payments.customer import ANYBODY, Customer
@@ -17,6 +19,8 @@ from gateway.reason import EndReason
 
 REMEMBERED = 1000
 """Addresses of which it is known that they credit: more than there are to choose from."""
+MAX_KEPT = 4
+"""Payments that wait at one address, above which no other is signed for one of its runners."""
 
 
 @dataclass(eq=False)
@@ -34,10 +38,27 @@ class _Address:
     def in_use(self) -> bool:
         return bool(self.kept or self.waiting or self.under_way)
 
-    def kept_for(self, customer: Customer) -> Payer | None:
-        """One whose session the signer knows by the same headers."""
-        fits = (one for one in reversed(self.kept) if one.customer.signer_headers == customer.signer_headers)
-        return next(fits, None)
+    def kept_for(self, start: _Start) -> Payer | None:
+        """One whose session the signer knows by the same headers, and at best one that serves the start."""
+        headers = start.customer.signer_headers
+        fits = [one for one in reversed(self.kept) if one.customer.signer_headers == headers]
+        serving = next(filter(start.serves, fits), None)
+        if serving is not None or not fits or (start.proven and len(self.kept) < MAX_KEPT):
+            return serving
+        return fits[0]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a first payment is wanted for."""
+
+    customer: Customer
+    serves: Callable[[Payer], bool]
+    proven: bool
+
+
+def _any(_: Payer) -> bool:
+    return True
 
 
 class FirstPayments:
@@ -54,22 +75,32 @@ class FirstPayments:
     def __len__(self) -> int:
         return len(self._addresses)
 
-    async def turn(self, address: str, customer: Customer = ANYBODY) -> Turn:
+    async def turn(
+        self,
+        address: str,
+        customer: Customer = ANYBODY,
+        *,
+        serves: Callable[[Payer], bool] = _any,
+        proven: bool = False,
+    ) -> Turn:
         """Wait until a first payment may be handed out there, for a stream of that customer.
 
-        While the address credits them there is no wait. Else one start at a time signs a payment.
+        `serves` tells whether one that is kept can be this start's; where none can, who is `proven` to have
+        delivered gets another. While the address credits them there is no wait. Else one start at a time
+        signs a payment.
         """
         await self._close_unusable()
         self._forget()
         one = self._addresses.setdefault(address, _Address())
         self._addresses.move_to_end(address)
         one.waiting += 1
+        start = _Start(customer, serves, proven)
         try:
-            while one.under_way and one.kept_for(customer) is None and not one.credits:
+            while one.under_way and one.kept_for(start) is None and not one.credits:
                 await one.changed.wait()
         finally:
             one.waiting -= 1
-        return Turn(one, customer)
+        return Turn(one, start)
 
     def keep(self, address: str, payer: Payer) -> None:
         """The next start there hands out the first payment that a former run of the gateway signed."""
@@ -102,8 +133,8 @@ class FirstPayments:
 class Turn:
     """The right to hand out one first payment. `credited` ends it, or `close`, which follows anyway."""
 
-    def __init__(self, address: _Address, customer: Customer) -> None:
-        self.kept = address.kept_for(customer)
+    def __init__(self, address: _Address, start: _Start) -> None:
+        self.kept = address.kept_for(start)
         """Who has a first payment for that address which was not credited: it is to be handed out again."""
         if self.kept is not None:
             address.kept.remove(self.kept)

@@ -364,6 +364,36 @@ async def test_addresses_of_which_nothing_is_known_are_forgotten_and_those_in_us
     assert len(turns) == 1
 
 
+class RunnerPayer(KeptPayer):
+    """Its payment is for one runner."""
+
+    def __init__(self, runner: str) -> None:
+        self.runner = runner
+
+
+@pytest.mark.asyncio
+async def test_a_payment_for_one_runner_keeps_no_other_of_a_proven_address_from_its_own() -> None:
+    turns = FirstPayments()
+
+    async def kept(runner: str, *, proven: bool) -> str | None:
+        """The runner of the payment that a start is given, which fails."""
+
+        def serves(payer: Payer) -> bool:
+            return cast(RunnerPayer, payer).runner == runner
+
+        turn = await turns.turn("o", serves=serves, proven=proven)
+        payer = cast(RunnerPayer, turn.kept or RunnerPayer(runner))
+        await turn.close(cast(Payer, payer), EndReason.ORCHESTRATOR_LOST)
+        return None if turn.kept is None else payer.runner
+
+    assert await kept("a", proven=False) is None
+    assert await kept("b", proven=False) == "a"
+    assert await kept("b", proven=True) is None
+    assert [await kept(runner, proven=True) for runner in "abab"] == list("abab"), "one for each at most"
+    assert [await kept(runner, proven=True) for runner in "cd"] == [None, None]
+    assert await kept("e", proven=True) is not None, "no more than MAX_KEPT wait"
+
+
 @pytest.mark.asyncio
 async def test_no_more_addresses_are_remembered_than_there_are_to_choose_from() -> None:
     turns = FirstPayments(remembered=2)
