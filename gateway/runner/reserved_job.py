@@ -95,7 +95,7 @@ class ReservedJob(PaidJob):
         return await self._reserve_paid(offer, asked, payments)
 
     async def _ask(self, offer: RunnerOffer) -> Challenge | RunnerSession:
-        """The challenge. Where nothing is paid it is the reserve, and is stopped if the stream ends."""
+        """The challenge. Where nothing is to be paid it is the reserve, and is stopped if the stream ends."""
 
         async def ask() -> Challenge | RunnerSession:
             asked = await self._resources.client.ask(offer, price_unit(offer))
@@ -103,8 +103,6 @@ class ReservedJob(PaidJob):
                 self._session = asked
             return asked
 
-        if offer.paid:
-            return await ask()
         name = f"reserve {self._request.request_id}"
         self._starting = spawn(ask(), name=name, expected=(OrchestratorError,))
         return await asyncio.shield(self._starting)

@@ -32,7 +32,7 @@ from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
 from gateway.runner.client import RunnerClient
 from gateway.runner.job import RunnerJob
 from gateway.runner.lists import OrchestratorRunners
-from gateway.runner.offer import RunnerOffer
+from gateway.runner.offer import RunnerOffer, Unit
 from gateway.runner.pool import RunnerPool
 from gateway.runner.profile import AppProfile, Limits, Pause
 from gateway.runner.remains import RunnerRemains
@@ -431,13 +431,42 @@ async def test_a_payment_that_was_credited_only_to_the_dead_is_not_refused(gatew
         assert (audit["rejected"], audit["duplicate_nonces"], audit["redelivered"]) == (0, 0, 1)
 
 
-@pytest.mark.parametrize("dialect", ["go", "node"])
-async def test_a_session_that_costs_nothing_is_stopped_however_early_the_stream_ends(dialect: str) -> None:
+async def test_a_full_runner_keeps_no_stream_from_its_sibling(gateway: Gateway) -> None:
+    await gateway.network.register(runner_url=gateway.app.url)
+    async with gateway.run() as run:
+        job = await run.job()
+        await gateway.network.reserve(run.candidate.url)
+        with pytest.raises(NoRoom):
+            await job.run()
+        await job.close(EndReason.ORCHESTRATOR_LOST)
+        (sibling,) = [one for one in run.source.candidates(REQUEST) if one.url != run.candidate.url]
+        sibling.proven = True
+        again = run.source.open(sibling, REQUEST, run.host, structlog.get_logger())
+        async with live(again):
+            pass
+        await again.close(EndReason.PUBLISHER_LEFT)
+
+
+class PricedAtNothing(OrchestratorRunners):
+    """Says a unit for its price of 0."""
+
+    @override
+    async def offers(self, apps: frozenset[str]) -> list[RunnerOffer]:
+        return [replace(one, unit=Unit.SECONDS) for one in await super().offers(apps)]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "lists"),
+    [("go", OrchestratorRunners), ("node", OrchestratorRunners), ("node", PricedAtNothing)],
+)
+async def test_a_session_that_costs_nothing_is_stopped_however_early_the_stream_ends(
+    dialect: str, lists: type[OrchestratorRunners]
+) -> None:
     async with EchoApp().serving() as app, devnet_live(dialect, paid=False) as network:
         await network.register(runner_url=app.url, capacity=2)
         client = LateAnswer(sender="")
         pool = RunnerPool(
-            [OrchestratorRunners(client, network.url)],
+            [lists(client, network.url)],
             frozenset({APP}),
             challenge=client.challenge,
             ceiling=None,
