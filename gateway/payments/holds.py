@@ -82,7 +82,9 @@ class Holds:
         After `lock`, and before `minutes` counts it.
         """
         self.forget()
-        return self._refusal(session, request, units, now_ns, starts=False)
+        refused = self._refusal(session, request, units, now_ns, starts=False)
+        self.forget()
+        return refused
 
     def release(self, session: int, *, unpaid: bool = False) -> None:
         """Nothing is held for a session any more. `unpaid`: its start counts for nothing either."""
@@ -127,8 +129,11 @@ class Holds:
         if known is not None and not refusal(asked, known, units, starts=starts):
             return ""
         row = self._connection.execute(_counted(session, asked, now_ns)).mappings().one()
-        counted = self._known[key] = Counted(**row)
-        return refusal(asked, counted, units, starts=starts)
+        counted = Counted(**row)
+        refused = refusal(asked, counted, units, starts=starts)
+        if not refused:  # else the session keeps what it held, which `counted` is without
+            self._known[key] = counted
+        return refused
 
     def _add(self, request: HoldRequest, *, starts: bool) -> None:
         """What was held now counts for the questions that follow, whichever session's it is."""

@@ -11,14 +11,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
+from typing import cast
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Connection
 
 from gateway.payments.errors import LedgerError
-from gateway.payments.holds import HELD_NS, WINDOW_NS
+from gateway.payments.holds import HELD_NS, WINDOW_NS, Holds
 from gateway.payments.ledger import Ledger
 from gateway.payments.spending import SpendLimitReached, SpendLimits
+from gateway.payments.ticket import MAX_WIN_PROB
 from gateway.payments.timebase import NANOSECONDS
 from gateway.reason import EndReason
 from harness.postgresql import PostgresqlServer
@@ -105,6 +108,42 @@ async def test_questions_of_one_transaction_are_counted_together(two: Two) -> No
     with pytest.raises(SpendLimitReached, match="the last hour"):
         await two.other.intended(last, 1, request(2, publisher="c", hour=12))
     await two.other.intended(last, 1, request(1, publisher="c", hour=12))
+
+
+async def test_what_a_refused_session_holds_counts_for_the_questions_of_its_transaction(two: Two) -> None:
+    greedy, second = await open_session(two.one), await open_session(two.one)
+    await two.one.intended(greedy, 1, request(4, hour=6))
+    answers = await asyncio.gather(
+        two.one.intended(greedy, 1, request(7, hour=6)),
+        two.one.intended(second, 1, request(3, hour=6)),
+        return_exceptions=True,
+    )
+    assert [isinstance(one, SpendLimitReached) for one in answers] == [True, True]
+    await two.one.intended(second, 1, request(2, hour=6))
+
+
+class Answers:
+    """A connection on which each count gives the next sum of all, in tickets."""
+
+    def __init__(self, *tickets: int) -> None:
+        self.left = [limit(one) * MAX_WIN_PROB for one in tickets]
+
+    def execute(self, _: object) -> Answers:
+        return self
+
+    def mappings(self) -> Answers:
+        return self
+
+    def one(self) -> dict[str, int]:
+        return {"hour": self.left.pop(0)}
+
+
+async def test_after_a_payment_above_its_hold_everything_is_counted_anew() -> None:
+    holds = Holds()
+    holds.begin(cast(Connection, Answers(0, 5)))
+    five = request(5, hour=6)
+    assert not holds.excess(1, five, five.units, START)
+    assert "the last hour" in holds.request(2, 1, request(2, hour=6), START), "5 and 2 are above 6"
 
 
 async def test_starts_of_one_transaction_count_together(two: Two) -> None:
