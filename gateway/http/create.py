@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import read_json_object
-from gateway.http.jwt_tokens import MAX_PARAMS, BadJwt, JwtTokens, StreamToken, read_limits
+from gateway.http.jwt_tokens import LEEWAY, MAX_PARAMS, BadJwt, JwtTokens, StreamToken, read_limits
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import JSON, Route, Token
 from gateway.http.schemas import CREATED
@@ -93,6 +93,7 @@ class CreateRoutes:
                 409, ProblemCode.NAME_TAKEN, f"{name!r} is being published by another: choose another"
             )
         now = self._created.now
+        expires = now + _life(body)
         token_id = secrets.token_hex(8)
         wanted = CreatedStream(
             name=name,
@@ -101,7 +102,8 @@ class CreateRoutes:
             digest=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
             token_id=token_id,
             created=now,
-            expires=now + _life(body),
+            expires=expires,
+            reserved_until=expires + LEEWAY,
             key=key,
             asked=json.dumps(_asked(body, name, customer, grant).claims()),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import Connection, and_, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.payments.database import rows_of
@@ -48,8 +48,11 @@ class CreatedStream:
     token_id: str
     """Of its tokens: the same token is made of the same row."""
     created: int
-    """Unix seconds, as `expires`."""
+    """Unix seconds, as the next two."""
     expires: int
+    """Of its newest tokens."""
+    reserved_until: int
+    """From then on each of its tokens is refused, and the name may be another's."""
     key: str = ""
     """The idempotency key; empty for none."""
     asked: str = "{}"
@@ -88,10 +91,10 @@ class CreatedStreams:
 
 def _create(connection: Connection, wanted: CreatedStream, now: int) -> CreatedStream | CreationRefused:
     columns = created_streams.c
-    connection.execute(delete(created_streams).where(columns.expires <= now))
+    connection.execute(delete(created_streams).where(columns.reserved_until <= now))
     whose = and_(columns.owner == wanted.owner, columns.customer == wanted.customer)
     if wanted.key:
-        same = and_(columns.owner == wanted.owner, columns.key == wanted.key)
+        same = and_(columns.owner == wanted.owner, columns.key == wanted.key, columns.expires > now)
         for row in rows_of(connection, select(created_streams).where(same)):
             if row["digest"] == wanted.digest:
                 return CreatedStream(**row)
@@ -103,6 +106,9 @@ def _create(connection: Connection, wanted: CreatedStream, now: int) -> CreatedS
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(created_streams)
     connection.execute(insert.values(values).on_conflict_do_nothing())
     others = {name: value for name, value in values.items() if name != "name"}
+    until = columns.reserved_until
+    later = case((until > wanted.reserved_until, until), else_=wanted.reserved_until)
+    others["reserved_until"] = later
     mine = update(created_streams).where(columns.name == wanted.name, whose)
     connection.execute(mine.values(others))
     for row in rows_of(connection, select(created_streams).where(columns.name == wanted.name)):

@@ -287,10 +287,11 @@ created_streams = Table(
     Column("token_id", String(32), nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger, nullable=False),
+    Column("reserved_until", BigInteger, nullable=False, server_default="0"),
     Column("key", String(255), nullable=False),
     Column("asked", Text, nullable=False),
     Index("created_streams_owner", "owner", "key"),
-    Index("created_streams_expires", "expires"),
+    Index("created_streams_reserved", "reserved_until"),
 )
 """Whose the names are of streams that the API created, while their tokens are good (`created_streams.py`)."""
 

@@ -40,6 +40,7 @@ LINES = (
     "ann customer=ann pipeline=m,n\n"
 )
 HOUR = 3600 * 10**9
+TEN_SECONDS = 10 * 10**9
 
 
 @dataclass
@@ -148,7 +149,7 @@ async def test_a_repeated_request_makes_one_stream(tmp_path: Path) -> None:
             for who in (("shop", "key-2"), ("shop",), ("other", "key-1"))
         ]
         assert len({first[1]["name"], *(made["name"] for _, made in others)}) == 4
-        client.now[0] += HOUR
+        client.now[0] += HOUR + TEN_SECONDS
         assert (await client.create("shop", "key-1", customer="carl"))[0] == 201
 
 
@@ -162,9 +163,14 @@ async def test_a_name_is_one_owners_and_one_customers_until_its_tokens_have_expi
             status, problem = await client.create(token, name="cam-1", customer=customer)
             assert (status, problem["code"]) == (409, "name_taken")
         assert (await client.create("shop", name="cam-1", customer="bob", expiresIn=7200))[0] == 201
+        status, made = await client.create("shop", name="cam-1", customer="bob", expiresIn=1)
+        assert (status, made["expires_at"]) == (201, "2027-01-15T08:00:01.000Z")
         client.now[0] += HOUR
         assert (await client.create("other", name="cam-1"))[0] == 409
+        assert await client.post(made["whip_url"], made["publish_token"]) == 401
         client.now[0] += HOUR
+        assert (await client.create("other", name="cam-1"))[0] == 409, "its tokens are accepted until then"
+        client.now[0] += TEN_SECONDS
         assert (await client.create("other", name="cam-1"))[0] == 201
 
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.payments.created_streams import CreatedStream, KeyUsed, NameInUse
 from gateway.payments.ledger import Clocks, Ledger
 
-FIRST = CreatedStream("cam", "shop", "bob", "digest", "t1", 100, 160, "key", '{"streams": ["cam"]}')
+FIRST = CreatedStream("cam", "shop", "bob", "digest", "t1", 100, 160, 170, "key", '{"streams": ["cam"]}')
 
 
 @pytest.mark.asyncio
@@ -26,13 +26,33 @@ async def test_names_and_keys_are_the_owners_until_they_expire(where: str) -> No
     for other in ({"owner": "shed"}, {"customer": "carl", "key": ""}):
         with pytest.raises(NameInUse):
             await created.create(replace(FIRST, token_id="t2", **other))
-    anew = replace(FIRST, token_id="t3", key="", expires=200)
+    anew = replace(FIRST, token_id="t3", key="", expires=200, reserved_until=210)
     assert await created.create(anew) == anew
-    now = 199
+    theirs = replace(FIRST, owner="shed", token_id="t4", expires=300, reserved_until=310)
+    now = 209
     with pytest.raises(NameInUse):
-        await created.create(replace(FIRST, owner="shed", token_id="t4", expires=300))
-    now = 200
-    theirs = replace(FIRST, owner="shed", token_id="t4", expires=300)
+        await created.create(theirs)
+    now = 210
+    assert await created.create(theirs) == theirs
+    await ledger.close()
+
+
+@pytest.mark.asyncio
+async def test_tokens_that_are_good_for_less_do_not_free_a_name_that_older_ones_open(where: str) -> None:
+    now = 100
+    ledger = await Ledger.open(where, clocks=Clocks(wall_ns=lambda: now * 10**9))
+    created = ledger.created_streams
+    await created.create(FIRST)
+    short = replace(FIRST, token_id="t2", key="key 2", expires=101, reserved_until=111)
+    assert await created.create(short) == replace(short, reserved_until=170)
+    now = 150
+    again = replace(short, token_id="t3", digest="another", created=150, expires=155, reserved_until=165)
+    assert await created.create(again) == replace(again, reserved_until=170), "the key's tokens have expired"
+    theirs = replace(FIRST, owner="shed", token_id="t4", expires=300, reserved_until=310)
+    now = 169
+    with pytest.raises(NameInUse):
+        await created.create(theirs)
+    now = 170
     assert await created.create(theirs) == theirs
     await ledger.close()
 
