@@ -30,7 +30,7 @@ class Customer:
 
     name: str = ""
     """Empty for nobody in particular."""
-    signer_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    signer_headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     """Go with each of its calls of the signer and to nobody else: secret."""
     markup: Fraction | None = None
     """What it is charged for a wei that was spent; None: what all are charged."""

@@ -20,7 +20,7 @@ LONGEST_REFUSED = 300.0
 """Seconds for which a publisher that the signer refuses is held back, twice as long each time: encoders come
 back at once, and a budget may be filled up."""
 MAX_PUBLISHERS = 10_000
-"""Publishers whose starts are kept: those that started last."""
+"""Publishers whose starts are kept: those that started last. As many are held back with a customer."""
 
 NONE: Mapping[str, float] = MappingProxyType({})
 
@@ -47,7 +47,6 @@ class RefusedBySigner(MayNotStart):
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    customer: Customer
     why: str
     pause: float
     until: float
@@ -61,8 +60,8 @@ class PaidStarts:
         self._starts: OrderedDict[str, dict[str, float]] = OrderedDict()
         """By publisher: when each publish started, by its request id, the oldest first."""
         self._unshown: OrderedDict[str, SuspensionState] = OrderedDict()
-        self._refused: OrderedDict[str, _Refused] = OrderedDict()
-        """The publishers whose last stream the signer refused to pay."""
+        self._refused: OrderedDict[tuple[str, Customer], _Refused] = OrderedDict()
+        """The publishers with the customer for whom the signer refused to pay their last stream."""
 
     def check(self, publisher: str, most: int | None, elsewhere: Mapping[str, float] = NONE) -> None:
         """Raise TooManyStarts where the publisher has started `most` within a minute.
@@ -115,22 +114,21 @@ class PaidStarts:
 
     def check_accepted(self, publisher: str, customer: Customer) -> None:
         """Raise RefusedBySigner for a while after the signer refused this customer, longer each time."""
-        refused, now = self._refused.get(publisher), self._clock()
-        if refused is not None and refused.customer == customer and now < refused.until:
+        refused, now = self._refused.get((publisher, customer)), self._clock()
+        if refused is not None and now < refused.until:
             raise RefusedBySigner(refused.why, math.ceil(refused.until - now))
 
     def refused(self, publisher: str, customer: Customer, why: str) -> None:
-        """The signer refused to pay a stream of this publisher's."""
-        known, pause = self._refused.pop(publisher, None), FIRST_REFUSED
-        if known is not None and known.customer == customer:
-            pause = min(2 * known.pause, LONGEST_REFUSED)
-        self._refused[publisher] = _Refused(customer, why, pause, self._clock() + pause)
+        """The signer refused to pay a stream of this publisher's for this customer."""
+        known = self._refused.pop((publisher, customer), None)
+        pause = FIRST_REFUSED if known is None else min(2 * known.pause, LONGEST_REFUSED)
+        self._refused[publisher, customer] = _Refused(why, pause, self._clock() + pause)
         if len(self._refused) > MAX_PUBLISHERS:
             self._refused.popitem(last=False)
 
-    def accepted(self, publisher: str) -> None:
-        """The signer pays one."""
-        self._refused.pop(publisher, None)
+    def accepted(self, publisher: str, customer: Customer) -> None:
+        """The signer pays one for this customer."""
+        self._refused.pop((publisher, customer), None)
 
     def give_back(self, publisher: str, request_id: str) -> None:
         """Forget a start for which nothing was paid; none where it was not counted."""

@@ -295,7 +295,7 @@ class StreamRegistry:
                     stream.request.publisher, stream.request.customer, stream.ended[0].detail
                 )
             elif stream.supervisor.was_live:
-                self._paid_starts.accepted(stream.request.publisher)
+                self._paid_starts.accepted(stream.request.publisher, stream.request.customer)
             if stream.job_status().payments is None:
                 self._paid_starts.give_back(stream.request.publisher, stream.request.request_id)
             if stream.ended is not None:

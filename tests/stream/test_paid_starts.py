@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.payments.customer import Customer
 from gateway.stream.paid_starts import (
@@ -52,7 +56,7 @@ def test_whom_the_signer_refuses_is_held_back_longer_each_time_until_it_is_anoth
         clock.now += refused.value.retry_after
         starts.check_accepted("token 1", ann)
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
-    starts.accepted("token 1")
+    starts.accepted("token 1", ann)
     starts.refused("token 1", ann, "no budget")
     with pytest.raises(RefusedBySigner) as refused:
         starts.check_accepted("token 1", ann)
@@ -60,6 +64,41 @@ def test_whom_the_signer_refuses_is_held_back_longer_each_time_until_it_is_anoth
     for number in range(MAX_PUBLISHERS):
         starts.refused(f"token n{number}", ann, "no budget")
     starts.check_accepted("token 1", ann)
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["token 1", "token 2"]),
+        st.builds(
+            Customer,
+            st.sampled_from(["ann", "bob"]),
+            st.sampled_from([{}, {"Authorization": "Bearer 1"}]),
+            st.sampled_from([None, Fraction(2)]),
+        ),
+        st.booleans(),
+    )
+)
+
+
+@given(events)
+def test_what_the_signer_does_for_one_customer_holds_no_other_back_and_frees_none(
+    events: list[tuple[str, Customer, bool]],
+) -> None:
+    starts, in_a_row = PaidStarts(Clock()), list[tuple[str, Customer]]()
+    for publisher, customer, paid in events:
+        if paid:
+            starts.accepted(publisher, customer)
+            in_a_row = [one for one in in_a_row if one != (publisher, customer)]
+        else:
+            starts.refused(publisher, customer, "no budget")
+            in_a_row.append((publisher, customer))
+        for one in {event[:2] for event in events}:
+            if one not in in_a_row:
+                starts.check_accepted(*one)
+                continue
+            with pytest.raises(RefusedBySigner) as refused:
+                starts.check_accepted(*one)
+            assert refused.value.retry_after == min(5 * 2 ** (in_a_row.count(one) - 1), 300)
 
 
 def test_a_start_that_cost_nothing_is_given_back_and_no_other() -> None:
