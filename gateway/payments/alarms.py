@@ -28,9 +28,12 @@ class Alarms:
         self.count += 1
         self._log.error(event, **details)
 
-    def payment_failed(self, event: str, error: str) -> None:
-        """Report a payment that the signer did not make, or not as it was asked to."""
-        self.report(event, error=error)
+    def payment_failed(self, event: str, error: str, **details: Any) -> None:
+        """Report a payment that the signer did not make, or not as it was asked to.
+
+        `details` are for the log alone; those who watch the stream get the rest.
+        """
+        self.report(event, error=error, **details)
         self.events.failed("signer", event, error)
 
     def watch_credit(self, seconds_left: Fraction | None, interval: int) -> None:

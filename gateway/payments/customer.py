@@ -39,6 +39,12 @@ class Customer:
         """The same under another name; None keeps it."""
         return self if name is None else Customer(name, self.signer_headers, self.markup)
 
+    def hidden_in(self, text: str) -> str:
+        """The text with `***` where it has the name: anybody may read it then."""
+        if not self.name:
+            return text
+        return re.sub(rf"(?<!\w){re.escape(self.name)}(?!\w)", "***", text)
+
     def json(self) -> dict[str, Any]:
         return {
             "name": self.name,

@@ -65,7 +65,8 @@ class NearLimits:
                 self._near.popitem(last=False)
             used = money.whole_wei(spent)
             data = {"limit": limit, "used": used, "most": str(most), "unit": "wei"}
-            self._hub.emit(EventType.LIMIT_NEAR, data, key)
+            # what a publisher's other streams cost is not for those who watch this one
+            self._hub.emit(EventType.LIMIT_NEAR, data, key, for_operator=limit != "stream")
 
 
 class PaymentEvents:

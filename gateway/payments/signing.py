@@ -180,9 +180,11 @@ class Signing:
                 self._resources.types.told(self._flow.rules.type, error)
             session.signing_refused(str(error))
         except Rejected as error:
-            who = f"customer {self._customer.name!r}" if self._customer.name else "this gateway"
-            self._alarms.payment_failed(f"signer refused {who}", str(error))
-            session.withheld(EndReason.SIGNER_REFUSED, f"the signer refused {who}: {error}")
+            # anybody may read the stream's status: the log and the operator's events have the name beside it
+            who = "this customer" if self._customer.name else "this gateway"
+            said = self._customer.hidden_in(str(error))
+            self._alarms.payment_failed(f"signer refused {who}", said, customer=self._customer.name)
+            session.withheld(EndReason.SIGNER_REFUSED, f"the signer refused {who}: {said}")
         except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
             session.signer_failed(f"no payment from the signer: {error}", self._clock())
             self._log.warning("signer failed", error=str(error), tries=session.schedule.failures)

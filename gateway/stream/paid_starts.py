@@ -116,7 +116,8 @@ class PaidStarts:
         """Raise RefusedBySigner for a while after the signer refused this customer, longer each time."""
         refused, now = self._refused.get((publisher, customer)), self._clock()
         if refused is not None and now < refused.until:
-            raise RefusedBySigner(refused.why, math.ceil(refused.until - now))
+            whom = f"no new stream for customer {customer.name!r} yet: " if customer.name else ""
+            raise RefusedBySigner(whom + refused.why, math.ceil(refused.until - now))
 
     def refused(self, publisher: str, customer: Customer, why: str) -> None:
         """The signer refused to pay a stream of this publisher's for this customer."""

@@ -81,6 +81,8 @@ class Event:
     node: str = ""
     wall_ns: int = field(default_factory=time.time_ns)
     id: str = field(default_factory=lambda: f"evt_{uuid.uuid4().hex}")
+    for_operator: bool = False
+    """Those who watch the stream do not get it."""
 
     @cached_property
     def text(self) -> str:
@@ -188,9 +190,16 @@ class EventHub:
         self._recent: deque[Event] = deque(maxlen=MAX_RECENT)
         self._readers: set[Reader] = set()
 
-    def emit(self, kind: EventType, data: Mapping[str, Any], stream: StreamKey | None = None) -> None:
-        """Tell everybody of an event."""
-        event = Event(kind, data, stream, self.node)
+    def emit(
+        self,
+        kind: EventType,
+        data: Mapping[str, Any],
+        stream: StreamKey | None = None,
+        *,
+        for_operator: bool = False,
+    ) -> None:
+        """Tell everybody of an event, or only the operator and its programs."""
+        event = Event(kind, data, stream, self.node, for_operator=for_operator)
         self.emitted[kind] += 1
         self._recent.append(event)
         for sink in self.sinks:
@@ -198,7 +207,9 @@ class EventHub:
         for reader in list(self._readers):
             if reader.stream is None:
                 reader.push(frame(event.text, event.type, event.id))
-        if stream is not None and (self._watched(stream.name) or self.remote is not None):
+        if stream is None or for_operator:
+            return
+        if self._watched(stream.name) or self.remote is not None:
             self._to_stream(stream.name, frame(event.public_text, event.type, event.id))
 
     def worker_said(self, stream: StreamKey, said: Mapping[str, Any]) -> None:
@@ -230,7 +241,7 @@ class EventHub:
         for event in self.recent(after)[-MAX_QUEUED // 2 :] if after else ():
             if stream is None:
                 reader.push(frame(event.text, event.type, event.id))
-            elif event.stream is not None and event.stream.name == stream:
+            elif event.stream is not None and event.stream.name == stream and not event.for_operator:
                 reader.push(frame(event.public_text, event.type, event.id))
         self._readers.add(reader)
         try:

@@ -23,6 +23,7 @@ from gateway.payments.signing_rules import JOB_FLOW, PaymentFlow
 from gateway.payments.spending import PublisherBudget, Spending, SpendLimits
 from gateway.payments.timebase import now_ns
 from gateway.reason import EndReason
+from gateway.telemetry.events import EventHub
 from harness.payment_models import MANIFEST, PRICE, SENDER_TEXT, orchestrator_info, signed_payment
 from harness.waiting import eventually
 from signer_client import (
@@ -109,12 +110,18 @@ class ScriptedOrchestrator:
 
 class Bench:
     def __init__(
-        self, payer: Payer, signer: ScriptedSigner, orchestrator: ScriptedOrchestrator, ledger: Ledger
+        self,
+        payer: Payer,
+        signer: ScriptedSigner,
+        orchestrator: ScriptedOrchestrator,
+        ledger: Ledger,
+        events: EventHub,
     ):
         self.payer = payer
         self.signer = signer
         self.orchestrator = orchestrator
         self.ledger = ledger
+        self.events = events
 
     async def start(self) -> None:
         await self.payer.first_payment()
@@ -184,7 +191,7 @@ async def bench(
             flow=flow,
         )
         stack.push_async_callback(payer.close, EndReason.INTERNAL_ERROR)
-        yield Bench(payer, signer, orchestrator, ledger)
+        yield Bench(payer, signer, orchestrator, ledger, resources.events)
         await payer.close(EndReason.PUBLISHER_LEFT)
         assert payer.status().credited == await credited(ledger, "cam")
         assert {who for _, _, who in await ledger.reader.signed_since(0)} <= {"token 1"}
