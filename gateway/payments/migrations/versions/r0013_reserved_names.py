@@ -1,4 +1,4 @@
-"""Until when the name of a created stream is its owner's: longer than its newest tokens, where older ones are."""
+"""Until when the name of a created stream is its owner's: as long as the oldest of its tokens are good."""
 
 from __future__ import annotations
 
