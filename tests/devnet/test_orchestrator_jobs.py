@@ -11,6 +11,9 @@ import pytest
 
 from gateway.devnet.account import Account
 from gateway.devnet.chain_clock import ChainClock
+from gateway.devnet.orchestrator import running_jobs
+from gateway.devnet.runner.server import START_TRIES, RunnerConfig
+from gateway.orchestrator import client
 from gateway.orchestrator.capabilities import capabilities
 from gateway.orchestrator.livepeer_pb2 import AuthToken, Capabilities, OrchestratorInfo, Payment, SegData
 from harness.waiting import DEADLINE
@@ -174,6 +177,11 @@ async def test_then_a_runner_that_refuses_500_and_everything_is_given_back() -> 
         assert session["ended"]
         at.runner.status = 200
         await at.start(await at.info())
+
+
+def test_a_runner_that_refuses_has_the_time_to_say_so_and_gateways_wait_for_it() -> None:
+    refused_after = (START_TRIES - 1) * RunnerConfig().start_pause
+    assert refused_after + 1 < running_jobs.START_TIMEOUT < client.START_TIMEOUT
 
 
 @pytest.mark.asyncio

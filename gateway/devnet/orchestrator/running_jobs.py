@@ -19,8 +19,11 @@ from gateway.devnet.trickle_server import TrickleServer
 from gateway.money import fee
 from gateway.orchestrator.job_start import JobRequest
 
-RUNNER_TIMEOUT = 4.0
-"""Seconds that the runner has to accept a job: gateways wait 5 s for a start."""
+START_TIMEOUT = 11.0
+"""Seconds that the runner has to take or refuse a job: it refuses after 9, and gateways wait 12."""
+
+HEALTH_TIMEOUT = 4.0
+"""Seconds that the runner has to answer whether it is there."""
 
 RUNNER_CHECK = 0.5
 """Seconds between checks that the runner still listens, while there are jobs."""
@@ -216,7 +219,10 @@ class RunningJobs:
     async def _ask_runner(self) -> str | None:
         """The runner's process id text, None where it gives none. Raises ClientConnectorError."""
         try:
-            async with self._http.get(f"{self._runner_url}/health") as answer:
+            async with (
+                asyncio.timeout(HEALTH_TIMEOUT),
+                self._http.get(f"{self._runner_url}/health") as answer,
+            ):
                 return _worker(await answer.json(content_type=None))
         except aiohttp.ClientConnectorError:
             raise
@@ -240,7 +246,10 @@ class RunningJobs:
             "stream_id": request.stream_id,
         }
         try:
-            async with self._http.post(f"{self._runner_url}/{self._pipeline}", json=body) as answer:
+            async with (
+                asyncio.timeout(START_TIMEOUT),
+                self._http.post(f"{self._runner_url}/{self._pipeline}", json=body) as answer,
+            ):
                 if answer.status != 200:
                     words = _refusal(await answer.read())
                     raise WorkerFailed(f"{self._pipeline} container returned {answer.status}: {words}")

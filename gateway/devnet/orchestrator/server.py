@@ -22,7 +22,7 @@ from gateway.devnet.orchestrator.offer import Capacity, Offer, Tariff, price_inf
 from gateway.devnet.orchestrator.payment_receiver import PaymentReceiver
 from gateway.devnet.orchestrator.port import SharedPort
 from gateway.devnet.orchestrator.rpc import OrchestratorService
-from gateway.devnet.orchestrator.running_jobs import RUNNER_TIMEOUT, RunningJobs
+from gateway.devnet.orchestrator.running_jobs import RunningJobs
 from gateway.devnet.orchestrator.session import Sessions
 from gateway.devnet.orchestrator.ticket_params import ParamsIssuer
 from gateway.devnet.orchestrator.tickets import NonceBook
@@ -119,9 +119,7 @@ class Orchestrator:
             ticket_factor=config.conduct.ticket_factor,
         )
         trickle = TrickleServer(prefix=TRICKLE_PREFIX)
-        http = await stack.enter_async_context(
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=RUNNER_TIMEOUT))
-        )
+        http = await stack.enter_async_context(aiohttp.ClientSession())
         jobs = RunningJobs(
             runner_url=config.runner_url,
             pipeline=config.pipeline,
