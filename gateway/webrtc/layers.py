@@ -37,6 +37,8 @@ class Layers:
             return silent
         rid = self._layer_of(packet)
         if rid is None:
+            if silent and len(self._asked) == 1:
+                (self.shown,) = self._asked.values()
             return silent  # a sender that was left one layer only need not name it any more
         if rid not in self._asked:
             return False

@@ -35,6 +35,7 @@ async def test_a_sender_left_with_one_layer_need_not_name_it() -> None:
     for at, nals in enumerate(PICTURES):
         fed.picture(nals, at * STEP)
     assert len(fed.units) == 6
+    assert fed.publisher.stats().layer == "hi"
     await fed.publisher.close()
 
 
