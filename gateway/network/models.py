@@ -102,7 +102,10 @@ class ModelNetworks:
                 raise UnknownModel(
                     f"no orchestrator names the model {request.model[:140]!r}", self._offered()
                 )
-            network = await self._add(request.model)
+            try:
+                network = await self._add(request.model)
+            except UnknownModel as error:
+                raise UnknownModel(str(error), self._offered()) from error
         network.last_used = self._clock()
         if request.model not in self._own:
             await network.wait_answers(self._clock())

@@ -125,8 +125,10 @@ async def test_a_stranger_gets_only_a_model_that_an_orchestrator_names(site: Sit
 async def test_the_webhook_and_tokens_may_name_any_that_the_operator_allows_a_price_for(site: Site) -> None:
     await site.ask("private", granted=True)
     assert site.asked[-1] == "private"
-    with pytest.raises(UnknownModel, match="no price"):
+    site.pools["first"].named = {"other"}
+    with pytest.raises(UnknownModel, match="no price") as refused:
         await site.ask("dear", granted=True)
+    assert refused.value.offered == ["first", "second", "other"]
 
 
 @pytest.mark.asyncio
