@@ -158,7 +158,7 @@ class Depacketizer:
         self._marker_ends_picture = True
         """False for a sender that marks every NAL unit."""
         self._marked_early = False
-        """Whether the first picture had a marker before its first slice."""
+        """Whether the first picture had a marker before its first slice, or at its only NAL unit so far."""
         self._last_pts: int | None = None
         self._last_idr: int | None = None
         self._last_slice = b""
@@ -225,8 +225,8 @@ class Depacketizer:
         self.needs_key_frame = self.needs_key_frame or self._broken
 
     def _take_marker(self, done: list[AccessUnit]) -> None:
-        if self._last_pts is None and not self._broken and not self._has_slice():
-            # Whether this sender marks every NAL unit shows once the first picture has its slices.
+        if self._last_pts is None and not self._broken and (len(self._nals) == 1 or not self._has_slice()):
+            # Whether this sender marks every NAL unit shows by what follows in the first picture.
             self._marked_early = True
         elif self._marker_ends_picture and not self._marked_early:
             self._finish(done)

@@ -71,13 +71,26 @@ def test_a_marker_on_every_nal_unit(make_sample: MakeSample, sets_in_sdp: bool) 
             for unit in clip
         ]
     units = received(one_nal_each(clip), depacketizer=reader)
-    if sets_in_sdp:
-        assert len(units) == 1 + 44, "the first group, until it showed how this sender marks, is lost"
-        units = units[1:]
-    else:
-        assert len(units) == 59, "all but the last, which nothing has ended"
+    assert len(units) == 59, "all but the last, which nothing has ended"
     assert all(len([nal for nal in unit.nals if nal_type(nal) <= NalType.IDR]) == 4 for unit in units)
     assert shown(units) == len(units)
+
+
+def test_only_the_first_picture_waits_to_show_how_its_sender_marks(make_sample: MakeSample) -> None:
+    clip = make_sample(4, gop=15, x264=ONE_SLICE).video
+    bare = [without(clip[0], NalType.SPS, NalType.PPS, NalType.SEI), *clip[1:]]
+    for pictures, behind in ((bare, 1), (clip, 0)):
+        known = ParameterSets()
+        known.observe(clip[0].nals)
+        reader = Depacketizer(known)
+        sent = payloads_of(pictures)
+        given: list[tuple[int, int]] = []
+        for number, (pts, payload, marker) in enumerate(sent):
+            units = reader.push(RtpPacket(96, marker, number, pts, 1, payload), pts)
+            given += [(unit.pts, pts) for unit in units]
+        first, *others = given
+        assert first == (clip[0].pts, clip[behind].pts)
+        assert others == [(unit.pts, unit.pts) for unit in clip[1:]]
 
 
 def test_a_marker_on_parameter_sets_alone_costs_no_picture(make_sample: MakeSample) -> None:
