@@ -366,6 +366,7 @@ def open_runners(build: Build) -> JobKind | None:
     build.run(pool.run(), "runners")
     resources = RunnerResources(client, pool, settings.apps, settings.profiles, build.payments)
     build.stack.push_async_callback(resources.first_payments.close)
+    build.stack.push_async_callback(resources.left_sessions.close)
     source = RunnerSource(resources)
     return JobKind(source, pool.state, {RUNNER: partial(RunnerRemains, resources, source)})
 

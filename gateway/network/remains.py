@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from fractions import Fraction
 
 from structlog.typing import FilteringBoundLogger
@@ -93,5 +94,8 @@ class OrchestratorRemains:
             return
         network = self._networks.default
         http = network.orchestrators.http_for(self._info)
-        if not await delete_channel(http, self._urls.publish_url):
-            network.left_channels.add(http, self._urls.publish_url)
+        urls = (self._urls.publish_url, self._urls.control_url)
+        answered = await asyncio.gather(*(delete_channel(http, url) for url in urls))
+        for url, done in zip(urls, answered, strict=True):
+            if not done:
+                network.left_channels.add(http, url)

@@ -91,4 +91,5 @@ class RunnerRemains:
 
     async def give_back(self) -> None:
         if self._left.session is not None:
-            await self._resources.client.stop(self._left.session.control_url, self._left.offer.reach)
+            offer = self._left.offer
+            await self._resources.stop(offer.url, self._left.session, offer.reach)

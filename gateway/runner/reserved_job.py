@@ -171,11 +171,8 @@ class ReservedJob(PaidJob):
         """Close the channels, and stop the session unless another run is to go on with it."""
         if self._relay is not None:
             await self._relay.close(leave=leave)
-        session, client = self._session, self._resources.client
-        if session is None or leave:
-            return
-        if not await client.stop(session.control_url, self._reach):
-            await client.stop(session.control_url, self._reach)
+        if self._session is not None and not leave:
+            await self._resources.stop(self._url, self._session, self._reach)
 
     @override
     def _is_over(self) -> None:

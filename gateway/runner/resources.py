@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
+from gateway.aio.inside import Reach
+from gateway.aio.left_calls import LeftCalls
 from gateway.payments.first_payments import FirstPayments
 from gateway.payments.resources import PaymentResources
 from gateway.runner.client import RunnerClient
 from gateway.runner.pool import RunnerPool
 from gateway.runner.profile import AppProfile
+from gateway.runner.reserve import RunnerSession
 
 
 @dataclass(frozen=True)
@@ -25,3 +30,18 @@ class RunnerResources:
     payments: PaymentResources | None
     """None where nothing is paid."""
     first_payments: FirstPayments = field(default_factory=FirstPayments)
+    left_sessions: LeftCalls = field(default_factory=lambda: LeftCalls("left-sessions"))
+    """Sessions that are yet to be stopped."""
+
+    async def stop(self, offer_url: str, session: RunnerSession, reach: Reach) -> None:
+        """End a session at the runner of this offer, now or once its orchestrator answers."""
+
+        async def stop_later() -> bool:
+            over = await self.client.stop(session.control_url, reach)
+            if over:
+                self.pool.room_changed(offer_url, freed=True)
+                structlog.get_logger("runners").info("left session stopped", runner=offer_url)
+            return over
+
+        if not await self.client.stop(session.control_url, reach):
+            self.left_sessions.add(session.control_url, stop_later)
