@@ -125,7 +125,7 @@ class ComfyServer:
             excused = self.warming or self.settling or self._unanswered < MAX_UNANSWERED
             return "" if self.healthy and excused else f"no answer in {timeout:g} s"
         except aiohttp.ClientError as error:
-            if self._settling is not None:
+            if self._settling is not None and isinstance(error, aiohttp.ClientConnectorError):
                 self._settling.cancel()  # its process has ended, and all offers with it
             return f"it cannot be reached: {error}"
 

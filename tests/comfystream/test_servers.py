@@ -122,6 +122,28 @@ async def test_a_fault_suspends_a_server_while_there_is_another() -> None:
         assert servers.candidates("http://elsewhere") == []
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("gone", [False, True])
+async def test_only_where_nothing_listens_an_open_offer_is_over(gone: bool) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    listening = await asyncio.start_server(cut, "127.0.0.1", 0)
+    server = ComfyServer(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    if gone:
+        listening.close()
+        await listening.wait_closed()
+    server.settle(asyncio.sleep(60))
+    async with aiohttp.ClientSession() as http:
+        watching = spawn(server.watch(http), name="test watch")
+        await eventually(lambda: "cannot be reached" in server.trouble, what="its trouble")
+        await asyncio.sleep(0)
+        assert server.settling is not gone
+        await cancel(watching)
+    await server.stop()
+    listening.close()
+
+
 def test_a_server_that_was_never_asked_is_not_used() -> None:
     server = ComfyServer("http://gpu:8889")
     assert (server.healthy, server.trouble) == (False, "it has not been asked yet")
