@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 
 from gateway.doctor.finding import Finding, Level
+from gateway.http.server import ALL, is_without_ipv6
 from gateway.webrtc.ice_settings import IceSettings
 from gateway.webrtc.udp import NoFreePort, local_addresses
 from gateway.webrtc.udp_mux import UdpMux
@@ -83,18 +84,31 @@ async def clock(
     return Finding("clock", Level.WARNING, detail, advice, figures=figures)
 
 
-def listener(flag: str, address: tuple[str, int]) -> Finding:
-    """Whether a server can listen there."""
+def listen(host: str, port: int) -> None:
+    """Listen for a moment. Raises OSError."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    with socket.socket(family, socket.SOCK_STREAM) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((host, port))
+        one.listen(1)
+
+
+def listener(flag: str, address: tuple[str, int], listen: Callable[[str, int], None] = listen) -> Finding:
+    """Whether a server can listen there: for `::` on IPv4, and on IPv6 where the machine has it."""
     host, port = address
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        with socket.socket(family, socket.SOCK_STREAM) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind(address)
-            one.listen(1)
+        listen("0.0.0.0" if host == ALL else host, port)
     except OSError as error:
         return _not_bound(flag, shown, error)
+    if host == ALL:
+        try:
+            listen(ALL, port)
+        except OSError as error:
+            if not is_without_ipv6(error):
+                return _not_bound(flag, shown, error)
     return Finding("listens", Level.OK, f"{shown} is free", name=f"-{flag}")
 
 

@@ -90,7 +90,7 @@ _server_log = logging.getLogger("aiohttp.server")
 _server_log.addFilter(_WithoutBadHttp())
 
 
-def _is_without_ipv6(error: OSError) -> bool:
+def is_without_ipv6(error: OSError) -> bool:
     """Whether this machine has no IPv6."""
     return error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
@@ -182,7 +182,7 @@ class Server:
         try:
             await self._listen(ALL, port)
         except OSError as error:
-            if not _is_without_ipv6(error):
+            if not is_without_ipv6(error):
                 raise
 
     async def stop(self) -> None:

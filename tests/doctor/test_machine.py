@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from email.utils import formatdate
 from pathlib import Path
@@ -56,6 +57,22 @@ def test_an_address_that_is_in_use_is_a_warning_and_a_foreign_one_a_fault() -> N
         assert listener("httpAddr", one.getsockname()).level is Level.WARNING
     assert listener("httpAddr", ("127.0.0.1", 0)).level is Level.OK
     assert listener("httpAddr", ("192.0.2.77", 80)).level is Level.FAULT
+
+
+@pytest.mark.parametrize(
+    ("failure", "level"),
+    [(errno.EAFNOSUPPORT, Level.OK), (errno.EADDRNOTAVAIL, Level.OK), (errno.EACCES, Level.FAULT)],
+)
+def test_all_addresses_are_ipv4s_where_the_machine_has_no_ipv6(failure: int, level: Level) -> None:
+    tried: list[str] = []
+
+    def listen(host: str, port: int) -> None:
+        tried.append(host)
+        if ":" in host:
+            raise OSError(failure, "as the kernel says")
+
+    assert listener("httpAddr", ("::", 80), listen).level is level
+    assert tried == ["0.0.0.0", "::"]
 
 
 @pytest.mark.asyncio
