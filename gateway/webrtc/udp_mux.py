@@ -27,6 +27,8 @@ class UdpMux:
         self.port = port
         self._hosts = hosts
         self._sockets: dict[str, _SharedSocket] = {}
+        self._retired: dict[str, _SharedSocket] = {}
+        """Sockets of addresses that are gone, for the connections that they still have."""
         self._binding = asyncio.Lock()
 
     @classmethod
@@ -45,9 +47,15 @@ class UdpMux:
             hosts = list(self._hosts())
             for gone in [host for host in self._sockets if host not in hosts]:
                 log.info("address gone", address=address(gone, self.port))
-                self._sockets.pop(gone).retire()
+                self._retired[gone] = self._sockets.pop(gone)
+                self._retired[gone].retire()
+            self._retired = {host: one for host, one in self._retired.items() if not one.closed}
             for host in hosts:
                 if host in self._sockets:
+                    continue
+                if host in self._retired:
+                    self._sockets[host] = self._retired.pop(host)
+                    self._sockets[host].take_back()
                     continue
                 try:
                     shared, bound = await bind(lambda: _SharedSocket(self), host, (self.port, self.port))
@@ -73,11 +81,14 @@ class UdpMux:
     @property
     def routes(self) -> int:
         """User names and addresses that are assigned to connections now."""
-        return sum(shared.routes for shared in self._sockets.values())
+        return sum(shared.routes for shared in self._all())
 
     def close(self) -> None:
-        for shared in self._sockets.values():
+        for shared in self._all():
             shared.transport.close()
+
+    def _all(self) -> list[_SharedSocket]:
+        return [*self._sockets.values(), *self._retired.values()]
 
 
 class _SharedSocket(SocketProtocol):
@@ -116,6 +127,14 @@ class _SharedSocket(SocketProtocol):
         """Close the socket once its last connection has left: the machine's address is gone."""
         self._retired = True
         self._close_unused()
+
+    def take_back(self) -> None:
+        """Keep the socket: its address is there again."""
+        self._retired = False
+
+    @property
+    def closed(self) -> bool:
+        return self.transport.is_closing()
 
     def _close_unused(self) -> None:
         if self._retired and not self._by_username:

@@ -109,6 +109,27 @@ async def test_the_machines_addresses_are_followed_and_peers_keep_theirs() -> No
     mux.close()
 
 
+@pytest.mark.asyncio
+async def test_an_address_that_comes_back_while_it_has_peers_is_used_again() -> None:
+    port, hosts = free_port(), ["127.0.0.1"]
+    mux = await UdpMux.open(lambda: hosts, port)
+    ((earlier, _),) = await mux.join(DatagramConnection(ice_controlling=False), "earlier")
+    hosts[:] = ["127.0.0.2"]
+    assert await mux.follow() is None
+    assert mux.routes == 1, "the earlier peer keeps its socket"
+    hosts[:] = ["127.0.0.1", "127.0.0.2"]
+    assert await mux.follow() is None
+    joined = await mux.join(DatagramConnection(ice_controlling=False), "later")
+    assert {where for _, where in joined} == {("127.0.0.1", port), ("127.0.0.2", port)}
+    for protocol in (earlier, *(protocol for protocol, _ in joined)):
+        await protocol.close()
+    assert not is_free("127.0.0.1", port), "it is the machine's again"
+    hosts[:] = ["127.0.0.2"]
+    assert await mux.follow() is None
+    await eventually(lambda: is_free("127.0.0.1", port), what="an address without peers to be given up")
+    mux.close()
+
+
 def is_free(host: str, port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
