@@ -303,3 +303,27 @@ def test_dollars_need_a_rate(tmp_path: Path) -> None:
     with pytest.raises(FlagError, match="needs -ethUrl"):
         settings(*PRICED, "-priceFeedAddr", "0x" + "11" * 20, folder=tmp_path)
     assert not settings(*PRICED, folder=tmp_path).payments.uses_usd
+
+
+@pytest.mark.parametrize(
+    ("flags", "address"),
+    [
+        ((), None),
+        (("-externalUrl", "https://video.example"), ("127.0.0.1", 5935)),
+        (("-trustedProxies", "127.0.0.1"), ("127.0.0.1", 5935)),
+        (("-httpAddr", ":9935"), ("127.0.0.1", 5935)),
+        (("-externalUrl", "https://video.example", "-cliAddr", "127.0.0.1:9935"), None),
+        (("-externalUrl", "https://video.example", "-cliAddr", "127.0.0.1:1"), ("127.0.0.1", 1)),
+    ],
+)
+def test_operator_routes_are_not_where_a_proxy_sends_strangers(
+    flags: tuple[str, ...], address: tuple[str, int] | None, tmp_path: Path
+) -> None:
+    assert settings("-orchAddr", "x:1", *flags, folder=tmp_path).http.cli_addr == address
+
+
+@pytest.mark.parametrize("key", ["-----BEGIN PUBLIC KEY-----\nAAAAAAAA", "ssh-ed25519 AAAAAAAAAAAAAAAAAAAAA"])
+def test_a_key_file_is_no_secret_for_tokens(key: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(key)
+    with pytest.raises(FlagError, match="no PEM or SSH key"):
+        settings("-orchAddr", "x:1", "-jwtSecret", str(tmp_path / "key"), folder=tmp_path)

@@ -136,12 +136,12 @@ class HttpServers:
         public, operator = self._public_routes(), self._operator_routes()
         everything = [*public, operator]
         self.operator = None
-        paths = {route.path for route in operator}
+        closed = paths = {route.path for route in operator}
         if settings.cli_addr is None:
             public.append(operator)
         else:
             own = self._usage(for_operator=False)
-            paths -= {route.path for route in own}
+            closed = paths - {route.path for route in own}
             public.append(own)
             beside = self._beside_operator()
             described = OpenApiRoutes([operator, *beside], (), self._forwarding).routes()
@@ -149,18 +149,22 @@ class HttpServers:
             origins = Origins((), self._forwarding, hosts=self._hosts(settings.cli_addr))
             app = application(groups, origins=origins)
             self.operator = Server(app, settings.cli_addr, "cliAddr", connections=self._connections())
-        self._serve_public(public, everything, paths)
+        self._serve_public(public, everything, closed, paths)
 
     def _hosts(self, address: tuple[str, int]) -> Collection[str] | None:
         return own_names(address[0], self._settings.external_url, self._settings.allowed_hosts)
 
     def _serve_public(
-        self, groups: list[list[Route]], everything: list[list[Route]], operator: Collection[str]
+        self,
+        groups: list[list[Route]],
+        everything: list[list[Route]],
+        closed: Collection[str],
+        operator: Collection[str],
     ) -> None:
         """Make `public`, `own` and `inside`.
 
-        `groups` are the routes of `-httpAddr`, `everything` those of `-nodeAddr`; `operator` are the paths
-        that no other page may read.
+        `groups` are the routes of `-httpAddr`, and no other page may read the paths of `closed` there;
+        `everything` are those of `-nodeAddr`, where the same holds for all paths of `operator`.
         """
         settings = self._settings
         access = self._access
@@ -178,7 +182,9 @@ class HttpServers:
             self.inside = SocketServer(inside, self._parts.node.socket)
             middlewares.append(self._others.send_on)
 
-        def app(groups: list[list[Route]], address: tuple[str, int]) -> web.Application:
+        def app(
+            groups: list[list[Route]], address: tuple[str, int], operator: Collection[str]
+        ) -> web.Application:
             origins = Origins(
                 settings.cors_origins,
                 self._forwarding,
@@ -190,7 +196,7 @@ class HttpServers:
             )
 
         self.public = Server(
-            app(groups, settings.http_addr),
+            app(groups, settings.http_addr, closed),
             settings.http_addr,
             "httpAddr",
             _tls(settings),
@@ -200,7 +206,7 @@ class HttpServers:
         self.own = None
         if settings.node_addr is not None:
             self.own = Server(
-                app(everything, settings.node_addr),
+                app(everything, settings.node_addr, operator),
                 settings.node_addr,
                 "nodeAddr",
                 connections=self._connections(),

@@ -8,6 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,15 @@ from aiohttp import web
 
 from gateway.http.access import GRANT, refuse_unless_allowed
 from gateway.http.bodies import read_json_object
-from gateway.http.jwt_tokens import LEEWAY, MAX_PARAMS, BadJwt, JwtTokens, StreamToken, read_limits
+from gateway.http.jwt_tokens import (
+    LEEWAY,
+    MAX_PARAMS,
+    MAX_TOKEN,
+    BadJwt,
+    JwtTokens,
+    StreamToken,
+    read_limits,
+)
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import JSON, Route, Token
 from gateway.http.schemas import CREATED
@@ -30,6 +39,7 @@ from gateway.payments.created_streams import (
 )
 from gateway.payments.customer import MAX_NAME
 from gateway.payments.errors import LedgerError
+from gateway.stream.names import BadName, check_name
 from gateway.stream.params import json_size
 from gateway.stream.registry import StreamRegistry
 from gateway.stream.seam import PublishRequest
@@ -67,7 +77,7 @@ class CreateRoutes:
                     400: "a field that cannot be read",
                     408: "the body took too long",
                     409: "the name is another's",
-                    413: "the body, or its params, are too large",
+                    413: "the body, its params, or the tokens would be too large",
                     422: "the Idempotency-Key was sent with another body",
                     429: "as many streams were created with this token as may be",
                     503: "the ledger cannot be written",
@@ -95,6 +105,7 @@ class CreateRoutes:
         now = self._created.now
         expires = now + _life(body)
         token_id = secrets.token_hex(8)
+        asked = _asked(body, name, customer, grant)
         wanted = CreatedStream(
             name=name,
             owner=grant.id,
@@ -105,8 +116,11 @@ class CreateRoutes:
             expires=expires,
             reserved_until=expires + LEEWAY,
             key=key,
-            asked=json.dumps(_asked(body, name, customer, grant).claims()),
+            asked=json.dumps(asked.claims()),
         )
+        if len(self._token(asked, wanted, Token.PUBLISH)) > MAX_TOKEN:
+            detail = f"its tokens would have more than {MAX_TOKEN} characters: leave out some of params"
+            raise Problem(413, ProblemCode.TOO_LARGE, detail)
         try:
             stream = await self._created.create(wanted)
         except CreationRefused as error:
@@ -121,25 +135,25 @@ class CreateRoutes:
         if name is None:
             # a repeated request gets the same name, at whichever node
             made = hmac.digest(grant.id.encode(), key.encode(), "sha256") if key else secrets.token_bytes(16)
-            return f"s-{made.hex()[:24]}"
+            return _made_name(grant, made.hex()[:24])
         name = checked(name)
         refuse_unless_allowed(grant, name)
         return name
+
+    def _token(self, token: StreamToken, stream: CreatedStream, scope: Token) -> str:
+        return self._tokens.make(
+            token,
+            scope,
+            issued=stream.created,
+            expires=stream.expires,
+            token_id=f"{stream.token_id}-{scope}",
+        )
 
     def _answer(self, request: web.Request, stream: CreatedStream) -> web.Response:
         token = StreamToken.parse(json.loads(stream.asked))
         url = self._links.forwarding.url
         status_url = url(request, f"{PREFIX}/{stream.name}/status")
-        made = {
-            scope: self._tokens.make(
-                token,
-                scope,
-                issued=stream.created,
-                expires=stream.expires,
-                token_id=f"{stream.token_id}-{scope}",
-            )
-            for scope in (Token.PUBLISH, Token.PLAY)
-        }
+        made = {scope: self._token(token, stream, scope) for scope in (Token.PUBLISH, Token.PLAY)}
         answer = {
             "name": stream.name,
             "customer": stream.customer or None,
@@ -153,6 +167,16 @@ class CreateRoutes:
         }
         headers = {"Location": status_url, "Cache-Control": "no-store"}
         return web.json_response(answer, status=201, headers=headers)
+
+
+def _made_name(grant: Grant, digits: str) -> str:
+    """A new name that the token allows. Raises Problem where its patterns have no place for one."""
+    for pattern in ("s-*", *grant.streams):
+        name = pattern.replace("*", digits, 1)
+        with suppress(BadName):
+            if name != pattern and grant.allows(check_name(name)):
+                return name
+    raise _bad("this token's streams have no pattern such as shop-* for a new name: send a name")
 
 
 def _asked(body: Mapping[str, Any], name: str, customer: str | None, grant: Grant) -> StreamToken:

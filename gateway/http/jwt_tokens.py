@@ -35,6 +35,8 @@ LEEWAY = 10
 """Seconds by which clocks may differ."""
 MAX_PARAMS = 4096
 """Bytes of a token's parameters as JSON: a header has 8 KiB for all of it."""
+MAX_TOKEN = 8000
+"""Characters of a token that is made here."""
 MAX_STREAMS = 100
 MAX_TEXT = 1024
 
@@ -178,13 +180,15 @@ class JwtTokens:
         except jwt.InvalidTokenError:
             raise BadJwt("it is no JSON Web Token") from None
         algorithm, kid = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str):
+            raise BadJwt("its header names no algorithm")
         own = algorithm == SYMMETRIC
         key: Any = None
         if own:
             key = self._secret
         elif algorithm in KEY_ALGORITHMS and self._keys is not None and isinstance(kid, str | None):
             key = await self._keys.find(kid, algorithm)
-        if key is None or not isinstance(algorithm, str):
+        if key is None:
             raise BadJwt("it is signed with no key that is known here")
         claims = self._verified(token, key, algorithm)
         if str(scope) not in _scopes(claims):
@@ -214,7 +218,7 @@ class JwtTokens:
                     "verify_iat": False,
                 },
             )
-        except jwt.InvalidTokenError as error:
+        except jwt.PyJWTError as error:
             raise BadJwt(f"it is not valid: {error}"[:200]) from None
         now, expires, begins = self._wall(), claims["exp"], claims.get("nbf", 0)
         if not _is_time(expires) or not _is_time(begins):

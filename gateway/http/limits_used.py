@@ -12,8 +12,8 @@ from gateway.stream.seam import Json
 def limits_used(limits: ClientLimits, registry: StreamRegistry, spending: Spending | None) -> list[Json]:
     """A row for each limit over all streams; `most` is None where there is none."""
     rows: list[Json] = [
-        _row("maxStreams", str(len(registry)), limits.streams, ""),
-        _row("maxViewers", str(len(registry.audience)), limits.viewers, ""),
+        _row("maxStreams", str(len(registry)), limits.streams or None, ""),
+        _row("maxViewers", str(len(registry.audience)), limits.viewers or None, ""),
     ]
     if spending is not None:
         for limit, most, minutes in (
@@ -25,4 +25,4 @@ def limits_used(limits: ClientLimits, registry: StreamRegistry, spending: Spendi
 
 
 def _row(limit: str, used: str, most: int | None, unit: str) -> Json:
-    return {"limit": f"-{limit}", "used": used, "most": str(most) if most else None, "unit": unit}
+    return {"limit": f"-{limit}", "used": used, "most": None if most is None else str(most), "unit": unit}

@@ -74,8 +74,11 @@ class Origins:
             return True
         if origin is None:
             return request.headers.get("Sec-Fetch-Site") != "cross-site"
-        own = {request.host.lower(), urlsplit(self._forwarding.url(request, "")).netloc.lower()}
-        return urlsplit(origin).netloc.lower() in own
+        try:
+            own = {request.host.lower(), urlsplit(self._forwarding.url(request, "")).netloc.lower()}
+            return urlsplit(origin).netloc.lower() in own
+        except ValueError:
+            return False  # one of the two is no URL
 
     def _check_host(self, request: web.Request) -> None:
         host = request.headers.get("Host")

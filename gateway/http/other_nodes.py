@@ -19,11 +19,11 @@ from gateway.http.forwarding import Forwarding
 from gateway.http.outputs import OUTPUTS
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import Route
-from gateway.http.sessions import STREAM
+from gateway.http.sessions import PREFIX, STREAM
 from gateway.http.whep import WHEP
 from gateway.http.whip import WHIP
 from gateway.stream.admission import RETRY_AFTER
-from gateway.stream.names import output_name
+from gateway.stream.names import is_name, output_name
 from gateway.stream.registry import StreamRegistry
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ OF_STREAMS = frozenset(
     }
 )
 """Method and path of the routes that the node serves which owns {stream}, beside the three below."""
+CREATE = ("POST", PREFIX)
 STATUS = ("GET", STREAM + "/status")
 OF_A_PUBLISH = re.compile(r"(.+)-([0-9a-f]{16})")
 """Before `-out` in go-livepeer's playback path of one publish: its stream's name and its request id."""
@@ -69,6 +70,8 @@ class OtherNodes:
             answer = await self._watch(request)
         elif route == STATUS:
             answer = await self._ask_owner(request) or await self._ask_where_it_ended(request)
+        elif route == CREATE:
+            answer = await self._create(request)
         elif route in OF_STREAMS:
             answer = await self._ask_owner(request)
         elif route in OF_VIEWERS:
@@ -107,6 +110,18 @@ class OtherNodes:
             raise _silent(late) from late
         except ClusterError:
             return None
+
+    async def _create(self, request: web.Request) -> ForwardedAnswer | None:
+        """Who has a stream of the wanted name knows whether it may be created anew."""
+        request[BODY] = await read_body(request, MAX_JSON_BYTES)
+        try:
+            asked = parse_json(request[BODY])
+        except ValueError:
+            return None
+        name = asked.get("name") if isinstance(asked, dict) else None
+        if not isinstance(name, str) or not is_name(name):
+            return None
+        return await self._ask_owner(request, name)
 
     async def _watch(self, request: web.Request) -> ForwardedAnswer | None:
         """A viewer is served here where it can get its stream here, else by the stream's owner."""

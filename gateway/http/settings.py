@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +36,8 @@ from gateway.network.settings import HEADERS
 LOOPBACK_CLI_PORT = 5935
 JWT_AUDIENCE = "livepeer-gateway"
 MIN_SECRET = 32
+_KEY_FILE = re.compile(rb"----[- ]BEGIN |\A(ssh|ecdsa)-")
+"""In files of PEM and SSH keys, which are no secrets of HS256: a public key is everybody's."""
 
 
 def _parse_origins(value: str) -> tuple[str, ...]:
@@ -59,12 +62,17 @@ def _parse_secret(value: str) -> bytes:
         secret = path.read_bytes().strip() if path.is_file() else value.encode()
     except OSError as error:
         raise ValueError(value) from error
-    if len(secret) < MIN_SECRET:
+    if len(secret) < MIN_SECRET or _KEY_FILE.search(secret):
         raise ValueError(value)
     return secret
 
 
-SECRET = Kind("secret|path", f"a text of {MIN_SECRET} bytes or more, or a file of it", _parse_secret, True)
+SECRET = Kind(
+    "secret|path",
+    f"a text of {MIN_SECRET} bytes or more, or a file of it, no PEM or SSH key",
+    _parse_secret,
+    True,
+)
 LISTEN_ADDRESS = replace(ADDRESS, parse=_parse_listen_address)
 LOOPBACK_ADDRESS = within(
     ADDRESS, "host:port on loopback, such as 127.0.0.1:9936", lambda address: is_loopback(address[0])
@@ -116,7 +124,7 @@ HTTP_FLAGS: tuple[Flag, ...] = (
         LISTEN_ADDRESS,
         None,
         "Serve the operator's routes here: metrics, orchestrators, debug state",
-        "-httpAddr where that is loopback, else 127.0.0.1:5935",
+        "-httpAddr where that is loopback and no proxy is named, else 127.0.0.1:5935",
     ),
     Flag("nodeAddr", LOOPBACK_ADDRESS, None, "Serve all routes here too, where nodes share -httpAddr's port"),
     Flag("httpsCert", PATH, None, "Serve -httpAddr over https, with this certificate chain (PEM)"),
@@ -286,7 +294,7 @@ class HttpSettings:
             allowed_hosts=parsed["allowedHosts"] or (),
             frame_ancestors=parsed["frameAncestors"] or (),
             trusted_proxies=parsed["trustedProxies"] or (),
-            cli_addr=_cli_addr(parsed["cliAddr"], parsed["httpAddr"]),
+            cli_addr=_cli_addr(parsed),
             node_addr=parsed["nodeAddr"],
             tls=_tls(parsed),
             publish_tokens=_tokens(parsed, "publishTokens"),
@@ -358,10 +366,14 @@ def _heartbeat(parsed: Parsed) -> Heartbeats | None:
     return None if url is None else Heartbeats(url, interval, parsed["liveAIHeartbeatHeaders"] or {})
 
 
-def _cli_addr(given: tuple[str, int] | None, http_addr: tuple[str, int]) -> tuple[str, int] | None:
+def _cli_addr(parsed: Parsed) -> tuple[str, int] | None:
+    """None where -httpAddr has the operator's routes, too: it is asked to, or no other machine reaches it."""
+    given: tuple[str, int] | None = parsed["cliAddr"]
     if given is not None:
-        return given if given != http_addr else None
-    return None if is_loopback(http_addr[0]) else ("127.0.0.1", LOOPBACK_CLI_PORT)
+        return given if given != parsed["httpAddr"] else None
+    behind_proxy = parsed["externalUrl"] is not None or bool(parsed["trustedProxies"])
+    alone = is_loopback(parsed["httpAddr"][0]) and not behind_proxy
+    return None if alone else ("127.0.0.1", LOOPBACK_CLI_PORT)
 
 
 def is_loopback(host: str) -> bool:

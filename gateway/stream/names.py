@@ -22,6 +22,11 @@ def check_name(value: str, what: str = "stream name") -> str:
     return value
 
 
+def is_name(value: str) -> bool:
+    """Whether `check_name` allows it."""
+    return _NAME.fullmatch(value) is not None and not value.endswith(OUT_SUFFIX)
+
+
 def output_name(path_name: str) -> str | None:
     """What comes before `-out`, as in go-livepeer's playback paths; None for a name without it."""
     return path_name.removesuffix(OUT_SUFFIX) if path_name.endswith(OUT_SUFFIX) else None

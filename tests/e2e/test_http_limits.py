@@ -18,7 +18,7 @@ from harness.waiting import DEADLINE
 from tests.e2e.sessions import PUBLISH, SDP, WATCH
 
 FLAGS = (
-    *("-trustedProxies", "127.0.0.1", "-connectTimeout", "20s"),
+    *("-trustedProxies", "127.0.0.1", "-cliAddr", "127.0.0.1:0", "-connectTimeout", "20s"),
     *("-maxStreamsPerAddress", "1", "-maxViewersPerAddress", "1", "-maxViewers", "2"),
     *("-maxRequestsPerAddress", "10"),
 )

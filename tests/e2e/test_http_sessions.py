@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
     flags = (
         *(),
-        *("-trustedProxies", "127.0.0.1"),
+        *("-trustedProxies", "127.0.0.1", "-cliAddr", "127.0.0.1:0"),
         *("-iceServers", "stun:stun.example:3478,turn:u:p@turn.example?transport=udp"),
         *("-icePublicIP", "192.0.2.1"),  # so that the gateway itself asks none of them
     )

@@ -38,6 +38,8 @@ LINES = (
     'shop streams=cam-*,s-* maxSessionSpend=0.1ETH signerHeaders="X-Key: k"\n'
     "other\n"
     "ann customer=ann pipeline=m,n\n"
+    "lab streams=door,lab-*-in\n"
+    "few streams=door,cam-?\n"
 )
 HOUR = 3600 * 10**9
 TEN_SECONDS = 10 * 10**9
@@ -136,6 +138,14 @@ async def test_a_customers_own_token_makes_streams_of_that_customer(tmp_path: Pa
 
 
 @pytest.mark.asyncio
+async def test_a_new_name_fits_the_patterns_of_the_token(tmp_path: Path) -> None:
+    async with creating(tmp_path) as client:
+        status, made = await client.create("lab")
+        assert (status, made["name"][:4], made["name"][-3:]) == (201, "lab-", "-in")
+        assert await client.post(made["whip_url"], made["publish_token"]) == 201
+
+
+@pytest.mark.asyncio
 async def test_a_repeated_request_makes_one_stream(tmp_path: Path) -> None:
     async with creating(tmp_path) as client:
         first = await client.create("shop", "key-1", customer="bob")
@@ -195,6 +205,12 @@ async def test_a_name_is_one_owners_and_one_customers_until_its_tokens_have_expi
         ("shop", {"pipeline": ""}, (400, "bad_parameter")),
         ("ann", {"customer": "bob"}, (403, "forbidden")),
         ("ann", {"pipeline": "o"}, (403, "forbidden")),
+        ("few", {}, (400, "bad_parameter")),
+        (
+            "shop",
+            {"params": {"x": "y" * 4000}, "pipeline": "\u00e9" * 200, "customer": "\u00e9" * 200},
+            (413, "too_large"),
+        ),
     ],
 )
 async def test_what_cannot_be_created_is_refused(

@@ -238,7 +238,16 @@ def test_what_is_no_set_of_keys_is_refused(document: object) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("token", ["a.b.c", "..", "e30.e30.", "eyJhbGciOiJub25lIn0.e30.", "x" * 8000 + ".."])
+@pytest.mark.parametrize(
+    "token", ["a.b.c", "..", "e30.e30.", "eyJhbGciOiJub25lIn0.e30.", "eyJhbGciOltdfQ.e30.", "x" * 8000 + ".."]
+)
 async def test_what_is_no_token_is_refused(token: str) -> None:
     with pytest.raises(BadJwt):
         await tokens().grant(token, Token.PUBLISH)
+
+
+@pytest.mark.asyncio
+async def test_a_secret_that_the_library_refuses_opens_nothing() -> None:
+    pem = b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"
+    with pytest.raises(BadJwt, match="not valid"):
+        await tokens(secret=pem).grant(own(StreamToken(("cam",))), Token.PUBLISH)

@@ -51,6 +51,7 @@ def policy(
         ([], {}, 200),
         ([], {"Origin": PAGE}, 403),
         ([], {"Origin": "null"}, 403),
+        ([], {"Origin": "http://[x"}, 403),
         ([], {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}, 403),
         ([], {"Sec-Fetch-Site": "cross-site"}, 403),
         ([], {"Sec-Fetch-Site": "same-origin"}, 200),
