@@ -40,8 +40,8 @@ def session_row(session: LedgerSession) -> Row:
 
 
 def payment_row(session: LedgerSession, payment: LedgerPayment) -> Row:
-    """One payment: its tickets and its outcome."""
-    row = payment.row
+    """One payment: its tickets and its outcome. The session of a live runner is a secret, and is left out."""
+    row, secret = payment.row, bool(session.row["app"])
     return {
         "session": row["session_id"],
         "stream_id": session.row["stream_id"],
@@ -57,7 +57,7 @@ def payment_row(session: LedgerSession, payment: LedgerPayment) -> Row:
         "first_nonce": row["first_nonce"],
         "last_nonce": row["last_nonce"],
         "recipient_rand_hash": row["recipient_rand_hash"],
-        "manifest_id": row["manifest_id"] or None,
+        "manifest_id": None if secret else row["manifest_id"] or None,
     }
 
 

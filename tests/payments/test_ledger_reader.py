@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from gateway.payments.ledger import Ledger
 from gateway.payments.ledger_reader import PAGE, LedgerReader
 from gateway.payments.ledger_rows import Grouping, utc
 from gateway.payments.report import payment_row, session_json, session_row, signer_call_row
+from gateway.payments.signing_rules import SECOND_RULES, PaymentFlow
 from gateway.payments.steps import Outcome
 from gateway.reason import EndReason
 from harness.payment_models import PRICE
@@ -70,6 +73,21 @@ async def test_recent_payments_are_found_without_those_that_were_never_sent(wher
     assert sum(wei for _, wei, _ in recent) == 182 * PRICE
     assert all(before <= at <= time.time_ns() + MINUTE for at, _, _ in recent)
     assert await ledger.reader.signed_since(time.time_ns() + MINUTE) == []
+    await ledger.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("app", "shown"), [("", "s3cr3t"), ("acme/app", None)])
+async def test_the_session_of_a_live_runner_is_not_shown(tmp_path: Path, app: str, shown: str | None) -> None:
+    ledger = await Ledger.open(tmp_path / "ledger.sqlite3")
+    flow = PaymentFlow(SECOND_RULES, "s3cr3t", app)
+    session = await ledger.open_session(replace(record("one"), flow=flow))
+    for number in (1, 2):
+        await ledger.intended(session, number)
+        made = payment(1, number, 1)
+        await ledger.signed(session, number, made, manifest_id="s3cr3t", price=Fraction(PRICE))
+    (one,) = [found async for found in ledger.reader.sessions(payments=True)]
+    assert [made["manifest_id"] for made in session_json(one)["payments"]] == [None, shown]
     await ledger.close()
 
 
