@@ -217,7 +217,7 @@ class _Answer(HttpAnswer):
 
     @override
     def failure(self) -> OrchestratorError:
-        if self.status in TRY_AGAIN or (self.status == 400 and self._is_json):
+        if self.status in TRY_AGAIN or (self.status in (400, 500, 503) and self._is_json):
             # livepeer/node: trouble of its own, and nothing was taken
             return Unreachable(self.detail, said=self.said)
         return super().failure()
@@ -229,6 +229,8 @@ class _Answer(HttpAnswer):
                 raise NoCapacity(self.detail, said=self.said)
             case 409:
                 raise SessionTaken(self.detail, said=self.said)
+            case 500:
+                raise UnknownOutcome(self.detail, said=self.said)
             case 400 if self._is_json:
                 raise Refused(self.status, self.detail, said=self.said)
             case _:

@@ -13,6 +13,7 @@ from gateway.orchestrator.errors import (
     OrchestratorError,
     Refused,
     UnknownOutcome,
+    Unreachable,
 )
 from gateway.payments.payer import Payer
 from gateway.reason import ChooseAgain, EndReason
@@ -95,4 +96,6 @@ async def _is_there(client: RunnerClient, payee: SessionPayee, headers: Mapping[
         return False
     except (AlreadySeen, BadAnswer, Refused):
         pass
+    except Unreachable as error:
+        raise UnknownOutcome(error.detail, said=error.said) from error
     return True

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from aiohttp import web
 
-from gateway.orchestrator.errors import AlreadySeen, NoCapacity, Refused, Unreachable
+from gateway.aio.inside import Reach
+from gateway.orchestrator.errors import AlreadySeen, NoCapacity, Refused, UnknownOutcome, Unreachable
 from gateway.orchestrator.info import PriceUnit
 from gateway.runner.client import RunnerClient
 from gateway.runner.errors import NoSuchSession, SessionTaken
 from gateway.runner.offer import RunnerOffer, Unit
 from gateway.runner.payee import SessionPayee
 from gateway.runner.reserve import Challenge, RunnerSession
+from harness.payment_models import orchestrator_info
+from harness.serving import serving
 from signer_client import LivePayment, MaxPrice, SignerClient
 from tests.devnet.live_kit import APP, WEI_PER_SECOND, Live
 
@@ -106,6 +111,41 @@ async def test_a_payment_that_was_credited_unheard_counts_as_credited_when_it_co
     other = SessionPayee(client, offer, challenge)
     with pytest.raises((AlreadySeen, Refused)):
         await other.deliver_payment(challenge.info, **headers)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("status", "body", "credited"),
+    [
+        (400, {"error": "chain"}, Refused),
+        (500, {"error": "store"}, Refused),
+        (503, {"error": "server busy"}, Refused),
+        (500, None, AlreadySeen),
+        (503, None, AlreadySeen),
+        (502, {"error": "a proxy"}, AlreadySeen),
+    ],
+)
+async def test_a_403_after_an_answer_that_took_nothing_is_no_credit(
+    status: int, body: object, credited: type[Exception]
+) -> None:
+    """livepeer/node says in JSON that it took nothing; what a proxy or go-livepeer says tells nothing."""
+    answers = [web.Response(text="forbidden", status=403)]
+    answers.append(
+        web.Response(text="trouble", status=status) if body is None else web.json_response(body, status=status)
+    )
+
+    async def answer(request: web.Request) -> web.Response:
+        return answers.pop()
+
+    info, client = replace(orchestrator_info(), reach=Reach("127.0.0.1")), RunnerClient(sender="0x00")
+    async with serving(web.post("/payment", answer)) as url:
+        offer = RunnerOffer(url=url, app=APP, reach=info.reach)
+        payee = SessionPayee(client, offer, Challenge(info, "m", f"{url}/payment"))
+        with pytest.raises(Unreachable if credited is Refused else UnknownOutcome):
+            await payee.deliver_payment(info, payment="x", seg_creds="y")
+        with pytest.raises(credited):
+            await payee.deliver_payment(info, payment="x", seg_creds="y")
+    await client.close()
 
 
 @pytest.mark.asyncio
