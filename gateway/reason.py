@@ -46,6 +46,10 @@ class NoRoom(Ended):
     """A job that did not start because there was no capacity: not a fault. Its payment is kept."""
 
 
+class ParamsRefused(Ended):
+    """A worker did not take the stream's parameters: another one may say the same, and none is to blame."""
+
+
 class MoveAsked(Ended):
     """The operator wants the job elsewhere: no fault."""
 

@@ -9,7 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.inside import Reach
 from gateway.orchestrator.errors import OrchestratorError
-from gateway.reason import Ended, EndReason
+from gateway.reason import Ended, EndReason, NoRoom, ParamsRefused
 from gateway.runner.app_calls import AppCalls
 from gateway.runner.app_start import AppChannels
 from gateway.runner.client import RunnerClient
@@ -17,6 +17,9 @@ from gateway.runner.errors import AppRefused
 from gateway.runner.profile import AppProfile, pause_in
 from gateway.runner.reserve import RunnerSession
 from gateway.stream.seam import JobHost, Json, UpdateRefused
+
+REFUSALS: Mapping[int, type[Ended]] = {400: ParamsRefused, 409: NoRoom, 422: ParamsRefused}
+"""What an app means that answers a start with this status: 409 is another session that it has."""
 
 
 class AppSession:
@@ -59,13 +62,14 @@ class AppSession:
         await self._calls.run()
 
     async def start(self, params: Mapping[str, Any]) -> AppChannels:
-        """Start it with a stream's parameters. Raises Ended."""
+        """Start it with a stream's parameters. Raises Ended: ParamsRefused and NoRoom are not its fault."""
         self.params = dict(params)
         try:
             return await self._calls.start(self.params)
         except AppRefused as error:
-            detail = f"{self._name}: the app refused its parameters: {error}"
-            raise Ended(EndReason.ORCHESTRATOR_LOST, detail) from error
+            kind = REFUSALS.get(error.status, Ended)
+            detail = f"{self._name}: the app did not take the start: {error.full}"
+            raise kind(EndReason.ORCHESTRATOR_LOST, detail) from error
         except OrchestratorError as error:
             detail = f"{self._name}: the app did not start: {error}"
             raise Ended(EndReason.ORCHESTRATOR_LOST, detail) from error

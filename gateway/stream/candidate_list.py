@@ -32,6 +32,7 @@ class CandidateList:
         self._changed: set[str] = set()
         """Whose offer was found changed since a job was last live."""
         self._showed_nothing: dict[str, tuple[Candidate, Ended]] = {}
+        self._params_refused: dict[str, Ended] = {}
         self._was_shown = False
         self._paid_without_picture = False
         """Whether a first payment has brought nothing since: those who have delivered go first then."""
@@ -97,6 +98,16 @@ class CandidateList:
         """A job there took the stream's pictures and gave none back."""
         self._showed_nothing[candidate.key] = candidate, failure
 
+    def refused_params(self, candidate: Candidate, failure: Ended) -> None:
+        """The worker there did not take the stream's parameters."""
+        self._params_refused[candidate.key] = failure
+
+    @property
+    def params_refusal(self) -> str:
+        """Why nobody else is tried: two workers did not take the stream's parameters. Empty where they may be."""
+        said = [failure.detail for failure in self._params_refused.values()]
+        return f"the stream's parameters were refused: {'; '.join(said)}" if len(said) > 1 else ""
+
     @property
     def unshown(self) -> str:
         """How the end of a stream begins that several could not show: none of them is to blame then."""
@@ -108,6 +119,7 @@ class CandidateList:
         self._was_shown = True
         self._attempts.succeeded()
         self._changed.clear()
+        self._params_refused.clear()
         self._paid_without_picture = False
 
     def stream_ended(self, ended: Ended, *, showed_picture: bool) -> None:

@@ -49,6 +49,8 @@ class NextCandidate:
 
         `failures` are those since a job was live, first the one that ended it.
         """
+        if self._candidates.params_refusal:
+            raise Ended(EndReason.NO_ORCHESTRATOR, self._candidates.params_refusal)
         patient = self.was_live or (self._await_room and not failures)
         patience = max(self._timing.patience, self._restart)
         patient_until = self._clock() + (patience if patient else 0)

@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.aio.tasks import TaskGroup
 from gateway.media.frames import Frame
 from gateway.payments.status import PaymentStatus
-from gateway.reason import ChooseAgain, Ended, EndReason, MoveAsked
+from gateway.reason import ChooseAgain, Ended, EndReason, MoveAsked, ParamsRefused
 from gateway.stream.candidate_list import CandidateList
 from gateway.stream.closing import ClosingJobs
 from gateway.stream.job_slot import JobSlot, SupervisedStream, UnexpectedFailure
@@ -375,6 +375,8 @@ class Supervisor:
         self._closing.add(slot, failure.reason)
         if isinstance(failure, ChooseAgain | MoveAsked):
             pass
+        elif isinstance(failure, ParamsRefused):
+            self._candidates.refused_params(candidate, failure)
         elif failure.reason is EndReason.PRICE_RAISED:
             self._candidates.never_retry(candidate, failure)
         elif _ends_the_stream(failure):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.media.frames import OpusPacket
-from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
+from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom, ParamsRefused
 from gateway.stream.seam import Candidate, UpdateRefused
 from harness.waiting import eventually
 from tests.stream.jobs import (
@@ -133,6 +133,20 @@ async def test_a_message_that_nobody_can_take_now_is_refused_as_it_cannot_be_kep
     with pytest.raises(UpdateRefused, match="try again"):
         await supervisor.update({"type": "get_nodes"})
     await supervisor.close(DELETED)
+
+
+@pytest.mark.asyncio
+async def test_parameters_that_two_workers_refuse_end_the_stream_and_nobody_is_blamed() -> None:
+    refused = ParamsRefused(EndReason.ORCHESTRATOR_LOST, "mode must be gray")
+    network = FakeSource(*[{"ends": refused, "starts": False}] * 2)
+    ended = await end_of(supervised(network))
+    assert (ended.reason, network.asked, network.suspended) == (EndReason.NO_ORCHESTRATOR, "ab", {})
+    assert "mode must be gray" in ended.detail
+    network = FakeSource({"ends": refused, "starts": False}, {})
+    await works_on(supervised(network), network, 2)
+    assert network.suspended == {}
+    network = FakeSource({"ends": refused, "starts": False}, urls="a")
+    assert await end_of(supervised(network)) is refused
 
 
 @pytest.mark.asyncio
