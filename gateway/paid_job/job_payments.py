@@ -115,6 +115,8 @@ class JobPayments:
         try:
             return await self.payer.first_payment()
         except Ended as refused:
+            if self.payer.needs_challenge:
+                raise ChooseAgain(refused.reason, f"{self._url}: {refused.detail}") from refused
             why = payments.types.refusal(flow.rules.type)
             if why and refused.reason is EndReason.PAYMENT_REFUSED:  # which is nobody's fault
                 raise ChooseAgain(refused.reason, f"{self._url}: {why}") from refused

@@ -223,6 +223,11 @@ class Payer:
         """Whether the first payment is signed, was not credited, and may serve another job."""
         return self._session.first_payment_usable(self._clock())
 
+    @property
+    def needs_challenge(self) -> bool:
+        """Whether the first payment can only be made on a newer challenge of the live runner."""
+        return self._session.needs_challenge
+
     async def first_payment(self) -> LivePayment:
         """Open the session and get the payment for the job's start. Raises Ended where there is none."""
         action = self._session.next(self._clock())

@@ -141,8 +141,12 @@ class PaymentSession(SessionState):
         self._give_up(EndReason.PAYMENT_REFUSED, detail)
 
     def refresh_needed(self, detail: str) -> None:
-        """480: the same state goes with a newer info."""
+        """480: the same state goes with a newer info. A live runner's is a new challenge, before it is paid."""
         self._answered(Sign)
+        if self.flow.app and not self.billing.payments:
+            self.needs_challenge = True
+            self._give_up(EndReason.ORCHESTRATOR_LOST, detail)
+            return
         self._ask_refresh(RefreshKind.INFO, EndReason.PAYMENT_REFUSED, detail)
 
     def price_exceeded(self, detail: str) -> None:

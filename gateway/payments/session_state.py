@@ -57,6 +57,8 @@ class SessionState:
         """Signed, and not known to be credited or refused."""
         self.idle = False
         """Whether the signer's last answer was that nothing is due."""
+        self.needs_challenge = False
+        """Whether it can only be opened on a newer challenge of the live runner."""
         self._credit = Credit(self.billing, self.balance, self.schedule)
         self._info = PaidInfo(
             info,

@@ -28,7 +28,7 @@ from gateway.payments.ledger import Ledger
 from gateway.payments.resources import PaymentResources
 from gateway.payments.spending import Spending, SpendLimits
 from gateway.payments.verify import verify
-from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom
+from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom, ParamsRefused
 from gateway.runner.client import RunnerClient
 from gateway.runner.job import RunnerJob
 from gateway.runner.lists import OrchestratorRunners
@@ -44,7 +44,7 @@ from gateway.runner.source import RunnerSource
 from gateway.stream.seam import FormerStream, Job, PublishRequest
 from harness.serving import serving, trickle_app
 from harness.waiting import DEADLINE, eventually
-from signer_client import SignerClient
+from signer_client import LivePayment, RefreshNeeded, SignerClient
 from tests.devnet.live_kit import APP, WEI_PER_SECOND, Live
 from tests.devnet.live_kit import live as devnet_live
 from tests.network.test_job import Host, pictures
@@ -63,6 +63,8 @@ class EchoApp:
     def __init__(self) -> None:
         self.trickle = TrickleServer()
         self.ready = True
+        self.refuses = 0
+        """With this HTTP status, every start."""
         self.starts: list[Any] = []
         self.updates: list[Any] = []
         self.halts: list[str] = []
@@ -81,6 +83,8 @@ class EchoApp:
 
     async def _start(self, request: web.Request) -> web.Response:
         self.starts.append(await request.json())
+        if self.refuses:
+            return web.json_response({"error": "mode must be gray"}, status=self.refuses)
         if not self.ready:
             return web.json_response({"error": "warming up"}, status=503)
         if not self.trickle.names():
@@ -292,6 +296,49 @@ async def test_an_app_that_shows_no_picture_in_time_is_a_fault_of_who_was_paid(g
         run.source.suspend(run.candidate, REQUEST, ended.value)
         (judged,) = run.source.candidates(REQUEST)
         assert judged.verdict is Verdict.SET_ASIDE
+
+
+async def test_a_challenge_that_is_too_old_for_the_signer_is_asked_for_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign = SignerClient.generate_live_payment
+    answers = [RefreshNeeded(480, "refresh session", None)]
+
+    async def too_old_once(self: SignerClient, **call: Any) -> LivePayment:
+        if answers:
+            raise answers.pop()
+        return await sign(self, **call)
+
+    monkeypatch.setattr(SignerClient, "generate_live_payment", too_old_once)
+    async with gateway.run() as run:
+        job = await run.job()
+        with pytest.raises(ChooseAgain, match="refresh session"):
+            async with asyncio.timeout(DEADLINE):
+                await job.run()
+        await job.close(EndReason.ORCHESTRATOR_LOST)
+        assert not job.paid
+        job = await run.job()
+        async with live(job):
+            assert job.paid
+        await job.close(EndReason.DELETED)
+        assert (await gateway.sessions(), await gateway.openings()) == ([True], 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "end"), [(400, ParamsRefused), (422, ParamsRefused), (409, NoRoom), (403, Ended)]
+)
+async def test_an_app_that_does_not_take_the_parameters_is_not_to_blame(
+    gateway: Gateway, status: int, end: type[Ended]
+) -> None:
+    gateway.app.refuses = status
+    async with gateway.run() as run:
+        job = await run.job()
+        with pytest.raises(Ended, match="mode must be gray") as ended:
+            async with asyncio.timeout(DEADLINE):
+                await job.run()
+        await job.close(EndReason.ORCHESTRATOR_LOST)
+        assert type(ended.value) is end
+        assert await gateway.sessions() == [True], "it costs no more"
 
 
 async def test_a_session_goes_on_after_a_crash_without_a_second_opening(gateway: Gateway) -> None:
