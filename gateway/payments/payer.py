@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import structlog
@@ -320,6 +321,21 @@ class Payer:
         """Seconds for which the first payment alone can still pay a job that an unanswered start began."""
         billing = self._session.billing
         return billing.first / billing.price - billing.unbilled(self._clock())
+
+    @property
+    def seconds_paid(self) -> Fraction:
+        """Seconds that all payments so far are worth."""
+        billing = self._session.billing
+        return billing.total / billing.price if billing.payments else Fraction(0)
+
+    @property
+    def seconds_after_next(self) -> Fraction:
+        """The same, at most, once there is another one. Only while the job runs."""
+        billing, info = self._session.billing, self._session.info
+        assert info.ticket_ev
+        due = max(self._clock(), self._session.schedule.due) + NANOSECONDS  # it may wait for a whole second
+        tickets = max(1, ceil(billing.unbilled_tickets(info, due)))
+        return self.seconds_paid + tickets * info.ticket_ev / billing.price
 
     @property
     def credit_left(self) -> Fraction | None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from fractions import Fraction
 
 from gateway.payments.payer import Payer
 from gateway.reason import Ended, EndReason
 
 MAX_UNPROVEN = 60.0
 """Seconds, and seconds that are paid for, where who is paid has not delivered before."""
+CHECK = 0.2
+"""Seconds between two looks at what was paid: payments are a second apart at least."""
 
 
 class FirstPicture:
     """One session's, from now on. `limit` is that of the app's profile, in seconds.
 
-    `payer` is None where nothing is paid; `opening` are the seconds that its first payment was for.
+    `payer` is None where nothing is paid; `before` are the seconds that a former run has paid for.
     """
 
     def __init__(
@@ -24,13 +27,13 @@ class FirstPicture:
         *,
         proven: bool,
         payer: Payer | None,
-        opening: float,
+        before: Fraction = Fraction(0),
         max_unproven: float = MAX_UNPROVEN,
     ) -> None:
         self.limit = limit if proven else min(limit, max_unproven)
         self._payer = None if proven else payer
-        self._paid_for = max(0.0, max_unproven - opening)
-        """Seconds after which nothing more is paid until it comes."""
+        self._max_paid = before + Fraction(max_unproven)
+        """Seconds that may be paid for until it comes."""
         self._came = asyncio.Event()
         self._withholds = False
 
@@ -50,7 +53,7 @@ class FirstPicture:
         """Raises Ended where none comes in time. Payments go on with it, unless the job is held then."""
         try:
             async with asyncio.timeout(self.limit):
-                if self._payer is not None and not await self._comes_within(self._paid_for):
+                if self._payer is not None and not await self._comes_while_paid(self._payer):
                     self._withholds = True
                     self._payer.pause(owed=True)
                     await self._came.wait()
@@ -62,10 +65,13 @@ class FirstPicture:
             detail = f"{name} showed no picture within {self.limit:g} s of the session's reserve"
             raise Ended(EndReason.ORCHESTRATOR_LOST, detail) from None
 
-    async def _comes_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._came.wait()
-        except TimeoutError:
-            return False
-        return True
+    async def _comes_while_paid(self, payer: Payer) -> bool:
+        """Whether it comes before another payment might be one too many: tickets may be large."""
+        while payer.seconds_after_next <= self._max_paid:
+            try:
+                async with asyncio.timeout(CHECK):
+                    await self._came.wait()
+            except TimeoutError:
+                continue
+            return True
+        return self._came.is_set()

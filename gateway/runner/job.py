@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from typing_extensions import override
@@ -17,7 +18,6 @@ from gateway.runner.app_start import AppChannels
 from gateway.runner.first_picture import FirstPicture
 from gateway.runner.profile import AppProfile
 from gateway.runner.reserved_job import ReservedJob
-from gateway.runner.selection import rules
 from gateway.runner.session_details import shown
 from gateway.runner.sound import SoundChannel
 from gateway.stream.seam import JobStatus, Json
@@ -118,12 +118,12 @@ class RunnerJob(ReservedJob):
         return self._resources.profiles[offer.app]
 
     def _first_picture(self) -> FirstPicture:
-        assert self._offer is not None
+        payer = self._payer
         return FirstPicture(
             self._profile.limits.first_picture,
             proven=self._candidate.proven,
-            payer=self._payer,
-            opening=rules(self._offer).opening,
+            payer=payer,
+            before=Fraction(0) if self._former is None or payer is None else payer.seconds_paid,
         )
 
     async def _channels(self, app: AppSession) -> tuple[AppChannels, FormerRun | None]:

@@ -62,6 +62,24 @@ async def test_a_job_that_ends_while_the_signer_is_not_called_yet_signs_nothing_
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("ticket_seconds", "opening", "least", "most"), [(45, 1, 90, 90), (1, 10, 12, 16), (3, 4, 15, 18)]
+)
+async def test_it_is_known_what_another_payment_makes_of_the_sum(
+    tmp_path: Path, ticket_seconds: int, opening: int, least: int, most: int
+) -> None:
+    info = orchestrator_info(unit=PriceUnit.SECONDS, ticket_seconds=ticket_seconds)
+    flow = PaymentFlow(SECOND_RULES, MANIFEST, "echo")
+    clock = [S]
+    async with bench(
+        tmp_path, ScriptedSigner(opening), info=info, clock=lambda: clock[0], flow=flow, interval=4 * S
+    ) as b:
+        await b.start()
+        assert b.payer.seconds_paid == opening * ticket_seconds
+        assert least <= b.payer.seconds_after_next <= most
+
+
+@pytest.mark.asyncio
 async def test_a_job_is_paid_from_start_to_end_and_every_step_is_in_the_ledger(tmp_path: Path) -> None:
     async with bench(tmp_path, ScriptedSigner(20)) as b:
         first = await b.payer.first_payment()

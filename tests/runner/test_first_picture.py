@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from fractions import Fraction
 from typing import Any, cast
 
 import pytest
@@ -15,8 +16,9 @@ from harness.waiting import eventually
 class Payments:
     """What is told to who pays."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds_after_next: int = 14) -> None:
         self.told: list[str] = []
+        self.seconds_after_next = seconds_after_next
 
     def pause(self, *, owed: bool) -> None:
         self.told.append("pause" if owed else "nothing is owed")
@@ -30,11 +32,13 @@ def picture(
     *,
     proven: bool = False,
     payments: Payments | None = None,
-    opening: float = 10,
+    before: int = 0,
     max_unproven: float = 60,
 ) -> FirstPicture:
     payer = cast(Any, payments)
-    return FirstPicture(limit, proven=proven, payer=payer, opening=opening, max_unproven=max_unproven)
+    return FirstPicture(
+        limit, proven=proven, payer=payer, before=Fraction(before), max_unproven=max_unproven
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,11 +70,11 @@ async def test_a_picture_ends_the_watch() -> None:
 @pytest.mark.asyncio
 @pytest.mark.parametrize("held", [False, True])
 async def test_who_has_not_delivered_gets_no_more_pay_than_for_a_minute_until_a_picture(held: bool) -> None:
-    payments = Payments()
-    first = picture(120, payments=payments, opening=60)
+    payments = Payments(seconds_after_next=61)
+    first = picture(120, payments=payments)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(first.watch("https://orch.example", lambda: held))
-        await eventually(lambda: payments.told == ["pause"], what="the minute that the opening was for")
+        await eventually(lambda: payments.told == ["pause"], what="the payment that is one too many")
         first.job_resumed()
         assert payments.told == ["pause"] * 2, "a publisher that comes back changes nothing"
         first.came()
@@ -80,12 +84,23 @@ async def test_who_has_not_delivered_gets_no_more_pay_than_for_a_minute_until_a_
 
 
 @pytest.mark.asyncio
+async def test_what_a_former_run_has_paid_is_not_counted() -> None:
+    payments = Payments(seconds_after_next=660)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        first = picture(120, payments=payments, before=600)
+        group.create_task(first.watch("https://orch.example", lambda: False))
+        await asyncio.sleep(0)
+        first.came()
+    assert payments.told == []
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("proven", [False, True])
 async def test_who_shows_one_within_the_minute_or_did_before_is_paid_all_the_while(
     proven: bool,
 ) -> None:
-    payments = Payments()
-    first = picture(120, payments=payments, proven=proven, opening=60 if proven else 10)
+    payments = Payments(seconds_after_next=999 if proven else 60)
+    first = picture(120, payments=payments, proven=proven)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(first.watch("https://orch.example", lambda: False))
         await asyncio.sleep(0)
