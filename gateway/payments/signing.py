@@ -37,6 +37,8 @@ from signer_client import (
 
 LOST_BY_PROXY = (502, 504, 520, 524)
 """Statuses of a proxy that asked the signer and did not get its answer; 520 and 524 are Cloudflare's."""
+EVENT_TOO_LARGE = 413
+"""Status of livepeer/node's signer: it paid nothing, and may pay by the same state later."""
 MAX_ASKED_BEFORE = 30 * NANOSECONDS
 """After so long a question that is written down is written anew before a cluster's signer is called."""
 VERIFIED_ON_THE_LOOP = 5
@@ -180,19 +182,26 @@ class Signing:
                 self._resources.types.told(self._flow.rules.type, error)
             session.signing_refused(str(error))
         except Rejected as error:
+            if error.status == EVENT_TOO_LARGE and self._flow.app:
+                self._failed(error)
+                return
             # anybody may read the stream's status: the log and the operator's events have the name beside it
             who = "this customer" if self._customer.name else "this gateway"
             said = self._customer.hidden_in(str(error))
             self._alarms.payment_failed(f"signer refused {who}", said, customer=self._customer.name)
             session.withheld(EndReason.SIGNER_REFUSED, f"the signer refused {who}: {said}")
         except (SignerUnavailable, SignerBadAnswer, SignerUnreachable) as error:
-            session.signer_failed(f"no payment from the signer: {error}", self._clock())
-            self._log.warning("signer failed", error=str(error), tries=session.schedule.failures)
-            self._alarms.events.failed("signer", "signer failed", str(error))
+            self._failed(error)
             if _may_be_billed(error):
                 await self._journal.lost(hold.wei, str(error))
         else:
             await self._take(hold, sign, live, request)
+
+    def _failed(self, error: SignerError) -> None:
+        """It may pass."""
+        self._session.signer_failed(f"no payment from the signer: {error}", self._clock())
+        self._log.warning("signer failed", error=str(error), tries=self._session.schedule.failures)
+        self._alarms.events.failed("signer", "signer failed", str(error))
 
     async def _take(self, hold: Hold, sign: Sign, live: LivePayment, request: HoldRequest | None) -> None:
         """Write the signer's payment down before it can be spent, and check it."""

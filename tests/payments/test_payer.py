@@ -62,6 +62,23 @@ async def test_a_job_that_ends_while_the_signer_is_not_called_yet_signs_nothing_
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("app", ["", "echo"])
+async def test_an_event_that_is_too_large_for_the_signer_of_a_live_runner_may_pass(
+    tmp_path: Path, app: str
+) -> None:
+    info, flow = orchestrator_info(unit=PriceUnit.SECONDS), PaymentFlow(SECOND_RULES, MANIFEST, app)
+    signer = ScriptedSigner(Rejected(413, "event"), 10)
+    async with bench(tmp_path, signer, info=info, flow=flow, first_backoff=1) as b:
+        if not app:
+            with pytest.raises(Ended, match="413"):
+                await b.start()
+            return
+        await b.start()
+        assert [call["state"] for call in signer.calls] == [None, None]
+        assert [one async for one in b.ledger.reader.signer_calls() if one.call is Call.LOST] == []
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("ticket_seconds", "opening", "least", "most"), [(45, 1, 90, 90), (1, 10, 12, 16), (3, 4, 15, 18)]
 )
