@@ -72,6 +72,8 @@ ANSWERED_WITHIN = 500 * MS
 LEAST_CREDIT = 5
 ROUNDING = Fraction(8, 100)
 """Seconds that each payment is rounded up by at most: 2 % where one is made each 4 s."""
+MOST_OVER = Fraction(2, 100)
+"""The same as a share of the time since the session was opened, where nothing disturbs the payments."""
 
 pytestmark = pytest.mark.timeout(max(180, 5 * HISTORIES))
 
@@ -469,6 +471,8 @@ class LiveHistories(RuleBasedStateMachine):
             by_the_second = self.session.billing.rules.whole_seconds
             most = ROUNDING * self.session.billing.payments + self.disturbed if by_the_second else 0
             assert self.billed_over <= most
+            if by_the_second and self.interval >= 4 * S and not self.disturbed:
+                assert self.billed_over <= MOST_OVER * Fraction(self.now - self.began, S)
 
     @invariant()
     def no_session_is_released_for_want_of_credit_while_payments_are_answered(self) -> None:
