@@ -141,7 +141,7 @@ class PaymentSession(SessionState):
         self._give_up(EndReason.PAYMENT_REFUSED, detail)
 
     def refresh_needed(self, detail: str) -> None:
-        """480: the same state goes with a newer info. A live runner's is a new challenge, before it is paid."""
+        """480: the same state goes with a newer info; a live runner is opened on a new challenge."""
         self._answered(Sign)
         if self.flow.app and not self.billing.payments:
             self.needs_challenge = True

@@ -104,7 +104,7 @@ class CandidateList:
 
     @property
     def params_refusal(self) -> str:
-        """Why nobody else is tried: two workers did not take the stream's parameters. Empty where they may be."""
+        """Why nobody else is tried: two workers refused the stream's parameters. Empty where they did not."""
         said = [failure.detail for failure in self._params_refused.values()]
         return f"the stream's parameters were refused: {'; '.join(said)}" if len(said) > 1 else ""
 

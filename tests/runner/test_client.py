@@ -131,7 +131,9 @@ async def test_a_403_after_an_answer_that_took_nothing_is_no_credit(
     """livepeer/node says in JSON that it took nothing; what a proxy or go-livepeer says tells nothing."""
     answers = [web.Response(text="forbidden", status=403)]
     answers.append(
-        web.Response(text="trouble", status=status) if body is None else web.json_response(body, status=status)
+        web.Response(text="trouble", status=status)
+        if body is None
+        else web.json_response(body, status=status)
     )
 
     async def answer(request: web.Request) -> web.Response:

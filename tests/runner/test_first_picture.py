@@ -36,9 +36,7 @@ def picture(
     max_unproven: float = 60,
 ) -> FirstPicture:
     payer = cast(Any, payments)
-    return FirstPicture(
-        limit, proven=proven, payer=payer, before=Fraction(before), max_unproven=max_unproven
-    )
+    return FirstPicture(limit, proven=proven, payer=payer, before=Fraction(before), max_unproven=max_unproven)
 
 
 @pytest.mark.parametrize(
