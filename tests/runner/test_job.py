@@ -158,6 +158,19 @@ class LateAnswer(RunnerClient):
         return asked
 
 
+class TooOldOnce(SignerClient):
+    """Finds the first challenge too old."""
+
+    asked = False
+
+    @override
+    async def generate_live_payment(self, *args: Any, **options: Any) -> LivePayment:
+        if not self.asked:
+            self.asked = True
+            raise RefreshNeeded(480, "refresh session", None)
+        return await super().generate_live_payment(*args, **options)
+
+
 class Run:
     """One run of the gateway on a ledger."""
 
@@ -213,14 +226,17 @@ class Gateway:
 
     @asynccontextmanager
     async def run(
-        self, profile: AppProfile = ECHO, client_type: type[RunnerClient] = RunnerClient
+        self,
+        profile: AppProfile = ECHO,
+        client_type: type[RunnerClient] = RunnerClient,
+        signer_type: type[SignerClient] = SignerClient,
     ) -> AsyncIterator[Run]:
         async with AsyncExitStack() as stack:
             ledger = await Ledger.open(self._path)
             stack.push_async_callback(ledger.close)
             client = client_type(sender=self.network.signer.address)
             stack.push_async_callback(client.close)
-            signer = await stack.enter_async_context(SignerClient(self.network.signer.url))
+            signer = await stack.enter_async_context(signer_type(self.network.signer.url))
             try:
                 yield Run(self.network, ledger, client, signer, profile)
             finally:  # what a crash ends at once
@@ -298,19 +314,8 @@ async def test_an_app_that_shows_no_picture_in_time_is_a_fault_of_who_was_paid(g
         assert judged.verdict is Verdict.SET_ASIDE
 
 
-async def test_a_challenge_that_is_too_old_for_the_signer_is_asked_for_again(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sign = SignerClient.generate_live_payment
-    answers = [RefreshNeeded(480, "refresh session", None)]
-
-    async def too_old_once(self: SignerClient, **call: Any) -> LivePayment:
-        if answers:
-            raise answers.pop()
-        return await sign(self, **call)
-
-    monkeypatch.setattr(SignerClient, "generate_live_payment", too_old_once)
-    async with gateway.run() as run:
+async def test_a_challenge_that_is_too_old_for_the_signer_is_asked_for_again(gateway: Gateway) -> None:
+    async with gateway.run(signer_type=TooOldOnce) as run:
         job = await run.job()
         with pytest.raises(ChooseAgain, match="refresh session"):
             async with asyncio.timeout(DEADLINE):
