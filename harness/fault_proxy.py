@@ -45,7 +45,9 @@ class Fault(StrEnum):
 
 ANSWERS = {Fault.SERVER_ERROR: 500, Fault.REFRESH: 480, Fault.PRICE: 481, Fault.NOTHING_DUE: 482}
 OF_THE_NETWORK = (Fault.DROP_REQUEST, Fault.DROP_ANSWER, Fault.DELAY, Fault.SERVER_ERROR)
-OF_THE_SIGNER = (*OF_THE_NETWORK, Fault.REFRESH, Fault.PRICE, Fault.NOTHING_DUE)
+OF_A_FIRST_SIGNING = (*OF_THE_NETWORK, Fault.REFRESH)
+OF_THE_SIGNER = (*OF_A_FIRST_SIGNING, Fault.PRICE, Fault.NOTHING_DUE)
+"""Without a state no price was agreed on, and something is always due."""
 
 
 class FaultProxy:
@@ -93,15 +95,15 @@ class FaultProxy:
 
     async def _on_signer(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        fault = Fault.NONE
+        fault, state = Fault.NONE, ""
         if request.path == "/generate-live-payment":
-            fault = self._draw("signing", OF_THE_SIGNER)
+            state = (json.loads(body).get("state") or {}).get("State")
+            fault = self._draw("signing", OF_THE_SIGNER if state else OF_A_FIRST_SIGNING)
         if fault in ANSWERS:
             error = {"error": {"message": "said by the proxy"}}
             return web.json_response(error, status=ANSWERS[fault])
         answer = await self._forward(request, self._signer, body, fault)
         if fault is Fault.DROP_ANSWER and answer is not None and answer.status == 200:
-            state = (json.loads(body).get("state") or {}).get("State")
             self.lost_states += bool(state)
             self.lost_null_states += not state
         return _given(request, answer, fault)

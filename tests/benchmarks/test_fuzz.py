@@ -72,6 +72,7 @@ def test_what_is_slow_is_a_finding() -> None:
 
 @pytest.mark.long
 @pytest.mark.heavy
+@pytest.mark.timeout(60 * MINUTES + 180)
 @pytest.mark.asyncio
 async def test_all_targets_together_find_nothing() -> None:
     process = await asyncio.create_subprocess_exec(
