@@ -86,12 +86,17 @@ class HlsStreams:
         if window is None:
             if not await self._is_live(name):
                 raise NoHls(f"no live stream has the name {name[:140]!r}")
+            try:
+                self._audience.check_viewer()
+            except NotAdmitted as error:
+                raise NoHls(str(error), busy=True) from error
             window = self._windows.get(name) or self._open(name)
         self._asked[name] = time.monotonic()
         if number is not None and number > window.newest + 2:
             raise NoHls("that segment is far ahead: ask for the playlist without _HLS_msn")
         await window.wait(0 if number is None else number, FIRST)
-        self._asked[name] = time.monotonic()
+        if self._windows.get(name) is window:
+            self._asked[name] = time.monotonic()
         text = window.playlist()
         if not text:
             raise NoHls("the stream has no picture yet: try again", busy=True)
@@ -136,8 +141,6 @@ class HlsStreams:
                 await self._until_idle(name)
             finally:
                 fanout.taps.remove(output)
-        except NotAdmitted as error:
-            log.warning("no HLS", stream=name, detail=str(error))
         finally:
             self._audience.unfollow(name)
             del self._windows[name], self._asked[name], self._tasks[name]

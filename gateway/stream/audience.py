@@ -87,7 +87,7 @@ class Audience:
 
         Raises NotAdmitted, LimitReached or OfferRefused, with nothing left behind.
         """
-        self._admission.check_viewer()
+        self.check_viewer()
         log = structlog.get_logger("viewer").bind(stream=name, viewer=viewer_id[:8])
         reservation = await self._quotas.reserve(claims)
         try:
@@ -124,13 +124,16 @@ class Audience:
             self._unwatch(name)
             await viewer.close()
 
+    def check_viewer(self) -> None:
+        """Check that somebody may begin to watch now. Raises NotAdmitted."""
+        self._admission.check_viewer()
+
     async def follow(self, name: str) -> Fanout:
         """The output of `name` for a reader that is no viewer, kept over publishes until `unfollow`.
 
-        Raises NotAdmitted. `unfollow` follows in every case.
+        `check_viewer` goes before it; `unfollow` follows in every case.
         """
         self._followers[name] += 1
-        self._admission.check_viewer()
         if self.remote is not None:
             await self.remote.watch(name, self.output(name))
         return self.output(name)
