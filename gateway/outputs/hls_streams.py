@@ -23,6 +23,8 @@ MAX_STREAMS = 64
 """Streams at once: each is a process of FFmpeg."""
 IDLE = 30.0
 """Seconds without a request after which a stream is no longer made."""
+LOOK = 10.0
+"""Seconds between two looks whether it is published: after two without, it is no longer made."""
 FIRST = 8.0
 """Seconds that the first request waits for the first segment."""
 
@@ -138,7 +140,7 @@ class HlsStreams:
             fanout.taps.append(output)
             output.start()
             try:
-                await self._until_idle(name)
+                await self._until_unused(name)
             finally:
                 fanout.taps.remove(output)
         finally:
@@ -146,9 +148,9 @@ class HlsStreams:
             del self._windows[name], self._asked[name], self._tasks[name]
             await output.close()
 
-    async def _until_idle(self, name: str) -> None:
-        while True:
-            idle = time.monotonic() - self._asked[name]
-            if idle >= IDLE:
-                return
-            await asyncio.sleep(IDLE - idle)
+    async def _until_unused(self, name: str) -> None:
+        """Wait until nobody asks for a stream, or nobody publishes it: players poll ended ones, too."""
+        gone = 0
+        while gone < 2 and (idle := time.monotonic() - self._asked[name]) < IDLE:
+            await asyncio.sleep(min(IDLE - idle, LOOK))
+            gone = 0 if await self._is_live(name) else gone + 1

@@ -100,3 +100,23 @@ async def test_who_is_refused_takes_no_viewer_of_another_nodes_away() -> None:
         await one.refused()
         await eventually(lambda: one.other.viewers["cam"] == 2, what="the stream by HLS")
     assert one.other.viewers["cam"] == 1
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_ended_is_not_held_by_those_who_go_on_asking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hls_streams, "LOOK", 0.01)
+    async with watched() as one:
+        await one.refused()
+        for _ in range(5):
+            await one.refused()
+        assert len(one.streams) == 1
+        one.live = False
+
+        async def asked_in_vain() -> bool:
+            return not (await one.refused()).busy
+
+        await eventually(asked_in_vain, what="its end")
+        assert len(one.streams) == 0
+        assert one.other.viewers["cam"] == 0
