@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 
-from gateway.outputs.disk import new_file
+from gateway.outputs.disk import new_file, until_full
 from gateway.outputs.ffmpeg import FfmpegFailed, file_arguments, network_arguments
 from gateway.outputs.hosts import HostRules
 from gateway.outputs.output import DestinationGone
@@ -35,6 +36,9 @@ class FarEnd:
     def is_due(self) -> bool:
         return False
 
+    async def interrupted(self) -> None:
+        await asyncio.Event().wait()
+
     async def ended(self, written: int) -> None:
         """Nothing is left to do."""
 
@@ -50,6 +54,7 @@ class FileEnd:
     def __init__(self, target: Target, stream: str) -> None:
         self.target = target
         self._stream = stream
+        self._folder: Path | None = None
 
     @property
     def shown(self) -> str:
@@ -61,10 +66,15 @@ class FileEnd:
             path = await asyncio.to_thread(new_file, file_of(self.target, self._stream, time))
         except (OSError, ValueError) as error:
             raise DestinationGone(f"the file cannot be written: {error}") from error
+        self._folder = path.parent
         return file_arguments(str(path), audio=audio)
 
     def is_due(self) -> bool:
         return False
+
+    async def interrupted(self) -> None:
+        assert self._folder is not None
+        await until_full(self._folder)
 
     async def ended(self, written: int) -> None:
         """Nothing is left to do."""

@@ -52,13 +52,16 @@ class FfmpegFailed(Exception):
     """A process did not start, ended or stalled; the text says why, without secrets."""
 
 
+MAX_FRAGMENT = 32 * 1024 * 1024
+"""Bytes of media that FFmpeg holds for a fragment: an encoder may send no further key frame."""
 HLS_ARGUMENTS = [
     *READ,
     *("-max_interleave_delta", "500000", "-flush_packets", "1", "-protocol_whitelist", "pipe"),
     *("-f", "mp4", "-movflags", "+frag_keyframe+empty_moov+default_base_moof"),
+    *("-frag_size", str(MAX_FRAGMENT)),
     "pipe:1",
 ]
-"""Fragmented MP4 on the standard output, a fragment for each group of pictures."""
+"""Fragmented MP4 on the standard output, a fragment for each group of pictures that is not very large."""
 
 
 def hls_sound(*, audio: bool) -> list[str]:

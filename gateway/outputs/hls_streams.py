@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from gateway.aio.tasks import cancel, spawn
-from gateway.outputs.ffmpeg import HLS_ARGUMENTS, hls_sound
+from gateway.outputs.ffmpeg import HLS_ARGUMENTS, FfmpegFailed, hls_sound
 from gateway.outputs.fragments import BadFragments, FragmentReader
 from gateway.outputs.hls import HlsWindow
 from gateway.outputs.output import Output
@@ -45,21 +45,31 @@ class HlsEnd:
     def __init__(self, window: HlsWindow) -> None:
         self._window = window
         self._reader = FragmentReader()
+        self._unreadable = asyncio.Event()
 
     async def begin(self, *, audio: bool) -> list[str]:
         self._reader = FragmentReader()
+        self._unreadable.clear()
         return [*HLS_ARGUMENTS[:-1], *hls_sound(audio=audio), HLS_ARGUMENTS[-1]]
 
     def on_output(self, data: bytes) -> None:
         """Take what FFmpeg wrote."""
+        if self._unreadable.is_set():
+            return
         try:
             for one in self._reader.feed(data):
                 self._window.add(one)
         except BadFragments as error:
             log.error("FFmpeg's output cannot be read", detail=str(error))
+            self._unreadable.set()
+            self._reader = FragmentReader()
 
     def is_due(self) -> bool:
         return False
+
+    async def interrupted(self) -> None:
+        await self._unreadable.wait()
+        raise FfmpegFailed("what it wrote cannot be read")
 
     async def ended(self, written: int) -> None:
         """Nothing is left to do."""

@@ -59,6 +59,9 @@ class Destination(Protocol):
     def is_due(self) -> bool:
         """Whether another process is to begin with this key frame."""
 
+    async def interrupted(self) -> None:
+        """Wait until the process has to end. Raises FfmpegFailed, or DestinationGone: none follows."""
+
     async def ended(self, written: int) -> None:
         """A process has ended that wrote so many bytes."""
 
@@ -201,13 +204,16 @@ class Output:
         )
         steps = [
             spawn(self._feed(process, audio), name=f"output-feed {self.id}", expected=(Exception,)),
+            spawn(self.destination.interrupted(), name=f"output-look {self.id}", expected=(Exception,)),
             spawn(process.wait(), name=f"output-wait {self.id}"),
         ]
         try:
-            await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
-            if not steps[0].done():
-                raise FfmpegFailed(await process.ended())
-            steps[0].result()
+            done, _ = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+            for step in steps[:2]:
+                if step in done:
+                    step.result()
+                    return
+            raise FfmpegFailed(await process.ended())
         finally:
             await cancel(*steps)
             await process.close()

@@ -15,7 +15,7 @@ import structlog
 
 from gateway import money
 from gateway.aio.tasks import cancel, spawn
-from gateway.outputs.disk import FreeBytes, free_bytes, new_file
+from gateway.outputs.disk import FreeBytes, free_bytes, new_file, until_full
 from gateway.outputs.done_commands import DoneCommands
 from gateway.outputs.ffmpeg import FfmpegFailed, file_arguments
 from gateway.outputs.retention import KEEP_ALL, SUFFIX, KeepRule, recorded, remove, to_remove
@@ -108,6 +108,9 @@ class RecordedFile:
     def is_due(self) -> bool:
         return time.monotonic() - self._began > self._recorder.file_seconds
 
+    async def interrupted(self) -> None:
+        await self._recorder.until_full()
+
     async def ended(self, written: int) -> None:
         path, self._path = self._path, None
         if path is None:
@@ -188,6 +191,10 @@ class StreamRecorder:
         """A file that is not there yet. It reads the disk. Raises OSError; DestinationGone on a full disk."""
         folder = self.folder / (stream if stream.strip(".") else f"_{stream}")
         return new_file(folder / f"{name}{SUFFIX}", taken=self.writing, free=self._free)
+
+    async def until_full(self) -> None:
+        """Wait while the disk has room. Raises DestinationGone."""
+        await until_full(self.folder, self._free)
 
     def finished(self, path: Path, *, kept: bool) -> None:
         """A file is written."""

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.outputs.ffmpeg import HLS_ARGUMENTS, hls_sound
+from gateway.media.ts_muxer import TsMuxer
+from gateway.outputs.ffmpeg import HLS_ARGUMENTS, MAX_FRAGMENT, hls_sound
 from gateway.outputs.fragments import BadFragments, FragmentReader, Header, MovieFragment
 from gateway.outputs.hls import KEPT, LISTED, HlsWindow
-from tests.outputs.media import probed, transport_stream
+from tests.outputs.media import frames, probed, transport_stream
 
 
 def header(number: int = 0) -> Header:
@@ -108,3 +109,20 @@ async def test_what_ffmpeg_writes_is_read_and_plays(tmp_path: Path) -> None:
     lengths = [float(text) for text in re.findall(r"#EXTINF:([\d.]+),", window.playlist())]
     assert lengths == pytest.approx([1.0] * len(lengths), abs=0.05)
     assert abs(found["video"]["packets"] / 30 - sum(lengths)) < 0.1
+
+
+@pytest.mark.heavy
+@pytest.mark.asyncio
+async def test_pictures_without_a_further_key_frame_are_not_held_for_ever() -> None:
+    muxer = TsMuxer()
+    stream = b"".join([muxer.tables(audio=False), *map(muxer.frame, frames(5, sound=False))])
+    arguments = [*HLS_ARGUMENTS[:-1], *hls_sound(audio=False), HLS_ARGUMENTS[-1]]
+    most = arguments.index(str(MAX_FRAGMENT))
+    arguments[most] = "2000"
+    process = await asyncio.create_subprocess_exec(
+        "ffmpeg", *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate(stream)
+    fragments = [one for one in FragmentReader().feed(out) if isinstance(one, MovieFragment)]
+    assert len(fragments) > 8
+    assert max(len(one.data) for one in fragments) < 4_000
