@@ -31,6 +31,9 @@ SOUND_CAME = 25
 PIECE = 64 * 1024
 FINISH = 10.0
 """Seconds that an output may take to write what it holds when its stream ends."""
+SHORT = 5.0
+SHORT_IN_A_ROW = 2
+"""After so many processes that lasted less than SHORT seconds, the next one that begins anew waits, too."""
 
 
 class OutputState(StrEnum):
@@ -146,14 +149,19 @@ class Output:
     # its life
 
     async def _run(self) -> None:
-        delay = FIRST_DELAY
+        delay, short = FIRST_DELAY, 0
         try:
             while await self._wait_for_start():
                 began = self._clock()
                 try:
                     await self._once()
                 except _EndsAnew:
-                    continue
+                    short = short + 1 if self._clock() - began < SHORT else 0
+                    if short == 0:
+                        delay = FIRST_DELAY
+                    if short <= SHORT_IN_A_ROW:
+                        continue
+                    self._note("the format of the pictures changes all the time")
                 except FfmpegFailed as error:
                     if self._finishing.is_set():
                         break
@@ -161,9 +169,11 @@ class Output:
                         delay = FIRST_DELAY
                     self._note(str(error))
                     self.restarts += 1
-                    self.state = OutputState.RETRYING
-                    await self._pause(delay)
-                    delay = min(2 * delay, LONGEST_DELAY)
+                else:
+                    continue
+                self.state = OutputState.RETRYING
+                await self._pause(delay)
+                delay = min(2 * delay, LONGEST_DELAY)
         except DestinationGone as error:
             self._note(str(error))
         finally:

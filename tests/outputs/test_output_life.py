@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from gateway.media.fanout import FrameTap
 from gateway.media.frames import AccessUnit, OpusPacket
 from gateway.outputs import disk
 from gateway.outputs.disk import MIN_FREE, until_full
@@ -64,7 +65,7 @@ def key_frame(number: int = 0) -> AccessUnit:
     return AccessUnit([bytes([0x67, number % 250]), b"\x68\x01", b"\x65\x01"], at, at, True)
 
 
-def send(one: Output, number: int = 0) -> None:
+def send(one: FrameTap, number: int = 0) -> None:
     one.on_frame(key_frame(number))
     one.on_frame(OpusPacket(b"\xfc\xff\xfe", 900_000 + 3_000 * number))
 
@@ -99,3 +100,17 @@ async def test_a_process_whose_words_cannot_be_read_ends_and_nothing_of_it_is_he
         await eventually(lambda: one.state is OutputState.RETRYING, what="its end", every=0.01)
         assert "cannot be read" in one.error
         assert one.pid is None
+
+
+@pytest.mark.asyncio
+async def test_a_format_that_changes_with_each_key_frame_does_not_start_one_process_after_the_other() -> None:
+    nowhere = Nowhere()
+    async with running(nowhere, "cat") as one:
+        send(one)
+        await eventually(lambda: one.pid, what="the first process", every=0.01)
+        for number in range(1, 60):
+            send(one, number)
+        await eventually(lambda: one.state is OutputState.RETRYING, what="the pause", every=0.01, deadline=10)
+        assert nowhere.begun == nowhere.ends == 3
+        assert "changes all the time" in one.error
+        assert one.restarts == 0
