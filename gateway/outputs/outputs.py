@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -22,6 +23,9 @@ from gateway.stream.seam import Json
 from gateway.stream.stream import Stream
 
 log = structlog.get_logger("output")
+
+CLOSE = 30.0
+"""Seconds that outputs may take to end when the gateway stops."""
 
 
 class OutputRefused(Exception):
@@ -73,6 +77,7 @@ class Outputs:
             self._recorder = StreamRecorder(record.folder, retention=record.retention, done=record.done)
         self._beside: dict[str, _Beside] = {}
         """By request id."""
+        self._ending: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         """Those of publishers."""
@@ -144,8 +149,10 @@ class Outputs:
         return [] if beside is None else [_json(entry.output) for entry in beside.entries.values()]
 
     async def close(self) -> None:
-        """End all of them."""
+        """End all of them, and wait for those that end already: their recordings are to be uploaded, too."""
         await asyncio.gather(*(self._end(beside) for beside in list(self._beside.values())))
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=CLOSE)
         if self._recorder is not None:
             await self._recorder.close()
 
@@ -155,7 +162,7 @@ class Outputs:
             beside = self._beside[stream.request.request_id] = _Beside(stream)
             for target in self._settings.always:
                 self._start(beside, target, url="", source=False, by_query=False)
-            beside.task = spawn(self._until_end(beside), name=f"outputs {stream.request.request_id}")
+            beside.task = self._spawn(self._until_end(beside), f"outputs {stream.request.request_id}")
         return beside
 
     async def _until_end(self, beside: _Beside) -> None:
@@ -217,7 +224,13 @@ class Outputs:
     def _drop(self, beside: _Beside, entry: _Entry) -> None:
         beside.entries.pop(entry.output.id, None)
         entry.detach()
-        spawn(entry.output.close(), name=f"output-close {entry.output.id}")
+        self._spawn(entry.output.close(), f"output-close {entry.output.id}")
+
+    def _spawn(self, ending: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = spawn(ending, name=name)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
 
 
 def attach(stream: Stream, output: Output, *, source: bool) -> Callable[[], None]:
