@@ -209,9 +209,14 @@ class Output:
         audio = self.queue.has_audio
         self.state = OutputState.CONNECTING
         arguments = await self.destination.begin(audio=audio)
-        self._process = process = await FfmpegProcess.start(
-            self._program, arguments, self.destination.masked, self.destination.on_output
-        )
+        try:
+            process = await FfmpegProcess.start(
+                self._program, arguments, self.destination.masked, self.destination.on_output
+            )
+        except BaseException:
+            await self.destination.ended(0)
+            raise
+        self._process = process
         steps = [
             spawn(self._feed(process, audio), name=f"output-feed {self.id}", expected=(Exception,)),
             spawn(self.destination.interrupted(), name=f"output-look {self.id}", expected=(Exception,)),

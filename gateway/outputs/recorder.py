@@ -18,7 +18,7 @@ from gateway.aio.tasks import cancel, spawn
 from gateway.outputs.disk import FreeBytes, free_bytes, new_file, until_full
 from gateway.outputs.done_commands import DoneCommands
 from gateway.outputs.ffmpeg import FfmpegFailed, file_arguments
-from gateway.outputs.retention import KEEP_ALL, SUFFIX, KeepRule, recorded, remove, to_remove
+from gateway.outputs.retention import KEEP_ALL, SUFFIX, KeepRule, Recorded, recorded, remove, to_remove
 from gateway.stream.params import json_size
 from gateway.stream.seam import Json
 from gateway.stream.status import orchestrator_json, rfc3339
@@ -102,6 +102,9 @@ class RecordedFile:
             self._recorder.writing.add(self._path)
             await self._describe(0, ended=False)
         except OSError as error:
+            if self._path is not None:
+                self._recorder.writing.discard(self._path)
+                self._path = None
             raise FfmpegFailed(f"the recording cannot be written: {error.strerror or error}") from error
         return file_arguments(str(self._path), audio=audio)
 
@@ -116,10 +119,14 @@ class RecordedFile:
         if path is None:
             return
         self._path = path
-        with suppress(OSError):
-            await self._describe(written, ended=True)
+        kept = written > 0 or await asyncio.to_thread(_has_bytes, path)
+        if kept:
+            with suppress(OSError):
+                await self._describe(written, ended=True)
+        else:
+            await asyncio.to_thread(remove, [Recorded(path, 0.0, 0)])
         self._path = None
-        self._recorder.finished(path, kept=written > 0)
+        self._recorder.finished(path, kept=kept)
 
     def masked(self, text: str) -> str:
         return text.replace(str(self._recorder.folder), "..")
@@ -220,5 +227,16 @@ class StreamRecorder:
 
 def _write_json(path: Path, facts: Json) -> None:
     new = path.with_suffix(".json.new")
-    new.write_text(json.dumps(facts, indent=1) + "\n")
-    new.replace(path)
+    try:
+        new.write_text(json.dumps(facts, indent=1) + "\n")
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _has_bytes(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

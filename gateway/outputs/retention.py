@@ -59,7 +59,7 @@ def remove(files: Sequence[Recorded]) -> int:
     removed = 0
     for file in files:
         with suppress(OSError):
-            file.path.unlink()
+            file.path.unlink(missing_ok=True)
             removed += 1
             file.path.with_suffix(".json").unlink(missing_ok=True)
             file.path.parent.rmdir()  # where it was the last one

@@ -11,13 +11,15 @@ import pytest
 
 from gateway.media.fanout import Fanout
 from gateway.media.gop import GopBuffer
+from gateway.outputs.ffmpeg import FfmpegFailed
+from gateway.outputs.output import OutputState
 from gateway.outputs.outputs import Outputs
-from gateway.outputs.recorder import RecordOf
+from gateway.outputs.recorder import RecordOf, StreamRecorder
 from gateway.outputs.retention import KEEP_ALL
 from gateway.outputs.settings import OutputSettings, RecordSettings
 from gateway.stream.stream import Stream
 from harness.waiting import eventually
-from tests.outputs.test_output_life import program, send
+from tests.outputs.test_output_life import program, running, send
 
 WRITES = """for last; do :; done
 : > "${last#file:}"
@@ -58,3 +60,35 @@ async def test_the_command_runs_for_recordings_that_end_with_the_gateway(tmp_pat
     await asyncio.wait_for(outputs.close(), 20)
     assert (tmp_path / "copy").stat().st_size > 0
     assert len(list(folder.glob("*/*.json"))) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("text", [None, "exit 1", 'for last; do :; done; : > "${last#file:}"'])
+async def test_nothing_is_left_of_a_recording_that_never_began(tmp_path: Path, text: str | None) -> None:
+    folder = tmp_path / "records"
+    one = stream()
+    recorder = StreamRecorder(folder)
+    destination = recorder.destination(one, recorder.notes_of(one), source=False)
+    name = str(tmp_path / "none") if text is None else program(tmp_path, text)
+    async with running(destination, name) as output:
+        send(output)
+        await eventually(lambda: output.state is OutputState.RETRYING, what="its failure", every=0.01)
+        assert list(folder.glob("**/*.*")) == []
+        assert recorder.writing == set()
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_left_of_a_recording_that_cannot_be_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    one = stream()
+    recorder = StreamRecorder(tmp_path)
+    destination = recorder.destination(one, recorder.notes_of(one), source=False)
+    with pytest.raises(FfmpegFailed, match="No space"):
+        await destination.begin(audio=False)
+    assert list(tmp_path.glob("**/*.*")) == []
+    assert recorder.writing == set()
