@@ -76,7 +76,8 @@ class OutputRoutes:
     async def add(self, request: web.Request) -> web.Response:
         stream = self._stream(request)
         grant = request.get(GRANT)
-        if not (self._everybody or (grant is not None and grant.may_output) or stream.may_output):
+        allowed = self._everybody or (grant is not None and grant.may_output) or stream.may_output
+        if stream.outputs_refused or not allowed:
             raise Problem(403, ProblemCode.MAY_NOT_OUTPUT, MAY_NOT_OUTPUT)
         body = await read_json_object(request)
         url, source = body.get("url"), body.get("source", False)

@@ -179,6 +179,7 @@ class WhipRoutes:
         except OfferRefused as error:
             raise offer_refused(error) from error
         stream.may_output = may_output
+        stream.outputs_refused = decided is not None and decided.outputs is False
         if self._outputs is not None:
             self._outputs.begin(stream, targets, _recorded(grant, decided))
         publisher = stream.publishers.peer

@@ -121,6 +121,8 @@ class Stream:
         """These take the publisher's frames too, from now on; `held` are those before."""
         self.may_output = False
         """Whether its publisher may have it sent on to other servers."""
+        self.outputs_refused = False
+        """Whether the auth webhook said that nobody may, whatever a token says."""
         self._told_to_end: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._leaves_jobs = False
         self.left_behind = False

@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway.http.access import Access
 from gateway.http.forwarding import Forwarding
 from gateway.http.limits import ClientLimits
+from gateway.http.outputs import OutputRoutes
 from gateway.http.route import Token
 from gateway.http.server import Server, application
 from gateway.http.sessions import Links
@@ -67,6 +68,7 @@ async def publishing(
 ) -> AsyncIterator[Publishing]:
     registry = registry_on(sources or only(source or FakeSource(urls="ab", name="network")))
     async with aiohttp.ClientSession() as http:
+        outputs = Outputs(OutputSettings(program="true"), lambda name: None)
         routes = WhipRoutes(
             registry,
             Metrics(),
@@ -75,8 +77,9 @@ async def publishing(
             default_model="m",
             webhook=None if webhook is None else AuthWebhook(http, webhook, None),
             everybody_chooses=everybody_chooses,
-            outputs=Outputs(OutputSettings(program="true"), lambda name: None),
+            outputs=outputs,
         ).routes()
+        routes += OutputRoutes(registry, outputs, everybody=everybody_chooses).routes()
         files = {} if tokens is None else {Token.PUBLISH: TokenFile(tokens)}
         guards = [Access(files, registry.watched_name).guard]
         server = Server(application([routes], guards=guards), ("127.0.0.1", 0), "httpAddr")
@@ -135,6 +138,19 @@ async def test_a_webhooks_output_that_cannot_be_served_refuses_the_publisher() -
         async with deciding(answer) as webhook, publishing(webhook=webhook, everybody_chooses=True) as client:
             query = "?rtmpOutput=rtmp://10.0.0.1/live/key" if code == "may_not_output" else ""
             assert (await client.publish("a", query))[1] == code
+
+
+@pytest.mark.asyncio
+async def test_outputs_that_the_webhook_refuses_are_not_added_later(tokens: Path) -> None:
+    tokens.write_text("sender outputs\n")
+    for outputs, code in ((False, "may_not_output"), (None, "bad_output")):
+        answer = {} if outputs is None else {"outputs": outputs}
+        async with deciding(answer) as webhook, publishing(webhook=webhook, tokens=tokens) as client:
+            assert (await client.publish("cam", "", "sender"))[0] == 201
+            url = f"{client.url}live/video-to-video/cam/outputs"
+            body, headers = {"url": "rtmp://10.0.0.1/live/key"}, {"Authorization": "Bearer sender"}
+            async with client.http.post(url, json=body, headers=headers) as response:
+                assert (await response.json(content_type=None))["code"] == code
 
 
 @pytest.mark.asyncio
