@@ -13,7 +13,7 @@ import structlog
 
 from gateway.aio.tasks import cancel, spawn
 from gateway.outputs.destinations import FarEnd, FileEnd
-from gateway.outputs.hosts import HostRules, Resolve, system_addresses
+from gateway.outputs.hosts import HostRules, Resolve, TooManyNames, system_addresses
 from gateway.outputs.output import Destination, Output, OutputState
 from gateway.outputs.recorder import RecordOf, StreamRecorder
 from gateway.outputs.settings import OutputSettings
@@ -96,6 +96,8 @@ class Outputs:
                 if not target.is_network:
                     raise BadTarget("only the operator may have files written, by -output")
                 await self._rules.address_of(target)
+            except TooManyNames as error:
+                raise TooManyOutputs(f"{error}: try again later") from error
             except BadTarget as error:
                 raise OutputRefused(f"the output cannot be served: {error}") from error
             targets.append(target)
@@ -129,6 +131,7 @@ class Outputs:
 
     async def add(self, stream: Stream, url: str, *, source: bool) -> Json:
         """Begin another output; gives what `status` shows of it. Raises OutputRefused."""
+        self._check_room(self._beside.get(stream.request.request_id))
         target = (await self.check([url]))[0]
         beside = self._of(stream)
         if any(entry.url == url and entry.output.source is source for entry in beside.entries.values()):
@@ -180,12 +183,16 @@ class Outputs:
         await asyncio.gather(*(entry.output.close() for entry in entries))
 
     def _add(self, beside: _Beside, target: Target, *, source: bool, by_query: bool) -> Output:
-        own = sum(1 for entry in beside.entries.values() if entry.url)
+        self._check_room(beside)
+        return self._start(beside, target, url=target.url, source=source, by_query=by_query)
+
+    def _check_room(self, beside: _Beside | None) -> None:
+        """Raises TooManyOutputs where none may come."""
+        own = 0 if beside is None else sum(1 for entry in beside.entries.values() if entry.url)
         if own >= self._settings.per_stream:
             raise TooManyOutputs(f"a stream may have {self._settings.per_stream} outputs: end one first")
         if len(self) >= self._settings.total:
             raise TooManyOutputs(f"{self._settings.total} outputs run, more are not allowed: try again later")
-        return self._start(beside, target, url=target.url, source=source, by_query=by_query)
 
     def _start(self, beside: _Beside, target: Target, *, url: str, source: bool, by_query: bool) -> Output:
         name = beside.stream.request.name

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
 from collections.abc import Sequence
 
 import pytest
 
-from gateway.outputs.hosts import HostRules
+from gateway.outputs.hosts import MAX_WAITING, HostRules, TooManyNames, system_addresses
 from gateway.outputs.target import BadTarget, parse_target
 
 NAMES = {
@@ -54,3 +57,36 @@ async def test_patterns_allow_what_they_name_and_nothing_else() -> None:
     assert await rules.address_of(parse_target("srt://a.in.example:9000")) is None
     with pytest.raises(BadTarget, match="outputHosts"):
         await rules.address_of(parse_target("rtmp://out.example/live/key"))
+
+
+@pytest.mark.asyncio
+async def test_names_that_take_long_are_bounded_and_hold_up_nobody_elses() -> None:
+    release = asyncio.Event()
+
+    async def slow(host: str) -> Sequence[str]:
+        await release.wait()
+        return ["1.1.1.1"]
+
+    rules = HostRules(resolve=slow)
+    target = parse_target("rtmp://slow.example/a/b")
+    waiting = asyncio.gather(*(rules.address_of(target) for _ in range(MAX_WAITING)))
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyNames):
+        await rules.address_of(target)
+    assert await rules.address_of(parse_target("rtmp://1.1.1.1/a/b")) == "1.1.1.1"
+    release.set()
+    assert await waiting == ["1.1.1.1"] * MAX_WAITING
+    assert await rules.address_of(target) == "1.1.1.1"
+
+
+@pytest.mark.asyncio
+async def test_names_are_looked_up_in_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+
+    def look(*_: object, **__: object) -> list[tuple[object, ...]]:
+        threads.append(threading.current_thread().name)
+        return [(None, None, None, "", ("::1", 0)), (None, None, None, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    assert await system_addresses("some.example") == ["127.0.0.1", "::1"]
+    assert threads[0].startswith("output-names")

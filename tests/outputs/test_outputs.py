@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -12,8 +13,9 @@ import pytest
 from gateway.media.fanout import Fanout
 from gateway.media.gop import GopBuffer
 from gateway.outputs.ffmpeg import FfmpegFailed
+from gateway.outputs.hosts import TooManyNames
 from gateway.outputs.output import OutputState
-from gateway.outputs.outputs import Outputs
+from gateway.outputs.outputs import Outputs, TooManyOutputs
 from gateway.outputs.recorder import RecordOf, StreamRecorder
 from gateway.outputs.retention import KEEP_ALL
 from gateway.outputs.settings import OutputSettings, RecordSettings
@@ -92,3 +94,24 @@ async def test_nothing_is_left_of_a_recording_that_cannot_be_described(
         await destination.begin(audio=False)
     assert list(tmp_path.glob("**/*.*")) == []
     assert recorder.writing == set()
+
+
+@pytest.mark.asyncio
+async def test_names_are_not_looked_up_for_more_outputs_than_may_run() -> None:
+    asked = []
+
+    async def resolve(host: str) -> Sequence[str]:
+        asked.append(host)
+        if host == "busy.example":
+            raise TooManyNames("too many")
+        return ["1.1.1.1"]
+
+    outputs = Outputs(OutputSettings(program="cat", per_stream=1), lambda name: None, resolve=resolve)
+    one = stream()
+    with pytest.raises(TooManyOutputs, match="later"):
+        await outputs.add(one, "rtmp://busy.example/a/b", source=False)
+    await outputs.add(one, "rtmp://a.example/a/b", source=False)
+    with pytest.raises(TooManyOutputs, match="end one first"):
+        await outputs.add(one, "rtmp://b.example/a/b", source=False)
+    assert asked == ["busy.example", "a.example"]
+    await outputs.close()
