@@ -36,10 +36,10 @@ def new_file(path: Path, *, taken: Collection[Path] = (), free: FreeBytes = free
     return found
 
 
-async def until_full(folder: Path, free: FreeBytes = free_bytes) -> None:
+async def until_full(folder: Path, free: FreeBytes = free_bytes, *, every: float = LOOK) -> None:
     """Wait while there is room. Raises DestinationGone when the disk is full."""
     while True:
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(every)
         with suppress(OSError):
             await asyncio.to_thread(_check, folder, free)
 

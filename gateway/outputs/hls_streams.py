@@ -81,10 +81,20 @@ class HlsEnd:
 class HlsStreams:
     """Windows by stream name. `is_live` says whether a name is published, here or on another node."""
 
-    def __init__(self, audience: Audience, program: str, is_live: Callable[[str], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        audience: Audience,
+        program: str,
+        is_live: Callable[[str], Awaitable[bool]],
+        *,
+        first: float = FIRST,
+        look: float = LOOK,
+    ) -> None:
         self._audience = audience
         self._program = program
         self._is_live = is_live
+        self._first = first
+        self._look = look
         self._windows: dict[str, HlsWindow] = {}
         self._asked: dict[str, float] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -106,7 +116,7 @@ class HlsStreams:
         self._asked[name] = time.monotonic()
         if number is not None and number > window.newest + 2:
             raise NoHls("that segment is far ahead: ask for the playlist without _HLS_msn")
-        await window.wait(0 if number is None else number, FIRST)
+        await window.wait(0 if number is None else number, self._first)
         if self._windows.get(name) is window:
             self._asked[name] = time.monotonic()
         text = window.playlist()
@@ -162,5 +172,5 @@ class HlsStreams:
         """Wait until nobody asks for a stream, or nobody publishes it: players poll ended ones, too."""
         gone = 0
         while gone < 2 and (idle := time.monotonic() - self._asked[name]) < IDLE:
-            await asyncio.sleep(min(IDLE - idle, LOOK))
+            await asyncio.sleep(min(IDLE - idle, self._look))
             gone = 0 if await self._is_live(name) else gone + 1

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.media.fanout import Fanout
-from gateway.outputs import hls_streams
 from gateway.outputs.hls_streams import HlsStreams, NoHls
 from gateway.stream.admission import Admission
 from gateway.stream.audience import Audience
@@ -61,7 +60,7 @@ class Watched:
             request_key_frame=lambda name: None,
         )
         audience.remote = self.other
-        self.streams = HlsStreams(audience, "true", self._is_live)
+        self.streams = HlsStreams(audience, "true", self._is_live, first=0.01, look=0.01)
 
     async def _is_live(self, name: str) -> bool:
         return self.live
@@ -70,11 +69,6 @@ class Watched:
         with pytest.raises(NoHls) as refused:
             await self.streams.playlist("cam")
         return refused.value
-
-
-@pytest.fixture(autouse=True)
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hls_streams, "FIRST", 0.01)
 
 
 @asynccontextmanager
@@ -103,14 +97,11 @@ async def test_who_is_refused_takes_no_viewer_of_another_nodes_away() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_stream_that_ended_is_not_held_by_those_who_go_on_asking(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(hls_streams, "LOOK", 0.01)
+async def test_a_stream_that_ended_is_not_held_by_those_who_go_on_asking() -> None:
     async with watched() as one:
         await one.refused()
         for _ in range(5):
-            await one.refused()
+            assert (await one.refused()).busy
         assert len(one.streams) == 1
         one.live = False
 

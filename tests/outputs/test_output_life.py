@@ -12,7 +12,6 @@ import structlog
 
 from gateway.media.fanout import FrameTap
 from gateway.media.frames import AccessUnit, OpusPacket
-from gateway.outputs import disk
 from gateway.outputs.disk import MIN_FREE, until_full
 from gateway.outputs.hls import HlsWindow
 from gateway.outputs.hls_streams import HlsEnd
@@ -78,11 +77,10 @@ def program(folder: Path, text: str) -> str:
 
 
 @pytest.mark.asyncio
-async def test_a_process_ends_for_good_where_its_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "LOOK", 0.001)
+async def test_a_process_ends_for_good_where_its_disk_is_full() -> None:
     free = iter([MIN_FREE, MIN_FREE, MIN_FREE - 1])
     with pytest.raises(DestinationGone, match="full"):
-        await until_full(Path("/"), lambda folder: next(free))
+        await until_full(Path("/"), lambda folder: next(free), every=0.001)
     nowhere = Nowhere()
     async with running(nowhere, "cat") as one:
         send(one)
