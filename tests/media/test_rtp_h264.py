@@ -145,13 +145,13 @@ def test_delimiters_and_filler_are_left_out() -> None:
 def test_parameter_sets_of_the_sdp_go_before_a_key_frame_that_lacks_them() -> None:
     known = ParameterSets()
     known.observe([SPS, PPS])
-    (unit,) = feed(Depacketizer(known), packets([[idr()]]))
+    unit, _ = feed(Depacketizer(known), packets([[idr()], [slice_of()]]))
     assert unit.nals == [SPS, PPS, idr()]
 
 
 def test_parameter_sets_sent_on_their_own_are_put_before_the_key_frame() -> None:
-    units = feed(Depacketizer(), packets([[SPS, PPS], [idr()]]))
-    assert [unit.nals for unit in units] == [[SPS, PPS, idr()]]
+    units = feed(Depacketizer(), packets([[SPS, PPS], [idr()], [slice_of()]]))
+    assert [unit.nals for unit in units] == [[SPS, PPS, idr()], [slice_of()]]
 
 
 def test_a_picture_of_a_megabyte_passes_and_an_endless_one_does_not() -> None:
