@@ -95,7 +95,7 @@ async def runner_refuses(gateway: GatewayProcess, http: aiohttp.ClientSession) -
     async with WhipPublisher(http, gateway.live('cam/whip?params={"effect":"no such"}')):
         status = await ended(gateway, "cam")
     assert status["ended"]["reason"] == "orchestrator_lost"
-    assert "effect" in status["error"]["error_message"] or "500" in status["error"]["error_message"]
+    assert "its worker refused the start (400)" in status["error"]["error_message"]
 
 
 async def no_capacity(gateway: GatewayProcess, http: aiohttp.ClientSession) -> None:
