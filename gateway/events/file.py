@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
-from gateway.aio.tasks import cancel, spawn
+from gateway.events.waiting_events import WaitingEvents
 from gateway.private_files import make_file, make_folder
 from gateway.telemetry.events import Event, EventHub
 
 log = structlog.get_logger("events")
 
-MAX_WAITING = 10_000
-"""Events in memory while the file cannot be written: later ones are dropped."""
-RETRY = 1.0
-LAST_WRITE_TIMEOUT = 5.0
-"""Seconds for what is left to write when the gateway stops."""
 FILE = "file"
 
 
@@ -28,46 +23,26 @@ class EventFile:
     def __init__(self, path: Path, hub: EventHub) -> None:
         self._path = path
         self._hub = hub
-        self._waiting: deque[str] = deque()
-        self._came = asyncio.Event()
-        self._closing = False
-        self._writing = spawn(self._run(), name="events file")
+        self._waiting: WaitingEvents[str] = WaitingEvents(self._write, name="events file")
 
     def take(self, event: Event) -> None:
         """Queue an event; it is dropped where too many wait."""
-        if len(self._waiting) >= MAX_WAITING:
+        if not self._waiting.put(event.text):
             self._hub.dropped[FILE] += 1
-            return
-        self._waiting.append(event.text)
-        self._came.set()
 
     async def close(self) -> None:
         """Write what is left."""
-        self._closing = True
-        self._came.set()
+        await self._waiting.close()
+
+    async def _write(self, lines: Sequence[str]) -> bool:
         try:
-            async with asyncio.timeout(LAST_WRITE_TIMEOUT):
-                await asyncio.shield(self._writing)
-        except TimeoutError:
-            await cancel(self._writing)
+            await asyncio.to_thread(self._append, lines)
+        except OSError as error:
+            log.error("-eventsFile cannot be written", file=str(self._path), error=str(error))
+            return False
+        return True
 
-    async def _run(self) -> None:
-        while not self._closing or self._waiting:
-            if not self._waiting:
-                await self._came.wait()
-                self._came.clear()
-                continue
-            lines = list(self._waiting)
-            try:
-                await asyncio.to_thread(self._append, lines)
-            except OSError as error:
-                log.error("-eventsFile cannot be written", file=str(self._path), error=str(error))
-                await asyncio.sleep(RETRY)
-                continue
-            for _ in lines:
-                self._waiting.popleft()
-
-    def _append(self, lines: list[str]) -> None:
+    def _append(self, lines: Sequence[str]) -> None:
         if not self._path.exists():
             make_folder(self._path.parent)
             make_file(self._path)

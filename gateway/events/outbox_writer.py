@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 
 import structlog
 
 from gateway import money
-from gateway.aio.tasks import cancel, spawn
+from gateway.events.waiting_events import WaitingEvents
 from gateway.payments.errors import LedgerBusy, LedgerError, LedgerUnavailable
 from gateway.payments.event_outbox import EventOutbox, OpenStream, OutboxEvent
 from gateway.payments.ledger import MAX_PUBLISHER
@@ -19,12 +17,7 @@ from gateway.telemetry.events import Event, EventHub, EventType, StreamKey
 
 log = structlog.get_logger("events")
 
-MAX_WAITING = 10_000
-"""Events in memory while the ledger cannot be written: later ones are dropped."""
 BATCH = 500
-RETRY = 1.0
-LAST_WRITE_TIMEOUT = 5.0
-"""Seconds for what is left to write when the gateway stops."""
 WEBHOOK = "webhook"
 KILLED = "the gateway stopped without ending it; found at the next start"
 
@@ -39,34 +32,26 @@ class OutboxWriter:
         self._hub = hub
         self._outbox = outbox
         self._written = written
-        self._waiting: deque[Event] = deque()
-        self._came = asyncio.Event()
-        self._closing = False
         self._full = False
-        self._writing = spawn(self._run(), name="events writer")
+        self._waiting: WaitingEvents[Event] = WaitingEvents(
+            self._write_or_keep, name="events writer", batch=BATCH
+        )
 
     def take(self, event: Event) -> None:
         """Queue an event; it is dropped where too many wait."""
-        if len(self._waiting) >= MAX_WAITING:
-            self._hub.dropped[WEBHOOK] += 1
-            if not self._full:
-                log.error("events are dropped: the ledger takes none", waiting=MAX_WAITING)
-            self._full = True
+        if self._waiting.put(event):
+            self._full = False
             return
-        self._full = False
-        self._waiting.append(event)
-        self._came.set()
+        self._hub.dropped[WEBHOOK] += 1
+        if not self._full:
+            log.error("events are dropped: the ledger takes none", waiting=len(self._waiting))
+        self._full = True
 
     async def close(self) -> None:
         """Write what is left."""
-        self._closing = True
-        self._came.set()
-        try:
-            async with asyncio.timeout(LAST_WRITE_TIMEOUT):
-                await asyncio.shield(self._writing)
-        except TimeoutError:
+        await self._waiting.close()
+        if len(self._waiting) > 0:
             log.error("events were not written", events=len(self._waiting))
-            await cancel(self._writing)
 
     async def end_former(self, going_on: set[str]) -> None:
         """Emit the end of the streams of a former run that do not go on. Raises LedgerError."""
@@ -82,24 +67,16 @@ class OutboxWriter:
             key = StreamKey(one.stream, one.stream_id, one.request_id, one.publisher, one.customer)
             self._hub.emit(EventType.STREAM_ENDED, data, key)
 
-    async def _run(self) -> None:
-        while not self._closing or self._waiting:
-            if not self._waiting:
-                await self._came.wait()
-                self._came.clear()
-                continue
-            batch = [self._waiting[place] for place in range(min(BATCH, len(self._waiting)))]
-            try:
-                await self._write(batch)
-            except (LedgerUnavailable, LedgerBusy) as error:
-                log.warning("events cannot be written", error=str(error), waiting=len(self._waiting))
-                await asyncio.sleep(RETRY)
-                continue
-            except LedgerError as error:
-                self._hub.dropped[WEBHOOK] += len(batch)
-                log.error("events were not written", events=len(batch), error=str(error))
-            for _ in batch:
-                self._waiting.popleft()
+    async def _write_or_keep(self, batch: list[Event]) -> bool:
+        try:
+            await self._write(batch)
+        except (LedgerUnavailable, LedgerBusy) as error:
+            log.warning("events cannot be written", error=str(error), waiting=len(self._waiting))
+            return False
+        except LedgerError as error:
+            self._hub.dropped[WEBHOOK] += len(batch)
+            log.error("events were not written", events=len(batch), error=str(error))
+        return True
 
     async def _write(self, batch: list[Event]) -> None:
         rows = [OutboxEvent(one.id, _lane(one), one.text, one.wall_ns) for one in batch]
