@@ -9,6 +9,7 @@ from gateway.http.bodies import read_json_object
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import JSON, Route, Token
 from gateway.http.sessions import STREAM
+from gateway.http.streams import unknown_stream
 from gateway.outputs.outputs import OutputRefused, Outputs, TooManyOutputs
 from gateway.stream.registry import StreamRegistry
 from gateway.stream.stream import Stream
@@ -97,11 +98,9 @@ class OutputRoutes:
         return web.Response()
 
     def _stream(self, request: web.Request) -> Stream:
-        name = request.match_info["stream"]
-        stream = self._registry.find(name)
+        stream = self._registry.find(request.match_info["stream"])
         if stream is None:
-            detail = f"no live stream has the name or id {name[:140]!r}"
-            raise Problem(404, ProblemCode.UNKNOWN_STREAM, detail)
+            raise unknown_stream(request)
         return stream
 
 

@@ -81,7 +81,7 @@ class StreamRoutes:
     async def update(self, request: web.Request) -> web.Response:
         stream = self._registry.find(request.match_info["stream"])
         if stream is None:
-            raise _unknown_stream(request)
+            raise unknown_stream(request)
         try:
             answer = await stream.update(await read_json_object(request))
         except UpdateRefused as error:
@@ -91,7 +91,7 @@ class StreamRoutes:
     async def status(self, request: web.Request) -> web.Response:
         stream = self._registry.find_with_ended(request.match_info["stream"])
         if stream is None:
-            raise _unknown_stream(request)
+            raise unknown_stream(request)
         name = stream.request.name
         tell = stream.status if isinstance(stream, EndedStream) else partial(stream_status, stream)
         body = tell(
@@ -125,6 +125,7 @@ def in_usd(status: Json, rate: Fraction | None) -> Json | None:
     }
 
 
-def _unknown_stream(request: web.Request) -> Problem:
+def unknown_stream(request: web.Request) -> Problem:
+    """No live stream has the name or id in the request's path."""
     name = request.match_info["stream"]
     return Problem(404, ProblemCode.UNKNOWN_STREAM, f"no live stream has the name or id {name[:140]!r}")
