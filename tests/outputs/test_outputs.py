@@ -55,7 +55,7 @@ async def test_the_command_runs_for_recordings_that_end_with_the_gateway(tmp_pat
     outputs.begin(one, [])
     (tap,) = one.output.taps
     send(tap)
-    await eventually(lambda: outputs.status(one)[0]["state"] == "connecting", what="the process", every=0.01)
+    await eventually(lambda: outputs.status(one)[0]["state"] != "waiting", what="the process", every=0.01)
     await eventually(lambda: list(folder.glob("*/*.mp4")), what="the file", every=0.01)
     one.finished.set()
     await eventually(lambda: not outputs.status(one), what="its end", every=0)
