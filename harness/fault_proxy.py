@@ -67,7 +67,8 @@ class FaultProxy:
         """Payments that the signer made on a state and nobody received."""
         self._signer = signer
         self._orchestrator = orchestrator
-        self._random = random.Random(seed)
+        self._seed = seed
+        self._randoms: dict[str, random.Random] = {}
         self._last = Fault.NONE
         self._url = ""
         self._http: aiohttp.ClientSession | None = None
@@ -166,8 +167,12 @@ class FaultProxy:
     # what happens on the way
 
     def _draw(self, what: str, faults: tuple[Fault, ...]) -> Fault:
-        """A fault or none; never two statuses in a row, which would mean what they say."""
-        fault = self._random.choice(faults) if self._random.random() < self.share else Fault.NONE
+        """A fault or none; never two statuses in a row, which would mean what they say.
+
+        What the n-th call of a kind meets depends on the seed alone, not on calls of other kinds.
+        """
+        chance = self._randoms.setdefault(what, random.Random(f"{what} {self._seed}"))
+        fault = chance.choice(faults) if chance.random() < self.share else Fault.NONE
         if what == "signing":
             if fault in ANSWERS and self._last in ANSWERS:
                 fault = Fault.NONE

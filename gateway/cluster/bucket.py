@@ -6,7 +6,8 @@ written meanwhile is thus impossible, and no marker stays behind, as nats-py's `
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,6 +26,10 @@ T = TypeVar("T")
 
 TIMEOUT = 2.0
 """Seconds for one operation."""
+TRIES = 3
+TRY_AGAIN = 0.1
+"""Seconds between two tries of a write that no stream took: one that another node makes at this moment does
+not listen yet, one that moves to another server not any more."""
 DUPLICATE_WINDOW = 120.0
 NO_SUCH_MESSAGE = 10057
 """JetStream's code for a message to delete that is not there (any more)."""
@@ -66,7 +71,7 @@ class Bucket:
     async def put(self, key: str, value: bytes) -> int:
         """Write, whatever is there; gives the revision."""
         _, bucket = await self._open()
-        return await _translated(bucket.put(key, value))
+        return await _translated(_taken(lambda: bucket.put(key, value)))
 
     async def create(self, key: str, value: bytes) -> int:
         """Write where there is nothing; gives the revision. Raises KeyTaken."""
@@ -77,7 +82,7 @@ class Bucket:
         _, bucket = await self._open()
         try:
             changed = nats.js.errors.KeyWrongLastSequenceError
-            return await _translated(bucket.update(key, value, last=revision), changed)
+            return await _translated(_taken(lambda: bucket.update(key, value, last=revision)), changed)
         except nats.js.errors.KeyWrongLastSequenceError:
             raise KeyTaken(f"{key} was changed meanwhile") from None
 
@@ -122,6 +127,15 @@ class Bucket:
             duplicate_window=min(DUPLICATE_WINDOW, self._ttl or DUPLICATE_WINDOW),
             allow_direct=False,  # a replica that lags behind would give an old owner
         )
+
+
+async def _taken(write: Callable[[], Awaitable[int]]) -> int:
+    """What `write` gives, tried again where no stream took it, which is thus not written."""
+    for _ in range(TRIES - 1):
+        with suppress(nats.js.errors.NoStreamResponseError):
+            return await write()
+        await asyncio.sleep(TRY_AGAIN)
+    return await write()
 
 
 async def _translated(operation: Awaitable[T], *told: type[nats.js.errors.APIError]) -> T:

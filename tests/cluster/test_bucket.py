@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
@@ -112,3 +113,15 @@ async def test_without_jetstream_the_cluster_is_away() -> None:
     async with Bus(["nats://127.0.0.1:9"], Subjects("test")) as bus:
         with pytest.raises(ClusterAway):
             await Bucket(bus, "away").put("a", b"1")
+
+
+async def test_several_nodes_may_make_a_bucket_at_once(nats: NatsServer) -> None:
+    async with AsyncExitStack() as stack:
+        buses = [
+            await stack.enter_async_context(Bus([nats.url], Subjects("at-once"), name=name))
+            for name in "abcd"
+        ]
+        for number in range(50):
+            buckets = [Bucket(bus, f"at-once-{number}") for bus in buses]
+            writes = [bucket.create(f"key-{which}", b"") for which, bucket in enumerate(buckets)]
+            assert sorted(await within(asyncio.gather(*writes))) == [1, 2, 3, 4]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.payments.customer import Customer, parse_markup
+from gateway.payments.customer import MAX_HEADERS, Customer, parse_markup
 from gateway.payments.ledger import Ledger
 from gateway.reason import Ended, EndReason
 from gateway.stream.seam import PublishRequest
@@ -31,7 +31,9 @@ customers = st.builds(
     Customer,
     st.text(max_size=20),
     st.dictionaries(
-        st.from_regex(r"X-[A-Z]{1,8}", fullmatch=True), st.from_regex(r"[ -~]{0,20}", fullmatch=True)
+        st.from_regex(r"X-[A-Z]{1,8}", fullmatch=True),
+        st.from_regex(r"[ -~]{0,20}", fullmatch=True),
+        max_size=MAX_HEADERS,
     ),
     st.none() | st.fractions(min_value=Fraction(1, 10**6), max_value=10**6, max_denominator=10**6),
 )
