@@ -105,7 +105,13 @@ OPEN = ("-httpAddr", ":9935")
 
 
 @pytest.mark.parametrize(
-    "reach", [OPEN, ("-httpAddr", "192.0.2.1:1"), ("-externalUrl", "https://video.example")]
+    "reach",
+    [
+        OPEN,
+        ("-httpAddr", "192.0.2.1:1"),
+        ("-externalUrl", "https://video.example"),
+        ("-trustedProxies", "127.0.0.1"),
+    ],
 )
 def test_a_paid_gateway_that_everybody_reaches_needs_guards(reach: tuple[str, ...], tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"

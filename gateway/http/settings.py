@@ -275,8 +275,13 @@ class HttpSettings:
 
     @property
     def reached_from_outside(self) -> bool:
-        """Whether other machines can send requests: directly, or through the proxy of -externalUrl."""
-        return self.external_url is not None or not is_loopback(self.http_addr[0])
+        """Whether other machines can send requests: directly, or through a proxy."""
+        return self.behind_proxy or not is_loopback(self.http_addr[0])
+
+    @property
+    def behind_proxy(self) -> bool:
+        """Whether a flag says that a proxy passes on requests of other machines."""
+        return self.external_url is not None or bool(self.trusted_proxies)
 
     @property
     def publishing_is_guarded(self) -> bool:

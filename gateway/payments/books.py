@@ -27,7 +27,7 @@ from gateway.payments.schema import (
 )
 from gateway.payments.session_key import FIRST_EPOCH, epoch_of
 from gateway.payments.shared_limits import HoldRequest
-from gateway.payments.spending import SpendLimits
+from gateway.payments.spending import SpendLimitReached, SpendLimits
 from gateway.payments.steps import FOLLOWING, OUTCOMES, SETTLED, CourseStep, Step, append, clean
 from gateway.payments.table_cache import Row, TableCache
 from gateway.payments.ticket import MAX_WIN_PROB
@@ -164,7 +164,7 @@ class Books:
 
     def move(
         self, session_id: str, values: Row, request: HoldRequest | None = None, at: Moment | None = None
-    ) -> str:
+    ) -> SpendLimitReached | None:
         """A session whose job has not started serves another stream, and counts for that one's publisher.
 
         `values` are the columns that say so. The minute that its payment counts in stays that of the signing.
@@ -182,18 +182,20 @@ class Books:
             own = replace(request, limits=SpendLimits(), budget=budget)  # the sums over all stay as they are
             self._lock_sums()
             refused = self._holds.move(session["number"], own, value, at.wall_ns)
-            if refused:
+            if refused is not None:
                 return refused
         self._sessions.change(session_id, **values)
         if payment is None or not value:
-            return ""
+            return None
         minute = signed_wall_ns(payment) // MINUTE
         if self._minutes.has(minute, former):
             self._minutes.increase(minute, former, value=-value)
             self._minutes.increase(minute, session["publisher"], value=value)
-        return ""
+        return None
 
-    def ask(self, session_id: str, number: int, at: Moment, request: HoldRequest | None = None) -> str:
+    def ask(
+        self, session_id: str, number: int, at: Moment, request: HoldRequest | None = None
+    ) -> SpendLimitReached | None:
         """The signer is about to be called for a payment, which has to fit into what is requested.
 
         Gives the refusal, where there is one: then nothing is written, and the signer is not to be called.
@@ -202,12 +204,12 @@ class Books:
         if self._holds is not None and request is not None:
             self._lock_sums()
             refused = self._holds.request(session["number"], number, request, at.wall_ns)
-            if refused:
+            if refused is not None:
                 return refused
         self._sessions.change(
             session_id, asked_number=number, asked_wall_ns=at.wall_ns, asked_monotonic_ns=at.monotonic_ns
         )
-        return ""
+        return None
 
     def release(self, session_id: str, number: int) -> None:
         """The call to the signer gave no payment: nothing is held for it any more."""
@@ -224,7 +226,7 @@ class Books:
         manifest_id: str,
         at: Moment,
         request: HoldRequest | None = None,
-    ) -> str:
+    ) -> SpendLimitReached | None:
         """The signer made a payment, `row`: its tickets and its price.
 
         Gives the refusal where it is worth more than was held, and does not fit into what was requested: then
@@ -249,7 +251,7 @@ class Books:
             "course": append("", CourseStep(Step.SIGNED, _after_ms(asked, at))),
         }
         value, signed_ns = value_of(payment), signed_wall_ns(payment)
-        refused = ""
+        refused = None
         if self._holds is not None:
             self._holds.forget()
         if self._holds is not None and request is not None:
@@ -262,8 +264,8 @@ class Books:
             session["number"], day_of(signed_ns), payments=1, tickets=payment["tickets"], unspent=value
         )
         self._minutes.increase(signed_ns // MINUTE, session["publisher"], value=value)
-        if refused:
-            self.step(session_id, number, Step.WITHHELD, refused, at)
+        if refused is not None:
+            self.step(session_id, number, Step.WITHHELD, str(refused), at)
         return refused
 
     def step(self, session_id: str, number: int, step: Step, detail: str, at: Moment) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from gateway.payments.schema import holds, minutes
 from gateway.payments.shared_limits import Counted, HoldRequest, refusal
-from gateway.payments.spending import DAY, HOUR, NOBODY, PublisherBudget, SpendLimits
+from gateway.payments.spending import DAY, HOUR, NOBODY, PublisherBudget, SpendLimitReached, SpendLimits
 from gateway.payments.timebase import NANOSECONDS
 
 LOCK = 0x6C697665_686F6C64
@@ -52,13 +52,13 @@ class Holds:
         """Something is about to count that was not asked for with `request`."""
         self._known.clear()
 
-    def request(self, session: int, number: int, request: HoldRequest, now_ns: int) -> str:
+    def request(self, session: int, number: int, request: HoldRequest, now_ns: int) -> SpendLimitReached | None:
         """Hold the most that payment `number` of a session may cost; gives the refusal, where there is one.
 
         After `lock`.
         """
         refused = self._refusal(session, request, request.units, now_ns, starts=number == 1)
-        if not refused:
+        if refused is None:
             row = {
                 "session": session,
                 "publisher": request.budget.publisher,
@@ -76,7 +76,7 @@ class Holds:
         query = select(holds.c.value).where(holds.c.session == session, holds.c.until_ns > now_ns)
         return self._connection.execute(query).scalar() or 0
 
-    def excess(self, session: int, request: HoldRequest, units: int, now_ns: int) -> str:
+    def excess(self, session: int, request: HoldRequest, units: int, now_ns: int) -> SpendLimitReached | None:
         """A payment was signed that is worth more than is held: gives the refusal, where there is one.
 
         After `lock`, and before `minutes` counts it.
@@ -93,7 +93,7 @@ class Holds:
             values["started_ns"] = None
         self._connection.execute(update(holds).where(holds.c.session == session).values(values))
 
-    def move(self, session: int, request: HoldRequest, units: int, now_ns: int) -> str:
+    def move(self, session: int, request: HoldRequest, units: int, now_ns: int) -> SpendLimitReached | None:
         """A first payment that is worth `units` serves another publish: its start counts there.
 
         Gives the refusal. After `lock`, and before `minutes` counts it there.
@@ -101,7 +101,7 @@ class Holds:
         self.forget()
         refused = self._refusal(session, request, units, now_ns, starts=True)
         self.forget()
-        if not refused:
+        if refused is None:
             row = {
                 "session": session,
                 "publisher": request.budget.publisher,
@@ -121,17 +121,19 @@ class Holds:
             added.on_conflict_do_update(index_elements=["session"], set_={**given, "started_ns": started})
         )
 
-    def _refusal(self, session: int, request: HoldRequest, units: int, now_ns: int, *, starts: bool) -> str:
+    def _refusal(
+        self, session: int, request: HoldRequest, units: int, now_ns: int, *, starts: bool
+    ) -> SpendLimitReached | None:
         """Counts once for all questions of a transaction, and again before one is refused."""
         asked = _limited(request, starts=starts)
         key = asked.limits, asked.budget
         known = self._known.get(key)
-        if known is not None and not refusal(asked, known, units, starts=starts):
-            return ""
+        if known is not None and refusal(asked, known, units, starts=starts) is None:
+            return None
         row = self._connection.execute(_counted(session, asked, now_ns)).mappings().one()
         counted = Counted(**row)
         refused = refusal(asked, counted, units, starts=starts)
-        if not refused:  # else the session keeps what it held, which `counted` is without
+        if refused is None:  # else the session keeps what it held, which `counted` is without
             self._known[key] = counted
         return refused
 

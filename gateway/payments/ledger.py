@@ -227,9 +227,9 @@ class Ledger:
         values["publisher"] = clean(publisher, MAX_PUBLISHER)
         values |= _of_customer(job)
 
-        def move(books: Books) -> str:
+        def move(books: Books) -> SpendLimitReached | None:
             refused = books.move(session_id, values, request, at)
-            if not refused:
+            if refused is None:
                 books.save_details(session_id, details)
             return refused
 
@@ -289,7 +289,7 @@ class Ledger:
             "price": price,
         }
 
-        def sign(books: Books) -> str:
+        def sign(books: Books) -> SpendLimitReached | None:
             refused = books.sign(session_id, number, row, manifest_id=manifest_id, at=at, request=request)
             _save(books, session_id, saved, at)
             return refused
@@ -457,9 +457,9 @@ def _abandon(books: Books, session_id: str, unanswered: int | None, detail: str,
     books.close(session_id, EndReason.INTERNAL_ERROR, detail, None, at)
 
 
-def _check(refused: str) -> None:
-    if refused:
-        raise SpendLimitReached(refused)
+def _check(refused: SpendLimitReached | None) -> None:
+    if refused is not None:
+        raise refused
 
 
 def _abandoned(connection: Connection, node: str | None) -> list[tuple[str, int | None]]:

@@ -46,14 +46,14 @@ class Counted:
     """Other publishes of the publisher that asked for a first payment within a minute."""
 
 
-def refusal(request: HoldRequest, counted: Counted, units: int, *, starts: bool) -> str:
-    """Which limit does not allow so many 1/(2^256 - 1) wei more, as a sentence; empty where all do.
+def refusal(request: HoldRequest, counted: Counted, units: int, *, starts: bool) -> SpendLimitReached | None:
+    """Which limit does not allow so many 1/(2^256 - 1) wei more; None where all do.
 
     `starts` says that it is a publish's first payment.
     """
     most = request.budget.starts
     if starts and most is not None and counted.starts >= most:
-        return f"{most} paid streams were started within a minute, which is the limit"
+        return SpendLimitReached(f"{most} paid streams were started within a minute, which is the limit")
     more = Fraction(units, MAX_WIN_PROB)
     sums = (
         ("this publisher's last hour", counted.publisher_hour, request.budget.hour),
@@ -65,5 +65,5 @@ def refusal(request: HoldRequest, counted: Counted, units: int, *, starts: bool)
         for what, spent, limit in sums:
             check_limit(what, Fraction(spent, MAX_WIN_PROB), more, limit)
     except SpendLimitReached as error:
-        return str(error)
-    return ""
+        return error
+    return None

@@ -151,8 +151,11 @@ class Signing:
                 hold.settle(Fraction(0))
 
     def _limited(self, limit: SpendLimitReached) -> None:
-        self._log.warning("spend limit reached", detail=str(limit))
+        self._log_limit(limit)
         self._session.withheld(EndReason.SPEND_LIMIT, str(limit))
+
+    def _log_limit(self, limit: SpendLimitReached) -> None:
+        self._log.warning("spend limit reached", detail=str(limit), amounts=limit.amounts)
 
     async def _call(self, hold: Hold, sign: Sign, request: HoldRequest | None) -> None:
         session = self._session
@@ -217,7 +220,7 @@ class Signing:
         try:
             await self._journal.signed(payment, manifest_id=sign.manifest_id, price=price, request=request)
         except SpendLimitReached as limit:
-            session.withheld(EndReason.SPEND_LIMIT, str(limit))
+            self._limited(limit)
             return
         try:
             session.billing.check(payment, sign.info, self._clock())
@@ -230,6 +233,7 @@ class Signing:
             self._alarms.payment_failed("payment is not what was asked for", str(mismatch))
             await self._withhold(EndReason.PAYMENT_REFUSED, str(mismatch))
         except SpendLimitReached as limit:
+            self._log_limit(limit)
             await self._withhold(EndReason.SPEND_LIMIT, str(limit))
         else:
             session.signed(payment)

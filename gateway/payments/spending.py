@@ -26,7 +26,14 @@ REMEMBERED = 10_000
 
 
 class SpendLimitReached(Exception):
-    """A spend limit does not allow the next payment; the text says which one."""
+    """A spend limit does not allow the next payment.
+
+    The text says which one, for everybody: publishers and viewers read it. `amounts` is for the operator.
+    """
+
+    def __init__(self, text: str, amounts: str = "") -> None:
+        super().__init__(text)
+        self.amounts = amounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +284,9 @@ def check_limit(what: str, spent: Fraction, more: Fraction, limit: int | None) -
     """Raise SpendLimitReached where `spent` and `more` wei are above a limit."""
     if limit is not None and spent + more > limit:
         raise SpendLimitReached(
+            f"the next payment does not fit into the limit of {what}",
             f"{what} cost {money.whole_wei(spent)} wei, the next payment may cost {money.whole_wei(more)}, "
-            f"and the limit is {limit}"
+            f"and the limit is {limit}",
         )
 
 

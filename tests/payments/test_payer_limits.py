@@ -85,7 +85,7 @@ async def test_a_call_that_may_exceed_the_streams_limit_is_not_made(tmp_path: Pa
     spending = Spending(SpendLimits())
     async with bench(tmp_path, spending=spending, limit=63 * PRICE) as b:
         await b.start()
-        with pytest.raises(Ended, match="limit is") as ended:
+        with pytest.raises(Ended, match="limit of this stream") as ended:
             await b.run_until(lambda: False)
         assert ended.value.reason is EndReason.SPEND_LIMIT
         signed = 60 * PRICE + (len(b.signer.calls) - 1) * PRICE

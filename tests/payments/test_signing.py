@@ -88,7 +88,7 @@ async def test_a_payment_that_fits_to_the_wei_is_made_and_its_value_counts(
     await hold(other, PRELOAD)
     async with bench(tmp_path, node=one, budget=OWN, interval=3_600 * 10**9) as b:
         await b.start()
-        with pytest.raises(Exception, match="the limit is"):
+        with pytest.raises(Exception, match="limit of this publisher"):
             await hold(other, 1)
     signed = sum((wei for _, wei, _ in await other.reader.signed_since(0)), Fraction(0))
     assert signed == PRELOAD
@@ -105,7 +105,7 @@ async def test_a_call_that_gave_nothing_gives_its_hold_back(tmp_path: Path, node
                 return await answer(**call)
             finally:
                 if len(signer.calls) == 1:  # what is held meanwhile is held for this one
-                    with pytest.raises(Exception, match="the limit is"):
+                    with pytest.raises(Exception, match="limit of this publisher"):
                         await hold(other, PRELOAD + 1)
 
         signer.generate_live_payment = busy  # type: ignore[method-assign]

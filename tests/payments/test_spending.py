@@ -45,8 +45,10 @@ def test_calls_under_way_count_with_their_maximum_until_they_are_settled() -> No
 def test_a_streams_limit_is_over_all_its_jobs_and_nobody_elses() -> None:
     spending = Spending(SpendLimits())
     spending.hold("one", Fraction(60), 100).settle(Fraction(60))
-    with pytest.raises(SpendLimitReached, match="this stream"):
+    with pytest.raises(SpendLimitReached, match="this stream") as refused:
         spending.hold("one", Fraction(41), 100)
+    assert not any(letter.isdigit() for letter in str(refused.value)), "publishers and viewers read it"
+    assert all(amount in refused.value.amounts for amount in ("60 wei", "41", "100"))
     spending.hold("two", Fraction(100), 100)
     spending.hold("one", Fraction(40), 100)
 
