@@ -19,6 +19,7 @@ from gateway.http.jwks import KeySet
 from gateway.http.limit_words import AMOUNTS, COUNTS, limits_of
 from gateway.http.route import Token
 from gateway.http.tokens import Grant
+from gateway.outputs.recorder import RecordOf
 from gateway.payments.customer import MAX_NAME, Customer
 from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.params import json_size
@@ -61,11 +62,15 @@ class StreamToken:
     via: str = ""
     """The id of the token of -apiTokens that made it, whose line goes with it."""
     subject: str = ""
+    outputs: bool = False
+    """Whether its publisher may send the stream on to other servers."""
+    record: RecordOf | None = None
+    """What of the stream is recorded; None: as for all."""
 
     def claims(self) -> Json:
         told: Json = {"streams": list(self.streams), "customer": self.customer, "pipeline": list(self.models)}
         told |= {"params": self.params, "limits": None if self.limits is None else dict(self.limits)}
-        told |= {"via": self.via, "sub": self.subject}
+        told |= {"via": self.via, "sub": self.subject, "outputs": self.outputs or None, "record": self.record}
         return {name: value for name, value in told.items() if value not in (None, "", [], {})}
 
     @classmethod
@@ -78,6 +83,11 @@ class StreamToken:
             raise BadJwt(f"its params have more than {MAX_PARAMS} bytes as JSON")
         if limits is not None and not isinstance(limits, dict):
             raise BadJwt("its limits are no JSON object")
+        outputs, record = claims.get("outputs", False), claims.get("record")
+        if not isinstance(outputs, bool):
+            raise BadJwt("its outputs is neither true nor false")
+        if record is not None and (not isinstance(record, str) or record not in tuple(RecordOf)):
+            raise BadJwt(f"its record is none of {', '.join(RecordOf)}")
         streams = _texts(claims, "streams")
         if not streams:
             raise BadJwt("its streams name none")
@@ -89,6 +99,8 @@ class StreamToken:
             limits=limits or None,
             via=_text(claims, "via", MAX_TEXT),
             subject=_text(claims, "sub", MAX_TEXT),
+            outputs=outputs,
+            record=None if record is None else RecordOf(record),
         )
 
     def stream_limits(self) -> StreamLimits:
@@ -109,10 +121,15 @@ class StreamToken:
             models=self.models,
             params=self.params,
             named=None if self.customer is None else f"customer {self.customer}",
+            may_output=self.outputs,
+            record=self.record,
         )
 
     def granted_by(self, maker: Grant) -> Grant:
-        """What one allows that was made with a token of -apiTokens, whose bounds hold too. Raises BadJwt."""
+        """What one allows that was made with a token of -apiTokens, whose bounds hold too. Raises BadJwt.
+
+        Outputs and recording are as that one's line says.
+        """
         return replace(
             maker,
             streams=self.streams,

@@ -52,7 +52,9 @@ class Holds:
         """Something is about to count that was not asked for with `request`."""
         self._known.clear()
 
-    def request(self, session: int, number: int, request: HoldRequest, now_ns: int) -> SpendLimitReached | None:
+    def request(
+        self, session: int, number: int, request: HoldRequest, now_ns: int
+    ) -> SpendLimitReached | None:
         """Hold the most that payment `number` of a session may cost; gives the refusal, where there is one.
 
         After `lock`.

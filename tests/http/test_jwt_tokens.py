@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -22,6 +23,7 @@ from gateway.http.jwks import RETRY, KeySet, KeysUnreachable, read_keys
 from gateway.http.jwt_tokens import LEEWAY, BadJwt, JwtTokens, StreamToken
 from gateway.http.route import Token
 from gateway.http.tokens import Grant
+from gateway.outputs.recorder import RecordOf
 from gateway.payments.customer import Customer
 from gateway.payments.spending import StreamLimits
 from harness.serving import serving
@@ -48,6 +50,8 @@ stream_tokens = st.builds(
     limits=st.none() | st.just({"maxSessionSpend": "0.5gwei", "maxStreamSeconds": 9}),
     via=st.just("") | names,
     subject=st.just("") | texts,
+    outputs=st.booleans(),
+    record=st.none() | st.sampled_from(RecordOf),
 )
 
 
@@ -70,7 +74,8 @@ def test_a_token_says_what_it_was_made_of(token: StreamToken) -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner)
                     | st.dictionaries(st.text(), inner)),
-       st.sampled_from(["streams", "customer", "pipeline", "params", "limits", "via", "sub"]))  # fmt: skip
+       st.sampled_from(["streams", "customer", "pipeline", "params", "limits", "via", "sub", "outputs",
+                        "record"]))  # fmt: skip
 def test_claims_of_any_kind_are_read_or_refused(value: Any, name: str) -> None:
     try:
         said = StreamToken.parse({"streams": ["cam"], name: value})
@@ -120,6 +125,8 @@ async def test_what_the_api_made_is_within_what_its_token_allows_now() -> None:
         ({"limits": {"maxSessionSpend": 5}}, "maxSessionSpend"),
         ({"limits": {"maxEverything": "5"}}, "maxEverything"),
         ({"customer": 7}, "customer"),
+        ({"outputs": "true"}, "outputs"),
+        ({"record": "all"}, "record"),
     ],
 )
 async def test_a_token_that_is_wrong_opens_nothing(claims: Mapping[str, Any], why: str) -> None:
@@ -138,6 +145,19 @@ async def test_a_token_of_others_with_the_secret_counts_for_its_customer_or_subj
         assert not grant.allows("b")
         assert grant.publisher == publisher or (publisher is None and grant.publisher.startswith("token "))
         assert grant.customer.signer_headers == {}
+        assert (grant.may_output, grant.record) == (False, None)
+
+
+@pytest.mark.asyncio
+async def test_outputs_and_recording_are_as_the_issuer_says_or_as_the_makers_line() -> None:
+    said = {"aud": "here", "exp": NOW + 9, "scope": "publish", "streams": ["cam"]}
+    said |= {"outputs": True, "record": "both"}
+    grant = await tokens().grant(jwt.encode(said, SECRET, "HS256"), Token.PUBLISH)
+    assert (grant.may_output, grant.record) == (True, RecordOf.BOTH)
+    made = own(StreamToken(("cam-1",), via="abc", outputs=True, record=RecordOf.NONE))
+    for maker in (MAKER, replace(MAKER, may_output=True, record=RecordOf.RESULT)):
+        grant = await tokens(maker={"abc": maker}.get).grant(made, Token.PUBLISH)
+        assert (grant.may_output, grant.record) == (maker.may_output, maker.record)
 
 
 @given(st.integers(0, 400), st.integers(1, 255))
