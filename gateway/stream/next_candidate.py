@@ -41,6 +41,8 @@ class NextCandidate:
         self._clock = clock
         self._budget = SwapBudget(policy.max_swaps)
         self._paid_starts = StartsWithoutPicture(policy.max_paid_starts, policy.timing.first_pause)
+        self._signer_until: float | None = None
+        """Until when a silent signer is waited for; None where it answered the last live job."""
         self._restart = 0.0
         """Seconds that the last candidate with a live job may take to restart."""
 
@@ -54,6 +56,8 @@ class NextCandidate:
         patient = self.was_live or (self._await_room and not failures)
         patience = max(self._timing.patience, self._restart)
         patient_until = self._clock() + (patience if patient else 0)
+        if self._signer_until is not None:
+            patient_until = max(patient_until, self._signer_until)
         room_comes = False
         turn_until = self._clock() + self._timing.turn
         while True:
@@ -95,8 +99,23 @@ class NextCandidate:
         self._paid_starts.count(self._clock(), failure, live=live, paid=paid)
         if live:
             self._restart = candidate.restart
-        elif self.was_live and isinstance(failure, NoRoom | ChooseAgain):
+            self._signer_until = None
+        elif self.was_live and _is_nobodys_fault(failure):
             self._budget.refund()
+
+    def waits_for_signer(self, failure: Ended) -> bool:
+        """Whether a stream that was live goes on although the signer did not answer for its job, now over."""
+        if failure.reason is not EndReason.SIGNER_UNREACHABLE or not self.was_live:
+            return False
+        now = self._clock()
+        if self._signer_until is None:
+            self._signer_until = now + self._timing.signer
+        return now < self._signer_until
+
+
+def _is_nobodys_fault(failure: Ended) -> bool:
+    """Whether a start cost nothing and says nothing of the candidate."""
+    return failure.reason is EndReason.SIGNER_UNREACHABLE or isinstance(failure, NoRoom | ChooseAgain)
 
 
 async def publisher_sends(stream: SupervisedStream, timing: SwapTiming) -> None:

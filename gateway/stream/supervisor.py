@@ -257,11 +257,11 @@ class Supervisor:
     async def _end_of(self, slot: JobSlot) -> tuple[Ended, bool]:
         """Why the active job failed, and whether it had been live. Raises what ends the stream."""
         failure = await slot.over
-        if _ends_the_stream(failure):
-            raise failure
         was_live = slot.live
-        self._active = None
         self._next.job_over(slot.candidate, failure, live=was_live, paid=slot.job.paid)
+        if _ends_the_stream(failure) and not self._next.waits_for_signer(failure):
+            raise failure
+        self._active = None
         self._give_up(slot, failure)
         if not was_live or isinstance(failure, MoveAsked):
             self._candidates.retry_later(slot.candidate, failure, self._clock())

@@ -40,6 +40,8 @@ class SwapTiming:
     """Wait this long for a candidate: a process is restarted in less."""
     turn: float = 30.0
     """Wait this long for a candidate that may have only so many starts at once."""
+    signer: float = 30.0
+    """Wait this long for a signer that does not answer, once the stream was live: it is restarted in less."""
     first_retry: float = 1.0
     """Before a candidate that did not start a job is tried again for that stream, doubled each time."""
     first_pause: float = 1.0

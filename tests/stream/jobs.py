@@ -42,6 +42,7 @@ HASTY = SwapTiming(
     poll=0.001,
     patience=0.05,
     turn=0.3,
+    signer=0.3,
     first_retry=0.01,
     first_pause=0.005,
     standby_poll=0.01,

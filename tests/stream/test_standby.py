@@ -232,3 +232,16 @@ async def test_payments_without_a_picture_for_one_that_stands_by_are_counted_apa
     async with standing_by(network, max_paid_starts=2) as supervisor:
         await eventually(lambda: "2 first payments" in standby(supervisor).detail, every=0.001)
         assert supervisor.live
+
+
+@pytest.mark.asyncio
+async def test_it_takes_over_with_its_own_credit_where_the_signer_signs_nothing_for_the_active_one() -> None:
+    silent = Ended(EndReason.SIGNER_UNREACHABLE, "no answer")
+    fails = asyncio.Event()
+    network = FakeSource({"until": fails, "ends": silent}, {}, {"starts": False, "ends": silent}, {})
+    async with standing_by(network) as supervisor:
+        network.jobs[1].host.on_output(picture(1, key=True))
+        fails.set()
+        await eventually(lambda: supervisor.swaps == 1, every=0)
+        assert not network.jobs[1].closed
+        assert network.suspended == {}

@@ -27,6 +27,8 @@ from tests.stream.jobs import (
     works_on,
 )
 
+SILENT = Ended(EndReason.SIGNER_UNREACHABLE, "no answer")
+
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
@@ -55,7 +57,6 @@ async def test_a_job_that_fails_is_replaced_and_the_next_one_begins_with_the_hel
     "reason",
     [
         EndReason.SIGNER_REFUSED,
-        EndReason.SIGNER_UNREACHABLE,
         EndReason.SPEND_LIMIT,
         EndReason.TIME_LIMIT,
         EndReason.TAKEN_OVER,
@@ -67,6 +68,32 @@ async def test_what_is_nobodys_fault_ends_the_stream_with_its_reason(reason: End
     assert (await end_of(supervised(network))).reason is reason
     assert network.suspended == {}
     assert network.jobs[0].closed is reason
+
+
+@pytest.mark.asyncio
+async def test_a_live_stream_waits_for_a_signer_that_does_not_answer_and_blames_nobody() -> None:
+    network = FakeSource({"ends": SILENT}, *[{"starts": False, "ends": SILENT}] * 5, {})
+    supervisor = supervised(network, max_swaps=1)
+    await works_on(supervisor, network, 7)
+    assert network.suspended == {}
+    assert supervisor.swaps == 1
+
+
+@pytest.mark.asyncio
+async def test_the_wait_for_a_signer_has_an_end_and_its_reason() -> None:
+    network = FakeSource({"ends": SILENT}, *[{"starts": False, "ends": SILENT}] * 1000)
+    since = time.monotonic()
+    assert (await end_of(supervised(network))).reason is SILENT.reason
+    assert time.monotonic() - since >= HASTY.signer
+    assert network.suspended == {}
+    assert {job.closed for job in network.jobs} == {SILENT.reason}
+
+
+@pytest.mark.asyncio
+async def test_a_stream_that_was_never_live_does_not_wait_for_the_signer() -> None:
+    network = FakeSource({"starts": False, "ends": SILENT})
+    assert await end_of(supervised(network)) is SILENT
+    assert network.suspended == {}
 
 
 @pytest.mark.asyncio
