@@ -1,4 +1,4 @@
-"""A test that is marked `alone` has the machine for itself among parallel ones, but for light ones."""
+"""Heavy tests run a few at a time, and one that is marked `alone` without any other of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.turns import HEAVY_AT_ONCE
+
+NAMES = ("one", "two", "three", "four", "five", "six")
 ROOT = Path(__file__).parents[1]
 TEST = """
 import json, os, pathlib, time
@@ -44,14 +47,14 @@ def wait_for(path):
 """
 
 
-def test_nothing_heavy_runs_beside_a_test_that_is_marked_alone_and_light_ones_give_way(
+def test_few_heavy_ones_run_at_once_and_none_beside_one_that_is_alone_to_which_light_ones_give_way(
     tmp_path: Path,
 ) -> None:
     places = PLACES.format(folder=str(tmp_path))
     (tmp_path / "pytest.ini").write_text(f"[pytest]\nmarkers =\n  alone\n  heavy\npythonpath = {ROOT}\n")
     tests = tmp_path / "tests"
     (tests / "e2e").mkdir(parents=True)
-    for name in ("one", "two", "three"):
+    for name in NAMES:
         (tests / "e2e" / f"test_{name}.py").write_text(TEST + places)
     (tests / "test_light.py").write_text("import os, pathlib, time" + LIGHT + places)
     run = subprocess.run(
@@ -61,7 +64,7 @@ def test_nothing_heavy_runs_beside_a_test_that_is_marked_alone_and_light_ones_gi
             "pytest",
             "-q",
             *("-p", "xdist", "-p", "tests.turns"),
-            *("-n", "3", "--dist", "loadscope", "--no-loadscope-reorder"),
+            *("-n", str(len(NAMES)), "--dist", "loadscope", "--no-loadscope-reorder"),
             str(tmp_path),
         ],
         cwd=tmp_path,
@@ -73,8 +76,10 @@ def test_nothing_heavy_runs_beside_a_test_that_is_marked_alone_and_light_ones_gi
     )
     assert run.returncode == 0, run.stdout + run.stderr
     times = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
-    assert len(times) == 21
+    assert len(times) == 7 * len(NAMES)
     for kind, began, ended in times:
         beside = [one for one in times if one[1] < ended and one[2] > began]
         assert kind != "alone" or len(beside) == 1, beside
+        at_once = [one for one in times if one[1] <= began < one[2]]
+        assert len(at_once) <= HEAVY_AT_ONCE, at_once
     assert (tmp_path / "gave_way").read_text() == str(max(10, os.nice(0)))

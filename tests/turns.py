@@ -1,7 +1,7 @@
 """Which tests run beside each other: those marked `alone` have the machine to themselves, light ones aside.
 
-Heavy tests run daemons, browsers or media. The others are light: they begin early, give way by their priority
-and fill what the longest test leaves over.
+Heavy tests run daemons, browsers or media, a few at a time. The others are light and mostly wait: they begin
+early, give way by their priority and fill what the longest test leaves over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ import pytest
 
 HEAVY = ("link", "pages", "benchmarks", "e2e", "comfystream", "webrtc")
 """Folders whose tests are all marked `heavy`, in the order in which they begin."""
+HEAVY_AT_ONCE = 4
+"""What two slow cores carry."""
 LONGEST = "test_chaos.py"
 TURNS = pytest.StashKey[str]()
 """The folder whose files the workers lock. Not set where there is one process only."""
@@ -54,7 +57,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
         _set_niceness(GIVING_WAY if _somebody_is_alone(room) else NORMAL)
         return (yield)
     alone = item.get_closest_marker("alone") is not None
-    with _turn(room, alone=alone):
+    with _place_in(Path(folder)), _turn(room, alone=alone):
         _set_niceness(NORMAL)
         try:
             return (yield)
@@ -68,10 +71,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _folder(item) in HEAVY:
             item.add_marker("heavy")
-    items.sort(key=_place)
+    items.sort(key=_rank)
 
 
-def _place(item: pytest.Item) -> int:
+def _rank(item: pytest.Item) -> int:
     """The longest first, then light ones, then heavy ones by their folders."""
     if item.path.name == LONGEST:
         return 0
@@ -102,6 +105,21 @@ def _somebody_is_alone(room: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+@contextmanager
+def _place_in(folder: Path) -> Iterator[None]:
+    """Hold one of the places for heavy tests."""
+    while True:
+        for number in range(HEAVY_AT_ONCE):
+            with (folder / f"place-{number}").open("w") as held:
+                try:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield
+                return
+        time.sleep(0.05)
 
 
 @contextmanager
