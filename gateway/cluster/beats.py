@@ -24,6 +24,8 @@ KEEP_KEY = 30.0
 """Seconds after which NATS removes the key of a node that is gone."""
 LONG_PAUSE = DEAD_AFTER - 2 * BEAT
 """Seconds between two beats after which the others may soon take a node for dead."""
+BEAT_AGAIN = 0.05
+"""Seconds for which one beat between two others is enough, however many ask for one."""
 MAX_BEAT = 4096
 LAST_BEAT_TIMEOUT = 1.0
 
@@ -52,6 +54,7 @@ class Beats:
         self._stood_still = stood_still
         self._clock = clock
         self._beaten_at = clock()
+        self._between_at = clock() - BEAT_AGAIN
         self._failure: str | None = "it is not connected yet"
 
     @property
@@ -73,7 +76,10 @@ class Beats:
 
     def beat_now(self) -> None:
         """Beat once more, between two others."""
-        spawn(self._beat(self._state()), name="cluster beat")
+        now = self._clock()
+        if now - self._between_at >= BEAT_AGAIN:
+            self._between_at = now
+            spawn(self._beat(self._state()), name="cluster beat")
 
     async def leave(self) -> None:
         """Tell the others that this run of the node is over."""

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from gateway.aio.tasks import cancel, spawn
-from gateway.cluster.errors import Backlogged, ClusterAway, NoAnswerInTime, NobodyAnswers
+from gateway.cluster.errors import Backlogged, ClusterAway, ClusterError, NoAnswerInTime, NobodyAnswers
 from gateway.cluster.pieces import Pieces, split
 from gateway.cluster.settings import Credentials
 from gateway.cluster.subjects import Subjects
@@ -44,6 +44,8 @@ NO_RESPONDERS = {"Status": "503"}
 ACKNOWLEDGED = "Acknowledged"
 """Header of a message that says only that a request came in."""
 ANSWER_TIMEOUT = 5.0
+SIGN_LOOK = 0.1
+"""Seconds without a sign after which a request's subject is asked whether anybody is there, and again."""
 
 Handler = Callable[["BusMessage"], None]
 
@@ -229,7 +231,8 @@ class Bus:
     ) -> bytes:
         """The answer to a request, of up to MAX_BYTES as itself.
 
-        `timeout` is in seconds, for all of it; `sign` for the first piece or the acknowledgement.
+        `timeout` is in seconds, for all of it; `sign` for the first piece or the acknowledgement. Until
+        that comes, empty requests are sent, too: if nobody takes those, who took this one has died.
         Raises NobodyAnswers, NoAnswerInTime, MessageTooLarge, Backlogged and ClusterAway.
         """
         token = secrets.token_hex(12)
@@ -238,13 +241,32 @@ class Bus:
             await self._publish_pieces(subject, data, reply=self.subjects.inbox(f"{self._inbox}.{token}"))
             async with asyncio.timeout(timeout) as whole:
                 async with asyncio.timeout(sign):
-                    await asked.taken.wait()
+                    await self._taken(asked, subject if sign is not None else None)
                 return await asked.answer
         except TimeoutError:
             late = f"no answer within {timeout:g} s" if whole.expired() else f"no sign within {sign:g} s"
             raise NoAnswerInTime(late, taken=asked.taken.is_set()) from None
         finally:
             del self._asked[token]
+
+    async def _taken(self, asked: _Asked, subject: str | None) -> None:
+        """Wait for the first sign. Raises NobodyAnswers where nobody is left on `subject` to give one.
+
+        NATS hands a request to a node that was killed until it has seen the connection end.
+        """
+        while subject is not None and not asked.taken.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SIGN_LOOK):
+                    await asked.taken.wait()
+                return
+            try:
+                await self.ask(subject, timeout=SIGN_LOOK)
+            except NobodyAnswers:
+                if not asked.taken.is_set():
+                    raise
+            except ClusterError:
+                pass
+        await asked.taken.wait()
 
     async def answer(self, reply: str, data: bytes) -> None:
         """Answer a request whose message had this `reply`. Raises as `ask` does while it sends."""

@@ -23,7 +23,7 @@ from gateway.stream.claims import NameTaken
 
 log = structlog.get_logger("cluster")
 
-LOOK_AGAIN = 0.2
+LOOK_AGAIN = 0.1
 """Seconds between two looks at a key whose owner may be dead."""
 CHECK_AGAIN = 0.5
 """Seconds after which a check of this node's names is tried again that NATS or JetStream did not serve."""

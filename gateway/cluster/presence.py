@@ -133,9 +133,9 @@ class NodeView:
         last = float("-inf") if known is None else known.at
         if known is not None and self._heard_self - last < UNSURE_AFTER:
             return Life.ALIVE
-        # after NATS was away, nobody is dead until it had the time to connect, too
-        settled = self._heard_self - self._connected_at >= DEAD_AFTER
-        return Life.DEAD if settled and self._is_unanswered(identity) else Life.UNSURE
+        # after NATS was away, nobody is dead until it had the time to connect, or did
+        has_connected = last > self._connected_at or self._heard_self - self._connected_at >= DEAD_AFTER
+        return Life.DEAD if has_connected and self._is_unanswered(identity) else Life.UNSURE
 
     def _is_unanswered(self, identity: Identity) -> bool:
         times = self._unanswered.get(identity)

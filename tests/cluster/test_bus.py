@@ -82,6 +82,28 @@ async def test_who_does_not_answer_is_waited_for_so_long(two: tuple[Bus, Bus]) -
         await other.ask("test.silent", timeout=0.2)
 
 
+async def test_who_took_a_request_and_is_gone_is_not_waited_for(two: tuple[Bus, Bus]) -> None:
+    one, other = two
+    taken: list[BusMessage] = []
+    subscription = await one.subscribe("test.gone", taken.append)
+    await one.flush()
+    asking = spawn(
+        other.ask("test.gone", b"x", timeout=30.0, sign=20.0), name="asking", expected=(NobodyAnswers,)
+    )
+    await eventually(lambda: taken)
+    await subscription.close()
+    with pytest.raises(NobodyAnswers):
+        await within(asking, deadline=10.0)
+
+
+async def test_who_gives_no_sign_is_waited_for_so_long_though_it_is_there(two: tuple[Bus, Bus]) -> None:
+    one, other = two
+    await one.subscribe("test.no_sign", lambda message: None)
+    await one.flush()
+    with pytest.raises(NoAnswerInTime, match=r"no sign within 0\.3 s"):
+        await other.ask("test.no_sign", b"x", timeout=30.0, sign=0.3)
+
+
 async def test_what_is_too_large_is_not_sent(two: tuple[Bus, Bus]) -> None:
     with pytest.raises(MessageTooLarge):
         await two[0].ask("test.large", bytes(MAX_BYTES + 1))

@@ -93,6 +93,16 @@ def test_nobody_dies_while_nats_is_away_nor_for_one_expiry_afterwards() -> None:
     assert seen.at(63.0).life is Life.DEAD
 
 
+def test_who_was_heard_since_nats_came_back_has_no_expiry_more() -> None:
+    seen = Seen().at(0.5).hear().at(1.5)
+    assert seen.life is Life.UNSURE
+    assert seen.unanswered(1.4, 1.5).life is Life.DEAD
+    seen.view.disconnected()
+    seen.view.connected(1.5)
+    seen.view.heard(state(OWN), 1.5)
+    assert seen.at(3.0).unanswered(2.9, 3.0).life is Life.UNSURE
+
+
 def test_a_node_that_hears_nothing_of_itself_judges_nobody() -> None:
     seen = Seen().at(10.0).hear()
     assert seen.unanswered(99.0, 99.2).life is Life.ALIVE
