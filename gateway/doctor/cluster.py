@@ -39,7 +39,9 @@ async def cluster_findings(settings: ClusterSettings, wait: float = CONNECT_TIME
         findings = [await _messages(bus, servers)]
         nodes = Bucket(bus, bus.subjects.nodes_bucket, ttl=KEEP_KEY, in_memory=True)
         names = Bucket(bus, bus.subjects.names_bucket)
-        findings += [await _writes(bus, nodes, "nodes"), await _writes(bus, names, "names")]
+        counts = Bucket(bus, bus.subjects.counts_bucket)
+        for bucket, what in ((nodes, "nodes"), (names, "names"), (counts, "counts")):
+            findings.append(await _writes(bus, bucket, what))
         if all(finding.level is Level.OK for finding in findings):
             findings.append(await _others(nodes, settings.node_name))
         return findings

@@ -15,6 +15,12 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.heavy]
 
 ACCOUNT = """
     {user: full, password: p, permissions: {
+      publish: ["livepeer.>", "$KV.livepeer-nodes.>", "$KV.livepeer-names.>", "$KV.livepeer-counts.>",
+        "$JS.API.STREAM.*.KV_livepeer-nodes", "$JS.API.STREAM.*.KV_livepeer-names",
+        "$JS.API.STREAM.*.KV_livepeer-counts", "$JS.API.STREAM.MSG.*.KV_livepeer-counts",
+        "$JS.API.STREAM.MSG.*.KV_livepeer-nodes", "$JS.API.STREAM.MSG.*.KV_livepeer-names"],
+      subscribe: ["livepeer.>", "$KV.livepeer-nodes.>"]}}
+    {user: uncounted, password: p, permissions: {
       publish: ["livepeer.>", "$KV.livepeer-nodes.>", "$KV.livepeer-names.>",
         "$JS.API.STREAM.*.KV_livepeer-nodes", "$JS.API.STREAM.*.KV_livepeer-names",
         "$JS.API.STREAM.MSG.*.KV_livepeer-nodes", "$JS.API.STREAM.MSG.*.KV_livepeer-names"],
@@ -39,10 +45,19 @@ async def test_what_the_documents_name_is_enough_and_less_is_told(tmp_path: Path
             ("messages", Level.OK),
             ("nodes", Level.OK),
             ("names", Level.OK),
+            ("counts", Level.OK),
             ("nodes present", Level.OK),
         ], findings
-        messages, nodes, names = await cluster_findings(settings(server, "poor"))
-        assert (messages.level, nodes.level, names.level) == (Level.OK, Level.FAULT, Level.FAULT)
+        findings = await cluster_findings(settings(server, "uncounted"))
+        assert {one.name: one.level for one in findings} == {
+            "messages": Level.OK,
+            "nodes": Level.OK,
+            "names": Level.OK,
+            "counts": Level.FAULT,
+        }, findings
+        messages, nodes, *others = await cluster_findings(settings(server, "poor"))
+        assert messages.level is Level.OK
+        assert {one.level for one in (nodes, *others)} == {Level.FAULT}
         assert "permissions violation" in nodes.detail.lower()
         messages, *_ = await cluster_findings(settings(server, "none"))
         assert messages.level is Level.FAULT
