@@ -51,7 +51,12 @@ CLUSTER_FLAGS: tuple[Flag, ...] = (
         "the host's name and the port of -httpAddr",
     ),
     Flag("clusterCredentials", PATH, None, "Read user:password, or a token, for NATS from this file"),
-    Flag("reusePort", BOOLEAN, "false", "Share the port of -httpAddr with other nodes on this machine"),
+    Flag(
+        "reusePort",
+        BOOLEAN,
+        "false",
+        "Share the port of -httpAddr; -cliAddr and -nodeAddr are each node's own",
+    ),
 )
 
 
