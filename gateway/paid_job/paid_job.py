@@ -139,7 +139,7 @@ class PaidJob(ABC):
         """End the payments, and free the orchestrator's capacity.
 
         With `leave`, another run of the gateway is to go on with the job: session and channels stay. They
-        stay, too, where another node has taken the job over: it uses them by now.
+        stay, too, where another node has taken the job over and uses them, or where that cannot be known.
         """
         if self._relay is not None:
             self._relay.end_input()
@@ -150,13 +150,19 @@ class PaidJob(ABC):
             self._closed = True
             return
         await self._settle_start()
-        elsewhere = resumable and reason is EndReason.TAKEN_OVER
         try:
-            await asyncio.gather(self._give_back(leave=elsewhere), self._payments.close(reason))
+            await asyncio.gather(
+                self._give_back_own(payer if resumable else None, reason), self._payments.close(reason)
+            )
         finally:
             self._trusted.end(self._payer.status().credited if self._payer is not None else Fraction(0))
             self._is_over()
         self._closed = True
+
+    async def _give_back_own(self, payer: Payer | None, reason: EndReason) -> None:
+        """Give back what is still this node's; `payer` is of a job that another one could have taken over."""
+        own = payer is None or (reason is not EndReason.TAKEN_OVER and await payer.forget_job())
+        await self._give_back(leave=not own)
 
     def _status(self, orchestrator: OrchestratorRef | None) -> JobStatus:
         """What can be told of all jobs alike."""

@@ -333,6 +333,15 @@ class Books:
         if former is not None and former["details"] != details:
             self._details.change(session, details=details)
 
+    def forget_job(self, session_id: str) -> None:
+        """Nobody is to go on with a session's job, from now on."""
+        session = self._session(session_id)["number"]
+        for cache, table in ((self._jobs, saved_jobs), (self._details, saved_details)):
+            if cache.find(session) is not None:
+                cache.flush()
+                self.execute(delete(table).where(table.c.session == session))
+                cache.drop(session)
+
     def close(
         self, session_id: str, reason: EndReason, detail: str, owed: Fraction | None, at: Moment
     ) -> None:
@@ -345,11 +354,7 @@ class Books:
         )
         if self._holds is not None:
             self._holds.release(session["number"])
-        for cache, table in ((self._jobs, saved_jobs), (self._details, saved_details)):
-            if cache.find(session["number"]) is not None:
-                cache.flush()
-                self.execute(delete(table).where(table.c.session == session["number"]))
-                cache.drop(session["number"])
+        self.forget_job(session_id)
 
     def remove(self, before_ns: int, after_id: int, limit: int) -> tuple[int, int | None]:
         """Remove old payments of the first `limit` with an id above `after_id`; the sums stay.

@@ -71,6 +71,11 @@ class Journal:
         if self.details is not None:
             await _written(self._ledger.save_details(self._session, self.details.text))
 
+    async def forget_job(self) -> None:
+        """No other node may go on with the job any more."""
+        self.details = None
+        await _written(self._ledger.forget_job(self._session))
+
     async def intended(self, number: int, request: HoldRequest | None = None, *, again: bool = False) -> None:
         """The signer is about to be called; written once for each payment, however many calls it takes.
 

@@ -239,6 +239,13 @@ class Ledger:
         """Replace the details of a job that is kept."""
         await self._write(session_id, lambda books: books.save_details(session_id, details))
 
+    async def forget_job(self, session_id: str) -> None:
+        """A job is about to end: from now on no node can take it over.
+
+        Raises SessionTakenOver where one has, which uses the job by now.
+        """
+        await self._write(session_id, lambda books: books.forget_job(session_id))
+
     async def intended(self, session_id: str, number: int, request: HoldRequest | None = None) -> None:
         """The signer is about to be called for payment `number` of the session.
 

@@ -283,6 +283,20 @@ class Payer:
         """Whether another run of the gateway could go on with it."""
         return self._journal.details is not None and not self._session.leaving and self._closing is None
 
+    async def forget_job(self) -> bool:
+        """The job is about to be ended: see that no other node goes on with it.
+
+        False where one does, or where the ledger does not say: then the job is not this node's to end.
+        """
+        if not self._resources.ledger.shared:
+            return True
+        try:
+            await self._journal.forget_job()
+        except Ended as why:
+            self._log.info("the job is left at the orchestrator", why=why.detail)
+            return False
+        return True
+
     async def leave(self) -> None:
         """Leave the session open for another run: finish what is under way and write it down."""
         if self._under_way is not None:

@@ -31,6 +31,7 @@ from gateway.orchestrator.info import OrchestratorInfo
 from gateway.orchestrator.job_start import JobUrls
 from gateway.paid_job.former_jobs import JOB, FormerJobs
 from gateway.payments.customer import Customer
+from gateway.payments.errors import LedgerError, LedgerUnavailable, SessionTakenOver
 from gateway.payments.job_identity import JobIdentity
 from gateway.payments.ledger import Ledger
 from gateway.payments.payer import Payer
@@ -68,6 +69,23 @@ class Orchestrators(ScriptedOrchestrator):
 
     def http_for(self, info: OrchestratorInfo) -> aiohttp.ClientSession:
         return self.http
+
+
+class AskedLedger:
+    """A ledger that can become one of a cluster, and then gives this answer."""
+
+    def __init__(self, ledger: Ledger, answer: LedgerError | None) -> None:
+        self.shared = False
+        self._ledger = ledger
+        self._answer = answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def forget_job(self, session_id: str) -> None:
+        assert await self._ledger.former_jobs(), "it is asked before the session is closed"
+        if self._answer is not None:
+            raise self._answer
 
 
 @dataclass
@@ -454,6 +472,37 @@ async def test_the_channels_of_a_job_that_another_node_took_over_stay_open(tmp_p
             await tasks.cancel(running)
             await job.close(EndReason.TAKEN_OVER)
         assert gateway.trickle.names() == list(CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("answer", "channels"),
+    [
+        (SessionTakenOver("another node goes on with it"), list(CHANNELS)),
+        (LedgerUnavailable("it does not say"), list(CHANNELS)),
+        (None, ["out", "events"]),
+    ],
+)
+async def test_a_node_of_a_cluster_asks_the_ledger_before_it_closes_channels(
+    answer: LedgerError | None, channels: list[str], tmp_path: Path
+) -> None:
+    """It may be cut off from NATS alone, and another node may use them by now."""
+    async with gateway_at(tmp_path) as gateway:
+        for name in CHANNELS:
+            gateway.trickle.create(name)
+        async with gateway.run() as run:
+            await run.job()
+        async with gateway.run() as run:
+            ledger = AskedLedger(run.ledger, answer)
+            run.payments = replace(run.payments, ledger=cast(Ledger, ledger))
+            run.network = replace(run.network, payments=run.payments)
+            (stream,) = await run.take()
+            job = stream.jobs[0].open(cast(Any, Host()), structlog.get_logger())
+            running = asyncio.get_running_loop().create_task(job.run())
+            await eventually(lambda: job.started, every=0.002)
+            await tasks.cancel(running)
+            ledger.shared = True
+            await job.close(EndReason.PUBLISHER_LEFT)
+        assert gateway.trickle.names() == channels
 
 
 async def test_a_job_that_is_left_is_there_for_the_next_run(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def every_line(ledger: Ledger, session: str) -> list[Callable[[], Awaitable[None
         lambda: ledger.refused(session, 1, "why"),
         lambda: ledger.lost(session, 2, Fraction(1), "why"),
         lambda: ledger.release(session, 2),
+        lambda: ledger.forget_job(session),
         lambda: ledger.move_session(session, record("two").job, "b"),
         lambda: ledger.close_session(session, EndReason.DELETED),
     ]
@@ -131,6 +132,17 @@ async def test_what_is_over_or_not_kept_is_not_taken_over(nodes: Nodes) -> None:
     with pytest.raises(LedgerError, match="cannot be gone on with"):
         await other.take_over(left.session_id)
     await one.intended(await open_session(one), 1)
+
+
+async def test_a_job_that_its_node_is_about_to_end_is_not_taken_over(nodes: Nodes) -> None:
+    one, other = await nodes.open("one"), await nodes.open("other")
+    session = await paid(one)
+    (left,) = await other.left_jobs("cam")
+    await one.forget_job(session)
+    with pytest.raises(LedgerError, match="cannot be gone on with"):
+        await other.take_over(left.session_id)
+    assert await other.left_jobs("cam") == []
+    await one.close_session(session, EndReason.DELETED)
 
 
 async def test_a_node_that_starts_takes_its_own_sessions_and_leaves_the_others(nodes: Nodes) -> None:
