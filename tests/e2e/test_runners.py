@@ -36,6 +36,23 @@ async def paid(gateway: GatewayProcess, payments: int) -> dict[str, Any]:
     return dict(await eventually(enough, every=0.1, what=f"{payments} payments"))
 
 
+PUBLIC = ("metrics", "orchestrators", "debug/state", "readyz", "live/video-to-video/cam/status", "streams")
+"""What the gateway says to operators and to a stream's own people."""
+
+
+async def everything_public(gateway: GatewayProcess) -> dict[str, str]:
+    """The text of each route that tells of a stream with its payments."""
+    shown = {}
+    for path in (*PUBLIC, "live/video-to-video/cam/payments"):
+        async with gateway.http.get(gateway.url + path) as response:
+            assert response.status in (200, 503), f"{path}: {response.status}"
+            shown[path] = await response.text()
+    assert '"number": 2' in shown["live/video-to-video/cam/payments"], (
+        "one that names the session to the signer"
+    )
+    return shown
+
+
 @pytest.mark.asyncio
 async def test_a_stream_is_changed_updated_resumed_and_paid_to_the_second(
     tmp_path: Path, http: aiohttp.ClientSession
@@ -69,9 +86,11 @@ async def test_a_stream_is_changed_updated_resumed_and_paid_to_the_second(
                 payments = status["payments"]
                 assert payments["credit_left_s"] > 5
                 assert int(payments["overpaid_wei"]) <= MAX_ROUNDING * int(payments["owed_wei"]) * SLACK
+                shown = await everything_public(gateway)
                 await publisher.stop(resume=False)
             last = await ended(gateway, "cam")
             assert last["ended"]["reason"] == "deleted"
+            shown |= {f"{path} after it": text for path, text in (await everything_public(gateway)).items()}
         audit = (await gateway.audits())[0]
         assert (audit["rejected"], audit["duplicate_nonces"], audit["stale_params"]) == (0, 0, 0)
         assert [one["ended"] for one in audit["sessions"].values()] == [True]
@@ -80,7 +99,9 @@ async def test_a_stream_is_changed_updated_resumed_and_paid_to_the_second(
         assert (signer["null_states"], signer["stale_states"], signer["overlapping"]) == (1, 0, 0)
         (session,) = audit["sessions"]
         own = [line for line in gateway.log.read_text().splitlines() if "area=devnet" not in line]
-        assert own and not any(session in line for line in own)
+        assert own
+        shown["log"] = "\n".join(own)
+        assert [where for where, text in shown.items() if session in text] == [], "the session is a secret"
     await verify(ledger)
 
 
