@@ -14,6 +14,9 @@ from typing import Any
 
 MAX_FILE = 64 * 1024
 MAX_PROFILES = 200
+DEFAULT_FIRST_PICTURE = 120.0
+FIRST_PICTURE_AFTER = 30.0
+"""Seconds from the longest start to the first picture, where a profile does not say."""
 LONGEST = 3600
 """Limit of a time in seconds."""
 PAUSE_WORDS = ("pause", "resume")
@@ -112,8 +115,13 @@ class Media:
 class Limits:
     """Seconds."""
 
-    first_picture: float = 120.0
+    first_picture: float = DEFAULT_FIRST_PICTURE
     """From the reserve to the first picture, where the orchestrator has delivered before; else 60 at most."""
+
+    @classmethod
+    def after(cls, start: Start) -> Limits:
+        """Those of a profile without any: time for a picture after the longest start."""
+        return cls(max(DEFAULT_FIRST_PICTURE, start.timeout + FIRST_PICTURE_AFTER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +169,8 @@ class AppProfile:
         pause: Pause | None = made.get("pause")
         if pause is not None and not (pause.param or (pause.path and pause.resume_path)):
             raise BadProfile(f"{source}: [pause] needs a param, or path and resume_path")
+        if "first_picture" not in given.get("limits", {}):
+            made["limits"] = Limits.after(made["start"])
         return cls(app=app, **made)
 
     def start_body(self, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,14 @@ def test_a_shipped_profile_gives_time_for_a_picture_after_the_longest_start(prof
     assert profile.limits.first_picture > profile.start.timeout
 
 
+@pytest.mark.parametrize(("timeout", "limit"), [(30, 120), (90, 120), (91, 121), (600, 630)])
+def test_a_profile_that_does_not_say_gives_time_for_a_picture_too(timeout: int, limit: float) -> None:
+    text = f"app = 'x'\n[start]\npath = '/e'\ntimeout = {timeout}\n"
+    assert AppProfile.parse(text, "x.toml").limits.first_picture == limit
+    assert AppProfile.parse(f"{text}[limits]\n", "x.toml").limits.first_picture == limit
+    assert AppProfile.parse(f"{text}[limits]\nfirst_picture = 5\n", "x.toml").limits.first_picture == 5
+
+
 @pytest.mark.parametrize("app", ["livepeer-example/flux-klein", "livepeer-sample/streamdiffusion"])
 def test_prompts_of_a_stream_are_the_prompt_of_an_app_that_takes_one(app: str) -> None:
     profile = load_profiles([SHIPPED_PROFILES])[app]
