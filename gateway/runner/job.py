@@ -10,9 +10,10 @@ from typing import Any
 from typing_extensions import override
 
 from gateway.aio.tasks import TaskGroup
+from gateway.candidates.refused_starts import ANYBODY
 from gateway.media.frames import AccessUnit, Frame
 from gateway.paid_job.former_run import FormerRun
-from gateway.reason import Ended, EndReason
+from gateway.reason import Ended, EndReason, NoRoom, ParamsRefused
 from gateway.runner.app_session import AppSession
 from gateway.runner.app_start import AppChannels
 from gateway.runner.first_picture import FirstPicture
@@ -134,7 +135,13 @@ class RunnerJob(ReservedJob):
             if app.paused and self._picture is not None:
                 self._picture.came()  # else it could not have been halted
             return kept.channels, self._former
-        channels = await app.start(self._host.params)
+        try:
+            channels = await app.start(self._host.params)
+        except (ParamsRefused, NoRoom) as error:
+            if self._payer is not None:
+                publisher = ANYBODY if isinstance(error, NoRoom) else self._request.publisher
+                self._resources.start_refused(self._candidate, publisher, error.detail)
+            raise
         self._kept.app_has(channels, app.params, updated=self._host.last_update is not None)
         if self._payer is not None:
             await self._payer.details_changed()  # an app may name its channels only once

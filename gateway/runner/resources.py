@@ -9,12 +9,14 @@ import structlog
 
 from gateway.aio.inside import Reach
 from gateway.aio.left_calls import LeftCalls
+from gateway.candidates.refused_starts import RefusedStarts
 from gateway.payments.first_payments import FirstPayments
 from gateway.payments.resources import PaymentResources
 from gateway.runner.client import RunnerClient
 from gateway.runner.pool import RunnerPool
 from gateway.runner.profile import AppProfile
 from gateway.runner.reserve import RunnerSession
+from gateway.stream.seam import Candidate
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,17 @@ class RunnerResources:
     payments: PaymentResources | None
     """None where nothing is paid."""
     first_payments: FirstPayments = field(default_factory=FirstPayments)
+    refused_starts: RefusedStarts = field(default_factory=RefusedStarts)
     left_sessions: LeftCalls = field(default_factory=lambda: LeftCalls("left-sessions"))
     """Sessions that are yet to be stopped."""
+
+    def start_refused(self, candidate: Candidate, publisher: str, why: str) -> None:
+        """An app was paid and did not take the start, for this publisher's sake if for anybody's."""
+        address, trust = candidate.address, self.pool.trust
+        delivered = trust.record(address).delivered
+        if self.refused_starts.refused(address, publisher, why, delivered=delivered):
+            several = f"it was paid and refused the starts of several publishers: {why}"
+            self.pool.suspend(candidate.url, several, address=address, took_pay=True, publisher=publisher)
 
     async def stop(self, offer_url: str, session: RunnerSession, reach: Reach) -> None:
         """End a session at the runner of this offer, now or once its orchestrator answers."""

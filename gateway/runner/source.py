@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.candidates.verdict import Verdict
 from gateway.payments.billing import first_payment
 from gateway.payments.errors import LedgerUnavailable
 from gateway.payments.spending import SpendLimitReached
@@ -37,8 +38,19 @@ class RunnerSource:
             return []
         pool, publisher = self._resources.pool, request.publisher
         known = [self._candidate(one) for one in pool.candidates(app, only=request.orchestrator)]
-        # who could not show this publisher's last stream comes after those who have not tried
-        return sorted(known, key=lambda one: (not one.usable, pool.trust.failed_for(one.address, publisher)))
+        refused = self._resources.refused_starts
+        for one in known:
+            why_not = refused.why_not(one.address, publisher) if one.usable else ""
+            if why_not:
+                one.set_verdict(Verdict.SET_ASIDE, why_not)
+
+        def failed(one: Candidate) -> bool:
+            """Whether it could not show this publisher's last stream: others are tried before it."""
+            return pool.trust.failed_for(one.address, publisher) or refused.has_refused(
+                one.address, publisher
+            )
+
+        return sorted(known, key=lambda one: (not one.usable, failed(one)))
 
     def admit(self, request: PublishRequest, candidates: Sequence[Candidate]) -> None:
         payments = self._resources.payments

@@ -19,6 +19,7 @@ from aiohttp import web
 from typing_extensions import override
 
 from gateway.aio import tasks
+from gateway.candidates.refused_starts import FREE
 from gateway.candidates.verdict import Verdict
 from gateway.devnet.trickle_server import TrickleServer
 from gateway.media.ts_muxer import TsMuxer
@@ -201,12 +202,13 @@ class Run:
         self.host = Host()
         self.host.params = dict(REQUEST.params)
 
-    async def job(self) -> RunnerJob:
+    async def job(self, publisher: str = "") -> RunnerJob:
         reading = tasks.spawn(self.pool.run(), name="pool")
         await eventually(self._is_usable, every=0.002, what="a candidate")
         await tasks.cancel(reading)
-        self.candidate = self.source.candidates(REQUEST)[0]
-        return self.source.open(self.candidate, REQUEST, self.host, structlog.get_logger())
+        request = replace(REQUEST, publisher=publisher)
+        self.candidate = self.source.candidates(request)[0]
+        return self.source.open(self.candidate, request, self.host, structlog.get_logger())
 
     def _is_usable(self) -> bool:
         return any(one.usable for one in self.source.candidates(REQUEST))
@@ -344,6 +346,30 @@ async def test_an_app_that_does_not_take_the_parameters_is_not_to_blame(
         await job.close(EndReason.ORCHESTRATOR_LOST)
         assert type(ended.value) is end
         assert await gateway.sessions() == [True], "it costs no more"
+
+
+async def test_who_takes_openings_and_refuses_the_start_is_passed_over_for_that_publisher(
+    gateway: Gateway,
+) -> None:
+    gateway.app.refuses = 400
+    async with gateway.run() as run:
+
+        def usable(publisher: str) -> bool:
+            return run.source.candidates(replace(REQUEST, publisher=publisher))[0].usable
+
+        for refusals in range(1, FREE + 2):
+            job = await run.job(publisher="one")
+            with pytest.raises(ParamsRefused):
+                async with asyncio.timeout(DEADLINE):
+                    await job.run()
+            await job.close(EndReason.ORCHESTRATOR_LOST)
+            assert usable("one") is (refusals <= FREE)
+        assert usable("another"), "one publisher's parameters are nobody's fault"
+        (runner,) = run.source.candidates(replace(REQUEST, publisher="one"))
+        assert "mode must be gray" in runner.detail
+        for publisher in ("another", "third"):
+            run.resources.start_refused(runner, publisher, "mode must be gray")
+        assert not usable("fourth"), "several were refused"
 
 
 async def test_a_session_goes_on_after_a_crash_without_a_second_opening(gateway: Gateway) -> None:
