@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections import Counter
 from collections.abc import Coroutine
@@ -15,6 +16,8 @@ from typing_extensions import override
 
 log = structlog.get_logger("tasks")
 
+UNNAMED = "unnamed"
+"""All of ours have names."""
 _running: set[asyncio.Task[Any]] = set()
 failures: Counter[str] = Counter()
 """How many tasks of each name ended with an exception since the process started."""
@@ -74,9 +77,12 @@ def watch(loop: asyncio.AbstractEventLoop) -> None:
 
 def _unnoticed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     task = context.get("task") or context.get("future")
-    if isinstance(context.get("exception"), socket.gaierror) and not isinstance(task, asyncio.Task):
+    error = context.get("exception")
+    if isinstance(error, socket.gaierror) and not isinstance(task, asyncio.Task):
         return  # uvloop's look-up of a name for a connection that nobody waits for any more
     if isinstance(task, asyncio.Task):
+        if isinstance(error, ConnectionResetError) and kind(task) == UNNAMED:
+            return  # aiohttp's writer of a request's body: the request fails, and says so
         what, name = kind(task), task.get_name()
     else:
         what, name = "loop", repr(context.get("handle", task))
@@ -85,7 +91,7 @@ def _unnoticed(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         "task failed unnoticed",
         task=name,
         detail=context.get("message", ""),
-        exc_info=context.get("exception"),
+        exc_info=error,
     )
 
 
@@ -108,5 +114,6 @@ async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
 
 
 def kind(task: asyncio.Task[Any]) -> str:
-    """The name a task is counted by: `viewer` for the task `viewer 81f3`."""
-    return task.get_name().partition(" ")[0]
+    """The name a task is counted by: `viewer` for the task `viewer 81f3`, UNNAMED for a library's."""
+    name = task.get_name().partition(" ")[0]
+    return UNNAMED if re.fullmatch(r"Task-\d+", name) else name

@@ -6,12 +6,15 @@ import asyncio
 import gc
 import traceback
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import aiohttp
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from gateway.aio import tasks
+from harness.serving import serving
 from harness.waiting import eventually
 
 
@@ -76,6 +79,48 @@ async def test_a_task_that_nobody_holds_any_more_is_named_and_counted() -> None:
     assert tasks.failures == {"leaked": 1}
     assert logs[0]["task"] == "leaked 1"
     assert "destroyed" in logs[0]["detail"]
+
+
+@pytest.mark.asyncio
+async def test_tasks_of_libraries_are_counted_together() -> None:
+    loop = asyncio.get_running_loop()
+    tasks.watch(loop)
+    with capture_logs():
+        for _ in range(2):
+            forgotten = loop.create_task(fail(ValueError("odd")))
+            await asyncio.wait([forgotten])
+            del forgotten
+        gc.collect()
+    assert tasks.failures == {tasks.UNNAMED: 2}
+
+
+@pytest.mark.asyncio
+async def test_a_body_that_ends_when_its_connection_is_gone_fails_its_request_alone() -> None:
+    loop = asyncio.get_running_loop()
+    tasks.watch(loop)
+    aborted = asyncio.Event()
+
+    async def body(later: int) -> AsyncIterator[bytes]:
+        yield b"x"
+        await aborted.wait()
+        for _ in range(later):
+            await asyncio.sleep(0)
+
+    async def hang_up(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        aborted.set()
+        return web.Response()
+
+    with capture_logs() as logs:
+        async with serving(web.post("/", hang_up)) as url, aiohttp.ClientSession() as http:
+            for later in range(12):  # one of them ends between the loss and its news
+                aborted.clear()
+                with pytest.raises(aiohttp.ClientError):
+                    await http.post(url, data=body(later))
+                gc.collect()
+    assert [log for log in logs if log["log_level"] == "error"] == []
+    assert tasks.failures == {}
 
 
 class Buffer:
