@@ -130,6 +130,9 @@ class Segmenter:
         resized = self._parameter_sets.observe(unit.nals)
         if self._segment is None and not (unit.key and self._parameter_sets.complete):
             self.frames_before_key += 1
+            if self._was_full:
+                # else the next key frame would get a time from before the gap
+                self._order.dts(unit, self._parameter_sets.sps)
             return
         dts = self._order.dts(unit, self._parameter_sets.sps)
         unit = self._timeline.video(AccessUnit(unit.nals, unit.pts, dts, unit.key))

@@ -288,3 +288,18 @@ def test_it_can_be_closed_twice_and_ignores_what_comes_later(make_sample) -> Non
     uplink.push(*sample.video)
     assert len(uplink.segments) == 1
     assert uplink.segmenter.segments == 1
+
+
+@pytest.mark.parametrize("bframes", [0, 2])
+def test_after_a_segment_that_was_full_pictures_are_decoded_as_shortly_before_they_are_shown(
+    make_sample, bframes: int
+) -> None:
+    sample = make_sample(150, bframes=bframes, gop=50)
+    sizes = [sum(map(len, unit.nals)) for unit in sample.video[:50]]
+    uplink = Uplink(max_bytes=sum(sizes) // 2)
+    uplink.push(*as_rtp_gives_them(moved(sample.video, 90_000)))
+    uplink.segmenter.close()
+    assert len(uplink.segments) == 3 and uplink.segmenter.frames_before_key > 0
+    shown = [unit for pictures in uplink.pictures() for unit in pictures]
+    assert all(before.dts < after.dts for before, after in pairwise(shown))
+    assert all(0 <= unit.pts - unit.dts <= (bframes + 2) * STEP for unit in shown)
