@@ -18,6 +18,7 @@ from harness.ledger import credited, verify
 from harness.waiting import SLACK, eventually
 from harness.webrtc import WhepViewer, WhipPublisher, longest_gap
 from tests.e2e.test_loop import clean_audits, ended, stream_for
+from tests.e2e.test_runner_standby import takes_over
 
 pytestmark = [pytest.mark.long, pytest.mark.asyncio]
 SWAP = 1.0
@@ -206,6 +207,12 @@ async def test_params_and_tokens_that_expire_within_the_stream_are_renewed(
         assert viewer.frames > 260
         assert (await gateway.signer_audit())["null_states"] == 1
         await clean_audits(gateway)
+
+
+async def test_a_session_in_go_livepeers_dialect_stands_by_and_takes_over(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    await takes_over("go", tmp_path, http)
 
 
 @dialects

@@ -18,12 +18,10 @@ from tests.e2e.test_loop import ended
 from tests.e2e.test_standby import SWITCH, standby_ready
 
 
-@pytest.mark.asyncio
-async def test_a_session_that_stands_by_takes_over_and_both_are_stopped_at_the_end(
-    tmp_path: Path, http: aiohttp.ClientSession
-) -> None:
+async def takes_over(dialect: str, tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """A stream whose runner is killed while another one stands by."""
     ledger = tmp_path / "ledger.sqlite3"
-    network = ("-orchestrators", "0", "-runners", "3", "-dialect", "node", *EQUAL_PRICES)
+    network = ("-orchestrators", "0", "-runners", "3", "-dialect", dialect, *EQUAL_PRICES)
     async with (
         gateway_process(tmp_path, *network, "-standby", "-ledger", str(ledger)) as gateway,
         WhepViewer(http, gateway.live("cam/whep")) as viewer,
@@ -52,3 +50,10 @@ async def test_a_session_that_stands_by_takes_over_and_both_are_stopped_at_the_e
                 sessions = (await gateway.fetch(one["audit_url"]))["sessions"].values()
                 assert all(session["ended"] for session in sessions)
     await verify(ledger)
+
+
+@pytest.mark.asyncio
+async def test_a_session_that_stands_by_takes_over_and_both_are_stopped_at_the_end(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    await takes_over("node", tmp_path, http)
