@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -59,6 +60,7 @@ from gateway.runner.source import RunnerSource
 from gateway.settings import Settings
 from gateway.stream.seam import JobSource, Json, UnknownModel
 from gateway.stream.sources import JobSources, Preference
+from gateway.telemetry import tracing
 from gateway.telemetry.events import EventHub, EventType
 from gateway.trickle.left_channels import LeftChannels
 from gateway.webrtc.config import WebRtcConfig
@@ -171,6 +173,8 @@ def _runners_on_devnet(settings: Settings, runners: list[dict[str, Any]]) -> Run
 async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
     """The parts that several others need. Raises CannotStart or LedgerError."""
     cluster = settings.cluster
+    if settings.otel_endpoint is not None:
+        open_traces(settings.otel_endpoint, "" if cluster is None else cluster.node_name, stack)
     ledger = await Ledger.open(settings.ledger, node=None if cluster is None else cluster.node_name)
     stack.push_async_callback(ledger.close)
     tls = client_context(verify=settings.network.verify_tls)
@@ -212,6 +216,15 @@ async def begin(settings: Settings, stack: AsyncExitStack) -> Build:
         for name, run in chain.tasks().items():
             build.run(run(), name)
     return build
+
+
+def open_traces(endpoint: str, node: str, stack: AsyncExitStack) -> None:
+    """Record traces until the daemon stops, and send them to the collector."""
+    from gateway.telemetry.otel import OtelTracer  # imports OpenTelemetry's SDK, which takes a while
+
+    tracer = OtelTracer(endpoint, version=version("livepeer-live-gateway"), node=node)
+    stack.push_async_callback(tracer.close)
+    stack.enter_context(tracing.use(tracer))
 
 
 async def _open_signer(

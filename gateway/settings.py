@@ -22,6 +22,7 @@ from gateway.devnet.settings import DEVNET_FLAGS, DevnetSettings
 from gateway.events.settings import EVENT_FLAGS, EventSettings
 from gateway.flag_text import flags_document
 from gateway.flags import (
+    BASE_URL,
     BOOLEAN,
     DURATION,
     INTEGER,
@@ -71,6 +72,7 @@ PROGRAM_FLAGS: tuple[Flag, ...] = (
     ),
     Flag("v", INTEGER, "3", "Set the log level as go-livepeer does: 0 errors, 3 events, 6 everything"),
     Flag("logFormat", choice("text", "json"), "text", "Write log lines in this format"),
+    Flag("otelEndpoint", BASE_URL, None, "Send traces to this OpenTelemetry collector, as OTLP over HTTP"),
     Flag("version", BOOLEAN, "false", "Print name and version, and exit"),
 )
 FLAG_GROUPS: dict[str, tuple[Flag, ...]] = {
@@ -119,6 +121,7 @@ class Settings:
     data_dir_is_temporary: bool
     log_level: int
     log_format: str
+    otel_endpoint: str | None
     warnings: tuple[str, ...]
 
     def remove_temporary_data(self) -> None:
@@ -188,6 +191,7 @@ def settings_from(parsed: Parsed) -> Settings:
         data_dir_is_temporary=temporary,
         log_level=parsed["v"],
         log_format=parsed["logFormat"],
+        otel_endpoint=parsed["otelEndpoint"],
         warnings=(*parsed.warnings, *warnings),
     )
 

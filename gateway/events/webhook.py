@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
@@ -148,7 +150,7 @@ class WebhookDelivery:
             async with self._http.post(
                 self._url,
                 data=event.body.encode(),
-                headers={"Content-Type": "application/json", **signature},
+                headers={"Content-Type": "application/json", **trace_of(event.body), **signature},
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT),
                 allow_redirects=False,
                 ssl=True,
@@ -162,3 +164,15 @@ class WebhookDelivery:
             return False
         self._hub.delivered += 1
         return True
+
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_of(body: str) -> dict[str, str]:
+    """The header that hands on an event's trace; none where it has no trace."""
+    if '"traceparent":' not in body:
+        return {}
+    traceparent = json.loads(body).get("traceparent")
+    known = isinstance(traceparent, str) and _TRACEPARENT.fullmatch(traceparent)
+    return {"traceparent": traceparent} if known else {}

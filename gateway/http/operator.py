@@ -19,7 +19,7 @@ from gateway.http.route import Route
 from gateway.http.schemas import ORCHESTRATORS
 from gateway.stream.registry import StreamRegistry
 
-HEAVY_MODULES = ("web3", "eth_account", "pygal", "asyncpg")
+HEAVY_MODULES = ("web3", "eth_account", "pygal", "asyncpg", "opentelemetry")
 THREAD_POOL = ("uvloop_", "asyncio_")
 """Name prefixes of the loop's thread pool, whose threads are made on first use and kept: not a leak."""
 

@@ -19,6 +19,7 @@ from gateway.payments.spending import NO_LIMITS, StreamLimits
 from gateway.stream.names import check_name
 from gateway.stream.params import MAX_PARAMS, json_size
 from gateway.stream.seam import Json
+from gateway.telemetry import tracing
 
 log = structlog.get_logger("access")
 
@@ -62,8 +63,10 @@ class AuthWebhook:
     async def ask(self, question: Mapping[str, str]) -> WebhookAnswer:
         """Raises Problem 403 where the webhook refuses, 503 where it does not answer in time."""
         stream = question.get("stream", "")
+        asked = {"type": "livepeer-whip", **question}
         try:
-            return parse_answer(await self._server.ask({"type": "livepeer-whip", **question}))
+            with tracing.ended_with(tracing.current().child("auth webhook")) as step:
+                return parse_answer(await self._server.ask(asked, headers=step.headers))
         except ErrorStatus as error:
             log.info("auth webhook refused", stream=stream, detail=str(error))
             raise Problem(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ from gateway.aio.json_text import parse_json
 TIMEOUT = 5.0
 """Seconds for a whole answer."""
 MAX_ANSWER_BYTES = 1024 * 1024
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class ErrorStatus(Exception):
@@ -29,12 +31,15 @@ class WebhookClient:
         self._url = URL(url).with_user(None) if named else URL(url)
         self._headers = headers
 
-    async def ask(self, question: Mapping[str, Any]) -> Any:
-        """The answer's JSON. Raises ErrorStatus, ClientError, TimeoutError or ValueError (no JSON)."""
+    async def ask(self, question: Mapping[str, Any], *, headers: Mapping[str, str] = NO_HEADERS) -> Any:
+        """The answer's JSON; `headers` are for this question.
+
+        Raises ErrorStatus, ClientError, TimeoutError or ValueError (no JSON).
+        """
         async with self._http.post(
             self._url,
             json=question,
-            headers=self._headers,
+            headers={**headers, **self._headers},
             timeout=aiohttp.ClientTimeout(total=TIMEOUT),
             allow_redirects=False,
             ssl=True,

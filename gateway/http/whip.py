@@ -48,6 +48,7 @@ from gateway.stream.registry import NoOrchestrator, StreamRegistry
 from gateway.stream.seam import PublishRequest, TooManyModels, UnknownModel
 from gateway.stream.status import candidate_json
 from gateway.stream.stream import Stream
+from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 from gateway.webrtc.errors import OfferRefused
 
@@ -127,10 +128,16 @@ class WhipRoutes:
         ]
 
     async def publish(self, request: web.Request) -> web.Response:
+        span = tracing.begin("publish", stream=request.match_info["stream"])
         try:
-            response = await self._publish(request)
+            with tracing.entered(span):
+                response = await self._publish(request)
         except Problem as problem:
+            span.end(f"{problem.code}: {problem.detail}")
             self._metrics.starts.labels(problem.code).inc()
+            raise
+        except BaseException as error:
+            span.end(repr(error))
             raise
         self._metrics.starts.labels("accepted").inc()
         return response
@@ -152,7 +159,8 @@ class WhipRoutes:
         wanted = replace(wanted, publisher=_publisher(grant, name, client), customer=customer)
         claims = self._limits.on_stream(client, grant)
         try:
-            stream = await self._registry.publish(wanted, offer, claims)
+            with tracing.ended_with(tracing.current().child("answer")):
+                stream = await self._registry.publish(wanted, offer, claims)
         except NameTaken as error:
             raise Problem(409, ProblemCode.NAME_TAKEN, str(error)) from error
         except LimitReached as error:
@@ -178,6 +186,7 @@ class WhipRoutes:
             raise Problem(503, ProblemCode.LEDGER_UNAVAILABLE, str(error), headers=retry) from error
         except OfferRefused as error:
             raise offer_refused(error) from error
+        self._trace(stream, wanted)
         stream.may_output = may_output
         stream.outputs_refused = decided is not None and decided.outputs is False
         if self._outputs is not None:
@@ -195,6 +204,14 @@ class WhipRoutes:
                 {"Livepeer-Playback-URL": self._links.playback(request, wanted.name)},
             ),
         )
+
+    def _trace(self, stream: Stream, wanted: PublishRequest) -> None:
+        """The publish's trace goes on until the first picture, unless it goes on with a job that waited."""
+        resumed = stream.request.request_id != wanted.request_id
+        span = tracing.current()
+        span.note(request_id=stream.request.request_id, model=stream.request.model, resumed=resumed)
+        if resumed:
+            span.end()
 
     def _publish_request(self, request: web.Request) -> PublishRequest:
         query = request.query

@@ -32,6 +32,7 @@ from gateway.payments.job_identity import JobIdentity
 from gateway.payments.journal import Journal
 from gateway.payments.ledger import SessionRecord
 from gateway.payments.payee import Payee
+from gateway.payments.payment_trace import PaymentTrace
 from gateway.payments.resources import PaymentResources
 from gateway.payments.saved_jobs import FormerJob, JobDetails
 from gateway.payments.schedule import FIRST_BACKOFF
@@ -43,6 +44,7 @@ from gateway.payments.spending import NOBODY, Hold, PublisherBudget, SpendLimitR
 from gateway.payments.status import PaymentState, PaymentStatus
 from gateway.payments.timebase import NANOSECONDS, now_ns, seconds_between
 from gateway.reason import Ended, EndReason
+from gateway.telemetry import tracing
 from signer_client import LivePayment
 
 
@@ -107,6 +109,7 @@ class Payer:
             session="" if former is None else former[0].session_id,
             number=0 if former is None else former[0].signed,
         )
+        self._trace = PaymentTrace(job, info.url)
         self._serve(job, limit, budget, log if log is not None else structlog.get_logger("payments"))
         self.start_unanswered = False
         """Whether a start that may be repeated got no answer: its payment may have been credited."""
@@ -155,7 +158,7 @@ class Payer:
     def _serve(
         self, job: JobIdentity, limit: int | None, budget: PublisherBudget, log: FilteringBoundLogger
     ) -> None:
-        self._job, self._log = job, log
+        self._job, self._log, self._trace.job = job, log, job
         self._alarms = Alarms(log, self._resources.events_of(job, budget))
         self._signing = Signing(
             self._resources,
@@ -241,6 +244,7 @@ class Payer:
             await self._do(action)
             action = self._session.next(self._clock())
         await self._finish(self._delivery.starting(action.payment))
+        self._trace.starting()
         return action.payment.live
 
     async def job_started(self, manifest_id: str, *, before: bool = False) -> None:
@@ -249,6 +253,8 @@ class Payer:
         `before`: an earlier try started it, whose answer was lost.
         """
         self._session.started(manifest_id, self._clock(), before=before)
+        self._trace.start_answered()
+        self._trace.over()
         secret = bool(self._flow.app)  # who knows a live runner's session may use and stop it
         detail = "session reserved" if secret else f"job started, manifest id {manifest_id or 'missing'}"
         await self._finish(self._delivery.started(detail))
@@ -260,6 +266,9 @@ class Payer:
         if not settled and not isinstance(error, NoCapacity):
             self.start_unanswered = True
         self._session.start_failed(str(error), settled=settled)
+        self._trace.start_answered(str(error))
+        if settled:
+            self._trace.over("the orchestrator refused it")
         await self._finish(self._delivery.start_failed(error))
 
     async def run(self) -> None:
@@ -390,7 +399,7 @@ class Payer:
                 await self._resources.signing_slots.acquire()
                 await self._finish(self._sign(action))
             case Deliver():
-                await self._finish(self._delivery.deliver(action))
+                await self._finish(self._deliver(action))
             case Refresh(kind):
                 await self._finish(self._refresh(kind))
 
@@ -400,11 +409,23 @@ class Payer:
         await asyncio.shield(self._under_way)
 
     async def _sign(self, sign: Sign) -> None:
+        step = self._trace.step("sign")
         try:
             await self._signing.sign(sign)
         finally:
             self._resources.signing_slots.release()
+            self._trace.signed(step, sign.number, self._session.pending)
         self._alarms.watch_credit(self.credit_left, self._session.schedule.interval)
+
+    async def _deliver(self, deliver: Deliver) -> None:
+        with tracing.ended_with(self._trace.step("deliver", attempt=deliver.attempt)) as step:
+            await self._delivery.deliver(deliver)
+            if self._session.pending is not None:
+                step.end("no answer")
+            elif self._session.leaving:
+                self._trace.over("the orchestrator refused it")
+            else:
+                self._trace.over()
 
     async def _refresh(self, kind: RefreshKind) -> None:
         session = self._session
@@ -431,6 +452,7 @@ class Payer:
         owed = balance.owed(self._clock())
         try:
             await self._delivery.settle()
+            self._trace.over("" if self._session.pending is None else "nobody said that it is credited")
             unused = money.whole_wei(max(Fraction(0), balance.credited - owed))
             detail = f"{money.whole_wei(balance.credited)} wei credited, {unused} of them not used"
             await self._journal.close(reason, detail, owed)

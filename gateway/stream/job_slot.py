@@ -14,6 +14,7 @@ from gateway.media.gop import GopBuffer
 from gateway.reason import Ended, EndReason, NoRoom
 from gateway.stream.seam import Candidate, Job, Json, PublisherControl, PublishRequest, UpdateRefused
 from gateway.stream.swap import DripWatch, OutputWatch, SwapPolicy
+from gateway.telemetry.tracing import NO_SPAN, current
 
 CHECKS = 10
 """How often, at least, output is checked within the time that it may stay away."""
@@ -107,6 +108,7 @@ class JobSlot:
         self._promoted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._update_refusal = ""
         self._told_to_leave: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._trace = self._step = NO_SPAN
 
     # the supervisor's side
 
@@ -121,6 +123,15 @@ class JobSlot:
 
     async def run(self) -> Ended:
         """Bring the job up and relay. Returns why it failed."""
+        ended = await self._run()
+        for span in (self._step, self._trace):
+            span.end(f"{ended.reason}: {ended.detail}")  # they are over where its first picture was back
+        return ended
+
+    async def _run(self) -> Ended:
+        one = self.candidate
+        self._trace = current().child("job", url=one.url, kind=one.kind or "job", standby=not self.active)
+        self._step = self._trace.child("job start")
         try:
             async with TaskGroup() as group:
                 group.create_task(_run(self.job), name=f"{self._name} run")
@@ -187,6 +198,8 @@ class JobSlot:
 
     def on_started(self) -> GopBuffer:
         self._watch = OutputWatch(self._policy.output_timeout, self._clock())
+        self._step.end()
+        self._step = self._trace.child("first picture")
         return self._stream.held
 
     def on_output(self, frame: Frame) -> None:
@@ -196,6 +209,8 @@ class JobSlot:
                 self._watch.came(self._clock())
             if not self.live:
                 self.live = True
+                self._step.end()
+                self._trace.end()
                 if self.active:
                     self._on_active(())
                 else:

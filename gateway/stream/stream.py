@@ -33,6 +33,7 @@ from gateway.stream.sources import JobSources
 from gateway.stream.stream_events import WARN_AT, StreamEvents
 from gateway.stream.supervisor import Supervisor
 from gateway.stream.swap import SwapPolicy
+from gateway.telemetry import tracing
 from gateway.telemetry.events import EventHub
 
 TAKEOVER_AFTER = 2.0
@@ -108,6 +109,8 @@ class Stream:
             reservation=reservation,
             log=self.log,
         )
+        self._trace = tracing.current()
+        """Its publish, until the first picture is back."""
         self._params = WorkerParams.of(request.params)
         self._measured: tuple[WorkerParams, Mapping[str, Any], WorkerParams] | None = None
         """An update that is on its way to the worker: from what, the update, to what."""
@@ -261,6 +264,7 @@ class Stream:
             self._last_output = time.monotonic()
             if self.first_frame_after is None and not self._is_former:
                 self.first_frame_after = self.elapsed
+                self._trace.end()
                 self.log.info("first frame back", seconds=round(self.first_frame_after, 3))
         if self._stopped is None:
             self.output.push(frame)
@@ -347,6 +351,7 @@ class Stream:
 
     async def _run(self) -> None:
         ended = await self._live()
+        self._trace.end(f"{ended.reason}: {ended.detail}")  # which says nothing where a picture was back
         self.end(ended.reason, ended.detail)  # it is `ending` whatever ended it
         self._stopped = time.monotonic()
         self.output.clear()
@@ -406,9 +411,11 @@ class Stream:
         if self._is_former:
             await self.supervisor.run()
         session = self.publishers.session
-        await session.connected.wait()
+        with tracing.ended_with(self._trace.child("connect")):
+            await session.connected.wait()
         self.state = State.WAITING_FOR_KEY_FRAME
-        await session.key_frame.wait()
+        with tracing.ended_with(self._trace.child("key frame")):
+            await session.key_frame.wait()
         self.state = State.STARTING
         await self.supervisor.run()
 

@@ -18,6 +18,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Protocol
 
+from gateway.telemetry.tracing import current
+
 Json = dict[str, Any]
 
 MAX_RECENT = 1000
@@ -83,24 +85,28 @@ class Event:
     id: str = field(default_factory=lambda: f"evt_{uuid.uuid4().hex}")
     for_operator: bool = False
     """Those who watch the stream do not get it."""
+    traceparent: str = field(default_factory=lambda: current().traceparent)
+    """The trace of the stream's publish, for the operator."""
 
     @cached_property
     def text(self) -> str:
         """The event as JSON, for the operator."""
-        return self._json(frozenset())
+        return self._json(frozenset(), traceparent=self.traceparent)
 
     @cached_property
     def public_text(self) -> str:
         """The same without what is not for those who watch the stream."""
         return self._json(PRIVATE)
 
-    def _json(self, without: frozenset[str]) -> str:
+    def _json(self, without: frozenset[str], *, traceparent: str = "") -> str:
         data = {**({} if self.stream is None else self.stream.json()), **self.data}
         shown = {key: clip(value) for key, value in data.items() if key not in without}
         at = datetime.fromtimestamp(self.wall_ns / 1e9, UTC).isoformat(timespec="milliseconds")
         whole = {"id": self.id, "type": self.type, "timestamp": at.replace("+00:00", "Z")}
         if self.node:
             whole["node"] = self.node
+        if traceparent:
+            whole["traceparent"] = traceparent
         return json.dumps({**whole, "data": shown}, separators=(",", ":"))
 
 
