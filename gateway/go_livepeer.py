@@ -220,7 +220,7 @@ What each flag and variable of go-livepeer 0.9 does here: the command line of it
 <!-- Written by `.venv/bin/python -m gateway.settings from-go-livepeer > docs/from-go-livepeer.md`, held to
 the code by a test. -->
 
-Three things differ more than their names tell:
+Four things differ more than their names tell:
 
 - **The price is per second.** `-maxPricePerUnit 1000000000000000` is a thousandth of an ETH a second. With
   `-pixelsPerUnit` it is read [as go-livepeer does](where-the-money-goes.md#the-price).
@@ -228,6 +228,8 @@ Three things differ more than their names tell:
   with `-remoteSigner`.
 - **No MediaMTX.** WHIP, WHEP and the page are on `-httpAddr`; media is UDP, or one port with
   `-iceUdpMuxPort`.
+- **No `PUT smoketest`.** There the gateway sends a test picture to `stream_url`; here
+  [`livepeer-gateway smoke URL`](clients.md#command-line) publishes one and checks that it comes back changed.
 
 `livepeer-gateway doctor` with the flags [says what is missing](operations.md#before-you-start).
 
