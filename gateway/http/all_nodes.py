@@ -11,8 +11,9 @@ import structlog
 from aiohttp import web
 
 from gateway.aio.json_text import parse_json
-from gateway.cluster.errors import ClusterError
+from gateway.cluster.errors import ClusterError, NoAnswerInTime
 from gateway.cluster.requests import ForwardedAnswer
+from gateway.http.other_nodes import away, silent
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import Route
 from gateway.reason import EndReason
@@ -77,6 +78,27 @@ class AllNodes:
         self._known = known
         everywhere = [*own, *(stream for streams in known.values() for stream in streams)]
         return sorted(everywhere, key=lambda stream: str(stream.get("name")))
+
+    async def told(self, target: str) -> dict[str, Any]:
+        """The JSON that each other node gives at a route of its own; None where it does not answer."""
+        others = {} if self._node is None else await self._node.ask_others("GET", target)
+        return {name: _parsed(answer) for name, answer in others.items()}
+
+    async def at_owner(self, name: str, method: str, target: str) -> ForwardedAnswer | None:
+        """What the node answers that has a stream of this name or id; None where no other has.
+
+        Raises Problem 503 or 504 where it cannot be asked, or does not answer.
+        """
+        if self._node is None:
+            return None
+        try:
+            return await self._node.ask_owner_of(name, method, target)
+        except NoAnswerInTime as late:
+            raise silent(late) from late
+        except ClusterError as error:
+            raise away(error) from error
+        except ValueError:
+            return None  # it is no name of a stream
 
     async def stream_ids(self) -> list[str]:
         """The ids of the live streams of all nodes."""

@@ -133,6 +133,9 @@ class HttpServers:
         token_files = {kind: TokenFile(path) for kind, path in files.items() if path is not None}
         self._jwt = _jwt_tokens(settings, parts, token_files.get(Token.API))
         self._access = Access(token_files, parts.registry.watched_name, self._jwt)
+        self._control = ControlRoutes(
+            parts.registry, parts.admission, parts.events, self._limits_used, parts.nodes
+        )
         public, operator = self._public_routes(), self._operator_routes()
         everything = [*public, operator]
         self.operator = None
@@ -177,7 +180,8 @@ class HttpServers:
             return [*groups, OpenApiRoutes(groups, access.kinds, self._forwarding).routes()]
 
         if self._others is not None and self._parts.node is not None:
-            inside = application([*described(groups), self._parts.nodes.own_routes()], guards=[access.guard])
+            own_routes = [*self._parts.nodes.own_routes(), *self._control.own_routes()]
+            inside = application([*described(groups), own_routes], guards=[access.guard])
             inside[OF_OTHER_NODES] = True
             self.inside = SocketServer(inside, self._parts.node.socket)
             middlewares.append(self._others.send_on)
@@ -293,8 +297,7 @@ class HttpServers:
         parts = self._parts
         routes = OperatorRoutes(parts.registry, parts.nodes, self._orchestrators).routes()
         routes += OperatorEventRoutes(parts.events).routes()
-        control = ControlRoutes(parts.registry, parts.admission, parts.events, self._limits_used)
-        routes += control.routes()
+        routes += self._control.routes()
         routes += OperatorPageRoutes().routes()
         routes += self._usage(for_operator=True)
         if parts.chain is not None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
 from gateway import money
+from gateway.http.all_nodes import AllNodes
+from gateway.http.other_nodes import response_of
 from gateway.http.problem import Problem, ProblemCode
 from gateway.http.route import Route
 from gateway.payments.figures import json_seconds
@@ -21,11 +25,15 @@ from gateway.telemetry.events import EventHub, EventType
 
 ENDED = "the operator ended it"
 MOVED = "the operator moves it to another orchestrator"
+STREAMS = "/node/control/streams"
+END = STREAMS + "/{stream}/end"
+SWAP = STREAMS + "/{stream}/swap"
+"""Routes that only other nodes reach."""
 NO_STORE = {"Cache-Control": "no-store"}
 
 
 class ControlRoutes:
-    """`limits` gives what is used of each limit."""
+    """`limits` gives what is used of each limit; `nodes` are the others of a cluster."""
 
     def __init__(
         self,
@@ -33,14 +41,27 @@ class ControlRoutes:
         admission: Admission,
         events: EventHub,
         limits: Callable[[], list[Json]],
+        nodes: AllNodes,
     ) -> None:
         self._registry = registry
         self._admission = admission
         self._events = events
         self._limits = limits
+        self._nodes = nodes
+
+    def own_routes(self) -> list[Route]:
+        """What other nodes ask of this one."""
+        done = {200: "it is done", 404: "no such stream is live here"}
+        return [
+            Route("GET", STREAMS, self._own_streams, "this node's streams, with cost", {200: "streams"}),
+            Route("POST", END, self._end_own, "end a stream of this node", done),
+            Route(
+                "POST", SWAP, self._swap_own, "move a stream of this node", {**done, 503: "nobody takes it"}
+            ),
+        ]
 
     def routes(self) -> list[Route]:
-        unknown = {404: "no such stream is live here"}
+        elsewhere = {404: "no such stream is live", 504: "its node does not answer"}
         return [
             Route(
                 "GET",
@@ -48,20 +69,21 @@ class ControlRoutes:
                 self.streams,
                 "the live streams of this node, with cost and health",
                 {200: "streams and totals"},
+                query={"nodes": "`all`: those of all nodes of a cluster; `away` names who does not answer"},
             ),
             Route(
                 "DELETE",
                 "/streams/{stream}",
                 self.end,
-                "end a stream, by name or id",
-                {200: "it ends as terminated", **unknown},
+                "end a stream, by name or id, whichever node has it",
+                {200: "it ends as terminated", **elsewhere, 503: "its node cannot be reached"},
             ),
             Route(
                 "POST",
                 "/streams/{stream}/swap",
                 self.swap,
                 "move a stream to another orchestrator",
-                {200: "it moves", **unknown, 503: "nobody else can take it now, or it is not live"},
+                {200: "it moves", **elsewhere, 503: "nobody else can take it now, or it is not live"},
             ),
             Route(
                 "GET",
@@ -76,29 +98,57 @@ class ControlRoutes:
             Route("DELETE", "/drain", self.undrain, "take publishers again", {200: "not draining"}),
         ]
 
-    async def streams(self, _: web.Request) -> web.Response:
-        streams = list(self._registry)
-        credited = sum((_credited(stream) for stream in streams), Fraction(0))
-        totals = {
-            "streams": len(streams),
-            "viewers": len(self._registry.audience),
-            "cost_wei_per_second": money.text(self._registry.burn()),
-            "credited_wei": money.whole_wei(credited),
-        }
-        rows = [self._row(stream) for stream in streams]
-        body = {"streams": rows, "totals": totals, "draining": self._admission.draining}
+    async def streams(self, request: web.Request) -> web.Response:
+        told: list[Json] = [self._own()]
+        away: list[str] = []
+        if request.query.get("nodes") == "all":
+            for node, answer in sorted((await self._nodes.told(STREAMS)).items()):
+                if is_readable(answer):
+                    told.append(answer)
+                else:
+                    away.append(node)
+        rows = [row for one in told for row in one["streams"]]
+        totals = together([one["totals"] for one in told])
+        body = {"streams": rows, "totals": totals, "draining": self._admission.draining, "away": away}
         return web.json_response(body, headers=NO_STORE)
 
     async def end(self, request: web.Request) -> web.Response:
+        return await self._elsewhere(request, END) or await self._end_own(request)
+
+    async def swap(self, request: web.Request) -> web.Response:
+        return await self._elsewhere(request, SWAP) or await self._swap_own(request)
+
+    async def _elsewhere(self, request: web.Request, target: str) -> web.Response | None:
+        """What the node answers that has the stream; None where this one has it, or nobody."""
+        name = request.match_info["stream"]
+        if self._registry.find(name) is not None:
+            return None
+        answer = await self._nodes.at_owner(name, "POST", target.format(stream=quote(name, safe="")))
+        return None if answer is None else response_of(answer)
+
+    async def _own_streams(self, _: web.Request) -> web.Response:
+        return web.json_response(self._own())
+
+    async def _end_own(self, request: web.Request) -> web.Response:
         self._find(request).end(EndReason.TERMINATED, ENDED)
         return web.json_response({"status": "ok"})
 
-    async def swap(self, request: web.Request) -> web.Response:
+    async def _swap_own(self, request: web.Request) -> web.Response:
         try:
             self._find(request).move(MOVED)
         except CannotMove as error:
             raise Problem(503, ProblemCode.NO_ORCHESTRATOR, str(error)) from error
         return web.json_response({"status": "ok"})
+
+    def _own(self) -> Json:
+        streams = list(self._registry)
+        totals = {
+            "streams": len(streams),
+            "viewers": len(self._registry.audience),
+            "cost_wei_per_second": money.text(self._registry.burn()),
+            "credited_wei": money.whole_wei(sum((_credited(one) for one in streams), Fraction(0))),
+        }
+        return {"streams": [self._row(stream) for stream in streams], "totals": totals}
 
     async def limits(self, _: web.Request) -> web.Response:
         return web.json_response({"limits": self._limits()}, headers=NO_STORE)
@@ -118,7 +168,7 @@ class ControlRoutes:
         name = request.match_info["stream"]
         stream = self._registry.find(name)
         if stream is None:
-            detail = f"no live stream of this node has the name or id {name[:140]!r}"
+            detail = f"no live stream has the name or id {name[:140]!r}"
             raise Problem(404, ProblemCode.UNKNOWN_STREAM, detail)
         return stream
 
@@ -158,3 +208,23 @@ def _named(request: PublishRequest) -> Json:
 def _credited(stream: Stream) -> Fraction:
     payments = stream.job_status().payments
     return Fraction(0) if payments is None else payments.credited
+
+
+def together(totals: list[Json]) -> Json:
+    """Totals of several nodes as one."""
+    cost = sum((Fraction(one["cost_wei_per_second"]) for one in totals), Fraction(0))
+    return {
+        "streams": sum(one["streams"] for one in totals),
+        "viewers": sum(one["viewers"] for one in totals),
+        "cost_wei_per_second": money.text(cost),
+        "credited_wei": str(sum(int(one["credited_wei"]) for one in totals)),
+    }
+
+
+def is_readable(answer: Any) -> bool:
+    """Whether another node told its streams in a form that is known here."""
+    try:
+        together([answer["totals"]])
+        return all(isinstance(row, dict) for row in answer["streams"])
+    except (ArithmeticError, KeyError, TypeError, ValueError):
+        return False

@@ -78,7 +78,7 @@ class OtherNodes:
             answer = await self._ask_viewers_node(request)
         else:
             answer = None
-        return await handler(request) if answer is None else _response(answer)
+        return await handler(request) if answer is None else response_of(answer)
 
     def routes(self) -> list[Route]:
         return [
@@ -98,7 +98,7 @@ class OtherNodes:
             answer = await self._node.ask_owner(name, message)
         except NoAnswerInTime as late:
             if late.taken:
-                raise _silent(late) from late
+                raise silent(late) from late
             answer = None  # its owner may be dead: who takes the name finds out
         except ClusterError:
             return None
@@ -107,7 +107,7 @@ class OtherNodes:
         try:
             return await self._node.place(message)
         except NoAnswerInTime as late:
-            raise _silent(late) from late
+            raise silent(late) from late
         except ClusterError:
             return None
 
@@ -159,11 +159,11 @@ class OtherNodes:
         try:
             return await self._node.ask_owner(name, message)
         except NoAnswerInTime as late:
-            raise _silent(late) from late
+            raise silent(late) from late
         except ClusterAway:
             return None  # served from what is known here
         except ClusterError as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def _ask_viewers_node(self, request: web.Request) -> ForwardedAnswer | None:
         tag, dash, _ = request.match_info["session"].partition("-")
@@ -173,9 +173,9 @@ class OtherNodes:
         try:
             return await self._node.ask_node(tag, message)
         except NoAnswerInTime as late:
-            raise _silent(late) from late
+            raise silent(late) from late
         except ClusterError as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def _message(self, request: web.Request) -> ForwardedRequest:
         """The request for another node. Its body stays with it, for the case that it is served here."""
@@ -197,17 +197,20 @@ class OtherNodes:
         )
 
 
-def _response(answer: ForwardedAnswer) -> web.Response:
+def response_of(answer: ForwardedAnswer) -> web.Response:
+    """Another node's answer, for who asked this one."""
     return web.Response(status=answer.status, headers=CIMultiDict(answer.headers), body=answer.body)
 
 
-def _silent(error: NoAnswerInTime) -> Problem:
+def silent(error: NoAnswerInTime) -> Problem:
+    """The refusal where a stream's node did not answer."""
     detail = f"the node that has it does not answer ({error}): try again"
     headers = {"Retry-After": str(RETRY_AFTER)}
     return Problem(504, ProblemCode.NODE_SILENT, detail, headers=headers)
 
 
-def _away(error: ClusterError) -> Problem:
+def away(error: ClusterError) -> Problem:
+    """The refusal where a stream's node cannot be asked."""
     detail = f"the node that has it cannot be reached ({error}): try again"
     headers = {"Retry-After": str(RETRY_AFTER)}
     return Problem(503, ProblemCode.CLUSTER_AWAY, detail, headers=headers)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from gateway import money
+from gateway.http.control import is_readable, together
 from harness.nats import NatsServer
 from harness.waiting import eventually
 from tests.cluster.nodes import PATH, TestNode, running_nodes
@@ -79,6 +82,45 @@ async def test_the_playback_path_of_one_publish_is_known_by_other_nodes(
         assert (len(owner.registry.audience), len(other.registry.audience)) == (1, 0)
         waits = await other.ask("POST", f"{PATH}cam-{'0' * 16}-out/whep", data=WATCH, headers=SDP)
         assert waits.headers["Location"].split("/")[3] == f"cam-{'0' * 16}"
+
+
+async def test_the_operator_sees_the_cost_of_all_streams_and_ends_those_of_other_nodes(
+    nats: NatsServer, tmp_path: Path
+) -> None:
+    async with running_nodes(nats.url, tmp_path, "a", "b") as (a, b):
+        for name in ("one", "two", "three"):
+            assert (await a.publish(name)).status == 201
+        assert a.streams
+        assert b.streams
+        for node in (a, b):
+            told = await (await node.ask("GET", "/streams?nodes=all")).json()
+            assert sorted(row["stream"] for row in told["streams"]) == ["one", "three", "two"]
+            assert (told["totals"]["streams"], told["totals"]["cost_wei_per_second"]) == (3, "0")
+            assert told["away"] == []
+            own = await (await node.ask("GET", "/streams")).json()
+            assert sorted(row["stream"] for row in own["streams"]) == node.streams
+        name = b.streams[0]
+        refused = await a.ask("POST", f"/streams/{name}/swap")
+        assert (refused.status, (await refused.json())["code"]) == (503, "no_orchestrator")
+        assert (await a.ask("DELETE", f"/streams/{name}")).status == 200
+        await eventually(lambda: name not in b.streams)
+        for nobody in (name, "nobody", "%E2%98%83"):
+            assert (await a.ask("DELETE", f"/streams/{nobody}")).status == 404
+        assert (await a.ask("GET", "/node/control/streams")).status == 404  # only nodes ask that
+
+
+async def test_what_another_node_tells_is_added_or_not_understood() -> None:
+    told = {"streams": 1, "viewers": 2, "cost_wei_per_second": "1/3", "credited_wei": "4"}
+    assert together([told, told]) == {
+        "streams": 2,
+        "viewers": 4,
+        "cost_wei_per_second": money.text(Fraction(2, 3)),
+        "credited_wei": "8",
+    }
+    assert is_readable({"streams": [{}], "totals": told})
+    for bad in (None, [], {"streams": []}, {"streams": [1], "totals": told}, {"streams": [], "totals": {}}):
+        assert not is_readable(bad)
+    assert not is_readable({"streams": [], "totals": {**told, "cost_wei_per_second": "1/0"}})
 
 
 async def test_a_stream_of_another_node_is_ended(nats: NatsServer, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ const minutes = (seconds) =>
 // streams
 
 async function showStreams() {
-  const { streams, totals, draining: drains } = await fetchJson("streams");
+  const { streams, totals, draining: drains, away } = await fetchJson("streams?nodes=all");
   draining = drains;
   byId("drain").hidden = false;
   byId("drain").setAttribute("aria-pressed", String(drains));
@@ -74,6 +74,8 @@ async function showStreams() {
   byId("total-burn").textContent = `${ethPerHour(totals.cost_wei_per_second)} ETH`;
   byId("total-credited").textContent = `${shortEth(totals.credited_wei)} ETH`;
   byId("streams-none").hidden = streams.length > 0;
+  byId("streams-away").textContent = `No answer from ${away.join(", ")}: their streams are not shown.`;
+  byId("streams-away").hidden = away.length === 0;
   const ids = new Set(streams.map((one) => one.request_id));
   for (const [id, card] of cards) {
     if (ids.has(id)) continue;
