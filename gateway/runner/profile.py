@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from gateway.runner.toml_lines import line_of
+
 MAX_FILE = 64 * 1024
 MAX_PROFILES = 200
 DEFAULT_FIRST_PICTURE = 120.0
@@ -32,7 +34,7 @@ ACCEPTED = {
 
 
 class BadProfile(ValueError):
-    """A profile cannot be used; the text names the file, what is wrong and what is accepted."""
+    """A profile cannot be used; the text names the file, the line, what is wrong and what is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +147,18 @@ class AppProfile:
             given = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise BadProfile(f"{source}: not TOML: {error}") from error
+        try:
+            return cls._of(given)
+        except _BadPlace as error:
+            line = line_of(text, error.section, error.key)
+            raise BadProfile(f"{source}:{line}: {error}" if line else f"{source}: {error}") from None
+
+    @classmethod
+    def _of(cls, given: dict[str, Any]) -> AppProfile:
+        """Raises _BadPlace."""
         app = given.pop("app", None)
         if not isinstance(app, str) or not app or not app.isprintable() or len(app) > 200:
-            raise BadProfile(f"{source}: app must be the app's name, such as livepeer-example/echo")
+            raise _BadPlace("app must be the app's name, such as livepeer-example/echo", "", "app")
         sections = {
             "start": Start,
             "handshake": Handshake,
@@ -162,13 +173,13 @@ class AppProfile:
         for name, value in given.items():
             if name not in sections:
                 accepted = ", ".join(sections)
-                raise BadProfile(f"{source}: [{name}] is no section of a profile; accepted are {accepted}")
-            made[name] = _section(sections[name], value, name, source)
+                raise _BadPlace(f"{name} is no section of a profile; accepted are {accepted}", name)
+            made[name] = _section(sections[name], value, name)
         if "start" not in made:
-            raise BadProfile(f"{source}: a [start] section with a path is required")
+            raise _BadPlace("a [start] section with a path is required")
         pause: Pause | None = made.get("pause")
         if pause is not None and not (pause.param or (pause.path and pause.resume_path)):
-            raise BadProfile(f"{source}: [pause] needs a param, or path and resume_path")
+            raise _BadPlace("[pause] needs a param, or path and resume_path", "pause")
         if "first_picture" not in given.get("limits", {}):
             made["limits"] = Limits.after(made["start"])
         return cls(app=app, **made)
@@ -203,23 +214,32 @@ def pause_in(params: Mapping[str, Any]) -> bool | None:
     return wanted
 
 
-def _section(kind: type[Any], given: Any, name: str, source: str) -> Any:
+class _BadPlace(ValueError):
+    """What is wrong with a section or one of its keys."""
+
+    def __init__(self, wrong: str, section: str = "", key: str = "") -> None:
+        super().__init__(wrong)
+        self.section = section
+        self.key = key
+
+
+def _section(kind: type[Any], given: Any, name: str) -> Any:
     if not isinstance(given, dict):
-        raise BadProfile(f"{source}: [{name}] must be a section")
+        raise _BadPlace(f"[{name}] must be a section", name)
     known = {one.name: one for one in fields(kind)}
     made: dict[str, Any] = {}
     for key, value in given.items():
         if key not in known:
-            raise BadProfile(f"{source}: [{name}] has no {key}; accepted are {', '.join(known)}")
-        made[key] = _value(str(known[key].type), value, f"{source}: [{name}] {key}")
+            raise _BadPlace(f"[{name}] has no {key}; accepted are {', '.join(known)}", name, key)
+        made[key] = _value(str(known[key].type), value, name, key)
     if kind is Start and "path" not in made:
-        raise BadProfile(f"{source}: [{name}] needs a path")
+        raise _BadPlace(f"[{name}] needs a path", name)
     return kind(**made)
 
 
-def _value(kind: str, value: Any, where: str) -> Any:
+def _value(kind: str, value: Any, section: str, key: str) -> Any:
     match kind, value:
-        case "str", str() if not where.endswith("path") or re.fullmatch(r"/[!-~]*", value):
+        case "str", str() if not key.endswith("path") or re.fullmatch(r"/[!-~]*", value):
             return value
         case "bool", bool():
             return value
@@ -231,7 +251,7 @@ def _value(kind: str, value: Any, where: str) -> Any:
             return value
         case "Mapping[str, Any]", dict():
             return value
-    raise BadProfile(f"{where} must be {ACCEPTED[kind]}")
+    raise _BadPlace(f"[{section}] {key} must be {ACCEPTED[kind]}", section, key)
 
 
 def load_profiles(folders: Iterable[Path]) -> dict[str, AppProfile]:

@@ -84,25 +84,30 @@ def test_what_halts_an_app_is_none_of_its_parameters_where_its_profile_has_it_ap
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "line", "says"),
     [
-        ("", "app must be"),
-        ("app = 'x'", "[start] section"),
-        ("app = 'x'\n[start]\npath = 'echo'", "must begin with /"),
-        ("app = 'x'\n[start]\ntimeout = 3", "needs a path"),
-        ("app = 'x'\n[start]\npath = '/e'\ntimeout = true", "seconds above 0"),
-        ("app = 'x'\n[start]\npath = '/e'\nretries = 3", "accepted are path, body, timeout"),
-        ("app = 'x'\n[start]\npath = '/e'\n[handshake]\nload_path = 'load'", "must begin with /"),
-        ("app = 'x'\n[start]\npath = '/e'\n[pause]\npath = '/pause'", "[pause] needs a param, or path and"),
-        ("app = 'x'\n[begin]\npath = '/e'", "accepted are start, handshake, channels"),
-        ("app = 'x'\n[start]\npath = '/e'\n[params]\nnames = [1]", "a list of names"),
-        ("app = 'x'\n[start", "not TOML"),
+        ("", 0, "app must be"),
+        ("# mine\n\napp = 7", 3, "app must be"),
+        ("app = 'x'", 0, "[start] section"),
+        ("app = 'x'\n[start]\npath = 'echo'", 3, "must begin with /"),
+        ("app = 'x'\n[start]\ntimeout = 3", 2, "needs a path"),
+        ("app = 'x'\n[start]\npath = '/e'\ntimeout = true", 4, "seconds above 0"),
+        ("app = 'x'\n[start]\npath = '/e'\nretries = 3", 4, "accepted are path, body, timeout"),
+        ("app = 'x'\n[start]\npath = '/e'\n[handshake]\nload_path = 'load'", 5, "must begin with /"),
+        ("app = 'x'\n[start]\npath = '/e'\n[ pause ]\npath = '/p'", 4, "[pause] needs a param, or path and"),
+        ("app = 'x'\n[begin]\npath = '/e'", 2, "accepted are start, handshake, channels"),
+        ("app = 'x'\nretries = 3\n[start]\npath = '/e'", 2, "accepted are start, handshake, channels"),
+        ("app = 'x'\n[start]\npath = '/e'\n[params]\nnames = [1]", 5, "a list of names"),
+        ("app = 'x'\nstart.path = '/e'\nstart.timeout = 0", 3, "seconds above 0"),
+        ("app = 'x'\n[start]\npath = '/e'\n[params.rename]\na = 1", 4, "a table of names"),
+        ("app = 'x'\n[start", 0, "not TOML"),
     ],
 )
-def test_a_bad_profile_says_file_place_and_what_is_accepted(text: str, says: str) -> None:
+def test_a_bad_profile_says_file_line_and_what_is_accepted(text: str, line: int, says: str) -> None:
     with pytest.raises(BadProfile) as error:
         AppProfile.parse(text, "bad.toml")
-    assert str(error.value).startswith("bad.toml: ") and says in str(error.value)
+    place = f"bad.toml:{line}: " if line else "bad.toml: "
+    assert str(error.value).startswith(place) and says in str(error.value)
 
 
 def test_an_operators_own_profile_comes_before_a_shipped_one(tmp_path: Path) -> None:
