@@ -11,13 +11,15 @@ from gateway.telemetry.metrics import StreamSample, Totals
 
 def sample_of(stream: Stream) -> StreamSample:
     """How it is doing now."""
-    payments, ingest = stream.job_status().payments, stream.publishers.session.stats
+    job, ingest = stream.job_status(), stream.publishers.session.stats
+    payments = job.payments
     return StreamSample(
         stream.request.name,
         None if payments is None else json_seconds(payments.credit_left),
         None if payments is None else json_seconds(payments.last_accepted_age),
         None if ingest is None else ingest.fps,
         None if ingest is None else ingest.bitrate_bps,
+        None if job.orchestrator is None else job.orchestrator.kind or "job",
     )
 
 

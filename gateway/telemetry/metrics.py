@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -18,6 +19,8 @@ from gateway.telemetry.events import EventHub, EventType
 from gateway.telemetry.lag import LoopWatch
 from gateway.telemetry.node_metrics import of_node
 
+KINDS = ("job", "runner", "comfystream")
+"""Kinds of jobs that are told of where there is none, too."""
 START_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30)
 
 
@@ -47,6 +50,8 @@ class StreamSample:
     last_payment_age_s: float | None
     ingest_fps: float | None
     ingest_bps: float | None
+    kind: str | None = None
+    """What kind of job it has; None while it has none."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +232,11 @@ class _Streams(Collector):
         seen = self._look()
         totals = seen.totals
         yield GaugeMetricFamily("livepeer_streams", "Live streams", len(seen.streams))
+        jobs = GaugeMetricFamily("livepeer_jobs", "Jobs that live streams have, by kind", labels=["kind"])
+        kinds = Counts(stream.kind for stream in seen.streams if stream.kind is not None)
+        for kind in dict.fromkeys((*KINDS, *kinds)):
+            jobs.add_metric([kind], kinds[kind])
+        yield jobs
         yield GaugeMetricFamily("livepeer_viewers", "Connected viewers", seen.viewers)
         yield CounterMetricFamily(
             "livepeer_payments_accepted", "Payments that orchestrators credited", totals.payments_accepted

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.telemetry.metrics import Metrics, Snapshot, StreamSample, Totals
+from gateway.telemetry.metrics import KINDS, Metrics, Snapshot, StreamSample, Totals
 from gateway.telemetry.node_metrics import together
 
 
@@ -27,6 +27,15 @@ def samples(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def test_without_a_cluster_there_is_no_label() -> None:
     assert b"node=" not in metrics_of("", "cam").render()
+
+
+def test_jobs_are_told_apart_by_their_kind() -> None:
+    metrics = Metrics()
+    kinds = ("runner", None, "job", "runner")
+    streams = [StreamSample(f"{number}", None, None, None, None, kind) for number, kind in enumerate(kinds)]
+    metrics.attach(lambda: Snapshot(streams, 0, Totals()))
+    told = samples(metrics.render())
+    assert [told["livepeer_jobs", (("kind", kind),)] for kind in KINDS] == [1, 2, 0]
 
 
 def test_each_sample_of_a_node_says_so() -> None:
