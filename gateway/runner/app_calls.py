@@ -91,6 +91,7 @@ class AppCalls:
                 self._log,
                 name=self._name,
                 resume=bool(channels.input),
+                tell=self._said,
             )
         self._text_url = channels.text
         self._called.set()
@@ -124,6 +125,10 @@ class AppCalls:
             if self._text_url:
                 group.create_task(self._read_texts(), name=f"app texts {self._name}")
 
+    def _said(self, text: Json) -> None:
+        self.text = text
+        self._tell(text)
+
     async def _read_texts(self) -> None:
         texts = JsonSubscriber(
             self._client.http_for(self._reach),
@@ -135,7 +140,6 @@ class AppCalls:
         )
         try:
             async for text in texts:
-                self.text = text
-                self._tell(text)
+                self._said(text)
         except ChannelError as error:
             self._log.info("no more texts of the app", error=str(error))

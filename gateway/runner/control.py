@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -24,7 +24,9 @@ from gateway.trickle.wire import NEXT
 ANSWER_TIMEOUT = 10.0
 """Seconds for the answer to a message, unless the caller says otherwise."""
 MAX_SAID = 300
-"""Characters of an app's error that are kept."""
+"""Characters of an app's error, and of a text that it sends unasked, that are kept."""
+UNASKED = ("type", "status", "message", "error", "detail", "progress")
+"""What is told of a message that answers nothing: others may hold channels and ids, which are secrets."""
 
 Json = dict[str, Any]
 
@@ -33,7 +35,7 @@ class ControlChannel:
     """Requests to one app. `run` does the I/O, and raises ChannelError where a channel has ended.
 
     The URLs are secrets: `name` stands for them in logs and errors. With `resume` it goes on with channels
-    that another process has used.
+    that another process has used. `tell` is called with what the app says unasked.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class ControlChannel:
         *,
         name: str,
         resume: bool = False,
+        tell: Callable[[Json], None] = lambda said: None,
     ) -> None:
+        self._tell = tell
         self._handshake = handshake
         self._messages = JsonPublisher(
             http, control_url, name=name, lines=True, keep_alive=None, resume=resume, log=log
@@ -116,11 +120,25 @@ class ControlChannel:
             waiting = self._waiting.get(request_id) if isinstance(request_id, str) else None
             if waiting is not None and not waiting.done():
                 waiting.set_result(event)
+            elif request_id is None and event.get("type") != "pong" and (said := unasked(event)):
+                self._tell(said)
 
     async def _ping(self) -> None:
         while True:
             await asyncio.sleep(self._handshake.ping)
             self._messages.publish({"type": "ping"})
+
+
+def unasked(event: Mapping[str, Any]) -> Json:
+    """What may be told of a message that answers nothing: its type and short texts. Empty without a type."""
+    said: Json = {}
+    for name in UNASKED:
+        match event.get(name):
+            case str(text) if "://" not in text:
+                said[name] = text[:MAX_SAID]
+            case bool() | int() | float() as value:
+                said[name] = value
+    return said if isinstance(said.get("type"), str) else {}
 
 
 def channels_of(answer: Mapping[str, Any]) -> dict[str, str]:

@@ -15,12 +15,12 @@ from gateway.aio import tasks
 from gateway.devnet.app.config import APPS, AppConfig
 from gateway.devnet.app.server import serve
 from gateway.orchestrator.errors import UnknownOutcome
-from gateway.runner.control import ControlChannel, channels_of
+from gateway.runner.control import MAX_SAID, ControlChannel, channels_of, unasked
 from gateway.runner.errors import AppRefused
 from gateway.runner.profile import Handshake, load_profiles
 from gateway.runner.settings import SHIPPED_PROFILES
 from gateway.trickle.errors import ChannelError
-from harness.waiting import within
+from harness.waiting import eventually, within
 from tests.devnet.live_kit import SECRET, Live
 
 PROFILE = load_profiles([SHIPPED_PROFILES])[APPS["messages"]]
@@ -29,8 +29,15 @@ HANDSHAKE: Handshake = replace(PROFILE.handshake, ping=0.05)
 LOG = structlog.get_logger("test")
 
 
+class TalkingChannel(ControlChannel):
+    """One that also says what needs no answer."""
+
+    def say(self, message: dict[str, Any]) -> None:
+        self._messages.publish(message)
+
+
 @pytest_asyncio.fixture
-async def started(network: Live) -> AsyncIterator[tuple[Live, ControlChannel, dict[str, Any]]]:
+async def started(network: Live) -> AsyncIterator[tuple[Live, TalkingChannel, dict[str, Any]]]:
     """A session's messages, and its control URL."""
     config = AppConfig(orchestrator=network.url, secret=SECRET, price="1", app=APPS["messages"])
     app = await serve(config)
@@ -40,8 +47,14 @@ async def started(network: Live) -> AsyncIterator[tuple[Live, ControlChannel, di
     answer = (await network.post(url, json=dict(PROFILE.start.body))).json
     connector = aiohttp.TCPConnector(limit=0, ssl=False)
     async with aiohttp.ClientSession(connector=connector) as http:
-        channel = ControlChannel(
-            http, answer["control_url"], answer["events_url"], HANDSHAKE, LOG, name="the app"
+        channel = TalkingChannel(
+            http,
+            answer["control_url"],
+            answer["events_url"],
+            HANDSHAKE,
+            LOG,
+            name="the app",
+            tell=session.setdefault("told", []).append,
         )
         running = tasks.spawn(channel.run(), name="control", expected=(ChannelError,))
         yield network, channel, session
@@ -51,7 +64,7 @@ async def started(network: Live) -> AsyncIterator[tuple[Live, ControlChannel, di
 
 @pytest.mark.asyncio
 async def test_a_stream_is_loaded_started_and_updated_by_messages(
-    started: tuple[Live, ControlChannel, dict[str, Any]],
+    started: tuple[Live, TalkingChannel, dict[str, Any]],
 ) -> None:
     network, channel, session = started
     with pytest.raises(AppRefused) as refused:
@@ -65,11 +78,35 @@ async def test_a_stream_is_loaded_started_and_updated_by_messages(
     # a handshake that is done again is told no channels: who goes on has to know them
     assert channels_of(await channel.start(HANDSHAKE.start, timeout=5)) == {}
     assert await channel.update({"mode": "gray"}) == {}
+    channel.say({"type": "nonsense"})
+    await eventually(lambda: session["told"], what="what the app says unasked")
+    assert session["told"] == [{"type": "error", "error": "unknown type 'nonsense'"}], "pings are answers"
     with pytest.raises(AppRefused):
         await channel.update({"mode": "sepia"})
     assert (await network.post(f"{session['control_url']}/stop")).status in (200, 204)
     with pytest.raises((UnknownOutcome, AppRefused)):
         await within(channel.load({}, timeout=0.2))
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (
+            {"type": "pipeline_status", "status": "loading", "progress": 0.5},
+            {"type": "pipeline_status", "status": "loading", "progress": 0.5},
+        ),
+        ({"type": "error", "error": "full", "manifest_id": "secret"}, {"type": "error", "error": "full"}),
+        ({"type": "stream_started", "channels": [{"url": "https://a/secret"}]}, {"type": "stream_started"}),
+        ({"type": "error", "message": "see https://a/secret"}, {"type": "error"}),
+        ({"type": "error", "message": "x" * 10**5}, {"type": "error", "message": "x" * MAX_SAID}),
+        ({"type": 7, "message": "x"}, {}),
+        ({"message": "x"}, {}),
+    ],
+)
+def test_what_an_app_says_unasked_is_told_without_its_secrets(
+    event: dict[str, Any], told: dict[str, Any]
+) -> None:
+    assert unasked(event) == told
 
 
 def test_sound_has_its_own_channel_and_what_makes_no_sense_is_none() -> None:
