@@ -1,4 +1,4 @@
-"""`scripts/chaos [-minutes N] [-seed N] [-runners N]`: faults in a live devnet, and what must hold."""
+"""`scripts/chaos [-minutes N] [-seed N] [-runners N | -nodes N]`: faults in a live devnet, what must hold."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import psutil
 from benchmarks.chaos import books
 from benchmarks.chaos.discovery import Discovery
 from benchmarks.chaos.faults import Scene, drawn, is_at
+from benchmarks.chaos.nodes import nodes_chaos
 from benchmarks.chaos.streams import ChaosStream
 from gateway.devnet.settings import HOSTILE
 from harness.devnet import devnet_process
@@ -301,11 +303,22 @@ def main() -> int:
         choices=range(CANDIDATES),
         help=f"how many of the {CANDIDATES} candidates are live runners",
     )
+    parser.add_argument(
+        *("-nodes", "--nodes"),
+        type=int,
+        default=1,
+        choices=range(1, 6),
+        help="from 2: nodes of a cluster, with NATS and PostgreSQL, which are killed and halted, too",
+    )
     given = parser.parse_args()
+    if given.nodes > 1:
+        run = partial(nodes_chaos, nodes=given.nodes)
+    else:
+        run = partial(chaos, runners=given.runners)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         summary: dict[str, Any] = {"broken": ["the run itself"]}
         try:
-            summary = asyncio.run(chaos(given.minutes, given.seed, Path(folder), runners=given.runners))
+            summary = asyncio.run(run(given.minutes, given.seed, Path(folder)))
         finally:
             if summary["broken"]:
                 summary["log"] = keep_log(Path(folder), given.seed)

@@ -16,6 +16,12 @@ from gateway.payments.ticket import MAX_WIN_PROB
 
 BACKOFF = 30.0
 """Seconds for which an orchestrator is left after its first fault, twice as long after each further one."""
+PAYMENTS = """
+SELECT lower(s.orchestrator_address), p.tickets, p.face_value, p.win_prob, p.state, p.wall_ns,
+  p.course, s.closed_wall_ns
+FROM payments p JOIN sessions s ON s.number = p.session
+"""
+"""What `entry_of` takes."""
 CLEAN = ("rejected", "duplicate_nonces", "stale_params")
 
 
@@ -56,19 +62,10 @@ class Life:
 def read(ledger: Path) -> list[Entry]:
     """Every payment of a ledger."""
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
-        return [
-            _entry(*row)
-            for row in connection.execute(
-                """
-                SELECT lower(s.orchestrator_address), p.tickets, p.face_value, p.win_prob, p.state, p.wall_ns,
-                  p.course, s.closed_wall_ns
-                FROM payments p JOIN sessions s ON s.number = p.session
-                """
-            )
-        ]
+        return [entry_of(*row) for row in connection.execute(PAYMENTS)]
 
 
-def _entry(
+def entry_of(
     address: str,
     tickets: int,
     face: bytes,
