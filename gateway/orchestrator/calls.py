@@ -31,6 +31,11 @@ CONNECT_SHARE = 0.6
 SEEN = b"already seen"
 
 
+def printable(words: str) -> str:
+    """Words of others, as much as is shown of them."""
+    return "".join(c if c.isprintable() else " " for c in words[: 4 * MAX_SAID]).strip()[:MAX_SAID]
+
+
 class HttpAnswer:
     """An HTTP answer; maps statuses to errors."""
 
@@ -58,8 +63,7 @@ class HttpAnswer:
 
     @property
     def said(self) -> str:
-        words = self.body[: 4 * MAX_SAID].decode("utf-8", "replace")
-        return "".join(c if c.isprintable() else " " for c in words).strip()[:MAX_SAID]
+        return printable(self.body[: 4 * MAX_SAID].decode("utf-8", "replace"))
 
 
 async def call(

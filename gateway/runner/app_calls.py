@@ -11,15 +11,17 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.aio.inside import Reach
 from gateway.aio.tasks import TaskGroup
-from gateway.orchestrator.errors import BadAnswer
+from gateway.orchestrator.errors import BadAnswer, OrchestratorError
 from gateway.orchestrator.urls import complete
 from gateway.runner.app_start import AppChannels, start_app
-from gateway.runner.client import RunnerClient
+from gateway.runner.client import TIMEOUT, RunnerClient
 from gateway.runner.control import ControlChannel, channels_of
 from gateway.runner.profile import AppProfile
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
 
+STOP_TIMEOUT = 1.0
+"""Seconds for the app's stop: its session is stopped then all the same."""
 MAX_TEXT = 64 * 1024
 """Limit in bytes of one text."""
 
@@ -105,7 +107,7 @@ class AppCalls:
         if self._control is not None:
             return await self._control.update(body)
         url = f"{self._url}{self._profile.update.path}"
-        return dict(await self._client.call_app(url, self._reach, body))
+        return await self._call(url, body)
 
     async def pause(self, *, on: bool) -> Json:
         """Halt the app, or have it go on, as its profile says. Raises as `update`."""
@@ -114,7 +116,16 @@ class AppCalls:
         if how.param:
             return await self.update({how.param: on})
         url = f"{self._url}{how.path if on else how.resume_path}"
-        return dict(await self._client.call_app(url, self._reach, {}))
+        return await self._call(url, {})
+
+    async def stop(self) -> None:
+        """Have the app end its work, where its profile says how: the session may end before it has."""
+        path = self._profile.stop.path
+        if path:
+            try:
+                await self._call(f"{self._url}{path}", {}, timeout=STOP_TIMEOUT)
+            except OrchestratorError as error:
+                self._log.info("the app was not stopped", error=error.full)
 
     async def run(self) -> None:
         """Raises ChannelError where a channel of messages has ended."""
@@ -124,6 +135,10 @@ class AppCalls:
                 group.create_task(self._control.run(), name=f"app messages {self._name}")
             if self._text_url:
                 group.create_task(self._read_texts(), name=f"app texts {self._name}")
+
+    async def _call(self, url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> Json:
+        errors = self._profile.errors
+        return dict(await self._client.call_app(url, self._reach, body, errors=errors, timeout=timeout))
 
     def _said(self, text: Json) -> None:
         self.text = text

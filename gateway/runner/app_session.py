@@ -74,6 +74,10 @@ class AppSession:
             detail = f"{self._name}: the app did not start: {error}"
             raise Ended(EndReason.ORCHESTRATOR_LOST, detail) from error
 
+    async def stop(self) -> None:
+        """It is not needed any more."""
+        await self._calls.stop()
+
     def go_on(self, channels: AppChannels, params: Mapping[str, Any]) -> None:
         """A former run of the gateway has started it. Raises Ended."""
         self.params = dict(params)

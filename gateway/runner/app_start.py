@@ -13,6 +13,7 @@ from gateway.orchestrator.errors import BadAnswer, OrchestratorError, UnknownOut
 from gateway.orchestrator.urls import complete
 from gateway.runner.client import TIMEOUT, RunnerClient
 from gateway.runner.errors import AppAway
+from gateway.runner.json_fields import find_text
 from gateway.runner.profile import AppProfile
 
 RETRY = 0.5
@@ -53,7 +54,7 @@ class AppChannels:
                 control=_channel(answer, handshake.control, base),
                 events=_channel(answer, handshake.events, base),
             )
-        text = _find(answer, names.text)
+        text = find_text(answer, names.text)
         return cls(
             input=_channel(answer, names.input, base),
             output=_channel(answer, names.output, base),
@@ -77,7 +78,11 @@ async def start_app(
         left = deadline - time.monotonic()
         try:
             answer = await client.call_app(
-                f"{app_url}{profile.start.path}", reach, body, timeout=max(left, TIMEOUT)
+                f"{app_url}{profile.start.path}",
+                reach,
+                body,
+                errors=profile.errors,
+                timeout=max(left, TIMEOUT),
             )
         except (UnknownOutcome, Unreachable) as error:
             now = time.monotonic()
@@ -93,14 +98,7 @@ async def start_app(
 
 
 def _channel(answer: Mapping[str, Any], name: str, base: str) -> str:
-    url = _find(answer, name)
+    url = find_text(answer, name)
     if not url:
         raise ValueError(f"the app's answer has no channel {name}")
     return complete(url, base)
-
-
-def _find(answer: Mapping[str, Any], name: str) -> str:
-    value: Any = answer
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value if isinstance(value, str) else ""

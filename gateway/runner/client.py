@@ -17,7 +17,7 @@ from gateway.aio.http_client import ClientSessions
 from gateway.aio.inside import Reach, literal
 from gateway.aio.json_text import parse_json
 from gateway.orchestrator import livepeer_pb2
-from gateway.orchestrator.calls import CONNECT_SHARE, HttpAnswer, addresses, call, payment_headers
+from gateway.orchestrator.calls import CONNECT_SHARE, HttpAnswer, addresses, call, payment_headers, printable
 from gateway.orchestrator.client import PLAIN
 from gateway.orchestrator.errors import (
     BadAnswer,
@@ -28,6 +28,7 @@ from gateway.orchestrator.errors import (
     Unreachable,
 )
 from gateway.orchestrator.info import OrchestratorInfo, PriceUnit
+from gateway.runner.app_errors import Errors
 from gateway.runner.errors import AppAway, AppRefused, NoSuchSession, SessionTaken
 from gateway.runner.offer import RunnerOffer, parse_discovery
 from gateway.runner.reserve import Challenge, RunnerSession, read_params
@@ -38,6 +39,7 @@ TIMEOUT = 5.0
 DISCOVERY_TIMEOUT = 3.0
 STOP_TIMEOUT = 3.0
 TRY_AGAIN = (408, 425, 429)
+DEFAULT_ERRORS = Errors()
 MAX_NAMED = 1000
 """Hosts that the log names at most for being reached without TLS."""
 
@@ -165,18 +167,21 @@ class RunnerClient:
             raise BadAnswer(str(error)) from error
 
     async def call_app(
-        self, url: str, reach: Reach, body: Mapping[str, Any], *, timeout: float = TIMEOUT
+        self,
+        url: str,
+        reach: Reach,
+        body: Mapping[str, Any],
+        *,
+        errors: Errors = DEFAULT_ERRORS,
+        timeout: float = TIMEOUT,
     ) -> Mapping[str, Any]:
-        """POST to the app. Raises AppRefused for what it does not take, NoSuchSession for a 404."""
+        """POST to the app. Raises AppRefused for what it does not take, NoSuchSession for a 404.
+
+        `errors` says what its error answers mean.
+        """
         answer = await self._call("POST", url, reach, timeout, body=body)
-        if answer.status == 404:
-            raise NoSuchSession(answer.detail, said=answer.said)
-        if 400 <= answer.status < 500 and answer.status not in TRY_AGAIN:
-            raise AppRefused(answer.status, answer.detail, said=answer.said)
-        if answer.status == 502:
-            raise AppAway(answer.detail, said=answer.said)
         if answer.status not in (200, 201, 202, 204):
-            raise UnknownOutcome(answer.detail, said=answer.said)
+            raise _app_failure(answer, errors)
         if not answer.body:
             return {}
         try:
@@ -210,6 +215,18 @@ class RunnerClient:
         return _Answer(
             *await call(http, method, url, timeout, connect=connect, headers=headers, body=body, secret=True)
         )
+
+
+def _app_failure(answer: _Answer, errors: Errors) -> OrchestratorError:
+    """What the app's answer means."""
+    status, words = errors.read(answer.status, answer.body)
+    said = printable(words) or answer.said
+    if status == 404:
+        return NoSuchSession(answer.detail, said=said)
+    if 400 <= status < 500 and status not in TRY_AGAIN:
+        return AppRefused(status, answer.detail, said=said)
+    kind = AppAway if status == 502 else UnknownOutcome
+    return kind(answer.detail, said=said)
 
 
 class _Answer(HttpAnswer):

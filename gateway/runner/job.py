@@ -102,6 +102,11 @@ class RunnerJob(ReservedJob):
             channels=2 if self._relay and not self._closed else 0,
         )
 
+    @override
+    async def _end_work(self) -> None:
+        if self._app is not None and self.started:
+            await self._app.stop()
+
     def _end_of(self, error: ChannelError | Ended) -> Ended:
         if isinstance(error, ChannelError):
             return self._lost(type(error).__name__)  # its text may name a channel, a secret

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from gateway.runner.app_errors import Errors
 from gateway.runner.toml_lines import line_of
 
 MAX_FILE = 64 * 1024
@@ -96,6 +97,13 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """The call that ends the app's work before its session ends; no path: it ends with the session."""
+
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Params:
     """Which of a stream's parameters the app takes."""
 
@@ -136,6 +144,8 @@ class AppProfile:
     channels: Channels = field(default_factory=Channels)
     update: Update = field(default_factory=Update)
     pause: Pause | None = None
+    stop: Stop = field(default_factory=Stop)
+    errors: Errors = field(default_factory=Errors)
     params: Params = field(default_factory=Params)
     media: Media = field(default_factory=Media)
     limits: Limits = field(default_factory=Limits)
@@ -165,6 +175,8 @@ class AppProfile:
             "channels": Channels,
             "update": Update,
             "pause": Pause,
+            "stop": Stop,
+            "errors": Errors,
             "params": Params,
             "media": Media,
             "limits": Limits,

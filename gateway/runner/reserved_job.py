@@ -172,7 +172,11 @@ class ReservedJob(PaidJob):
         if self._relay is not None:
             await self._relay.close(leave=leave)
         if self._session is not None and not leave:
+            await self._end_work()
             await self._resources.stop(self._url, self._session, self._reach)
+
+    async def _end_work(self) -> None:
+        """Have what runs in the session end."""
 
     @override
     def _is_over(self) -> None:

@@ -30,12 +30,13 @@ from gateway.payments.resources import PaymentResources
 from gateway.payments.spending import Spending, SpendLimits
 from gateway.payments.verify import verify
 from gateway.reason import ChooseAgain, Ended, EndReason, NoRoom, ParamsRefused
+from gateway.runner.app_errors import Errors
 from gateway.runner.client import RunnerClient
 from gateway.runner.job import RunnerJob
 from gateway.runner.lists import OrchestratorRunners
 from gateway.runner.offer import RunnerOffer, Unit
 from gateway.runner.pool import RunnerPool
-from gateway.runner.profile import AppProfile, Limits, Pause
+from gateway.runner.profile import AppProfile, Limits, Pause, Stop
 from gateway.runner.remains import RunnerRemains
 from gateway.runner.reserve import Challenge, RunnerSession
 from gateway.runner.resources import RunnerResources
@@ -78,6 +79,7 @@ class EchoApp:
             web.post("/update", self._update),
             web.post("/pause", self._halt),
             web.post("/resume", self._halt),
+            web.post("/stop", self._halt),
         )
         async with serving(*own, app=trickle_app(self.trickle)) as self.url:
             yield self
@@ -346,6 +348,28 @@ async def test_an_app_that_does_not_take_the_parameters_is_not_to_blame(
         await job.close(EndReason.ORCHESTRATOR_LOST)
         assert type(ended.value) is end
         assert await gateway.sessions() == [True], "it costs no more"
+
+
+async def test_an_error_of_the_app_means_what_its_profile_says(gateway: Gateway) -> None:
+    gateway.app.refuses = 500
+    errors = Errors(code="error", message="error", params=("mode must be gray",))
+    async with gateway.run(replace(ECHO, errors=errors)) as run:
+        job = await run.job()
+        with pytest.raises(ParamsRefused, match="mode must be gray"):
+            async with asyncio.timeout(DEADLINE):
+                await job.run()
+        await job.close(EndReason.ORCHESTRATOR_LOST)
+        assert gateway.app.halts == [], "it has not started"
+
+
+async def test_the_app_is_told_to_end_before_its_session_is_stopped(gateway: Gateway) -> None:
+    async with gateway.run(replace(ECHO, stop=Stop("/stop"))) as run:
+        job = await run.job()
+        async with live(job):
+            pass
+        await job.close(EndReason.DELETED)
+        assert gateway.app.halts == ["/stop"]
+        assert await gateway.sessions() == [True]
 
 
 async def test_who_takes_openings_and_refuses_the_start_is_passed_over_for_that_publisher(
