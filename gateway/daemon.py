@@ -132,6 +132,7 @@ class Daemon:
         metrics = Metrics("" if settings.cluster is None else settings.cluster.node_name)
         metrics.watch(loop_watch)
         metrics.attach_events(build.events)
+        metrics.attach_trust(build.trust.count)
         end_former = await open_events(build)
         remains = {name: reader for kind in kinds for name, reader in kind.remains.items()}
         former_jobs = FormerJobs(build.ledger, remains, resumes=settings.stream.resume_timeout > 0)

@@ -175,6 +175,14 @@ class Trust:
         """The record of an address; an empty one where nothing is known."""
         return self._records.get(key) or Record(key)
 
+    def count(self) -> dict[str, int]:
+        """How many addresses are proven, new (not proven yet), and passed over for a fault now."""
+        now, counts = self._clock(), {"proven": 0, "new": 0, "suspended": 0}
+        for record in self._records.values():
+            suspended = record.suspension.active(now) is not None
+            counts["suspended" if suspended else "proven" if record.proven else "new"] += 1
+        return counts
+
     def begin(self, key: str) -> TrackedJob:
         """Count a start at this address; to be told what comes of it."""
         now = self._clock()

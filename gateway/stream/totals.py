@@ -20,6 +20,8 @@ def sample_of(stream: Stream) -> StreamSample:
         None if ingest is None else ingest.fps,
         None if ingest is None else ingest.bitrate_bps,
         None if job.orchestrator is None else job.orchestrator.kind or "job",
+        stream.request.customer.name,
+        stream.supervisor.burn(),
     )
 
 
@@ -31,6 +33,7 @@ def totals_of(stream: Stream) -> Totals:
         payments_accepted=payments.accepted if payments else 0,
         tickets=payments.tickets if payments else 0,
         credited_wei=payments.credited if payments else Fraction(0),
+        overpaid_wei=payments.overpaid if payments else Fraction(0),
         payment_alarms=payments.alarms if payments else 0,
         segments_dropped=job.dropped,
         segments_missed=job.gaps,

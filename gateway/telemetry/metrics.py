@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
@@ -21,6 +21,9 @@ from gateway.telemetry.node_metrics import of_node
 
 KINDS = ("job", "runner", "comfystream")
 """Kinds of jobs that are told of where there is none, too."""
+MAX_CUSTOMERS = 100
+"""Customers with a row of their own: those of the highest cost; the others are together in `OTHERS`."""
+OTHERS = "(others)"
 START_BUCKETS = (0.1, 0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 30)
 
 
@@ -31,6 +34,8 @@ class Totals:
     payments_accepted: int = 0
     tickets: int = 0
     credited_wei: Fraction = Fraction(0)
+    overpaid_wei: Fraction = Fraction(0)
+    """Of ended streams what their orchestrators kept of it, of live ones what the signer billed too much."""
     payment_alarms: int = 0
     segments_dropped: int = 0
     segments_missed: int = 0
@@ -52,6 +57,9 @@ class StreamSample:
     ingest_bps: float | None
     kind: str | None = None
     """What kind of job it has; None while it has none."""
+    customer: str = ""
+    cost: Fraction = Fraction(0)
+    """Wei a second."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,10 @@ class Metrics:
     def attach_chain(self, look: Callable[[], dict[str, Any]]) -> None:
         """Add the signer's funds on chain, from the JSON of `/chain`."""
         self.registry.register(_Chain(look))
+
+    def attach_trust(self, count: Callable[[], Mapping[str, int]]) -> None:
+        """Add how many orchestrators are proven, new or suspended."""
+        self.registry.register(_Trust(count))
 
     def attach_relay(self, look: Callable[[], RelayCounts]) -> None:
         """Add what was lost between the nodes of a cluster."""
@@ -212,6 +224,47 @@ class _Chain(Collector):
             yield GaugeMetricFamily(f"livepeer_{name}", meaning, float(seen[key] is not None))
 
 
+class _Trust(Collector):
+    def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
+        self._count = count
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        known = GaugeMetricFamily(
+            "livepeer_paid_addresses",
+            "Addresses that were ever paid: proven by pictures, new, or suspended for a fault",
+            labels=["trust"],
+        )
+        for trust, count in self._count().items():
+            known.add_metric([trust], count)
+        yield known
+
+
+def _customers(streams: Iterable[StreamSample]) -> Iterator[Metric]:
+    """Live streams and their cost by customer; those without a customer have an empty name."""
+    live: dict[str, tuple[Fraction, int]] = {}
+    for one in streams:
+        cost, count = live.get(one.customer, (Fraction(0), 0))
+        live[one.customer] = cost + one.cost, count + 1
+    ranked = sorted(live.items(), key=lambda item: item[1], reverse=True)
+    rows = dict(ranked[:MAX_CUSTOMERS])
+    rest = [row for _, row in ranked[MAX_CUSTOMERS:]]
+    if rest:
+        rows[OTHERS] = sum((cost for cost, _ in rest), Fraction(0)), sum(count for _, count in rest)
+    number = GaugeMetricFamily("livepeer_customer_streams", "Live streams of a customer", labels=["customer"])
+    price = GaugeMetricFamily(
+        "livepeer_customer_cost_wei", "Wei a second that a customer's live streams cost", labels=["customer"]
+    )
+    for customer, (cost, count) in rows.items():
+        number.add_metric([customer], count)
+        price.add_metric([customer], float(cost))
+    yield number
+    yield price
+
+
 _STREAM_GAUGES = (
     ("credit_left_seconds", "Seconds of stream that are paid for in advance", "credit_left_s"),
     ("last_payment_age_seconds", "Seconds since the last accepted payment", "last_payment_age_s"),
@@ -258,6 +311,12 @@ class _Streams(Collector):
         yield CounterMetricFamily(
             "livepeer_ingest_packets_lost", "Video packets of publishers that were lost", totals.packets_lost
         )
+        yield GaugeMetricFamily(
+            "livepeer_overpaid_wei",
+            "Wei that were credited for more than the time of streams, in wei for graphs",
+            int(totals.overpaid_wei),
+        )
+        yield from _customers(seen.streams)
         drops = CounterMetricFamily(
             "livepeer_drops",
             "Segments that were dropped, to (segment_in) and from (segment_out) orchestrators",

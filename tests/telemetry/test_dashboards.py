@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from gateway.candidates.trust import Trust
 from gateway.reason import EndReason
-from harness.dashboards import ALERTS, DASHBOARD, metrics_named
+from gateway.telemetry.events import EventHub
+from gateway.telemetry.lag import LoopWatch
+from gateway.telemetry.metrics import (
+    MAX_CUSTOMERS,
+    OTHERS,
+    Metrics,
+    RelayCounts,
+    Snapshot,
+    StreamSample,
+    Totals,
+)
+from harness.dashboards import ALERTS, DASHBOARD, metrics_named, metrics_served
+
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 def test_every_panel_has_its_own_place_and_a_word_of_explanation() -> None:
@@ -19,6 +37,45 @@ def test_every_panel_has_its_own_place_and_a_word_of_explanation() -> None:
     assert len(set(places)) == len(panels) > 10
     assert all(panel["title"] and panel["description"].endswith(".") for panel in panels)
     assert all('instance=~"$instance"' in target["expr"] for panel in panels for target in panel["targets"])
+
+
+def test_every_metric_that_they_name_is_served() -> None:
+    metrics = Metrics("a")
+    nobody = StreamSample("cam", 1.0, 1.0, 30.0, 1.0)
+    metrics.attach(lambda: Snapshot([nobody], 0, Totals()))
+    metrics.watch(LoopWatch())
+    metrics.attach_events(EventHub())
+    metrics.attach_trust(Trust().count)
+    metrics.attach_relay(lambda: RelayCounts(0, 0))
+    known = ("deposit_wei", "reserve_wei", "hours_left", "age_s", "refusal", "warning")
+    metrics.attach_chain(lambda: dict.fromkeys(known, 1))
+    served = metrics_served(metrics.render().decode())
+    assert metrics_named(DASHBOARD.read_text() + ALERTS.read_text()) <= served
+    told = set(re.findall(r"`(livepeer_\w+)`", OPERATIONS.read_text()))
+    assert {name for name in served if not name.endswith(("_bucket", "_created"))} == told
+
+
+def test_customers_beyond_the_first_hundred_are_together() -> None:
+    metrics = Metrics()
+    names = [f"c{number:03}" for number in range(MAX_CUSTOMERS + 50)]
+    streams = [
+        StreamSample(name, None, None, None, None, None, name, Fraction(place))
+        for place, name in enumerate(names)
+    ]
+    metrics.attach(lambda: Snapshot([*streams, streams[-1]], 0, Totals()))
+    text = metrics.render().decode()
+    rows = dict(re.findall(r'^livepeer_customer_cost_wei\{customer="([^"]*)"\} (\S+)', text, re.MULTILINE))
+    assert len(rows) == MAX_CUSTOMERS + 1
+    assert float(rows["c149"]) == 2 * 149
+    assert float(rows[OTHERS]) == sum(range(50))
+
+
+def test_promtool_takes_the_rules() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("Debian's prometheus is not installed")
+    said = subprocess.run([promtool, "check", "rules", ALERTS], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
 
 
 def test_every_alert_says_how_urgent_it_is_and_what_is_wrong() -> None:
