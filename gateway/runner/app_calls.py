@@ -17,6 +17,7 @@ from gateway.runner.app_start import AppChannels, start_app
 from gateway.runner.client import TIMEOUT, RunnerClient
 from gateway.runner.control import ControlChannel, channels_of
 from gateway.runner.profile import AppProfile
+from gateway.runner.text_route import TextRoute
 from gateway.trickle.errors import ChannelError
 from gateway.trickle.events import JsonSubscriber
 
@@ -135,6 +136,8 @@ class AppCalls:
                 group.create_task(self._control.run(), name=f"app messages {self._name}")
             if self._text_url:
                 group.create_task(self._read_texts(), name=f"app texts {self._name}")
+            if self._profile.text.path:
+                group.create_task(self._read_route(self._profile.text.path), name=f"app text {self._name}")
 
     async def _call(self, url: str, body: Mapping[str, Any], *, timeout: float = TIMEOUT) -> Json:
         errors = self._profile.errors
@@ -143,6 +146,13 @@ class AppCalls:
     def _said(self, text: Json) -> None:
         self.text = text
         self._tell(text)
+
+    async def _read_route(self, path: str) -> None:
+        route = TextRoute(
+            self._client.http_for(self._reach), f"{self._url}{path}", self._log, max_text=MAX_TEXT
+        )
+        async for text in route.texts():
+            self._said(text)
 
     async def _read_texts(self) -> None:
         texts = JsonSubscriber(

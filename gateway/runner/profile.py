@@ -104,6 +104,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """The route of the app that gives its texts; no path: they come over a channel, if at all."""
+
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Params:
     """Which of a stream's parameters the app takes."""
 
@@ -145,6 +152,7 @@ class AppProfile:
     update: Update = field(default_factory=Update)
     pause: Pause | None = None
     stop: Stop = field(default_factory=Stop)
+    text: Text = field(default_factory=Text)
     errors: Errors = field(default_factory=Errors)
     params: Params = field(default_factory=Params)
     media: Media = field(default_factory=Media)
@@ -176,6 +184,7 @@ class AppProfile:
             "update": Update,
             "pause": Pause,
             "stop": Stop,
+            "text": Text,
             "errors": Errors,
             "params": Params,
             "media": Media,

@@ -36,7 +36,7 @@ from gateway.runner.job import RunnerJob
 from gateway.runner.lists import OrchestratorRunners
 from gateway.runner.offer import RunnerOffer, Unit
 from gateway.runner.pool import RunnerPool
-from gateway.runner.profile import AppProfile, Limits, Pause, Stop
+from gateway.runner.profile import AppProfile, Limits, Pause, Stop, Text
 from gateway.runner.remains import RunnerRemains
 from gateway.runner.reserve import Challenge, RunnerSession
 from gateway.runner.resources import RunnerResources
@@ -80,6 +80,7 @@ class EchoApp:
             web.post("/pause", self._halt),
             web.post("/resume", self._halt),
             web.post("/stop", self._halt),
+            web.get("/text", self._text),
         )
         async with serving(*own, app=trickle_app(self.trickle)) as self.url:
             yield self
@@ -107,6 +108,9 @@ class EchoApp:
     async def _halt(self, request: web.Request) -> web.Response:
         self.halts.append(request.path)
         return web.json_response({})
+
+    async def _text(self, _: web.Request) -> web.Response:
+        return web.json_response({"type": "text", "text": "a cat"})
 
     async def _update(self, request: web.Request) -> web.Response:
         self.updates.append(await request.json())
@@ -363,10 +367,11 @@ async def test_an_error_of_the_app_means_what_its_profile_says(gateway: Gateway)
 
 
 async def test_the_app_is_told_to_end_before_its_session_is_stopped(gateway: Gateway) -> None:
-    async with gateway.run(replace(ECHO, stop=Stop("/stop"))) as run:
+    async with gateway.run(replace(ECHO, stop=Stop("/stop"), text=Text("/text"))) as run:
         job = await run.job()
         async with live(job):
-            pass
+            await eventually(lambda: "text" in job.status().worker, what="the app's text")
+            assert job.status().worker["text"] == {"type": "text", "text": "a cat"}
         await job.close(EndReason.DELETED)
         assert gateway.app.halts == ["/stop"]
         assert await gateway.sessions() == [True]
