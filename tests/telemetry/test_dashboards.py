@@ -70,11 +70,18 @@ def test_customers_beyond_the_first_hundred_are_together() -> None:
     assert float(rows[OTHERS]) == sum(range(50))
 
 
-def test_promtool_takes_the_rules() -> None:
+def test_promtool_takes_the_rules_and_the_panels_queries(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("Debian's prometheus is not installed")
-    said = subprocess.run([promtool, "check", "rules", ALERTS], capture_output=True, text=True, check=False)
+    queries = [
+        target["expr"] for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]
+    ]
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    panels = tmp_path / "panels.yml"
+    panels.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    command = [promtool, "check", "rules", ALERTS, panels]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
 
 
