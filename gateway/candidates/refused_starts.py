@@ -20,7 +20,7 @@ SEVERAL = 3
 """Publishers that were refused without a picture in between: it is not their parameters."""
 MAX_KNOWN = 1000
 """Addresses, and pairs of an address and a publisher, that are kept: the newest."""
-ANYBODY = ""
+ANYBODY = None
 """Stands for a publisher where the refusal has nothing to do with one."""
 
 
@@ -49,10 +49,10 @@ class RefusedStarts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._rows: dict[tuple[str, str], _Row] = {}
+        self._rows: dict[tuple[str, str | None], _Row] = {}
         self._refused: dict[str, _Refused] = {}
 
-    def refused(self, address: str, publisher: str, reason: str, *, delivered: float) -> bool:
+    def refused(self, address: str, publisher: str | None, reason: str, *, delivered: float) -> bool:
         """Note a refusal by who has delivered so many seconds of pictures. Whether it is to blame."""
         now, key = self._clock(), (address, publisher)
         row = self._rows.pop(key, None)
@@ -64,7 +64,7 @@ class RefusedStarts:
         self._rows[key] = row
         if len(self._rows) > MAX_KNOWN:
             del self._rows[next(iter(self._rows))]
-        if publisher == ANYBODY:
+        if publisher is ANYBODY:
             return False
         refused = self._refused.pop(address, None)
         if refused is None or refused.delivered != delivered:
@@ -76,12 +76,12 @@ class RefusedStarts:
             del self._refused[next(iter(self._refused))]
         return len(refused.publishers) >= SEVERAL
 
-    def has_refused(self, address: str, publisher: str) -> bool:
+    def has_refused(self, address: str, publisher: str | None) -> bool:
         """Whether it has refused this publisher not long ago."""
         now = self._clock()
         return any(not self._is_over(row, now) for row in self._rows_of(address, publisher))
 
-    def why_not(self, address: str, publisher: str) -> str:
+    def why_not(self, address: str, publisher: str | None) -> str:
         """Why a stream of this publisher is not started there now; empty where it may be."""
         now = self._clock()
         for row in self._rows_of(address, publisher):
@@ -90,7 +90,7 @@ class RefusedStarts:
                 return f"it was paid and refused the last {row.count} starts, {left}: {row.reason}"
         return ""
 
-    def _rows_of(self, address: str, publisher: str) -> list[_Row]:
+    def _rows_of(self, address: str, publisher: str | None) -> list[_Row]:
         keys = ((address, publisher), (address, ANYBODY))
         return [self._rows[key] for key in keys if key in self._rows]
 

@@ -36,13 +36,15 @@ class RunnerResources:
     left_sessions: LeftCalls = field(default_factory=lambda: LeftCalls("left-sessions"))
     """Sessions that are yet to be stopped."""
 
-    def start_refused(self, candidate: Candidate, publisher: str, why: str) -> None:
-        """An app was paid and did not take the start, for this publisher's sake if for anybody's."""
+    def start_refused(self, candidate: Candidate, publisher: str | None, why: str) -> None:
+        """An app was paid and did not take the start, maybe because of this publisher's parameters."""
         address, trust = candidate.address, self.pool.trust
         delivered = trust.record(address).delivered
         if self.refused_starts.refused(address, publisher, why, delivered=delivered):
             several = f"it was paid and refused the starts of several publishers: {why}"
-            self.pool.suspend(candidate.url, several, address=address, took_pay=True, publisher=publisher)
+            self.pool.suspend(
+                candidate.url, several, address=address, took_pay=True, publisher=publisher or ""
+            )
 
     async def stop(self, offer_url: str, session: RunnerSession, reach: Reach) -> None:
         """End a session at the runner of this offer, now or once its orchestrator answers."""

@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
 
-def tries(starts: RefusedStarts, publisher: str, *, delivered: float = 0.0) -> bool:
+def tries(starts: RefusedStarts, publisher: str | None, *, delivered: float = 0.0) -> bool:
     """A start there, if one may be made; whether it was lost."""
     if starts.why_not("thief", publisher):
         return False
@@ -28,7 +28,7 @@ def tries(starts: RefusedStarts, publisher: str, *, delivered: float = 0.0) -> b
 
 @pytest.mark.parametrize("publisher", ["customer a", ANYBODY])
 def test_one_publisher_loses_nine_openings_in_the_first_hour_and_two_in_each_later_one(
-    publisher: str,
+    publisher: str | None,
 ) -> None:
     starts = RefusedStarts(clock := Clock())
     lost = []

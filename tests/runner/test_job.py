@@ -351,6 +351,9 @@ async def test_an_app_that_does_not_take_the_parameters_is_not_to_blame(
                 await job.run()
         await job.close(EndReason.ORCHESTRATOR_LOST)
         assert type(ended.value) is end
+        address = run.candidate.address
+        refused = [run.resources.refused_starts.has_refused(address, one) for one in ("", "another")]
+        assert refused == [end in (ParamsRefused, NoRoom), end is NoRoom]
         assert await gateway.sessions() == [True], "it costs no more"
 
 
