@@ -7,11 +7,10 @@ strangers at `-httpAddr`.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-import socket
 import sys
 import time
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -22,8 +21,8 @@ import aiohttp
 import psutil
 from aiohttp import web
 
-from benchmarks.hostile.orchestrator import FLOODS, FreeOrchestrator, flooding, free_orchestrator
-from gateway.aio.json_text import MAX_VALUES
+from benchmarks.hostile.orchestrator import FLOODS, WAYS, FreeOrchestrator, flooding, free_orchestrator
+from benchmarks.hostile.strangers import IDLE_CONNECTIONS, MANY_CONNECTIONS, MEGABYTE, OFFER, Strangers
 from harness.gateway import GatewayProcess, gateway_process
 from harness.hostile_streams import HOSTILE_STREAMS
 from harness.serving import serving
@@ -34,8 +33,6 @@ FLOOD_BYTES = 10_000_000
 TARGET_MS = 50
 SETTLE = 1.0
 """Seconds after an input for what it does to be seen."""
-IDLE_CONNECTIONS = 300
-MEGABYTE = 1024 * 1024
 
 Input = Callable[[], Awaitable[None]]
 
@@ -79,7 +76,35 @@ class Bench:
             "memory_after_mib": round(memory.memory_info().rss / MEGABYTE),
         }
 
+    async def few_files(self) -> None:
+        """As `ulimit -n 1024` would have it."""
+        process = psutil.Process(self.gateway.pid)
+        former = process.rlimit(psutil.RLIMIT_NOFILE)
+        process.rlimit(psutil.RLIMIT_NOFILE, (1024, former[1]))
+        try:
+            await Strangers(self.gateway, self.http).idle(MANY_CONNECTIONS)
+        finally:
+            process.rlimit(psutil.RLIMIT_NOFILE, former)
+
     # servers
+
+    async def bad_list(self) -> None:
+        bad = [f"https://user:word@127.0.0.1:{number}/" for number in range(8_000)]
+        self.listed += bad
+        await asyncio.sleep(SETTLE)
+        del self.listed[-len(bad) :]
+
+    async def many_models(self) -> None:
+        async with AsyncExitStack() as stack:
+            others = [await stack.enter_async_context(free_orchestrator()) for _ in range(20)]
+            for one in others:
+                one.offer_models(6_000)
+            self.listed += [one.addr for one in others]
+            await eventually(lambda: self._known(others[-1].addr), what="the orchestrators with models")
+            strangers = Strangers(self.gateway, self.http)
+            for _ in range(3):
+                await strangers.offer("o", "whip?pipeline=unknown", OFFER)
+            del self.listed[-len(others) :]
 
     async def listed_flood(self, unit: bytes) -> None:
         async with flooding(unit, FLOOD_BYTES) as addr:
@@ -97,53 +122,6 @@ class Bench:
         """A stream whose job gets what is written down for its name."""
         async with WhipPublisher(self.http, self.gateway.live(f"{name}/whip"), units=self.units):
             await asyncio.sleep(seconds)
-
-    # strangers
-
-    async def post(self, path: str, body: bytes, **headers: str) -> None:
-        async with self.http.post(self.gateway.url + path, data=body, headers=headers) as response:
-            await response.read()
-
-    async def offers(self) -> None:
-        formats = " ".join(str(n % 128) for n in range(10_900))
-        lines = "".join(f"a=rtpmap:{n % 128} H264/90000\r\n" for n in range(900))
-        offer = f"v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF {formats}\r\n{lines}".encode()[: 64 * 1024 - 1]
-        kind = {"Content-Type": "application/sdp"}
-        await asyncio.gather(*(self.post(f"live/video-to-video/o{n}/whip", offer, **kind) for n in range(6)))
-
-    async def compressed(self) -> None:
-        packer = zlib.compressobj(9, wbits=31)
-        body = await asyncio.to_thread(packer.compress, bytes(64 * MEGABYTE)) + packer.flush()
-        await self.post("nowhere", body, **{"Content-Encoding": "gzip", "Content-Type": "application/sdp"})
-
-    async def updates(self) -> None:
-        for number in range(20):
-            body = json.dumps({f"key{number}": "x" * 900_000}).encode()
-            await self.post("live/video-to-video/honest/update", body, **{"Content-Type": "application/json"})
-
-    async def values(self) -> None:
-        body = json.dumps({f"{n:050}": 0 for n in range(MAX_VALUES)}).encode()
-        for _ in range(10):
-            await self.post("live/video-to-video/honest/update", body, **{"Content-Type": "application/json"})
-
-    async def deep(self) -> None:
-        for body in (b"[" * MEGABYTE, b"[" + b"[]," * 300_000 + b"0]", b'{"a":' * 150_000):
-            await self.post("live/video-to-video/honest/update", body, **{"Content-Type": "application/json"})
-
-    async def idle(self) -> None:
-        host, port = self.gateway.url.split("/")[2].rsplit(":", 1)
-        held: list[socket.socket] = []
-        for _ in range(IDLE_CONNECTIONS):
-            with suppress(OSError):
-                held.append(await asyncio.to_thread(socket.create_connection, (host, int(port)), 1))
-        await asyncio.sleep(SETTLE)
-        for one in held:
-            one.close()
-
-    async def long_paths(self) -> None:
-        for path in ("pages/" + "x" * 300, "live/video-to-video/" + "y" * 4000 + "/whip", "%00" * 1000):
-            async with self.http.get(self.gateway.url + path) as response:
-                await response.read()
 
 
 async def measure(folder: Path, only: Collection[str] = ()) -> AsyncIterator[dict[str, Any]]:
@@ -179,12 +157,14 @@ async def measure(folder: Path, only: Collection[str] = ()) -> AsyncIterator[dic
 
 def _inputs(bench: Bench) -> dict[str, Input]:
     """What to give, by name."""
+    strangers = Strangers(bench.gateway, bench.http)
     inputs: dict[str, Input] = {"nothing": partial(asyncio.sleep, 3.0)}
     for name, unit in FLOODS.items():
         inputs[f"10 MB of HTTP/2 {name}"] = partial(bench.listed_flood, unit)
     answers = {
         "deep": b"[" * 500_000,
         "wide": b"[" + b"[]," * 300_000 + b"0]",
+        "compressed": gzip.compress(bytes(64 * MEGABYTE)),
         "inside": b'{"manifest_id":"m","publish_url":"http://169.254.169.254/"}',
     }
     bench.orchestrator.answers = answers
@@ -194,15 +174,23 @@ def _inputs(bench: Bench) -> dict[str, Input]:
         bench.orchestrator.outputs[f"out{number}"] = data
         inputs[f"transport stream: {name}"] = partial(bench.job, f"out{number}")
     large = json.dumps({"type": "status", "x": "y" * 250_000}).encode()
+    for name, what in WAYS.items():
+        inputs[f"output without end: {what}"] = partial(bench.job, name)
     for name, event in {"empty": b"", "nothing": b"{}", "large": large, "deep": b"[" * 200_000}.items():
         bench.orchestrator.events[f"event-{name}"] = event
         inputs[f"events without end: {name}"] = partial(bench.job, f"event-{name}")
     return inputs | {
-        "six offers with 10,900 formats": bench.offers,
-        "a compressed body of 64 MiB": bench.compressed,
-        "10 updates of as many values as may be": bench.values,
-        "20 updates of 1 MB": bench.updates,
-        "deep and wide JSON": bench.deep,
-        f"{IDLE_CONNECTIONS} idle connections": bench.idle,
-        "long paths": bench.long_paths,
+        "six offers with 10,900 formats": strangers.offers,
+        "a compressed body of 64 MiB": strangers.compressed,
+        "10 updates of as many values as may be": strangers.values,
+        "20 updates of 1 MB": strangers.updates,
+        "deep and wide JSON": strangers.deep,
+        "offers of a bundle with thousands of mids and candidates": strangers.bundles,
+        "fragments of 64 KB of candidates": strangers.fragments,
+        "numbers that JSON has not": strangers.no_numbers,
+        "a list of 8,000 bad addresses": bench.bad_list,
+        "20 infos of 6,000 models, and who asks for another": bench.many_models,
+        f"{IDLE_CONNECTIONS} idle connections": strangers.idle,
+        f"{MANY_CONNECTIONS} connections where 1,024 files may be open": bench.few_files,
+        "long paths": strangers.long_paths,
     }

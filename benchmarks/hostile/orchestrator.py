@@ -23,6 +23,8 @@ from harness.serving import serving
 
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 PIECE = 65_536
+WAYS = {"way-empty": "empty segments", "way-byte": "segments of one byte", "way-continue": "100 Continue"}
+"""What a job's output is without end, by the stream's name."""
 
 
 class FreeOrchestrator:
@@ -33,6 +35,7 @@ class FreeOrchestrator:
         self.events: dict[str, bytes] = {}
         self.answers: dict[str, bytes] = {}
         self.url = self.addr = ""
+        self.models = b""
         self.trickle = TrickleServer()
         self._jobs = 0
 
@@ -41,7 +44,15 @@ class FreeOrchestrator:
         info = livepeer_pb2.OrchestratorInfo(transcoder=self.url, address=b"\1" * 20)
         info.auth_token.session_id = f"s{self._jobs}"
         info.capabilities.capacities[35] = 100
-        await stream.send_message(info.SerializeToString())
+        # a message's fields may come in pieces, which are read as one
+        await stream.send_message(info.SerializeToString() + self.models)
+
+    def offer_models(self, number: int) -> None:
+        """Say that so many are offered, each with its name and a capacity."""
+        info = livepeer_pb2.OrchestratorInfo()
+        for one in range(number):
+            info.capabilities.constraints.PerCapability[35].models[f"model {one}"].warm = True
+        self.models = info.SerializeToString()
 
     def __mapping__(self) -> dict[str, Handler]:
         return {GET_ORCHESTRATOR: Handler(self.info, Cardinality.UNARY_UNARY, bytes, bytes)}
@@ -49,12 +60,14 @@ class FreeOrchestrator:
     async def start(self, request: web.Request) -> web.Response:
         stream = (await request.json())["stream_id"]
         if stream in self.answers:
-            return web.Response(body=self.answers[stream], content_type="application/json")
+            headers = {"Content-Encoding": "gzip"} if stream == "compressed" else {}
+            body = self.answers[stream]
+            return web.Response(body=body, content_type="application/json", headers=headers)
         self._jobs += 1
         name = f"{stream}-{self._jobs}"
         for suffix in ("", "-control"):
             self.trickle.create(name + suffix)
-        hostile = stream in self.outputs or stream in self.events
+        hostile = stream in self.outputs or stream in self.events or stream in WAYS
         out = f"/hostile/{stream}/out" if hostile else f"/ai/trickle/{name}"
         urls = {"publish_url": f"/ai/trickle/{name}", "control_url": f"/ai/trickle/{name}-control"}
         if stream in self.events:
@@ -66,6 +79,8 @@ class FreeOrchestrator:
         stream, number = request.match_info["stream"], request.match_info["number"]
         if request.match_info["channel"] == "events":
             return web.Response(body=self.events[stream], headers={"Lp-Trickle-Seq": number})
+        if stream in WAYS:
+            return await _without_end(request, stream)
         if int(number):
             await asyncio.Event().wait()
         response = web.StreamResponse(headers={"Lp-Trickle-Seq": "0"})
@@ -74,6 +89,14 @@ class FreeOrchestrator:
         for at in range(0, len(data), PIECE):
             await response.write(data[at : at + PIECE])
         return response
+
+
+async def _without_end(request: web.Request, way: str) -> web.Response:
+    while way == "way-continue" and request.transport is not None and not request.transport.is_closing():
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+        await asyncio.sleep(0.001)
+    body = b"x" if way == "way-byte" else b""
+    return web.Response(body=body, headers={"Lp-Trickle-Seq": request.match_info["number"]})
 
 
 @asynccontextmanager
