@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -144,6 +145,18 @@ class Audience:
         if self._followers[name] == 0:
             del self._followers[name]
         self._unwatch(name)
+
+    @contextmanager
+    def kept_output(self, name: str) -> Iterator[Fanout]:
+        """The output of `name` for a publisher that is about to come: a former one's end does not drop it."""
+        self._followers[name] += 1
+        try:
+            yield self.output(name)
+        finally:
+            self._followers[name] -= 1
+            if self._followers[name] == 0:
+                del self._followers[name]
+            self.drop_unused(name)
 
     def _unwatch(self, name: str) -> None:
         if self.remote is not None:

@@ -166,31 +166,31 @@ class StreamRegistry:
         self._paid_starts.check(request.publisher, most_starts, elsewhere)
         replacing = former.publishers.reservation if former else None
         reservation = await self._quotas.reserve(claims, replacing=replacing)
-        stream = Stream(
-            request,
-            self._sources,
-            candidates,
-            self.audience.output(request.name),
-            ingest_timeout=self._ingest_timeout,
-            resume_timeout=self._longest_hold,
-            swaps=self._swaps,
-            make_room=self._make_room,
-            reservation=reservation,
-            await_room=former is not None,
-            events=self._events,
-        )
-        try:
-            await stream.publishers.session.answer(offer, self._webrtc)
-            former = self._check(request)
-            self._paid_starts.count(request.publisher, request.request_id, most_starts, elsewhere)
-        except BaseException:
-            reservation.release()
-            await stream.discard()
-            self.audience.drop_unused(request.name)
-            raise
-        self._live[request.name] = stream
-        self._running.append(stream)
-        self.audience.began(request.name)
+        with self.audience.kept_output(request.name) as output:
+            stream = Stream(
+                request,
+                self._sources,
+                candidates,
+                output,
+                ingest_timeout=self._ingest_timeout,
+                resume_timeout=self._longest_hold,
+                swaps=self._swaps,
+                make_room=self._make_room,
+                reservation=reservation,
+                await_room=former is not None,
+                events=self._events,
+            )
+            try:
+                await stream.publishers.session.answer(offer, self._webrtc)
+                former = self._check(request)
+                self._paid_starts.count(request.publisher, request.request_id, most_starts, elsewhere)
+            except BaseException:
+                reservation.release()
+                await stream.discard()
+                raise
+            self._live[request.name] = stream
+            self._running.append(stream)
+            self.audience.began(request.name)
         if former is not None:
             former.end(EndReason.PUBLISHER_LEFT, "another publisher took the name over")
             self._forget(former)

@@ -211,3 +211,23 @@ def test_other_nodes_get_what_is_published_here_until_nobody_publishes_it() -> N
     one.audience.ended("cam")
     assert one.audience.viewers_of("cam") == 0
     assert not others.shared
+
+
+def test_the_output_of_a_publisher_that_is_about_to_come_outlasts_a_former_ones_end() -> None:
+    published = Published()
+    audience = published.audience
+    audience.remote = others = OtherNodes()
+    published.names.add("cam")
+    audience.began("cam")
+    with audience.kept_output("cam") as output:
+        published.names.remove("cam")
+        audience.ended("cam")
+        assert audience.output("cam") is output
+        published.names.add("cam")
+        audience.began("cam")
+    assert audience.output("cam") is others.shared["cam"] is output
+    published.names.remove("cam")
+    audience.ended("cam")
+    with audience.kept_output("cam") as refused:
+        pass
+    assert audience.output("cam") is not refused, "nobody came"
