@@ -248,6 +248,8 @@ class Bus:
             raise NoAnswerInTime(late, taken=asked.taken.is_set()) from None
         finally:
             del self._asked[token]
+            if asked.answer.done() and not asked.answer.cancelled():
+                asked.answer.exception()  # it may have come too late for anybody to see it
 
     async def _taken(self, asked: _Asked, subject: str | None) -> None:
         """Wait for the first sign. Raises NobodyAnswers where nobody is left on `subject` to give one.
