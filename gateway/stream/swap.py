@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from gateway.reason import Ended, EndReason, NoRoom
 
+STOOD_STILL = 1.0
+"""Seconds, at least, without a look at what came back: this process was halted."""
 WINDOW = 180.0
 """Seconds within which swaps are counted against the limit."""
 DRIP_SECONDS = 10.0
@@ -164,11 +166,16 @@ class Attempts:
 
 
 class OutputWatch:
-    """How long no picture has come back; only time in which the publisher sends counts."""
+    """How long no picture has come back; only time counts in which the publisher sends and this process runs.
+
+    `overdue` is called at least ten times in the time limit: where it is not for half of that, and for
+    STOOD_STILL, the process was halted, and nobody knows what would have come meanwhile.
+    """
 
     def __init__(self, timeout: float, now: float) -> None:
         self._timeout = timeout
         self._since = now
+        self._looked = now
 
     def came(self, now: float) -> None:
         """A picture came back."""
@@ -176,7 +183,9 @@ class OutputWatch:
 
     def overdue(self, now: float, input_age: float) -> float:
         """Seconds without a picture, once they are more than the time limit; 0 before."""
-        if input_age > self._timeout / 2:
+        stood_still = now - self._looked > max(self._timeout / 2, STOOD_STILL)
+        self._looked = now
+        if stood_still or input_age > self._timeout / 2:
             self._since = now
         silence = now - self._since
         return silence if silence > self._timeout else 0.0

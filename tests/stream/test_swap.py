@@ -62,19 +62,33 @@ def test_who_was_left_is_not_asked_again_for_this_stream() -> None:
     assert attempts.why_not("a", 1e9, again=True) == "its price was raised"
 
 
+def looks(watch: OutputWatch, since: float, until: float) -> list[float]:
+    """What each look says, ten a second."""
+    return [
+        watch.overdue(since + tenth / 10, input_age=0) for tenth in range(1, round(10 * (until - since)) + 1)
+    ]
+
+
 def test_silence_counts_from_the_last_picture() -> None:
     watch = OutputWatch(3, 0)
-    watch.came(2)
-    assert watch.overdue(5, input_age=0) == 0
-    assert watch.overdue(5.5, input_age=0) == 3.5
+    watch.came(0.5)
+    assert not any(looks(watch, 0, 3.5))
+    assert looks(watch, 3.5, 4)[-1] == 3.5
+
+
+def test_the_time_in_which_this_process_was_halted_is_nobodys_silence() -> None:
+    watch = OutputWatch(3, 0)
+    assert not any(looks(watch, 0, 1))
+    assert not any(looks(watch, 7, 10))
+    assert looks(watch, 10, 10.2)[-1] > 3
 
 
 def test_a_pause_of_the_publisher_is_not_the_jobs_silence() -> None:
     watch = OutputWatch(3, 0)
     for tenth in range(100):
         assert watch.overdue(tenth / 10, input_age=tenth / 10) == 0
-    assert watch.overdue(12, input_age=0) == 0, "it has had the pictures for two seconds only"
-    assert watch.overdue(13, input_age=0) > 3
+    assert not any(looks(watch, 9.9, 12)), "it has had the pictures for two seconds only"
+    assert looks(watch, 12, 13)[-1] > 3
 
 
 def first_drip(watch: DripWatch, shown: Callable[[int], bool], *, fps: int = 30, seconds: int = 200) -> int:
