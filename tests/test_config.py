@@ -78,6 +78,8 @@ def test_the_gateways_of_compose_are_one_cluster_on_one_port(tmp_path: Path) -> 
         assert chosen.ledger == "postgresql://gateway:secret@127.0.0.1:5432/ledger"
         assert chosen.http.http_addr == ("0.0.0.0", 9935)
         assert f"{name}:/data" in gateways[name]["volumes"]
+    for one in gateways.values():
+        assert (one["read_only"], one["cap_drop"], one["tmpfs"]) == (True, ["ALL"], ["/tmp"])
     own = [address for one in found.values() for address in (one.http.node_addr, one.http.cli_addr)]
     assert len(set(own)) == 2 * len(found)
     assert {"nats", "postgres", *found} == set(services)
