@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from string import hexdigits
 
@@ -72,7 +72,7 @@ class Negotiation:
             ice=description.ice(section),
             fingerprints=description.fingerprints(section),
             dtls_server=setup != "passive",
-            candidates=_candidates(description.sharing_transport(section)),
+            candidates=sdp.candidates(description.sharing_transport(section)),
             video=choice.video,
             audio=choice.audio,
             rejected=choice.rejected,
@@ -154,14 +154,6 @@ def _transport_section(offer: Description, video: Track, audio: Track | None) ->
         if order.index(audio.mid) < order.index(video.mid):
             return offer.media[audio.index]
     return offer.media[video.index]
-
-
-def _candidates(sections: Iterable[Section]) -> list[Candidate]:
-    found: dict[tuple[str, int], Candidate] = {}
-    for section in sections:
-        for candidate in sdp.candidates(section):
-            found.setdefault((candidate.host, candidate.port), candidate)
-    return list(found.values())[: sdp.MAX_CANDIDATES]
 
 
 def _rejected(section: Section) -> list[str]:

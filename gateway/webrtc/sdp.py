@@ -6,6 +6,8 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 
 from aioice import Candidate
 
@@ -20,6 +22,8 @@ MAX_FORMATS = 128
 """Limit of formats of one section: RTP has that many payload types (RFC 3550, 5.1)."""
 MAX_CANDIDATES = 32
 """Limit of candidates of one peer; further ones are ignored."""
+MAX_CANDIDATE_LINES = 256
+"""Limit of lines of one peer that are looked at for candidates: those of TCP and of names count too."""
 
 MAX_MID = 64
 DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
@@ -113,13 +117,20 @@ class Description:
         """A section's direction, or else the one before the sections (RFC 8866, 6.7)."""
         return section.direction or self.session.direction or "sendrecv"
 
+    @cached_property
+    def _bundles(self) -> list[list[str]]:
+        """The BUNDLE groups: each section's mid once, in the group's order."""
+        known = {section.mid for section in self.media}
+        groups = [value.split() for value in self.session.values("group")]
+        return [
+            list(dict.fromkeys(mid for mid in mids if mid in known))
+            for semantics, *mids in filter(None, groups)
+            if semantics == "BUNDLE"
+        ]
+
     def bundle(self, mid: str) -> list[str]:
         """The mids that share one transport with `mid`, in the group's order (RFC 9143); empty if none."""
-        for value in self.session.values("group"):
-            semantics, *mids = value.split() or [""]
-            if semantics == "BUNDLE" and mid in mids:
-                return mids
-        return []
+        return next((mids for mids in self._bundles if mid in mids), [])
 
     def sharing_transport(self, section: Section) -> list[Section]:
         """The section itself, those bundled with it in the group's order, and the lines before the sections.
@@ -283,14 +294,15 @@ def extension_ids(*sections: Section) -> dict[str, int]:
     return found
 
 
-def candidates(section: Section) -> list[Candidate]:
-    """The remote candidates that can be tried: UDP, first component, a numeric address.
+def candidates(sections: Iterable[Section]) -> list[Candidate]:
+    """The remote candidates of one peer that can be tried: UDP, first component, a numeric address.
 
     Names (`.local` ones of browsers that hide their addresses among them) are not resolved: such a peer
     sends checks to the gateway's own candidates and is learned from them (RFC 8445, 7.3.1.3).
     """
     found: dict[tuple[str, int], Candidate] = {}
-    for value in section.values("candidate"):
+    values = (value for section in sections for value in section.values("candidate"))
+    for value in islice(values, MAX_CANDIDATE_LINES):
         if len(found) == MAX_CANDIDATES:
             break
         candidate = parse_candidate(value)
@@ -334,7 +346,7 @@ class Fragment:
         session, media = parse_sections(_lines(text))
         sections = [session, *media]
         username = next((name for section in sections if (name := section.value("ice-ufrag"))), None)
-        found = [candidate for section in sections for candidate in candidates(section)]
+        found = candidates(sections)
         ends = any(section.has("end-of-candidates") for section in sections)
         if username is None and not found and not ends:
             raise OfferRefused("bad_sdp", "the fragment names neither a=ice-ufrag nor a candidate")

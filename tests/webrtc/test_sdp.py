@@ -9,10 +9,19 @@ import pytest
 
 from gateway.webrtc.errors import OfferRefused
 from gateway.webrtc.negotiation import Negotiation
-from gateway.webrtc.sdp import MAX_FORMATS, MAX_LINES, MAX_SDP, Description, Fragment, codecs
+from gateway.webrtc.sdp import (
+    MAX_CANDIDATE_LINES,
+    MAX_CANDIDATES,
+    MAX_FORMATS,
+    MAX_LINES,
+    MAX_SDP,
+    Description,
+    Fragment,
+    codecs,
+)
 from harness.cost import TURN, cpu_seconds
 from harness.waiting import SLACK
-from tests.webrtc.test_negotiation import H264, LOCAL, offer, refusal, video
+from tests.webrtc.test_negotiation import H264, HEAD, LOCAL, audio, offer, refusal, video
 
 
 def filled(text: str, line: Callable[[int], str]) -> str:
@@ -49,6 +58,13 @@ HOSTILE = {
     ),
     "thousands of fingerprints": filled(offer(video()), lambda _: "a=fingerprint:sha-1 0"),
     "a bundle of thousands": offer(video()).replace("BUNDLE 0", "BUNDLE" + " 1" * 30_000 + " 0"),
+    "a bundle that names one section thousands of times, and thousands of TCP candidates": filled(
+        offer(video(), audio(), head=[*HEAD[:-1], "a=group:BUNDLE 0" + " 1" * 14_000]),
+        lambda _: "a=candidate:1 1 tcp 1 1.2.3.4 9 typ host",
+    ),
+    "sixteen sections, each refused for its bundle": offer(
+        video(), *[audio(mid) for mid in range(1, 16)], head=[*HEAD[:-1], "a=group:BUNDLE 0" + " a" * 27_000]
+    ),
     "thousands of extensions": filled(offer(video()), lambda at: f"a=extmap:1 {at}"),
     "blank lines": offer(video()) + "\n" * 60_000,
 }
@@ -82,6 +98,32 @@ def test_no_fragment_holds_up_the_loop(line: Callable[[int], str]) -> None:
             Fragment.parse(text)
 
     assert cpu_seconds(parse) < SLACK * TURN
+
+
+def test_a_bundle_names_each_section_once_and_those_alone_that_are_there() -> None:
+    text = offer(video(), audio(), head=[*HEAD[:-1], "a=group:BUNDLE 7 1 0 1 1 0 7"])
+    assert Description.parse(text).bundle("0") == ["1", "0"]
+
+
+@pytest.mark.parametrize("line", ["1 1 tcp 1 10.0.0.1 9 typ host", "nonsense"])
+def test_a_peers_candidates_are_looked_for_in_no_more_lines_than_any_client_has(line: str) -> None:
+    lines = [f"a=candidate:{line}"] * MAX_CANDIDATE_LINES + ["a=candidate:1 1 udp 1 10.0.0.1 9 typ host"]
+    assert Negotiation.of(offer(video(lines=[*H264, *lines])), publishing=True).candidates == []
+    assert len(Negotiation.of(offer(video(lines=[*H264, *lines[1:]])), publishing=True).candidates) == 1
+    sections = ["a=ice-ufrag:abcd", *lines[:9], "m=video 9 X 96", *lines[9:]]
+    assert Fragment.parse("\r\n".join(sections)).candidates == []
+
+
+def test_a_fragments_candidates_are_those_of_one_peer() -> None:
+    lines = [
+        line
+        for at in range(4)
+        for line in (
+            "m=video 9 X 96",
+            *(f"a=candidate:1 1 udp 1 10.0.{at}.{n} 9 typ host" for n in range(20)),
+        )
+    ]
+    assert len(Fragment.parse("\r\n".join(lines)).candidates) == MAX_CANDIDATES
 
 
 def test_a_format_counts_once() -> None:
