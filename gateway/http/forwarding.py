@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from gateway.http.problem import Problem, ProblemCode
+
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 OF_OTHER_NODES = web.AppKey("of_other_nodes", bool)
 """Set of the application that serves what other nodes of a cluster send on, which only they reach."""
 
-_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\])(:[0-9]{1,5})?")
 _PREFIX = re.compile(r"(/[A-Za-z0-9_.~-]+)*/?")
 
 
@@ -53,20 +55,25 @@ class Forwarding:
         return self.prefix(request) + path
 
     def url(self, request: web.Request, path: str) -> str:
-        """`path` as a whole URL, for somebody other than the client."""
+        """`path` as a whole URL, for somebody other than the client. Raises Problem 400, as `base` does."""
         if self._external_url is not None:
             return self._external_url + path
         scheme, host = self.base(request)
         return f"{scheme}://{host}{self.prefix(request)}{path}"
 
     def base(self, request: web.Request) -> tuple[str, str]:
-        """Scheme and host of the URL that the client asked for."""
+        """Scheme and host of the URL that the client asked for.
+
+        Raises Problem 400 for a Host that no URL has.
+        """
         scheme, host = request.scheme, request.host
         if self.by_proxy(request):
             forwarded = _newest(request, "X-Forwarded-Proto")
             scheme = forwarded if forwarded in ("http", "https") else scheme
             forwarded = _newest(request, "X-Forwarded-Host")
-            host = forwarded if _HOST.fullmatch(forwarded) else host
+            host = forwarded if _is_host(forwarded) else host
+        if not _is_host(host):
+            raise Problem(400, ProblemCode.BAD_HTTP, f"Host is neither a name nor an address: {host[:100]!r}")
         return scheme, host
 
     def prefix(self, request: web.Request) -> str:
@@ -91,6 +98,14 @@ def parse_networks(text: str) -> tuple[IpNetwork, ...]:
 def _newest(request: web.Request, name: str) -> str:
     """The last line of a header, which the proxy added; earlier ones may be the client's."""
     return request.headers.getall(name, [""])[-1]
+
+
+def _is_host(text: str) -> bool:
+    """Whether this is a name or an address with or without a port, as it stands in a URL."""
+    match = _HOST.fullmatch(text)
+    return match is not None and (
+        match["ipv6"] is None or (":" in match["ipv6"] and _is_address(match["ipv6"]))
+    )
 
 
 def _is_address(text: str) -> bool:

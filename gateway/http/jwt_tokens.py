@@ -194,7 +194,7 @@ class JwtTokens:
         """What a token allows for requests of this kind. Raises BadJwt or KeysUnreachable."""
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, UnicodeEncodeError):  # a header may have any byte
             raise BadJwt("it is no JSON Web Token") from None
         algorithm, kid = header.get("alg"), header.get("kid")
         if not isinstance(algorithm, str):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from aiohttp.web import Request
 from multidict import CIMultiDict
 
 from gateway.http.forwarding import Forwarding, parse_networks
+from gateway.http.problem import Problem
 
 TRUSTED = parse_networks("10.0.0.0/8, 192.0.2.1")
 
@@ -86,3 +89,23 @@ def test_a_proxys_own_line_counts_and_not_the_clients() -> None:
     forwarding = Forwarding(None, TRUSTED)
     assert forwarding.client(asked) == "203.0.113.9"
     assert forwarding.url(asked, "/live/x") == "https://a.b/video/live/x"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["[abc", "[....]", "[1.2.3.4]", "a]b", "a b", "user@a", "a/b", "a?", "a:\u0663", "a\u00e4", "a:b", ""],
+)
+def test_a_host_that_no_url_has_is_refused(host: str) -> None:
+    asked = request("10.0.0.1", Host=host)
+    for refused in (lambda: Forwarding().base(asked), lambda: Forwarding().url(asked, "/live/x")):
+        with pytest.raises(Problem) as caught:
+            refused()
+        assert (caught.value.status, caught.value.code) == (400, "bad_http")
+    assert Forwarding("https://video.example").url(asked, "/x") == "https://video.example/x"
+    asked = request("10.0.0.1", Host="inner:1", X_Forwarded_Host=host)
+    assert Forwarding(None, TRUSTED).url(asked, "/x") == "http://inner:1/x"
+
+
+@pytest.mark.parametrize("host", ["a.b", "my_gateway:8935", "[::1]", "[2001:db8::1]:8935", "10.0.0.1:1"])
+def test_hosts_of_all_kinds_are_told_as_they_came(host: str) -> None:
+    assert urlsplit(Forwarding().url(request("10.0.0.1", Host=host), "/x")).netloc == host

@@ -271,3 +271,10 @@ async def test_a_secret_that_the_library_refuses_opens_nothing() -> None:
     pem = b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"
     with pytest.raises(BadJwt, match="not valid"):
         await tokens(secret=pem).grant(own(StreamToken(("cam",))), Token.PUBLISH)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("token", ["a.b.\udcff", "\udcff.b.c", "a.\u00e4.c", "..", "\0.\0.\0"])
+async def test_a_token_of_other_bytes_is_no_token(token: str) -> None:
+    with pytest.raises(BadJwt, match="no JSON Web Token"):
+        await tokens().grant(token, Token.PUBLISH)
