@@ -19,7 +19,6 @@ from gateway.outputs.disk import FreeBytes, free_bytes, new_file, until_full
 from gateway.outputs.done_commands import DoneCommands
 from gateway.outputs.ffmpeg import FfmpegFailed, file_arguments
 from gateway.outputs.retention import KEEP_ALL, SUFFIX, KeepRule, Recorded, recorded, remove, to_remove
-from gateway.stream.params import json_size
 from gateway.stream.seam import Json
 from gateway.stream.status import orchestrator_json, rfc3339
 from gateway.stream.stream import Stream
@@ -57,6 +56,8 @@ class _Notes:
 
     orchestrators: list[Json] = field(default_factory=list)
     params: list[Json] = field(default_factory=list)
+    _sizes: list[int] = field(default_factory=list)
+    """Bytes as JSON of each of `params`."""
 
     def sample(self, stream: Stream) -> None:
         shown = orchestrator_json(stream.job_status().orchestrator)
@@ -67,9 +68,12 @@ class _Notes:
         params = dict(stream.params)
         if not self.params or self.params[-1]["params"] != params:
             self.params.append({"at": at, "params": params})
-            del self.params[:-MAX_NOTED]
-            while len(self.params) > 1 and sum(json_size(one) for one in self.params) > MAX_PARAMS_NOTED:
-                del self.params[0]
+            self._sizes.append(stream.params_size)
+            while len(self.params) > 1 and self._noted_too_much():
+                del self.params[0], self._sizes[0]
+
+    def _noted_too_much(self) -> bool:
+        return len(self.params) > MAX_NOTED or sum(self._sizes) > MAX_PARAMS_NOTED
 
 
 class RecordedFile:

@@ -214,6 +214,11 @@ class Stream:
         return self._params.values
 
     @property
+    def params_size(self) -> int:
+        """Bytes of `params` as JSON."""
+        return self._params.size
+
+    @property
     def last_update(self) -> Mapping[str, Any] | None:
         """The newest update as it was; None before the first."""
         return self._params.last_update

@@ -42,6 +42,7 @@ def stream(name: str = "cam") -> Stream:
             output=Fanout(),
             job_status=lambda: SimpleNamespace(orchestrator=None, payments=None),
             params={},
+            params_size=0,
         ),
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -11,8 +13,12 @@ from hypothesis import strategies as st
 
 from gateway.outputs.done_commands import DoneCommands, parse_command
 from gateway.outputs.output import DestinationGone
-from gateway.outputs.recorder import RecordOf, StreamRecorder
+from gateway.outputs.recorder import MAX_NOTED, MAX_PARAMS_NOTED, RecordOf, StreamRecorder
 from gateway.outputs.retention import KeepRule, Recorded, recorded, remove, to_remove
+from gateway.stream.params import json_size
+from gateway.stream.stream import Stream
+from harness.cost import TURN, cpu_seconds
+from harness.waiting import SLACK
 
 FILES = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=20)
 
@@ -72,3 +78,36 @@ async def test_a_command_runs_for_each_file_without_a_shell(tmp_path: Path) -> N
 
 def test_both_sides() -> None:
     assert [of.sides for of in RecordOf] == [(), (False,), (True,), (False, True)]
+
+
+def test_notes_of_large_parameters_are_measured_once(tmp_path: Path) -> None:
+    many = {f"key {number}": "x" * 30 for number in range(15_990)}
+    one = SimpleNamespace(
+        params=many,
+        params_size=json_size(many),
+        job_status=lambda: SimpleNamespace(orchestrator=None),
+    )
+    notes = StreamRecorder(tmp_path).notes_of(cast(Stream, one))
+
+    def updates() -> None:
+        for number in range(20):
+            one.params = {**many, "number": number}
+            notes.sample(cast(Stream, one))
+
+    assert cpu_seconds(updates, times=1) < SLACK * TURN
+    assert [note["params"]["number"] for note in notes.params][-1] == 19
+    kept = sum(json_size(note["params"]) for note in notes.params)
+    assert MAX_PARAMS_NOTED / 2 < kept <= MAX_PARAMS_NOTED + len(notes.params) * 20
+
+
+def test_the_newest_notes_stay(tmp_path: Path) -> None:
+    one = SimpleNamespace(params={}, params_size=0, job_status=lambda: SimpleNamespace(orchestrator=None))
+    notes = StreamRecorder(tmp_path).notes_of(cast(Stream, one))
+    for number in range(MAX_NOTED + 5):
+        one.params, one.params_size = {"number": number}, 20
+        notes.sample(cast(Stream, one))
+        notes.sample(cast(Stream, one))
+    assert [note["params"]["number"] for note in notes.params] == list(range(5, MAX_NOTED + 5))
+    one.params, one.params_size = {"number": 0}, MAX_PARAMS_NOTED + 1
+    notes.sample(cast(Stream, one))
+    assert [note["params"] for note in notes.params] == [{"number": 0}]
