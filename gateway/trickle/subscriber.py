@@ -19,6 +19,8 @@ from gateway.trickle.retries import RETRY_DELAY, Retries, UnexpectedAnswer, desc
 
 MAX_EMPTY = 10
 """Limit of segments without a byte in a second: each costs a request."""
+MAX_SEGMENTS = 100
+"""Limit of segments that are read in a second, twice what one for each packet of sound makes."""
 READ_BUFFER = 65_536
 """Bytes of a segment read ahead of its reader; a chunk is at most twice as long."""
 
@@ -96,6 +98,8 @@ class TrickleSubscriber:
         self._log = (log or structlog.get_logger("trickle")).bind(channel=self._name)
         self._retries = Retries(self._name, retry_delay)
         self._empty = Pace(MAX_EMPTY, clock=clock)
+        self._segments = Pace(MAX_SEGMENTS, clock=clock)
+        self._warnings = Pace(1, clock=clock)
         self._ahead: asyncio.Task[_Answer | ChannelError] | None = None
         self._reading: aiohttp.ClientResponse | None = None
 
@@ -126,6 +130,8 @@ class TrickleSubscriber:
                 answer.response.close()
                 if reader.empty and not self._empty.count():
                     raise ChannelLost(f"{self._name}: empty segments without end")
+                if not self._segments.count():
+                    await asyncio.sleep(self._segments.rest)
         finally:
             await self.close()
 
@@ -196,4 +202,5 @@ class TrickleSubscriber:
     def _count_gap(self, expected: int, seq: int) -> None:
         if 0 <= expected < seq:
             self.gaps += seq - expected
-            self._log.warning("segments missed", expected=expected, seq=seq)
+            if self._warnings.count():
+                self._log.warning("segments missed", expected=expected, seq=seq)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+import time
 import weakref
 from contextlib import aclosing
 from functools import partial
@@ -10,10 +11,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.trickle import retries, wire
 from gateway.trickle.errors import ChannelClosed, ChannelLost
-from gateway.trickle.subscriber import MAX_EMPTY, TrickleSubscriber
+from gateway.trickle.subscriber import MAX_EMPTY, MAX_SEGMENTS, TrickleSubscriber
 from harness.insides import connections_in_use
 from harness.waiting import DEADLINE, SLACK, eventually
 
@@ -313,3 +315,27 @@ async def test_empty_segments_without_end_are_not_asked_for(http: aiohttp.Client
                 async for segment in subscriber.segments():
                     assert await segment.read(100) == b""
     assert asked <= MAX_EMPTY + 2
+
+
+@pytest.mark.asyncio
+async def test_segments_of_a_byte_without_end_are_read_at_a_pace(
+    http: aiohttp.ClientSession, rogue: Any
+) -> None:
+    async def script(request: Any) -> None:
+        request.answer(200, f"Lp-Trickle-Seq: {seq_of(request) + 5}\r\n", b"G")
+
+    async with rogue(script) as server:
+        subscriber = TrickleSubscriber(http, server.url, start=0)
+        begun = time.monotonic()
+        with capture_logs() as logs:
+            async with asyncio.timeout(DEADLINE), aclosing(subscriber.segments()) as segments:
+                async for segment in segments:
+                    assert await segment.read(100) == b"G"
+                    if subscriber.segments_read > MAX_SEGMENTS + 1:
+                        break
+    took = time.monotonic() - begun
+    assert took > 0.9, "the rest of a second is waited for"
+    assert len(server.requests) <= MAX_SEGMENTS * (1 + int(took)) + 3
+    warnings = [entry for entry in logs if entry["event"] == "segments missed"]
+    assert 0 < len(warnings) <= took + 1
+    assert subscriber.gaps >= 5 * MAX_SEGMENTS
