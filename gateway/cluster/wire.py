@@ -24,8 +24,8 @@ from gateway.media.frames import AccessUnit, Frame, OpusPacket
 VERSION = 1
 MAX_PIECE = 256 * 1024
 """Bytes of a frame in one message."""
-MAX_FRAME = 9 << 20
-"""Limit in bytes of an encoded frame: the demuxer gives pictures of up to 8 MiB."""
+MAX_FRAME = 3 << 20
+"""Limit in bytes of an encoded frame: the demuxer gives pictures of up to 2 MiB."""
 MAX_NALS = 1024
 """Limit of NAL units of one picture, above that of every reader before."""
 

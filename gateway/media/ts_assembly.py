@@ -9,9 +9,10 @@ from typing import Protocol
 
 from gateway.media.mpegts import HEADER_SIZE, MAX_SECTION, PACKET_SIZE, PAYLOAD_SIZE, SYNC, crc32
 from gateway.media.pes import PES_LENGTH_OFFSET
+from gateway.media.rtp_h264 import MAX_ACCESS_UNIT
 
-MAX_PES_BYTES = 8 * 1024 * 1024
-"""Limit of a PES packet, many times a live stream's largest key frame."""
+MAX_PES_BYTES = MAX_ACCESS_UNIT
+"""Limit of a PES packet, which a picture mostly is: what a publisher's picture may have."""
 
 _TRUSTED_ENDS = 2
 """PES packets that must have ended with a stuffed packet before stuffing is taken for an end."""

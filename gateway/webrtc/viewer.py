@@ -74,6 +74,16 @@ class Outgoing:
         return packets
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A picture of which not all is sent."""
+
+    payloads: Sequence[bytes]
+    timestamp: int
+    sent: int = 0
+    """Payloads that went out."""
+
+
 class Viewer(Peer):
     """One viewer. Timestamps are those of the stream, 90 kHz and 48 kHz ticks of one time line.
 
@@ -99,7 +109,7 @@ class Viewer(Peer):
         self._video = Outgoing(negotiation.video.codec.payload_type, cname)
         self._audio = Outgoing(negotiation.audio.codec.payload_type, cname) if negotiation.audio else None
         self._history: deque[Packet] = deque(maxlen=HISTORY)
-        self._backlog: deque[Packet] = deque()
+        self._backlog: deque[_Waiting] = deque()
         self._backlog_bytes = 0
         self._allowance = float(BURST)
         self._allowed_at = 0.0
@@ -136,14 +146,12 @@ class Viewer(Peer):
             return
         self._time_line = timestamp
         self._frames += 1
-        packets = self._video.packets_of(payloads, timestamp, marker=True)
-        self._history += packets
         size = sum(map(len, payloads))
         self._refill(time.monotonic())
         if size <= self._allowance and not self._backlog:
-            self._send(packets, size)
+            self._send(self._video.packets_of(payloads, timestamp, marker=True), size)
             return
-        self._backlog += packets
+        self._backlog.append(_Waiting(payloads, timestamp))
         self._backlog_bytes += size
         if self._pacer is None:
             self._drain()
@@ -192,6 +200,7 @@ class Viewer(Peer):
         self._video.packets += len(packets)
         self._video.octets += size
         self._allowance -= size
+        self._history += packets
         self._transport.send_rtp(packets)
 
     def _refill(self, now: float) -> None:
@@ -205,9 +214,16 @@ class Viewer(Peer):
         packets: list[Packet] = []
         size = 0
         while self._backlog and size < self._allowance:
-            packet = self._backlog.popleft()
-            packets.append(packet)
-            size += len(packet[1])
+            waiting = self._backlog[0]
+            begin, end = waiting.sent, len(waiting.payloads)
+            while waiting.sent < end and size < self._allowance:
+                size += len(waiting.payloads[waiting.sent])
+                waiting.sent += 1
+            complete = waiting.sent == end
+            part = waiting.payloads[begin : waiting.sent]
+            packets += self._video.packets_of(part, waiting.timestamp, marker=complete)
+            if complete:
+                self._backlog.popleft()
         self._backlog_bytes -= size
         self._send(packets, size)
         if self._backlog:
