@@ -31,6 +31,7 @@ SDP = Target(
         *(b"a=rtpmap:96 H264/90000\r\n", b"a=fmtp:96 packetization-mode=1\r\n", b"a=rtcp-fb:96 nack\r\n"),
         *(b"m=video 9 UDP/TLS/RTP/SAVPF 96\r\n", b"a=group:BUNDLE 0 1\r\n", b"a=mid:0\r\n"),
         *(b"a=candidate:1 1 udp 1 127.0.0.1 9 typ host\r\n", b"a=extmap:1 x\r\n", b" 96"),
+        *(b"a=candidate:1 1 tcp 1 127.0.0.1 9 typ host\r\n", b" 1", b"a=end-of-candidates\r\n"),
         *(b"a=simulcast:send 1;2\r\n", b"a=rid:1 send\r\n", b"a=ssrc-group:FID 1 2\r\n", b"a=ssrc:1 a:b\r\n"),
     ],
 )
